@@ -1,0 +1,54 @@
+//! Compiles `proto/` without a system `protoc`, and keeps the descriptor set for reflection and canonical JSON.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: [&str; 8] = [
+    "signalbox/v1/secret.proto",
+    "signalbox/v1/provider.proto",
+    "signalbox/v1/api_key.proto",
+    "signalbox/v1/setting.proto",
+    "signalbox/v1/selector.proto",
+    "signalbox/v1/watch.proto",
+    "signalbox/v1/config_service.proto",
+    "signalbox/v1/admin_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=migrations");
+    let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
+    let client = env::var_os("CARGO_FEATURE_CLIENT").is_some();
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(FILES)?;
+    let encoded = compiler.encode_file_descriptor_set();
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("signalbox.v1.bin"), &encoded)?;
+
+    let mut config = prost_build::Config::new();
+    // Ordered maps, so that the same content always has the same bytes.
+    config.btree_map(["."]);
+    if server {
+        let pool = prost_reflect::DescriptorPool::decode(encoded.as_slice())?;
+        for message in pool
+            .all_messages()
+            .filter(|message| message.package_name() == "signalbox.v1")
+        {
+            let name = message.full_name();
+            config.type_attribute(name, "#[derive(::prost_reflect::ReflectMessage)]");
+            config.type_attribute(
+                name,
+                format!(
+                    "#[prost_reflect(message_name = \"{name}\", descriptor_pool = \"crate::proto::DESCRIPTOR_POOL\")]"
+                ),
+            );
+        }
+    }
+    tonic_prost_build::configure()
+        .build_server(server)
+        .build_client(client)
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! A worker that prints what it is told.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! Signalbox: LLM configuration, pushed to every worker the moment it changes.
+
+#[cfg(feature = "client")]
+pub mod proto;

@@ -1,0 +1,3 @@
+//! The `signalbox` binary.
+
+fn main() {}

@@ -1,0 +1,21 @@
+//! The generated messages and services of `signalbox.v1`, and their descriptors.
+//!
+//! Owns nothing of its own: what is here is made from `proto/` by `build.rs`.
+
+/// Messages, clients and servers of the package `signalbox.v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
+pub mod v1 {
+    tonic::include_proto!("signalbox.v1");
+}
+
+/// The encoded `FileDescriptorSet` of the API, imports included; it serves reflection and ships beside the binary.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/signalbox.v1.bin"));
+
+/// The descriptors of the API, decoded once.
+#[cfg(feature = "server")]
+pub static DESCRIPTOR_POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> =
+    std::sync::LazyLock::new(|| {
+        prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET)
+            .unwrap_or_else(|error| unreachable!("build.rs wrote an unreadable descriptor set: {error}"))
+    });
