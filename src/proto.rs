@@ -3,7 +3,7 @@
 //! Owns nothing of its own: what is here is made from `proto/` by `build.rs`.
 
 /// Messages, clients and servers of the package `signalbox.v1`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(missing_docs, unused_qualifications, clippy::all, rustdoc::all)]
 pub mod v1 {
     tonic::include_proto!("signalbox.v1");
 }
