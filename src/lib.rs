@@ -5,4 +5,6 @@ pub mod domain;
 #[cfg(feature = "client")]
 pub mod proto;
 #[cfg(feature = "server")]
+pub mod settings;
+#[cfg(feature = "server")]
 pub mod store;
