@@ -259,14 +259,14 @@ class BadInput(Case):
     """Every refusal has its code, a reason, and the field it is about; and nothing changes."""
 
     def setUp(self):
-        self.provider(f"providers/{self.id().rpartition('.')[2]}")
         self.name = f"providers/{self.id().rpartition('.')[2]}"
-        before = self.admin.call(STATUS)
-        self.addCleanup(self.nothing_changed, before)
+        self.provider(self.name)
+        self.before = self.state()
+        self.addCleanup(lambda: self.assertEqual(self.state(), self.before, "nothing changes"))
 
-    def nothing_changed(self, before):
-        after = self.admin.call(STATUS)
-        self.assertEqual((after.revision, after.digest), (before.revision, before.digest))
+    def state(self):
+        status = self.admin.call(STATUS)
+        return status.revision, status.digest
 
     def expect(self, code, method, request, *fields):
         """Expects the code, a reason, and a violation for each of the fields, which are given by the ends of their paths."""
@@ -341,10 +341,14 @@ class BadInput(Case):
                 self.expect("INVALID_ARGUMENT", UPDATE, {"resource": resource, "update_mask": mask}, "update_mask")
 
     def test_a_stale_etag_is_told_the_current_one(self):
-        current = self.admin.call(GET, {"name": self.name}).resource.etag
-        self.assertTrue(current)
-        resource = {"name": self.name, "etag": "stale", "provider": {"display_name": "x"}}
-        for method, request in ((UPDATE, {"resource": resource}), (DELETE, {"name": self.name, "etag": "stale"})):
+        stale = self.admin.call(GET, {"name": self.name}).resource.etag
+        changed = {"name": self.name, "etag": stale, "provider": {"display_name": "changed"}}
+        current = self.admin.call(UPDATE, {"resource": changed}).resource.etag
+        self.assertNotIn(current, ("", stale))
+        self.before = self.state()
+
+        resource = {"name": self.name, "etag": stale, "provider": {"display_name": "x"}}
+        for method, request in ((UPDATE, {"resource": resource}), (DELETE, {"name": self.name, "etag": stale})):
             with self.subTest(method=method):
                 details = self.expect("ABORTED", method, request)
                 self.assertIn(current, details.info.metadata.values(), details)
