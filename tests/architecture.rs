@@ -101,7 +101,7 @@ fn every_source_file_says_what_it_is() {
 
 #[test]
 fn source_files_stay_short() {
-    let faults: Vec<_> = sources()
+    let faults: Vec<_> = products()
         .into_iter()
         .filter_map(|file| {
             let main = file.path == Path::new("main.rs");

@@ -187,6 +187,7 @@ impl Shell {
                 "PATH",
                 format!("{}:{}:{path}", shims.display(), binaries.display()),
             )
+            .env("SIGNALBOX_URL", format!("http://{address}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
