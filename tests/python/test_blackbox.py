@@ -3,6 +3,7 @@
 `tests/python.rs` starts the server and sets SIGNALBOX_TEST_ADDRESS and SIGNALBOX_TEST_ADMIN_TOKEN_FILE.
 """
 
+import hashlib
 import os
 import pathlib
 import re
@@ -18,6 +19,15 @@ from reflected import Details, Server
 CREATE, UPDATE = "ConfigService.CreateResource", "ConfigService.UpdateResource"
 GET, LIST, DELETE = "ConfigService.GetResource", "ConfigService.ListResources", "ConfigService.DeleteResource"
 BATCH, STATUS = "ConfigService.BatchWrite", "AdminService.GetStatus"
+
+
+def digest(cache):
+    """The digest that `Progress` describes, over names and update revisions."""
+    total = 0
+    for name, revision in cache.items():
+        entry = hashlib.sha256(name.encode() + b"\0" + revision.to_bytes(8, "little")).digest()
+        total += int.from_bytes(entry[:16], "little")
+    return (total % 2**128).to_bytes(16, "little")
 
 
 class Case(unittest.TestCase):
@@ -141,6 +151,34 @@ class Push(Case):
         _, progress = stream.until(lambda event: event.HasField("progress") and event.progress)
         self.assertGreaterEqual(progress.revision, synced.revision)
         self.assertEqual(progress.digest, bytes(16), "the digest of nothing")
+
+
+    def test_a_replayed_cache_has_the_digest_of_the_server(self):
+        cache = {}
+
+        def apply(event):
+            """Follows the stream as a client does, and returns a Progress that comes after everything."""
+            for resource in event.snapshot.resources:
+                cache[resource.name] = resource.update_revision
+            for change in event.changes.changes:
+                if change.HasField("resource"):
+                    cache[change.name] = change.resource.update_revision
+                else:
+                    del cache[change.name]
+            return event.HasField("progress") and event.progress.revision >= last and event.progress
+
+        last = self.provider("providers/digest").revision
+        stream = self.watch(self.client("VIEWER", grants=()), progress_interval="1s")
+        stream.until(apply)
+        self.provider("providers/digest2")
+        self.create("providers/digest2/apiKeys/main", api_key={"secret": {"value": "k"}})
+        self.create("settings/digest", setting={"int_value": 1})
+        last = self.admin.call(DELETE, {"name": "providers/digest2"}).revision
+        _, progress = stream.until(apply)
+        self.assertIn("settings/digest", cache)
+        self.assertNotIn("providers/digest2/apiKeys/main", cache, "keys go with their provider")
+        self.assertEqual(progress.digest, digest(cache))
+        self.assertEqual(self.admin.call(STATUS).digest, digest(cache))
 
 
 class Rights(Case):
