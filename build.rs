@@ -19,10 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
     let client = env::var_os("CARGO_FEATURE_CLIENT").is_some();
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(FILES)?;
+    compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
     let encoded = compiler.encode_file_descriptor_set();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("signalbox.v1.bin"), &encoded)?;
@@ -32,10 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.btree_map(["."]);
     if server {
         let pool = prost_reflect::DescriptorPool::decode(encoded.as_slice())?;
-        for message in pool
-            .all_messages()
-            .filter(|message| message.package_name() == "signalbox.v1")
-        {
+        fs::write(out.join("spec_arms.rs"), spec_arms(&pool)?)?;
+        for message in pool.all_messages().filter(|message| message.package_name() == "signalbox.v1") {
             let name = message.full_name();
             config.type_attribute(name, "#[derive(::prost_reflect::ReflectMessage)]");
             config.type_attribute(
@@ -51,4 +46,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(client)
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
+}
+
+/// The arms of `Resource.spec` as code, so that a new kind is not listed by hand a second time.
+fn spec_arms(pool: &prost_reflect::DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let resource = pool.get_message_by_name("signalbox.v1.Resource").ok_or("no Resource message")?;
+    let spec = resource.oneofs().find(|oneof| oneof.name() == "spec").ok_or("no spec in Resource")?;
+    let names: Vec<String> = spec.fields().map(|field| field.name().to_owned()).collect();
+    let arms: String = names.iter().map(|name| format!("Spec::{}(_) => \"{name}\", ", camel(name))).collect();
+    Ok(format!(
+        "const ARMS: &[&str] = &{names:?};\nfn arm(spec: &Spec) -> &'static str {{ match spec {{ {arms} }} }}\n"
+    ))
+}
+
+fn camel(snake: &str) -> String {
+    snake.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }

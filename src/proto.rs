@@ -9,8 +9,7 @@ pub mod v1 {
 }
 
 /// The encoded `FileDescriptorSet` of the API, imports included; it serves reflection and ships beside the binary.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/signalbox.v1.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/signalbox.v1.bin"));
 
 /// The descriptors of the API, decoded once.
 #[cfg(feature = "server")]

@@ -1,0 +1,28 @@
+//! The engine's own words: names, selectors, revisions, records, changes, preconditions, principals, errors.
+//!
+//! Everything else stands on this room. It must not know tonic, sqlx or tokio: what is here is data and rules, and
+//! can be tested without a runtime.
+
+pub mod audit;
+pub mod change;
+pub mod clock;
+pub mod error;
+pub mod keys;
+pub mod limits;
+pub mod name;
+pub mod principal;
+pub mod record;
+pub mod revision;
+pub mod selector;
+pub mod spec;
+pub mod write;
+
+pub use change::{Action, ChangeType, LoggedChange, Previous, RevisionBatch, Revocation};
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, FieldViolation, Result};
+pub use name::{KindName, ResourceName};
+pub use principal::{Principal, Role, Subject};
+pub use record::{Etag, FieldPath, Labels, Record, SealedSecret, SecretId, Spec, Uid};
+pub use revision::{ChainHash, Epoch, Revision, RevisionToken, StoreId};
+pub use selector::{Pattern, Selector};
+pub use write::{Applied, ApplyError, PlannedChange, Read, WriteSet};

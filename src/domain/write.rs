@@ -1,0 +1,165 @@
+//! A write as the service plans it and the store applies it.
+//!
+//! The service plans on the view and declares what it read. The store checks that under the head row's lock; if it no
+//! longer holds, nothing is written, and the service plans again on the newer state.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Action, FieldPath, KindName, Labels, ResourceName, Revision, RevisionToken, Revocation, SealedSecret,
+    SecretId, Uid,
+};
+
+/// Something that the plan relies on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The resource is there, and last changed at this revision.
+    Unchanged {
+        /// Its name.
+        name: ResourceName,
+        /// Its update revision.
+        revision: Revision,
+    },
+    /// There is no such resource.
+    Absent {
+        /// Its name.
+        name: ResourceName,
+    },
+    /// Nothing beneath the prefix was created after this revision.
+    NoneCreatedAfter {
+        /// The prefix, ending in `/`.
+        prefix: String,
+        /// The revision that was planned on.
+        revision: Revision,
+    },
+}
+
+/// One change that the store is to make. Revision, time and actor are the store's to fill in.
+#[derive(Clone, Debug)]
+pub enum PlannedChange {
+    /// Write a resource.
+    Put(Box<PlannedPut>),
+    /// Delete a resource that is there.
+    Delete {
+        /// Its name.
+        name: ResourceName,
+        /// Its kind.
+        kind: KindName,
+        /// What the history calls it.
+        action: Action,
+    },
+}
+
+/// A resource as it is to be written.
+#[derive(Clone, Debug)]
+pub struct PlannedPut {
+    /// Its name.
+    pub name: ResourceName,
+    /// Its kind.
+    pub kind: KindName,
+    /// Its identity.
+    pub uid: Uid,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its new version; 1 is a creation.
+    pub version: u64,
+    /// Its content: canonical proto JSON, masked.
+    pub spec_json: Arc<str>,
+    /// Which secrets belong into which fields.
+    pub secrets: BTreeMap<FieldPath, SecretId>,
+    /// What the history calls it.
+    pub action: Action,
+}
+
+/// Makes a write idempotent: the same principal, id and body is answered once more as it was.
+#[derive(Clone, Debug)]
+pub struct RequestKey {
+    /// Subject of the caller.
+    pub principal: String,
+    /// The caller's id of the request, or one that the server made.
+    pub id: String,
+    /// Keyed MAC of the request's body; another body under the same id is refused.
+    pub mac: [u8; 32],
+    /// What the service wants back on a replay, masked; opaque to the store.
+    pub outcome: Vec<u8>,
+}
+
+/// Everything that is to become one revision, or nothing.
+#[derive(Clone, Debug)]
+pub struct WriteSet {
+    /// What the plan relies on.
+    pub reads: Vec<Read>,
+    /// The changes; no resource twice.
+    pub changes: Vec<PlannedChange>,
+    /// Values that the changes refer to.
+    pub sealed: Vec<SealedSecret>,
+    /// A revocation that is written with them.
+    pub revocation: Option<Revocation>,
+    /// Who writes.
+    pub actor: String,
+    /// When, by the service's clock.
+    pub time: DateTime<Utc>,
+    /// Why, in the caller's words; may be empty.
+    pub reason: String,
+    /// The idempotency key.
+    pub request: RequestKey,
+}
+
+/// A write that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was written now.
+    Committed {
+        /// The token of its revision.
+        token: RevisionToken,
+        /// The time in the log.
+        time: DateTime<Utc>,
+    },
+    /// It had been written before, under the same request.
+    Replayed {
+        /// The token of its revision, then.
+        token: RevisionToken,
+        /// The time in the log, then.
+        time: DateTime<Utc>,
+        /// The outcome that was kept.
+        outcome: Vec<u8>,
+    },
+}
+
+impl Applied {
+    /// The token of the revision.
+    #[must_use]
+    pub fn token(&self) -> RevisionToken {
+        match self {
+            Applied::Committed { token, .. } | Applied::Replayed { token, .. } => *token,
+        }
+    }
+}
+
+/// A write that did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Something that the plan read has changed by this revision: plan again.
+    #[error("the plan's reads no longer hold at revision {at}")]
+    Stale {
+        /// A revision at which the newer state can be seen.
+        at: Revision,
+    },
+    /// The request id was used with another body.
+    #[error("the request id was used with another body")]
+    RequestMismatch,
+    /// The store can't be reached, is full or is busy; nothing was written.
+    #[error("the store is unavailable: {reason}")]
+    Unavailable {
+        /// For the log and for an operator; holds no statement, path or address.
+        reason: String,
+    },
+    /// The store broke its own rules.
+    #[error("the store failed: {detail}")]
+    Internal {
+        /// For the log only.
+        detail: String,
+    },
+}

@@ -1,0 +1,147 @@
+//! Where configuration lies: one narrow trait, one implementation for each database.
+//!
+//! It must not know plaintext (what it holds is masked or sealed) nor transport. To add a database: implement
+//! [`Store`] in a file of its own and run the conformance suite on it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::domain::{
+    Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
+    Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
+};
+
+/// Why the store did not answer a read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be reached, is full or is busy; trying again may help.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What it holds is not what was written, or is not ours.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// It breaks its own rules: a defect of this program.
+    #[error("the store failed: {0}")]
+    Internal(String),
+}
+
+/// Where the log stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The store's present life.
+    pub epoch: Epoch,
+    /// The newest revision.
+    pub revision: Revision,
+    /// Head of the hash chain there.
+    pub hash: ChainHash,
+    /// The oldest revision that the log can go on from.
+    pub floor: Revision,
+}
+
+/// The whole current state, read in one transaction and checked against its digest.
+#[derive(Debug)]
+pub struct StateSnapshot {
+    /// Where it was read.
+    pub head: Head,
+    /// Every resource, by name in bytewise order.
+    pub records: Vec<Record>,
+    /// Every sealed value that a resource refers to.
+    pub sealed: Vec<SealedSecret>,
+    /// Every revocation.
+    pub revocations: Vec<Revocation>,
+    /// Set when the state is not what the log says: served all the same, and an alarm.
+    pub defect: Option<String>,
+}
+
+/// A part of the log.
+#[derive(Debug)]
+pub enum LogPage {
+    /// The revisions that follow, whole, in order, without a gap; empty at the head.
+    Batches(Vec<RevisionBatch>),
+    /// The log no longer reaches back so far.
+    Compacted {
+        /// The oldest revision that it can go on from.
+        floor: Revision,
+    },
+}
+
+/// What [`Store::verify`] found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Log rows that were checked.
+    pub checked_rows: u64,
+    /// The newest revision.
+    pub revision: Revision,
+    /// The first defects, at most 100.
+    pub defects: Vec<Defect>,
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defect {
+    /// Stable word: `log_row_edited`, `log_row_missing`, `log_row_misplaced`, `state_edited`, `state_missing`,
+    /// `head_edited`, `checkpoint_edited`, `rolled_back`.
+    pub reason: &'static str,
+    /// The log row's revision, where there is one.
+    pub revision: Option<Revision>,
+    /// The resource's name, where there is one.
+    pub name: Option<String>,
+    /// The finding in words.
+    pub description: String,
+}
+
+/// Something that tells of every commit, for as long as it is polled. Losing a ring costs latency, never an event.
+pub type Doorbell = tokio::sync::watch::Receiver<u64>;
+
+/// What the view follows: the log of a store, or one day of a relay.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// Where the log stands, by the store's own word.
+    async fn head(&self) -> Result<Head, StoreError>;
+    /// The whole current state.
+    async fn snapshot(&self) -> Result<StateSnapshot, StoreError>;
+    /// The revisions after `after`, oldest first: at least one if there is one, at most about `limit` changes.
+    async fn changes_after(&self, after: Revision, limit: usize) -> Result<LogPage, StoreError>;
+    /// The hash chain's head at a revision that the log still holds, to check a token.
+    async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError>;
+    /// Rings after every group of commits.
+    fn doorbell(&self) -> Doorbell;
+}
+
+/// A store that is open and unlocked.
+#[async_trait]
+pub trait Store: Log {
+    /// Which database this is: `sqlite`, `postgres`.
+    fn kind(&self) -> &'static str;
+    /// Version of the schema.
+    fn schema_version(&self) -> u32;
+    /// Its identity.
+    fn store_id(&self) -> &StoreId;
+    /// Makes a write durable, or does nothing. Runs to its end even if the caller goes away.
+    async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError>;
+    /// What became of a request of the last day, if anything. `mac` must be the one of the request.
+    async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError>;
+    /// The newest change of one resource at or below a revision: the resource as it then was.
+    async fn record_at(
+        &self,
+        name: &ResourceName,
+        revision: Revision,
+    ) -> Result<Option<LoggedChange>, StoreError>;
+    /// Every resource as it was at a revision that is not below the floor.
+    async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError>;
+    /// Forgets the log up to and including `floor`, but for the newest row of each live name.
+    /// Returns the floor that now holds and the number of rows removed.
+    async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError>;
+    /// The newest revision that was committed before `time`.
+    async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError>;
+    /// Checks the log, and the state against it. `anchor` is a token's revision and hash from outside.
+    async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError>;
+    /// Writes audit events; all or none.
+    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError>;
+    /// Forgets idempotency keys and audit events that are older than they need to be.
+    async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Ends the writer after what it has taken on, within `deadline`, and closes the database.
+    async fn close(&self, deadline: Duration);
+}
