@@ -15,7 +15,6 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 #[cfg(feature = "server")]
 pub static DESCRIPTOR_POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> =
     std::sync::LazyLock::new(|| {
-        prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_else(|error| {
-            unreachable!("build.rs wrote an unreadable descriptor set: {error}")
-        })
+        prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET)
+            .unwrap_or_else(|error| unreachable!("build.rs wrote an unreadable descriptor set: {error}"))
     });

@@ -81,10 +81,7 @@ fn the_plan_itself_has_no_circle() {
             );
         }
         for family in room.never.split_whitespace() {
-            assert!(
-                FAMILIES.iter().any(|(name, _)| *name == family),
-                "no family {family}"
-            );
+            assert!(FAMILIES.iter().any(|(name, _)| *name == family), "no family {family}");
         }
     }
 }
@@ -107,12 +104,8 @@ fn source_files_stay_short() {
             let main = file.path == Path::new("main.rs");
             let longest = if main { LONGEST_MAIN } else { LONGEST_FILE };
             let lines = file.text.lines().count();
-            (lines > longest).then(|| {
-                format!(
-                    "{} has {lines} lines, more than {longest}",
-                    file.path.display()
-                )
-            })
+            (lines > longest)
+                .then(|| format!("{} has {lines} lines, more than {longest}", file.path.display()))
         })
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -146,88 +139,39 @@ fn arrows(path: &str, text: &str) -> Vec<String> {
 fn a_forbidden_arrow_is_found_in_every_form() {
     for (path, text) in [
         ("domain/name.rs", "use crate::store::Store;"),
-        (
-            "domain/name.rs",
-            "use crate::{\n    digest::Digest,\n    store::{self, Store},\n};",
-        ),
+        ("domain/name.rs", "use crate::{\n    digest::Digest,\n    store::{self, Store},\n};"),
         ("domain/name.rs", "fn f() { let _ = crate::store::open(); }"),
         ("domain/name.rs", "use super::super::store::Store;"),
         ("domain/mod.rs", "use super::store;"),
         ("domain.rs", "use super::store;"),
-        (
-            "domain/name.rs",
-            "mod inner { use super::super::super::store::Store; }",
-        ),
-        (
-            "domain/name.rs",
-            "#[cfg(test)]\nmod tests { use crate::view::View; }\nuse crate::store::Store;",
-        ),
-        (
-            "domain/name.rs",
-            "#[cfg(test)]\nfn f() -> [u8; 1] { crate::view::f() }\nuse crate::store::Store;",
-        ),
+        ("domain/name.rs", "mod inner { use super::super::super::store::Store; }"),
+        ("domain/name.rs", "#[cfg(test)]\nmod tests { use crate::view::View; }\nuse crate::store::Store;"),
+        ("domain/name.rs", "#[cfg(test)]\nfn f() -> [u8; 1] { crate::view::f() }\nuse crate::store::Store;"),
         ("domain/name.rs", "pub(in crate::store) struct X;"),
     ] {
-        assert_eq!(
-            arrows(path, text),
-            ["domain must not know store"],
-            "{path}: {text}"
-        );
+        assert_eq!(arrows(path, text), ["domain must not know store"], "{path}: {text}");
     }
-    assert_eq!(
-        arrows("domain/error.rs", "fn f(_: ::tonic::Status) {}"),
-        ["domain must not name tonic"]
-    );
-    assert_eq!(
-        arrows("service/write.rs", "use sqlx as database;"),
-        ["service must not name sqlx"]
-    );
+    assert_eq!(arrows("domain/error.rs", "fn f(_: ::tonic::Status) {}"), ["domain must not name tonic"]);
+    assert_eq!(arrows("service/write.rs", "use sqlx as database;"), ["service must not name sqlx"]);
     assert_eq!(
         arrows("service/write.rs", "use crate::store::sqlite::Sqlite;"),
         ["service may know store, but not store::sqlite"]
     );
-    assert_eq!(
-        arrows("attic/mod.rs", "use crate::store::Store;"),
-        ["attic is no room of the plan"]
-    );
+    assert_eq!(arrows("attic/mod.rs", "use crate::store::Store;"), ["attic is no room of the plan"]);
 }
 
 #[test]
 fn what_is_allowed_is_not_reported() {
     for (path, text) in [
-        (
-            "service/write.rs",
-            "use crate::{domain::Name, store::Store};",
-        ),
-        (
-            "service/write.rs",
-            "use super::read; use self::inner::X; mod inner {}",
-        ),
-        (
-            "store/sqlite.rs",
-            "use super::Store; fn f<'a>(_: &'a sqlx::Row) {}",
-        ),
+        ("service/write.rs", "use crate::{domain::Name, store::Store};"),
+        ("service/write.rs", "use super::read; use self::inner::X; mod inner {}"),
+        ("store/sqlite.rs", "use super::Store; fn f<'a>(_: &'a sqlx::Row) {}"),
         ("app.rs", "use crate::store::sqlite::Sqlite;"),
-        (
-            "domain/name.rs",
-            "// crate::store\n/* tonic::Status /* sqlx */ crate::view */",
-        ),
-        (
-            "domain/name.rs",
-            "const X: &str = \"crate::store\"; const Y: &str = r#\"tonic::\"Status\"#;",
-        ),
-        (
-            "domain/name.rs",
-            "const X: char = '\"'; const Y: &str = \"\\\"crate::store\";",
-        ),
-        (
-            "domain/name.rs",
-            "struct Http { tokio: u8 } fn f(x: Http) -> u8 { x.tokio }",
-        ),
-        (
-            "domain/name.rs",
-            "#[cfg(test)]\nmod tests {\n    use crate::store::Store;\n    fn f() {}\n}",
-        ),
+        ("domain/name.rs", "// crate::store\n/* tonic::Status /* sqlx */ crate::view */"),
+        ("domain/name.rs", "const X: &str = \"crate::store\"; const Y: &str = r#\"tonic::\"Status\"#;"),
+        ("domain/name.rs", "const X: char = '\"'; const Y: &str = \"\\\"crate::store\";"),
+        ("domain/name.rs", "struct Http { tokio: u8 } fn f(x: Http) -> u8 { x.tokio }"),
+        ("domain/name.rs", "#[cfg(test)]\nmod tests {\n    use crate::store::Store;\n    fn f() {}\n}"),
         ("lib.rs", "pub mod store; pub use crate::store::Store;"),
     ] {
         assert_eq!(arrows(path, text), Vec::<String>::new(), "{path}: {text}");
@@ -287,15 +231,9 @@ fn products() -> Vec<Source> {
 
 /// The module that a file holds: `store/sqlite.rs` is `[store, sqlite]`, `store/mod.rs` is `[store]`.
 fn module_of(path: &Path) -> Vec<String> {
-    let mut module: Vec<_> = path
-        .with_extension("")
-        .iter()
-        .map(|part| part.to_string_lossy().into_owned())
-        .collect();
-    if module
-        .last()
-        .is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main"))
-    {
+    let mut module: Vec<_> =
+        path.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
         module.pop();
     }
     module
@@ -318,10 +256,7 @@ fn forbidden_arrows(path: &Path, text: &str) -> BTreeSet<String> {
             faults.entry(fault).or_insert(line);
         }
     }
-    faults
-        .into_iter()
-        .map(|(fault, line)| format!("{}:{line}: {fault}", path.display()))
-        .collect()
+    faults.into_iter().map(|(fault, line)| format!("{}:{line}: {fault}", path.display())).collect()
 }
 
 /// What is wrong with a reference from a room, if anything.
@@ -329,9 +264,7 @@ fn judge(room: &Room, reference: &Reference) -> Option<String> {
     let name = room.name;
     match reference {
         Reference::Crate(other) => {
-            let family = FAMILIES
-                .iter()
-                .find(|(_, crates)| crates.contains(&other.as_str()))?;
+            let family = FAMILIES.iter().find(|(_, crates)| crates.contains(&other.as_str()))?;
             room.never
                 .split_whitespace()
                 .any(|never| never == family.0)
@@ -351,12 +284,10 @@ fn judge(room: &Room, reference: &Reference) -> Option<String> {
                 return Some(format!("{name} must not know {other}"));
             }
             // By convention modules are lower case and types are not; a function has no further segment.
-            let deeper = path.get(1).filter(|segment| {
-                path.len() > 2 && segment.starts_with(|c: char| c.is_ascii_lowercase())
-            })?;
-            Some(format!(
-                "{name} may know {other}, but not {other}::{deeper}"
-            ))
+            let deeper = path
+                .get(1)
+                .filter(|segment| path.len() > 2 && segment.starts_with(|c: char| c.is_ascii_lowercase()))?;
+            Some(format!("{name} may know {other}, but not {other}::{deeper}"))
         }
     }
 }
@@ -392,11 +323,7 @@ fn references(tokens: &[Token], module: &[String]) -> Vec<(usize, Reference)> {
             _ if token.is_name() => {
                 let mut paths = Vec::new();
                 let end = path_tree(tokens, at, &[], &mut paths);
-                let here: Vec<_> = module
-                    .iter()
-                    .chain(inner.iter().map(|(name, _)| name))
-                    .cloned()
-                    .collect();
+                let here: Vec<_> = module.iter().chain(inner.iter().map(|(name, _)| name)).cloned().collect();
                 for path in paths {
                     found.extend(resolve(&path, &here, previous).map(|found| (token.line, found)));
                 }
@@ -411,12 +338,7 @@ fn references(tokens: &[Token], module: &[String]) -> Vec<(usize, Reference)> {
 }
 
 /// Reads `a::b::{c, d::e}` from `at`, adds `a::b::c` and `a::b::d::e`, and returns the position behind it.
-fn path_tree(
-    tokens: &[Token],
-    mut at: usize,
-    stem: &[String],
-    paths: &mut Vec<Vec<String>>,
-) -> usize {
+fn path_tree(tokens: &[Token], mut at: usize, stem: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
     let mut path = stem.to_vec();
     loop {
@@ -424,11 +346,7 @@ fn path_tree(
             "{" if path.len() > stem.len() || !stem.is_empty() => {
                 at += 1;
                 while !matches!(text(at), "}" | "") {
-                    at = if text(at) == "," {
-                        at + 1
-                    } else {
-                        path_tree(tokens, at, &path, paths)
-                    };
+                    at = if text(at) == "," { at + 1 } else { path_tree(tokens, at, &path, paths) };
                 }
                 return at + 1;
             }
@@ -440,10 +358,7 @@ fn path_tree(
         }
         at += 1;
         // `Vec::<u8>` and `a::*` end the path as far as rooms go.
-        if !tokens
-            .get(at)
-            .is_some_and(|token| token.is_name() || token.text == "{")
-        {
+        if !tokens.get(at).is_some_and(|token| token.is_name() || token.text == "{") {
             break;
         }
     }
@@ -459,10 +374,7 @@ fn path_tree(
 
 /// Where a path leads from the module `here`.
 fn resolve(path: &[String], here: &[String], previous: Option<&str>) -> Option<Reference> {
-    let climbs = path
-        .iter()
-        .take_while(|segment| *segment == "super")
-        .count();
+    let climbs = path.iter().take_while(|segment| *segment == "super").count();
     match path.first()?.as_str() {
         "crate" => Some(Reference::Module(path[1..].to_vec())),
         "super" => {
@@ -507,8 +419,7 @@ struct Token {
 
 impl Token {
     fn is_name(&self) -> bool {
-        self.text
-            .starts_with(|c: char| c.is_alphabetic() || c == '_')
+        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
 }
 
@@ -521,14 +432,10 @@ fn tokens(text: &str) -> Vec<Token> {
         let length = length_of_next(rest, first);
         let (piece, behind) = rest.split_at(length);
         rest = behind;
-        let literal =
-            piece.len() > 1 && piece.ends_with(['"', '\'', '#']) || piece.starts_with('\'');
+        let literal = piece.len() > 1 && piece.ends_with(['"', '\'', '#']) || piece.starts_with('\'');
         let comment = piece.starts_with("//") || piece.starts_with("/*");
         if !literal && !comment && !first.is_whitespace() {
-            found.push(Token {
-                text: piece.to_owned(),
-                line,
-            });
+            found.push(Token { text: piece.to_owned(), line });
         }
     }
     without_tests(found)
@@ -610,11 +517,7 @@ fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
     while let Some(token) = tokens.next() {
         kept.push(token);
         let tail = kept.len().saturating_sub(MARK.len());
-        if kept[tail..]
-            .iter()
-            .map(|token| token.text.as_str())
-            .eq(MARK)
-        {
+        if kept[tail..].iter().map(|token| token.text.as_str()).eq(MARK) {
             kept.truncate(tail);
             // The item ends with the brace that closes it, or with a semicolon.
             let mut depth = 0_usize;

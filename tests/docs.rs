@@ -29,11 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[test]
 fn the_tour_of_the_readme_works() {
     let steps = steps(&document("README.md"));
-    assert!(
-        steps.len() >= 10,
-        "the tour has only {} commands",
-        steps.len()
-    );
+    assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
     let server = harness::Server::start();
     let mut shell = Shell::start(server.folder(), server.address());
     for step in &steps {
@@ -53,11 +49,7 @@ fn every_setting_is_documented_and_every_documented_setting_exists() {
         real.extend(variables(&String::from_utf8_lossy(&output.stdout)));
     }
     assert!(real.contains("SIGNALBOX_LISTEN"), "{real:?}");
-    assert_eq!(
-        variables(&document(".env.example")),
-        real,
-        ".env.example and --help"
-    );
+    assert_eq!(variables(&document(".env.example")), real, ".env.example and --help");
     // The README shows the ones to know, and none that there isn't.
     let shown = variables(&settings_of_the_readme());
     assert!(shown.contains("SIGNALBOX_LISTEN"), "{shown:?}");
@@ -69,11 +61,7 @@ fn every_setting_is_documented_and_every_documented_setting_exists() {
 fn the_links_of_the_documents_lead_somewhere() {
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
         let text = document(name);
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().unwrap_or_default();
             if !file.is_empty() && !file.contains("://") {
                 let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -86,10 +74,7 @@ fn the_links_of_the_documents_lead_somewhere() {
 #[test]
 fn a_transcript_is_read_as_it_is_meant() {
     let text = "```sh\n$ no\n```\n```console\n$ one\nshown\n$ two <<'X'\n> body\n> X\n```\n```console\n$ three\n```\n";
-    let read: Vec<_> = steps(text)
-        .into_iter()
-        .map(|step| (step.command, step.shown))
-        .collect();
+    let read: Vec<_> = steps(text).into_iter().map(|step| (step.command, step.shown)).collect();
     assert_eq!(
         read,
         [
@@ -126,10 +111,7 @@ fn steps(text: &str) -> Vec<Step> {
             inside = mark == "console";
         } else if inside {
             if let Some(command) = line.strip_prefix("$ ") {
-                steps.push(Step {
-                    command: command.to_owned(),
-                    shown: Vec::new(),
-                });
+                steps.push(Step { command: command.to_owned(), shown: Vec::new() });
             } else {
                 let step = steps.last_mut().expect("a block begins with a command");
                 match line.strip_prefix("> ") {
@@ -153,9 +135,7 @@ fn matches(shown: &str, printed: &str) -> bool {
         return shown == printed;
     };
     let (middle, last) = others.rsplit_once("...").unwrap_or(("", others));
-    let Some(mut rest) = printed
-        .strip_prefix(first.trim())
-        .and_then(|rest| rest.strip_suffix(last.trim()))
+    let Some(mut rest) = printed.strip_prefix(first.trim()).and_then(|rest| rest.strip_suffix(last.trim()))
     else {
         return false;
     };
@@ -177,16 +157,11 @@ struct Shell {
 impl Shell {
     fn start(folder: &Path, address: &str) -> Self {
         let shims = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shims");
-        let binaries = Path::new(env!("CARGO_BIN_EXE_signalbox"))
-            .parent()
-            .expect("a folder");
+        let binaries = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
         harness::tool("bin/buf");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut child = harness::command("bash", folder)
-            .env(
-                "PATH",
-                format!("{}:{}:{path}", shims.display(), binaries.display()),
-            )
+            .env("PATH", format!("{}:{}:{path}", shims.display(), binaries.display()))
             .env("SIGNALBOX_URL", format!("http://{address}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -199,12 +174,8 @@ impl Shell {
                 let _ = send.send(line);
             }
         });
-        let mut shell = Self {
-            input: child.stdin.take().expect("a pipe"),
-            child,
-            lines,
-            address: address.to_owned(),
-        };
+        let mut shell =
+            Self { input: child.stdin.take().expect("a pipe"), child, lines, address: address.to_owned() };
         shell.write("exec 2>&1");
         shell
     }
@@ -218,9 +189,7 @@ impl Shell {
         const END: &str = "--- end of command, code ";
         let command = step.command.replace("localhost:50051", &self.address);
         // The shell reads its commands from the same input: a command must not.
-        self.write(&format!(
-            "{{ {command}\n}} </dev/null\nprintf '\\n{END}%s\\n' $?"
-        ));
+        self.write(&format!("{{ {command}\n}} </dev/null\nprintf '\\n{END}%s\\n' $?"));
         let deadline = Instant::now() + PATIENCE;
         let mut shown = step.shown.iter().peekable();
         let mut ended = false;
@@ -266,9 +235,7 @@ fn variables(text: &str) -> BTreeSet<String> {
 /// The README's section on settings.
 fn settings_of_the_readme() -> String {
     let text = document("README.md");
-    let (_, section) = text
-        .split_once("\n## Settings\n")
-        .expect("a section on settings");
+    let (_, section) = text.split_once("\n## Settings\n").expect("a section on settings");
     section.split("\n## ").next().unwrap_or_default().to_owned()
 }
 

@@ -17,10 +17,7 @@ fn a_client_that_knows_only_reflection_finds_what_is_promised() {
     let output = harness::command(harness::tool("python/bin/python"), &tests)
         .args(["-B", "-m", "unittest", "--verbose"])
         .env("SIGNALBOX_TEST_ADDRESS", server.address())
-        .env(
-            "SIGNALBOX_TEST_ADMIN_TOKEN_FILE",
-            server.folder().join("data/admin.token"),
-        )
+        .env("SIGNALBOX_TEST_ADMIN_TOKEN_FILE", server.folder().join("data/admin.token"))
         .output()
         .expect("Python runs");
     let printed = String::from_utf8_lossy(&output.stdout);

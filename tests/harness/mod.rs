@@ -40,11 +40,7 @@ impl Server {
                 let _ = send.send(line);
             }
         });
-        let mut server = Self {
-            child,
-            folder,
-            address: String::new(),
-        };
+        let mut server = Self { child, folder, address: String::new() };
         // The ready line names the addresses, that of the gRPC listener first.
         while server.address.is_empty() {
             let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
@@ -82,13 +78,7 @@ impl Drop for Server {
 pub fn command(program: impl AsRef<Path>, folder: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     command.current_dir(folder).env_clear().stdin(Stdio::null());
-    for name in [
-        "PATH",
-        "HOME",
-        "LANG",
-        "LLVM_PROFILE_FILE",
-        "RUST_BACKTRACE",
-    ] {
+    for name in ["PATH", "HOME", "LANG", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
@@ -98,14 +88,8 @@ pub fn command(program: impl AsRef<Path>, folder: &Path) -> Command {
 
 /// A file that `scripts/tools` installs.
 pub fn tool(path: &str) -> PathBuf {
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(".tools")
-        .join(path);
-    assert!(
-        tool.exists(),
-        "{} is missing: run scripts/tools, or scripts/test, which does",
-        tool.display()
-    );
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
+    assert!(tool.exists(), "{} is missing: run scripts/tools, or scripts/test, which does", tool.display());
     tool
 }
 
