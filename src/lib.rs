@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
+pub mod kinds;
 #[cfg(feature = "client")]
 pub mod proto;
 #[cfg(feature = "server")]
