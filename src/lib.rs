@@ -4,6 +4,8 @@
 pub mod crypto;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
+pub mod kinds;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod digest;
