@@ -15,11 +15,11 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::{
-        Action, Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result, Revision, SealedSecret,
-        SecretId, Spec, Uid, limits, record, spec,
+        Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result, Revision, SealedSecret,
+        SecretId, Spec, Uid, limits, spec,
         write::PlannedPut,
     },
-    kinds::{self, Kind, secrets::SecretInput},
+    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, FieldDiff, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
 };
@@ -136,7 +136,7 @@ impl<'a> Planner<'a> {
         };
         self.check_etag(&entry.record, &resource.etag)?;
         let violations = kinds::mask::validate(mask, kind.name());
-        self.note(&format!("{path}update_mask"), "", violations);
+        self.violations.extend(violations.into_iter().map(|v| FieldViolation { field: format!("{path}update_mask"), ..v }));
         let names_spec = mask.is_empty() || mask.iter().any(|field| !field.starts_with("labels"));
         if resource.spec.as_ref().is_some_and(|spec| spec::kind_of(spec) != kind.name()) && names_spec {
             self.arm(path, kind, resource);
@@ -245,70 +245,57 @@ impl<'a> Planner<'a> {
         Ok(Some(self.stage(put, Some(record), diff)))
     }
 
-    /// Fills defaults, takes the secrets out and seals them, and checks what is left by the kind's rules.
+    /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.
     fn finish(&mut self, draft: Draft, uid: Uid, before: Option<&Record>) -> Result<Option<Finished>> {
         let Draft { path, name, kind, labels, mut spec } = draft;
-        let found = self.violations.len();
         kind.fill_defaults(&mut spec, &name);
-        let (inputs, violations) = kinds::secrets::split(&mut spec);
-        self.note(&format!("{path}resource"), ".", violations);
+        let inputs = kinds::secrets::split(&mut spec);
+        let old = before.map(|record| &record.spec);
         let mut violations = kinds::check_labels(&labels, "labels");
-        violations.extend(kind.check(&spec, &name));
-        self.note(&format!("{path}resource"), ".", violations);
-        let (secrets, replaced, new) = self.seal(&path, &uid, inputs, before);
-        if self.violations.len() > found {
-            return Ok(None);
-        }
-        self.sealed.extend(new);
-        self.warnings.extend(kind.warnings(&spec, &name));
+        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
+        violations.extend(kinds::check(kind, &context));
+        let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
+        violations.extend(kinds::secrets::check_kept(&inputs, stored));
         let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
         self.bytes += spec_json.len();
         if spec_json.len() > limits::RESOURCE_BYTES {
             let description = format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
-            self.violate(format!("{path}resource"), "TOO_LARGE", description);
+            violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
+        }
+        if !violations.is_empty() {
+            self.note(&format!("{path}resource."), violations);
             return Ok(None);
         }
+        self.warnings.extend(kind.warnings(old, &spec));
+        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
+        let rotated = replaced.iter().any(stored);
+        let action = kinds::action(kind, old, Some(&spec), rotated);
         let version = before.map_or(1, |record| record.version + 1);
-        let action = match before {
-            None => Action("created"),
-            Some(record) => kind.action(&record.spec, &spec, !replaced.is_empty()),
-        };
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
         Ok(Some(Finished { put, spec, replaced }))
     }
 
     /// Seals new values and finds the ids of kept ones.
-    #[allow(clippy::type_complexity, reason = "three results of one walk, named where they are taken apart")]
-    fn seal(
-        &mut self,
-        path: &str,
-        uid: &Uid,
-        inputs: BTreeMap<FieldPath, SecretInput>,
-        before: Option<&Record>,
-    ) -> (BTreeMap<FieldPath, SecretId>, BTreeSet<FieldPath>, Vec<SealedSecret>) {
-        let (mut secrets, mut replaced, mut sealed) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Record>) -> SealedSecrets {
+        let mut done = SealedSecrets::default();
         for (field, input) in inputs {
             match input {
-                SecretInput::Clear => {}
                 SecretInput::Replace(value) => {
-                    let secret = self.parts.vault.seal(uid, &field, &SecretText::new(value.to_string()));
-                    secrets.insert(field.clone(), secret.id.clone());
-                    replaced.insert(field);
-                    sealed.push(secret);
+                    let value = SecretText::new(value.as_str().to_owned());
+                    let sealed = self.parts.vault.seal(uid, &field, &value);
+                    done.secrets.insert(field.clone(), sealed.id.clone());
+                    done.replaced.insert(field);
+                    self.sealed.push(sealed);
                 }
-                SecretInput::Keep => match before.and_then(|record| record.secrets.get(&field)) {
-                    Some(id) => {
-                        secrets.insert(field, id.clone());
+                SecretInput::Keep | SecretInput::KeepMissing => {
+                    if let Some(id) = before.and_then(|record| record.secrets.get(&field)) {
+                        done.secrets.insert(field, id.clone());
                     }
-                    None => self.violate(
-                        format!("{path}resource.{field}"),
-                        "NO_STORED_VALUE",
-                        "has no stored value to keep; set `value`",
-                    ),
-                },
+                }
+                SecretInput::Clear | SecretInput::Unknown(_) => {}
             }
         }
-        (secrets, replaced, sealed)
+        done
     }
 
     fn stage(&mut self, finished: Finished, before: Option<&Record>, diff: ResourceDiff) -> BatchResult {
@@ -340,7 +327,7 @@ impl<'a> Planner<'a> {
         self.changes.push(PlannedChange::Delete {
             name: record.name.clone(),
             kind: record.kind,
-            action: Action("deleted"),
+            action: kinds::DELETED,
         });
         let fields = fields(kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new()));
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
@@ -383,12 +370,17 @@ impl<'a> Planner<'a> {
     }
 
     /// Notes what a kind found, under the path of the request.
-    fn note(&mut self, path: &str, separator: &str, violations: Vec<FieldViolation>) {
-        self.violations.extend(violations.into_iter().map(|violation| FieldViolation {
-            field: format!("{path}{separator}{}", violation.field),
-            ..violation
-        }));
+    fn note(&mut self, path: &str, violations: Vec<FieldViolation>) {
+        let placed = |violation: FieldViolation| FieldViolation { field: format!("{path}{}", violation.field), ..violation };
+        self.violations.extend(violations.into_iter().map(placed));
     }
+}
+
+/// Where the secrets of a resource lie now, and which of them are new.
+#[derive(Default)]
+struct SealedSecrets {
+    secrets: BTreeMap<FieldPath, SecretId>,
+    replaced: BTreeSet<FieldPath>,
 }
 
 /// A put that passed every check.

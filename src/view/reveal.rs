@@ -6,12 +6,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::RwLock;
+use zeroize::Zeroizing;
 
 use super::State;
 use crate::{
     crypto::Vault,
     domain::{Epoch, FieldPath, Record, SealedSecret, SecretId},
-    kinds::secrets::{self, SecretView},
+    kinds::{SecretView, secrets},
     proto::v1::Resource,
 };
 
@@ -89,7 +90,7 @@ impl Revealer {
             None => Err("the sealed value is missing from the store".to_owned()),
         };
         match opened {
-            Ok(value) => SecretView::Value(value),
+            Ok(value) => SecretView::Value(Zeroizing::new(value.expose().to_owned())),
             Err(reason) => {
                 if self.undecryptable.write().insert(id.clone()) {
                     tracing::error!(name = %record.name, field = %path, reason, "a secret can't be decrypted");
