@@ -15,3 +15,7 @@ pub mod proto;
 pub mod settings;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod view;
+#[cfg(feature = "server")]
+pub mod watch;

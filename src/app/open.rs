@@ -60,8 +60,8 @@ fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
     let made = keys.dir.join("encryption.key");
     KeySources {
         file: keys.encryption_key_file.clone(),
-        env: keys.encryption_key.clone(),
-        password: keys.encryption_password.clone(),
+        env: keys.encryption_key.as_ref().map(|key| key.secret().clone()),
+        password: keys.encryption_password.as_ref().map(|password| password.secret().clone()),
         generate_into: (purpose == Purpose::Serve || made.exists()).then_some(made),
     }
 }
