@@ -8,6 +8,7 @@ pub mod plan;
 pub mod rows;
 mod sql;
 pub mod sqlite;
+pub mod verify;
 
 use std::time::Duration;
 

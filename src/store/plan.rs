@@ -68,12 +68,20 @@ pub struct Effects {
     pub requests: Vec<RequestRow>,
 }
 
-/// A log row before it has its place, and the state's row that it leaves.
+/// A log row before it has its place.
 struct Draft {
     change_type: ChangeType,
     action: String,
     before: Option<ResourceRow>,
-    after: Option<ResourceRow>,
+    /// The row as it is written, or as it was deleted.
+    row: ResourceRow,
+}
+
+impl Draft {
+    /// What the state has afterwards.
+    fn after(&self) -> Option<&ResourceRow> {
+        (self.change_type != ChangeType::Deleted).then_some(&self.row)
+    }
 }
 
 impl<'a> Wanted<'a> {
@@ -167,14 +175,9 @@ impl<'k> Group<'k> {
             drafts.push(match change {
                 PlannedChange::Put(put) => self.draft_put(write, put, before, revision)?,
                 PlannedChange::Delete { name, action, .. } => {
-                    let before = before
-                        .ok_or_else(|| defect(format!("a write deletes {name}, which is not there")))?;
-                    Draft {
-                        change_type: ChangeType::Deleted,
-                        action: action.0.to_owned(),
-                        before: Some(before),
-                        after: None,
-                    }
+                    let gone = || defect(format!("a write deletes {name}, which is not there"));
+                    let row = before.clone().ok_or_else(gone)?;
+                    Draft { change_type: ChangeType::Deleted, action: action.0.to_owned(), before, row }
                 }
             });
         }
@@ -196,7 +199,7 @@ impl<'k> Group<'k> {
         let version =
             i64::try_from(*version).map_err(|_| defect(format!("{name} has too high a version")))?;
         let stands = before.as_ref().map_or(0, |row| row.version);
-        if version != stands + 1 {
+        if stands.checked_add(1) != Some(version) {
             return Err(defect(format!(
                 "a write puts version {version} of {name}, which stands at {stands}"
             )));
@@ -208,7 +211,7 @@ impl<'k> Group<'k> {
         let time = write_time(write.time);
         let secrets: BTreeMap<&str, &str> =
             secrets.iter().map(|(path, id)| (path.0.as_str(), id.0.as_str())).collect();
-        let mut after = ResourceRow {
+        let mut row = ResourceRow {
             name: name.as_str().to_owned(),
             kind: kind.0.to_owned(),
             uid: uid.0.clone(),
@@ -223,16 +226,16 @@ impl<'k> Group<'k> {
             secrets: to_json(&secrets)?,
             digest: vec![],
         };
-        after.digest = self.keys.digest(&after.columns()).to_bytes().to_vec();
+        row.digest = self.keys.digest(&row.columns()).to_bytes().to_vec();
         let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
-        Ok(Draft { change_type, action: action.0.to_owned(), before, after: Some(after) })
+        Ok(Draft { change_type, action: action.0.to_owned(), before, row })
     }
 
     fn draft_revocation(&self, write: &WriteSet, revision: Revision) -> Result<Option<Draft>, ApplyError> {
         let Some(revocation) = &write.revocation else { return Ok(None) };
         let uid = uuid::Uuid::new_v4().to_string();
         let (revision, time) = (write_revision(revision), write_time(write.time));
-        let mut after = ResourceRow {
+        let mut row = ResourceRow {
             name: format!("revocations/{uid}"),
             kind: REVOCATION.to_owned(),
             uid,
@@ -247,9 +250,9 @@ impl<'k> Group<'k> {
             secrets: "{}".to_owned(),
             digest: vec![],
         };
-        after.digest = self.keys.digest(&after.columns()).to_bytes().to_vec();
+        row.digest = self.keys.digest(&row.columns()).to_bytes().to_vec();
         let action = "revoked".to_owned();
-        Ok(Some(Draft { change_type: ChangeType::Created, action, before: None, after: Some(after) }))
+        Ok(Some(Draft { change_type: ChangeType::Created, action, before: None, row }))
     }
 
     /// Gives drafts their place in the chain and moves the facts on.
@@ -265,15 +268,15 @@ impl<'k> Group<'k> {
             }
         }
         for (ordinal, draft) in (0..).zip(drafts) {
-            let weight = |row: &Option<ResourceRow>| {
-                row.as_ref().and_then(|row| StateDigest::from_bytes(&row.digest)).unwrap_or_default()
+            let weight = |row: Option<&ResourceRow>| {
+                row.and_then(|row| StateDigest::from_bytes(&row.digest)).unwrap_or_default()
             };
-            head.digest = head.digest.minus(weight(&draft.before)).plus(weight(&draft.after));
+            head.digest = head.digest.minus(weight(draft.before.as_ref())).plus(weight(draft.after()));
             let row = self.log_row(write, &time, &mut head, ordinal, &draft);
             self.touched.insert(row.name.clone());
-            match draft.after {
-                Some(after) => self.facts.resources.insert(row.name.clone(), after),
-                None => self.facts.resources.remove(&row.name),
+            match draft.change_type {
+                ChangeType::Deleted => self.facts.resources.remove(&row.name),
+                _ => self.facts.resources.insert(row.name.clone(), draft.row),
             };
             self.log.push(row);
         }
@@ -295,8 +298,7 @@ impl<'k> Group<'k> {
         ordinal: i64,
         draft: &Draft,
     ) -> LogRow {
-        let ends = ResourceRow::default();
-        let shown = draft.after.as_ref().or(draft.before.as_ref()).unwrap_or(&ends);
+        let (shown, after) = (&draft.row, draft.after());
         let mut row = LogRow {
             revision: write_revision(head.head.revision),
             ordinal,
@@ -305,12 +307,12 @@ impl<'k> Group<'k> {
             name: shown.name.clone(),
             kind: shown.kind.clone(),
             uid: shown.uid.clone(),
-            labels: draft.after.as_ref().map_or_else(|| "{}".to_owned(), |row| row.labels.clone()),
+            labels: after.map_or_else(|| "{}".to_owned(), |row| row.labels.clone()),
             version: shown.version,
             create_revision: shown.create_revision,
             create_time: shown.create_time.clone(),
-            spec: draft.after.as_ref().map(|row| row.spec.clone()),
-            secrets: draft.after.as_ref().map_or_else(|| "{}".to_owned(), |row| row.secrets.clone()),
+            spec: after.map(|row| row.spec.clone()),
+            secrets: after.map_or_else(|| "{}".to_owned(), |row| row.secrets.clone()),
             previous_labels: draft.before.as_ref().map(|row| row.labels.clone()),
             previous_revision: draft.before.as_ref().map(|row| row.update_revision),
             actor: write.actor.clone(),

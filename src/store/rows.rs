@@ -78,7 +78,7 @@ pub struct LogRow {
 }
 
 /// One row of the current state. The columns are those of the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[allow(missing_docs, reason = "the migration describes the columns")]
 pub struct ResourceRow {
     pub name: String,

@@ -30,6 +30,19 @@ pub const LOG_ROWS_AT: &str =
 /// The first revision above a floor that is not older than a time.
 pub const FIRST_SINCE: &str =
     "SELECT revision FROM log WHERE revision > $1 AND time >= $2 ORDER BY revision, ordinal LIMIT 1";
+/// The whole log.
+pub const LOG: &str = "SELECT * FROM log ORDER BY revision, ordinal";
+/// The state's digest at a revision.
+pub const DIGEST_AT: &str = "SELECT digest FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
+/// All checkpoints.
+pub const CHECKPOINTS: &str = "SELECT * FROM checkpoints ORDER BY floor";
+/// MAC of the newest checkpoint.
+pub const LAST_MAC: &str = "SELECT mac FROM checkpoints ORDER BY floor DESC LIMIT 1";
+/// Writes a checkpoint.
+pub const PUT_CHECKPOINT: &str =
+    "INSERT INTO checkpoints (floor, hash, digest, time, mac) VALUES ($1, $2, $3, $4, $5)";
+/// Raises the floor.
+pub const RAISE_FLOOR: &str = "UPDATE head SET floor = $1, floor_hash = $2 WHERE id = 1";
 /// All current rows by name.
 pub const RESOURCES: &str = "SELECT * FROM resources ORDER BY name";
 /// One answered request.

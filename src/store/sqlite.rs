@@ -3,9 +3,11 @@
 //! A [`SqliteDatabase`] is locked, checked and migrated, and knows no key; with the log key it becomes a [`SqliteStore`].
 
 mod commit;
+mod compaction;
 mod failure;
 mod open;
 mod reads;
+mod verify;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -108,6 +110,7 @@ impl SqliteDatabase {
             clock,
             bell,
             left_at: None,
+            compacting: false,
         };
         let task = tokio::spawn(async move {
             writer.run(queue).await;
@@ -210,8 +213,7 @@ impl Store for SqliteStore {
     }
 
     async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError> {
-        let _ = anchor;
-        Err(StoreError::Internal("not yet".into()))
+        Ok(self.reader.verify(anchor).await?)
     }
 
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {

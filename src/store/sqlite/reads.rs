@@ -169,8 +169,10 @@ impl Reader {
     ) -> Result<(), Failure> {
         let (mut revision, mut ordinal, mut hash) = (write_revision(after), -1, from);
         for row in rows {
-            let goes_on = row.revision == revision && row.ordinal == ordinal + 1 && ordinal >= 0;
-            let begins = row.revision == revision + 1 && row.ordinal == 0;
+            // Saturating, because a row may hold any number.
+            let goes_on =
+                row.revision == revision && row.ordinal == ordinal.saturating_add(1) && ordinal >= 0;
+            let begins = row.revision == revision.saturating_add(1) && row.ordinal == 0;
             if !goes_on && !begins {
                 return Err(Failure::Damaged(format!("its log has a gap after revision {revision}")));
             }

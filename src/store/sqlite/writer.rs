@@ -51,24 +51,26 @@ pub(super) struct Writer {
     pub bell: watch::Sender<u64>,
     /// Where the last commit left the head; `None` where that is not known.
     pub left_at: Option<HeadState>,
+    /// Whether a compaction is under way, between whose steps other jobs are done.
+    pub compacting: bool,
 }
 
 impl Writer {
     /// Works until every sender is gone and the queue is empty, then closes the database.
     pub async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut carried = None;
-        loop {
-            let job = match carried.take() {
-                Some(job) => job,
-                None => match jobs.recv().await {
-                    Some(job) => job,
-                    None => break,
-                },
-            };
+        while let Some(job) = jobs.recv().await {
+            self.work(job, &mut jobs).await;
+        }
+        self.forget_connection().await;
+    }
+
+    /// Does one job, and those that it met on the way.
+    pub async fn work(&mut self, job: Job, jobs: &mut mpsc::Receiver<Job>) {
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
             match job {
-                Job::Apply(write, reply) => {
-                    carried = self.group(*write, reply, &mut jobs).await;
-                }
+                Job::Apply(write, reply) => next = self.group(*write, reply, jobs).await,
+                // A caller that went away does not need its answer.
                 Job::Audit(events, reply) => {
                     let _ = reply.send(self.audit(&events).await.map_err(StoreError::from));
                 }
@@ -76,15 +78,14 @@ impl Writer {
                     let _ = reply.send(self.expire(times).await.map_err(StoreError::from));
                 }
                 Job::Compact(floor, reply) => {
-                    let _ = reply.send(self.compact(floor, &mut jobs).await);
+                    let _ = reply.send(self.compact(floor, jobs).await);
                 }
             }
         }
-        self.forget_connection().await;
     }
 
     /// Commits a write together with all that wait behind it. Gives back a job of another sort that it met.
-    pub async fn group(
+    async fn group(
         &mut self,
         first: WriteSet,
         reply: oneshot::Sender<Answer>,
@@ -108,7 +109,6 @@ impl Writer {
         }
         let answers = self.answer(&writes).await;
         for (reply, answer) in replies.into_iter().zip(answers) {
-            // A caller that went away does not need its answer.
             let _ = reply.send(answer);
         }
         met
@@ -148,17 +148,21 @@ impl Writer {
         }
     }
 
-    /// After a failure the connection and the head that was cached are not believed any more.
+    /// After a failure the connection is not believed any more, nor where the head was left: a commit that failed may have
+    /// taken place. Damage is remembered, so that a head row that was edited is not written over by the next write.
     pub async fn failed(&mut self, failure: Failure) -> Failure {
-        if !matches!(failure, Failure::Refused(_)) {
-            tracing::warn!(?failure, "the store did not take a write");
-            self.forget_connection().await;
+        if matches!(failure, Failure::Refused(_)) {
+            return failure;
         }
+        tracing::warn!(?failure, "the store did not take a write");
+        if !matches!(failure, Failure::Damaged(_)) {
+            self.left_at = None;
+        }
+        self.forget_connection().await;
         failure
     }
 
     async fn forget_connection(&mut self) {
-        self.left_at = None;
         if let Some(connection) = self.connection.take()
             && tokio::time::timeout(Duration::from_secs(5), connection.close()).await.is_err()
         {
@@ -206,14 +210,4 @@ fn size(write: &WriteSet) -> usize {
     });
     let sealed = write.sealed.iter().map(|secret| secret.token.len());
     changes.chain(sealed).sum()
-}
-
-impl Writer {
-    pub async fn compact(
-        &mut self,
-        _floor: Revision,
-        _jobs: &mut mpsc::Receiver<Job>,
-    ) -> Result<(Revision, u64), StoreError> {
-        Err(StoreError::Internal("not yet".into()))
-    }
 }
