@@ -14,7 +14,10 @@
 //! descriptors and fails while steps 2 and 3 are missing.
 
 pub mod api_key;
+pub mod diff;
+pub mod mask;
 pub mod names;
+mod paths;
 pub mod provider;
 pub mod provider_types;
 mod reflect;
@@ -25,6 +28,8 @@ pub mod setting_key;
 
 use std::borrow::Cow;
 
+pub use diff::diff;
+pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, resolve};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};

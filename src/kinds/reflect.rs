@@ -118,6 +118,11 @@ pub(super) fn key_text(key: &MapKey) -> String {
     }
 }
 
+/// Wipes every secret's value before the message is dropped.
+pub(super) fn wipe_secrets(mut message: DynamicMessage) {
+    visit_secrets(&mut message, &mut |_, secret| drop(take_secret(secret).value.map(Zeroizing::new)));
+}
+
 /// Reads a dynamic secret; the plaintext moves out of it.
 pub(super) fn take_secret(message: &mut DynamicMessage) -> Secret {
     let value = match message.take_field_by_name("value") {

@@ -92,7 +92,7 @@ pub fn states(spec: &Spec) -> BTreeMap<FieldPath, State> {
     let mut message = reflect::to_dynamic(spec);
     reflect::visit_secrets(&mut message, &mut |path, message| {
         let secret = reflect::take_secret(message);
-        wipe(secret.value);
+        drop(secret.value.map(Zeroizing::new));
         states
             .insert(FieldPath(path.to_owned()), State::try_from(secret.state).unwrap_or(State::Unspecified));
     });
@@ -165,11 +165,7 @@ fn rewrite(spec: &mut Spec, mut change: impl FnMut(&str, Secret) -> Secret) {
     if let Some(changed) = reflect::from_dynamic(&message).spec {
         *spec = changed;
     }
-    reflect::visit_secrets(&mut message, &mut |_, message| wipe(reflect::take_secret(message).value));
-}
-
-fn wipe(value: Option<String>) {
-    drop(value.map(Zeroizing::new));
+    reflect::wipe_secrets(message);
 }
 
 impl SecretInput {
