@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
+
 use super::{
     entry::Entry,
     selector::Selector,
@@ -55,6 +57,19 @@ impl ChangeEvent {
             .any(|resource| selector.matches(resource))
     }
 
+    /// The event that tells of a revocation.
+    pub(super) fn revoked(entry: &Entry, revision: u64) -> Self {
+        Self {
+            kind: EventKind::Revoked,
+            name: entry.resource.name.clone(),
+            revision,
+            before: Some(entry.resource.clone()),
+            after: Some(entry.resource.clone()),
+            action: "revoked".to_owned(),
+            actor: String::new(),
+        }
+    }
+
     /// The event that leads from one entry to another; `None` when there is nothing to tell.
     pub(super) fn between(
         name: &str,
@@ -96,25 +111,32 @@ pub struct ChangeSet {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// The events that lead from one snapshot to another, by name in bytewise order.
+/// The events that lead from one snapshot to another: by name in bytewise order, and then the new revocations.
 ///
 /// Costs a walk over both, and next to nothing where they share their maps.
 #[must_use]
 pub fn difference(before: &Snapshot, after: &Snapshot) -> Vec<ChangeEvent> {
-    use imbl::ordmap::DiffItem;
     let revision = after.revision();
     let differences = before.entries().diff(after.entries());
-    differences
-        .filter_map(|item| match item {
-            DiffItem::Add(name, entry) => ChangeEvent::between(name, revision, None, Some(entry)),
-            DiffItem::Update { old, new } => {
-                ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1))
-            }
-            DiffItem::Remove(name, entry) => {
-                ChangeEvent::between(name, revision, Some(entry), None)
-            }
-        })
-        .collect()
+    let changed = differences.filter_map(|item| match item {
+        DiffItem::Add(name, entry) => ChangeEvent::between(name, revision, None, Some(entry)),
+        DiffItem::Update { old, new } => {
+            ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1))
+        }
+        DiffItem::Remove(name, entry) => ChangeEvent::between(name, revision, Some(entry), None),
+    });
+    let revoked = after
+        .revoked
+        .iter()
+        .filter(|(name, _)| !before.revoked.contains_key(name.as_ref()));
+    let revoked = revoked.filter_map(|(name, revision)| {
+        let entry = after
+            .entries()
+            .get(name.as_ref())
+            .filter(|entry| known(entry))?;
+        Some(ChangeEvent::revoked(entry, *revision))
+    });
+    changed.chain(revoked).collect()
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     entry::Entry,
-    events::{ChangeEvent, ChangeSet, EventKind, difference},
+    events::{ChangeEvent, ChangeSet, difference},
     settings::Overrides,
-    snapshot::{Snapshot, known},
+    snapshot::Snapshot,
 };
 use crate::{
     digest::ViewDigest,
@@ -282,25 +282,10 @@ impl Replica {
             return Applied::default();
         }
         let mut next = (*self.served).clone();
-        let mut events = Vec::new();
         for name in revoked.names {
-            if let Some(entry) = next
-                .entries()
-                .get(name.as_str())
-                .filter(|entry| known(entry))
-            {
-                events.push(ChangeEvent {
-                    kind: EventKind::Revoked,
-                    name: name.clone(),
-                    revision: revoked.revision,
-                    before: Some(entry.resource.clone()),
-                    after: Some(entry.resource.clone()),
-                    action: "revoked".to_owned(),
-                    actor: String::new(),
-                });
-            }
             next.revoked.insert(name.into(), revoked.revision);
         }
+        let events = difference(&self.served, &next);
         Applied {
             changes: self.publish(next, events),
             ..Applied::default()

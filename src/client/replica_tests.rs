@@ -4,7 +4,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::*;
 use crate::{
-    client::entry::SecretError,
+    client::{entry::SecretError, events::EventKind},
     proto::v1::{ApiKeySpec, Resource, Secret, resource::Spec},
 };
 
