@@ -5,6 +5,9 @@ pub mod crypto;
 #[cfg(feature = "server")]
 pub mod domain;
 #[cfg(feature = "client")]
+pub mod client;
+pub mod digest;
+#[cfg(feature = "client")]
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod settings;
