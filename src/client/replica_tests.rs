@@ -1,3 +1,5 @@
+//! The replica, held against a model.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};

@@ -1,3 +1,5 @@
+//! Where a setting comes from, and what it is read as.
+
 use std::sync::Arc;
 
 use super::{
