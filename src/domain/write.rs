@@ -128,6 +128,16 @@ pub enum Applied {
     },
 }
 
+impl Applied {
+    /// The token of the revision.
+    #[must_use]
+    pub fn token(&self) -> RevisionToken {
+        match self {
+            Applied::Committed { token, .. } | Applied::Replayed { token, .. } => *token,
+        }
+    }
+}
+
 /// A write that did not happen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {

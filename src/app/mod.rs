@@ -1,0 +1,194 @@
+//! Composition: builds the service from its settings, and runs it on its listeners until it is told to stop.
+//!
+//! The order of the start is the order in which things can be trusted: key, store, migrations, view, listeners. It
+//! must not know how anything works inside.
+
+mod access;
+mod open;
+mod server;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+pub use open::{Opened, Purpose, open};
+
+use crate::{
+    domain::{Clock, SystemClock, revocation::RevocationSet},
+    grpc,
+    lifecycle::Lifecycle,
+    service::{Parts, Service},
+    settings::Settings,
+    store::{Log, Store},
+    view::{Revealer, State, View, follow},
+    watch::{Hub, StreamLimits, Streams},
+};
+
+/// How often old idempotency keys, audit lines and log rows are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// Where a running server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// Health checks in plaintext, if asked for.
+    pub health: Option<SocketAddr>,
+    /// Whether gRPC is behind TLS.
+    pub tls: bool,
+}
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There is no usable key.
+    #[error(transparent)]
+    Key(#[from] crate::crypto::KeyError),
+    /// The key does not fit the store.
+    #[error(transparent)]
+    Unlock(#[from] crate::crypto::UnlockError),
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// Tokens can't be verified.
+    #[error("tokens: {0}")]
+    Auth(String),
+    /// A listener can't be opened, or died.
+    #[error("{0}")]
+    Listen(String),
+}
+
+/// Runs a server. `ready` is told the addresses once it serves; it runs until `shutdown` resolves.
+///
+/// # Errors
+/// When it can't start, or a listener dies.
+pub async fn run(
+    settings: Settings,
+    ready: impl FnOnce(&Addresses) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AppError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let opened = open(&settings, Purpose::Serve, &clock).await?;
+    for warning in &opened.warnings {
+        tracing::warn!("{warning}");
+    }
+    let store: Arc<dyn Store> = opened.store.clone();
+    let lifecycle = Lifecycle::default();
+    let served = serve(&settings, opened, &clock, &lifecycle, ready, shutdown).await;
+    store.close(settings.shutdown.deadline.saturating_sub(settings.shutdown.grace) / 2).await;
+    tracing::info!("stopped");
+    served
+}
+
+async fn serve(
+    settings: &Settings,
+    opened: Opened,
+    clock: &Arc<dyn Clock>,
+    lifecycle: &Lifecycle,
+    ready: impl FnOnce(&Addresses) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AppError> {
+    let Opened { store, vault, warnings } = opened;
+    let store: Arc<dyn Store> = store;
+    let log: Arc<dyn Log> = store.clone();
+    let vault = Arc::new(vault);
+    let (view, warnings) = first_view(&*store, warnings).await?;
+    let revealer = Arc::new(Revealer::new(Arc::clone(&vault)));
+    let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
+    lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
+    lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
+    lifecycle.spawn(keep_house(Arc::clone(&store), Arc::clone(clock), settings.store.retention, lifecycle.clone()));
+
+    let limits =
+        StreamLimits { total: settings.limits.max_streams, per_subject: settings.limits.max_streams_per_identity };
+    let streams =
+        Arc::new(Streams::new(Arc::clone(&view), Arc::clone(&hub), log, Arc::clone(&revealer), Arc::clone(clock), limits));
+    let watched = Arc::clone(&view);
+    let revocations: Arc<dyn Fn() -> RevocationSet + Send + Sync> =
+        Arc::new(move || watched.state().revocations.clone());
+    let access = access::build(settings, clock, revocations)?;
+    let parts = Parts {
+        store,
+        view,
+        revealer,
+        vault,
+        streams,
+        issuer: access.issuer,
+        clock: Arc::clone(clock),
+        retention: settings.store.retention,
+        warnings,
+    };
+    let service = Arc::new(Service::new(parts));
+    let tls = settings.tls.is_some();
+    let reflection = settings.listen.serves_reflection(tls);
+    let routes = grpc::routes(&service, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
+    let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
+    ready(&server.addresses);
+    server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await
+}
+
+/// Reads the state for the first time. Nothing is served before.
+async fn first_view(store: &dyn Store, mut warnings: Vec<String>) -> Result<(Arc<View>, Vec<String>), AppError> {
+    let snapshot = store.snapshot().await?;
+    if let Some(defect) = &snapshot.defect {
+        tracing::error!(defect, "the state is not what the log says; run `signalbox doctor`");
+        warnings.push(format!("the state is not what the log says: {defect}"));
+    }
+    let state = State::from_snapshot(snapshot);
+    tracing::info!(revision = %state.revision, resources = state.resources.len(), "the view is complete");
+    Ok((Arc::new(View::new(state)), warnings))
+}
+
+/// Looks for secrets that can't be opened, beside serving: none of them stops the start.
+async fn check_secrets(revealer: Arc<Revealer>, state: Arc<State>) {
+    let checked = tokio::task::spawn_blocking(move || {
+        revealer.check(&state);
+        revealer.undecryptable(&state)
+    });
+    match checked.await {
+        Ok(failed) if failed.is_empty() => {}
+        Ok(failed) => tracing::error!(count = failed.len(), first = failed[0], "secrets can't be decrypted"),
+        Err(error) => tracing::error!(%error, "the check of the secrets failed"),
+    }
+}
+
+/// Checks the log once, in the background, and forgets what is older than it needs to be.
+async fn keep_house(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    retention: Option<Duration>,
+    lifecycle: Lifecycle,
+) {
+    match store.verify(None).await {
+        Ok(found) => {
+            for defect in &found.defects {
+                tracing::error!(reason = defect.reason, name = defect.name, "{}", defect.description);
+            }
+        }
+        Err(error) => tracing::error!(%error, "the log can't be checked"),
+    }
+    let soft = lifecycle.soft();
+    loop {
+        if let Err(error) = tidy(&*store, &*clock, retention).await {
+            tracing::warn!(%error, "housekeeping failed; it is tried again in an hour");
+        }
+        tokio::select! {
+            () = soft.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+        }
+    }
+}
+
+async fn tidy(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    retention: Option<Duration>,
+) -> Result<(), crate::store::StoreError> {
+    let now = clock.now();
+    store.expire(now).await?;
+    let Some(retention) = retention.and_then(|time| chrono::Duration::from_std(time).ok()) else { return Ok(()) };
+    let floor = store.revision_before(now - retention).await?;
+    if floor > store.head().await?.floor {
+        let (floor, removed) = store.compact(floor).await?;
+        tracing::info!(%floor, removed, "the log was compacted");
+    }
+    Ok(())
+}

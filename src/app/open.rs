@@ -1,0 +1,67 @@
+//! Opens and unlocks the store: the key first, so that nothing is written with a wrong one.
+
+use std::sync::Arc;
+
+use super::AppError;
+use crate::{
+    crypto::{KeySources, Keyring, Unlocked, Vault},
+    domain::Clock,
+    settings::{Database, Settings},
+    store::sqlite::{SqliteDatabase, SqliteStore},
+};
+
+/// What a store is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To serve it: it may be made, with its key.
+    Serve,
+    /// To look at it: it has to be there.
+    Inspect,
+}
+
+/// A store that is open and unlocked.
+pub struct Opened {
+    /// The store.
+    pub store: Arc<SqliteStore>,
+    /// What opens and seals its secrets.
+    pub vault: Vault,
+    /// Things that an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// When there is no key, when it does not fit, when the store is in use, damaged or of a newer version; nothing has
+/// been written then.
+pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
+    let mut warnings = settings.warnings();
+    let Database::Sqlite(path) = &settings.store.database;
+    let create = purpose == Purpose::Serve;
+    let database = SqliteDatabase::open(path, create).await?;
+    let identity = database.identity().await?;
+    let sources = key_sources(settings, purpose);
+    let loading = identity.clone();
+    // A password is stretched for a good part of a second.
+    let loaded = tokio::task::spawn_blocking(move || Keyring::load(&sources, &loading))
+        .await
+        .map_err(|error| AppError::Auth(error.to_string()))??;
+    warnings.extend(loaded.warnings);
+    let Unlocked { vault, log_key, first_keys } = Vault::unlock(loaded.keyring, &identity)?;
+    if let Some(keys) = first_keys {
+        database.initialise(keys).await?;
+    }
+    let store = database.into_store(log_key, Arc::clone(clock)).await?;
+    Ok(Opened { store: Arc::new(store), vault, warnings })
+}
+
+fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
+    let keys = &settings.keys;
+    let made = keys.dir.join("encryption.key");
+    KeySources {
+        file: keys.encryption_key_file.clone(),
+        env: keys.encryption_key.as_ref().map(|key| key.secret().clone()),
+        password: keys.encryption_password.as_ref().map(|password| password.secret().clone()),
+        generate_into: (purpose == Purpose::Serve || made.exists()).then_some(made),
+    }
+}

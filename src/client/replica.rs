@@ -1,0 +1,372 @@
+//! The state machine that turns the events of streams into snapshots.
+//!
+//! Owns the watch contract on the client's side: what is staged, when it is served, where to resume, what is refused.
+//! Events go in, a snapshot and notifications come out; it must not know sockets, tasks, clocks or callbacks.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    entry::Entry,
+    events::{ChangeEvent, ChangeSet, difference},
+    settings::Overrides,
+    snapshot::Snapshot,
+};
+use crate::{
+    digest::ViewDigest,
+    proto::v1::{
+        Change, ChangeType, Changes, GoingAway, Progress, Reset, ResetReason, Revoked,
+        Snapshot as SnapshotPart, Synced, watch_config_response::Event,
+    },
+};
+
+/// What one event did.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// What became visible, if anything did.
+    pub(super) changes: Option<ChangeSet>,
+    /// How long ago the server last heard from the store, where the event says so.
+    pub(super) confirmed_age: Option<Duration>,
+    /// What the caller has to know beyond that.
+    pub(super) signal: Signal,
+}
+
+/// What the caller has to know about an event.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Signal {
+    #[default]
+    None,
+    Synced,
+    Reset(ResetReason),
+    GoingAway {
+        reason: String,
+        after: Duration,
+    },
+}
+
+/// Why the stream can't be followed any further. The next one begins with a snapshot; the old state is served on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Desync {
+    #[error("the digest of the cache at revision {revision} is not the server's")]
+    Digest { revision: u64 },
+    #[error("the stream breaks the watch contract: {0}")]
+    Contract(&'static str),
+}
+
+/// A revision that every cursor has passed.
+const UNTIL_THE_SWAP: u64 = 0;
+
+/// Where a new stream goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) resume_token: String,
+    pub(super) view_id: String,
+}
+
+/// The client's copy of the store's state, and how far it has come.
+pub(super) struct Replica {
+    served: Arc<Snapshot>,
+    cursor: Cursor,
+    phase: Phase,
+}
+
+enum Phase {
+    /// A snapshot is being put together, out of sight.
+    Snapshot {
+        staged: Snapshot,
+        begun: bool,
+        complete: bool,
+    },
+    /// Changes follow on what is served.
+    Live(Option<Part>),
+}
+
+/// A revision of which the last part has not come yet.
+struct Part {
+    staged: Snapshot,
+    events: Vec<ChangeEvent>,
+}
+
+impl Replica {
+    pub(super) fn new(overrides: Arc<Overrides>) -> Self {
+        let served = Snapshot::new(overrides);
+        Self {
+            phase: staging(&served),
+            served: Arc::new(served),
+            cursor: Cursor::default(),
+        }
+    }
+
+    /// What may be read now.
+    pub(super) fn served(&self) -> &Arc<Snapshot> {
+        &self.served
+    }
+
+    /// Forgets whatever the last stream left unfinished, and tells where the new one has to begin. An empty resume
+    /// token asks for a snapshot.
+    pub(super) fn begin_stream(&mut self) -> Cursor {
+        if self.cursor.resume_token.is_empty() {
+            self.start_over();
+        } else {
+            self.phase = Phase::Live(None);
+        }
+        self.cursor.clone()
+    }
+
+    /// Takes in one event.
+    ///
+    /// # Errors
+    /// [`Desync`] when the stream can't be followed; drop it then, the next begins with a snapshot.
+    pub(super) fn apply(&mut self, event: Option<Event>) -> Result<Applied, Desync> {
+        let applied = match event {
+            Some(Event::Snapshot(part)) => self.stage_snapshot(part),
+            Some(Event::Synced(synced)) => self.synced(synced),
+            Some(Event::Changes(changes)) => self.change(changes),
+            Some(Event::Progress(progress)) => self.progress(&progress),
+            Some(Event::Reset(reset)) => Ok(self.reset(&reset)),
+            Some(Event::Revoked(revoked)) => Ok(self.revoke(revoked)),
+            Some(Event::GoingAway(going_away)) => Ok(leave(going_away)),
+            // An event of a newer server, which by the rules of compatibility can be left out.
+            None => Ok(Applied::default()),
+        };
+        if applied.is_err() {
+            self.cursor = Cursor::default();
+        }
+        applied
+    }
+
+    fn stage_snapshot(&mut self, part: SnapshotPart) -> Result<Applied, Desync> {
+        let Phase::Snapshot {
+            staged,
+            begun,
+            complete,
+        } = &mut self.phase
+        else {
+            return Err(Desync::Contract("a snapshot without a reset"));
+        };
+        if *complete || (*begun && staged.revision != part.revision) {
+            return Err(Desync::Contract("a snapshot of several revisions"));
+        }
+        staged.revision = part.revision;
+        *begun = true;
+        *complete = part.last;
+        for resource in part.resources {
+            staged.upsert(Arc::new(Entry::new(resource)));
+        }
+        Ok(Applied::default())
+    }
+
+    fn synced(&mut self, synced: Synced) -> Result<Applied, Desync> {
+        let mut next = match &mut self.phase {
+            Phase::Snapshot {
+                begun: true,
+                complete: false,
+                ..
+            } => {
+                return Err(Desync::Contract("synced in the middle of a snapshot"));
+            }
+            Phase::Snapshot { staged, .. } => std::mem::take(staged),
+            Phase::Live(None) => (*self.served).clone(),
+            Phase::Live(Some(_)) => {
+                return Err(Desync::Contract("synced in the middle of a revision"));
+            }
+        };
+        if synced.revision < next.revision {
+            return Err(Desync::Contract("synced below what it completes"));
+        }
+        next.revision = synced.revision;
+        // A snapshot need not share anything with what is served; after a resume this compares two equal maps at once.
+        let events = difference(&self.served, &next);
+        self.cursor = Cursor {
+            resume_token: synced.resume_token,
+            view_id: synced.view_id,
+        };
+        self.phase = Phase::Live(None);
+        Ok(Applied {
+            changes: self.serve(next, events),
+            confirmed_age: Some(age(synced.confirmed_age)),
+            signal: Signal::Synced,
+        })
+    }
+
+    fn change(&mut self, changes: Changes) -> Result<Applied, Desync> {
+        let Phase::Live(unfinished) = &mut self.phase else {
+            return Err(Desync::Contract("changes before the snapshot is complete"));
+        };
+        let mut part = match unfinished.take() {
+            Some(part) if part.staged.revision != changes.revision => {
+                return Err(Desync::Contract(
+                    "a revision begins before the last part of another",
+                ));
+            }
+            Some(part) => part,
+            None if changes.revision <= self.served.revision => {
+                return Err(Desync::Contract("changes at or below what was sent before"));
+            }
+            None => Part {
+                staged: (*self.served).clone(),
+                events: Vec::new(),
+            },
+        };
+        part.staged.revision = changes.revision;
+        for change in changes.changes {
+            part.take_in(change)?;
+        }
+        if !changes.last {
+            *unfinished = Some(part);
+            return Ok(Applied::default());
+        }
+        self.cursor.resume_token = changes.resume_token;
+        Ok(Applied {
+            changes: self.serve(part.staged, part.events),
+            ..Applied::default()
+        })
+    }
+
+    fn progress(&mut self, progress: &Progress) -> Result<Applied, Desync> {
+        match &self.phase {
+            Phase::Live(None) => {}
+            _ => return Err(Desync::Contract("progress ahead of what is still to come")),
+        }
+        if progress.revision < self.served.revision {
+            return Err(Desync::Contract("progress below what was sent before"));
+        }
+        // A server may leave the digest out; it can't send half of one.
+        if !progress.digest.is_empty() {
+            let digest = <[u8; 16]>::try_from(progress.digest.as_slice());
+            let digest = digest.map_err(|_| Desync::Contract("a digest that is not 16 bytes"))?;
+            if ViewDigest::from_bytes(digest) != self.served.digest() {
+                return Err(Desync::Digest {
+                    revision: progress.revision,
+                });
+            }
+        }
+        self.cursor.resume_token.clone_from(&progress.resume_token);
+        if progress.revision > self.served.revision {
+            let mut next = (*self.served).clone();
+            next.revision = progress.revision;
+            self.serve(next, Vec::new());
+        }
+        Ok(Applied {
+            confirmed_age: Some(age(progress.confirmed_age)),
+            ..Applied::default()
+        })
+    }
+
+    fn reset(&mut self, reset: &Reset) -> Applied {
+        let reason = reset.reason();
+        self.start_over();
+        if matches!(reason, ResetReason::OtherStore | ResetReason::Ahead) {
+            // Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
+            let mut next = (*self.served).clone();
+            next.revoked = next
+                .revoked
+                .into_iter()
+                .map(|(name, _)| (name, UNTIL_THE_SWAP))
+                .collect();
+            self.publish(next, Vec::new());
+        }
+        Applied {
+            signal: Signal::Reset(reason),
+            ..Applied::default()
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.cursor = Cursor::default();
+        self.phase = staging(&self.served);
+    }
+
+    fn revoke(&mut self, revoked: Revoked) -> Applied {
+        // While a snapshot is on its way, what is served may be of another life, and its revision no measure.
+        if matches!(self.phase, Phase::Live(_)) && revoked.revision <= self.served.revision {
+            return Applied::default();
+        }
+        let mut next = (*self.served).clone();
+        for name in revoked.names {
+            next.revoked.insert(name.into(), revoked.revision);
+        }
+        let events = difference(&self.served, &next);
+        Applied {
+            changes: self.publish(next, events),
+            ..Applied::default()
+        }
+    }
+
+    /// Serves what the cursor has come to: revocations at or below it are part of the state now.
+    fn serve(&mut self, mut next: Snapshot, events: Vec<ChangeEvent>) -> Option<ChangeSet> {
+        next.revoked = self.served.revoked.clone();
+        if !next.revoked.is_empty() {
+            let passed = next.revision;
+            next.revoked = next
+                .revoked
+                .into_iter()
+                .filter(|(_, revision)| *revision > passed)
+                .collect();
+        }
+        self.publish(next, events)
+    }
+
+    fn publish(&mut self, mut next: Snapshot, events: Vec<ChangeEvent>) -> Option<ChangeSet> {
+        next.sequence = self.served.sequence + 1;
+        self.served = Arc::new(next);
+        let snapshot = self.served.clone();
+        (!events.is_empty()).then_some(ChangeSet { events, snapshot })
+    }
+}
+
+impl Part {
+    fn take_in(&mut self, change: Change) -> Result<(), Desync> {
+        let (before, after) = if change.r#type() == ChangeType::Deleted {
+            (self.staged.remove(&change.name), None)
+        } else {
+            // Every other type, those of newer servers included, brings the resource as it is.
+            let resource = change
+                .resource
+                .filter(|resource| resource.name == change.name);
+            let resource = resource.ok_or(Desync::Contract("a change without its resource"))?;
+            let entry = Arc::new(Entry::new(resource));
+            (self.staged.upsert(entry.clone()), Some(entry))
+        };
+        let event = ChangeEvent::between(
+            &change.name,
+            self.staged.revision,
+            before.as_ref(),
+            after.as_ref(),
+        );
+        self.events.extend(event.map(|event| ChangeEvent {
+            action: change.action,
+            actor: change.actor,
+            ..event
+        }));
+        Ok(())
+    }
+}
+
+fn staging(served: &Snapshot) -> Phase {
+    Phase::Snapshot {
+        staged: Snapshot::new(served.overrides.clone()),
+        begun: false,
+        complete: false,
+    }
+}
+
+fn leave(going_away: GoingAway) -> Applied {
+    Applied {
+        signal: Signal::GoingAway {
+            after: age(going_away.reconnect_after),
+            reason: going_away.reason,
+        },
+        ..Applied::default()
+    }
+}
+
+/// A length of time from the wire; what is not set or negative is none.
+fn age(duration: Option<prost_types::Duration>) -> Duration {
+    duration
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

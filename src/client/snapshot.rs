@@ -1,0 +1,245 @@
+//! The state of one revision in memory, indexed for the getters.
+//!
+//! Owns the persistent maps and the digest over them. A snapshot that has been published never changes; the next one
+//! shares all but what differs. Must not know streams, tasks or time.
+
+use std::{fmt, ops::Bound, sync::Arc};
+
+use imbl::OrdMap;
+
+use super::{
+    entry::{Entry, Held, SecretError},
+    secret::SecretText,
+    selector::{Kind, Selector},
+    settings::Overrides,
+};
+use crate::{
+    digest::ViewDigest,
+    proto::v1::{Resource, resource::Spec},
+};
+
+// `Arc<str>`, because a persistent map copies the keys of each node that it changes.
+type Index = OrdMap<Arc<str>, Arc<Entry>>;
+
+/// All resources that the client sees, at one revision. Cheap to clone; reading it takes no lock and does no I/O.
+///
+/// Holding one for long means reading the past, secrets revoked since included: take a new one for each piece of work.
+#[derive(Clone, Default)]
+#[must_use]
+pub struct Snapshot {
+    pub(super) revision: u64,
+    /// Counts published snapshots, so that a subscriber knows which changes a snapshot already holds.
+    pub(super) sequence: u64,
+    pub(super) revoked: OrdMap<Arc<str>, u64>,
+    pub(super) overrides: Arc<Overrides>,
+    entries: Index,
+    providers: Index,
+    api_keys: OrdMap<Arc<str>, Index>,
+    settings: Index,
+    user_settings: OrdMap<Arc<str>, Index>,
+    digest: ViewDigest,
+}
+
+impl Snapshot {
+    /// One that holds nothing yet.
+    pub(super) fn new(overrides: Arc<Overrides>) -> Self {
+        Self {
+            overrides,
+            ..Self::default()
+        }
+    }
+
+    /// The revision of the store that this is the state of; 0 before the first.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Resources in it, of kinds that this client knows and of others.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The digest over the names and update revisions in it, as `Progress` carries it.
+    pub fn digest(&self) -> ViewDigest {
+        self.digest
+    }
+
+    /// A resource by its full name, for example `providers/groq`, with its secrets masked.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Resource>> {
+        let entry = self.entries.get(name)?;
+        known(entry).then(|| entry.resource.clone())
+    }
+
+    /// A secret field by its resource and its path, for example `api_key.secret` or `provider.headers.x-key`.
+    ///
+    /// # Errors
+    /// Says why there is none; [`SecretError::Absent`] for an unknown name too.
+    pub fn secret(&self, name: &str, path: &str) -> Result<SecretText, SecretError> {
+        let entry = self.entries.get(name).ok_or(SecretError::Absent)?;
+        self.hold(entry).secret(path)
+    }
+
+    /// The resources that a selector picks, by name in bytewise order. Looks at all of them.
+    pub fn select<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Arc<Resource>> {
+        self.resources()
+            .filter(|resource| selector.matches(resource))
+    }
+
+    /// The resources of a kind, by name in bytewise order. Looks at all resources.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources()
+            .filter(move |resource| Kind::of(resource) == Some(kind))
+    }
+
+    /// The resources whose name begins with a prefix, in bytewise order. Looks at these only.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Resource>> {
+        self.entries
+            .range::<_, str>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(move |(name, _)| name.starts_with(prefix))
+            .map(|(_, entry)| entry)
+            .filter(|entry| known(entry))
+            .map(|entry| &entry.resource)
+    }
+
+    fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.with_prefix("")
+    }
+
+    pub(super) fn entries(&self) -> &Index {
+        &self.entries
+    }
+
+    pub(super) fn held_provider(&self, id: &str) -> Option<Held> {
+        self.providers.get(id).map(|entry| self.hold(entry))
+    }
+
+    pub(super) fn held_api_key(&self, provider: &str, id: &str) -> Option<Held> {
+        self.api_keys
+            .get(provider)?
+            .get(id)
+            .map(|entry| self.hold(entry))
+    }
+
+    pub(super) fn held_api_keys(&self, provider: &str) -> impl Iterator<Item = Held> {
+        let keys = self
+            .api_keys
+            .get(provider)
+            .into_iter()
+            .flat_map(OrdMap::values);
+        keys.map(|entry| self.hold(entry))
+    }
+
+    pub(super) fn held_setting(&self, key: &str) -> Option<Held> {
+        self.settings.get(key).map(|entry| self.hold(entry))
+    }
+
+    pub(super) fn held_user_setting(&self, user: &str, key: &str) -> Option<Held> {
+        self.user_settings
+            .get(user)?
+            .get(key)
+            .map(|entry| self.hold(entry))
+    }
+
+    fn hold(&self, entry: &Arc<Entry>) -> Held {
+        Held {
+            entry: entry.clone(),
+            revoked: !self.revoked.is_empty()
+                && self.revoked.contains_key(entry.resource.name.as_str()),
+        }
+    }
+
+    /// Puts a resource in, in place of one of that name, which it returns.
+    pub(super) fn upsert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let previous = self.remove(&entry.resource.name);
+        self.digest
+            .add(&entry.resource.name, entry.resource.update_revision);
+        match place(&entry.resource) {
+            Place::Provider(id) => drop(self.providers.insert(id.into(), entry.clone())),
+            Place::ApiKey(provider, id) => insert_below(&mut self.api_keys, provider, id, &entry),
+            Place::Setting(key) => drop(self.settings.insert(key.into(), entry.clone())),
+            Place::UserSetting(user, key) => {
+                insert_below(&mut self.user_settings, user, key, &entry)
+            }
+            Place::NameOnly => {}
+        }
+        self.entries
+            .insert(entry.resource.name.as_str().into(), entry);
+        previous
+    }
+
+    /// Takes a resource out, and returns it.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
+        let entry = self.entries.remove(name)?;
+        self.digest.remove(name, entry.resource.update_revision);
+        match place(&entry.resource) {
+            Place::Provider(id) => drop(self.providers.remove(id)),
+            Place::ApiKey(provider, id) => remove_below(&mut self.api_keys, provider, id),
+            Place::Setting(key) => drop(self.settings.remove(key)),
+            Place::UserSetting(user, key) => remove_below(&mut self.user_settings, user, key),
+            Place::NameOnly => {}
+        }
+        Some(entry)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Snapshot({} resources at revision {})",
+            self.len(),
+            self.revision
+        )
+    }
+}
+
+/// Whether this client knows the kind; what it does not know is counted in the digest and otherwise ignored.
+pub(super) fn known(entry: &Entry) -> bool {
+    entry.resource.spec.is_some()
+}
+
+/// Where a resource is indexed beside its name.
+enum Place<'a> {
+    Provider(&'a str),
+    ApiKey(&'a str, &'a str),
+    Setting(&'a str),
+    UserSetting(&'a str, &'a str),
+    NameOnly,
+}
+
+fn place(resource: &Resource) -> Place<'_> {
+    let segments: Vec<_> = resource.name.split('/').collect();
+    match (segments.as_slice(), &resource.spec) {
+        (["providers", id], Some(Spec::Provider(_))) => Place::Provider(id),
+        (["providers", provider, "apiKeys", id], Some(Spec::ApiKey(_))) => {
+            Place::ApiKey(provider, id)
+        }
+        (["settings", key], Some(Spec::Setting(_))) => Place::Setting(key),
+        (["users", user, "settings", key], Some(Spec::Setting(_))) => Place::UserSetting(user, key),
+        _ => Place::NameOnly,
+    }
+}
+
+fn insert_below(map: &mut OrdMap<Arc<str>, Index>, outer: &str, inner: &str, entry: &Arc<Entry>) {
+    map.entry(outer.into())
+        .or_default()
+        .insert(inner.into(), entry.clone());
+}
+
+fn remove_below(map: &mut OrdMap<Arc<str>, Index>, outer: &str, inner: &str) {
+    if let Some(below) = map.get_mut(outer) {
+        below.remove(inner);
+        if below.is_empty() {
+            map.remove(outer);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `ConfigService`: reads and writes of every kind.
+
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::to_status;
+use crate::{
+    auth::Caller,
+    domain::{Error, FieldViolation, Result, Selector, limits},
+    kinds,
+    proto::v1::{
+        self, BatchResult, BatchWriteRequest, BatchWriteResponse, CreateResourceRequest, CreateResourceResponse,
+        DeleteResourceRequest, DeleteResourceResponse, GetResourceRequest, GetResourceResponse, ListResourcesRequest,
+        ListResourcesResponse, Resource, UpdateResourceRequest, UpdateResourceResponse, WatchConfigRequest,
+        WatchConfigResponse, batch_operation, config_service_server::ConfigService,
+    },
+    service::{GetRequest, ListRequest, Operation, OperationKind, Service, WriteRequest},
+};
+
+/// The service, on its use cases.
+pub struct Config {
+    service: Arc<Service>,
+}
+
+impl Config {
+    pub fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+
+    async fn write<T>(&self, request: &Request<T>, write: WriteRequest) -> Result<BatchWriteResponse, Status> {
+        let caller = Caller::of(request).map_err(to_status)?;
+        self.service.write(caller, write).await.map_err(to_status)
+    }
+}
+
+#[tonic::async_trait]
+impl ConfigService for Config {
+    async fn get_resource(&self, request: Request<GetResourceRequest>) -> Result<Response<GetResourceResponse>, Status> {
+        let GetResourceRequest { name, revision, min_revision_token, include_secrets } = request.get_ref().clone();
+        let get = GetRequest { name, revision, min_revision_token, include_secrets };
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.get(caller, get).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Request<ListResourcesRequest>,
+    ) -> Result<Response<ListResourcesResponse>, Status> {
+        let wire = request.get_ref().clone();
+        let list = ListRequest {
+            selectors: parse_selectors(&wire.selectors, "selectors").map_err(to_status)?,
+            filter: wire.filter,
+            page_size: wire.page_size,
+            page_token: wire.page_token,
+            revision: wire.revision,
+            min_revision_token: wire.min_revision_token,
+            include_secrets: wire.include_secrets,
+        };
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.list(caller, list).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn create_resource(
+        &self,
+        request: Request<CreateResourceRequest>,
+    ) -> Result<Response<CreateResourceResponse>, Status> {
+        let body = request.get_ref().encode_to_vec();
+        let wire = request.get_ref().clone();
+        let action = OperationKind::Create(wire.resource.unwrap_or_default());
+        let write = single(action, wire.validate_only, wire.request_id, wire.reason, body);
+        let answer = self.write(&request, write).await?;
+        let (result, revision, revision_token, warnings) = take_apart(answer);
+        Ok(Response::new(CreateResourceResponse {
+            resource: result.resource,
+            revision,
+            revision_token,
+            diff: result.diffs.into_iter().next(),
+            warnings,
+            one_time_secret: String::new(),
+        }))
+    }
+
+    async fn update_resource(
+        &self,
+        request: Request<UpdateResourceRequest>,
+    ) -> Result<Response<UpdateResourceResponse>, Status> {
+        let body = request.get_ref().encode_to_vec();
+        let wire = request.get_ref().clone();
+        let action = OperationKind::Update {
+            resource: wire.resource.unwrap_or_default(),
+            mask: wire.update_mask.map(|mask| mask.paths).unwrap_or_default(),
+            allow_missing: wire.allow_missing,
+        };
+        let write = single(action, wire.validate_only, wire.request_id, wire.reason, body);
+        let answer = self.write(&request, write).await?;
+        let (result, revision, revision_token, warnings) = take_apart(answer);
+        let diff = result.diffs.into_iter().next();
+        Ok(Response::new(UpdateResourceResponse { resource: result.resource, revision, revision_token, diff, warnings }))
+    }
+
+    async fn delete_resource(
+        &self,
+        request: Request<DeleteResourceRequest>,
+    ) -> Result<Response<DeleteResourceResponse>, Status> {
+        let body = request.get_ref().encode_to_vec();
+        let wire = request.get_ref().clone();
+        let action = OperationKind::Delete { name: wire.name, etag: wire.etag, allow_missing: wire.allow_missing };
+        let write = single(action, wire.validate_only, wire.request_id, wire.reason, body);
+        let answer = self.write(&request, write).await?;
+        let (result, revision, revision_token, warnings) = take_apart(answer);
+        Ok(Response::new(DeleteResourceResponse { revision, revision_token, diffs: result.diffs, warnings }))
+    }
+
+    async fn batch_write(&self, request: Request<BatchWriteRequest>) -> Result<Response<BatchWriteResponse>, Status> {
+        let body = request.get_ref().encode_to_vec();
+        let wire = request.get_ref().clone();
+        let operations = parse_operations(wire.operations).map_err(to_status)?;
+        let write = WriteRequest {
+            operations,
+            validate_only: wire.validate_only,
+            request_id: wire.request_id,
+            reason: wire.reason,
+            body,
+        };
+        self.write(&request, write).await.map(Response::new)
+    }
+
+    type WatchConfigStream = tokio_stream::Pending<Result<WatchConfigResponse, Status>>;
+
+    /// `WatchTransport` answers this path before the generated server sees it, because a codec can't share frames.
+    async fn watch_config(
+        &self,
+        _request: Request<WatchConfigRequest>,
+    ) -> Result<Response<Self::WatchConfigStream>, Status> {
+        Err(to_status(Error::internal("WatchConfig reached the generated server")))
+    }
+}
+
+fn single(
+    action: OperationKind,
+    validate_only: bool,
+    request_id: String,
+    reason: String,
+    body: Vec<u8>,
+) -> WriteRequest {
+    let operations = vec![Operation { path: String::new(), action }];
+    WriteRequest { operations, validate_only, request_id, reason, body }
+}
+
+fn take_apart(answer: BatchWriteResponse) -> (BatchResult, u64, String, Vec<String>) {
+    let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
+    (results.into_iter().next().unwrap_or_default(), revision, revision_token, warnings)
+}
+
+fn parse_operations(operations: Vec<v1::BatchOperation>) -> Result<Vec<Operation>> {
+    let mut violations = Vec::new();
+    let mut parsed = Vec::with_capacity(operations.len());
+    for (index, operation) in operations.into_iter().enumerate() {
+        use batch_operation::Operation as Wire;
+        let resource = |resource: Option<Resource>| resource.unwrap_or_default();
+        let (word, action) = match operation.operation {
+            Some(Wire::Create(create)) => ("create", OperationKind::Create(resource(create.resource))),
+            Some(Wire::Update(update)) => {
+                let mask = update.update_mask.map(|mask| mask.paths).unwrap_or_default();
+                let allow_missing = update.allow_missing;
+                ("update", OperationKind::Update { resource: resource(update.resource), mask, allow_missing })
+            }
+            Some(Wire::Delete(batch_operation::Delete { name, etag, allow_missing })) => {
+                ("delete", OperationKind::Delete { name, etag, allow_missing })
+            }
+            None => {
+                let field = format!("operations[{index}]");
+                violations.push(FieldViolation::new(field, "REQUIRED", "must be one of create, update and delete"));
+                continue;
+            }
+        };
+        parsed.push(Operation { path: format!("operations[{index}].{word}."), action });
+    }
+    if violations.is_empty() { Ok(parsed) } else { Err(Error::Invalid(violations)) }
+}
+
+/// Parses the selectors of a request, with every violation in all of them.
+pub fn parse_selectors(selectors: &[v1::Selector], field: &str) -> Result<Vec<Selector>> {
+    if selectors.len() > limits::SELECTORS {
+        let description = format!("holds {}; at most {} are allowed", selectors.len(), limits::SELECTORS);
+        return Err(Error::invalid(field, "OUT_OF_RANGE", description));
+    }
+    let mut violations = Vec::new();
+    let mut parsed = Vec::with_capacity(selectors.len());
+    for (index, selector) in selectors.iter().enumerate() {
+        match kinds::parse_selector(selector, &format!("{field}[{index}]")) {
+            Ok(selector) => parsed.push(selector),
+            Err(found) => violations.extend(found),
+        }
+    }
+    if violations.is_empty() { Ok(parsed) } else { Err(Error::Invalid(violations)) }
+}

@@ -1,0 +1,53 @@
+//! The gRPC services: one thin file each. They convert, call a use case, and convert back.
+//!
+//! It must not know SQL. Errors become statuses in `status`, and nowhere else.
+
+mod admin;
+mod config;
+mod status;
+mod watch;
+
+use std::sync::Arc;
+
+use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
+
+pub use status::to_status;
+
+use crate::{
+    auth::AdminOnly,
+    domain::limits,
+    proto::{
+        FILE_DESCRIPTOR_SET,
+        v1::{admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer},
+    },
+    service::Service,
+};
+
+/// Names of the services, as health checks ask for them.
+pub const SERVICES: [&str; 2] = ["signalbox.v1.ConfigService", "signalbox.v1.AdminService"];
+
+/// The routes of all services; `reflection` adds both versions of the reflection service.
+///
+/// # Errors
+/// When the descriptors that were built in can't be served: a defect.
+pub fn routes(service: &Arc<Service>, reflection: bool) -> Result<RoutesBuilder, tonic_reflection::server::Error> {
+    let mut routes = Routes::builder();
+    let config = ConfigServiceServer::new(config::Config::new(Arc::clone(service)))
+        .max_decoding_message_size(limits::REQUEST_BYTES)
+        .max_encoding_message_size(limits::MESSAGE_OUT_BYTES);
+    routes.add_service(watch::WatchTransport::new(config, Arc::clone(service)));
+    let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
+        .max_decoding_message_size(limits::REQUEST_BYTES)
+        .max_encoding_message_size(limits::MESSAGE_OUT_BYTES);
+    routes.add_service(InterceptedService::new(admin, AdminOnly::new(to_status)));
+    if reflection {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        routes.add_service(builder().build_v1()?);
+        routes.add_service(builder().build_v1alpha()?);
+    }
+    Ok(routes)
+}

@@ -1,0 +1,162 @@
+//! `WatchConfig` on the wire: a response body that yields shared, already framed bytes.
+//!
+//! tonic's codec copies each message into each stream's own buffer. A frame here is encoded once and shared by every
+//! stream that sees the same, so this path is answered beside the generated server, which serves all the others.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, future::BoxFuture, stream};
+use http_body::Frame;
+use tonic::{
+    Request, Status, Streaming,
+    body::Body,
+    codec::{Codec, ProstCodec},
+    server::NamedService,
+};
+use tower::Service as TowerService;
+
+use super::{config::parse_selectors, to_status};
+use crate::{
+    auth::Caller,
+    domain::{Error, FieldViolation, Principal, Result, limits},
+    proto::v1::{WatchConfigRequest, WatchConfigResponse},
+    service::Service,
+    watch::{Cursor, Resume, WatchRequest},
+};
+
+const PATH: &str = "/signalbox.v1.ConfigService/WatchConfig";
+
+/// Answers `WatchConfig`, and hands everything else to the generated server.
+#[derive(Clone)]
+pub struct WatchTransport<S> {
+    inner: S,
+    service: Arc<Service>,
+}
+
+impl<S> WatchTransport<S> {
+    pub fn new(inner: S, service: Arc<Service>) -> Self {
+        Self { inner, service }
+    }
+}
+
+impl<S: NamedService> NamedService for WatchTransport<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> TowerService<http::Request<Body>> for WatchTransport<S>
+where
+    S: TowerService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != PATH {
+            return Box::pin(self.inner.call(request));
+        }
+        let service = Arc::clone(&self.service);
+        Box::pin(async move {
+            Ok(match open(&service, request).await {
+                Ok(cursor) => respond(cursor),
+                Err(status) => status.into_http(),
+            })
+        })
+    }
+}
+
+async fn open(service: &Arc<Service>, request: http::Request<Body>) -> Result<Cursor, Status> {
+    let decoder = ProstCodec::<WatchConfigResponse, WatchConfigRequest>::default().decoder();
+    let (head, body) = request.into_parts();
+    let mut messages = Streaming::new_request(decoder, body, None, Some(limits::REQUEST_BYTES));
+    let message = messages.message().await?.ok_or_else(|| Status::invalid_argument("the request is missing"))?;
+    let mut request = Request::new(());
+    *request.extensions_mut() = head.extensions;
+    let caller = Caller::of(&request).map_err(to_status)?;
+    watch(service, caller, message).await.map_err(to_status)
+}
+
+async fn watch(service: &Arc<Service>, caller: &Principal, request: WatchConfigRequest) -> Result<Cursor> {
+    let WatchConfigRequest { selectors, resume_token, view_id, include_secrets, progress_interval, worker } = request;
+    let selectors = parse_selectors(&selectors, "selectors")?;
+    let worker = worker.unwrap_or_default();
+    check_worker(&worker)?;
+    let progress_interval = progress_interval
+        .map(|interval| {
+            std::time::Duration::try_from(interval).map_err(|_| {
+                Error::invalid("progress_interval", "OUT_OF_RANGE", "must not be negative; it is clamped to 1 s to 60 s")
+            })
+        })
+        .transpose()?
+        .filter(|interval| !interval.is_zero());
+    let resume = Resume { token: resume_token, view_id };
+    let request = WatchRequest { selectors, resume, include_secrets, progress_interval, worker: worker.id };
+    service.watch(caller, request).await
+}
+
+fn check_worker(worker: &crate::proto::v1::Worker) -> Result<()> {
+    let mut violations = Vec::new();
+    let mut check = |field: &str, text: &str, max: usize| {
+        if text.chars().count() > max || text.chars().any(char::is_control) {
+            let description = format!("must have at most {max} characters, none of them a control character");
+            violations.push(FieldViolation::new(format!("worker.{field}"), "INVALID_TEXT", description));
+        }
+    };
+    check("id", &worker.id, 128);
+    check("client_version", &worker.client_version, 64);
+    violations.extend(crate::kinds::check_labels(&worker.labels, "worker.labels"));
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+fn respond(cursor: Cursor) -> http::Response<Body> {
+    let mut response = http::Response::new(Body::new(WatchBody::new(cursor)));
+    let content_type = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    response
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// The body: framed messages while the stream lives, then trailers that say how it ended.
+struct WatchBody {
+    frames: Option<Frames>,
+}
+
+impl WatchBody {
+    fn new(cursor: Cursor) -> Self {
+        let frames = stream::unfold(cursor, async |mut cursor| cursor.next().await.map(|item| (item, cursor)));
+        Self { frames: Some(Box::pin(frames)) }
+    }
+}
+
+impl http_body::Body for WatchBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
+        let status = match std::task::ready!(frames.as_mut().poll_next(context)) {
+            Some(Ok(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Some(Err(error)) => to_status(error),
+            None => Status::ok(""),
+        };
+        // Dropped at once, so that the place among the open streams is free before the client hears of the end.
+        self.frames = None;
+        let mut trailers = http::HeaderMap::new();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+}

@@ -1,0 +1,171 @@
+//! The use cases: what a caller can have done, in the order of one way in and one way out.
+//!
+//! A write is authorised, planned on the view by the kind's rules, sealed, and handed to the store; what readers and
+//! watchers see of it comes back out of the log. It must not know tonic or sqlx. Every use case takes the caller.
+
+mod admin;
+mod plan;
+mod read;
+mod watch;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+pub use admin::{Compaction, NewGrant, Status};
+pub use read::{GetRequest, ListRequest};
+pub use write::{Operation, OperationKind, WriteRequest};
+
+use crate::{
+    auth::TokenIssuer,
+    crypto::Vault,
+    domain::{Clock, Error, Principal, Result, Revision, RevisionToken, audit::AuditEvent},
+    store::{Store, StoreError},
+    view::{Revealer, State, View},
+    watch::Streams,
+};
+
+/// How long a read waits for this replica to see a revision, and a write for its own view.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Everything that the use cases stand on.
+pub struct Parts {
+    /// Where configuration lies.
+    pub store: Arc<dyn Store>,
+    /// The current state.
+    pub view: Arc<View>,
+    /// Opens and masks secrets on the way out.
+    pub revealer: Arc<Revealer>,
+    /// Seals them on the way in.
+    pub vault: Arc<Vault>,
+    /// The open streams.
+    pub streams: Arc<Streams>,
+    /// Makes tokens, where this server may.
+    pub issuer: Option<TokenIssuer>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// How long the log is kept.
+    pub retention: Duration,
+    /// Things that an operator should look at, found at the start.
+    pub warnings: Vec<String>,
+}
+
+/// The use cases.
+pub struct Service {
+    parts: Parts,
+    started: DateTime<Utc>,
+}
+
+impl Service {
+    /// Puts the use cases on their parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let started = parts.clock.now();
+        Self { parts, started }
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.parts.clock.now()
+    }
+
+    /// Waits until this replica has seen what `token` has seen, so that no answer is older than one given before.
+    async fn at_least(&self, token: &str) -> Result<()> {
+        if token.is_empty() {
+            return Ok(());
+        }
+        let Some(token) = RevisionToken::parse(token) else {
+            return Err(Error::invalid("min_revision_token", "INVALID_TOKEN", "is not a token of this service"));
+        };
+        self.same_life(&token)?;
+        if self.parts.view.state().revision >= token.revision {
+            return Ok(());
+        }
+        let head = self.parts.store.head().await.map_err(store_error)?;
+        if head.revision < token.revision {
+            return Err(other_life());
+        }
+        match self.parts.view.reached(token.revision, PATIENCE).await {
+            true => Ok(()),
+            false => Err(Error::Unavailable {
+                reason: "REPLICA_BEHIND",
+                description: format!("this replica has not yet seen revision {}", token.revision),
+                retry_after: Duration::from_secs(1),
+            }),
+        }
+    }
+
+    fn same_life(&self, token: &RevisionToken) -> Result<()> {
+        match token.epoch == self.parts.view.state().epoch {
+            true => Ok(()),
+            false => Err(other_life()),
+        }
+    }
+
+    async fn audit(&self, caller: &Principal, event: &'static str, detail: String) -> Result<()> {
+        let event = AuditEvent { time: self.parts.clock.now(), actor: caller.subject.clone(), event, detail };
+        self.parts.store.audit(vec![event]).await.map_err(store_error)
+    }
+
+    fn age(&self) -> (bool, Option<prost_types::Duration>) {
+        let freshness = self.parts.view.freshness();
+        (freshness.stale, prost_types::Duration::try_from(freshness.confirmed_age).ok())
+    }
+
+    /// The state at a past revision, from memory or from the log. 0 is the current one.
+    async fn state_at(&self, revision: u64) -> Result<Arc<State>> {
+        let current = self.parts.view.state();
+        let wanted = Revision(revision);
+        if revision == 0 || wanted == current.revision {
+            return Ok(current);
+        }
+        if wanted > current.revision {
+            return Err(Error::OutOfRange {
+                reason: "AHEAD",
+                description: format!("revision {wanted} lies ahead of this replica's {}", current.revision),
+                floor: Revision::ZERO,
+            });
+        }
+        if let Some(state) = self.parts.view.at(wanted) {
+            return Ok(state);
+        }
+        let head = self.parts.store.head().await.map_err(store_error)?;
+        if wanted < head.floor {
+            return Err(compacted(wanted, head.floor));
+        }
+        let hash = self.parts.store.hash_at(wanted).await.map_err(store_error)?;
+        let hash = hash.ok_or_else(|| compacted(wanted, head.floor))?;
+        let records = self.parts.store.records_at(wanted).await.map_err(store_error)?;
+        Ok(Arc::new(current.of_records(wanted, hash, records)))
+    }
+}
+
+fn compacted(revision: Revision, floor: Revision) -> Error {
+    Error::OutOfRange {
+        reason: "COMPACTED",
+        description: format!("revision {revision} has been compacted; the oldest one is {floor}"),
+        floor,
+    }
+}
+
+fn other_life() -> Error {
+    Error::FailedPrecondition {
+        reason: "OTHER_STORE",
+        subject: "revision_token".into(),
+        description: "the token is of another store, or of another life of this one; read again without it".into(),
+    }
+}
+
+/// What a failed read of the store is to a caller.
+fn store_error(error: StoreError) -> Error {
+    match error {
+        StoreError::Unavailable(reason) => Error::Unavailable {
+            reason: "STORE_UNAVAILABLE",
+            description: format!("the store can't be read now: {reason}"),
+            retry_after: Duration::from_secs(1),
+        },
+        StoreError::Damaged(detail) | StoreError::Internal(detail) => Error::Internal { detail },
+    }
+}

@@ -1,0 +1,407 @@
+//! Plans a write on one state: checks every operation by its kind's rules, seals what is secret, and declares what it
+//! relied on. Pure but for sealing: nothing is written here, and the same plan is what a dry run shows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use chrono::DateTime;
+
+use super::{
+    Parts,
+    write::{Operation, OperationKind},
+};
+use crate::{
+    crypto::SecretText,
+    domain::{
+        Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result, Revision, SealedSecret,
+        SecretId, Spec, Uid, limits, spec,
+        write::PlannedPut,
+    },
+    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
+    proto::v1::{BatchResult, BatchWriteResponse, ChangeType, FieldDiff, Resource, ResourceDiff},
+    view::{Entry, Reveal, State},
+};
+
+/// What the store is to be given, and what the caller is told once it is done.
+pub(super) struct Plan {
+    pub reads: Vec<Read>,
+    pub changes: Vec<PlannedChange>,
+    pub sealed: Vec<SealedSecret>,
+    pub response: BatchWriteResponse,
+}
+
+impl Plan {
+    /// Whether the state is already what was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// Plans one write.
+pub(super) struct Planner<'a> {
+    parts: &'a Parts,
+    state: &'a State,
+    staged: BTreeMap<ResourceName, Staged>,
+    /// Parents that a staged creation needs, and where in the request it stands.
+    parents: Vec<(ResourceName, ResourceName)>,
+    reads: Vec<Read>,
+    changes: Vec<PlannedChange>,
+    sealed: Vec<SealedSecret>,
+    violations: Vec<FieldViolation>,
+    warnings: Vec<String>,
+    results: Vec<BatchResult>,
+    bytes: usize,
+}
+
+/// What the plan leaves of a resource.
+enum Staged {
+    Kept,
+    Deleted,
+}
+
+/// The new content of a resource, before its secrets are sealed.
+struct Draft {
+    path: String,
+    name: ResourceName,
+    kind: &'static dyn Kind,
+    labels: Labels,
+    spec: Spec,
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(parts: &'a Parts, state: &'a State) -> Self {
+        Self {
+            parts,
+            state,
+            staged: BTreeMap::new(),
+            parents: Vec::new(),
+            reads: Vec::new(),
+            changes: Vec::new(),
+            sealed: Vec::new(),
+            violations: Vec::new(),
+            warnings: Vec::new(),
+            results: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Plans all operations. Every violation of every operation is found before any is reported.
+    pub fn plan(mut self, operations: &[Operation]) -> Result<Plan> {
+        for operation in operations {
+            let result = match &operation.action {
+                OperationKind::Create(resource) => self.create(&operation.path, resource),
+                OperationKind::Update { resource, mask, allow_missing } => {
+                    self.update(&operation.path, resource, mask, *allow_missing)
+                }
+                OperationKind::Delete { name, etag, allow_missing } => {
+                    self.delete(&operation.path, name, etag, *allow_missing)
+                }
+            }?;
+            self.results.push(result.unwrap_or_default());
+        }
+        if !self.violations.is_empty() {
+            return Err(Error::Invalid(self.violations));
+        }
+        self.check_parents()?;
+        self.check_size()?;
+        let Self { reads, changes, sealed, warnings, results, .. } = self;
+        let response = BatchWriteResponse { results, warnings, ..BatchWriteResponse::default() };
+        Ok(Plan { reads, changes, sealed, response })
+    }
+
+    // -- the three operations; `None` when violations were noted
+
+    fn create(&mut self, path: &str, resource: &Resource) -> Result<Option<BatchResult>> {
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else { return Ok(None) };
+        if self.state.get(name.as_str()).is_some() {
+            return Err(Error::AlreadyExists { name: name.to_string() });
+        }
+        if !resource.etag.is_empty() {
+            self.violate(format!("{path}resource.etag"), "NOT_ALLOWED", "must be empty for a resource that does not exist yet");
+        }
+        let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
+        self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec })
+    }
+
+    fn update(&mut self, path: &str, resource: &Resource, mask: &[String], allow_missing: bool) -> Result<Option<BatchResult>> {
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else { return Ok(None) };
+        let Some(entry) = self.state.get(name.as_str()).cloned() else {
+            if !allow_missing || !resource.etag.is_empty() {
+                return Err(Error::NotFound { name: name.to_string() });
+            }
+            let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
+            return self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec });
+        };
+        self.check_etag(&entry.record, &resource.etag)?;
+        let violations = kinds::mask::validate(mask, kind.name());
+        self.violations.extend(violations.into_iter().map(|v| FieldViolation { field: format!("{path}update_mask"), ..v }));
+        let names_spec = mask.is_empty() || mask.iter().any(|field| !field.starts_with("labels"));
+        if resource.spec.as_ref().is_some_and(|spec| spec::kind_of(spec) != kind.name()) && names_spec {
+            self.arm(path, kind, resource);
+        }
+        if !self.violations.is_empty() {
+            return Ok(None);
+        }
+        let record = &entry.record;
+        let (labels, spec) = kinds::mask::apply((&record.labels, &record.spec), resource, mask);
+        self.put_over(Draft { path: path.to_owned(), name, kind, labels, spec }, &entry)
+    }
+
+    fn delete(&mut self, path: &str, name: &str, etag: &str, allow_missing: bool) -> Result<Option<BatchResult>> {
+        let Some((name, _)) = self.name(&format!("{path}name"), name) else { return Ok(None) };
+        let Some(entry) = self.state.get(name.as_str()).cloned() else {
+            if allow_missing {
+                self.reads.push(Read::Absent { name });
+                return Ok(Some(BatchResult::default()));
+            }
+            return Err(Error::NotFound { name: name.to_string() });
+        };
+        self.check_etag(&entry.record, etag)?;
+        let prefix = name.beneath();
+        let state = self.state;
+        let mut diffs = vec![self.remove(&entry)];
+        for child in state.beneath(&prefix) {
+            if !self.staged.contains_key(&child.record.name) {
+                self.staged.insert(child.record.name.clone(), Staged::Deleted);
+                diffs.push(self.remove(child));
+            }
+        }
+        self.staged.insert(name, Staged::Deleted);
+        self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
+        Ok(Some(BatchResult { resource: None, diffs }))
+    }
+
+    // -- their parts
+
+    /// Parses the name and takes it for this plan: no resource is written twice.
+    fn name(&mut self, field: &str, text: &str) -> Option<(ResourceName, &'static dyn Kind)> {
+        let (name, kind) = match kinds::parse_name(text) {
+            Ok(found) => found,
+            Err(description) => {
+                self.violate(field, "INVALID_NAME", description);
+                return None;
+            }
+        };
+        if self.staged.contains_key(&name) {
+            self.violate(field, "DUPLICATE", format!("{name} is written twice in this request; once is allowed"));
+            return None;
+        }
+        self.staged.insert(name.clone(), Staged::Kept);
+        Some((name, kind))
+    }
+
+    /// The spec, if it is of the kind that the name says.
+    fn arm(&mut self, path: &str, kind: &'static dyn Kind, resource: &Resource) -> Option<Spec> {
+        let wanted = kind.name();
+        match &resource.spec {
+            Some(spec) if spec::kind_of(spec) == wanted => Some(spec.clone()),
+            Some(spec) => {
+                let given = spec::kind_of(spec);
+                let description = format!("does not belong to this name; a resource of this collection holds `{wanted}`");
+                self.violate(format!("{path}resource.{given}"), "WRONG_KIND", description);
+                None
+            }
+            None => {
+                self.violate(format!("{path}resource.{wanted}"), "REQUIRED", "is required");
+                None
+            }
+        }
+    }
+
+    fn check_etag(&self, record: &Record, etag: &str) -> Result<()> {
+        let current = record.etag(self.state.epoch);
+        if etag.is_empty() || etag == current.as_str() {
+            return Ok(());
+        }
+        Err(Error::EtagMismatch { name: record.name.to_string(), current: current.as_str().to_owned() })
+    }
+
+    fn put_new(&mut self, draft: Draft) -> Result<Option<BatchResult>> {
+        self.reads.push(Read::Absent { name: draft.name.clone() });
+        if let (true, Some(parent)) = (draft.kind.parent_required(), draft.name.parent()) {
+            self.parents.push((parent, draft.name.clone()));
+        }
+        let uid = Uid(uuid::Uuid::now_v7().to_string());
+        let Some(put) = self.finish(draft, uid, None)? else { return Ok(None) };
+        let diff = diff(&put, None);
+        Ok(Some(self.stage(put, None, diff)))
+    }
+
+    fn put_over(&mut self, draft: Draft, entry: &Entry) -> Result<Option<BatchResult>> {
+        let record = &entry.record;
+        self.reads.push(Read::Unchanged { name: draft.name.clone(), revision: record.update_revision });
+        let Some(put) = self.finish(draft, record.uid.clone(), Some(record))? else { return Ok(None) };
+        let unchanged = put.put.labels == record.labels
+            && *put.put.spec_json == *record.spec_json
+            && put.put.secrets == record.secrets;
+        if unchanged {
+            let resource = self.parts.revealer.resource(record, &entry.sealed, self.state.epoch, Reveal::Masked);
+            let diff = ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Updated.into(), fields: vec![] };
+            return Ok(Some(BatchResult { resource: Some(resource), diffs: vec![diff] }));
+        }
+        let diff = diff(&put, Some(record));
+        Ok(Some(self.stage(put, Some(record), diff)))
+    }
+
+    /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.
+    fn finish(&mut self, draft: Draft, uid: Uid, before: Option<&Record>) -> Result<Option<Finished>> {
+        let Draft { path, name, kind, labels, mut spec } = draft;
+        kind.fill_defaults(&mut spec, &name);
+        let inputs = kinds::secrets::split(&mut spec);
+        let old = before.map(|record| &record.spec);
+        let mut violations = kinds::check_labels(&labels, "labels");
+        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
+        violations.extend(kinds::check(kind, &context));
+        let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
+        violations.extend(kinds::secrets::check_kept(&inputs, stored));
+        let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
+        self.bytes += spec_json.len();
+        if spec_json.len() > limits::RESOURCE_BYTES {
+            let description = format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
+            violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
+        }
+        if !violations.is_empty() {
+            self.note(&format!("{path}resource."), violations);
+            return Ok(None);
+        }
+        self.warnings.extend(kind.warnings(old, &spec));
+        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
+        let rotated = replaced.iter().any(stored);
+        let action = kinds::action(kind, old, Some(&spec), rotated);
+        let version = before.map_or(1, |record| record.version + 1);
+        let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
+        Ok(Some(Finished { put, spec, replaced }))
+    }
+
+    /// Seals new values and finds the ids of kept ones.
+    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Record>) -> SealedSecrets {
+        let mut done = SealedSecrets::default();
+        for (field, input) in inputs {
+            match input {
+                SecretInput::Replace(value) => {
+                    let value = SecretText::new(value.as_str().to_owned());
+                    let sealed = self.parts.vault.seal(uid, &field, &value);
+                    done.secrets.insert(field.clone(), sealed.id.clone());
+                    done.replaced.insert(field);
+                    self.sealed.push(sealed);
+                }
+                SecretInput::Keep | SecretInput::KeepMissing => {
+                    if let Some(id) = before.and_then(|record| record.secrets.get(&field)) {
+                        done.secrets.insert(field, id.clone());
+                    }
+                }
+                SecretInput::Clear | SecretInput::Unknown(_) => {}
+            }
+        }
+        done
+    }
+
+    fn stage(&mut self, finished: Finished, before: Option<&Record>, diff: ResourceDiff) -> BatchResult {
+        let Finished { put, spec, .. } = finished;
+        // Revision and time are filled in when the store has given them.
+        let record = Record {
+            name: put.name.clone(),
+            kind: put.kind,
+            uid: put.uid.clone(),
+            labels: put.labels.clone(),
+            version: put.version,
+            create_revision: before.map_or(Revision::ZERO, |record| record.create_revision),
+            create_time: before.map_or(DateTime::UNIX_EPOCH, |record| record.create_time),
+            update_revision: Revision::ZERO,
+            update_time: DateTime::UNIX_EPOCH,
+            updated_by: String::new(),
+            spec,
+            spec_json: Arc::clone(&put.spec_json),
+            secrets: put.secrets.clone(),
+        };
+        let resource = self.parts.revealer.resource(&record, &[], self.state.epoch, Reveal::Masked);
+        self.changes.push(PlannedChange::Put(Box::new(put)));
+        BatchResult { resource: Some(resource), diffs: vec![diff] }
+    }
+
+    fn remove(&mut self, entry: &Entry) -> ResourceDiff {
+        let record = &entry.record;
+        self.reads.push(Read::Unchanged { name: record.name.clone(), revision: record.update_revision });
+        self.changes.push(PlannedChange::Delete {
+            name: record.name.clone(),
+            kind: record.kind,
+            action: kinds::DELETED,
+        });
+        let fields = fields(kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new()));
+        ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
+    }
+
+    fn check_parents(&mut self) -> Result<()> {
+        for (parent, child) in std::mem::take(&mut self.parents) {
+            match (self.staged.get(&parent), self.state.get(parent.as_str())) {
+                (Some(Staged::Deleted), _) | (None, None) => {
+                    return Err(Error::FailedPrecondition {
+                        reason: "PARENT_MISSING",
+                        description: format!("{child} needs {parent}, which does not exist; create it first, or in one batch"),
+                        subject: parent.to_string(),
+                    });
+                }
+                (Some(Staged::Kept), _) => {}
+                (None, Some(entry)) => {
+                    self.reads.push(Read::Unchanged { name: parent, revision: entry.record.update_revision });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<()> {
+        let (changes, bytes) = (self.changes.len(), self.bytes);
+        if changes > limits::BATCH_CHANGES || bytes > limits::BATCH_BYTES {
+            let description = format!(
+                "make {changes} changes of {bytes} bytes in one revision; at most {} changes and {} bytes are allowed",
+                limits::BATCH_CHANGES,
+                limits::BATCH_BYTES
+            );
+            return Err(Error::invalid("operations", "TOO_LARGE", description));
+        }
+        Ok(())
+    }
+
+    fn violate(&mut self, field: impl Into<String>, reason: &'static str, description: impl Into<String>) {
+        self.violations.push(FieldViolation::new(field, reason, description));
+    }
+
+    /// Notes what a kind found, under the path of the request.
+    fn note(&mut self, path: &str, violations: Vec<FieldViolation>) {
+        let placed = |violation: FieldViolation| FieldViolation { field: format!("{path}{}", violation.field), ..violation };
+        self.violations.extend(violations.into_iter().map(placed));
+    }
+}
+
+/// Where the secrets of a resource lie now, and which of them are new.
+#[derive(Default)]
+struct SealedSecrets {
+    secrets: BTreeMap<FieldPath, SecretId>,
+    replaced: BTreeSet<FieldPath>,
+}
+
+/// A put that passed every check.
+struct Finished {
+    put: PlannedPut,
+    spec: Spec,
+    replaced: BTreeSet<FieldPath>,
+}
+
+fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
+    let Finished { put, spec, replaced } = finished;
+    let old = before.map(|record| (&record.labels, &record.spec));
+    let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
+    let fields = fields(kinds::diff::diff(old, Some((&put.labels, spec)), replaced));
+    ResourceDiff { name: put.name.to_string(), r#type: change_type.into(), fields }
+}
+
+fn fields(differences: Vec<kinds::diff::Difference>) -> Vec<FieldDiff> {
+    let wire = |difference: kinds::diff::Difference| {
+        let kinds::diff::Difference { path, before, after } = difference;
+        FieldDiff { path, before: before.unwrap_or_default(), after: after.unwrap_or_default() }
+    };
+    differences.into_iter().map(wire).collect()
+}

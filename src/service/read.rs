@@ -1,0 +1,221 @@
+//! Reads: from the view, within the caller's grants, never waiting for the database unless the past is asked for.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Service;
+use crate::{
+    domain::{ChainHash, Error, Principal, Record, Result, Revision, Selector, limits},
+    kinds::{self, filter::Filter as Expression},
+    proto::v1::{GetResourceResponse, ListResourcesResponse, Resource},
+    view::{Entry, Reveal, State},
+    watch::{Filter, authorise_secrets, not_granted},
+};
+
+/// A read of one resource, parsed.
+pub struct GetRequest {
+    /// The name, as it came.
+    pub name: String,
+    /// A past revision; 0 is the current one.
+    pub revision: u64,
+    /// The token to wait for; may be empty.
+    pub min_revision_token: String,
+    /// Whether to open secrets.
+    pub include_secrets: bool,
+}
+
+/// A list, parsed.
+pub struct ListRequest {
+    /// What to list.
+    pub selectors: Vec<Selector>,
+    /// The filter, as it came.
+    pub filter: String,
+    /// Resources a page; 0 is the default.
+    pub page_size: i32,
+    /// The page to go on from; may be empty.
+    pub page_token: String,
+    /// A past revision; 0 is the current one.
+    pub revision: u64,
+    /// The token to wait for; may be empty.
+    pub min_revision_token: String,
+    /// Whether to open secrets.
+    pub include_secrets: bool,
+}
+
+/// Where a list goes on. It travels with a keyed MAC, so that nobody makes one for a state that was never listed;
+/// the caller's rights are judged again on every page all the same.
+#[derive(Serialize, Deserialize)]
+struct PageToken {
+    revision: u64,
+    after: String,
+    query: String,
+    /// Whether the list is of the past: then it opens no secrets.
+    past: bool,
+}
+
+impl Service {
+    /// Reads one resource.
+    ///
+    /// # Errors
+    /// `Invalid`, `NotFound`, `PermissionDenied`, `OutOfRange`, `Unavailable`.
+    pub async fn get(&self, caller: &Principal, request: GetRequest) -> Result<GetResourceResponse> {
+        let (name, kind) =
+            kinds::parse_name(&request.name).map_err(|why| Error::invalid("name", "INVALID_NAME", why.to_string()))?;
+        if !caller.reaches(&name, kind.name()) {
+            return Err(not_granted(caller, name.as_str()));
+        }
+        let reveal = authorise_secrets(caller, request.include_secrets)?;
+        self.at_least(&request.min_revision_token).await?;
+        let state = self.state_at(request.revision).await?;
+        let past = request.revision != 0 && state.revision != self.parts.view.state().revision;
+        let entry = state.get(name.as_str()).ok_or_else(|| Error::NotFound { name: name.to_string() })?;
+        let reveal = if past { Reveal::Masked } else { reveal };
+        if reveal == Reveal::Plain && !entry.record.secrets.is_empty() {
+            self.audit(caller, "secret_read", format!("{name} at revision {}", state.revision)).await?;
+        }
+        let resource = self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, reveal);
+        let (stale, confirmed_age) = self.age();
+        Ok(GetResourceResponse {
+            resource: Some(resource),
+            revision: state.revision.0,
+            revision_token: state.token().to_string(),
+            stale,
+            confirmed_age,
+        })
+    }
+
+    /// Lists resources, by name in bytewise order, all pages at one revision.
+    ///
+    /// # Errors
+    /// `Invalid`, `PermissionDenied`, `OutOfRange`, `FailedPrecondition` when a page is too old, `Unavailable`.
+    pub async fn list(&self, caller: &Principal, request: ListRequest) -> Result<ListResourcesResponse> {
+        let query = fingerprint(&request);
+        let page = self.parse_page(&request.page_token, &query)?;
+        let size = page_size(request.page_size)?;
+        let expression = Expression::parse(&request.filter)
+            .map_err(|why| Error::invalid("filter", "INVALID_FILTER", why.to_string()))?;
+        let scope = Filter::authorise(caller, request.selectors, request.include_secrets)?;
+        self.at_least(&request.min_revision_token).await?;
+        let state = match &page {
+            Some(page) => self.page_state(page).await?,
+            None => self.state_at(request.revision).await?,
+        };
+        let after = page.as_ref().map(|page| page.after.as_str());
+        let shown = |entry: &&Entry| scope.shows(entry) && expression.matches(&entry.record);
+        let past = page.as_ref().map_or(request.revision != 0, |page| page.past);
+        let reveal = if past { Reveal::Masked } else { scope.reveal };
+        let (resources, more) = self.page(&state, after, size, reveal, shown);
+        if reveal == Reveal::Plain {
+            let detail = format!("{} resources of {} at revision {}", resources.len(), scope.describe(), state.revision);
+            self.audit(caller, "secrets_listed", detail).await?;
+        }
+        let next = resources.last().filter(|_| more).map(|last| {
+            self.parts.view.pin(&state);
+            PageToken { revision: state.revision.0, after: last.name.clone(), query, past }
+        });
+        let (stale, confirmed_age) = self.age();
+        Ok(ListResourcesResponse {
+            next_page_token: next.map(|token| self.encode_page(&token)).transpose()?.unwrap_or_default(),
+            resources,
+            revision: state.revision.0,
+            revision_token: state.token().to_string(),
+            stale,
+            confirmed_age,
+        })
+    }
+
+    fn encode_page(&self, token: &PageToken) -> Result<String> {
+        let mut bytes = serde_json::to_vec(token).map_err(Error::internal)?;
+        let mac = self.parts.vault.request_mac(&bytes);
+        bytes.extend_from_slice(&mac);
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    fn parse_page(&self, text: &str, query: &str) -> Result<Option<PageToken>> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let token = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| {
+            let (json, mac) = bytes.split_last_chunk::<32>()?;
+            (self.parts.vault.request_mac(json) == *mac).then(|| serde_json::from_slice::<PageToken>(json).ok())?
+        });
+        match token {
+            Some(token) if token.query == query => Ok(Some(token)),
+            Some(_) => Err(Error::invalid(
+                "page_token",
+                "INVALID_PAGE_TOKEN",
+                "belongs to another list; selectors, filter and revision must stay as they were",
+            )),
+            None => Err(Error::invalid("page_token", "INVALID_PAGE_TOKEN", "is not a page token of this service")),
+        }
+    }
+
+    async fn page_state(&self, page: &PageToken) -> Result<Arc<State>> {
+        match self.state_at(page.revision).await {
+            Err(Error::OutOfRange { .. }) => Err(Error::FailedPrecondition {
+                reason: "PAGE_TOKEN_EXPIRED",
+                subject: "page_token".into(),
+                description: "the revision of this list is gone; list again from the first page".into(),
+            }),
+            other => other,
+        }
+    }
+
+    /// One page: as many resources as were asked for and fit into a message, and whether there are more.
+    fn page(
+        &self,
+        state: &State,
+        after: Option<&str>,
+        size: usize,
+        reveal: Reveal,
+        shown: impl FnMut(&&Entry) -> bool,
+    ) -> (Vec<Resource>, bool) {
+        let mut bytes = 0;
+        let mut resources: Vec<Resource> = Vec::new();
+        for entry in state.after_name(after).filter(shown) {
+            let resource = self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, reveal);
+            bytes += resource.encoded_len() + 8;
+            if resources.len() == size || (bytes > limits::MESSAGE_OUT_BYTES / 2 && !resources.is_empty()) {
+                return (resources, true);
+            }
+            resources.push(resource);
+        }
+        (resources, false)
+    }
+}
+
+fn page_size(asked: i32) -> Result<usize> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(limits::PAGE_DEFAULT),
+        Ok(size) => Ok(size.min(limits::PAGE_MAX)),
+        Err(_) => Err(Error::invalid("page_size", "OUT_OF_RANGE", "must not be negative")),
+    }
+}
+
+fn fingerprint(request: &ListRequest) -> String {
+    let ListRequest { selectors, filter, revision, include_secrets, page_size: _, page_token: _, min_revision_token: _ } = request;
+    let text = format!("{selectors:?}\n{filter}\n{revision}\n{include_secrets}");
+    hex::encode(&Sha256::digest(text)[..8])
+}
+
+impl State {
+    /// Every resource after a name, in order.
+    fn after_name<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
+        use std::ops::Bound;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.resources.range::<_, str>((start, Bound::Unbounded)).map(|(_, entry)| entry)
+    }
+
+    /// A past state that was read from the log, without its secrets.
+    pub(super) fn of_records(&self, revision: Revision, hash: ChainHash, records: Vec<Record>) -> State {
+        let resources = records
+            .into_iter()
+            .map(|record| (record.name.clone(), Entry { record: Arc::new(record), sealed: Arc::from([]) }))
+            .collect();
+        State { revision, hash, resources, ..self.clone() }
+    }
+}

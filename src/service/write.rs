@@ -1,0 +1,219 @@
+//! Writes: authorised by the policy table, planned on the view, made durable by the store, answered once they are seen.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use prost::Message;
+use tokio::time::Instant;
+
+use super::{PATIENCE, Service, plan::{Plan, Planner}, store_error};
+use crate::{
+    domain::{
+        Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, WriteSet, limits, write::RequestKey,
+    },
+    proto::v1::{BatchWriteResponse, Resource},
+    view::State,
+    watch::timestamp,
+};
+
+/// A write that keeps losing against others gives up after this time.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// One thing to write, and where in the request it stands.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Path of the operation's fields in the request: `` or `operations[3].update.`.
+    pub path: String,
+    /// What to do.
+    pub action: OperationKind,
+}
+
+/// What to do with one resource.
+#[derive(Clone, Debug)]
+pub enum OperationKind {
+    /// Create it.
+    Create(Resource),
+    /// Change the fields that the mask names.
+    Update {
+        /// The new content.
+        resource: Resource,
+        /// The fields; empty means the populated ones.
+        mask: Vec<String>,
+        /// Create it if it is not there.
+        allow_missing: bool,
+    },
+    /// Delete it.
+    Delete {
+        /// Its name.
+        name: String,
+        /// The etag it must have, if any.
+        etag: String,
+        /// Succeed if it is not there.
+        allow_missing: bool,
+    },
+}
+
+/// A write as a caller asks for it.
+#[derive(Clone, Debug)]
+pub struct WriteRequest {
+    /// What to do, all or nothing.
+    pub operations: Vec<Operation>,
+    /// Check and answer, but change nothing.
+    pub validate_only: bool,
+    /// The caller's id of the request; may be empty.
+    pub request_id: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// The encoded request, for telling a replay from another request under the same id.
+    pub body: Vec<u8>,
+}
+
+impl Service {
+    /// Carries out a write: one revision, or none.
+    ///
+    /// # Errors
+    /// Those of api.md; nothing is changed when there is one, but for `Unavailable` after a commit whose outcome is
+    /// not known, which a repetition under the same request id settles.
+    pub async fn write(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
+        check_frame(&request)?;
+        let mac = self.parts.vault.request_mac(&request.body);
+        let principal = format!("{}\n{}", caller.issuer, caller.subject);
+        let replay = Replay { principal, id: request.request_id.clone(), mac };
+        if let Some(answer) = self.replayed(&replay, request.validate_only).await? {
+            return Ok(answer);
+        }
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let state = self.parts.view.state();
+            let plan = match Planner::new(&self.parts, &state).plan(&request.operations) {
+                Ok(plan) => plan,
+                Err(error) if depends_on_state(&error) => {
+                    if self.caught_up(&state).await? {
+                        continue;
+                    }
+                    // The same request may have been carried out between the look-up and the plan.
+                    return self.replayed(&replay, request.validate_only).await?.ok_or(error);
+                }
+                Err(error) => return Err(error),
+            };
+            if request.validate_only || plan.is_empty() {
+                return Ok(answer_without_write(plan.response, &state, request.validate_only));
+            }
+            let planned = plan.response.clone();
+            match self.parts.store.apply(self.write_set(caller, &request, plan, &replay)).await {
+                Ok(Applied::Committed { token, time }) => return Ok(self.seen(planned, token, time).await),
+                Ok(applied) => return self.answer(applied).await,
+                Err(ApplyError::Stale { at }) if Instant::now() < deadline => {
+                    self.parts.view.reached(at, PATIENCE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn write_set(&self, caller: &Principal, request: &WriteRequest, plan: Plan, replay: &Replay) -> WriteSet {
+        let id = match replay.id.is_empty() {
+            true => uuid::Uuid::new_v4().to_string(),
+            false => replay.id.clone(),
+        };
+        let outcome = plan.response.encode_to_vec();
+        WriteSet {
+            reads: plan.reads,
+            changes: plan.changes,
+            sealed: plan.sealed,
+            revocation: None,
+            actor: caller.subject.clone(),
+            time: self.parts.clock.now(),
+            reason: request.reason.clone(),
+            request: RequestKey { principal: replay.principal.clone(), id, mac: replay.mac, outcome },
+        }
+    }
+
+    async fn replayed(&self, replay: &Replay, validate_only: bool) -> Result<Option<BatchWriteResponse>> {
+        if replay.id.is_empty() || validate_only {
+            return Ok(None);
+        }
+        match self.parts.store.replay(&replay.principal, &replay.id, &replay.mac).await? {
+            Some(applied) => self.answer(applied).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the store has gone on since `state`; if so, the view has been waited for.
+    async fn caught_up(&self, state: &State) -> Result<bool> {
+        let head = self.parts.store.head().await.map_err(store_error)?;
+        Ok(head.revision > state.revision && self.parts.view.reached(head.revision, PATIENCE).await)
+    }
+
+    /// The answer that a replayed write had.
+    async fn answer(&self, applied: Applied) -> Result<BatchWriteResponse> {
+        let Applied::Replayed { token, time, outcome } = applied else {
+            return Err(Error::internal("a look-up of a request answered with a new write"));
+        };
+        let response = BatchWriteResponse::decode(outcome.as_slice()).map_err(Error::internal)?;
+        Ok(self.seen(response, token, time).await)
+    }
+
+    /// Completes the answer to a durable write, once this server shows it: a caller reads its own writes.
+    async fn seen(&self, mut response: BatchWriteResponse, token: RevisionToken, time: DateTime<Utc>) -> BatchWriteResponse {
+        stamp(&mut response, &token, timestamp(time));
+        self.parts.view.reached(token.revision, PATIENCE).await;
+        response
+    }
+}
+
+struct Replay {
+    principal: String,
+    id: String,
+    mac: [u8; 32],
+}
+
+/// Fills in what was not known while planning: the revision and the time.
+fn stamp(response: &mut BatchWriteResponse, token: &RevisionToken, time: prost_types::Timestamp) {
+    response.revision = token.revision.0;
+    response.revision_token = token.to_string();
+    for resource in response.results.iter_mut().filter_map(|result| result.resource.as_mut()) {
+        if resource.update_revision != Revision::ZERO.0 {
+            continue;
+        }
+        resource.update_revision = token.revision.0;
+        resource.update_time = Some(time);
+        if resource.version == 1 {
+            resource.create_revision = token.revision.0;
+            resource.create_time = Some(time);
+        }
+    }
+}
+
+fn answer_without_write(mut response: BatchWriteResponse, state: &State, validate_only: bool) -> BatchWriteResponse {
+    response.revision = state.revision.0;
+    response.revision_token = if validate_only { String::new() } else { state.token().to_string() };
+    response
+}
+
+/// Errors that a newer state might not give.
+fn depends_on_state(error: &Error) -> bool {
+    !matches!(error, Error::Invalid(_) | Error::Internal { .. })
+}
+
+fn check_frame(request: &WriteRequest) -> Result<()> {
+    let mut violations = Vec::new();
+    if request.operations.is_empty() || request.operations.len() > limits::BATCH_CHANGES {
+        let description =
+            format!("holds {} operations; 1 to {} are allowed", request.operations.len(), limits::BATCH_CHANGES);
+        violations.push(FieldViolation::new("operations", "OUT_OF_RANGE", description));
+    }
+    check_text(&mut violations, "request_id", &request.request_id, limits::REQUEST_ID_CHARS);
+    check_text(&mut violations, "reason", &request.reason, limits::REASON_CHARS);
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+fn check_text(violations: &mut Vec<FieldViolation>, field: &str, text: &str, max: usize) {
+    let count = text.chars().count();
+    if count > max {
+        violations.push(FieldViolation::new(field, "TOO_LONG", format!("has {count} characters; at most {max} are allowed")));
+    }
+    if text.chars().any(char::is_control) {
+        violations.push(FieldViolation::new(field, "INVALID_TEXT", "must not hold control characters"));
+    }
+}

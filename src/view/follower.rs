@@ -1,0 +1,95 @@
+//! Follows the log and keeps the view current.
+//!
+//! The doorbell only wakes it; what it applies comes from the log, revision by revision. A lost ring costs at most
+//! one poll interval.
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{State, View};
+use crate::{
+    domain::RevisionBatch,
+    store::{Log, LogPage, StoreError},
+};
+
+/// Polls are at most this far apart; each confirms that the store is still there.
+const POLL: Duration = Duration::from_secs(1);
+/// Changes that are read at once.
+const PAGE: usize = 2000;
+/// Pause after an error, so that a broken store is not hammered.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What is told of each step of the view, after the view shows it.
+pub trait Publish: Send + 'static {
+    /// One revision has been applied; `state` holds it.
+    fn batch(&self, batch: RevisionBatch, state: &Arc<State>);
+    /// The view was built anew at `state`, because the log could not be followed.
+    fn rebuilt(&self, state: &Arc<State>);
+}
+
+/// Keeps `view` at the head of `log` until `stop`, and tells `publish` of every step.
+pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, stop: CancellationToken) {
+    let mut doorbell = log.doorbell();
+    loop {
+        let step = tokio::select! {
+            () = stop.cancelled() => return,
+            step = catch_up(&*log, &view, &publish) => step,
+        };
+        let pause = match step {
+            Ok(ControlFlow::Continue(())) => continue,
+            Ok(ControlFlow::Break(())) => POLL,
+            Err(error) => {
+                tracing::warn!(%error, "the view can't follow the log; serving from memory");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = doorbell.changed(), if pause == POLL => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Applies one page. Breaks when the view stands at the head.
+async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<ControlFlow<()>, StoreError> {
+    let state = view.state();
+    let page = match log.changes_after(state.revision, PAGE).await {
+        Ok(page) => page,
+        Err(StoreError::Damaged(detail)) => {
+            tracing::error!(revision = %state.revision, detail, "the log can't be followed; building the view anew");
+            return rebuild(log, view, publish).await.map(ControlFlow::Break);
+        }
+        Err(error) => return Err(error),
+    };
+    match page {
+        LogPage::Batches(batches) if batches.is_empty() => {
+            view.confirm();
+            Ok(ControlFlow::Break(()))
+        }
+        LogPage::Batches(batches) => {
+            for batch in batches {
+                let state = view.advance(&batch);
+                publish.batch(batch, &state);
+            }
+            view.confirm();
+            Ok(ControlFlow::Continue(()))
+        }
+        LogPage::Compacted { floor } => {
+            tracing::error!(revision = %state.revision, %floor, "the log was compacted past the view; building it anew");
+            rebuild(log, view, publish).await.map(ControlFlow::Continue)
+        }
+    }
+}
+
+async fn rebuild(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<(), StoreError> {
+    let snapshot = log.snapshot().await?;
+    if let Some(defect) = &snapshot.defect {
+        tracing::error!(defect, "the state is not what the log says");
+    }
+    let state = view.replace(State::from_snapshot(snapshot));
+    publish.rebuilt(&state);
+    view.confirm();
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The ring of the newest revisions, and the bell that wakes every stream.
+//!
+//! Streams hold a cursor, not a queue: nothing here grows with their number, and nothing on the commit path waits for
+//! one of them.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::batch::{Batch, Budget};
+use crate::{
+    domain::{ChainHash, Revision, RevisionBatch},
+    view::{Publish, State},
+};
+
+/// Revisions that the ring holds at most.
+const RING_BATCHES: usize = 4096;
+
+/// What streams wait on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signal {
+    /// The newest revision in the ring.
+    pub head: Revision,
+    /// Whether this server is about to stop.
+    pub draining: bool,
+}
+
+/// The ring and its bell.
+pub struct Hub {
+    ring: RwLock<Ring>,
+    signal: watch::Sender<Signal>,
+    budget: Budget,
+    max_bytes: usize,
+}
+
+struct Ring {
+    batches: VecDeque<Arc<Batch>>,
+    /// The ring holds every revision after this one.
+    base: Revision,
+    /// Grows when the view had to be built anew: cursors of the old one can't go on.
+    generation: u64,
+}
+
+/// What lies behind a cursor.
+pub enum Behind {
+    /// These revisions follow; empty at the head.
+    Batches(Vec<Arc<Batch>>),
+    /// The ring no longer reaches back so far: read pages from the log.
+    FellOff,
+    /// The view was built anew.
+    Rebuilt,
+}
+
+impl Hub {
+    /// A ring that begins after `revision` and holds at most about `max_bytes`.
+    #[must_use]
+    pub fn new(revision: Revision, max_bytes: usize) -> Self {
+        Self {
+            ring: RwLock::new(Ring { batches: VecDeque::new(), base: revision, generation: 0 }),
+            signal: watch::Sender::new(Signal { head: revision, draining: false }),
+            budget: Budget::default(),
+            max_bytes,
+        }
+    }
+
+    /// The bell.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Signal> {
+        self.signal.subscribe()
+    }
+
+    /// The generation that a new cursor belongs to.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.ring.read().generation
+    }
+
+    /// At most `limit` revisions after `at`.
+    #[must_use]
+    pub fn after(&self, at: Revision, generation: u64, limit: usize) -> Behind {
+        let ring = self.ring.read();
+        if ring.generation != generation {
+            return Behind::Rebuilt;
+        }
+        if at < ring.base {
+            return Behind::FellOff;
+        }
+        let start = ring.batches.partition_point(|batch| batch.revision <= at);
+        Behind::Batches(ring.batches.range(start..).take(limit).cloned().collect())
+    }
+
+    /// The chain's head at a revision that the ring holds.
+    #[must_use]
+    pub fn hash_at(&self, revision: Revision) -> Option<ChainHash> {
+        let ring = self.ring.read();
+        let index = ring.batches.binary_search_by_key(&revision, |batch| batch.revision).ok()?;
+        Some(ring.batches[index].hash)
+    }
+
+    /// What the ring's budget is, for batches that are made beside it.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Tells every stream that this server is about to stop.
+    pub fn drain(&self) {
+        self.signal.send_modify(|signal| signal.draining = true);
+    }
+
+    fn over_budget(&self) -> bool {
+        self.budget.load(Ordering::Relaxed) > self.max_bytes
+    }
+
+    fn push(&self, batch: Arc<Batch>) {
+        let head = batch.revision;
+        {
+            let mut ring = self.ring.write();
+            ring.batches.push_back(batch);
+            // The budget falls when a batch is dropped: at once, unless a stream is just sending it.
+            while ring.batches.len() > RING_BATCHES || (self.over_budget() && ring.batches.len() > 1) {
+                let Some(oldest) = ring.batches.pop_front() else { break };
+                ring.base = oldest.revision;
+            }
+        }
+        self.signal.send_modify(|signal| signal.head = head);
+    }
+}
+
+impl Publish for Arc<Hub> {
+    fn batch(&self, batch: RevisionBatch, state: &Arc<State>) {
+        self.push(Arc::new(Batch::new(batch, state.epoch, &self.budget)));
+    }
+
+    fn rebuilt(&self, state: &Arc<State>) {
+        let old = {
+            let mut ring = self.ring.write();
+            ring.base = state.revision;
+            ring.generation += 1;
+            std::mem::take(&mut ring.batches)
+        };
+        drop(old);
+        self.signal.send_modify(|signal| signal.head = state.revision);
+    }
+}

@@ -1,0 +1,155 @@
+//! The watch contract: the ring of revisions, and the cursor of each stream.
+//!
+//! Owns what a stream is sent and in which order; how bytes travel is for `grpc`. It must not know SQL. Everything it
+//! sends comes from the view and the log, in revision order.
+
+mod batch;
+mod cursor;
+mod filter;
+mod hub;
+mod snapshot;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::Instant};
+
+pub use batch::timestamp;
+pub use cursor::{Cursor, Resume};
+pub use filter::{Filter, authorise_secrets, not_granted};
+pub use hub::Hub;
+
+use crate::{
+    domain::{Clock, Error, Principal, Result, Revision, Selector},
+    store::Log,
+    view::{Revealer, View},
+};
+
+/// Streams that read pages of the log at the same time: slow ones must not starve writes of the database.
+const LOG_READERS: usize = 4;
+/// Heartbeats come at most and at least so far apart.
+const PROGRESS_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The heartbeat, if the client names none.
+const PROGRESS_DEFAULT: Duration = Duration::from_secs(5);
+
+/// How many streams may be open.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    /// In all.
+    pub total: usize,
+    /// For one subject.
+    pub per_subject: usize,
+}
+
+/// What all streams share.
+pub struct Streams {
+    view: Arc<View>,
+    hub: Arc<Hub>,
+    log: Arc<dyn Log>,
+    revealer: Arc<Revealer>,
+    snapshots: snapshot::Snapshots,
+    log_readers: Semaphore,
+    clock: Arc<dyn Clock>,
+    limits: StreamLimits,
+    open: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// What a caller asks of a stream; parsed, not yet judged.
+pub struct WatchRequest {
+    /// What to watch.
+    pub selectors: Vec<Selector>,
+    /// Where to go on from.
+    pub resume: Resume,
+    /// Whether to open secrets.
+    pub include_secrets: bool,
+    /// How often to hear from the server.
+    pub progress_interval: Option<Duration>,
+    /// Who is watching, in its own words.
+    pub worker: String,
+}
+
+/// One place among the open streams; given back when dropped.
+struct Admission {
+    subject: String,
+    open: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Streams {
+    /// Puts the shared parts together.
+    #[must_use]
+    pub fn new(
+        view: Arc<View>,
+        hub: Arc<Hub>,
+        log: Arc<dyn Log>,
+        revealer: Arc<Revealer>,
+        clock: Arc<dyn Clock>,
+        limits: StreamLimits,
+    ) -> Self {
+        let snapshots = snapshot::Snapshots::new(Arc::clone(&revealer));
+        let log_readers = Semaphore::new(LOG_READERS);
+        Self { view, hub, log, revealer, snapshots, log_readers, clock, limits, open: Arc::default() }
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for selectors or secrets beyond the grants, `Exhausted` beyond the limits.
+    pub fn open(self: &Arc<Self>, principal: &Principal, request: WatchRequest) -> Result<Cursor> {
+        let WatchRequest { selectors, resume, include_secrets, progress_interval, worker: _ } = request;
+        let filter = Filter::authorise(principal, selectors, include_secrets)?;
+        let admission = self.admit(&principal.subject)?;
+        let life = (principal.expires_at - self.clock.now()).to_std().unwrap_or_default();
+        let (least, most) = PROGRESS_BOUNDS;
+        let opening = cursor::Opening {
+            principal: principal.clone(),
+            filter,
+            resume,
+            progress_interval: progress_interval.unwrap_or(PROGRESS_DEFAULT).clamp(least, most),
+            // Far enough for any token, near enough for the timer.
+            expires: Instant::now() + life.min(Duration::from_secs(400 * 86_400)),
+            admission,
+        };
+        Ok(Cursor::new(Arc::clone(self), opening))
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn watchers(&self) -> u64 {
+        self.open.lock().values().map(|count| *count as u64).sum()
+    }
+
+    async fn floor(&self) -> Revision {
+        // Only informs the client; if the store is away, the oldest revision is not known.
+        self.log.head().await.map_or(Revision::ZERO, |head| head.floor)
+    }
+
+    fn admit(&self, subject: &str) -> Result<Admission> {
+        let mut open = self.open.lock();
+        let total: usize = open.values().sum();
+        let own = open.get(subject).copied().unwrap_or_default();
+        if total >= self.limits.total || own >= self.limits.per_subject {
+            return Err(Error::Exhausted {
+                reason: "TOO_MANY_STREAMS",
+                description: format!(
+                    "{own} of {} streams of this subject and {total} of {} streams in all are open",
+                    self.limits.per_subject, self.limits.total
+                ),
+                retry_after: Duration::from_secs(5),
+            });
+        }
+        *open.entry(subject.to_owned()).or_default() += 1;
+        Ok(Admission { subject: subject.to_owned(), open: Arc::clone(&self.open) })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        if let Some(count) = open.get_mut(&self.subject) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.subject);
+            }
+        }
+    }
+}

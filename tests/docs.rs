@@ -1,0 +1,245 @@
+//! Holds the documents against the binary: the README's tour is run to the letter, and the settings that are listed are
+//! those that exist.
+//!
+//! Every fenced block of the README marked `console` is run, in order, in one shell beside one server. A line that
+//! begins with `$ ` is a command (`> ` continues it); what follows must be in the output, line by line in this order,
+//! where `...` stands for anything. `localhost:50051` becomes the address of the test's server. `grpcurl` can't be had
+//! from the package registries, so `tests/shims/grpcurl` stands in for it and calls `buf curl`.
+
+#![cfg(feature = "server")]
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a command, or a line of a command in the background, may take to show what is documented.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_tour_of_the_readme_works() {
+    let steps = steps(&document("README.md"));
+    assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
+    let server = harness::Server::start();
+    let mut shell = Shell::start(server.folder(), server.address());
+    for step in &steps {
+        shell.run(step);
+    }
+}
+
+#[test]
+fn every_setting_is_documented_and_every_documented_setting_exists() {
+    let mut real = BTreeSet::new();
+    for verb in ["serve", "get"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_signalbox"))
+            .args([verb, "--help"])
+            .output()
+            .expect("the binary runs");
+        assert!(output.status.success(), "{output:?}");
+        real.extend(variables(&String::from_utf8_lossy(&output.stdout)));
+    }
+    assert!(real.contains("SIGNALBOX_LISTEN"), "{real:?}");
+    assert_eq!(variables(&document(".env.example")), real, ".env.example and --help");
+    // The README shows the ones to know, and none that there isn't.
+    let shown = variables(&settings_of_the_readme());
+    assert!(shown.contains("SIGNALBOX_LISTEN"), "{shown:?}");
+    let unknown: Vec<_> = shown.difference(&real).collect();
+    assert!(unknown.is_empty(), "README.md has {unknown:?}, --help has not");
+}
+
+#[test]
+fn the_links_of_the_documents_lead_somewhere() {
+    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = document(name);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+                assert!(path.exists(), "{name} links to {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_transcript_is_read_as_it_is_meant() {
+    let text = "```sh\n$ no\n```\n```console\n$ one\nshown\n$ two <<'X'\n> body\n> X\n```\n```console\n$ three\n```\n";
+    let read: Vec<_> = steps(text).into_iter().map(|step| (step.command, step.shown)).collect();
+    assert_eq!(
+        read,
+        [
+            ("one".to_owned(), vec!["shown".to_owned()]),
+            ("two <<'X'\nbody\nX".to_owned(), vec![]),
+            ("three".to_owned(), vec![]),
+        ]
+    );
+}
+
+#[test]
+fn a_shown_line_matches_only_what_it_says() {
+    assert!(matches("a  b", "  a b"));
+    assert!(matches("a ... c ...", "a b c d"));
+    assert!(matches("...", "anything"));
+    assert!(matches("a ... c", "a c b c"));
+    assert!(!matches("a b", "a b c"));
+    assert!(!matches("a ... c", "a b"));
+    assert!(!matches("b ...", "a b c"));
+}
+
+/// A command, and the lines that the document shows below it.
+struct Step {
+    command: String,
+    shown: Vec<String>,
+}
+
+/// The commands of all blocks marked `console`.
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some(mark) = line.strip_prefix("```") {
+            inside = mark == "console";
+        } else if inside {
+            if let Some(command) = line.strip_prefix("$ ") {
+                steps.push(Step { command: command.to_owned(), shown: Vec::new() });
+            } else {
+                let step = steps.last_mut().expect("a block begins with a command");
+                match line.strip_prefix("> ") {
+                    Some(more) => {
+                        let _ = write!(step.command, "\n{more}");
+                    }
+                    None if line.trim().is_empty() => {}
+                    None => step.shown.push(line.to_owned()),
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// Whether a printed line is what was shown. Widths of columns don't count, and `...` stands for anything.
+fn matches(shown: &str, printed: &str) -> bool {
+    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (shown, printed) = (normal(shown), normal(printed));
+    let Some((first, others)) = shown.split_once("...") else {
+        return shown == printed;
+    };
+    let (middle, last) = others.rsplit_once("...").unwrap_or(("", others));
+    let Some(mut rest) = printed.strip_prefix(first.trim()).and_then(|rest| rest.strip_suffix(last.trim()))
+    else {
+        return false;
+    };
+    middle.split("...").map(str::trim).all(|part| {
+        let found = rest.split_once(part);
+        rest = found.map_or(rest, |(_, behind)| behind);
+        found.is_some()
+    })
+}
+
+/// One shell for the whole tour, so that what a command exports or leaves running is there for the next.
+struct Shell {
+    child: std::process::Child,
+    input: std::process::ChildStdin,
+    lines: Receiver<String>,
+    address: String,
+}
+
+impl Shell {
+    fn start(folder: &Path, address: &str) -> Self {
+        let shims = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shims");
+        let binaries = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
+        harness::tool("bin/buf");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut child = harness::command("bash", folder)
+            .env("PATH", format!("{}:{}:{path}", shims.display(), binaries.display()))
+            .env("SIGNALBOX_URL", format!("http://{address}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("bash starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        let mut shell =
+            Self { input: child.stdin.take().expect("a pipe"), child, lines, address: address.to_owned() };
+        shell.write("exec 2>&1");
+        shell
+    }
+
+    fn write(&mut self, text: &str) {
+        writeln!(self.input, "{text}").expect("bash reads");
+    }
+
+    /// Runs a command, and waits until it has ended well and everything that the document shows has been printed.
+    fn run(&mut self, step: &Step) {
+        const END: &str = "--- end of command, code ";
+        let command = step.command.replace("localhost:50051", &self.address);
+        // The shell reads its commands from the same input: a command must not.
+        self.write(&format!("{{ {command}\n}} </dev/null\nprintf '\\n{END}%s\\n' $?"));
+        let deadline = Instant::now() + PATIENCE;
+        let mut shown = step.shown.iter().peekable();
+        let mut ended = false;
+        let mut printed = String::new();
+        while !ended || shown.peek().is_some() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                let missing = shown.next().map_or("its end", String::as_str);
+                panic!("$ {command}\n{printed}\nwas not seen within {PATIENCE:?}: {missing}");
+            };
+            if let Some(code) = line.strip_prefix(END) {
+                assert_eq!(code, "0", "$ {command}\n{printed}");
+                ended = true;
+            } else {
+                if shown.peek().is_some_and(|shown| matches(shown, &line)) {
+                    shown.next();
+                }
+                printed = printed + &line + "\n";
+            }
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // What the tour left in the background goes with the shell.
+        let _ = writeln!(self.input, "kill $(jobs -p) 2>/dev/null; exit");
+        let _ = self.child.wait();
+    }
+}
+
+/// The server's variables that a text names.
+fn variables(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
+        .filter(|word| {
+            let prefix = word.starts_with("SIGNALBOX_") || word.starts_with("ENCRYPTION_");
+            prefix && !word.ends_with('_')
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The README's section on settings.
+fn settings_of_the_readme() -> String {
+    let text = document("README.md");
+    let (_, section) = text.split_once("\n## Settings\n").expect("a section on settings");
+    section.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
+}

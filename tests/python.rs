@@ -1,0 +1,33 @@
+//! Runs the black-box tests in `tests/python` against the real binary.
+
+#![cfg(feature = "server")]
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+use std::path::Path;
+
+/// The tests that there are at least: a runner that finds none would pass as well.
+const AT_LEAST: usize = 20;
+
+#[test]
+fn a_client_that_knows_only_reflection_finds_what_is_promised() {
+    let server = harness::Server::start();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
+    let output = harness::command(harness::tool("python/bin/python"), &tests)
+        .args(["-B", "-m", "unittest", "--verbose"])
+        .env("SIGNALBOX_TEST_ADDRESS", server.address())
+        .env("SIGNALBOX_TEST_ADMIN_TOKEN_FILE", server.folder().join("data/admin.token"))
+        .output()
+        .expect("Python runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let report = String::from_utf8_lossy(&output.stderr);
+    print!("{printed}");
+    assert!(output.status.success(), "{printed}\n{report}");
+    let ran = report
+        .lines()
+        .find_map(|line| line.strip_prefix("Ran ")?.split(' ').next()?.parse().ok())
+        .unwrap_or(0);
+    assert!(ran >= AT_LEAST, "only {ran} tests ran:\n{report}");
+    assert!(!report.contains("skipped"), "{report}");
+}

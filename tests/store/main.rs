@@ -1,0 +1,5 @@
+//! The store's rules, held against SQLite.
+
+mod conformance;
+mod fixture;
+mod sqlite;
