@@ -15,6 +15,7 @@
 
 pub mod api_key;
 pub mod diff;
+pub mod filter;
 pub mod mask;
 pub mod names;
 mod paths;
@@ -29,6 +30,7 @@ pub mod setting_key;
 use std::borrow::Cow;
 
 pub use diff::diff;
+pub use filter::{Filter, FilterError};
 pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, resolve};
 pub use rules::check_labels;

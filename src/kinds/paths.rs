@@ -7,6 +7,7 @@
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 
 use super::reflect;
+use crate::domain::KindName;
 
 /// One step into a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +117,19 @@ pub(super) fn is_open(message: &MessageDescriptor) -> bool {
 /// Whether a field holds a secret.
 pub(super) fn is_secret(field: &FieldDescriptor) -> bool {
     matches!(field.kind(), Kind::Message(message) if reflect::is_secret(&message))
+}
+
+/// Whether the last step leads to a secret.
+pub(super) fn ends_in_secret(steps: &[Step]) -> bool {
+    match steps.last() {
+        Some(Step::Field(field) | Step::Key { value: field, .. }) => is_secret(field),
+        None => false,
+    }
+}
+
+/// Whether a segment is the arm of a kind, by its proto or JSON name.
+pub(super) fn arm_is(segment: &str, kind: KindName) -> bool {
+    reflect::arm(kind.0).is_some_and(|arm| arm.name() == segment || arm.json_name() == segment)
 }
 
 fn unknown(message: &MessageDescriptor, segment: &str) -> PathError {

@@ -106,11 +106,11 @@ pub fn is_secret(key: &str) -> bool {
         key.strip_suffix(*word)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with(['_', '.', ':', '@', '+']))
     };
-    if PUBLIC_TOKENS.iter().any(|word| ends_in(word)) {
+    if PUBLIC_TOKENS.iter().any(&ends_in) {
         return false;
     }
-    SECRET_ENDINGS.iter().any(|word| ends_in(word))
-        || SECRET_KEYS.iter().any(|word| ends_in(word))
+    SECRET_ENDINGS.iter().any(&ends_in)
+        || SECRET_KEYS.iter().any(ends_in)
         || key.strip_suffix("_key").is_some_and(|service| {
             SECRET_SERVICES.iter().any(|known| service.rsplit(['.', ':', '@', '+']).next() == Some(*known))
         })
@@ -209,7 +209,7 @@ mod tests {
         #[test]
         fn normal_keys_stay(key in "\\PC{0,40}") {
             let normal = normalise(&key);
-            prop_assert_eq!(normalise(&normal), normal.clone());
+            prop_assert_eq!(&normalise(&normal), &normal);
             prop_assert!(!normal.contains(|letter: char| letter.is_ascii_uppercase() || letter == '-'));
         }
 
