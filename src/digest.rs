@@ -43,10 +43,7 @@ fn term(name: &str, update_revision: u64) -> u128 {
         .chain_update([0])
         .chain_update(update_revision.to_le_bytes())
         .finalize();
-    hash.iter()
-        .take(16)
-        .rev()
-        .fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+    hash.iter().take(16).rev().fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
 }
 
 #[cfg(test)]
@@ -92,18 +89,8 @@ mod tests {
     fn agrees_with_the_vectors_in_either_order() {
         for vector in vectors() {
             let digest = sum(vector.resources.iter());
-            assert_eq!(
-                hex::encode(digest.to_bytes()),
-                vector.digest_hex,
-                "{}",
-                vector.description
-            );
-            assert_eq!(
-                digest,
-                sum(vector.resources.iter().rev()),
-                "{}",
-                vector.description
-            );
+            assert_eq!(hex::encode(digest.to_bytes()), vector.digest_hex, "{}", vector.description);
+            assert_eq!(digest, sum(vector.resources.iter().rev()), "{}", vector.description);
             assert_eq!(ViewDigest::from_bytes(digest.to_bytes()), digest);
         }
     }
@@ -112,10 +99,7 @@ mod tests {
     fn removing_undoes_adding() {
         for vector in vectors() {
             let mut digest = sum(vector.resources.iter());
-            vector
-                .resources
-                .iter()
-                .for_each(|entry| digest.remove(&entry.name, entry.revision()));
+            vector.resources.iter().for_each(|entry| digest.remove(&entry.name, entry.revision()));
             assert_eq!(digest, ViewDigest::default(), "{}", vector.description);
         }
     }

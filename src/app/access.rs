@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use super::AppError;
 use crate::{
     auth::{
-        Authenticator, IdentityMap, KeySource, OWN_NAME, RevocationCheck, RoleClaim, TokenIssuer, Trust, TrustedIssuer,
-        VerificationKeys, bootstrap_admin, load_or_create_secret,
+        Authenticator, IdentityMap, KeySource, OWN_NAME, RevocationCheck, RoleClaim, TokenIssuer, Trust,
+        TrustedIssuer, VerificationKeys, bootstrap_admin, load_or_create_secret,
     },
     crypto::{SecretText, private_file},
     domain::Clock,
@@ -33,7 +33,11 @@ pub(super) fn build(
 ) -> Result<Access, AppError> {
     let jwt = &settings.jwt;
     let signing = signing_secret(jwt, &settings.keys.dir)?;
-    let issuer = signing.as_ref().map(|secret| TokenIssuer::new(secret, Arc::clone(clock))).transpose().map_err(auth)?;
+    let issuer = signing
+        .as_ref()
+        .map(|secret| TokenIssuer::new(secret, Arc::clone(clock)))
+        .transpose()
+        .map_err(auth)?;
     if let (Some(issuer), JwtKey::Generated) = (&issuer, &jwt.key) {
         let path = settings.store.data_dir.join(ADMIN_TOKEN);
         if bootstrap_admin(issuer, &path).map_err(auth)?.is_some() {
@@ -56,10 +60,13 @@ pub(super) fn build(
 /// When there is no signing key, or it is not good enough.
 pub fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<TokenIssuer, AppError> {
     let secret = match &settings.jwt.key {
-        JwtKey::Generated => private_file::read(&settings.keys.dir.join(SIGNING_KEY)).map(Some).map_err(auth)?,
+        JwtKey::Generated => {
+            private_file::read(&settings.keys.dir.join(SIGNING_KEY)).map(Some).map_err(auth)?
+        }
         _ => signing_secret(&settings.jwt, &settings.keys.dir)?,
     };
-    let secret = secret.ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?;
+    let secret =
+        secret.ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?;
     TokenIssuer::new(&secret, Arc::clone(clock)).map_err(auth)
 }
 

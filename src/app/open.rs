@@ -38,8 +38,8 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     let mut warnings = settings.warnings();
     let Database::Sqlite(path) = &settings.store.database;
     let create = purpose == Purpose::Serve;
-    let database = SqliteDatabase::open(path, create).await?;
-    let identity = database.identity().await?;
+    let mut database = SqliteDatabase::open(path, create).await?;
+    let identity = database.identity().clone();
     let sources = key_sources(settings, purpose);
     let loading = identity.clone();
     // A password is stretched for a good part of a second.
@@ -51,7 +51,7 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     if let Some(keys) = first_keys {
         database.initialise(keys).await?;
     }
-    let store = database.into_store(log_key, Arc::clone(clock)).await?;
+    let store = database.into_store(&log_key, Arc::clone(clock))?;
     Ok(Opened { store: Arc::new(store), vault, warnings })
 }
 

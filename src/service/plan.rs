@@ -15,12 +15,11 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::{
-        Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result, Revision, SealedSecret,
-        SecretId, Spec, Uid, limits, spec,
-        write::PlannedPut,
+        Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result,
+        Revision, SealedSecret, SecretId, Spec, Uid, limits, spec, write::PlannedPut,
     },
-    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
-    proto::v1::{BatchResult, BatchWriteResponse, ChangeType, FieldDiff, Resource, ResourceDiff},
+    kinds::{self, CheckContext, mask::Mask, Kind, SecretInput, SecretInputs},
+    proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
 };
 
@@ -114,29 +113,54 @@ impl<'a> Planner<'a> {
     // -- the three operations; `None` when violations were noted
 
     fn create(&mut self, path: &str, resource: &Resource) -> Result<Option<BatchResult>> {
-        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else { return Ok(None) };
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else {
+            return Ok(None);
+        };
         if self.state.get(name.as_str()).is_some() {
             return Err(Error::AlreadyExists { name: name.to_string() });
         }
         if !resource.etag.is_empty() {
-            self.violate(format!("{path}resource.etag"), "NOT_ALLOWED", "must be empty for a resource that does not exist yet");
+            self.violate(
+                format!("{path}resource.etag"),
+                "NOT_ALLOWED",
+                "must be empty for a resource that does not exist yet",
+            );
         }
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
         self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec })
     }
 
-    fn update(&mut self, path: &str, resource: &Resource, mask: &[String], allow_missing: bool) -> Result<Option<BatchResult>> {
-        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else { return Ok(None) };
+    fn update(
+        &mut self,
+        path: &str,
+        resource: &Resource,
+        mask: &[String],
+        allow_missing: bool,
+    ) -> Result<Option<BatchResult>> {
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else {
+            return Ok(None);
+        };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if !allow_missing || !resource.etag.is_empty() {
                 return Err(Error::NotFound { name: name.to_string() });
             }
             let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
-            return self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec });
+            return self.put_new(Draft {
+                path: path.to_owned(),
+                name,
+                kind,
+                labels: resource.labels.clone(),
+                spec,
+            });
         };
         self.check_etag(&entry.record, &resource.etag)?;
-        let violations = kinds::mask::validate(mask, kind.name());
-        self.violations.extend(violations.into_iter().map(|v| FieldViolation { field: format!("{path}update_mask"), ..v }));
+        let wanted = match Mask::parse(mask, kind.name(), &format!("{path}update_mask")) {
+            Ok(wanted) => wanted,
+            Err(violations) => {
+                self.violations.extend(violations);
+                return Ok(None);
+            }
+        };
         let names_spec = mask.is_empty() || mask.iter().any(|field| !field.starts_with("labels"));
         if resource.spec.as_ref().is_some_and(|spec| spec::kind_of(spec) != kind.name()) && names_spec {
             self.arm(path, kind, resource);
@@ -145,11 +169,18 @@ impl<'a> Planner<'a> {
             return Ok(None);
         }
         let record = &entry.record;
-        let (labels, spec) = kinds::mask::apply((&record.labels, &record.spec), resource, mask);
+        let patch = (&resource.labels, resource.spec.as_ref());
+        let (labels, spec) = wanted.apply((&record.labels, &record.spec), patch);
         self.put_over(Draft { path: path.to_owned(), name, kind, labels, spec }, &entry)
     }
 
-    fn delete(&mut self, path: &str, name: &str, etag: &str, allow_missing: bool) -> Result<Option<BatchResult>> {
+    fn delete(
+        &mut self,
+        path: &str,
+        name: &str,
+        etag: &str,
+        allow_missing: bool,
+    ) -> Result<Option<BatchResult>> {
         let Some((name, _)) = self.name(&format!("{path}name"), name) else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
@@ -185,7 +216,11 @@ impl<'a> Planner<'a> {
             }
         };
         if self.staged.contains_key(&name) {
-            self.violate(field, "DUPLICATE", format!("{name} is written twice in this request; once is allowed"));
+            self.violate(
+                field,
+                "DUPLICATE",
+                format!("{name} is written twice in this request; once is allowed"),
+            );
             return None;
         }
         self.staged.insert(name.clone(), Staged::Kept);
@@ -199,7 +234,8 @@ impl<'a> Planner<'a> {
             Some(spec) if spec::kind_of(spec) == wanted => Some(spec.clone()),
             Some(spec) => {
                 let given = spec::kind_of(spec);
-                let description = format!("does not belong to this name; a resource of this collection holds `{wanted}`");
+                let description =
+                    format!("does not belong to this name; a resource of this collection holds `{wanted}`");
                 self.violate(format!("{path}resource.{given}"), "WRONG_KIND", description);
                 None
             }
@@ -237,8 +273,13 @@ impl<'a> Planner<'a> {
             && *put.put.spec_json == *record.spec_json
             && put.put.secrets == record.secrets;
         if unchanged {
-            let resource = self.parts.revealer.resource(record, &entry.sealed, self.state.epoch, Reveal::Masked);
-            let diff = ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Updated.into(), fields: vec![] };
+            let resource =
+                self.parts.revealer.resource(record, &entry.sealed, self.state.epoch, Reveal::Masked);
+            let diff = ResourceDiff {
+                name: record.name.to_string(),
+                r#type: ChangeType::Updated.into(),
+                fields: vec![],
+            };
             return Ok(Some(BatchResult { resource: Some(resource), diffs: vec![diff] }));
         }
         let diff = diff(&put, Some(record));
@@ -259,7 +300,8 @@ impl<'a> Planner<'a> {
         let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
         self.bytes += spec_json.len();
         if spec_json.len() > limits::RESOURCE_BYTES {
-            let description = format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
+            let description =
+                format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
             violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
         }
         if !violations.is_empty() {
@@ -329,7 +371,7 @@ impl<'a> Planner<'a> {
             kind: record.kind,
             action: kinds::DELETED,
         });
-        let fields = fields(kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new()));
+        let fields = kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new());
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
     }
 
@@ -339,7 +381,9 @@ impl<'a> Planner<'a> {
                 (Some(Staged::Deleted), _) | (None, None) => {
                     return Err(Error::FailedPrecondition {
                         reason: "PARENT_MISSING",
-                        description: format!("{child} needs {parent}, which does not exist; create it first, or in one batch"),
+                        description: format!(
+                            "{child} needs {parent}, which does not exist; create it first, or in one batch"
+                        ),
                         subject: parent.to_string(),
                     });
                 }
@@ -371,7 +415,10 @@ impl<'a> Planner<'a> {
 
     /// Notes what a kind found, under the path of the request.
     fn note(&mut self, path: &str, violations: Vec<FieldViolation>) {
-        let placed = |violation: FieldViolation| FieldViolation { field: format!("{path}{}", violation.field), ..violation };
+        let placed = |violation: FieldViolation| FieldViolation {
+            field: format!("{path}{}", violation.field),
+            ..violation
+        };
         self.violations.extend(violations.into_iter().map(placed));
     }
 }
@@ -394,14 +441,6 @@ fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
     let Finished { put, spec, replaced } = finished;
     let old = before.map(|record| (&record.labels, &record.spec));
     let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
-    let fields = fields(kinds::diff::diff(old, Some((&put.labels, spec)), replaced));
+    let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);
     ResourceDiff { name: put.name.to_string(), r#type: change_type.into(), fields }
-}
-
-fn fields(differences: Vec<kinds::diff::Difference>) -> Vec<FieldDiff> {
-    let wire = |difference: kinds::diff::Difference| {
-        let kinds::diff::Difference { path, before, after } = difference;
-        FieldDiff { path, before: before.unwrap_or_default(), after: after.unwrap_or_default() }
-    };
-    differences.into_iter().map(wire).collect()
 }

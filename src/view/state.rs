@@ -7,7 +7,8 @@ use imbl::OrdMap;
 use crate::{
     digest::ViewDigest,
     domain::{
-        ChainHash, Epoch, KindName, LoggedChange, Record, ResourceName, Revision, RevisionBatch, RevisionToken, RevocationSet, SealedSecret,
+        ChainHash, Epoch, KindName, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
+        RevisionToken, RevocationSet, SealedSecret,
     },
     store::StateSnapshot,
 };
