@@ -6,9 +6,7 @@ use std::{error::Error, time::Duration};
 
 use signalbox::{
     client::{ChangeEvent, Client, ClientOptions, Snapshot, Update},
-    proto::v1::{
-        Resource, Secret, header_value, resource::Spec, secret::State, setting_spec::Value,
-    },
+    proto::v1::{Resource, Secret, header_value, resource::Spec, secret::State, setting_spec::Value},
 };
 
 #[tokio::main]
@@ -31,11 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn print_all(snapshot: &Snapshot) {
-    println!(
-        "= {} resources at revision {}",
-        snapshot.len(),
-        snapshot.revision()
-    );
+    println!("= {} resources at revision {}", snapshot.len(), snapshot.revision());
     for resource in snapshot.with_prefix("") {
         println!("  {} {}", resource.name, summary(resource));
     }
@@ -43,23 +37,17 @@ fn print_all(snapshot: &Snapshot) {
 
 fn print_event(event: &ChangeEvent) {
     let summary = event.after.as_deref().map(summary).unwrap_or_default();
-    println!(
-        "{} {:?} {} {summary}",
-        event.revision, event.kind, event.name
-    );
+    println!("{} {:?} {} {summary}", event.revision, event.kind, event.name);
 }
 
 /// What can be shown of a resource in one line.
 fn summary(resource: &Resource) -> String {
     match &resource.spec {
         Some(Spec::Provider(provider)) => {
-            let secrets = provider
-                .headers
-                .values()
-                .filter_map(|header| match &header.value {
-                    Some(header_value::Value::Secret(secret)) => Some(set_or_unset(secret)),
-                    _ => None,
-                });
+            let secrets = provider.headers.values().filter_map(|header| match &header.value {
+                Some(header_value::Value::Secret(secret)) => Some(set_or_unset(secret)),
+                _ => None,
+            });
             let enabled = provider.enabled.unwrap_or(true);
             let secrets: Vec<_> = secrets.collect();
             format!(

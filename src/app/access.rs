@@ -9,7 +9,7 @@ use crate::{
         TrustedIssuer, VerificationKeys, bootstrap_admin, load_or_create_secret,
     },
     crypto::{SecretText, private_file},
-    domain::Clock,
+    domain::{Clock, Role},
     kinds,
     settings::{Jwt, JwtKey, Settings},
 };
@@ -81,14 +81,16 @@ fn signing_secret(jwt: &Jwt, key_dir: &Path) -> Result<Option<SecretText>, AppEr
 }
 
 fn issuers(jwt: &Jwt, signing: Option<&SecretText>) -> Result<Vec<TrustedIssuer>, AppError> {
-    let configured = RoleClaim::new(jwt.role_claim.clone(), jwt.role_map.clone());
+    let own_words = [Role::Admin, Role::Worker, Role::Viewer].map(|role| (role.as_str().to_owned(), role));
+    let words = if jwt.role_map.is_empty() { own_words.to_vec() } else { jwt.role_map.clone() };
+    let configured = RoleClaim::new(jwt.role_claim.clone(), words);
     let mut issuers = Vec::new();
     if let Some(secret) = signing {
         issuers.push(TrustedIssuer {
             issuer: OWN_NAME.to_owned(),
             audiences: vec![OWN_NAME.to_owned()],
             keys: VerificationKeys::of_secret(secret).map_err(auth)?,
-            role: RoleClaim::new("role", Vec::new()),
+            role: RoleClaim::default(),
         });
     }
     let source = match &jwt.key {

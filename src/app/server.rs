@@ -69,6 +69,7 @@ pub(super) async fn start(
     let policy = Policy { reflection: settings.listen.serves_reflection(settings.tls.is_some()) };
     let layer = AuthenticateLayer::new(authenticator, policy, grpc::to_status);
     let server = builder
+        .layer(grpc::MendStatuses)
         .layer(layer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, async move { soft.cancelled().await });

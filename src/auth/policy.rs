@@ -101,7 +101,7 @@ mod tests {
     fn comment(method: &MethodDescriptor) -> String {
         let service = method.parent_service();
         let file = service.parent_file();
-        let place = file.services().position(|each| each == service).unwrap();
+        let place = file.services().position(|each| each == *service).unwrap();
         let path = [6, place as i32, 2, method.index() as i32];
         let info = file.file_descriptor_proto().source_code_info.as_ref().unwrap();
         let location = info.location.iter().find(|location| location.path == path).unwrap();

@@ -4,6 +4,7 @@
 
 mod admin;
 mod config;
+mod framework;
 mod status;
 mod watch;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
+pub use framework::MendStatuses;
 pub use status::to_status;
 
 use crate::{

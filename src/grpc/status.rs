@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt};
 
 use crate::domain::{Error, FieldViolation};
 
-const DOMAIN: &str = "signalbox";
+pub(super) const DOMAIN: &str = "signalbox";
 /// More violations than these are counted, not listed: a status travels in headers, which are bounded.
 const MAX_VIOLATIONS: usize = 50;
 /// Characters of one description, for the same reason.

@@ -13,12 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture, stream};
 use http_body::Frame;
-use tonic::{
-    Request, Status, Streaming,
-    body::Body,
-    codec::Codec,
-    server::NamedService,
-};
+use tonic::{Request, Status, Streaming, body::Body, codec::Codec, server::NamedService};
 use tonic_prost::ProstCodec;
 use tower::Service as TowerService;
 

@@ -3,8 +3,8 @@
 //! `enabled = true AND (type = GROQ OR type = OPENAI) AND NOT labels.team : *`
 //!
 //! - `AND`, `OR`, `NOT` or `-`, parentheses. As in AIP-160 `OR` binds tighter than `AND`.
-//! - `=`, `!=`, `<`, `<=`, `>`, `>=`, and `:` (has): a part of a text whatever its case, an element of a list, a key of a
-//!   map; `: *` is true if the field is set.
+//! - `=`, `!=`, `<`, `<=`, `>`, `>=`, and `:` (has): a part of a text whatever its case, an element of a list, a
+//!   key of a map; `: *` is true if the field is set.
 //! - On the left `name`, `kind`, `labels`, `labels.<key>`, or a field of a spec, with its arm (`provider.type`) or
 //!   without (`type`). On the right a word or a quoted text. Enumeration values go without their prefix too.
 //! - A resource that has no such field is matched by no comparison, `!=` included. Where the resource could have the

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use super::{
     CheckContext, Kind, ROTATED, SecretInput, UPDATED,
     provider_types::{TypeDefaults, defaults},
-    rules::{DESCRIPTION_CHARS, NAME_CHARS, Text, Violations, header_value_problem, is_header_name, shown},
+    rules::{
+        DESCRIPTION_CHARS, NAME_CHARS, Text, Violations, header_value_problem, is_header_name, shown,
+        url_problem,
+    },
 };
 use crate::{
     domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, record::Spec},
@@ -25,7 +28,6 @@ pub const ENABLED: Action = Action("enabled");
 /// A provider may not be used any more.
 pub const DISABLED: Action = Action("disabled");
 
-const URL_BYTES: usize = 2048;
 const PATH_BYTES: usize = 1024;
 const MAX_HEADERS: usize = 32;
 const HEADER_BYTES: usize = 4096;
@@ -162,35 +164,6 @@ fn check_base_url(spec: &ProviderSpec, violations: &mut Violations) {
         }
     } else if let Some(problem) = url_problem(&spec.base_url) {
         violations.add(path, "INVALID_FORMAT", problem);
-    }
-}
-
-fn url_problem(text: &str) -> Option<&'static str> {
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    if text.len() > URL_BYTES {
-        return Some("is longer than 2048 bytes");
-    }
-    // The parser would mend some of these silently, and another parser in another way.
-    if !text.bytes().all(|byte| byte.is_ascii_graphic())
-        || text.contains(['\\', '{', '}', '<', '>', '"', '`', '^', '|'])
-    {
-        return Some("may hold only the characters of a URL, in ASCII and without placeholders");
-    }
-    if !matches!(scheme.as_deref(), Some("http" | "https")) {
-        return Some("must begin with `https://` or `http://`");
-    }
-    let Ok(url) = url::Url::parse(text) else {
-        return Some("is not a URL with a host, such as `https://api.example.com/v1`");
-    };
-    let authority = text.split('/').nth(2).unwrap_or_default();
-    if authority.contains('@') {
-        Some("must not hold credentials; store them as an API key or a secret header")
-    } else if url.query().is_some() {
-        Some("must not hold a query; put it into `endpoint_path`")
-    } else if url.fragment().is_some() {
-        Some("must not hold a fragment")
-    } else {
-        None
     }
 }
 

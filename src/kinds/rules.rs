@@ -9,6 +9,7 @@ use crate::domain::{FieldViolation, Labels, limits};
 pub const NAME_CHARS: usize = 200;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS: usize = 4096;
+const URL_BYTES: usize = 2048;
 
 /// What a text may look like.
 #[derive(Clone, Copy)]
@@ -97,7 +98,10 @@ pub fn check_labels(labels: &Labels, field: &str) -> Vec<FieldViolation> {
             violations.add(
                 path.clone(),
                 "INVALID_FORMAT",
-                format!("has a key that is not allowed; keys begin with a letter or digit, go on with letters, digits and `._/-`, and have at most {max} bytes"),
+                format!(
+                    "has a key that is not allowed; keys begin with a letter or digit, go on with letters, digits \
+                     and `._/-`, and have at most {max} bytes"
+                ),
             );
         }
         if value.len() > limits::LABEL_VALUE_BYTES {
@@ -141,6 +145,37 @@ pub fn header_value_problem(value: &str) -> Option<&'static str> {
         Some("may hold only visible ASCII characters, spaces and tabs")
     } else if value.trim().len() != value.len() {
         Some("begins or ends with white space; remove it")
+    } else {
+        None
+    }
+}
+
+/// What is wrong with a base URL, if anything: absolute, http or https, without credentials, query or fragment.
+#[must_use]
+pub fn url_problem(text: &str) -> Option<&'static str> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if text.len() > URL_BYTES {
+        return Some("is longer than 2048 bytes");
+    }
+    // The parser would mend some of these silently, and another parser in another way.
+    if !text.bytes().all(|byte| byte.is_ascii_graphic())
+        || text.contains(['\\', '{', '}', '<', '>', '"', '`', '^', '|'])
+    {
+        return Some("may hold only the characters of a URL, in ASCII and without placeholders");
+    }
+    if !matches!(scheme.as_deref(), Some("http" | "https")) {
+        return Some("must begin with `https://` or `http://`");
+    }
+    let Ok(url) = url::Url::parse(text) else {
+        return Some("is not a URL with a host, such as `https://api.example.com/v1`");
+    };
+    let authority = text.split('/').nth(2).unwrap_or_default();
+    if authority.contains('@') {
+        Some("must not hold credentials; store them as an API key or a secret header")
+    } else if url.query().is_some() {
+        Some("must not hold a query; put it into `endpoint_path`")
+    } else if url.fragment().is_some() {
+        Some("must not hold a fragment")
     } else {
         None
     }

@@ -46,7 +46,8 @@ impl Kind for Setting {
             None => violations.add(
                 "setting",
                 "REQUIRED",
-                "has no value; set one of `string_value`, `int_value`, `float_value`, `bool_value`, `duration_value`, `json_value`, `secret_value`",
+                "has no value; set one of `string_value`, `int_value`, `float_value`, `bool_value`, `duration_value`, \
+                 `json_value`, `secret_value`",
             ),
             Some(value) => check_value(value, context.before.is_none(), &mut violations),
         }
@@ -98,7 +99,10 @@ fn check_value(value: &Value, creating: bool, violations: &mut Violations) {
                 violations.add(
                     field,
                     "OUT_OF_RANGE",
-                    format!("must be within {DURATION_SECONDS} seconds, with nanos within 999999999 and of the same sign"),
+                    format!(
+                        "must be within {DURATION_SECONDS} seconds, with nanos within 999999999 and of the same \
+                         sign"
+                    ),
                 );
             }
         }

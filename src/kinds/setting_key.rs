@@ -10,7 +10,8 @@
 //! - between a lower-case letter or digit and an upper-case letter: `maxRetries` is `max_retries`, `gpt4Turbo` is
 //!   `gpt4_turbo`;
 //! - before the last letter of a run of upper-case letters, where a lower-case letter follows: `HTTPTimeout` is
-//!   `http_timeout`, `openAIKey` is `open_ai_key`. A plural `s` belongs to its acronym: `allowedURLs` is `allowed_urls`.
+//!   `http_timeout`, `openAIKey` is `open_ai_key`. A plural `s` belongs to its acronym: `allowedURLs` is
+//!   `allowed_urls`.
 //!
 //! `.`, `:`, `@` and `+` stay as they are and separate parts that are treated alone. The result normalises to itself.
 

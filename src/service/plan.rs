@@ -18,7 +18,7 @@ use crate::{
         Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result,
         Revision, SealedSecret, SecretId, Spec, Uid, limits, spec, write::PlannedPut,
     },
-    kinds::{self, CheckContext, mask::Mask, Kind, SecretInput, SecretInputs},
+    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
 };
@@ -42,6 +42,7 @@ impl Plan {
 pub(super) struct Planner<'a> {
     parts: &'a Parts,
     state: &'a State,
+    actor: &'a str,
     staged: BTreeMap<ResourceName, Staged>,
     /// Parents that a staged creation needs, and where in the request it stands.
     parents: Vec<(ResourceName, ResourceName)>,
@@ -70,10 +71,11 @@ struct Draft {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(parts: &'a Parts, state: &'a State) -> Self {
+    pub fn new(parts: &'a Parts, state: &'a State, actor: &'a str) -> Self {
         Self {
             parts,
             state,
+            actor,
             staged: BTreeMap::new(),
             parents: Vec::new(),
             reads: Vec::new(),
@@ -353,7 +355,7 @@ impl<'a> Planner<'a> {
             create_time: before.map_or(DateTime::UNIX_EPOCH, |record| record.create_time),
             update_revision: Revision::ZERO,
             update_time: DateTime::UNIX_EPOCH,
-            updated_by: String::new(),
+            updated_by: self.actor.to_owned(),
             spec,
             spec_json: Arc::clone(&put.spec_json),
             secrets: put.secrets.clone(),

@@ -105,7 +105,10 @@ impl Service {
             None => self.state_at(request.revision).await?,
         };
         let after = page.as_ref().map(|page| page.after.as_str());
-        let shown = |entry: &&Entry| scope.shows(entry) && expression.matches(&entry.record.name, &entry.record.labels, &entry.record.spec);
+        let shown = |entry: &&Entry| {
+            scope.shows(entry)
+                && expression.matches(&entry.record.name, &entry.record.labels, &entry.record.spec)
+        };
         let past = page.as_ref().map_or(request.revision != 0, |page| page.past);
         let reveal = if past { Reveal::Masked } else { scope.reveal };
         let (resources, more) = self.page(&state, after, size, reveal, shown);

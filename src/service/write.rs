@@ -90,7 +90,7 @@ impl Service {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let state = self.parts.view.state();
-            let plan = match Planner::new(&self.parts, &state).plan(&request.operations) {
+            let plan = match Planner::new(&self.parts, &state, &caller.subject).plan(&request.operations) {
                 Ok(plan) => plan,
                 Err(error) if depends_on_state(&error) => {
                     if self.caught_up(&state).await? {

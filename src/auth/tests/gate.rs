@@ -35,6 +35,7 @@ impl Service<Request<Body>> for Handler {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as the real one, which the gate takes as a pointer")]
 fn to_status(error: Error) -> Status {
     let (code, reason) = match &error {
         Error::Unauthenticated { reason, .. } => (Code::Unauthenticated, *reason),

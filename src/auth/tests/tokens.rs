@@ -1,6 +1,7 @@
 //! Which tokens are believed, and what they allow.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Role;
@@ -351,4 +352,23 @@ fn the_first_start_makes_a_secret_and_an_admin() {
     let written: SecretText = crate::crypto::private_file::read(&admin).unwrap_or_default().trimmed();
     let principal = fixture.principal(written.expose()).unwrap();
     assert!(principal.role == Role::Admin && principal.grants_secrets && principal.granted() == "*");
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_panic(
+        text in "[A-Za-z0-9_.=-]{0,200}",
+        claim in "(iss|aud|sub|exp|nbf|iat|jti|role|grants|scope)",
+        number in any::<f64>(),
+        whole in any::<i64>(),
+        word in ".{0,20}",
+    ) {
+        let fixture = Fixture::own();
+        prop_assert!(fixture.authenticator.authenticate(&text).is_err());
+        for value in [json!(number), json!(whole), json!(word), json!([word]), json!({ &word: whole }), json!(true)] {
+            let answer = fixture.authenticator.authenticate(&own(&json!({ &claim: value })));
+            let internal = matches!(answer, Err(Error::Internal { .. }));
+            prop_assert!(!internal);
+        }
+    }
 }
