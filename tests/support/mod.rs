@@ -33,9 +33,9 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
 }
 
 /// Waits until a condition holds.
-pub async fn until(limit: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
-    while !holds().await {
+    while !holds() {
         assert!(Instant::now() < deadline, "{what}: does not hold after {limit:?}");
         sleep(Duration::from_millis(5)).await;
     }
