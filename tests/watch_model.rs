@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use signalbox::proto::v1::{CompactLogRequest, RevokeTokenRequest, VerifyLogRequest};
 use support::{
-    PATIENCE,
+    Alarm, PATIENCE,
     caller::{Caller, Rights},
     from_env,
     plan::{Hope, Planner},
@@ -21,11 +21,11 @@ use support::{
     resources::{by_kind, by_name, by_prefix, narrowed},
     rows, seed,
     server::Server,
+    shown,
     truth::{Answer, Recorder, digest},
     until,
     view::View,
     watcher::{Habits, Watcher},
-    within,
     writer::{Writer, unknown},
 };
 use tokio::sync::{Barrier, Mutex, watch};
@@ -41,39 +41,40 @@ async fn every_row_of_the_table_holds() {
     let mut server = Server::with(&[("log-ring-bytes", "1MiB"), ("shutdown-grace", "1s")]).await;
     let foreign = Server::start().await.admin().status().await.revision_token;
     let base = server.admin().status().await.revision;
+    let alarm = Alarm::default();
     let (recorder, (goal, goals)) = (Recorder::default(), watch::channel(None));
 
     let readers: Vec<_> = watchers(&server, seed, &foreign)
         .await
         .into_iter()
-        .map(|watcher| tokio::spawn(watcher.run(recorder.clone(), goals.clone())))
+        .map(|watcher| alarm.spawn(watcher.run(recorder.clone(), goals.clone())))
         .collect();
     let barrier = Arc::new(Barrier::new(WRITERS + 1));
     let writers: Vec<_> = (0..WRITERS)
         .map(|id| {
             let writer = Writer::new(server.admin().reconnected(), recorder.clone());
-            tokio::spawn(write(writer, Planner::new(seed, id), writes, Arc::clone(&barrier)))
+            alarm.spawn(write(writer, Planner::new(seed, id), writes, Arc::clone(&barrier)))
         })
         .collect();
     let calm = Arc::new(Mutex::new(()));
-    let chores = tokio::spawn(chores(server.admin(), recorder.clone(), seed, goals.clone(), Arc::clone(&calm)));
+    let chores = alarm.spawn(chores(server.admin(), recorder.clone(), seed, goals.clone(), Arc::clone(&calm)));
     // Twice, in the middle of everything: the writers pass the barrier at a third and at two thirds of their way.
     for _ in 0..2 {
-        within(PATIENCE * 5, &format!("the writers' progress ({run})"), barrier.wait()).await;
+        alarm.unless(PATIENCE * 5, &format!("the writers' progress ({run})"), barrier.wait()).await;
         let _calm = calm.lock().await;
         server.restart().await;
     }
     for writer in writers {
-        within(PATIENCE * 5, &format!("a writer's end ({run})"), writer).await.expect("no writer fails");
+        alarm.unless(PATIENCE * 5, &format!("a writer's end ({run})"), writer).await.expect("no writer fails");
     }
     let head = server.admin().status().await.revision;
     goal.send_replace(Some(head));
-    within(PATIENCE, "the end of the chores", chores).await.expect("no chore fails");
+    alarm.unless(PATIENCE, "the end of the chores", chores).await.expect("no chore fails");
     let head = server.admin().status().await.revision.max(head);
     goal.send_replace(Some(head));
     let mut recorded = Vec::new();
     for reader in readers {
-        recorded.push(within(PATIENCE, &format!("a reader's end ({run})"), reader).await.expect("no reader fails"));
+        recorded.push(alarm.unless(PATIENCE, &format!("a reader's end ({run})"), reader).await.expect("no reader fails"));
     }
 
     let truth = recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
@@ -106,9 +107,9 @@ async fn write(mut writer: Writer, mut planner: Planner, writes: u64, barrier: A
                     assert_eq!(again, answer, "a repetition is answered as the first time");
                 }
             }
-            (Err(status), Hope::Failure(code)) => assert_eq!(status.code(), code, "{job:?}: {status:?}"),
+            (Err(status), Hope::Failure(code)) => assert_eq!(status.code(), code, "{}: {status:?}", shown(&job)),
             (Err(status), Hope::Either) if status.code() != tonic::Code::Internal => {}
-            (outcome, hope) => panic!("{job:?} was to be {hope:?}, and was {outcome:?}"),
+            (outcome, hope) => panic!("{} was to be {hope:?}, and was {}", shown(&job), shown(&outcome)),
         }
     }
 }
@@ -162,7 +163,7 @@ async fn revoke(admin: &Caller, recorder: &Recorder) {
 /// Readers of every kind of right, view and habit.
 async fn watchers(server: &Server, seed: u64, foreign: &str) -> Vec<Watcher> {
     let admin = server.admin();
-    let everything = || vec![by_prefix("providers/"), by_kind("setting")];
+    let everything = || vec![by_prefix("providers/"), by_kind("setting"), by_kind("api_key")];
     let viewer = admin.colleague("viewer", &Rights::viewer()).await;
     let plain = admin.colleague("plain", &Rights::worker(everything(), true)).await;
     let narrow_grants = vec![by_prefix("providers/w0-0/"), by_name("providers/w0-0"), by_name("settings/shared_0")];

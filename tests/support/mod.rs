@@ -20,9 +20,13 @@ pub mod view;
 pub mod watcher;
 pub mod writer;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, thread, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 
 /// Far more than anything takes on a busy machine, so that only what never comes runs into it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,4 +56,53 @@ pub fn from_env(name: &str, default: u64) -> u64 {
 /// The seed of a run: given, or random. Failures name it.
 pub fn seed() -> u64 {
     from_env("SIGNALBOX_TEST_SEED", rand::random::<u32>().into())
+}
+
+/// Tells at once that one of many tasks has panicked, where its end would only be found out much later.
+#[derive(Clone, Default)]
+pub struct Alarm(watch::Sender<bool>);
+
+struct Guard(Alarm);
+
+impl Alarm {
+    /// Runs a task whose panic raises the alarm.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        let guard = Guard(self.clone());
+        tokio::spawn(async move {
+            let _guard = guard;
+            task.await
+        })
+    }
+
+    /// Waits for something, for as long as there is no alarm.
+    pub async fn unless<T>(&self, limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+        let mut raised = self.0.subscribe();
+        tokio::select! {
+            done = within(limit, what, future) => done,
+            _ = raised.wait_for(|raised| *raised) => panic!("{what}: a task panicked, see above"),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.0.send_replace(true);
+        }
+    }
+}
+
+/// The debug form of something, without the middle of what is long.
+pub fn shown(what: &impl std::fmt::Debug) -> String {
+    let text = format!("{what:?}");
+    let (mut short, mut run) = (String::new(), (' ', 0));
+    for letter in text.chars() {
+        run = if letter == run.0 { (letter, run.1 + 1) } else { (letter, 1) };
+        match run.1 {
+            ..=8 => short.push(letter),
+            9 => short.push('…'),
+            _ => {}
+        }
+    }
+    short.chars().take(4000).collect()
 }

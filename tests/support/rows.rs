@@ -10,6 +10,7 @@ use signalbox::proto::v1::{ChangeType, Changes, ResetReason, Resource, watch_con
 use super::{
     record::{Asked, Events, Reader, revision_of, token_of},
     resources::{CANARY, holds, masked, values_in},
+    shown,
     truth::{Expected, Truth, digest},
 };
 
@@ -370,7 +371,7 @@ fn apply(case: &Case<'_>, cache: &mut BTreeMap<String, Resource>, event: &Change
         }
         let given = change.resource.as_ref().map(masked);
         if given.as_ref() != entry.map(|entry| &entry.masked) {
-            return Err(format!("{at} came as {given:?}, and was written as {:?}", entry.map(|entry| &entry.masked)));
+            return Err(format!("{at} came as {}, and was written as {}", shown(&given), shown(&entry.map(|entry| &entry.masked))));
         }
         match given {
             Some(resource) => cache.insert(change.name.clone(), resource),
@@ -393,7 +394,7 @@ fn same(truth: &Truth, view: &super::view::View, held: &BTreeMap<String, Resourc
         match held.get(name) {
             Some(resource) if *resource == entry.masked => {}
             given => {
-                return Err(format!("at revision {revision} {name} is {:?} to the reader, and {:?}", given, entry.masked));
+                return Err(format!("at revision {revision} {name} is {} to the reader, and {}", shown(&given), shown(&entry.masked)));
             }
         }
     }
@@ -404,7 +405,7 @@ fn same(truth: &Truth, view: &super::view::View, held: &BTreeMap<String, Resourc
 fn private(case: &Case<'_>) -> Verdict {
     if !case.reader.view.secrets {
         let leak = case.reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
-        return leak.map_or(Ok(()), |seen| Err(format!("a secret in a masked stream: {:?}", seen.event())));
+        return leak.map_or(Ok(()), |seen| Err(format!("a secret in a masked stream: {}", shown(&seen.event()))));
     }
     for (_, event) in case.events.iter().flat_map(|(_, events)| events) {
         match event {

@@ -15,6 +15,7 @@ use super::{
     PATIENCE,
     caller::Caller,
     resources::{Secrets, values_in},
+    shown,
     truth::{Answer, Recorder, Told},
 };
 
@@ -109,7 +110,7 @@ impl Writer {
     /// Writes one thing that must succeed.
     pub async fn write(&mut self, op: Op) -> BatchWriteResponse {
         let job = Job::one(op);
-        self.carry_out(&job).await.unwrap_or_else(|status| panic!("{job:?}: {status:?}"))
+        self.carry_out(&job).await.unwrap_or_else(|status| panic!("{}: {status:?}", shown(&job)))
     }
 
     /// Writes a batch that must succeed.
@@ -129,7 +130,7 @@ impl Writer {
                     return Ok(response);
                 }
                 Err(status) if unknown(&status) => {
-                    assert!(Instant::now() < deadline, "no outcome within {PATIENCE:?}: {job:?}: {status:?}");
+                    assert!(Instant::now() < deadline, "no outcome within {PATIENCE:?}: {}: {status:?}", shown(job));
                     sleep(Duration::from_millis(20)).await;
                     self.caller = self.caller.reconnected();
                 }
