@@ -16,10 +16,10 @@ pub struct Cli {
     #[command(flatten)]
     pub target: Target,
     /// How results are written
-    #[arg(short, long, value_enum, default_value = "table", global = true)]
+    #[arg(short, long, value_enum, default_value = "table", global = true, help_heading = "Everywhere")]
     pub output: Format,
     /// Say nothing but results
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
     pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
@@ -30,14 +30,14 @@ pub struct Cli {
 #[derive(Args, Clone, Default)]
 pub struct Target {
     /// Address of the server [env: SIGNALBOX_URL] [default: http://127.0.0.1:50051]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub server: Option<String>,
     /// File with the token [env: SIGNALBOX_TOKEN_FILE; the token itself: SIGNALBOX_TOKEN]
     /// [default: admin.token in the data directory]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub token_file: Option<PathBuf>,
     /// PEM file with the authorities that the server's certificate is checked against [default: the system's]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub ca_file: Option<PathBuf>,
 }
 

@@ -224,3 +224,39 @@ fn warn(name: &'static str, detail: String, what_to_do: &'static str) -> Check {
 fn fail(name: &'static str, detail: String, what_to_do: &'static str) -> Check {
     Check { name, verdict: Verdict::Fail, detail, what_to_do }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Revision;
+
+    #[test]
+    fn an_edited_row_is_named() {
+        let defect = store::Defect {
+            reason: "log_row_edited",
+            revision: Some(Revision(7)),
+            name: Some("providers/groq".into()),
+            description: "its hash does not match".into(),
+        };
+        let found = store::Verification { checked_rows: 9, defects: vec![defect], ..Default::default() };
+        let checks = of_verification(&found);
+        assert_eq!(checks[0].verdict, Verdict::Fail);
+        assert_eq!(checks[0].detail, "log_row_edited revision 7 providers/groq: its hash does not match");
+        assert_eq!(of_verification(&store::Verification::default())[0].verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_log_that_is_not_intact_is_a_finding_even_without_a_row() {
+        assert_eq!(of_log(&VerifyLogResponse::default())[0].verdict, Verdict::Fail);
+        let intact = VerifyLogResponse { intact: true, checked_rows: 3, ..Default::default() };
+        assert_eq!(of_log(&intact), [ok("log", "3 rows are as they were written".into())]);
+    }
+
+    #[test]
+    fn undecryptable_secrets_and_lost_touch_are_findings() {
+        let status =
+            GetStatusResponse { stale: true, undecryptable: vec!["settings/x".into()], ..Default::default() };
+        let failed = of_status(&status).into_iter().filter(|check| check.verdict == Verdict::Fail);
+        assert_eq!(failed.map(|check| check.name).collect::<Vec<_>>(), ["store", "secrets"]);
+    }
+}

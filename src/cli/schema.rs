@@ -31,7 +31,7 @@ pub fn arms() -> impl Iterator<Item = FieldDescriptor> {
 pub fn arm_of_name(name: &str) -> Option<FieldDescriptor> {
     let segments: Vec<&str> = name.split('/').collect();
     match segments.as_slice() {
-        [.., collection, _] if segments.len() % 2 == 0 => arm_of_collection(collection),
+        [.., collection, _] if segments.len().is_multiple_of(2) => arm_of_collection(collection),
         // `models/{provider}/{model}` has an id of two segments.
         [collection, ..] => arm_of_collection(collection),
         [] => None,
