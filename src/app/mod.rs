@@ -10,7 +10,9 @@ mod server;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use access::local_issuer;
-pub use open::{Opened, Purpose, open};
+pub use open::{Inspected, Opened, Purpose, inspect, open};
+
+pub use crate::grpc::new_token;
 
 use crate::{
     domain::{Clock, Principal, SystemClock},
