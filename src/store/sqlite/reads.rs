@@ -167,7 +167,7 @@ impl Reader {
         from: ChainHash,
         rows: &[LogRow],
     ) -> Result<(), Failure> {
-        let (mut revision, mut ordinal, mut hash) = (write_revision(after), -1, from);
+        let (mut revision, mut ordinal, mut hash) = (write_revision(after), -1_i64, from);
         for row in rows {
             // Saturating, because a row may hold any number.
             let goes_on =
