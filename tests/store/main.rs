@@ -2,4 +2,5 @@
 
 mod conformance;
 mod fixture;
+mod model;
 mod sqlite;
