@@ -4,3 +4,4 @@ mod conformance;
 mod fixture;
 mod model;
 mod sqlite;
+mod tampering;
