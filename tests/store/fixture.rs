@@ -28,6 +28,9 @@ pub trait Place: Sync {
     fn open(&self) -> impl Future<Output = Arc<Self::Store>> + Send;
 }
 
+/// Longer than anything takes.
+pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The data key that every place knows.
 pub const DATA_KEY: &str = "dk1";
 

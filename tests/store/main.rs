@@ -2,4 +2,6 @@
 
 mod conformance;
 mod fixture;
+mod model;
 mod sqlite;
+mod tampering;
