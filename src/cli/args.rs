@@ -63,6 +63,11 @@ pub enum Verb {
     Token(Token),
     /// Check a running server, or a stopped one's store
     Doctor(Doctor),
+    /// Print completions for a shell, for example `signalbox completions bash > /etc/bash_completion.d/signalbox`
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Options of `serve`.

@@ -81,7 +81,8 @@ fn confirm(session: &mut Session<'_>, args: &Delete) -> Outcome {
     write!(session.err, "Delete {} and whatever lies beneath? [y/N] ", args.names.join(", "))?;
     session.err.flush()?;
     let mut answer = String::new();
-    BufReader::new(&mut session.input).read_line(&mut answer)?;
+    let read = BufReader::new(&mut session.input).read_line(&mut answer);
+    read.map_err(|error| Failure::told(Exit::Failed, format!("can't read the answer: {error}")))?;
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::told(Exit::Failed, "nothing was deleted")),

@@ -1,7 +1,7 @@
 //! The command line: one file a verb, and beside them what they share.
 //!
 //! It speaks to the server through its API like everybody else, and starts it through `app`. It must not know how
-//! the server works. To add a verb: its options in `args`, a file for it, a line in [`dispatch`].
+//! the server works. To add a verb: its options in `args`, a file for it, a line in `dispatch`.
 
 mod args;
 mod connect;
@@ -34,7 +34,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 pub use self::failure::Exit;
 use self::{
@@ -104,5 +104,14 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Status => status::status(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
         Verb::Doctor(args) => doctor::doctor(session, target, args).await,
+        Verb::Completions { shell } => completions(session, *shell),
     }
+}
+
+/// Made in memory first: the generator panics when nobody reads.
+fn completions(session: &mut Session<'_>, shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "signalbox", &mut script);
+    session.out.write_all(&script)?;
+    Ok(())
 }

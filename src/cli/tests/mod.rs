@@ -181,6 +181,14 @@ fn help_and_mistakes_have_their_exit_codes() {
     let run = |line: &str| run(line.split(' ').map(OsString::from), &|_| None) as u8;
     assert_eq!(run("signalbox --version"), 0);
     assert_eq!(run("signalbox nonsense"), 2);
+    assert_eq!(run("signalbox completions nonsense"), 2);
     assert_eq!(run("signalbox -q --server ftp://x status"), 2);
     assert_eq!(run("signalbox -q --server http://127.0.0.1:1 status"), 6);
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    let (done, out, _) =
+        with_session(Format::Table, "", |session| completions(session, clap_complete::Shell::Bash));
+    assert!(done.is_ok() && out.contains("doctor") && out.contains("--page-size"));
 }
