@@ -136,6 +136,14 @@ impl SqliteDatabase {
 }
 
 impl SqliteStore {
+    /// What the database's own full check finds; empty if nothing. Reads every page: seconds for a large store.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the database can't be read at all.
+    pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.reader.integrity().await?)
+    }
+
     /// Hands a job to the writer and waits for its answer. The writer goes on if the caller does not wait.
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
         const CLOSED: Failure = Failure::Unavailable("it is shutting down");
