@@ -2,10 +2,7 @@
 //!
 //! What needs no socket is tested in paused time, in `src/client/watcher_tests.rs`.
 #![cfg(feature = "client")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "clippy's exemption of tests does not reach their helpers"
-)]
+#![allow(clippy::unwrap_used, reason = "clippy's exemption of tests does not reach their helpers")]
 
 use std::{
     convert::Infallible,
@@ -22,9 +19,8 @@ use futures_util::{Stream, StreamExt};
 use signalbox::{
     client::{Client, ClientOptions, Connection, Error, TokenSource, Update},
     proto::v1::{
-        Change, ChangeType, Changes, GoingAway, Resource, SettingSpec, Snapshot, Synced,
-        WatchConfigRequest, WatchConfigResponse, resource::Spec, setting_spec::Value,
-        watch_config_response::Event,
+        Change, ChangeType, Changes, GoingAway, Resource, SettingSpec, Snapshot, Synced, WatchConfigRequest,
+        WatchConfigResponse, resource::Spec, setting_spec::Value, watch_config_response::Event,
     },
 };
 use tokio::{net::TcpListener, sync::mpsc, task::AbortHandle};
@@ -41,10 +37,7 @@ use tonic_prost::ProstCodec;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// One stream as a server sees it: what the client asked, and the way to answer.
-type Opened = (
-    WatchConfigRequest,
-    mpsc::UnboundedSender<Result<WatchConfigResponse, Status>>,
-);
+type Opened = (WatchConfigRequest, mpsc::UnboundedSender<Result<WatchConfigResponse, Status>>);
 
 /// Serves `WatchConfig` to whoever has the token, and leaves the rest to the test.
 #[derive(Clone)]
@@ -82,18 +75,12 @@ impl ServerStreamingService<WatchConfigRequest> for Watch {
 
     fn call(&mut self, request: Request<WatchConfigRequest>) -> Self::Future {
         let expected = format!("Bearer {}", self.token);
-        if request
-            .metadata()
-            .get("authorization")
-            .is_none_or(|given| given != expected.as_str())
-        {
+        if request.metadata().get("authorization").is_none_or(|given| given != expected.as_str()) {
             return ready(Err(Status::unauthenticated("not the token")));
         }
         let (sender, receiver) = mpsc::unbounded_channel();
         self.opened.send((request.into_inner(), sender)).unwrap();
-        ready(Ok(Response::new(
-            UnboundedReceiverStream::new(receiver).boxed(),
-        )))
+        ready(Ok(Response::new(UnboundedReceiverStream::new(receiver).boxed())))
     }
 }
 
@@ -113,26 +100,14 @@ impl Running {
         if let Some(tls) = tls {
             server = server.tls_config(tls).unwrap();
         }
-        let watch = Watch {
-            token: token.into(),
-            opened: sender,
-        };
-        let serving = server
-            .add_service(watch)
-            .serve_with_incoming(TcpListenerStream::new(listener));
+        let watch = Watch { token: token.into(), opened: sender };
+        let serving = server.add_service(watch).serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(serving).abort_handle();
-        Self {
-            address,
-            opened,
-            task,
-        }
+        Self { address, opened, task }
     }
 
     async fn accept(&mut self) -> Opened {
-        tokio::time::timeout(LIMIT, self.opened.recv())
-            .await
-            .unwrap()
-            .unwrap()
+        tokio::time::timeout(LIMIT, self.opened.recv()).await.unwrap().unwrap()
     }
 }
 
@@ -159,19 +134,8 @@ fn resource(value: i64) -> Resource {
 
 fn snapshot(revision: u64) -> [Result<WatchConfigResponse, Status>; 2] {
     let resources = vec![resource(revision.try_into().unwrap())];
-    let synced = Synced {
-        revision,
-        resume_token: format!("token-{revision}"),
-        ..Synced::default()
-    };
-    [
-        message(Event::Snapshot(Snapshot {
-            revision,
-            resources,
-            last: true,
-        })),
-        message(Event::Synced(synced)),
-    ]
+    let synced = Synced { revision, resume_token: format!("token-{revision}"), ..Synced::default() };
+    [message(Event::Snapshot(Snapshot { revision, resources, last: true })), message(Event::Synced(synced))]
 }
 
 fn change(revision: u64) -> Result<WatchConfigResponse, Status> {
@@ -182,12 +146,7 @@ fn change(revision: u64) -> Result<WatchConfigResponse, Status> {
         ..Change::default()
     };
     let resume_token = format!("token-{revision}");
-    message(Event::Changes(Changes {
-        revision,
-        changes: vec![change],
-        last: true,
-        resume_token,
-    }))
+    message(Event::Changes(Changes { revision, changes: vec![change], last: true, resume_token }))
 }
 
 #[tokio::test]
@@ -195,41 +154,25 @@ async fn a_drained_server_is_left_for_the_next_and_nothing_is_missed() {
     let mut first = Running::start("t", None).await;
     let mut second = Running::start("t", None).await;
     let endpoints = [&first, &second].map(|server| format!("http://{}", server.address));
-    let options = ClientOptions::new("")
-        .endpoints(endpoints.to_vec())
-        .token(TokenSource::fixed("t"));
+    let options = ClientOptions::new("").endpoints(endpoints.to_vec()).token(TokenSource::fixed("t"));
     let client = Client::connect(options).unwrap();
     let mut subscription = client.subscribe();
     let (request, stream) = first.accept().await;
     assert_eq!(
-        (
-            request.resume_token.as_str(),
-            request.worker.unwrap().client_version.is_empty()
-        ),
+        (request.resume_token.as_str(), request.worker.unwrap().client_version.is_empty()),
         ("", false)
     );
-    snapshot(5)
-        .into_iter()
-        .for_each(|event| stream.send(event).unwrap());
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
     client.wait_ready(LIMIT).await.unwrap();
-    stream
-        .send(message(Event::GoingAway(GoingAway::default())))
-        .unwrap();
+    stream.send(message(Event::GoingAway(GoingAway::default()))).unwrap();
     stream.send(change(6)).unwrap();
     let (request, stream) = second.accept().await;
-    let resumed_at: u64 = request
-        .resume_token
-        .strip_prefix("token-")
-        .unwrap()
-        .parse()
-        .unwrap();
+    let resumed_at: u64 = request.resume_token.strip_prefix("token-").unwrap().parse().unwrap();
     (resumed_at + 1..=8).for_each(|revision| stream.send(change(revision)).unwrap());
     client.wait_revision(8, LIMIT).await.unwrap();
     assert_eq!(client.setting_int("a").unwrap(), Some(8));
     for revision in 5..=8 {
-        let Some(Update::Changes(set)) = subscription.next().await else {
-            panic!("no changes")
-        };
+        let Some(Update::Changes(set)) = subscription.next().await else { panic!("no changes") };
         assert_eq!(set.snapshot.revision(), revision, "each once, in order");
     }
 }
@@ -237,23 +180,16 @@ async fn a_drained_server_is_left_for_the_next_and_nothing_is_missed() {
 #[tokio::test]
 async fn a_killed_server_is_survived() {
     let mut server = Running::start("t", None).await;
-    let options =
-        ClientOptions::new(format!("http://{}", server.address)).token(TokenSource::fixed("t"));
+    let options = ClientOptions::new(format!("http://{}", server.address)).token(TokenSource::fixed("t"));
     let client = Client::connect(options).unwrap();
     let (_, stream) = server.accept().await;
-    snapshot(5)
-        .into_iter()
-        .for_each(|event| stream.send(event).unwrap());
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
     client.wait_ready(LIMIT).await.unwrap();
     drop((server, stream));
     while client.status().last_error.is_none() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(
-        client.setting_int("a").unwrap(),
-        Some(5),
-        "served while nobody is there"
-    );
+    assert_eq!(client.setting_int("a").unwrap(), Some(5), "served while nobody is there");
     assert!(client.status().ready);
 }
 
@@ -263,37 +199,23 @@ async fn a_rotated_token_is_taken_up_over_tls() {
     let identity = Identity::from_pem(certified.cert.pem(), certified.signing_key.serialize_pem());
     let mut server = Running::start("new", Some(ServerTlsConfig::new().identity(identity))).await;
     let directory = tempfile::tempdir().unwrap();
-    let (ca, token) = (
-        directory.path().join("ca.pem"),
-        directory.path().join("token"),
-    );
+    let (ca, token) = (directory.path().join("ca.pem"), directory.path().join("token"));
     fs::write(&ca, certified.cert.pem()).unwrap();
     fs::write(&token, "old\n").unwrap();
     let endpoint = format!("https://localhost:{}", server.address.port());
-    let options = ClientOptions::new(endpoint)
-        .token(TokenSource::file(&token))
-        .ca_file(&ca);
+    let options = ClientOptions::new(endpoint).token(TokenSource::file(&token)).ca_file(&ca);
     let client = Client::connect(options.clone()).unwrap();
     while client.status().last_error.is_none() {
         tokio::task::yield_now().await;
     }
     let error = client.wait_ready(Duration::ZERO).await.unwrap_err();
-    assert_eq!(
-        error.rpc().map(|rpc| rpc.code),
-        Some(tonic::Code::Unauthenticated),
-        "{error}"
-    );
+    assert_eq!(error.rpc().map(|rpc| rpc.code), Some(tonic::Code::Unauthenticated), "{error}");
     fs::write(&token, "new\n").unwrap();
     let (_, stream) = server.accept().await;
-    snapshot(5)
-        .into_iter()
-        .for_each(|event| stream.send(event).unwrap());
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
     client.wait_ready(LIMIT).await.unwrap();
     Connection::open(&options).await.unwrap();
-    let distrusting = Connection::open(&ClientOptions::new(format!(
-        "https://localhost:{}",
-        server.address.port()
-    )))
-    .await;
+    let distrusting =
+        Connection::open(&ClientOptions::new(format!("https://localhost:{}", server.address.port()))).await;
     assert!(matches!(distrusting, Err(Error::Connect { .. })));
 }

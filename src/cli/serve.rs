@@ -34,7 +34,8 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
 /// Runs the server, and says in one line on standard output when it serves, and where.
 async fn serve(settings: Settings) -> Outcome {
     telemetry::init(&settings.log);
-    let stop = lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
+    let stop =
+        lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
     app::run(settings, announce, stop).await.map_err(|error| Failure::told(Exit::Failed, error.to_string()))
 }
 

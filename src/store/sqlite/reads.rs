@@ -54,7 +54,8 @@ struct Decoded {
 impl Reader {
     /// Lines of the database's own full check, without the one that says that all is well.
     pub async fn integrity(&self) -> Result<Vec<String>, Failure> {
-        let lines: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&self.pool).await?;
+        let lines: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&self.pool).await?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
