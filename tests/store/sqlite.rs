@@ -374,3 +374,24 @@ async fn a_commit_that_fails_is_not_believed_in_its_own_process() {
     }
     assert_eq!(log_after(&*store, Revision::ZERO).await.len(), 4);
 }
+
+#[tokio::test]
+async fn people_read_the_file_without_secrets() {
+    let place = Directory::new();
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "one")).await;
+    let shell = |sql: &str| {
+        let output = Command::new("sqlite3").arg("-readonly").arg(place.path()).arg(sql).output();
+        output.map(|output| String::from_utf8(output.stdout).unwrap())
+    };
+    // Not every machine has the shell; where it is, the views must work in it.
+    if let Ok(text) = shell("SELECT * FROM configuration; SELECT * FROM history") {
+        let state = r#"settings/a|setting|1|{"setting":{"stringValue":"one"}}|{}|1|2026-11-21T12:00:00.000000Z|alice"#;
+        let (first, second) = text.split_once('\n').unwrap();
+        assert_eq!(first, state);
+        assert!(
+            second.starts_with("1|2026-11-21T12:00:00.000000Z|alice|created|settings/a|1|because|"),
+            "{second}"
+        );
+    }
+}
