@@ -108,7 +108,7 @@ fn a_request_that_comes_twice_in_a_group_is_done_once() {
 fn a_refused_write_leaves_no_trace() {
     let fine = PlannedChange::Put(Box::new(put("settings/b", 1, "x")));
     let bad = write(vec![fine, delete("settings/never")]);
-    let (answers, effects) = plan(&[bad.clone()]);
+    let (answers, effects) = plan(std::slice::from_ref(&bad));
     assert!(matches!(answers[0], Err(ApplyError::Internal { .. })) && effects.is_none());
     let alone = plan(&[create("settings/a", "one")]).1.unwrap();
     let beside = plan(&[bad.clone(), create("settings/a", "one"), bad]).1.unwrap();
