@@ -1,15 +1,38 @@
 //! Signalbox: LLM configuration, pushed to every worker the moment it changes.
+//!
+//! One crate, two features. `server` (the default) is the service and its command line; `client` is what a worker
+//! depends on, and compiles nothing of the server. ARCHITECTURE.md is the map of the rooms.
 
 #[cfg(feature = "server")]
-pub mod crypto;
+pub mod app;
 #[cfg(feature = "server")]
-pub mod domain;
+pub mod auth;
+#[cfg(feature = "server")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
+pub mod crypto;
 pub mod digest;
+#[cfg(feature = "server")]
+pub mod domain;
+#[cfg(feature = "server")]
+mod grpc;
+#[cfg(feature = "server")]
+pub mod kinds;
+#[cfg(feature = "server")]
+mod lifecycle;
 #[cfg(feature = "client")]
 pub mod proto;
+#[cfg(feature = "server")]
+pub mod service;
 #[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+mod telemetry;
+#[cfg(feature = "server")]
+pub mod view;
+#[cfg(feature = "server")]
+pub mod watch;

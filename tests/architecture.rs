@@ -29,10 +29,10 @@ const ROOMS: &[Room] = &[
     Room { name: "cli",       knows: "app lifecycle client auth telemetry settings domain proto digest", never: "sql" },
     Room { name: "app",       knows: "lifecycle grpc auth service kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service kinds watch view telemetry settings domain proto digest", never: "sql" },
-    Room { name: "service",   knows: "kinds watch view store:: crypto settings domain proto digest", never: "grpc sql web" },
+    Room { name: "service",   knows: "auth:: kinds watch view store:: crypto:: settings domain proto digest", never: "grpc sql web" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },
-    Room { name: "watch",     knows: "kinds view store:: crypto settings domain proto digest", never: "sql" },
-    Room { name: "view",      knows: "kinds store:: domain proto digest", never: "grpc sql web" },
+    Room { name: "watch",     knows: "kinds view store:: settings domain proto digest", never: "grpc sql web" },
+    Room { name: "view",      knows: "kinds store:: crypto:: domain proto digest", never: "grpc sql web" },
     Room { name: "store",     knows: "settings domain proto digest", never: "grpc web" },
     Room { name: "kinds",     knows: "domain proto", never: "grpc sql web async" },
     Room { name: "crypto",    knows: "settings domain", never: "grpc sql web" },
@@ -427,11 +427,13 @@ impl Token {
 fn tokens(text: &str) -> Vec<Token> {
     let mut found = Vec::new();
     let mut rest = text;
+    let mut next_line = 1;
     while let Some(first) = rest.chars().next() {
-        let line = text[..text.len() - rest.len()].matches('\n').count() + 1;
+        let line = next_line;
         let length = length_of_next(rest, first);
         let (piece, behind) = rest.split_at(length);
         rest = behind;
+        next_line += piece.matches('\n').count();
         let literal = piece.len() > 1 && piece.ends_with(['"', '\'', '#']) || piece.starts_with('\'');
         let comment = piece.starts_with("//") || piece.starts_with("/*");
         if !literal && !comment && !first.is_whitespace() {

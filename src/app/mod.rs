@@ -9,10 +9,13 @@ mod server;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-pub use open::{Opened, Purpose, open};
+pub use access::local_issuer;
+pub use open::{Inspected, Opened, Purpose, inspect, open};
+
+pub use crate::grpc::new_token;
 
 use crate::{
-    domain::{Clock, SystemClock, revocation::RevocationSet},
+    domain::{Clock, Principal, SystemClock},
     grpc,
     lifecycle::Lifecycle,
     service::{Parts, Service},
@@ -95,16 +98,28 @@ async fn serve(
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
-    lifecycle.spawn(keep_house(Arc::clone(&store), Arc::clone(clock), settings.store.retention, lifecycle.clone()));
+    lifecycle.spawn(keep_house(
+        Arc::clone(&store),
+        Arc::clone(clock),
+        settings.store.retention,
+        lifecycle.clone(),
+    ));
 
-    let limits =
-        StreamLimits { total: settings.limits.max_streams, per_subject: settings.limits.max_streams_per_identity };
-    let streams =
-        Arc::new(Streams::new(Arc::clone(&view), Arc::clone(&hub), log, Arc::clone(&revealer), Arc::clone(clock), limits));
+    let limits = StreamLimits {
+        total: settings.limits.max_streams,
+        per_subject: settings.limits.max_streams_per_identity,
+    };
+    let streams = Arc::new(Streams::new(
+        Arc::clone(&view),
+        Arc::clone(&hub),
+        log,
+        Arc::clone(&revealer),
+        Arc::clone(clock),
+        limits,
+    ));
     let watched = Arc::clone(&view);
-    let revocations: Arc<dyn Fn() -> RevocationSet + Send + Sync> =
-        Arc::new(move || watched.state().revocations.clone());
-    let access = access::build(settings, clock, revocations)?;
+    let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
+    let access = access::build(settings, clock, is_revoked)?;
     let parts = Parts {
         store,
         view,
@@ -126,7 +141,10 @@ async fn serve(
 }
 
 /// Reads the state for the first time. Nothing is served before.
-async fn first_view(store: &dyn Store, mut warnings: Vec<String>) -> Result<(Arc<View>, Vec<String>), AppError> {
+async fn first_view(
+    store: &dyn Store,
+    mut warnings: Vec<String>,
+) -> Result<(Arc<View>, Vec<String>), AppError> {
     let snapshot = store.snapshot().await?;
     if let Some(defect) = &snapshot.defect {
         tracing::error!(defect, "the state is not what the log says; run `signalbox doctor`");
@@ -184,7 +202,9 @@ async fn tidy(
 ) -> Result<(), crate::store::StoreError> {
     let now = clock.now();
     store.expire(now).await?;
-    let Some(retention) = retention.and_then(|time| chrono::Duration::from_std(time).ok()) else { return Ok(()) };
+    let Some(retention) = retention.and_then(|time| chrono::Duration::from_std(time).ok()) else {
+        return Ok(());
+    };
     let floor = store.revision_before(now - retention).await?;
     if floor > store.head().await?.floor {
         let (floor, removed) = store.compact(floor).await?;

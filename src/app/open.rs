@@ -5,9 +5,13 @@ use std::sync::Arc;
 use super::AppError;
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
-    domain::Clock,
+    domain::{Clock, SystemClock},
     settings::{Database, Settings},
-    store::sqlite::{SqliteDatabase, SqliteStore},
+    store::{
+        Log, Store,
+        sqlite::{SqliteDatabase, SqliteStore},
+    },
+    view::{Revealer, State},
 };
 
 /// What a store is opened for.
@@ -38,8 +42,8 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     let mut warnings = settings.warnings();
     let Database::Sqlite(path) = &settings.store.database;
     let create = purpose == Purpose::Serve;
-    let database = SqliteDatabase::open(path, create).await?;
-    let identity = database.identity().await?;
+    let mut database = SqliteDatabase::open(path, create).await?;
+    let identity = database.identity().clone();
     let sources = key_sources(settings, purpose);
     let loading = identity.clone();
     // A password is stretched for a good part of a second.
@@ -51,7 +55,7 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     if let Some(keys) = first_keys {
         database.initialise(keys).await?;
     }
-    let store = database.into_store(log_key, Arc::clone(clock)).await?;
+    let store = database.into_store(&log_key, Arc::clone(clock))?;
     Ok(Opened { store: Arc::new(store), vault, warnings })
 }
 
@@ -60,8 +64,33 @@ fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
     let made = keys.dir.join("encryption.key");
     KeySources {
         file: keys.encryption_key_file.clone(),
-        env: keys.encryption_key.clone(),
-        password: keys.encryption_password.clone(),
+        env: keys.encryption_key.as_ref().map(|key| key.secret().clone()),
+        password: keys.encryption_password.as_ref().map(|password| password.secret().clone()),
         generate_into: (purpose == Purpose::Serve || made.exists()).then_some(made),
     }
+}
+
+/// What can be learned of a store whose server is stopped.
+pub struct Inspected {
+    /// The store, opened and unlocked.
+    pub store: Arc<dyn Store>,
+    /// What the database's own check found.
+    pub corruption: Vec<String>,
+    /// Names of resources with a secret that none of the keys opens.
+    pub undecryptable: Vec<String>,
+}
+
+/// Opens the store of a stopped server to look at it, and runs the database's own check.
+///
+/// # Errors
+/// As [`open`].
+pub async fn inspect(settings: &Settings) -> Result<Inspected, AppError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock).await?;
+    let corruption = store.integrity().await?;
+    let state = State::from_snapshot(store.snapshot().await?);
+    let revealer = Revealer::new(Arc::new(vault));
+    revealer.check(&state);
+    let undecryptable = revealer.undecryptable(&state);
+    Ok(Inspected { store, corruption, undecryptable })
 }

@@ -19,7 +19,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{Addresses, AppError};
 use crate::{
-    auth::{Authenticate, Authenticator},
+    auth::{AuthenticateLayer, Authenticator, Policy},
     grpc,
     lifecycle::Lifecycle,
     settings::{Limits, Settings, Tls},
@@ -60,12 +60,16 @@ pub(super) async fn start(
     let (died, failed) = oneshot::channel();
     let mut builder = builder(limits);
     if let Some(tls) = &settings.tls {
-        builder = builder.tls_config(tls_config(tls, limits)?).map_err(|error| AppError::Listen(tls_text(&error)))?;
+        builder = builder
+            .tls_config(tls_config(tls, limits)?)
+            .map_err(|error| AppError::Listen(tls_text(&error)))?;
     }
     let incoming = incoming(listener, limits.max_connections);
     let soft = lifecycle.soft();
-    let layer = Authenticate::new(authenticator, grpc::to_status);
+    let policy = Policy { reflection: settings.listen.serves_reflection(settings.tls.is_some()) };
+    let layer = AuthenticateLayer::new(authenticator, policy, grpc::to_status);
     let server = builder
+        .layer(grpc::MendStatuses)
         .layer(layer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, async move { soft.cancelled().await });
@@ -77,9 +81,10 @@ pub(super) async fn start(
     });
     if let Some(listener) = health_listener {
         let soft = lifecycle.soft();
-        let server = builder_of_probes()
-            .add_service(health_service)
-            .serve_with_incoming_shutdown(incoming_of_probes(listener), async move { soft.cancelled().await });
+        let server = builder_of_probes().add_service(health_service).serve_with_incoming_shutdown(
+            incoming_of_probes(listener),
+            async move { soft.cancelled().await },
+        );
         lifecycle.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the health listener died");
@@ -238,7 +243,11 @@ mod connection {
     }
 
     impl AsyncWrite for Connection {
-        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             Pin::new(&mut self.stream).poll_write(context, bytes)
         }
 

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
+
 use super::{
     entry::Entry,
     selector::Selector,
@@ -49,10 +51,20 @@ impl ChangeEvent {
     /// Whether a selector picks the resource as it was or as it is.
     #[must_use]
     pub fn matches(&self, selector: &Selector) -> bool {
-        [&self.before, &self.after]
-            .into_iter()
-            .flatten()
-            .any(|resource| selector.matches(resource))
+        [&self.before, &self.after].into_iter().flatten().any(|resource| selector.matches(resource))
+    }
+
+    /// The event that tells of a revocation.
+    pub(super) fn revoked(entry: &Entry, revision: u64) -> Self {
+        Self {
+            kind: EventKind::Revoked,
+            name: entry.resource.name.clone(),
+            revision,
+            before: Some(entry.resource.clone()),
+            after: Some(entry.resource.clone()),
+            action: "revoked".to_owned(),
+            actor: String::new(),
+        }
     }
 
     /// The event that leads from one entry to another; `None` when there is nothing to tell.
@@ -62,12 +74,8 @@ impl ChangeEvent {
         before: Option<&Arc<Entry>>,
         after: Option<&Arc<Entry>>,
     ) -> Option<Self> {
-        let before = before
-            .filter(|entry| known(entry))
-            .map(|entry| entry.resource.clone());
-        let after = after
-            .filter(|entry| known(entry))
-            .map(|entry| entry.resource.clone());
+        let before = before.filter(|entry| known(entry)).map(|entry| entry.resource.clone());
+        let after = after.filter(|entry| known(entry)).map(|entry| entry.resource.clone());
         let kind = match (&before, &after) {
             (None, None) => return None,
             (None, Some(_)) => EventKind::Created,
@@ -96,25 +104,24 @@ pub struct ChangeSet {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// The events that lead from one snapshot to another, by name in bytewise order.
+/// The events that lead from one snapshot to another: by name in bytewise order, and then the new revocations.
 ///
 /// Costs a walk over both, and next to nothing where they share their maps.
 #[must_use]
 pub fn difference(before: &Snapshot, after: &Snapshot) -> Vec<ChangeEvent> {
-    use imbl::ordmap::DiffItem;
     let revision = after.revision();
     let differences = before.entries().diff(after.entries());
-    differences
-        .filter_map(|item| match item {
-            DiffItem::Add(name, entry) => ChangeEvent::between(name, revision, None, Some(entry)),
-            DiffItem::Update { old, new } => {
-                ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1))
-            }
-            DiffItem::Remove(name, entry) => {
-                ChangeEvent::between(name, revision, Some(entry), None)
-            }
-        })
-        .collect()
+    let changed = differences.filter_map(|item| match item {
+        DiffItem::Add(name, entry) => ChangeEvent::between(name, revision, None, Some(entry)),
+        DiffItem::Update { old, new } => ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1)),
+        DiffItem::Remove(name, entry) => ChangeEvent::between(name, revision, Some(entry), None),
+    });
+    let revoked = after.revoked.iter().filter(|(name, _)| !before.revoked.contains_key(name.as_ref()));
+    let revoked = revoked.filter_map(|(name, revision)| {
+        let entry = after.entries().get(name.as_ref()).filter(|entry| known(entry))?;
+        Some(ChangeEvent::revoked(entry, *revision))
+    });
+    changed.chain(revoked).collect()
 }
 
 #[cfg(test)]
@@ -152,23 +159,14 @@ mod tests {
             entry("providers/d", 5, true),
         ]);
         let events = difference(&before, &after);
-        let told: Vec<_> = events
-            .iter()
-            .map(|event| (event.name.as_str(), event.kind))
-            .collect();
+        let told: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.kind)).collect();
         let expected = [
             ("providers/a", EventKind::Deleted),
             ("providers/b", EventKind::Updated),
             ("providers/d", EventKind::Created),
         ];
-        assert_eq!(
-            told, expected,
-            "an equal resource in another allocation is no change"
-        );
-        assert!(
-            events[0].matches(&Selector::name("providers/a")),
-            "a deleted one matches as it was"
-        );
+        assert_eq!(told, expected, "an equal resource in another allocation is no change");
+        assert!(events[0].matches(&Selector::name("providers/a")), "a deleted one matches as it was");
     }
 
     #[test]

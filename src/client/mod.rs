@@ -1,11 +1,54 @@
-//! The worker's side of Signalbox: a hot cache that a watch stream keeps up to date.
+//! The worker's side of Signalbox: a hot cache that a watch stream keeps up to date, and typed connections.
+//!
+//! Owns everything a worker needs: [`Client`] watches and serves reads from memory, [`Connection`] makes unary calls.
+//! Must not know the server; it compiles without a line of it.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use signalbox::client::{Client, ClientOptions};
+//! use std::time::Duration;
+//!
+//! let client = Client::connect(ClientOptions::from_env().include_secrets(true))?;
+//! client.wait_ready(Duration::from_secs(10)).await?;
+//! let retries = client.setting_int("max_retries")?.unwrap_or(3);
+//! let keys = client.active_api_keys("groq");
+//! # Ok(()) }
+//! ```
+//!
+//! Inside, events go from the transport through the watcher into the replica (a state machine without I/O), and what
+//! becomes visible goes through the publisher to getters, subscriptions and waiters.
 
 mod backoff;
+mod connection;
 mod entry;
+mod error;
 mod events;
 mod getters;
+mod handle;
+mod health;
+mod options;
+mod publisher;
 mod replica;
 mod secret;
 mod selector;
 mod settings;
 mod snapshot;
+mod subscription;
+mod token;
+mod transport;
+mod watcher;
+
+pub use connection::{Authorized, Bearer, Connection};
+pub use entry::SecretError;
+pub use error::{BoxError, Error, FieldViolation, PreconditionViolation, RpcError};
+pub use events::{ChangeEvent, ChangeSet, EventKind, difference};
+pub use getters::{ApiKey, Provider};
+pub use handle::Client;
+pub use health::Status;
+pub use options::{ClientOptions, Environment};
+pub use secret::SecretText;
+pub use selector::{Kind, Selector};
+pub use settings::{Setting, SettingError, Source};
+pub use snapshot::Snapshot;
+pub use subscription::{Callback, Subscription, Update};
+pub use token::TokenSource;

@@ -16,7 +16,7 @@ pub mod private_file;
 mod process;
 mod secret;
 mod vault;
-mod weak;
+pub(crate) mod weak;
 
 pub use key_sources::{KeyError, KeyOrigin, KeySources, LoadedKeyring, generate_key};
 pub use keyring::Keyring;

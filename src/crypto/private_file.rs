@@ -57,6 +57,9 @@ pub enum Exposure {
         "everybody on this machine has access (mode {0:04o}); run `chmod 0600` on it, or set defaultMode 0440 on a Kubernetes mount"
     )]
     Others(u32),
+    /// Everybody may write.
+    #[error("everybody on this machine may write to it (mode {0:04o}); run `chmod o-w` on it")]
+    OthersWrite(u32),
     /// Its group may write.
     #[error("its group may write to it (mode {0:04o}); run `chmod g-w` on it")]
     GroupWrites(u32),
@@ -75,6 +78,20 @@ pub enum Exposure {
 /// # Errors
 /// When it is missing, exposed, too long, not text, or can't be read.
 pub fn read(path: &Path) -> Result<SecretText, FileError> {
+    read_checked(path, check_private)
+}
+
+/// Reads a file that everybody may know but only root or we may write, for example a public key.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_public(path: &Path) -> Result<SecretText, FileError> {
+    read_checked(path, check_unforged)
+}
+
+type Check = fn(mode: u32, owner: u32, us: u32) -> Result<(), Exposure>;
+
+fn read_checked(path: &Path, check: Check) -> Result<SecretText, FileError> {
     let io_error = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
         _ => FileError::Io { path: path.to_owned(), action: "read", error },
@@ -136,10 +153,17 @@ fn write_draft(directory: &Path, draft: &Path, text: &SecretText) -> io::Result<
 }
 
 /// The rule of security.md: others nothing, the group no writing, owned by root or by us.
-fn check(mode: u32, owner: u32, us: u32) -> Result<(), Exposure> {
-    let mode = mode & 0o7777;
+fn check_private(mode: u32, owner: u32, us: u32) -> Result<(), Exposure> {
     if mode & 0o007 != 0 {
-        return Err(Exposure::Others(mode));
+        return Err(Exposure::Others(mode & 0o7777));
+    }
+    check_unforged(mode, owner, us)
+}
+
+fn check_unforged(mode: u32, owner: u32, us: u32) -> Result<(), Exposure> {
+    let mode = mode & 0o7777;
+    if mode & 0o002 != 0 {
+        return Err(Exposure::OthersWrite(mode));
     }
     if mode & 0o020 != 0 {
         return Err(Exposure::GroupWrites(mode));
@@ -157,6 +181,7 @@ mod tests {
 
     #[test]
     fn modes_and_owners() {
+        let check = check_private;
         for mode in [0o400, 0o600, 0o440, 0o640, 0o700] {
             assert_eq!(check(0o100_000 | mode, 0, 1000), Ok(()), "{mode:o}");
             assert_eq!(check(0o100_000 | mode, 1000, 1000), Ok(()), "{mode:o}");
@@ -170,6 +195,9 @@ mod tests {
         for mode in [0o660, 0o620, 0o670] {
             assert_eq!(check(mode, 0, 0), Err(Exposure::GroupWrites(mode)), "{mode:o}");
         }
+        assert_eq!(check_unforged(0o644, 0, 1000), Ok(()));
+        assert_eq!(check_unforged(0o646, 0, 1000), Err(Exposure::OthersWrite(0o646)));
+        assert_eq!(check_unforged(0o664, 0, 1000), Err(Exposure::GroupWrites(0o664)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ const KNOWN_KEYS: [&str; 2] =
     ["cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=", "ZmDfcTF7_60GrrY167zsiPd67pEvs0aGOv2oasOM1Pg="];
 
 /// Words that are no password, however they are spelled and whatever is put around them.
-const KNOWN_PASSWORDS: [&str; 12] = [
+const KNOWN_PASSWORDS: [&str; 15] = [
     "josoorllmproviderkey2026",
     "changeme",
     "changeit",
@@ -23,6 +23,10 @@ const KNOWN_PASSWORDS: [&str; 12] = [
     "encryptionkey",
     "qwertyuiop",
     "correcthorsebatterystaple",
+    // The secrets of jwt.io's examples, and of tutorials that copy them.
+    "your256bitsecret",
+    "astringsecretatleast256bitslong",
+    "yoursecretkeythatisatleast32characterslong",
 ];
 
 /// Why a key is not good enough; `None` if nothing is wrong with it.
@@ -42,7 +46,7 @@ pub(super) fn key_problem(text: &str, key: &[u8; 32]) -> Option<&'static str> {
 }
 
 /// Why a password is not good enough; `None` if nothing is wrong with it.
-pub(super) fn password_problem(password: &str) -> Option<&'static str> {
+pub(crate) fn password_problem(password: &str) -> Option<&'static str> {
     let letters: String =
         password.chars().filter(|each| each.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     // What is left of a known word when digits around it are gone, so that `changeme1234!!` is still `changeme`.

@@ -65,7 +65,8 @@ pub enum Error {
     /// The token does not allow it.
     #[error("{description}")]
     PermissionDenied {
-        /// Stable word: `ROLE_DENIED`, `NOT_GRANTED`, `SECRETS_DENIED`.
+        /// Stable word: `ROLE_DENIED`, `ROLE_UNKNOWN`, `GRANT_UNKNOWN`, `NOT_GRANTED`, `SECRETS_DENIED`,
+        /// `SECRETS_GRANT_DENIED`.
         reason: &'static str,
         /// What is denied, and what is granted.
         description: String,
@@ -110,6 +111,7 @@ pub enum Error {
 
 impl Error {
     /// An internal error with what the log should say.
+    #[allow(clippy::needless_pass_by_value, reason = "taken by value, so that it serves `map_err` as it is")]
     pub fn internal(detail: impl ToString) -> Self {
         Error::Internal { detail: detail.to_string() }
     }

@@ -6,12 +6,12 @@ use tonic::{Request, Response, Status};
 
 use super::{config::parse_selectors, to_status};
 use crate::{
-    auth::Caller,
+    auth::{Caller, NewToken},
     domain::{Error, Result, Revocation, Role},
     proto::v1::{
-        self, CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
-        GetStatusResponse, LogDefect, RevokeTokenRequest, RevokeTokenResponse, VerifyLogRequest, VerifyLogResponse,
-        admin_service_server::AdminService,
+        self, CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse,
+        GetStatusRequest, GetStatusResponse, LogDefect, RevokeTokenRequest, RevokeTokenResponse,
+        VerifyLogRequest, VerifyLogResponse, admin_service_server::AdminService,
     },
     service::{NewGrant, Service},
     watch::timestamp,
@@ -30,7 +30,10 @@ impl Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
         let caller = Caller::of(&request).map_err(to_status)?;
         let status = self.service.status(caller).await;
         Ok(Response::new(GetStatusResponse {
@@ -75,17 +78,27 @@ impl AdminService for Admin {
         let caller = Caller::of(&request).map_err(to_status)?;
         let wire = request.get_ref();
         let revocation = parse_revocation(&self.service, wire).map_err(to_status)?;
-        let revision = self.service.revoke(caller, revocation, wire.reason.clone()).await.map_err(to_status)?;
+        let revision =
+            self.service.revoke(caller, revocation, wire.reason.clone()).await.map_err(to_status)?;
         Ok(Response::new(RevokeTokenResponse { revision: revision.0 }))
     }
 
-    async fn compact_log(&self, request: Request<CompactLogRequest>) -> Result<Response<CompactLogResponse>, Status> {
+    async fn compact_log(
+        &self,
+        request: Request<CompactLogRequest>,
+    ) -> Result<Response<CompactLogResponse>, Status> {
         let caller = Caller::of(&request).map_err(to_status)?;
         let done = self.service.compact(caller, request.get_ref().revision).await.map_err(to_status)?;
-        Ok(Response::new(CompactLogResponse { floor_revision: done.floor.0, removed_rows: done.removed_rows }))
+        Ok(Response::new(CompactLogResponse {
+            floor_revision: done.floor.0,
+            removed_rows: done.removed_rows,
+        }))
     }
 
-    async fn verify_log(&self, request: Request<VerifyLogRequest>) -> Result<Response<VerifyLogResponse>, Status> {
+    async fn verify_log(
+        &self,
+        request: Request<VerifyLogRequest>,
+    ) -> Result<Response<VerifyLogResponse>, Status> {
         let caller = Caller::of(&request).map_err(to_status)?;
         let anchor = &request.get_ref().anchor_token;
         let found = self.service.verify(caller, anchor).await.map_err(to_status)?;
@@ -123,7 +136,8 @@ fn parse_grant(wire: &CreateTokenRequest) -> Result<NewGrant> {
         return Err(Error::invalid(field, "NOT_ALLOWED", "must be empty: labels never grant anything"));
     }
     let ttl = wire.ttl.ok_or_else(|| Error::invalid("ttl", "REQUIRED", "is required, for example 86400s"))?;
-    let ttl = Duration::try_from(ttl).map_err(|_| Error::invalid("ttl", "OUT_OF_RANGE", "must not be negative"))?;
+    let ttl =
+        Duration::try_from(ttl).map_err(|_| Error::invalid("ttl", "OUT_OF_RANGE", "must not be negative"))?;
     Ok(NewGrant {
         role,
         subject: wire.subject.clone(),
@@ -134,16 +148,31 @@ fn parse_grant(wire: &CreateTokenRequest) -> Result<NewGrant> {
     })
 }
 
+/// The token that a request asks for, for whoever signs it without a server.
+///
+/// # Errors
+/// `Invalid`, as CreateToken has it.
+pub fn new_token(wire: &CreateTokenRequest) -> Result<NewToken> {
+    parse_grant(wire).map(NewGrant::into_token)
+}
+
 fn parse_revocation(service: &Service, wire: &RevokeTokenRequest) -> Result<Revocation> {
     let bounded = |text: &str| text.chars().count() <= 256 && !text.chars().any(char::is_control);
-    for (field, text) in [("token_id", &wire.token_id), ("subject", &wire.subject), ("issuer", &wire.issuer)] {
+    for (field, text) in [("token_id", &wire.token_id), ("subject", &wire.subject), ("issuer", &wire.issuer)]
+    {
         if !bounded(text) {
             let description = "must have at most 256 characters, none of them a control character";
             return Err(Error::invalid(field, "INVALID_TEXT", description));
         }
     }
-    if wire.reason.chars().count() > crate::domain::limits::REASON_CHARS || wire.reason.chars().any(char::is_control) {
-        return Err(Error::invalid("reason", "INVALID_TEXT", "must have at most 1,024 characters, none of them a control character"));
+    if wire.reason.chars().count() > crate::domain::limits::REASON_CHARS
+        || wire.reason.chars().any(char::is_control)
+    {
+        return Err(Error::invalid(
+            "reason",
+            "INVALID_TEXT",
+            "must have at most 1,024 characters, none of them a control character",
+        ));
     }
     match (wire.token_id.as_str(), wire.subject.as_str()) {
         ("", "") => Err(Error::invalid("token_id", "REQUIRED", "or `subject` is required")),

@@ -11,10 +11,11 @@ use crate::{
     domain::{Error, FieldViolation, Result, Selector, limits},
     kinds,
     proto::v1::{
-        self, BatchResult, BatchWriteRequest, BatchWriteResponse, CreateResourceRequest, CreateResourceResponse,
-        DeleteResourceRequest, DeleteResourceResponse, GetResourceRequest, GetResourceResponse, ListResourcesRequest,
-        ListResourcesResponse, Resource, UpdateResourceRequest, UpdateResourceResponse, WatchConfigRequest,
-        WatchConfigResponse, batch_operation, config_service_server::ConfigService,
+        self, BatchResult, BatchWriteRequest, BatchWriteResponse, CreateResourceRequest,
+        CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, GetResourceRequest,
+        GetResourceResponse, ListResourcesRequest, ListResourcesResponse, Resource, UpdateResourceRequest,
+        UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse, batch_operation,
+        config_service_server::ConfigService,
     },
     service::{GetRequest, ListRequest, Operation, OperationKind, Service, WriteRequest},
 };
@@ -29,7 +30,11 @@ impl Config {
         Self { service }
     }
 
-    async fn write<T>(&self, request: &Request<T>, write: WriteRequest) -> Result<BatchWriteResponse, Status> {
+    async fn write<T>(
+        &self,
+        request: &Request<T>,
+        write: WriteRequest,
+    ) -> Result<BatchWriteResponse, Status> {
         let caller = Caller::of(request).map_err(to_status)?;
         self.service.write(caller, write).await.map_err(to_status)
     }
@@ -37,8 +42,12 @@ impl Config {
 
 #[tonic::async_trait]
 impl ConfigService for Config {
-    async fn get_resource(&self, request: Request<GetResourceRequest>) -> Result<Response<GetResourceResponse>, Status> {
-        let GetResourceRequest { name, revision, min_revision_token, include_secrets } = request.get_ref().clone();
+    async fn get_resource(
+        &self,
+        request: Request<GetResourceRequest>,
+    ) -> Result<Response<GetResourceResponse>, Status> {
+        let GetResourceRequest { name, revision, min_revision_token, include_secrets } =
+            request.get_ref().clone();
         let get = GetRequest { name, revision, min_revision_token, include_secrets };
         let caller = Caller::of(&request).map_err(to_status)?;
         self.service.get(caller, get).await.map(Response::new).map_err(to_status)
@@ -97,7 +106,13 @@ impl ConfigService for Config {
         let answer = self.write(&request, write).await?;
         let (result, revision, revision_token, warnings) = take_apart(answer);
         let diff = result.diffs.into_iter().next();
-        Ok(Response::new(UpdateResourceResponse { resource: result.resource, revision, revision_token, diff, warnings }))
+        Ok(Response::new(UpdateResourceResponse {
+            resource: result.resource,
+            revision,
+            revision_token,
+            diff,
+            warnings,
+        }))
     }
 
     async fn delete_resource(
@@ -106,14 +121,18 @@ impl ConfigService for Config {
     ) -> Result<Response<DeleteResourceResponse>, Status> {
         let body = request.get_ref().encode_to_vec();
         let wire = request.get_ref().clone();
-        let action = OperationKind::Delete { name: wire.name, etag: wire.etag, allow_missing: wire.allow_missing };
+        let action =
+            OperationKind::Delete { name: wire.name, etag: wire.etag, allow_missing: wire.allow_missing };
         let write = single(action, wire.validate_only, wire.request_id, wire.reason, body);
         let answer = self.write(&request, write).await?;
         let (result, revision, revision_token, warnings) = take_apart(answer);
         Ok(Response::new(DeleteResourceResponse { revision, revision_token, diffs: result.diffs, warnings }))
     }
 
-    async fn batch_write(&self, request: Request<BatchWriteRequest>) -> Result<Response<BatchWriteResponse>, Status> {
+    async fn batch_write(
+        &self,
+        request: Request<BatchWriteRequest>,
+    ) -> Result<Response<BatchWriteResponse>, Status> {
         let body = request.get_ref().encode_to_vec();
         let wire = request.get_ref().clone();
         let operations = parse_operations(wire.operations).map_err(to_status)?;
@@ -172,7 +191,11 @@ fn parse_operations(operations: Vec<v1::BatchOperation>) -> Result<Vec<Operation
             }
             None => {
                 let field = format!("operations[{index}]");
-                violations.push(FieldViolation::new(field, "REQUIRED", "must be one of create, update and delete"));
+                violations.push(FieldViolation::new(
+                    field,
+                    "REQUIRED",
+                    "must be one of create, update and delete",
+                ));
                 continue;
             }
         };

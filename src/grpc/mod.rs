@@ -4,6 +4,7 @@
 
 mod admin;
 mod config;
+mod framework;
 mod status;
 mod watch;
 
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
+pub use admin::new_token;
+pub use framework::MendStatuses;
 pub use status::to_status;
 
 use crate::{
@@ -30,7 +33,10 @@ pub const SERVICES: [&str; 2] = ["signalbox.v1.ConfigService", "signalbox.v1.Adm
 ///
 /// # Errors
 /// When the descriptors that were built in can't be served: a defect.
-pub fn routes(service: &Arc<Service>, reflection: bool) -> Result<RoutesBuilder, tonic_reflection::server::Error> {
+pub fn routes(
+    service: &Arc<Service>,
+    reflection: bool,
+) -> Result<RoutesBuilder, tonic_reflection::server::Error> {
     let mut routes = Routes::builder();
     let config = ConfigServiceServer::new(config::Config::new(Arc::clone(service)))
         .max_decoding_message_size(limits::REQUEST_BYTES)

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt};
 
 use crate::domain::{Error, FieldViolation};
 
-const DOMAIN: &str = "signalbox";
+pub(super) const DOMAIN: &str = "signalbox";
 /// More violations than these are counted, not listed: a status travels in headers, which are bounded.
 const MAX_VIOLATIONS: usize = 50;
 /// Characters of one description, for the same reason.
@@ -22,13 +22,19 @@ pub fn to_status(error: Error) -> Status {
     let message = clip(&error.to_string(), 1024);
     match error {
         Error::NotFound { name } => plain(Code::NotFound, &message, "NOT_FOUND", &[("name", &name)]),
-        Error::AlreadyExists { name } => plain(Code::AlreadyExists, &message, "ALREADY_EXISTS", &[("name", &name)]),
+        Error::AlreadyExists { name } => {
+            plain(Code::AlreadyExists, &message, "ALREADY_EXISTS", &[("name", &name)])
+        }
         Error::EtagMismatch { name, current } => {
             plain(Code::Aborted, &message, "ETAG_MISMATCH", &[("name", &name), ("current_etag", &current)])
         }
         Error::FailedPrecondition { reason, subject, description } => {
             let mut details = info(reason, &[("subject", &subject)]);
-            details.add_precondition_failure_violation(reason, clip(&subject, 600), clip(&description, MAX_DESCRIPTION));
+            details.add_precondition_failure_violation(
+                reason,
+                clip(&subject, 600),
+                clip(&description, MAX_DESCRIPTION),
+            );
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
         Error::Invalid(violations) => invalid(&message, violations),
@@ -65,6 +71,8 @@ fn invalid(message: &str, violations: Vec<FieldViolation>) -> Status {
     let listed = violations.into_iter().take(MAX_VIOLATIONS).map(|violation| WireViolation {
         field: clip(&violation.field, 600),
         description: clip(&violation.description, MAX_DESCRIPTION),
+        reason: violation.reason.to_owned(),
+        localized_message: None,
     });
     details.set_bad_request(listed.collect::<Vec<_>>());
     Status::with_error_details(Code::InvalidArgument, message, details)
@@ -107,15 +115,17 @@ mod tests {
             FieldViolation::new("resource.provider.base_url", "INVALID_URL", "must be an http or https URL"),
         ];
         let details = to_status(Error::Invalid(violations)).get_error_details();
-        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect();
+        let fields: Vec<_> =
+            details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect();
         assert_eq!(fields, ["resource.name", "resource.provider.base_url"]);
         assert_eq!(details.error_info().unwrap().domain, "signalbox");
     }
 
     #[test]
     fn giant_texts_fit_into_headers() {
-        let violations =
-            (0..10_000).map(|i| FieldViolation::new("f".repeat(9000), "R", format!("{i}").repeat(5000))).collect();
+        let violations = (0..10_000)
+            .map(|i| FieldViolation::new("f".repeat(9000), "R", format!("{i}").repeat(5000)))
+            .collect();
         assert!(to_status(Error::Invalid(violations)).details().len() < 64 * 1024);
     }
 }

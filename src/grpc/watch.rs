@@ -13,12 +13,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture, stream};
 use http_body::Frame;
-use tonic::{
-    Request, Status, Streaming,
-    body::Body,
-    codec::{Codec, ProstCodec},
-    server::NamedService,
-};
+use tonic::{Request, Status, Streaming, body::Body, codec::Codec, server::NamedService};
+use tonic_prost::ProstCodec;
 use tower::Service as TowerService;
 
 use super::{config::parse_selectors, to_status};
@@ -80,7 +76,8 @@ async fn open(service: &Arc<Service>, request: http::Request<Body>) -> Result<Cu
     let decoder = ProstCodec::<WatchConfigResponse, WatchConfigRequest>::default().decoder();
     let (head, body) = request.into_parts();
     let mut messages = Streaming::new_request(decoder, body, None, Some(limits::REQUEST_BYTES));
-    let message = messages.message().await?.ok_or_else(|| Status::invalid_argument("the request is missing"))?;
+    let message =
+        messages.message().await?.ok_or_else(|| Status::invalid_argument("the request is missing"))?;
     let mut request = Request::new(());
     *request.extensions_mut() = head.extensions;
     let caller = Caller::of(&request).map_err(to_status)?;
@@ -88,14 +85,19 @@ async fn open(service: &Arc<Service>, request: http::Request<Body>) -> Result<Cu
 }
 
 async fn watch(service: &Arc<Service>, caller: &Principal, request: WatchConfigRequest) -> Result<Cursor> {
-    let WatchConfigRequest { selectors, resume_token, view_id, include_secrets, progress_interval, worker } = request;
+    let WatchConfigRequest { selectors, resume_token, view_id, include_secrets, progress_interval, worker } =
+        request;
     let selectors = parse_selectors(&selectors, "selectors")?;
     let worker = worker.unwrap_or_default();
     check_worker(&worker)?;
     let progress_interval = progress_interval
         .map(|interval| {
             std::time::Duration::try_from(interval).map_err(|_| {
-                Error::invalid("progress_interval", "OUT_OF_RANGE", "must not be negative; it is clamped to 1 s to 60 s")
+                Error::invalid(
+                    "progress_interval",
+                    "OUT_OF_RANGE",
+                    "must not be negative; it is clamped to 1 s to 60 s",
+                )
             })
         })
         .transpose()?
@@ -135,7 +137,8 @@ struct WatchBody {
 
 impl WatchBody {
     fn new(cursor: Cursor) -> Self {
-        let frames = stream::unfold(cursor, async |mut cursor| cursor.next().await.map(|item| (item, cursor)));
+        let frames =
+            stream::unfold(cursor, async |mut cursor| cursor.next().await.map(|item| (item, cursor)));
         Self { frames: Some(Box::pin(frames)) }
     }
 }

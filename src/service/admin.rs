@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Service, store_error, write::DEADLINE};
 use crate::{
-    auth::{IssuedToken, NewToken},
+    auth::{IssuedToken, NewToken, OWN_NAME, Scope},
     domain::{
-        ApplyError, Epoch, Error, Pattern, Principal, Result, Revision, RevisionToken, Revocation, Role, StoreId, WriteSet,
-        write::RequestKey,
+        ApplyError, Epoch, Error, Pattern, Principal, Result, Revision, RevisionToken, Revocation, Role,
+        StoreId, WriteSet, write::RequestKey,
     },
     store::Verification,
     view::Freshness,
@@ -61,6 +61,17 @@ pub struct NewGrant {
     pub ttl: Duration,
 }
 
+impl NewGrant {
+    /// The token that is to be issued.
+    #[must_use]
+    pub fn into_token(self) -> NewToken {
+        let NewGrant { role, subject, grants, include_secrets, grant_secrets, ttl } = self;
+        let scopes = [(include_secrets, Scope::SecretsRead), (grant_secrets, Scope::SecretsGrant)];
+        let scopes = scopes.into_iter().filter_map(|(wanted, scope)| wanted.then_some(scope)).collect();
+        NewToken { subject, role, grants, scopes, ttl }
+    }
+}
+
 /// What a compaction did.
 pub struct Compaction {
     /// The floor that now holds.
@@ -90,7 +101,7 @@ impl Service {
             digest: state.digest.to_bytes(),
             watchers: parts.streams.watchers(),
             freshness: parts.view.freshness(),
-            key_ids: parts.vault.key_ids(),
+            key_ids: parts.vault.key_ids().to_vec(),
             undecryptable,
             started: self.started,
             warnings: if admin { parts.warnings.clone() } else { Vec::new() },
@@ -120,15 +131,19 @@ impl Service {
             grant.grants.iter().map(Pattern::to_text).collect::<Vec<_>>().join(", "),
         );
         self.audit(caller, "token_created", detail).await?;
-        let NewGrant { role, subject, grants, include_secrets, grant_secrets, ttl } = grant;
-        issuer.issue(NewToken { subject, role, grants, reads_secrets: include_secrets, grants_secrets: grant_secrets, ttl })
+        issuer.issue(grant.into_token())
     }
 
     /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.
     ///
     /// # Errors
     /// `Invalid`, `Unavailable`.
-    pub async fn revoke(&self, caller: &Principal, revocation: Revocation, reason: String) -> Result<Revision> {
+    pub async fn revoke(
+        &self,
+        caller: &Principal,
+        revocation: Revocation,
+        reason: String,
+    ) -> Result<Revision> {
         let write = WriteSet {
             reads: Vec::new(),
             changes: Vec::new(),
@@ -146,7 +161,9 @@ impl Service {
         };
         let token = match self.parts.store.apply(write).await {
             Ok(applied) => applied.token(),
-            Err(ApplyError::Stale { .. }) => return Err(Error::internal("a revocation reads nothing, and was stale")),
+            Err(ApplyError::Stale { .. }) => {
+                return Err(Error::internal("a revocation reads nothing, and was stale"));
+            }
             Err(error) => return Err(error.into()),
         };
         self.parts.view.reached(token.revision, DEADLINE).await;
@@ -158,8 +175,14 @@ impl Service {
     /// # Errors
     /// `Invalid` where this server makes no tokens.
     pub fn own_issuer(&self) -> Result<String> {
-        let issuer = self.parts.issuer.as_ref().map(|issuer| issuer.name().to_owned());
-        issuer.ok_or_else(|| Error::invalid("issuer", "REQUIRED", "is required, because this server makes no tokens itself"))
+        match self.parts.issuer {
+            Some(_) => Ok(OWN_NAME.to_owned()),
+            None => Err(Error::invalid(
+                "issuer",
+                "REQUIRED",
+                "is required, because this server makes no tokens itself",
+            )),
+        }
     }
 
     /// Forgets the log up to a revision; 0 is what the retention says.
@@ -170,7 +193,11 @@ impl Service {
         let store = &self.parts.store;
         let floor = match revision {
             0 => {
-                let retention = chrono::Duration::from_std(self.parts.retention).map_err(Error::internal)?;
+                let Some(retention) = self.parts.retention else {
+                    let description = "is required, because the settings keep the log for ever";
+                    return Err(Error::invalid("revision", "REQUIRED", description));
+                };
+                let retention = chrono::Duration::from_std(retention).map_err(Error::internal)?;
                 store.revision_before(self.parts.clock.now() - retention).await.map_err(store_error)?
             }
             revision => Revision(revision),
@@ -212,8 +239,15 @@ fn check_grant(caller: &Principal, grant: &NewGrant) -> Result<()> {
     if grant.ttl < least || grant.ttl > most {
         return Err(Error::invalid("ttl", "OUT_OF_RANGE", "must lie between 1 s and 366 days"));
     }
-    if grant.subject.is_empty() || grant.subject.chars().count() > 128 || grant.subject.chars().any(char::is_control) {
-        return Err(Error::invalid("subject", "REQUIRED", "must have 1 to 128 characters, none of them a control character"));
+    if grant.subject.is_empty()
+        || grant.subject.chars().count() > 128
+        || grant.subject.chars().any(char::is_control)
+    {
+        return Err(Error::invalid(
+            "subject",
+            "REQUIRED",
+            "must have 1 to 128 characters, none of them a control character",
+        ));
     }
     if grant.include_secrets && grant.role != Role::Worker {
         return Err(Error::invalid("include_secrets", "NOT_ALLOWED", "is for the worker role only"));

@@ -45,8 +45,8 @@ pub struct Parts {
     pub issuer: Option<TokenIssuer>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
-    /// How long the log is kept.
-    pub retention: Duration,
+    /// How long the log is kept; `None` for ever.
+    pub retention: Option<Duration>,
     /// Things that an operator should look at, found at the start.
     pub warnings: Vec<String>,
 }
@@ -77,7 +77,11 @@ impl Service {
             return Ok(());
         }
         let Some(token) = RevisionToken::parse(token) else {
-            return Err(Error::invalid("min_revision_token", "INVALID_TOKEN", "is not a token of this service"));
+            return Err(Error::invalid(
+                "min_revision_token",
+                "INVALID_TOKEN",
+                "is not a token of this service",
+            ));
         };
         self.same_life(&token)?;
         if self.parts.view.state().revision >= token.revision {
@@ -154,7 +158,8 @@ fn other_life() -> Error {
     Error::FailedPrecondition {
         reason: "OTHER_STORE",
         subject: "revision_token".into(),
-        description: "the token is of another store, or of another life of this one; read again without it".into(),
+        description: "the token is of another store, or of another life of this one; read again without it"
+            .into(),
     }
 }
 

@@ -15,12 +15,11 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::{
-        Action, Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result, Revision, SealedSecret,
-        SecretId, Spec, Uid, limits, record, spec,
-        write::PlannedPut,
+        Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result,
+        Revision, SealedSecret, SecretId, Spec, Uid, limits, spec, write::PlannedPut,
     },
-    kinds::{self, Kind, secrets::SecretInput},
-    proto::v1::{BatchResult, BatchWriteResponse, ChangeType, FieldDiff, Resource, ResourceDiff},
+    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
+    proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
 };
 
@@ -43,6 +42,7 @@ impl Plan {
 pub(super) struct Planner<'a> {
     parts: &'a Parts,
     state: &'a State,
+    actor: &'a str,
     staged: BTreeMap<ResourceName, Staged>,
     /// Parents that a staged creation needs, and where in the request it stands.
     parents: Vec<(ResourceName, ResourceName)>,
@@ -71,10 +71,11 @@ struct Draft {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(parts: &'a Parts, state: &'a State) -> Self {
+    pub fn new(parts: &'a Parts, state: &'a State, actor: &'a str) -> Self {
         Self {
             parts,
             state,
+            actor,
             staged: BTreeMap::new(),
             parents: Vec::new(),
             reads: Vec::new(),
@@ -114,29 +115,54 @@ impl<'a> Planner<'a> {
     // -- the three operations; `None` when violations were noted
 
     fn create(&mut self, path: &str, resource: &Resource) -> Result<Option<BatchResult>> {
-        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else { return Ok(None) };
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else {
+            return Ok(None);
+        };
         if self.state.get(name.as_str()).is_some() {
             return Err(Error::AlreadyExists { name: name.to_string() });
         }
         if !resource.etag.is_empty() {
-            self.violate(format!("{path}resource.etag"), "NOT_ALLOWED", "must be empty for a resource that does not exist yet");
+            self.violate(
+                format!("{path}resource.etag"),
+                "NOT_ALLOWED",
+                "must be empty for a resource that does not exist yet",
+            );
         }
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
         self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec })
     }
 
-    fn update(&mut self, path: &str, resource: &Resource, mask: &[String], allow_missing: bool) -> Result<Option<BatchResult>> {
-        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else { return Ok(None) };
+    fn update(
+        &mut self,
+        path: &str,
+        resource: &Resource,
+        mask: &[String],
+        allow_missing: bool,
+    ) -> Result<Option<BatchResult>> {
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else {
+            return Ok(None);
+        };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if !allow_missing || !resource.etag.is_empty() {
                 return Err(Error::NotFound { name: name.to_string() });
             }
             let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
-            return self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec });
+            return self.put_new(Draft {
+                path: path.to_owned(),
+                name,
+                kind,
+                labels: resource.labels.clone(),
+                spec,
+            });
         };
         self.check_etag(&entry.record, &resource.etag)?;
-        let violations = kinds::mask::validate(mask, kind.name());
-        self.note(&format!("{path}update_mask"), "", violations);
+        let wanted = match Mask::parse(mask, kind.name(), &format!("{path}update_mask")) {
+            Ok(wanted) => wanted,
+            Err(violations) => {
+                self.violations.extend(violations);
+                return Ok(None);
+            }
+        };
         let names_spec = mask.is_empty() || mask.iter().any(|field| !field.starts_with("labels"));
         if resource.spec.as_ref().is_some_and(|spec| spec::kind_of(spec) != kind.name()) && names_spec {
             self.arm(path, kind, resource);
@@ -145,11 +171,18 @@ impl<'a> Planner<'a> {
             return Ok(None);
         }
         let record = &entry.record;
-        let (labels, spec) = kinds::mask::apply((&record.labels, &record.spec), resource, mask);
+        let patch = (&resource.labels, resource.spec.as_ref());
+        let (labels, spec) = wanted.apply((&record.labels, &record.spec), patch);
         self.put_over(Draft { path: path.to_owned(), name, kind, labels, spec }, &entry)
     }
 
-    fn delete(&mut self, path: &str, name: &str, etag: &str, allow_missing: bool) -> Result<Option<BatchResult>> {
+    fn delete(
+        &mut self,
+        path: &str,
+        name: &str,
+        etag: &str,
+        allow_missing: bool,
+    ) -> Result<Option<BatchResult>> {
         let Some((name, _)) = self.name(&format!("{path}name"), name) else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
@@ -185,7 +218,11 @@ impl<'a> Planner<'a> {
             }
         };
         if self.staged.contains_key(&name) {
-            self.violate(field, "DUPLICATE", format!("{name} is written twice in this request; once is allowed"));
+            self.violate(
+                field,
+                "DUPLICATE",
+                format!("{name} is written twice in this request; once is allowed"),
+            );
             return None;
         }
         self.staged.insert(name.clone(), Staged::Kept);
@@ -199,7 +236,8 @@ impl<'a> Planner<'a> {
             Some(spec) if spec::kind_of(spec) == wanted => Some(spec.clone()),
             Some(spec) => {
                 let given = spec::kind_of(spec);
-                let description = format!("does not belong to this name; a resource of this collection holds `{wanted}`");
+                let description =
+                    format!("does not belong to this name; a resource of this collection holds `{wanted}`");
                 self.violate(format!("{path}resource.{given}"), "WRONG_KIND", description);
                 None
             }
@@ -237,78 +275,71 @@ impl<'a> Planner<'a> {
             && *put.put.spec_json == *record.spec_json
             && put.put.secrets == record.secrets;
         if unchanged {
-            let resource = self.parts.revealer.resource(record, &entry.sealed, self.state.epoch, Reveal::Masked);
-            let diff = ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Updated.into(), fields: vec![] };
+            let resource =
+                self.parts.revealer.resource(record, &entry.sealed, self.state.epoch, Reveal::Masked);
+            let diff = ResourceDiff {
+                name: record.name.to_string(),
+                r#type: ChangeType::Updated.into(),
+                fields: vec![],
+            };
             return Ok(Some(BatchResult { resource: Some(resource), diffs: vec![diff] }));
         }
         let diff = diff(&put, Some(record));
         Ok(Some(self.stage(put, Some(record), diff)))
     }
 
-    /// Fills defaults, takes the secrets out and seals them, and checks what is left by the kind's rules.
+    /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.
     fn finish(&mut self, draft: Draft, uid: Uid, before: Option<&Record>) -> Result<Option<Finished>> {
         let Draft { path, name, kind, labels, mut spec } = draft;
-        let found = self.violations.len();
         kind.fill_defaults(&mut spec, &name);
-        let (inputs, violations) = kinds::secrets::split(&mut spec);
-        self.note(&format!("{path}resource"), ".", violations);
+        let inputs = kinds::secrets::split(&mut spec);
+        let old = before.map(|record| &record.spec);
         let mut violations = kinds::check_labels(&labels, "labels");
-        violations.extend(kind.check(&spec, &name));
-        self.note(&format!("{path}resource"), ".", violations);
-        let (secrets, replaced, new) = self.seal(&path, &uid, inputs, before);
-        if self.violations.len() > found {
-            return Ok(None);
-        }
-        self.sealed.extend(new);
-        self.warnings.extend(kind.warnings(&spec, &name));
+        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
+        violations.extend(kinds::check(kind, &context));
+        let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
+        violations.extend(kinds::secrets::check_kept(&inputs, stored));
         let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
         self.bytes += spec_json.len();
         if spec_json.len() > limits::RESOURCE_BYTES {
-            let description = format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
-            self.violate(format!("{path}resource"), "TOO_LARGE", description);
+            let description =
+                format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
+            violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
+        }
+        if !violations.is_empty() {
+            self.note(&format!("{path}resource."), violations);
             return Ok(None);
         }
+        self.warnings.extend(kind.warnings(old, &spec));
+        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
+        let rotated = replaced.iter().any(stored);
+        let action = kinds::action(kind, old, Some(&spec), rotated);
         let version = before.map_or(1, |record| record.version + 1);
-        let action = match before {
-            None => Action("created"),
-            Some(record) => kind.action(&record.spec, &spec, !replaced.is_empty()),
-        };
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
         Ok(Some(Finished { put, spec, replaced }))
     }
 
     /// Seals new values and finds the ids of kept ones.
-    #[allow(clippy::type_complexity, reason = "three results of one walk, named where they are taken apart")]
-    fn seal(
-        &mut self,
-        path: &str,
-        uid: &Uid,
-        inputs: BTreeMap<FieldPath, SecretInput>,
-        before: Option<&Record>,
-    ) -> (BTreeMap<FieldPath, SecretId>, BTreeSet<FieldPath>, Vec<SealedSecret>) {
-        let (mut secrets, mut replaced, mut sealed) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Record>) -> SealedSecrets {
+        let mut done = SealedSecrets::default();
         for (field, input) in inputs {
             match input {
-                SecretInput::Clear => {}
                 SecretInput::Replace(value) => {
-                    let secret = self.parts.vault.seal(uid, &field, &SecretText::new(value.to_string()));
-                    secrets.insert(field.clone(), secret.id.clone());
-                    replaced.insert(field);
-                    sealed.push(secret);
+                    let value = SecretText::new(value.as_str().to_owned());
+                    let sealed = self.parts.vault.seal(uid, &field, &value);
+                    done.secrets.insert(field.clone(), sealed.id.clone());
+                    done.replaced.insert(field);
+                    self.sealed.push(sealed);
                 }
-                SecretInput::Keep => match before.and_then(|record| record.secrets.get(&field)) {
-                    Some(id) => {
-                        secrets.insert(field, id.clone());
+                SecretInput::Keep | SecretInput::KeepMissing => {
+                    if let Some(id) = before.and_then(|record| record.secrets.get(&field)) {
+                        done.secrets.insert(field, id.clone());
                     }
-                    None => self.violate(
-                        format!("{path}resource.{field}"),
-                        "NO_STORED_VALUE",
-                        "has no stored value to keep; set `value`",
-                    ),
-                },
+                }
+                SecretInput::Clear | SecretInput::Unknown(_) => {}
             }
         }
-        (secrets, replaced, sealed)
+        done
     }
 
     fn stage(&mut self, finished: Finished, before: Option<&Record>, diff: ResourceDiff) -> BatchResult {
@@ -324,7 +355,7 @@ impl<'a> Planner<'a> {
             create_time: before.map_or(DateTime::UNIX_EPOCH, |record| record.create_time),
             update_revision: Revision::ZERO,
             update_time: DateTime::UNIX_EPOCH,
-            updated_by: String::new(),
+            updated_by: self.actor.to_owned(),
             spec,
             spec_json: Arc::clone(&put.spec_json),
             secrets: put.secrets.clone(),
@@ -340,9 +371,9 @@ impl<'a> Planner<'a> {
         self.changes.push(PlannedChange::Delete {
             name: record.name.clone(),
             kind: record.kind,
-            action: Action("deleted"),
+            action: kinds::DELETED,
         });
-        let fields = fields(kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new()));
+        let fields = kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new());
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
     }
 
@@ -352,7 +383,9 @@ impl<'a> Planner<'a> {
                 (Some(Staged::Deleted), _) | (None, None) => {
                     return Err(Error::FailedPrecondition {
                         reason: "PARENT_MISSING",
-                        description: format!("{child} needs {parent}, which does not exist; create it first, or in one batch"),
+                        description: format!(
+                            "{child} needs {parent}, which does not exist; create it first, or in one batch"
+                        ),
                         subject: parent.to_string(),
                     });
                 }
@@ -383,12 +416,20 @@ impl<'a> Planner<'a> {
     }
 
     /// Notes what a kind found, under the path of the request.
-    fn note(&mut self, path: &str, separator: &str, violations: Vec<FieldViolation>) {
-        self.violations.extend(violations.into_iter().map(|violation| FieldViolation {
-            field: format!("{path}{separator}{}", violation.field),
+    fn note(&mut self, path: &str, violations: Vec<FieldViolation>) {
+        let placed = |violation: FieldViolation| FieldViolation {
+            field: format!("{path}{}", violation.field),
             ..violation
-        }));
+        };
+        self.violations.extend(violations.into_iter().map(placed));
     }
+}
+
+/// Where the secrets of a resource lie now, and which of them are new.
+#[derive(Default)]
+struct SealedSecrets {
+    secrets: BTreeMap<FieldPath, SecretId>,
+    replaced: BTreeSet<FieldPath>,
 }
 
 /// A put that passed every check.
@@ -402,14 +443,6 @@ fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
     let Finished { put, spec, replaced } = finished;
     let old = before.map(|record| (&record.labels, &record.spec));
     let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
-    let fields = fields(kinds::diff::diff(old, Some((&put.labels, spec)), replaced));
+    let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);
     ResourceDiff { name: put.name.to_string(), r#type: change_type.into(), fields }
-}
-
-fn fields(differences: Vec<kinds::diff::Difference>) -> Vec<FieldDiff> {
-    let wire = |difference: kinds::diff::Difference| {
-        let kinds::diff::Difference { path, before, after } = difference;
-        FieldDiff { path, before: before.unwrap_or_default(), after: after.unwrap_or_default() }
-    };
-    differences.into_iter().map(wire).collect()
 }

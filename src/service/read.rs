@@ -63,8 +63,8 @@ impl Service {
     /// # Errors
     /// `Invalid`, `NotFound`, `PermissionDenied`, `OutOfRange`, `Unavailable`.
     pub async fn get(&self, caller: &Principal, request: GetRequest) -> Result<GetResourceResponse> {
-        let (name, kind) =
-            kinds::parse_name(&request.name).map_err(|why| Error::invalid("name", "INVALID_NAME", why.to_string()))?;
+        let (name, kind) = kinds::parse_name(&request.name)
+            .map_err(|why| Error::invalid("name", "INVALID_NAME", why.to_string()))?;
         if !caller.reaches(&name, kind.name()) {
             return Err(not_granted(caller, name.as_str()));
         }
@@ -105,12 +105,20 @@ impl Service {
             None => self.state_at(request.revision).await?,
         };
         let after = page.as_ref().map(|page| page.after.as_str());
-        let shown = |entry: &&Entry| scope.shows(entry) && expression.matches(&entry.record);
+        let shown = |entry: &&Entry| {
+            scope.shows(entry)
+                && expression.matches(&entry.record.name, &entry.record.labels, &entry.record.spec)
+        };
         let past = page.as_ref().map_or(request.revision != 0, |page| page.past);
         let reveal = if past { Reveal::Masked } else { scope.reveal };
         let (resources, more) = self.page(&state, after, size, reveal, shown);
         if reveal == Reveal::Plain {
-            let detail = format!("{} resources of {} at revision {}", resources.len(), scope.describe(), state.revision);
+            let detail = format!(
+                "{} resources of {} at revision {}",
+                resources.len(),
+                scope.describe(),
+                state.revision
+            );
             self.audit(caller, "secrets_listed", detail).await?;
         }
         let next = resources.last().filter(|_| more).map(|last| {
@@ -141,7 +149,8 @@ impl Service {
         }
         let token = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| {
             let (json, mac) = bytes.split_last_chunk::<32>()?;
-            (self.parts.vault.request_mac(json) == *mac).then(|| serde_json::from_slice::<PageToken>(json).ok())?
+            (self.parts.vault.request_mac(json) == *mac)
+                .then(|| serde_json::from_slice::<PageToken>(json).ok())?
         });
         match token {
             Some(token) if token.query == query => Ok(Some(token)),
@@ -150,7 +159,9 @@ impl Service {
                 "INVALID_PAGE_TOKEN",
                 "belongs to another list; selectors, filter and revision must stay as they were",
             )),
-            None => Err(Error::invalid("page_token", "INVALID_PAGE_TOKEN", "is not a page token of this service")),
+            None => {
+                Err(Error::invalid("page_token", "INVALID_PAGE_TOKEN", "is not a page token of this service"))
+            }
         }
     }
 
@@ -197,7 +208,15 @@ fn page_size(asked: i32) -> Result<usize> {
 }
 
 fn fingerprint(request: &ListRequest) -> String {
-    let ListRequest { selectors, filter, revision, include_secrets, page_size: _, page_token: _, min_revision_token: _ } = request;
+    let ListRequest {
+        selectors,
+        filter,
+        revision,
+        include_secrets,
+        page_size: _,
+        page_token: _,
+        min_revision_token: _,
+    } = request;
     let text = format!("{selectors:?}\n{filter}\n{revision}\n{include_secrets}");
     hex::encode(&Sha256::digest(text)[..8])
 }

@@ -16,7 +16,8 @@ impl Service {
         let worker = request.worker.clone();
         let cursor = self.parts.streams.open(caller, request)?;
         if secrets {
-            let detail = format!("{} by worker {worker:?}, session {}", cursor.describe(), cursor.session_id());
+            let detail =
+                format!("{} by worker {worker:?}, session {}", cursor.describe(), cursor.session_id());
             self.audit(caller, "secrets_watch_opened", detail).await?;
         }
         Ok(cursor)

@@ -6,10 +6,15 @@ use chrono::{DateTime, Utc};
 use prost::Message;
 use tokio::time::Instant;
 
-use super::{PATIENCE, Service, plan::{Plan, Planner}, store_error};
+use super::{
+    PATIENCE, Service,
+    plan::{Plan, Planner},
+    store_error,
+};
 use crate::{
     domain::{
-        Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, WriteSet, limits, write::RequestKey,
+        Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, WriteSet,
+        limits, write::RequestKey,
     },
     proto::v1::{BatchWriteResponse, Resource},
     view::State,
@@ -85,7 +90,7 @@ impl Service {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let state = self.parts.view.state();
-            let plan = match Planner::new(&self.parts, &state).plan(&request.operations) {
+            let plan = match Planner::new(&self.parts, &state, &caller.subject).plan(&request.operations) {
                 Ok(plan) => plan,
                 Err(error) if depends_on_state(&error) => {
                     if self.caught_up(&state).await? {
@@ -155,7 +160,12 @@ impl Service {
     }
 
     /// Completes the answer to a durable write, once this server shows it: a caller reads its own writes.
-    async fn seen(&self, mut response: BatchWriteResponse, token: RevisionToken, time: DateTime<Utc>) -> BatchWriteResponse {
+    async fn seen(
+        &self,
+        mut response: BatchWriteResponse,
+        token: RevisionToken,
+        time: DateTime<Utc>,
+    ) -> BatchWriteResponse {
         stamp(&mut response, &token, timestamp(time));
         self.parts.view.reached(token.revision, PATIENCE).await;
         response
@@ -185,7 +195,11 @@ fn stamp(response: &mut BatchWriteResponse, token: &RevisionToken, time: prost_t
     }
 }
 
-fn answer_without_write(mut response: BatchWriteResponse, state: &State, validate_only: bool) -> BatchWriteResponse {
+fn answer_without_write(
+    mut response: BatchWriteResponse,
+    state: &State,
+    validate_only: bool,
+) -> BatchWriteResponse {
     response.revision = state.revision.0;
     response.revision_token = if validate_only { String::new() } else { state.token().to_string() };
     response
@@ -199,8 +213,11 @@ fn depends_on_state(error: &Error) -> bool {
 fn check_frame(request: &WriteRequest) -> Result<()> {
     let mut violations = Vec::new();
     if request.operations.is_empty() || request.operations.len() > limits::BATCH_CHANGES {
-        let description =
-            format!("holds {} operations; 1 to {} are allowed", request.operations.len(), limits::BATCH_CHANGES);
+        let description = format!(
+            "holds {} operations; 1 to {} are allowed",
+            request.operations.len(),
+            limits::BATCH_CHANGES
+        );
         violations.push(FieldViolation::new("operations", "OUT_OF_RANGE", description));
     }
     check_text(&mut violations, "request_id", &request.request_id, limits::REQUEST_ID_CHARS);
@@ -211,7 +228,11 @@ fn check_frame(request: &WriteRequest) -> Result<()> {
 fn check_text(violations: &mut Vec<FieldViolation>, field: &str, text: &str, max: usize) {
     let count = text.chars().count();
     if count > max {
-        violations.push(FieldViolation::new(field, "TOO_LONG", format!("has {count} characters; at most {max} are allowed")));
+        violations.push(FieldViolation::new(
+            field,
+            "TOO_LONG",
+            format!("has {count} characters; at most {max} are allowed"),
+        ));
     }
     if text.chars().any(char::is_control) {
         violations.push(FieldViolation::new(field, "INVALID_TEXT", "must not hold control characters"));

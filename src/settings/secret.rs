@@ -2,22 +2,28 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use crate::crypto;
 
-/// Text that is wiped on drop, and that no formatting shows.
+/// A secret among settings: these are compared and shown, so it says only that it is set.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(Zeroizing<String>);
+pub struct SecretText(crypto::SecretText);
 
 impl SecretText {
     /// Takes a secret over.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
+        Self(crypto::SecretText::new(text))
     }
 
     /// The secret itself, for the one place that uses it.
     #[must_use]
     pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    /// The secret as those take it who use it.
+    #[must_use]
+    pub fn secret(&self) -> &crypto::SecretText {
         &self.0
     }
 }

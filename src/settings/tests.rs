@@ -1,3 +1,5 @@
+//! Precedence, checks and complaints.
+
 use std::{collections::BTreeSet, ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use super::{options::Opt, *};

@@ -3,6 +3,13 @@
 //! It must not know plaintext (what it holds is masked or sealed) nor transport. To add a database: implement
 //! [`Store`] in a file of its own and run the conformance suite on it.
 
+pub mod chain;
+pub mod plan;
+pub mod rows;
+mod sql;
+pub mod sqlite;
+pub mod verify;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -6,12 +6,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::RwLock;
+use zeroize::Zeroizing;
 
 use super::State;
 use crate::{
     crypto::Vault,
     domain::{Epoch, FieldPath, Record, SealedSecret, SecretId},
-    kinds::secrets::{self, SecretView},
+    kinds::{SecretView, secrets},
     proto::v1::Resource,
 };
 
@@ -39,12 +40,28 @@ impl Revealer {
 
     /// The resource as a caller sees it.
     #[must_use]
-    pub fn resource(&self, record: &Record, sealed: &[SealedSecret], epoch: Epoch, reveal: Reveal) -> Resource {
+    pub fn resource(
+        &self,
+        record: &Record,
+        sealed: &[SealedSecret],
+        epoch: Epoch,
+        reveal: Reveal,
+    ) -> Resource {
         let mut spec = record.spec.clone();
         if !record.secrets.is_empty() && (reveal == Reveal::Plain || !self.undecryptable.read().is_empty()) {
             secrets::fill(&mut spec, |path| self.view_of(record, sealed, path, reveal));
         }
-        let Record { name, uid, labels, version, create_revision, create_time, update_revision, update_time, .. } = record;
+        let Record {
+            name,
+            uid,
+            labels,
+            version,
+            create_revision,
+            create_time,
+            update_revision,
+            update_time,
+            ..
+        } = record;
         Resource {
             name: name.to_string(),
             uid: uid.0.clone(),
@@ -78,10 +95,20 @@ impl Revealer {
         records.filter(|record| fails(record)).map(|record| record.name.to_string()).collect()
     }
 
-    fn view_of(&self, record: &Record, sealed: &[SealedSecret], path: &FieldPath, reveal: Reveal) -> SecretView {
+    fn view_of(
+        &self,
+        record: &Record,
+        sealed: &[SealedSecret],
+        path: &FieldPath,
+        reveal: Reveal,
+    ) -> SecretView {
         let Some(id) = record.secrets.get(path) else { return SecretView::Absent };
         if reveal == Reveal::Masked {
-            return if self.undecryptable.read().contains(id) { SecretView::Undecryptable } else { SecretView::Present };
+            return if self.undecryptable.read().contains(id) {
+                SecretView::Undecryptable
+            } else {
+                SecretView::Present
+            };
         }
         let found = sealed.iter().find(|secret| secret.id == *id);
         let opened = match found {
@@ -89,7 +116,7 @@ impl Revealer {
             None => Err("the sealed value is missing from the store".to_owned()),
         };
         match opened {
-            Ok(value) => SecretView::Value(value),
+            Ok(value) => SecretView::Value(Zeroizing::new(value.expose().to_owned())),
             Err(reason) => {
                 if self.undecryptable.write().insert(id.clone()) {
                     tracing::error!(name = %record.name, field = %path, reason, "a secret can't be decrypted");

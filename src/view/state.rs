@@ -7,8 +7,8 @@ use imbl::OrdMap;
 use crate::{
     digest::ViewDigest,
     domain::{
-        ChainHash, Epoch, KindName, LoggedChange, Record, ResourceName, Revision, RevisionBatch, RevisionToken, SealedSecret,
-        revocation::RevocationSet,
+        ChainHash, Epoch, KindName, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
+        RevisionToken, RevocationSet, SealedSecret,
     },
     store::StateSnapshot,
 };
@@ -52,8 +52,7 @@ impl State {
             let own = record.secrets.values().filter_map(|id| sealed.remove(id)).collect();
             resources.insert(record.name.clone(), Entry { record: Arc::new(record), sealed: own });
         }
-        let mut revocations = RevocationSet::default();
-        snapshot.revocations.into_iter().for_each(|revocation| revocations.insert(revocation));
+        let revocations = snapshot.revocations.iter().collect();
         let head = snapshot.head;
         Self { epoch: head.epoch, revision: head.revision, hash: head.hash, resources, revocations, digest }
     }
@@ -65,7 +64,7 @@ impl State {
         next.revision = batch.revision;
         next.hash = batch.hash;
         batch.changes.iter().for_each(|change| next.apply(change));
-        batch.revocations.iter().for_each(|revocation| next.revocations.insert(revocation.clone()));
+        batch.revocations.iter().for_each(|revocation| next.revocations.insert(revocation));
         next
     }
 

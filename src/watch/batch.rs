@@ -56,7 +56,8 @@ impl Batch {
     #[must_use]
     pub fn new(batch: RevisionBatch, epoch: Epoch, budget: &Budget) -> Self {
         let RevisionBatch { revision, hash, time, changes, revocations } = batch;
-        let content = |change: &LoggedChange| change.record.as_ref().map_or(0, |record| record.spec_json.len() * 2);
+        let content =
+            |change: &LoggedChange| change.record.as_ref().map_or(0, |record| record.spec_json.len() * 2);
         let weight = changes.iter().map(|change| 512 + content(change)).sum();
         budget.fetch_add(weight, Ordering::Relaxed);
         Self {
@@ -82,7 +83,10 @@ impl Batch {
     pub fn count(&self, filter: &Filter, digest: &mut ViewDigest) {
         for change in &self.changes {
             let effect = filter.effect(change);
-            let (was, is) = (matches!(effect, Some(Effect::Updated | Effect::Removed)), matches!(effect, Some(Effect::Created | Effect::Updated)));
+            let (was, is) = (
+                matches!(effect, Some(Effect::Updated | Effect::Removed)),
+                matches!(effect, Some(Effect::Created | Effect::Updated)),
+            );
             if let (true, Some(previous)) = (was, &change.previous) {
                 digest.remove(change.name.as_str(), previous.update_revision.0);
             }
@@ -97,7 +101,9 @@ impl Batch {
     pub fn frames(&self, filter: &Filter, revealer: &Revealer) -> Option<Bytes> {
         let part = self.part(filter)?;
         let mut encodings = self.encodings.lock();
-        if let Some((_, _, bytes)) = encodings.iter().find(|(reveal, kept, _)| *reveal == filter.reveal && *kept == part) {
+        if let Some((_, _, bytes)) =
+            encodings.iter().find(|(reveal, kept, _)| *reveal == filter.reveal && *kept == part)
+        {
             return Some(bytes.clone());
         }
         let bytes = self.encode(&part, filter.reveal, revealer);
@@ -110,7 +116,8 @@ impl Batch {
     }
 
     fn part(&self, filter: &Filter) -> Option<Part> {
-        let mut seen = (0u32..).zip(&self.changes).filter_map(|(index, change)| Some((index, filter.effect(change)?)));
+        let mut seen =
+            (0u32..).zip(&self.changes).filter_map(|(index, change)| Some((index, filter.effect(change)?)));
         let first = seen.next()?;
         Some(match seen.next() {
             None => Part::One(first.0, first.1),

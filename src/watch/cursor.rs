@@ -23,9 +23,7 @@ use super::{
 use crate::{
     digest::ViewDigest,
     domain::{ChainHash, Epoch, Error, Principal, Result, Revision, RevisionToken},
-    proto::v1::{
-        GoingAway, Progress, Reset, ResetReason, Synced, watch_config_response::Event,
-    },
+    proto::v1::{GoingAway, Progress, Reset, ResetReason, Synced, watch_config_response::Event},
     store::LogPage,
 };
 
@@ -112,7 +110,12 @@ impl Cursor {
             progress_interval,
             progress_due,
             expires,
-            at: Position { epoch: state.epoch, revision: Revision::ZERO, hash: ChainHash::default(), generation },
+            at: Position {
+                epoch: state.epoch,
+                revision: Revision::ZERO,
+                hash: ChainHash::default(),
+                generation,
+            },
             digest: None,
             phase: Phase::Opening(resume),
             _admission: admission,
@@ -149,7 +152,9 @@ impl Cursor {
             match &mut self.phase {
                 Phase::Ended => return Ok(None),
                 Phase::Opening(_) => {
-                    let Phase::Opening(resume) = std::mem::replace(&mut self.phase, Phase::Live) else { continue };
+                    let Phase::Opening(resume) = std::mem::replace(&mut self.phase, Phase::Live) else {
+                        continue;
+                    };
                     return self.open(resume).await.map(Some);
                 }
                 Phase::Snapshot { chunks } => match chunks.next() {
@@ -204,7 +209,9 @@ impl Cursor {
 
     /// Whether the stream can go on from the token: its position, or why not.
     async fn judge(&self, resume: &Resume) -> Result<std::result::Result<Position, ResetReason>> {
-        let Some(token) = RevisionToken::parse(&resume.token) else { return Ok(Err(ResetReason::InvalidToken)) };
+        let Some(token) = RevisionToken::parse(&resume.token) else {
+            return Ok(Err(ResetReason::InvalidToken));
+        };
         let state = self.streams.view.state();
         if token.epoch != state.epoch {
             return Ok(Err(ResetReason::OtherStore));
@@ -263,7 +270,10 @@ impl Cursor {
         let mut out = BytesMut::new();
         if let Some(reason) = reason {
             let floor_revision = self.streams.floor().await.0;
-            frame_into(&mut out, Event::Reset(Reset { reason: reason.into(), floor_revision, revision: state.revision.0 }));
+            frame_into(
+                &mut out,
+                Event::Reset(Reset { reason: reason.into(), floor_revision, revision: state.revision.0 }),
+            );
         }
         let first = chunks.next().unwrap_or_default();
         self.phase = Phase::Snapshot { chunks };
@@ -324,7 +334,8 @@ impl Cursor {
     async fn read_log(&mut self) -> Result<Option<Bytes>> {
         let streams = Arc::clone(&self.streams);
         let permit = streams.log_readers.acquire().await.map_err(Error::internal)?;
-        let page = streams.log.changes_after(self.at.revision, PAGE).await.map_err(|error| unavailable(&error))?;
+        let page =
+            streams.log.changes_after(self.at.revision, PAGE).await.map_err(|error| unavailable(&error))?;
         drop(permit);
         match page {
             LogPage::Batches(batches) => {
@@ -389,7 +400,8 @@ impl Cursor {
         };
         let digest = digest.to_bytes().to_vec();
         let confirmed_age = self.confirmed_age();
-        let progress = Progress { revision: self.at.revision.0, resume_token: self.token(), digest, confirmed_age };
+        let progress =
+            Progress { revision: self.at.revision.0, resume_token: self.token(), digest, confirmed_age };
         Some(frame(Event::Progress(progress)))
     }
 

@@ -100,7 +100,11 @@ pub fn authorise_secrets(principal: &Principal, include_secrets: bool) -> Result
 pub fn not_granted(principal: &Principal, wanted: &str) -> Error {
     Error::PermissionDenied {
         reason: "NOT_GRANTED",
-        description: format!("{wanted} is not granted to {}; granted: {}", principal.subject, principal.granted()),
+        description: format!(
+            "{wanted} is not granted to {}; granted: {}",
+            principal.subject,
+            principal.granted()
+        ),
     }
 }
 

@@ -19,7 +19,10 @@ use crate::{
 /// Snapshots that are built at the same time: more would only starve the live streams.
 const BUILDERS: usize = 2;
 /// Snapshots that are kept.
-const KEPT: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+const KEPT: NonZeroUsize = match NonZeroUsize::new(32) {
+    Some(kept) => kept,
+    None => NonZeroUsize::MIN,
+};
 /// A larger snapshot is not kept: it is for the stream that asked.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 

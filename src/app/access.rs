@@ -1,0 +1,117 @@
+//! Whose tokens are believed, and whether this server makes some itself.
+
+use std::{path::Path, sync::Arc};
+
+use super::AppError;
+use crate::{
+    auth::{
+        Authenticator, IdentityMap, KeySource, OWN_NAME, RevocationCheck, RoleClaim, TokenIssuer, Trust,
+        TrustedIssuer, VerificationKeys, bootstrap_admin, load_or_create_secret,
+    },
+    crypto::{SecretText, private_file},
+    domain::{Clock, Role},
+    kinds,
+    settings::{Jwt, JwtKey, Settings},
+};
+
+/// Name of the signing key that the first start makes, in the key directory.
+const SIGNING_KEY: &str = "jwt.key";
+/// Name of the first admin's token, in the data directory.
+const ADMIN_TOKEN: &str = "admin.token";
+
+/// Verifies tokens, and makes them where this server may.
+pub(super) struct Access {
+    pub authenticator: Arc<Authenticator>,
+    pub issuer: Option<TokenIssuer>,
+}
+
+/// Puts together what verifies tokens; on the first start makes the signing key and the first admin's token.
+pub(super) fn build(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    is_revoked: RevocationCheck,
+) -> Result<Access, AppError> {
+    let jwt = &settings.jwt;
+    let signing = signing_secret(jwt, &settings.keys.dir)?;
+    let issuer = signing
+        .as_ref()
+        .map(|secret| TokenIssuer::new(secret, Arc::clone(clock)))
+        .transpose()
+        .map_err(auth)?;
+    if let (Some(issuer), JwtKey::Generated) = (&issuer, &jwt.key) {
+        let path = settings.store.data_dir.join(ADMIN_TOKEN);
+        if bootstrap_admin(issuer, &path).map_err(auth)?.is_some() {
+            tracing::info!(path = %path.display(), "the first admin's token was written; it is good for a year");
+        }
+    }
+    let identities = match &jwt.principal_map_file {
+        Some(path) => IdentityMap::load(path).map_err(auth)?,
+        None => IdentityMap::default(),
+    };
+    let trust = Trust { issuers: issuers(jwt, signing.as_ref())?, identities, leeway: jwt.leeway };
+    let parse_grant = Arc::new(|text: &str| kinds::parse_pattern(text));
+    let authenticator = Arc::new(Authenticator::new(trust, parse_grant, is_revoked, Arc::clone(clock)));
+    Ok(Access { authenticator, issuer })
+}
+
+/// A token made without a server, by whoever can read the signing key.
+///
+/// # Errors
+/// When there is no signing key, or it is not good enough.
+pub fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<TokenIssuer, AppError> {
+    let secret = match &settings.jwt.key {
+        JwtKey::Generated => {
+            private_file::read(&settings.keys.dir.join(SIGNING_KEY)).map(Some).map_err(auth)?
+        }
+        _ => signing_secret(&settings.jwt, &settings.keys.dir)?,
+    };
+    let secret =
+        secret.ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?;
+    TokenIssuer::new(&secret, Arc::clone(clock)).map_err(auth)
+}
+
+/// The secret that signs our own tokens; none where only a verification key is set.
+fn signing_secret(jwt: &Jwt, key_dir: &Path) -> Result<Option<SecretText>, AppError> {
+    match &jwt.key {
+        JwtKey::Generated => load_or_create_secret(&key_dir.join(SIGNING_KEY)).map(Some).map_err(auth),
+        JwtKey::Secret(secret) => Ok(Some(secret.secret().clone())),
+        JwtKey::SecretFile(path) => private_file::read(path).map(Some).map_err(auth),
+        JwtKey::PublicKeyFile(_) | JwtKey::JwksFile(_) => Ok(None),
+    }
+}
+
+fn issuers(jwt: &Jwt, signing: Option<&SecretText>) -> Result<Vec<TrustedIssuer>, AppError> {
+    let own_words = [Role::Admin, Role::Worker, Role::Viewer].map(|role| (role.as_str().to_owned(), role));
+    let words = if jwt.role_map.is_empty() { own_words.to_vec() } else { jwt.role_map.clone() };
+    let configured = RoleClaim::new(jwt.role_claim.clone(), words);
+    let mut issuers = Vec::new();
+    if let Some(secret) = signing {
+        issuers.push(TrustedIssuer {
+            issuer: OWN_NAME.to_owned(),
+            audiences: vec![OWN_NAME.to_owned()],
+            keys: VerificationKeys::of_secret(secret).map_err(auth)?,
+            role: RoleClaim::default(),
+        });
+    }
+    let source = match &jwt.key {
+        JwtKey::Generated => return Ok(issuers),
+        JwtKey::Secret(secret) => KeySource::Secret(secret.secret().clone()),
+        JwtKey::SecretFile(path) => KeySource::SecretFile(path.clone()),
+        JwtKey::PublicKeyFile(path) => KeySource::PublicKeyFile(path.clone()),
+        JwtKey::JwksFile(path) => KeySource::JwksFile(path.clone()),
+    };
+    // Our own issuer with the same secret under another name would only be a second way to say the same.
+    if jwt.issuer != OWN_NAME || signing.is_none() || jwt.audience != OWN_NAME {
+        issuers.push(TrustedIssuer {
+            issuer: jwt.issuer.clone(),
+            audiences: vec![jwt.audience.clone()],
+            keys: VerificationKeys::load(&source).map_err(auth)?,
+            role: configured,
+        });
+    }
+    Ok(issuers)
+}
+
+fn auth(error: impl std::fmt::Display) -> AppError {
+    AppError::Auth(error.to_string())
+}

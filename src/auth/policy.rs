@@ -1,0 +1,133 @@
+//! The one table that says who may call what. An RPC without a row is denied.
+//!
+//! A new RPC needs a row here and a `Roles:` sentence in its proto comment; the tests below hold the three together.
+//! Paths are compared byte by byte: there is no second spelling of an RPC.
+
+use crate::domain::Role::{self, Admin, Viewer, Worker};
+
+/// Who may call an RPC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everybody, without a token.
+    Anonymous,
+    /// Callers with one of these roles.
+    Roles(&'static [Role]),
+}
+
+/// The table, with what the settings turn on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Policy {
+    /// Whether gRPC reflection may be called, by everybody.
+    pub reflection: bool,
+}
+
+const ADMINS: Access = Access::Roles(&[Admin]);
+const READERS: Access = Access::Roles(&[Admin, Worker, Viewer]);
+
+const ROWS: &[(&str, Access)] = &[
+    ("/signalbox.v1.ConfigService/GetResource", READERS),
+    ("/signalbox.v1.ConfigService/ListResources", READERS),
+    ("/signalbox.v1.ConfigService/CreateResource", ADMINS),
+    ("/signalbox.v1.ConfigService/UpdateResource", ADMINS),
+    ("/signalbox.v1.ConfigService/DeleteResource", ADMINS),
+    ("/signalbox.v1.ConfigService/BatchWrite", ADMINS),
+    ("/signalbox.v1.ConfigService/WatchConfig", READERS),
+    ("/signalbox.v1.AdminService/GetStatus", READERS),
+    ("/signalbox.v1.AdminService/CreateToken", ADMINS),
+    ("/signalbox.v1.AdminService/RevokeToken", ADMINS),
+    ("/signalbox.v1.AdminService/CompactLog", ADMINS),
+    ("/signalbox.v1.AdminService/VerifyLog", ADMINS),
+    ("/grpc.health.v1.Health/Check", Access::Anonymous),
+    ("/grpc.health.v1.Health/Watch", Access::Anonymous),
+];
+
+const REFLECTION_ROWS: &[(&str, Access)] = &[
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Anonymous),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::Anonymous),
+];
+
+impl Policy {
+    /// Who may call the RPC at this path; `None`: nobody.
+    #[must_use]
+    pub fn access(self, path: &str) -> Option<Access> {
+        let reflection = if self.reflection { REFLECTION_ROWS } else { &[] };
+        ROWS.iter().chain(reflection).find(|(row, _)| *row == path).map(|(_, access)| *access)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_reflect::{DescriptorPool, MethodDescriptor};
+
+    use super::*;
+    use crate::proto::DESCRIPTOR_POOL;
+
+    fn methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
+        pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
+    }
+
+    fn path(method: &MethodDescriptor) -> String {
+        format!("/{}/{}", method.parent_service().full_name(), method.name())
+    }
+
+    #[test]
+    fn every_method_has_a_row() {
+        for method in methods(&DESCRIPTOR_POOL) {
+            assert!(Policy::default().access(&path(&method)).is_some(), "{} has no row", path(&method));
+        }
+    }
+
+    #[test]
+    fn every_row_names_a_method_once() {
+        let decode = |set: &[u8]| DescriptorPool::decode(set).unwrap();
+        let pools = [
+            DESCRIPTOR_POOL.clone(),
+            decode(tonic_health::pb::FILE_DESCRIPTOR_SET),
+            decode(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET),
+            decode(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET),
+        ];
+        let known: BTreeSet<String> = pools.iter().flat_map(methods).map(|method| path(&method)).collect();
+        let rows: Vec<&str> = ROWS.iter().chain(REFLECTION_ROWS).map(|(row, _)| *row).collect();
+        for row in &rows {
+            assert!(known.contains(*row), "{row} names no method");
+        }
+        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "a row stands twice");
+    }
+
+    /// The comment in front of a method, from the source info that `build.rs` keeps. The path of a method in a file
+    /// is field 6 (service), index, field 2 (method), index: see `descriptor.proto`.
+    fn comment(method: &MethodDescriptor) -> String {
+        let service = method.parent_service();
+        let file = service.parent_file();
+        let place = file.services().position(|each| each == *service).unwrap();
+        let path = [6, place as i32, 2, method.index() as i32];
+        let info = file.file_descriptor_proto().source_code_info.as_ref().unwrap();
+        let location = info.location.iter().find(|location| location.path == path).unwrap();
+        location.leading_comments().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn rows_agree_with_the_comments() {
+        for method in methods(&DESCRIPTOR_POOL) {
+            let comment = comment(&method);
+            let (_, tail) = comment.split_once("Roles: ").unwrap_or_else(|| panic!("{}", path(&method)));
+            let sentence = tail.split_once('.').map_or(tail, |(sentence, _)| sentence);
+            let words = sentence.split(|each: char| !each.is_ascii_alphabetic());
+            let said: BTreeSet<Role> = words.filter_map(Role::parse).collect();
+            let Some(Access::Roles(row)) = Policy::default().access(&path(&method)) else {
+                panic!("{} is not for everybody", path(&method));
+            };
+            assert_eq!(said, row.iter().copied().collect(), "{}: {sentence}", path(&method));
+        }
+    }
+
+    #[test]
+    fn reflection_only_where_it_is_on() {
+        for (row, _) in REFLECTION_ROWS {
+            assert_eq!(Policy { reflection: false }.access(row), None);
+            assert_eq!(Policy { reflection: true }.access(row), Some(Access::Anonymous));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! One authenticated connection to one server, with the typed clients on it.
+//!
+//! Owns how a channel is set up (TLS, keepalive) and how a token travels. Must not know the cache.
+
+use std::{path::Path, time::Duration};
+
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+use super::{
+    error::{Error, with_causes},
+    options::ClientOptions,
+    secret::SecretText,
+};
+use crate::proto::v1::{
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+// A cut that no packet announces is found within the sum of both. The server reaps at its own pace, and does not
+// count pings.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A channel whose every call carries the token.
+pub type Authorized = InterceptedService<Channel, Bearer>;
+
+/// The typed clients of one connection, for unary calls. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Reads, writes and watches configuration.
+    pub config: ConfigServiceClient<Authorized>,
+    /// Runs the service itself.
+    pub admin: AdminServiceClient<Authorized>,
+}
+
+impl Connection {
+    /// Connects to the first of the endpoints that can be reached, with the token as it is now. A token that expires
+    /// needs a new connection.
+    ///
+    /// # Errors
+    /// [`Error::Options`], [`Error::Token`], or the last endpoint's [`Error::Connect`].
+    pub async fn open(options: &ClientOptions) -> Result<Self, Error> {
+        options.validate()?;
+        let mut result = Err(Error::Options("at least one endpoint is needed".to_owned()));
+        for endpoint in &options.endpoints {
+            result = Self::open_to(endpoint, options).await;
+            if matches!(result, Ok(_) | Err(Error::Token(_))) {
+                break;
+            }
+        }
+        result
+    }
+
+    pub(super) async fn open_to(endpoint: &str, options: &ClientOptions) -> Result<Self, Error> {
+        let bearer = Bearer::new(options.token.read().await?)?;
+        let channel = connect(endpoint, options.ca_file.as_deref()).await?;
+        Ok(Self {
+            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            admin: AdminServiceClient::with_interceptor(channel, bearer),
+        })
+    }
+}
+
+/// Puts `authorization: Bearer <token>` on every call.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    fn new(token: Option<SecretText>) -> Result<Self, Error> {
+        let Some(token) = token else {
+            return Ok(Self(None));
+        };
+        let header = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
+        let mut value = MetadataValue::try_from(header.as_str())
+            .map_err(|_| Error::Token("it holds characters that a header can't".into()))?;
+        // Keeps it out of Debug output and out of HPACK's table.
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+async fn connect(endpoint: &str, ca_file: Option<&Path>) -> Result<Channel, Error> {
+    let failed = |cause: String| Error::Connect { endpoint: endpoint.to_owned(), cause };
+    let transport = |error: tonic::transport::Error| failed(with_causes(&error));
+    let mut channel = Endpoint::from_shared(endpoint.to_owned())
+        .map_err(transport)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    if endpoint.starts_with("https://") {
+        let tls = match ca_file {
+            None => ClientTlsConfig::new().with_native_roots(),
+            Some(path) => {
+                let pem = tokio::fs::read(path).await;
+                let pem = pem.map_err(|error| failed(format!("{}: {error}", path.display())))?;
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+            }
+        };
+        channel = channel.tls_config(tls).map_err(transport)?;
+    }
+    channel.connect().await.map_err(transport)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bearer, ClientOptions, Connection, Error, Interceptor, Request, SecretText};
+
+    #[test]
+    fn the_token_travels_and_does_not_print() {
+        let mut bearer = Bearer::new(Some(SecretText::new("sk-canary"))).unwrap();
+        let request = bearer.call(Request::new(())).unwrap();
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer sk-canary");
+        assert!(!format!("{bearer:?} {request:?}").contains("canary"));
+        assert!(Bearer::new(Some(SecretText::new("two\nlines"))).is_err());
+        let anonymous = Bearer::new(None).unwrap().call(Request::new(())).unwrap();
+        assert!(anonymous.metadata().get("authorization").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_with_the_cause() {
+        // Bound and dropped, so that nobody listens there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let error = Connection::open(&ClientOptions::new(&endpoint)).await.unwrap_err();
+        assert!(matches!(&error, Error::Connect { endpoint: named, .. } if *named == endpoint));
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}

@@ -1,0 +1,308 @@
+//! How a client is set up.
+//!
+//! Owns the options, their rules and the reading of the environment. Must not know how they are carried out.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use http::Uri;
+
+use super::{
+    error::Error,
+    secret::SecretText,
+    selector::Selector,
+    settings::{Overrides, SETTING_PREFIX, normal_key},
+    token::TokenSource,
+};
+use crate::proto::v1::{WatchConfigRequest, Worker, setting_spec::Value};
+
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
+const MAX_SELECTORS: usize = 64;
+const MAX_QUEUE: usize = 65_536;
+
+/// How a client is set up. Checked by [`Client::connect`](super::Client::connect).
+#[derive(Clone)]
+#[must_use]
+pub struct ClientOptions {
+    pub(super) endpoints: Vec<String>,
+    pub(super) token: TokenSource,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) staleness: Duration,
+    pub(super) event_queue: usize,
+    pub(super) progress_interval: Duration,
+    selectors: Vec<Selector>,
+    include_secrets: bool,
+    worker: Worker,
+    environment: Environment,
+    defaults: BTreeMap<String, Value>,
+}
+
+impl ClientOptions {
+    /// Options for one server, with defaults for everything else: no token, everything that is granted, no secrets.
+    ///
+    /// `http://` is plaintext, and sends the token in the clear: only for this machine. `https://` is TLS.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoints: vec![endpoint.into()],
+            token: TokenSource::none(),
+            ca_file: None,
+            staleness: Duration::from_secs(30),
+            event_queue: 1_024,
+            progress_interval: Duration::from_secs(5),
+            selectors: Vec::new(),
+            include_secrets: false,
+            worker: Worker {
+                id: format!("worker-{}", std::process::id()),
+                labels: BTreeMap::new(),
+                client_version: concat!("signalbox-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+            environment: Environment::default(),
+            defaults: BTreeMap::new(),
+        }
+    }
+
+    /// Options from this process's environment; see [`from_environment`](Self::from_environment).
+    pub fn from_env() -> Self {
+        Self::from_environment(Environment::of_process())
+    }
+
+    /// Options from an environment: `SIGNALBOX_URL` (one or several, separated by commas; this machine's default port
+    /// when not set), `SIGNALBOX_TOKEN`, else `SIGNALBOX_TOKEN_FILE`, and `SIGNALBOX_SETTING_<KEY>` as overrides.
+    pub fn from_environment(environment: Environment) -> Self {
+        let urls = environment.get("SIGNALBOX_URL").unwrap_or(DEFAULT_ENDPOINT);
+        let endpoints = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let endpoints = endpoints.map(str::to_owned).collect();
+        let file = environment.get("SIGNALBOX_TOKEN_FILE").map(TokenSource::file);
+        let token = environment.get("SIGNALBOX_TOKEN").map(TokenSource::fixed).or(file);
+        Self::new(DEFAULT_ENDPOINT)
+            .endpoints(endpoints)
+            .token(token.unwrap_or_default())
+            .environment(environment)
+    }
+
+    /// The servers, tried in turn; at least one, of one service.
+    pub fn endpoints(mut self, endpoints: Vec<String>) -> Self {
+        self.endpoints = endpoints;
+        self
+    }
+
+    /// Where the bearer token comes from.
+    pub fn token(mut self, token: TokenSource) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// A PEM file of the authorities to trust for `https://`, instead of the system's. Read at each connection.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
+        self
+    }
+
+    /// Watches what this selector picks, beside what others pick; at most 64. None at all is everything granted.
+    pub fn selector(mut self, selector: Selector) -> Self {
+        self.selectors.push(selector);
+        self
+    }
+
+    /// Whether secrets are sent in plaintext. Needs a token with `secrets:read`, else the client is refused.
+    pub fn include_secrets(mut self, include_secrets: bool) -> Self {
+        self.include_secrets = include_secrets;
+        self
+    }
+
+    /// How often the server lets itself be heard at least, 1 s to 60 s; 5 s by default. A stream that is silent for
+    /// three times as long is given up.
+    pub fn progress_interval(mut self, interval: Duration) -> Self {
+        self.progress_interval = interval;
+        self
+    }
+
+    /// How this process appears to operators: a name, at most 128 characters.
+    pub fn worker_id(mut self, id: impl Into<String>) -> Self {
+        self.worker.id = id.into();
+        self
+    }
+
+    /// A label of this process, for operators and staged rollouts; at most 32.
+    pub fn worker_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.worker.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// How old the last word from the store may be before the cache calls itself stale; 30 s by default, longer than
+    /// the progress interval.
+    pub fn staleness(mut self, bound: Duration) -> Self {
+        self.staleness = bound;
+        self
+    }
+
+    /// Change sets that a subscriber may be behind, 1 to 65,536, before it is resynced; 1,024 by default. A change set
+    /// is one revision (the server allows 10,000 changes), or the difference of two snapshots.
+    pub fn event_queue(mut self, change_sets: usize) -> Self {
+        self.event_queue = change_sets;
+        self
+    }
+
+    /// The value of a setting that is set nowhere else.
+    pub fn default_setting(mut self, key: &str, value: Value) -> Self {
+        self.defaults.insert(normal_key(key).into_owned(), value);
+        self
+    }
+
+    /// The environment whose `SIGNALBOX_SETTING_<KEY>` override stored settings; none by default.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Checks everything that can be checked without a server.
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        let seconds = |range: std::ops::RangeInclusive<u64>, duration: Duration| {
+            duration >= Duration::from_secs(*range.start()) && duration <= Duration::from_secs(*range.end())
+        };
+        let rules = [
+            (!self.endpoints.is_empty(), "at least one endpoint is needed"),
+            (self.selectors.len() <= MAX_SELECTORS, "at most 64 selectors are allowed"),
+            (seconds(1..=60, self.progress_interval), "the progress interval is 1 s to 60 s"),
+            (
+                self.staleness > self.progress_interval,
+                "the staleness bound must be above the progress interval",
+            ),
+            ((1..=MAX_QUEUE).contains(&self.event_queue), "the event queue is 1 to 65,536"),
+        ];
+        if let Some((_, rule)) = rules.into_iter().find(|(holds, _)| !holds) {
+            return Err(Error::Options(rule.to_owned()));
+        }
+        self.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))
+    }
+
+    /// The request of a stream that begins with a snapshot.
+    pub(super) fn watch_request(&self) -> WatchConfigRequest {
+        WatchConfigRequest {
+            selectors: self.selectors.iter().cloned().map(Into::into).collect(),
+            include_secrets: self.include_secrets,
+            // Within 1 s to 60 s, so that it always fits.
+            progress_interval: prost_types::Duration::try_from(self.progress_interval).ok(),
+            worker: Some(self.worker.clone()),
+            ..WatchConfigRequest::default()
+        }
+    }
+
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides { environment: self.environment.settings(), defaults: self.defaults.clone() }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClientOptions")
+            .field("endpoints", &self.endpoints)
+            .field("token", &self.token)
+            .field("selectors", &self.selectors)
+            .field("include_secrets", &self.include_secrets)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::Options(format!("endpoint: {why}")));
+    // The text is left out of the messages: it may hold a password, which is one of the things refused.
+    let Ok(uri) = endpoint.parse::<Uri>() else {
+        return refuse("not a URL");
+    };
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
+            refuse("credentials in a URL")
+        }
+        (Some("http" | "https"), Some(_)) if matches!(uri.path(), "" | "/") && uri.query().is_none() => {
+            Ok(())
+        }
+        (Some("http" | "https"), Some(_)) => refuse("a URL with a path or query"),
+        _ => refuse("neither http:// nor https://"),
+    }
+}
+
+/// The variables that concern this client, read once: a getter must not take the process's environment lock.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Environment(BTreeMap<String, SecretText>);
+
+impl Environment {
+    /// The variables of this process. Those that are not Unicode are left out.
+    pub fn of_process() -> Self {
+        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self::from_vars(std::env::vars_os().filter_map(unicode))
+    }
+
+    /// These variables, as far as they begin with `SIGNALBOX_`. An empty one counts as not set.
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        let ours =
+            vars.into_iter().filter(|(name, value)| name.starts_with("SIGNALBOX_") && !value.is_empty());
+        Self(ours.map(|(name, value)| (name, SecretText::new(value))).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(SecretText::expose)
+    }
+
+    fn settings(&self) -> BTreeMap<String, SecretText> {
+        let named =
+            self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(SETTING_PREFIX)?, value)));
+        named.map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClientOptions, Duration, Environment, Error, Selector};
+
+    fn environment(vars: &[(&str, &str)]) -> Environment {
+        Environment::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[tokio::test]
+    async fn the_environment_names_servers_token_and_overrides() {
+        let options = ClientOptions::from_environment(environment(&[
+            ("SIGNALBOX_URL", "https://a:1, https://b:2"),
+            ("SIGNALBOX_TOKEN", "sk-canary"),
+            ("SIGNALBOX_TOKEN_FILE", "/nowhere"),
+            ("SIGNALBOX_SETTING_MAX_RETRIES", "7"),
+            ("HOME", "/root"),
+        ]));
+        assert_eq!(options.endpoints, ["https://a:1", "https://b:2"]);
+        assert_eq!(options.token.read().await.unwrap().unwrap().expose(), "sk-canary");
+        assert_eq!(options.overrides().environment["max_retries"].expose(), "7");
+        assert!(!format!("{options:?} {:?}", options.environment).contains("canary"));
+        options.validate().unwrap();
+        let options = ClientOptions::from_environment(environment(&[("SIGNALBOX_TOKEN_FILE", "/run/t")]));
+        assert_eq!(format!("{:?}", options.token), "file /run/t");
+        assert_eq!(options.endpoints, ["http://127.0.0.1:50051"]);
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused() {
+        let good = || ClientOptions::new("http://localhost:50051");
+        good().validate().unwrap();
+        let many =
+            (0..65).fold(good(), |options, n| options.selector(Selector::name(format!("settings/{n}"))));
+        let cases = [
+            good().endpoints(Vec::new()),
+            good().endpoints(vec!["localhost:50051".to_owned()]),
+            good().endpoints(vec!["ftp://localhost".to_owned()]),
+            good().endpoints(vec!["http://user:sk-canary@localhost".to_owned()]),
+            good().endpoints(vec!["http://localhost/path".to_owned()]),
+            good().progress_interval(Duration::from_millis(900)),
+            good().progress_interval(Duration::from_secs(61)),
+            good().progress_interval(Duration::from_secs(30)),
+            good().event_queue(0),
+            many,
+        ];
+        for options in cases {
+            let error = options.validate().unwrap_err();
+            assert!(matches!(error, Error::Options(_)) && error.is_fatal(), "{options:?}");
+            assert!(!error.to_string().contains("canary"));
+        }
+    }
+}

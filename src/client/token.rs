@@ -1,0 +1,140 @@
+//! Where the bearer token comes from.
+//!
+//! Owns the reading of tokens, anew for each connection so that a rotated one is taken up. Must not know what they say.
+
+use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
+
+use super::{
+    error::{BoxError, Error},
+    secret::SecretText,
+};
+
+/// The server refuses longer ones.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+type Reading = Pin<Box<dyn Future<Output = Result<SecretText, BoxError>> + Send>>;
+
+/// Where the bearer token comes from. Asked anew at each connection. Does not print a token.
+#[derive(Clone, Default)]
+pub struct TokenSource(Source);
+
+#[derive(Clone, Default)]
+enum Source {
+    #[default]
+    None,
+    Fixed(SecretText),
+    File(PathBuf),
+    Callback(Arc<dyn Fn() -> Reading + Send + Sync>),
+}
+
+impl TokenSource {
+    /// No token; a server with authentication will refuse the client.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Always this token.
+    #[must_use]
+    pub fn fixed(token: impl Into<String>) -> Self {
+        Self(Source::Fixed(SecretText::new(token)))
+    }
+
+    /// Whatever the file holds, without surrounding whitespace.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::File(path.into()))
+    }
+
+    /// Whatever the callback gives. An error counts as a failed attempt to connect.
+    #[must_use]
+    pub fn callback<F, R>(callback: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<SecretText, BoxError>> + Send + 'static,
+    {
+        Self(Source::Callback(Arc::new(move || Box::pin(callback()))))
+    }
+
+    /// Reads the token.
+    ///
+    /// # Errors
+    /// [`Error::Token`] when it can't be read, is empty, or is longer than 8 KiB.
+    pub(super) async fn read(&self) -> Result<Option<SecretText>, Error> {
+        let token = match &self.0 {
+            Source::None => return Ok(None),
+            Source::Fixed(token) => token.clone(),
+            Source::File(path) => {
+                let text = tokio::fs::read_to_string(path).await;
+                let text =
+                    text.map_err(|error| Error::Token(format!("{}: {error}", path.display()).into()))?;
+                let text = zeroize::Zeroizing::new(text);
+                SecretText::new(text.trim())
+            }
+            Source::Callback(callback) => callback().await.map_err(Error::Token)?,
+        };
+        match token.expose().len() {
+            0 => Err(Error::Token("it is empty".into())),
+            1..=MAX_TOKEN_BYTES => Ok(Some(token)),
+            _ => Err(Error::Token("it is longer than 8 KiB".into())),
+        }
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::None => formatter.write_str("none"),
+            Source::Fixed(_) => formatter.write_str("fixed"),
+            Source::File(path) => write!(formatter, "file {}", path.display()),
+            Source::Callback(_) => formatter.write_str("callback"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Mutex};
+
+    use super::{Error, SecretText, TokenSource};
+
+    async fn read(source: &TokenSource) -> Result<Option<String>, Error> {
+        Ok(source.read().await?.map(|token| token.expose().to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_again_each_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let source = TokenSource::file(&path);
+        assert!(matches!(read(&source).await, Err(Error::Token(_))));
+        for token in ["first", "second"] {
+            fs::write(&path, format!("{token}\n")).unwrap();
+            assert_eq!(read(&source).await.unwrap().as_deref(), Some(token));
+        }
+        fs::write(&path, "\n").unwrap();
+        assert!(matches!(read(&source).await, Err(Error::Token(_))));
+    }
+
+    #[tokio::test]
+    async fn a_callback_is_asked_again_each_time() {
+        let calls = Mutex::new(0);
+        let source = TokenSource::callback(move || {
+            let mut calls = calls.lock().unwrap();
+            *calls += 1;
+            let token = format!("token-{calls}");
+            async move { Ok(SecretText::new(token)) }
+        });
+        assert_eq!(read(&source).await.unwrap().as_deref(), Some("token-1"));
+        assert_eq!(read(&source).await.unwrap().as_deref(), Some("token-2"));
+    }
+
+    #[tokio::test]
+    async fn a_fixed_token_is_not_printed_and_has_a_bound() {
+        let source = TokenSource::fixed("sk-canary");
+        assert_eq!(format!("{source:?}"), "fixed");
+        assert!(read(&source).await.unwrap().is_some());
+        assert!(read(&TokenSource::fixed("x".repeat(8_193))).await.is_err());
+        assert_eq!(read(&TokenSource::none()).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! How a watch stream is opened.
+//!
+//! Owns the choice of the endpoint and the seam at which tests put a script in place of the network. Must not know what
+//! a stream says.
+
+use std::{future::Future, pin::Pin};
+
+use futures_util::Stream;
+use tonic::Status;
+
+use super::{connection::Connection, error::Error, options::ClientOptions};
+use crate::proto::v1::{WatchConfigRequest, WatchConfigResponse};
+
+pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<WatchConfigResponse, Status>> + Send>>;
+
+/// Opens streams.
+pub(super) trait Transport: Send + 'static {
+    /// Opens a stream to the present endpoint, over a connection of its own and with the token read anew.
+    fn open(
+        &mut self,
+        request: WatchConfigRequest,
+    ) -> impl Future<Output = Result<EventStream, Error>> + Send;
+
+    /// Goes on to the next endpoint, if there is another.
+    fn rotate(&mut self);
+}
+
+/// The transport of real life.
+pub(super) struct Dialer {
+    options: ClientOptions,
+    present: usize,
+}
+
+impl Dialer {
+    pub(super) fn new(options: ClientOptions) -> Self {
+        Self { options, present: 0 }
+    }
+}
+
+impl Transport for Dialer {
+    async fn open(&mut self, request: WatchConfigRequest) -> Result<EventStream, Error> {
+        let endpoints = &self.options.endpoints;
+        let endpoint = endpoints.get(self.present % endpoints.len().max(1));
+        let endpoint =
+            endpoint.ok_or_else(|| Error::Options("at least one endpoint is needed".to_owned()))?;
+        let mut connection = Connection::open_to(endpoint, &self.options).await?;
+        let stream = connection.config.watch_config(request).await?;
+        Ok(Box::pin(stream.into_inner()))
+    }
+
+    fn rotate(&mut self) {
+        self.present = self.present.wrapping_add(1);
+    }
+}

@@ -1,0 +1,220 @@
+//! The task that watches for ever: opens a stream, follows it, waits, opens the next.
+//!
+//! Owns deadlines, delays and what is recorded about them. What events mean is the replica's; how a stream is opened is
+//! the transport's.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tonic::Code;
+
+use super::{
+    backoff::{Backoff, Random},
+    error::Error,
+    publisher::Publisher,
+    replica::{Desync, Replica, Signal},
+    transport::{EventStream, Transport},
+};
+use crate::proto::v1::{WatchConfigRequest, watch_config_response::Event};
+
+const BACKOFF_FLOOR: Duration = Duration::from_millis(100);
+const BACKOFF_CEILING: Duration = Duration::from_secs(10);
+/// Between attempts that only a person can make succeed.
+const FATAL_DELAY: Duration = Duration::from_secs(30);
+/// No server may send a client away for longer.
+const MAX_REQUESTED_DELAY: Duration = Duration::from_secs(60);
+/// Until a snapshot is complete a server may be silent for longer: it admits snapshots at a bounded rate.
+const SYNC_DEADLINE: Duration = Duration::from_secs(30);
+/// Heartbeats that may be missed.
+const MISSED_INTERVALS: u32 = 3;
+
+pub(super) struct Watcher<T> {
+    transport: T,
+    request: WatchConfigRequest,
+    heartbeat_deadline: Duration,
+    replica: Replica,
+    publisher: Publisher,
+    backoff: Backoff,
+    stream: StreamState,
+}
+
+/// What is known of the present stream.
+#[derive(Default)]
+struct StreamState {
+    opened: Option<Instant>,
+    synced: bool,
+    /// When the server wants this client to come back, once it has said that it goes away.
+    leave_at: Option<Instant>,
+}
+
+/// Why a stream is not followed any more.
+enum End {
+    Left(Instant),
+    Failed(Error),
+    Desync(Desync),
+}
+
+impl<T: Transport> Watcher<T> {
+    pub(super) fn new(
+        transport: T,
+        request: WatchConfigRequest,
+        progress_interval: Duration,
+        replica: Replica,
+        publisher: Publisher,
+        random: Random,
+    ) -> Self {
+        Self {
+            transport,
+            request,
+            heartbeat_deadline: progress_interval * MISSED_INTERVALS,
+            replica,
+            publisher,
+            backoff: Backoff::new(BACKOFF_FLOOR, BACKOFF_CEILING, random),
+            stream: StreamState::default(),
+        }
+    }
+
+    /// Watches until the task is dropped.
+    pub(super) async fn run(mut self) {
+        loop {
+            let end = self.follow().await;
+            let resume_at = self.account_for(end);
+            self.transport.rotate();
+            sleep_until(resume_at).await;
+        }
+    }
+
+    /// Opens a stream and follows it to its end.
+    async fn follow(&mut self) -> End {
+        self.stream = StreamState::default();
+        let mut stream = match self.open().await {
+            Ok(stream) => stream,
+            Err(error) => return End::Failed(error),
+        };
+        self.stream.opened = Some(Instant::now());
+        self.publisher.record(|health| health.streams += 1);
+        loop {
+            let event = match self.next(&mut stream).await {
+                Ok(event) => event,
+                Err(end) => return end,
+            };
+            if let Err(desync) = self.take_in(event) {
+                return End::Desync(desync);
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<EventStream, Error> {
+        let cursor = self.replica.begin_stream();
+        let request = WatchConfigRequest {
+            resume_token: cursor.resume_token,
+            view_id: cursor.view_id,
+            ..self.request.clone()
+        };
+        let deadline = self.deadline();
+        let opened = timeout(deadline, self.transport.open(request)).await;
+        opened.unwrap_or(Err(Error::Silent(deadline)))
+    }
+
+    /// The next event, or why there is none. A server that goes away is listened to until it has gone or the time to
+    /// come back is there, whichever is first.
+    async fn next(&mut self, stream: &mut EventStream) -> Result<Option<Event>, End> {
+        let deadline = self.deadline();
+        let silent_at = Instant::now() + deadline;
+        let leave_at = self.stream.leave_at;
+        let until = leave_at.map_or(silent_at, |leave_at| leave_at.min(silent_at));
+        let error = match timeout_at(until, stream.next()).await {
+            Ok(Some(Ok(message))) => return Ok(message.event),
+            Ok(Some(Err(status))) => Error::from(status),
+            Ok(None) => Error::Ended,
+            Err(_) => Error::Silent(deadline),
+        };
+        Err(leave_at.map_or(End::Failed(error), End::Left))
+    }
+
+    fn take_in(&mut self, event: Option<Event>) -> Result<(), Desync> {
+        let applied = self.replica.apply(event)?;
+        let now = Instant::now();
+        let signal = applied.signal;
+        self.publisher.publish(self.replica.served(), applied.changes, |health| {
+            health.last_message = Some(now);
+            if let Some(age) = applied.confirmed_age {
+                health.confirmed = Some((age, now));
+            }
+            match &signal {
+                Signal::Synced => {
+                    health.ready = true;
+                    health.last_error = None;
+                }
+                Signal::Reset(_) => health.resets += 1,
+                Signal::None | Signal::GoingAway { .. } => {}
+            }
+        });
+        match signal {
+            Signal::None => {}
+            Signal::Synced => {
+                self.stream.synced = true;
+                tracing::info!(revision = self.replica.served().revision(), "configuration is in sync");
+            }
+            Signal::Reset(reason) => {
+                self.stream.synced = false;
+                tracing::warn!(reason = reason.as_str_name(), "configuration is sent anew");
+            }
+            Signal::GoingAway { reason, after } => {
+                let after = after.min(MAX_REQUESTED_DELAY);
+                self.stream.leave_at = Some(now + after);
+                tracing::info!(reason, ?after, "the server goes away");
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the server may be silent at this point.
+    fn deadline(&self) -> Duration {
+        if self.stream.synced { self.heartbeat_deadline } else { self.heartbeat_deadline.max(SYNC_DEADLINE) }
+    }
+
+    /// Records how a stream ended, and tells when the next may begin.
+    fn account_for(&mut self, end: End) -> Instant {
+        let now = Instant::now();
+        let lived =
+            self.stream.synced && self.stream.opened.is_some_and(|opened| now - opened >= BACKOFF_CEILING);
+        // A cache that does not match has not worked, however long it took to find out.
+        if lived && !matches!(end, End::Desync(_)) {
+            self.backoff.reset();
+        }
+        let (error, resume_at) = match end {
+            End::Left(leave_at) if lived => return leave_at,
+            // Else a server that sends everybody away at once would be asked again at once, for ever.
+            End::Left(leave_at) => return leave_at.max(now + self.backoff.next_delay()),
+            End::Desync(desync) => {
+                let is_mismatch = matches!(desync, Desync::Digest { .. });
+                self.publisher.record(|health| health.digest_mismatches += u64::from(is_mismatch));
+                (Error::Desync(desync.to_string()), now + self.backoff.next_delay())
+            }
+            End::Failed(error) => {
+                let delay = self.delay_after(&error);
+                (error, now + delay)
+            }
+        };
+        tracing::warn!(%error, delay = ?(resume_at - now), "the configuration stream was lost");
+        self.publisher.record(|health| health.last_error = Some(Arc::new(error)));
+        resume_at
+    }
+
+    fn delay_after(&mut self, error: &Error) -> Duration {
+        if error.is_fatal() {
+            return self.backoff.spread(FATAL_DELAY);
+        }
+        let own = self.backoff.next_delay();
+        match error.rpc().filter(|rpc| rpc.code != Code::Unauthenticated).and_then(|rpc| rpc.retry_delay) {
+            Some(requested) => own.max(self.backoff.spread(requested.min(MAX_REQUESTED_DELAY))),
+            None => own,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "watcher_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! Mends the statuses that the framework makes before a handler is asked.
+//!
+//! tonic answers a body that it can't decode with INTERNAL and one that is too large with OUT_OF_RANGE, both without
+//! details. Here these are the caller's errors, with the codes that api.md names and a reason. Statuses of our own
+//! always carry details, which is how the two are told apart.
+
+use std::task::{Context, Poll};
+
+use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
+use http::{Request, Response};
+use tonic::{Code, Status, body::Body};
+use tonic_types::{ErrorDetails, StatusExt};
+use tower::{Layer, Service};
+
+/// Adds [`Mended`] to a service.
+#[derive(Clone, Copy, Default)]
+pub struct MendStatuses;
+
+/// A service whose framework errors are the caller's.
+#[derive(Clone)]
+pub struct Mended<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for MendStatuses {
+    type Service = Mended<S>;
+
+    fn layer(&self, inner: S) -> Mended<S> {
+        Mended { inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Mended<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.inner.call(request).map_ok(mend).boxed()
+    }
+}
+
+/// Only answers that failed before their first byte can be meant: their status stands in the headers.
+fn mend(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    let Some(status) = Status::from_header_map(headers) else { return response };
+    let (code, reason, message) = match status.code() {
+        Code::Internal => (Code::InvalidArgument, "UNDECODABLE", "the request is not a well-formed message"),
+        Code::OutOfRange => {
+            (Code::ResourceExhausted, "REQUEST_TOO_LARGE", "the request is larger than 1 MiB")
+        }
+        Code::Unimplemented => (Code::Unimplemented, "METHOD_UNKNOWN", "there is no such method"),
+        Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the request took too long"),
+        _ => return response,
+    };
+    let details =
+        ErrorDetails::with_error_info(reason, super::status::DOMAIN, std::collections::HashMap::new());
+    Status::with_error_details(code, message, details).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(response: &Response<Body>) -> Code {
+        Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+    }
+
+    #[test]
+    fn framework_errors_are_the_callers() {
+        assert_eq!(code(&mend(Status::internal("failed to decode").into_http())), Code::InvalidArgument);
+        assert_eq!(code(&mend(Status::out_of_range("too large").into_http())), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn our_own_statuses_stay() {
+        let own = super::super::to_status(crate::domain::Error::internal("x")).into_http();
+        assert_eq!(code(&mend(own)), Code::Internal);
+    }
+}

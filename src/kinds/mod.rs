@@ -1,0 +1,165 @@
+//! The kinds of configuration: for each its names, checks, defaults, secret fields, references and life cycle.
+//!
+//! The engine in `service` plans writes over [`Kind`] and knows no kind by itself. This room must not know how
+//! anything is stored or sent; it sees names, specs and what a caller wants to do with them.
+//!
+//! # To add a kind, do this
+//!
+//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name.
+//! 2. Write one file here that implements [`Kind`] for a unit struct: its name patterns and its checks at least.
+//!    Put a valid and an invalid example of every field into its tests.
+//! 3. Add the struct to [`registry`].
+//!
+//! Masks, differences, filters, secrets and selectors work on descriptors and follow by themselves. A test walks the
+//! descriptors and fails while steps 2 and 3 are missing.
+
+pub mod api_key;
+pub mod diff;
+pub mod filter;
+pub mod mask;
+pub mod names;
+mod paths;
+pub mod provider;
+pub mod provider_types;
+mod reflect;
+pub mod rules;
+pub mod secrets;
+pub mod setting;
+pub mod setting_key;
+
+use std::borrow::Cow;
+
+pub use diff::diff;
+pub use filter::{Filter, FilterError};
+pub use mask::Mask;
+pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, resolve};
+pub use rules::check_labels;
+pub use secrets::{SecretInput, SecretInputs, SecretView};
+
+use crate::domain::{
+    Action, FieldViolation, KindName, ResourceName,
+    record::{FieldPath, Spec},
+    spec,
+};
+
+/// A resource came into being.
+pub const CREATED: Action = Action("created");
+/// A resource changed in a way that has no word of its own.
+pub const UPDATED: Action = Action("updated");
+/// A resource is gone.
+pub const DELETED: Action = Action("deleted");
+/// A stored secret was replaced by another.
+pub const ROTATED: Action = Action("rotated");
+
+/// What the engine has to know of one kind of configuration.
+///
+/// Every method is given a spec of the kind's own arm; [`check`] sees to that before anything else is asked.
+pub trait Kind: Sync {
+    /// The kind's name, which is the name of its arm.
+    fn name(&self) -> KindName;
+
+    /// The names its resources have: fixed collection segments and `{placeholders}`, for example `providers/{id}`.
+    fn patterns(&self) -> &'static [&'static str];
+
+    /// The one spelling of an id (the last segment) under which all its spellings are known. Must be idempotent.
+    fn normalise_id<'id>(&self, id: &'id str) -> Cow<'id, str> {
+        Cow::Borrowed(id)
+    }
+
+    /// Whether a resource may only exist beneath its parent.
+    fn parent_required(&self) -> bool {
+        false
+    }
+
+    /// Fills in what the caller left out. Must be idempotent, and must not touch what was given.
+    fn fill_defaults(&self, _spec: &mut Spec, _name: &ResourceName) {}
+
+    /// Everything that is wrong with a spec whose defaults are filled in; paths begin with the arm.
+    fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation>;
+
+    /// What the history calls an update; `rotated` says that a stored secret was replaced.
+    fn action(&self, _before: &Spec, _after: &Spec, rotated: bool) -> Action {
+        if rotated { ROTATED } else { UPDATED }
+    }
+
+    /// Things worth knowing that do not stop a write, as sentences. `before` is `None` for a creation.
+    fn warnings(&self, _before: Option<&Spec>, _after: &Spec) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The resources that a spec needs to exist. The engine refuses dangling ones, and deletes of what is in use.
+    fn references(&self, _spec: &Spec) -> Vec<Reference> {
+        Vec::new()
+    }
+}
+
+/// What a check looks at.
+#[derive(Clone, Copy)]
+pub struct CheckContext<'a> {
+    /// The resource's name, normalised.
+    pub name: &'a ResourceName,
+    /// The spec as it would be stored: masked, defaults filled in.
+    pub spec: &'a Spec,
+    /// The spec as it is stored now; `None` for a creation.
+    pub before: Option<&'a Spec>,
+    /// What the caller wants done with each secret, as [`secrets::split`] found it.
+    pub secrets: &'a SecretInputs,
+}
+
+/// A resource that another one needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The field that names it.
+    pub field: FieldPath,
+    /// Its name.
+    pub name: ResourceName,
+}
+
+/// All kinds.
+#[must_use]
+pub fn registry() -> &'static [&'static dyn Kind] {
+    &[&provider::Provider, &api_key::ApiKey, &setting::Setting]
+}
+
+/// The kind with this name.
+#[must_use]
+pub fn kind_named(name: KindName) -> Option<&'static dyn Kind> {
+    registry().iter().copied().find(|kind| kind.name() == name)
+}
+
+/// Everything that is wrong with a spec: its arm, its secrets, and what its kind says.
+#[must_use]
+pub fn check(kind: &dyn Kind, context: &CheckContext<'_>) -> Vec<FieldViolation> {
+    if let Some(violation) = check_arm(kind, context.name, context.spec) {
+        return vec![violation];
+    }
+    let mut violations = secrets::check(context.secrets);
+    violations.extend(kind.check(context));
+    violations
+}
+
+/// Whether the spec is of the kind that the name says. Ask it before a mask is applied.
+#[must_use]
+pub fn check_arm(kind: &dyn Kind, name: &ResourceName, spec: &Spec) -> Option<FieldViolation> {
+    let (wanted, given) = (kind.name(), spec::kind_of(spec));
+    (wanted != given).then(|| {
+        FieldViolation::new(
+            given.0,
+            "WRONG_KIND",
+            format!("is set, but `{name}` is of kind `{wanted}`; set `{wanted}` instead"),
+        )
+    })
+}
+
+/// What the history calls a change of a resource.
+#[must_use]
+pub fn action(kind: &dyn Kind, before: Option<&Spec>, after: Option<&Spec>, rotated: bool) -> Action {
+    match (before, after) {
+        (Some(before), Some(after)) => kind.action(before, after, rotated),
+        (None, _) => CREATED,
+        (Some(_), None) => DELETED,
+    }
+}
+
+#[cfg(test)]
+mod tests;

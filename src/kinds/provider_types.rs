@@ -1,0 +1,125 @@
+//! The types of providers as data: what is filled in for each when the caller leaves it out.
+//!
+//! The only place of the engine that names a provider. A type is a row; code reads rows.
+
+use crate::proto::v1::{AuthScheme, ProviderType};
+
+/// What is known of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct TypeDefaults {
+    /// The type.
+    pub provider_type: ProviderType,
+    /// Where it is, if that is the same for everybody.
+    pub base_url: Option<&'static str>,
+    /// What its base URL looks like, for errors.
+    pub base_url_example: &'static str,
+    /// How its key is presented; unspecified where that is for the caller to say.
+    pub scheme: AuthScheme,
+    /// For the header scheme: the header.
+    pub header_template: &'static str,
+    /// Path of its completion endpoint; empty where that is for the caller to say.
+    pub endpoint_path: &'static str,
+    /// Headers that it can't do without.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+/// The row of a type, by its number on the wire; `None` for the unspecified and the unknown.
+#[must_use]
+pub fn defaults(provider_type: i32) -> Option<&'static TypeDefaults> {
+    TYPES.iter().find(|row| i32::from(row.provider_type) == provider_type)
+}
+
+/// A row that presents the key as a bearer token.
+const fn bearer(
+    provider_type: ProviderType,
+    base_url: &'static str,
+    endpoint_path: &'static str,
+) -> TypeDefaults {
+    TypeDefaults {
+        provider_type,
+        base_url: Some(base_url),
+        base_url_example: base_url,
+        scheme: AuthScheme::Bearer,
+        header_template: "",
+        endpoint_path,
+        headers: &[],
+    }
+}
+
+/// The same row, but everybody has a base URL of their own.
+const fn without_base_url(row: TypeDefaults) -> TypeDefaults {
+    TypeDefaults { base_url: None, ..row }
+}
+
+/// The same row with a header for the key.
+const fn with_header(row: TypeDefaults, header_template: &'static str) -> TypeDefaults {
+    TypeDefaults { scheme: AuthScheme::Header, header_template, ..row }
+}
+
+const CHAT: &str = "/chat/completions";
+
+/// All types.
+pub static TYPES: [TypeDefaults; 16] = [
+    bearer(ProviderType::Openai, "https://api.openai.com/v1", CHAT),
+    TypeDefaults {
+        // The API refuses calls that name no version.
+        headers: &[("anthropic-version", "2023-06-01")],
+        ..with_header(
+            bearer(ProviderType::Anthropic, "https://api.anthropic.com/v1", "/messages"),
+            "x-api-key: {api_key}",
+        )
+    },
+    without_base_url(with_header(
+        bearer(
+            ProviderType::AzureOpenai,
+            "https://my-resource.openai.azure.com",
+            "/openai/v1/chat/completions",
+        ),
+        "api-key: {api_key}",
+    )),
+    with_header(
+        bearer(
+            ProviderType::GoogleAi,
+            "https://generativelanguage.googleapis.com",
+            "/v1beta/models/{model}:generateContent",
+        ),
+        "x-goog-api-key: {api_key}",
+    ),
+    bearer(ProviderType::Groq, "https://api.groq.com/openai/v1", CHAT),
+    bearer(ProviderType::Openrouter, "https://openrouter.ai/api/v1", CHAT),
+    bearer(ProviderType::Mistral, "https://api.mistral.ai/v1", CHAT),
+    bearer(ProviderType::Cohere, "https://api.cohere.com", "/v2/chat"),
+    bearer(ProviderType::Together, "https://api.together.xyz/v1", CHAT),
+    bearer(ProviderType::Deepseek, "https://api.deepseek.com", CHAT),
+    bearer(ProviderType::Xai, "https://api.x.ai/v1", CHAT),
+    TypeDefaults {
+        scheme: AuthScheme::None,
+        ..bearer(ProviderType::Ollama, "http://localhost:11434", "/api/chat")
+    },
+    bearer(ProviderType::Vllm, "http://localhost:8000/v1", CHAT),
+    without_base_url(bearer(
+        ProviderType::Bedrock,
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        "/model/{model}/converse",
+    )),
+    without_base_url(bearer(ProviderType::OpenaiCompatible, "https://llm.example.com/v1", CHAT)),
+    TypeDefaults {
+        scheme: AuthScheme::Unspecified,
+        ..without_base_url(bearer(ProviderType::Custom, "https://llm.example.com/v1", ""))
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_has_its_row() {
+        let all = (1..).map_while(|number| ProviderType::try_from(number).ok());
+        let found: Vec<ProviderType> =
+            all.filter_map(|one| defaults(one.into())).map(|row| row.provider_type).collect();
+        assert_eq!(found.len(), TYPES.len());
+        assert!(defaults(0).is_none());
+        assert!(defaults(17).is_none(), "a new type needs a row");
+    }
+}

@@ -1,0 +1,224 @@
+//! Checks that several kinds share: text, counts, labels, header names and values.
+//!
+//! Descriptions read on from the field's path and say what would be right. They never repeat a value, which may be a
+//! secret in the wrong place.
+
+use crate::domain::{FieldViolation, Labels, limits};
+
+/// Characters of a name for people.
+pub const NAME_CHARS: usize = 200;
+/// Characters of a description.
+pub const DESCRIPTION_CHARS: usize = 4096;
+const URL_BYTES: usize = 2048;
+
+/// What a text may look like.
+#[derive(Clone, Copy)]
+pub enum Text {
+    /// One line, for people.
+    Line,
+    /// Several lines, for people: line feeds and tabs are fine.
+    Prose,
+    /// A value for programs: any text but control characters other than white space.
+    Value,
+}
+
+/// Collects everything that is wrong.
+#[derive(Default)]
+pub struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    /// Notes one thing.
+    pub fn add(&mut self, field: impl Into<String>, reason: &'static str, description: impl Into<String>) {
+        self.0.push(FieldViolation::new(field, reason, description));
+    }
+
+    /// Checks the length and the characters of a text.
+    pub fn text(&mut self, field: &str, value: &str, form: Text, max_chars: usize) {
+        let chars = value.chars().count();
+        if chars > max_chars {
+            self.add(field, "TOO_LONG", format!("has {chars} characters; at most {max_chars} are allowed"));
+        }
+        if let Some((index, letter)) = value.chars().enumerate().find(|(_, letter)| forbidden(*letter, form))
+        {
+            let code = u32::from(letter);
+            let what =
+                if letter.is_control() { "a control character" } else { "an invisible formatting character" };
+            self.add(
+                field,
+                "FORBIDDEN_CHARACTER",
+                format!("holds {what} (U+{code:04X}) as character {}; remove it", index + 1),
+            );
+        }
+    }
+
+    /// Checks that a count is within bounds.
+    pub fn at_most(&mut self, field: &str, count: usize, max: usize, what: &str) {
+        if count > max {
+            self.add(field, "TOO_MANY", format!("has {count} {what}; at most {max} are allowed"));
+        }
+    }
+
+    /// Everything that was noted.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<FieldViolation> {
+        self.0
+    }
+}
+
+fn forbidden(letter: char, form: Text) -> bool {
+    match form {
+        Text::Line => letter.is_control() || misleads(letter),
+        Text::Prose => (letter.is_control() && !matches!(letter, '\n' | '\t' | '\r')) || misleads(letter),
+        Text::Value => letter.is_control() && !matches!(letter, '\n' | '\t' | '\r'),
+    }
+}
+
+/// Characters that make a reader see something else than what stands there: bidirectional controls and line separators.
+fn misleads(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+    )
+}
+
+/// Everything that is wrong with labels, with paths beneath `field`.
+#[must_use]
+pub fn check_labels(labels: &Labels, field: &str) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
+    violations.at_most(field, labels.len(), limits::LABELS, "labels");
+    for (key, value) in labels.iter().take(limits::LABELS) {
+        let path = format!("{field}.{}", shown(key));
+        let bytes = key.as_bytes();
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-".contains(byte);
+        if bytes.len() > limits::LABEL_KEY_BYTES
+            || !bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+            || !bytes.iter().all(allowed)
+        {
+            let max = limits::LABEL_KEY_BYTES;
+            violations.add(
+                path.clone(),
+                "INVALID_FORMAT",
+                format!(
+                    "has a key that is not allowed; keys begin with a letter or digit, go on with letters, digits \
+                     and `._/-`, and have at most {max} bytes"
+                ),
+            );
+        }
+        if value.len() > limits::LABEL_VALUE_BYTES {
+            let (length, max) = (value.len(), limits::LABEL_VALUE_BYTES);
+            violations.add(
+                path.clone(),
+                "TOO_LONG",
+                format!("has {length} bytes; at most {max} are allowed"),
+            );
+        }
+        violations.text(&path, value, Text::Line, usize::MAX);
+    }
+    violations.into_vec()
+}
+
+/// A map's key as it may stand in a path: as it is if it is harmless, else escaped and cut.
+#[must_use]
+pub fn shown(key: &str) -> String {
+    let harmless = |letter: char| letter.is_ascii_graphic();
+    if !key.is_empty() && key.len() <= 128 && key.chars().all(harmless) {
+        return key.to_owned();
+    }
+    format!("{:?}", key.chars().take(64).collect::<String>())
+}
+
+/// Whether a text is the name of an HTTP header (a token of RFC 9110).
+#[must_use]
+pub fn is_header_name(name: &str) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.len() <= 128 && name.as_bytes().iter().all(allowed)
+}
+
+/// What is wrong with the value of an HTTP header, if anything.
+#[must_use]
+pub fn header_value_problem(value: &str) -> Option<&'static str> {
+    if value.is_empty() {
+        Some("is empty; give a value, or leave the header out")
+    } else if value.contains(['\r', '\n']) {
+        Some("holds a line break, which no header may; check the end of the value")
+    } else if !value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic()) {
+        Some("may hold only visible ASCII characters, spaces and tabs")
+    } else if value.trim().len() != value.len() {
+        Some("begins or ends with white space; remove it")
+    } else {
+        None
+    }
+}
+
+/// What is wrong with a base URL, if anything: absolute, http or https, without credentials, query or fragment.
+#[must_use]
+pub fn url_problem(text: &str) -> Option<&'static str> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if text.len() > URL_BYTES {
+        return Some("is longer than 2048 bytes");
+    }
+    // The parser would mend some of these silently, and another parser in another way.
+    if !text.bytes().all(|byte| byte.is_ascii_graphic())
+        || text.contains(['\\', '{', '}', '<', '>', '"', '`', '^', '|'])
+    {
+        return Some("may hold only the characters of a URL, in ASCII and without placeholders");
+    }
+    if !matches!(scheme.as_deref(), Some("http" | "https")) {
+        return Some("must begin with `https://` or `http://`");
+    }
+    let Ok(url) = url::Url::parse(text) else {
+        return Some("is not a URL with a host, such as `https://api.example.com/v1`");
+    };
+    let authority = text.split('/').nth(2).unwrap_or_default();
+    if authority.contains('@') {
+        Some("must not hold credentials; store them as an API key or a secret header")
+    } else if url.query().is_some() {
+        Some("must not hold a query; put it into `endpoint_path`")
+    } else if url.fragment().is_some() {
+        Some("must not hold a fragment")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reasons(labels: &[(&str, &str)]) -> Vec<&'static str> {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        check_labels(&labels, "labels").into_iter().map(|violation| violation.reason).collect()
+    }
+
+    #[test]
+    fn labels_are_short_and_plain() {
+        assert!(reasons(&[("team", "a"), ("app.kubernetes.io/name", ""), ("1", "ä")]).is_empty());
+        for key in ["", "-a", "a b", "ä", "a\0", &"a".repeat(64)] {
+            assert_eq!(reasons(&[(key, "x")]), ["INVALID_FORMAT"], "{key:?}");
+        }
+        assert_eq!(reasons(&[("a", &"x".repeat(129))]), ["TOO_LONG"]);
+        assert_eq!(reasons(&[("a", "x\ny")]), ["FORBIDDEN_CHARACTER"]);
+        let many: Vec<String> = (0..33).map(|number| format!("k{number}")).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|key| (key.as_str(), "")).collect();
+        assert_eq!(reasons(&many), ["TOO_MANY"]);
+    }
+
+    #[test]
+    fn texts_show_what_they_hold() {
+        let problem = |value: &str, form| {
+            let mut violations = Violations::default();
+            violations.text("field", value, form, 10);
+            violations.into_vec().into_iter().map(|violation| violation.description).collect::<Vec<_>>()
+        };
+        assert!(problem("Grüße 👋", Text::Line).is_empty());
+        assert!(problem("a\n\tb", Text::Prose).is_empty());
+        assert!(problem("\u{202E}", Text::Value).is_empty());
+        assert_eq!(
+            problem("ab\u{202E}", Text::Line),
+            ["holds an invisible formatting character (U+202E) as character 3; remove it"]
+        );
+        assert_eq!(problem("a\nb", Text::Line).len(), 1);
+        assert_eq!(problem("a\0b", Text::Value).len(), 1);
+        assert_eq!(problem("12345678901", Text::Line), ["has 11 characters; at most 10 are allowed"]);
+    }
+}

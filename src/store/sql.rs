@@ -1,0 +1,147 @@
+//! SQL that every database understands, once: `$1` parameters, `ON CONFLICT`, multi-row `VALUES`.
+//!
+//! What a database says in its own way (taking the lock, passing a list) stands in its own file.
+
+use std::{fmt::Write as _, sync::OnceLock};
+
+/// The head row.
+pub const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash FROM head WHERE id = 1";
+/// Moves the head row: revision, hash, digest; from the revision that was read.
+pub const MOVE_HEAD: &str =
+    "UPDATE head SET revision = $1, hash = $2, digest = $3 WHERE id = 1 AND revision = $4";
+/// The newest creation beneath a prefix: first name, first name beyond it. By name, not by revision.
+pub const NEWEST_BENEATH: &str =
+    "SELECT coalesce(max(create_revision), 0) FROM resources WHERE name >= $1 AND name < $2";
+/// The chain's hash at a revision.
+pub const HASH_AT: &str = "SELECT hash FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
+/// Whole revisions after one, as many as begin within a number of rows.
+pub const LOG_AFTER: &str = "SELECT * FROM log WHERE revision > $1 AND revision <= (
+    SELECT max(revision) FROM (SELECT revision FROM log WHERE revision > $1 ORDER BY revision, ordinal LIMIT $2) AS page
+) ORDER BY revision, ordinal";
+/// The newest row of one name at or below a revision.
+pub const LOG_ROW_AT: &str =
+    "SELECT * FROM log WHERE name = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
+/// The newest row of every name that was live at a revision.
+pub const LOG_ROWS_AT: &str =
+    "SELECT * FROM log WHERE revision <= $1 AND change_type <> 'deleted' AND NOT EXISTS (
+    SELECT 1 FROM log AS newer
+    WHERE newer.name = log.name AND newer.revision > log.revision AND newer.revision <= $1
+) ORDER BY name";
+/// The first revision above a floor that is not older than a time.
+pub const FIRST_SINCE: &str =
+    "SELECT revision FROM log WHERE revision > $1 AND time >= $2 ORDER BY revision, ordinal LIMIT 1";
+/// The whole log.
+pub const LOG: &str = "SELECT * FROM log ORDER BY revision, ordinal";
+/// The state's digest at a revision.
+pub const DIGEST_AT: &str = "SELECT digest FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
+/// All checkpoints.
+pub const CHECKPOINTS: &str = "SELECT * FROM checkpoints ORDER BY floor";
+/// MAC of the newest checkpoint.
+pub const LAST_MAC: &str = "SELECT mac FROM checkpoints ORDER BY floor DESC LIMIT 1";
+/// Writes a checkpoint.
+pub const PUT_CHECKPOINT: &str =
+    "INSERT INTO checkpoints (floor, hash, digest, time, mac) VALUES ($1, $2, $3, $4, $5)";
+/// Raises the floor.
+pub const RAISE_FLOOR: &str = "UPDATE head SET floor = $1, floor_hash = $2 WHERE id = 1";
+/// All current rows by name.
+pub const RESOURCES: &str = "SELECT * FROM resources ORDER BY name";
+/// One answered request.
+pub const REQUEST: &str = "SELECT * FROM requests WHERE principal = $1 AND request_id = $2";
+/// Forgets old requests.
+pub const EXPIRE_REQUESTS: &str = "DELETE FROM requests WHERE time < $1";
+/// Forgets old audit events.
+pub const EXPIRE_AUDIT: &str = "DELETE FROM audit WHERE time < $1";
+/// Wrapped keys.
+pub const DATA_KEYS: &str = "SELECT id, kek, wrapped FROM data_keys ORDER BY id";
+/// Key check values.
+pub const KEY_CHECKS: &str = "SELECT kek, value FROM key_checks ORDER BY kek";
+/// The store's identity.
+pub const IDENTITY: &str = "SELECT store_id, password_salt FROM identity WHERE id = 1";
+
+/// Writes current rows.
+pub static PUT_RESOURCES: Bulk = Bulk::new(
+    "INSERT INTO resources (name, kind, uid, labels, version, create_revision, create_time, update_revision, \
+     update_time, updated_by, spec, secrets, digest)",
+    13,
+    " ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, uid = excluded.uid, labels = excluded.labels, \
+     version = excluded.version, create_revision = excluded.create_revision, \
+     create_time = excluded.create_time, update_revision = excluded.update_revision, \
+     update_time = excluded.update_time, updated_by = excluded.updated_by, spec = excluded.spec, \
+     secrets = excluded.secrets, digest = excluded.digest",
+);
+/// Writes log rows.
+pub static PUT_LOG: Bulk = Bulk::new(
+    "INSERT INTO log (revision, ordinal, change_type, action, name, kind, uid, labels, version, \
+     create_revision, create_time, spec, secrets, previous_labels, previous_revision, actor, time, reason, \
+     request_id, digest, previous_hash, hash)",
+    22,
+    "",
+);
+/// Writes sealed values.
+pub static PUT_SECRETS: Bulk = Bulk::new("INSERT INTO secrets (id, data_key, token)", 3, "");
+/// Writes answered requests.
+pub static PUT_REQUESTS: Bulk =
+    Bulk::new("INSERT INTO requests (principal, request_id, mac, revision, hash, time, outcome)", 7, "");
+/// Writes audit events.
+pub static PUT_AUDIT: Bulk = Bulk::new("INSERT INTO audit (time, actor, event, detail)", 4, "");
+/// Writes wrapped keys.
+pub static PUT_DATA_KEYS: Bulk = Bulk::new("INSERT INTO data_keys (id, kek, wrapped)", 3, "");
+
+/// An INSERT of many rows at once, in a few sizes, so that prepared statements are found again.
+pub struct Bulk {
+    into: &'static str,
+    columns: usize,
+    tail: &'static str,
+    texts: [OnceLock<String>; SIZES.len()],
+}
+
+/// Rows of one statement. The largest stays far below the parameters that any database allows.
+const SIZES: [usize; 3] = [64, 8, 1];
+
+impl Bulk {
+    const fn new(into: &'static str, columns: usize, tail: &'static str) -> Self {
+        Self { into, columns, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
+    }
+
+    /// Cuts rows into statements: each with its rows, the largest first.
+    pub fn statements<'r, T>(&'static self, rows: &'r [T]) -> impl Iterator<Item = (&'static str, &'r [T])> {
+        let mut rest = rows;
+        std::iter::from_fn(move || {
+            let index = SIZES.iter().position(|size| *size <= rest.len())?;
+            let (now, later) = rest.split_at(SIZES[index]);
+            rest = later;
+            Some((self.text(index), now))
+        })
+    }
+
+    fn text(&'static self, index: usize) -> &'static str {
+        self.texts[index].get_or_init(|| {
+            let mut text = format!("{} VALUES ", self.into);
+            for row in 0..SIZES[index] {
+                text.push_str(if row == 0 { "(" } else { ", (" });
+                for column in 1..=self.columns {
+                    let comma = if column == 1 { "" } else { ", " };
+                    // Writing to a String can't fail.
+                    let _ = write!(text, "{comma}${}", row * self.columns + column);
+                }
+                text.push(')');
+            }
+            text + self.tail
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_into_statements_that_come_again() {
+        let rows: Vec<u32> = (0..140).collect();
+        let cut: Vec<_> = PUT_SECRETS.statements(&rows).collect();
+        assert_eq!(cut.iter().map(|(_, rows)| rows.len()).collect::<Vec<_>>(), [64, 64, 8, 1, 1, 1, 1]);
+        assert_eq!(cut.iter().flat_map(|(_, rows)| rows.iter().copied()).collect::<Vec<_>>(), rows);
+        assert_eq!(cut[3].0, "INSERT INTO secrets (id, data_key, token) VALUES ($1, $2, $3)");
+        assert!(cut[2].0.ends_with("($22, $23, $24)"));
+    }
+}

@@ -1,0 +1,292 @@
+//! Opening the file: lock, permissions, header, pragmas, migrations, identity. Nothing here needs a key.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{ErrorKind, Read as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    sync::LazyLock,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, SqlStr, SqliteConnection, SqlitePool,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::failure::Failure;
+use crate::{
+    domain::{
+        Epoch, StoreId,
+        keys::{Identity, KeyCheck, WrappedKey},
+    },
+    store::{StoreError, sql},
+};
+
+/// Marks our files: `SBOX`, at offset 68 of the header.
+const APPLICATION_ID: u32 = 0x5342_4f58;
+/// Older releases can corrupt a database in WAL mode.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+/// How long a statement waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that read.
+const READERS: u32 = 4;
+
+/// The schema, step by step; a step that has landed is never edited. (`sqlx::migrate!` needs a feature of sqlx that
+/// builds a second SQLite for the compiler.)
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let step = |version, description: &'static str, sql: &'static str| {
+        Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(vec![step(
+        1,
+        "initial",
+        include_str!("../../../migrations/sqlite/0001_initial.sql"),
+    )])
+});
+
+/// Holds the lock file. The kernel lets go of it when the process dies, however it dies.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+/// Makes what is missing on disk, and says no before anything is touched that is not ours.
+pub(super) fn prepare_files(path: &Path, create: bool) -> Result<Lock, StoreError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if create {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| cannot(path, "its directory can't be made", &error))?;
+    } else if !path.exists() {
+        return Err(StoreError::Unavailable(format!("there is no store at {}", path.display())));
+    }
+    let lock = take_lock(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).mode(0o600);
+    let mut file = options.open(path).map_err(|error| cannot(path, "it can't be opened", &error))?;
+    warn_if_wide(directory, 0o022);
+    warn_if_wide(path, 0o077);
+    check_header(path, &mut file, create)?;
+    Ok(lock)
+}
+
+fn take_lock(path: &Path) -> Result<Lock, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file =
+        options.open(&lock_path).map_err(|error| cannot(path, "its lock file can't be made", &error))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Unavailable(format!(
+            "another process has {} open: it holds {}",
+            path.display(),
+            lock_path.display()
+        ))),
+        Err(error) => Err(cannot(path, "it can't be locked", &error.into())),
+    }
+}
+
+/// Warns of a mode that lets in others than us.
+fn warn_if_wide(path: &Path, forbidden: u32) {
+    let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
+    if let Ok(mode) = mode
+        && mode & forbidden != 0
+    {
+        tracing::warn!(path = %path.display(), mode = format_args!("{mode:o}"), "others have access to the store");
+    }
+}
+
+/// Refuses a file that is not ours, before SQLite may touch it. An empty one is a store to be made.
+fn check_header(path: &Path, file: &mut File, create: bool) -> Result<(), StoreError> {
+    let mut header = [0; 100];
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            let length = file.metadata().map_err(|error| cannot(path, "it can't be read", &error))?.len();
+            return match (length, create) {
+                (0, true) => Ok(()),
+                (0, false) => {
+                    Err(StoreError::Unavailable(format!("there is no store at {}", path.display())))
+                }
+                _ => Err(StoreError::Damaged(format!("{} is not a store of Signalbox", path.display()))),
+            };
+        }
+        Err(error) => return Err(cannot(path, "it can't be read", &error)),
+    }
+    let ours = header.starts_with(b"SQLite format 3\0") && header[68..72] == APPLICATION_ID.to_be_bytes();
+    if ours {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged(format!("{} is not a store of Signalbox", path.display())))
+    }
+}
+
+fn cannot(path: &Path, what: &str, error: &std::io::Error) -> StoreError {
+    StoreError::Unavailable(format!("{}: {what}: {error}", path.display()))
+}
+
+/// Options of the connection that writes.
+pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("trusted_schema", "OFF")
+        .pragma("cell_size_check", "ON")
+        .disable_statement_logging()
+}
+
+/// Connections that can't write.
+pub(super) async fn open_readers(path: &Path) -> Result<SqlitePool, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("query_only", "ON")
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging();
+    let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
+    pool.connect_with(options).await.map_err(|error| Failure::from(error).into())
+}
+
+/// Opens the writer's connection on a file that [`prepare_files`] has let through, and brings the schema up to date.
+pub(super) async fn open_writer(path: &Path) -> Result<SqliteConnection, StoreError> {
+    mark_if_empty(path).await?;
+    let mut connection = writer_options(path).connect().await.map_err(Failure::from)?;
+    check_version(&mut connection).await?;
+    check_length(path, &mut connection).await?;
+    migrate(path, &mut connection).await?;
+    ensure_identity(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Gives an empty file our mark as its first write, in one step, so that a crash never leaves a file without it.
+async fn mark_if_empty(path: &Path) -> Result<(), StoreError> {
+    let length = fs::metadata(path).map_err(|error| cannot(path, "it can't be read", &error))?.len();
+    if length > 0 {
+        return Ok(());
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .pragma("application_id", "0x53424f58");
+    let connection = options.disable_statement_logging().connect().await.map_err(Failure::from)?;
+    Ok(connection.close().await.map_err(Failure::from)?)
+}
+
+async fn check_version(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let text: String =
+        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(connection).await.map_err(Failure::from)?;
+    let mut parts = text.split('.').map(|part| u32::from_str(part).unwrap_or_default());
+    let mut next = || parts.next().unwrap_or_default();
+    if (next(), next(), next()) < OLDEST_SQLITE {
+        let (major, minor, patch) = OLDEST_SQLITE;
+        return Err(StoreError::Internal(format!(
+            "SQLite is {text}; at least {major}.{minor}.{patch} is needed"
+        )));
+    }
+    Ok(())
+}
+
+/// A file that is shorter than its database was cut, unless what is missing stands in the write-ahead log.
+async fn check_length(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let failed = Failure::from;
+    let pages: i64 =
+        sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await.map_err(failed)?;
+    let size: i64 =
+        sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut *connection).await.map_err(failed)?;
+    let length = fs::metadata(path).map_err(|error| cannot(path, "it can't be read", &error))?.len();
+    if i64::try_from(length).is_ok_and(|length| length >= pages * size) {
+        return Ok(());
+    }
+    let found: Result<String, _> = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await;
+    match found.map_err(failed) {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(_) | Err(Failure::Damaged(_)) => {
+            Err(StoreError::Damaged(format!("{} is shorter than it was written", path.display())))
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let shown = path.display();
+    // `run` takes any `Acquire`, for which the compiler can't see that the future is Send.
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => StoreError::Unavailable(format!(
+            "{shown} was written by a newer signalbox: its schema is {version}, this one knows {}",
+            schema_version()
+        )),
+        MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => StoreError::Damaged(
+            format!("{shown} has a schema {version} that is not the one of this signalbox"),
+        ),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            Failure::from(error).into()
+        }
+        error => StoreError::Internal(error.to_string()),
+    })
+}
+
+/// The newest schema that this binary knows.
+pub(super) fn schema_version() -> u32 {
+    MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .and_then(|version| version.try_into().ok())
+        .unwrap_or(0)
+}
+
+/// Names an empty database. One statement each, and each only where nothing is: a crash between them does no harm.
+async fn ensure_identity(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let store_id = uuid::Uuid::new_v4().to_string();
+    let salt: [u8; 16] = rand::random();
+    let identity = sqlx::query(
+        "INSERT INTO identity (id, store_id, password_salt) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
+    );
+    identity.bind(store_id).bind(salt.to_vec()).execute(&mut *connection).await.map_err(Failure::from)?;
+    let epoch = Epoch(rand::random());
+    let head = sqlx::query(
+        "INSERT INTO head (id, epoch, revision, hash, digest, floor, floor_hash) \
+         SELECT 1, $1, 0, zeroblob(32), zeroblob(16), 0, zeroblob(32) \
+         WHERE NOT EXISTS (SELECT 1 FROM head) AND NOT EXISTS (SELECT 1 FROM log)",
+    );
+    head.bind(epoch.to_string()).execute(connection).await.map_err(Failure::from)?;
+    Ok(())
+}
+
+pub(super) async fn read_identity(connection: &mut SqliteConnection) -> Result<Identity, StoreError> {
+    let failed = Failure::from;
+    let (store_id, salt): (String, Vec<u8>) =
+        sqlx::query_as(sql::IDENTITY).fetch_one(&mut *connection).await.map_err(failed)?;
+    let checks: Vec<(String, String)> =
+        sqlx::query_as(sql::KEY_CHECKS).fetch_all(&mut *connection).await.map_err(failed)?;
+    let keys: Vec<(String, String, String)> =
+        sqlx::query_as(sql::DATA_KEYS).fetch_all(&mut *connection).await.map_err(failed)?;
+    let revision: i64 = sqlx::query_scalar("SELECT revision FROM head WHERE id = 1")
+        .fetch_one(connection)
+        .await
+        .map_err(failed)?;
+    Ok(Identity {
+        store_id: StoreId(store_id),
+        fresh: checks.is_empty() && keys.is_empty() && revision == 0,
+        key_checks: checks.into_iter().map(|(kek, value)| KeyCheck { kek, value }).collect(),
+        keys: keys.into_iter().map(|(id, kek, wrapped)| WrappedKey { id, kek, wrapped }).collect(),
+        password_salt: salt
+            .try_into()
+            .map_err(|_| StoreError::Damaged("its salt has a wrong length".into()))?,
+        schema_version: schema_version(),
+    })
+}

@@ -1,0 +1,7 @@
+//! The store's rules, held against SQLite.
+
+mod conformance;
+mod fixture;
+mod model;
+mod sqlite;
+mod tampering;
