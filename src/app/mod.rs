@@ -68,6 +68,9 @@ pub async fn run(
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
+    if let Err(error) = crate::crypto::forbid_core_dumps() {
+        tracing::warn!(%error, "core dumps can't be forbidden");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = open(&settings, Purpose::Serve, &clock).await?;
     for warning in &opened.warnings {
