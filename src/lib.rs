@@ -7,6 +7,8 @@
 pub mod app;
 #[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "server")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
@@ -28,6 +30,8 @@ pub mod service;
 pub mod settings;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+mod telemetry;
 #[cfg(feature = "server")]
 pub mod view;
 #[cfg(feature = "server")]

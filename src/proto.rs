@@ -8,6 +8,32 @@ pub mod v1 {
     tonic::include_proto!("signalbox.v1");
 }
 
+impl std::fmt::Debug for v1::Secret {
+    /// Whether there is a value, never the value.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = if self.value.is_some() { "(set)" } else { "(none)" };
+        formatter.debug_struct("Secret").field("value", &value).field("state", &self.state()).finish()
+    }
+}
+
+impl std::fmt::Debug for v1::CreateTokenResponse {
+    /// Everything but the token.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("CreateTokenResponse")
+            .field("token_id", &self.token_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::CreateResourceResponse {
+    /// Everything but the secret that is shown once.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("CreateResourceResponse");
+        shown.field("resource", &self.resource).field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the API, imports included; it serves reflection and ships beside the binary.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/signalbox.v1.bin"));
 

@@ -10,7 +10,9 @@ mod server;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use access::local_issuer;
-pub use open::{Opened, Purpose, open};
+pub use open::{Inspected, Opened, Purpose, inspect, open};
+
+pub use crate::grpc::new_token;
 
 use crate::{
     domain::{Clock, Principal, SystemClock},
@@ -66,6 +68,9 @@ pub async fn run(
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
+    if let Err(error) = crate::crypto::forbid_core_dumps() {
+        tracing::warn!(%error, "core dumps can't be forbidden");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = open(&settings, Purpose::Serve, &clock).await?;
     for warning in &opened.warnings {

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use super::AppError;
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
-    domain::Clock,
+    domain::{Clock, SystemClock},
     settings::{Database, Settings},
-    store::sqlite::{SqliteDatabase, SqliteStore},
+    store::{
+        Log, Store,
+        sqlite::{SqliteDatabase, SqliteStore},
+    },
+    view::{Revealer, State},
 };
 
 /// What a store is opened for.
@@ -64,4 +68,29 @@ fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
         password: keys.encryption_password.as_ref().map(|password| password.secret().clone()),
         generate_into: (purpose == Purpose::Serve || made.exists()).then_some(made),
     }
+}
+
+/// What can be learned of a store whose server is stopped.
+pub struct Inspected {
+    /// The store, opened and unlocked.
+    pub store: Arc<dyn Store>,
+    /// What the database's own check found.
+    pub corruption: Vec<String>,
+    /// Names of resources with a secret that none of the keys opens.
+    pub undecryptable: Vec<String>,
+}
+
+/// Opens the store of a stopped server to look at it, and runs the database's own check.
+///
+/// # Errors
+/// As [`open`].
+pub async fn inspect(settings: &Settings) -> Result<Inspected, AppError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock).await?;
+    let corruption = store.integrity().await?;
+    let state = State::from_snapshot(store.snapshot().await?);
+    let revealer = Revealer::new(Arc::new(vault));
+    revealer.check(&state);
+    let undecryptable = revealer.undecryptable(&state);
+    Ok(Inspected { store, corruption, undecryptable })
 }

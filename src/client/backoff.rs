@@ -19,12 +19,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(floor: Duration, ceiling: Duration, random: Random) -> Self {
-        Self {
-            floor,
-            ceiling,
-            failures: 0,
-            random,
-        }
+        Self { floor, ceiling, failures: 0, random }
     }
 
     /// The next delay, after one more failure in a row.
@@ -47,11 +42,7 @@ impl Backoff {
 
     fn fraction(&mut self) -> f64 {
         let fraction = (self.random)();
-        if fraction.is_finite() {
-            fraction.clamp(0.0, 1.0)
-        } else {
-            1.0
-        }
+        if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 1.0 }
     }
 }
 
@@ -72,10 +63,7 @@ mod tests {
     fn doubles_up_to_the_ceiling() {
         let mut backoff = backoff(1.0);
         let delays: Vec<_> = (0..9).map(|_| backoff.next_delay().as_millis()).collect();
-        assert_eq!(
-            delays,
-            [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
-        );
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         backoff.reset();
         assert_eq!(backoff.next_delay(), FLOOR);
     }

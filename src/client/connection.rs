@@ -87,19 +87,14 @@ impl Bearer {
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(value) = &self.0 {
-            request
-                .metadata_mut()
-                .insert("authorization", value.clone());
+            request.metadata_mut().insert("authorization", value.clone());
         }
         Ok(request)
     }
 }
 
 async fn connect(endpoint: &str, ca_file: Option<&Path>) -> Result<Channel, Error> {
-    let failed = |cause: String| Error::Connect {
-        endpoint: endpoint.to_owned(),
-        cause,
-    };
+    let failed = |cause: String| Error::Connect { endpoint: endpoint.to_owned(), cause };
     let transport = |error: tonic::transport::Error| failed(with_causes(&error));
     let mut channel = Endpoint::from_shared(endpoint.to_owned())
         .map_err(transport)?
@@ -130,10 +125,7 @@ mod tests {
     fn the_token_travels_and_does_not_print() {
         let mut bearer = Bearer::new(Some(SecretText::new("sk-canary"))).unwrap();
         let request = bearer.call(Request::new(())).unwrap();
-        assert_eq!(
-            request.metadata().get("authorization").unwrap(),
-            "Bearer sk-canary"
-        );
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer sk-canary");
         assert!(!format!("{bearer:?} {request:?}").contains("canary"));
         assert!(Bearer::new(Some(SecretText::new("two\nlines"))).is_err());
         let anonymous = Bearer::new(None).unwrap().call(Request::new(())).unwrap();
@@ -146,9 +138,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = Connection::open(&ClientOptions::new(&endpoint))
-            .await
-            .unwrap_err();
+        let error = Connection::open(&ClientOptions::new(&endpoint)).await.unwrap_err();
         assert!(matches!(&error, Error::Connect { endpoint: named, .. } if *named == endpoint));
         assert!(error.to_string().contains("refused"), "{error}");
     }

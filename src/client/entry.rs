@@ -6,9 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use super::secret::SecretText;
-use crate::proto::v1::{
-    Resource, Secret, header_value, resource::Spec, secret::State, setting_spec,
-};
+use crate::proto::v1::{Resource, Secret, header_value, resource::Spec, secret::State, setting_spec};
 
 /// Why a secret can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +46,7 @@ struct SealedField {
 impl Entry {
     pub(super) fn new(mut resource: Resource) -> Self {
         let secrets = take_secrets(&mut resource);
-        Self {
-            resource: Arc::new(resource),
-            secrets: secrets.into_boxed_slice(),
-        }
+        Self { resource: Arc::new(resource), secrets: secrets.into_boxed_slice() }
     }
 
     fn secret(&self, path: &str) -> Result<SecretText, SecretError> {
@@ -86,11 +81,7 @@ impl Held {
 impl fmt::Debug for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resource = &self.entry.resource;
-        write!(
-            formatter,
-            "{} at {}",
-            resource.name, resource.update_revision
-        )
+        write!(formatter, "{} at {}", resource.name, resource.update_revision)
     }
 }
 
@@ -108,12 +99,7 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
             }
         }
         Some(Spec::ApiKey(api_key)) => {
-            taken.extend(
-                api_key
-                    .secret
-                    .as_mut()
-                    .map(|secret| take(API_KEY_SECRET.to_owned(), secret)),
-            );
+            taken.extend(api_key.secret.as_mut().map(|secret| take(API_KEY_SECRET.to_owned(), secret)));
         }
         Some(Spec::Setting(setting)) => {
             if let Some(setting_spec::Value::SecretValue(secret)) = &mut setting.value {
@@ -135,57 +121,34 @@ fn take(path: String, secret: &mut Secret) -> SealedField {
     if value.is_some() && secret.state() == State::Unspecified {
         secret.set_state(State::Present);
     }
-    SealedField {
-        path,
-        state: secret.state(),
-        value,
-    }
+    SealedField { path, state: secret.state(), value }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Arc, Entry, Held, Resource, Secret, SecretError, Spec, State};
-    use crate::proto::v1::{
-        ApiKeySpec, HeaderValue, ProviderSpec, SettingSpec, header_value, setting_spec,
-    };
+    use crate::proto::v1::{ApiKeySpec, HeaderValue, ProviderSpec, SettingSpec, header_value, setting_spec};
 
     const CANARY: &str = "sk-canary";
 
     fn secret() -> Secret {
-        Secret {
-            value: Some(CANARY.to_owned()),
-            ..Secret::default()
-        }
+        Secret { value: Some(CANARY.to_owned()), ..Secret::default() }
     }
 
     fn held(spec: Spec) -> Held {
-        let resource = Resource {
-            spec: Some(spec),
-            ..Resource::default()
-        };
-        Held {
-            entry: Arc::new(Entry::new(resource)),
-            revoked: false,
-        }
+        let resource = Resource { spec: Some(spec), ..Resource::default() };
+        Held { entry: Arc::new(Entry::new(resource)), revoked: false }
     }
 
     fn key_in(state: State, value: Option<&str>) -> Held {
-        let mut secret = Secret {
-            value: value.map(str::to_owned),
-            ..Secret::default()
-        };
+        let mut secret = Secret { value: value.map(str::to_owned), ..Secret::default() };
         secret.set_state(state);
-        held(Spec::ApiKey(ApiKeySpec {
-            secret: Some(secret),
-            ..ApiKeySpec::default()
-        }))
+        held(Spec::ApiKey(ApiKeySpec { secret: Some(secret), ..ApiKeySpec::default() }))
     }
 
     #[test]
     fn no_plaintext_stays_in_the_resource_of_any_kind() {
-        let header = HeaderValue {
-            value: Some(header_value::Value::Secret(secret())),
-        };
+        let header = HeaderValue { value: Some(header_value::Value::Secret(secret())) };
         let cases = [
             (
                 "provider.headers.x-key",
@@ -194,13 +157,7 @@ mod tests {
                     ..ProviderSpec::default()
                 }),
             ),
-            (
-                "api_key.secret",
-                Spec::ApiKey(ApiKeySpec {
-                    secret: Some(secret()),
-                    ..ApiKeySpec::default()
-                }),
-            ),
+            ("api_key.secret", Spec::ApiKey(ApiKeySpec { secret: Some(secret()), ..ApiKeySpec::default() })),
             (
                 "setting.secret_value",
                 Spec::Setting(SettingSpec {
@@ -212,10 +169,7 @@ mod tests {
         for (path, spec) in cases {
             let held = held(spec);
             assert_eq!(held.secret(path).unwrap().expose(), CANARY);
-            assert!(
-                !format!("{held:?} {:?}", held.entry.resource).contains(CANARY),
-                "{path}"
-            );
+            assert!(!format!("{held:?} {:?}", held.entry.resource).contains(CANARY), "{path}");
         }
     }
 
@@ -230,10 +184,7 @@ mod tests {
         for (state, error) in cases {
             assert_eq!(key_in(state, None).secret("api_key.secret"), Err(error));
         }
-        assert_eq!(
-            key_in(State::Present, None).secret("api_key.other"),
-            Err(SecretError::Absent)
-        );
+        assert_eq!(key_in(State::Present, None).secret("api_key.other"), Err(SecretError::Absent));
     }
 
     #[test]

@@ -69,9 +69,7 @@ impl Error {
             Self::Rpc(error) => {
                 matches!(error.code, Code::PermissionDenied | Code::InvalidArgument)
             }
-            Self::NotReady { last_error } => {
-                last_error.as_ref().is_some_and(|error| error.is_fatal())
-            }
+            Self::NotReady { last_error } => last_error.as_ref().is_some_and(|error| error.is_fatal()),
             _ => false,
         }
     }
@@ -144,34 +142,22 @@ impl From<&Status> for RpcError {
         // Details that can't be read are as good as none: code and message still count.
         let details = status.check_error_details().unwrap_or_default();
         let info = details.error_info().filter(|info| info.domain == DOMAIN);
-        let fields = details
-            .bad_request()
-            .map(|bad| bad.field_violations.as_slice());
-        let fields = fields
-            .unwrap_or_default()
-            .iter()
-            .map(|violation| FieldViolation {
-                field: violation.field.clone(),
-                description: violation.description.clone(),
-            });
-        let failures = details
-            .precondition_failure()
-            .map(|failure| failure.violations.as_slice());
-        let failures = failures
-            .unwrap_or_default()
-            .iter()
-            .map(|violation| PreconditionViolation {
-                kind: violation.r#type.clone(),
-                subject: violation.subject.clone(),
-                description: violation.description.clone(),
-            });
+        let fields = details.bad_request().map(|bad| bad.field_violations.as_slice());
+        let fields = fields.unwrap_or_default().iter().map(|violation| FieldViolation {
+            field: violation.field.clone(),
+            description: violation.description.clone(),
+        });
+        let failures = details.precondition_failure().map(|failure| failure.violations.as_slice());
+        let failures = failures.unwrap_or_default().iter().map(|violation| PreconditionViolation {
+            kind: violation.r#type.clone(),
+            subject: violation.subject.clone(),
+            description: violation.description.clone(),
+        });
         Self {
             code: status.code(),
             message: status.message().to_owned(),
             reason: info.map(|info| info.reason.clone()),
-            metadata: info
-                .map(|info| info.metadata.clone().into_iter().collect())
-                .unwrap_or_default(),
+            metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
             field_violations: fields.collect(),
             precondition_violations: failures.collect(),
             retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
@@ -182,10 +168,7 @@ impl From<&Status> for RpcError {
 /// An error with its causes: the transport's own says only "transport error".
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn because(error: Option<&Arc<Error>>) -> String {
@@ -202,26 +185,16 @@ mod tests {
     fn details_are_decoded() {
         let mut details = ErrorDetails::new();
         details
-            .set_error_info(
-                "STALE_ETAG",
-                "signalbox",
-                [("etag".to_owned(), "e7".to_owned())],
-            )
+            .set_error_info("STALE_ETAG", "signalbox", [("etag".to_owned(), "e7".to_owned())])
             .add_bad_request_violation("resource.name", "is empty")
             .add_precondition_failure_violation("IN_USE", "providers/groq", "is active")
             .set_retry_info(Some(Duration::from_secs(2)));
         let error = Error::from(Status::with_error_details(Code::Aborted, "stale", details));
         let rpc = error.rpc().unwrap();
-        assert_eq!(
-            (rpc.code, rpc.reason.as_deref()),
-            (Code::Aborted, Some("STALE_ETAG"))
-        );
+        assert_eq!((rpc.code, rpc.reason.as_deref()), (Code::Aborted, Some("STALE_ETAG")));
         assert_eq!(rpc.metadata["etag"], "e7");
         assert_eq!(
-            (
-                rpc.field_violations[0].field.as_str(),
-                rpc.field_violations.len()
-            ),
+            (rpc.field_violations[0].field.as_str(), rpc.field_violations.len()),
             ("resource.name", 1)
         );
         assert_eq!(rpc.precondition_violations[0].subject, "providers/groq");
@@ -230,11 +203,8 @@ mod tests {
 
     #[test]
     fn a_proxys_reason_is_not_ours() {
-        let details = ErrorDetails::with_error_info(
-            "QUOTA",
-            "proxy.example",
-            [("a".to_owned(), "b".to_owned())],
-        );
+        let details =
+            ErrorDetails::with_error_info("QUOTA", "proxy.example", [("a".to_owned(), "b".to_owned())]);
         let error = Error::from(Status::with_error_details(Code::Unavailable, "", details));
         assert_eq!(error.rpc().unwrap().reason, None);
         assert!(error.rpc().unwrap().metadata.is_empty());
@@ -243,9 +213,7 @@ mod tests {
     #[test]
     fn garbled_details_leave_code_and_message() {
         let status = Status::with_details(Code::PermissionDenied, "no", vec![0xff; 7].into());
-        let error = Error::NotReady {
-            last_error: Some(Arc::new(status.into())),
-        };
+        let error = Error::NotReady { last_error: Some(Arc::new(status.into())) };
         assert!(error.is_fatal());
         assert!(error.to_string().ends_with(": no"), "{error}");
     }

@@ -51,10 +51,7 @@ impl ChangeEvent {
     /// Whether a selector picks the resource as it was or as it is.
     #[must_use]
     pub fn matches(&self, selector: &Selector) -> bool {
-        [&self.before, &self.after]
-            .into_iter()
-            .flatten()
-            .any(|resource| selector.matches(resource))
+        [&self.before, &self.after].into_iter().flatten().any(|resource| selector.matches(resource))
     }
 
     /// The event that tells of a revocation.
@@ -77,12 +74,8 @@ impl ChangeEvent {
         before: Option<&Arc<Entry>>,
         after: Option<&Arc<Entry>>,
     ) -> Option<Self> {
-        let before = before
-            .filter(|entry| known(entry))
-            .map(|entry| entry.resource.clone());
-        let after = after
-            .filter(|entry| known(entry))
-            .map(|entry| entry.resource.clone());
+        let before = before.filter(|entry| known(entry)).map(|entry| entry.resource.clone());
+        let after = after.filter(|entry| known(entry)).map(|entry| entry.resource.clone());
         let kind = match (&before, &after) {
             (None, None) => return None,
             (None, Some(_)) => EventKind::Created,
@@ -120,20 +113,12 @@ pub fn difference(before: &Snapshot, after: &Snapshot) -> Vec<ChangeEvent> {
     let differences = before.entries().diff(after.entries());
     let changed = differences.filter_map(|item| match item {
         DiffItem::Add(name, entry) => ChangeEvent::between(name, revision, None, Some(entry)),
-        DiffItem::Update { old, new } => {
-            ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1))
-        }
+        DiffItem::Update { old, new } => ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1)),
         DiffItem::Remove(name, entry) => ChangeEvent::between(name, revision, Some(entry), None),
     });
-    let revoked = after
-        .revoked
-        .iter()
-        .filter(|(name, _)| !before.revoked.contains_key(name.as_ref()));
+    let revoked = after.revoked.iter().filter(|(name, _)| !before.revoked.contains_key(name.as_ref()));
     let revoked = revoked.filter_map(|(name, revision)| {
-        let entry = after
-            .entries()
-            .get(name.as_ref())
-            .filter(|entry| known(entry))?;
+        let entry = after.entries().get(name.as_ref()).filter(|entry| known(entry))?;
         Some(ChangeEvent::revoked(entry, *revision))
     });
     changed.chain(revoked).collect()
@@ -174,23 +159,14 @@ mod tests {
             entry("providers/d", 5, true),
         ]);
         let events = difference(&before, &after);
-        let told: Vec<_> = events
-            .iter()
-            .map(|event| (event.name.as_str(), event.kind))
-            .collect();
+        let told: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.kind)).collect();
         let expected = [
             ("providers/a", EventKind::Deleted),
             ("providers/b", EventKind::Updated),
             ("providers/d", EventKind::Created),
         ];
-        assert_eq!(
-            told, expected,
-            "an equal resource in another allocation is no change"
-        );
-        assert!(
-            events[0].matches(&Selector::name("providers/a")),
-            "a deleted one matches as it was"
-        );
+        assert_eq!(told, expected, "an equal resource in another allocation is no change");
+        assert!(events[0].matches(&Selector::name("providers/a")), "a deleted one matches as it was");
     }
 
     #[test]

@@ -53,11 +53,7 @@ impl Provider {
     /// # Errors
     /// Says why a sealed value can't be had.
     pub fn header(&self, name: &str) -> Result<Option<SecretText>, SecretError> {
-        let header = self
-            .spec()
-            .headers
-            .get(name)
-            .and_then(|header| header.value.as_ref());
+        let header = self.spec().headers.get(name).and_then(|header| header.value.as_ref());
         match header {
             None => Ok(None),
             Some(header_value::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
@@ -130,8 +126,7 @@ impl Snapshot {
     #[must_use]
     pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
         let keys = self.held_api_keys(provider).map(ApiKey);
-        keys.filter(|key| key.active() && key.secret().is_ok())
-            .collect()
+        keys.filter(|key| key.active() && key.secret().is_ok()).collect()
     }
 
     /// The effective global setting as text; `None` when it is set nowhere.
@@ -139,9 +134,7 @@ impl Snapshot {
     /// # Errors
     /// [`SettingError::WrongType`], as in all typed getters; for a user's take [`Snapshot::setting_for`].
     pub fn setting_string(&self, key: &str) -> Result<Option<String>, SettingError> {
-        self.setting(key)
-            .map(|setting| setting.as_str().map(str::to_owned))
-            .transpose()
+        self.setting(key).map(|setting| setting.as_str().map(str::to_owned)).transpose()
     }
 
     /// The effective global setting as a whole number; `None` when it is set nowhere.
@@ -149,9 +142,7 @@ impl Snapshot {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn setting_int(&self, key: &str) -> Result<Option<i64>, SettingError> {
-        self.setting(key)
-            .map(|setting| setting.as_int())
-            .transpose()
+        self.setting(key).map(|setting| setting.as_int()).transpose()
     }
 
     /// The effective global setting as a finite number; `None` when it is set nowhere.
@@ -159,9 +150,7 @@ impl Snapshot {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn setting_float(&self, key: &str) -> Result<Option<f64>, SettingError> {
-        self.setting(key)
-            .map(|setting| setting.as_float())
-            .transpose()
+        self.setting(key).map(|setting| setting.as_float()).transpose()
     }
 
     /// The effective global setting as a truth value; `None` when it is set nowhere.
@@ -169,9 +158,7 @@ impl Snapshot {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn setting_bool(&self, key: &str) -> Result<Option<bool>, SettingError> {
-        self.setting(key)
-            .map(|setting| setting.as_bool())
-            .transpose()
+        self.setting(key).map(|setting| setting.as_bool()).transpose()
     }
 
     /// The effective global setting as a length of time; `None` when it is set nowhere.
@@ -179,9 +166,7 @@ impl Snapshot {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn setting_duration(&self, key: &str) -> Result<Option<Duration>, SettingError> {
-        self.setting(key)
-            .map(|setting| setting.as_duration())
-            .transpose()
+        self.setting(key).map(|setting| setting.as_duration()).transpose()
     }
 }
 

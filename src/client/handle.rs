@@ -86,25 +86,14 @@ impl Client {
     /// [`Error::NotReady`] with what stands in the way: when the time is over, or before that when only a person can
     /// mend it ([`Error::is_fatal`]). The client goes on trying in either case.
     pub async fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
-        let hopeless = |health: &Health| {
-            health
-                .last_error
-                .as_ref()
-                .is_some_and(|error| error.is_fatal())
-        };
+        let hopeless = |health: &Health| health.last_error.as_ref().is_some_and(|error| error.is_fatal());
         let mut health = self.0.readers.health.clone();
-        let _ = timeout(
-            limit,
-            health.wait_for(|health| health.ready || hopeless(health)),
-        )
-        .await;
+        let _ = timeout(limit, health.wait_for(|health| health.ready || hopeless(health))).await;
         let health = health.borrow();
         if health.ready {
             return Ok(());
         }
-        Err(Error::NotReady {
-            last_error: health.last_error.clone(),
-        })
+        Err(Error::NotReady { last_error: health.last_error.clone() })
     }
 
     /// Waits until the cache has come to a revision, for example that of one's own write.
@@ -119,20 +108,13 @@ impl Client {
         if reached(&health) {
             return Ok(());
         }
-        Err(Error::RevisionNotReached {
-            wanted: revision,
-            reached: health.revision,
-        })
+        Err(Error::RevisionNotReached { wanted: revision, reached: health.revision })
     }
 
     /// How the client is now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0
-            .readers
-            .health
-            .borrow()
-            .status(Instant::now(), self.0.staleness)
+        self.0.readers.health.borrow().status(Instant::now(), self.0.staleness)
     }
 
     /// Calls back, in a task of its own and in order, for each change of a resource that the selector picks as it was

@@ -50,12 +50,9 @@ impl Health {
     /// The status at a moment. Stale: nothing heard within the bound, or the server itself has not heard from the
     /// store within it.
     pub(super) fn status(&self, now: Instant, bound: Duration) -> Status {
-        let confirmed_age = self
-            .confirmed
-            .map(|(age, told)| age.saturating_add(now.saturating_duration_since(told)));
-        let silent = self
-            .last_message
-            .is_none_or(|last| now.saturating_duration_since(last) > bound);
+        let confirmed_age =
+            self.confirmed.map(|(age, told)| age.saturating_add(now.saturating_duration_since(told)));
+        let silent = self.last_message.is_none_or(|last| now.saturating_duration_since(last) > bound);
         let unconfirmed = confirmed_age.is_none_or(|age| age > bound);
         Status {
             ready: self.ready,
@@ -79,12 +76,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn heard(age: Duration, at: Instant) -> Health {
-        Health {
-            ready: true,
-            last_message: Some(at),
-            confirmed: Some((age, at)),
-            ..Health::default()
-        }
+        Health { ready: true, last_message: Some(at), confirmed: Some((age, at)), ..Health::default() }
     }
 
     #[test]
@@ -93,14 +85,8 @@ mod tests {
         let health = heard(Duration::ZERO, start);
         assert!(!health.status(start + BOUND, BOUND).stale);
         assert!(health.status(start + BOUND + SECOND, BOUND).stale);
-        assert_eq!(
-            health.status(start + SECOND, BOUND).confirmed_age,
-            Some(SECOND)
-        );
-        assert_eq!(
-            health.status(start + SECOND, BOUND).last_confirmed,
-            Some(start)
-        );
+        assert_eq!(health.status(start + SECOND, BOUND).confirmed_age, Some(SECOND));
+        assert_eq!(health.status(start + SECOND, BOUND).last_confirmed, Some(start));
     }
 
     #[test]

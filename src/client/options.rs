@@ -71,13 +71,8 @@ impl ClientOptions {
         let urls = environment.get("SIGNALBOX_URL").unwrap_or(DEFAULT_ENDPOINT);
         let endpoints = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         let endpoints = endpoints.map(str::to_owned).collect();
-        let file = environment
-            .get("SIGNALBOX_TOKEN_FILE")
-            .map(TokenSource::file);
-        let token = environment
-            .get("SIGNALBOX_TOKEN")
-            .map(TokenSource::fixed)
-            .or(file);
+        let file = environment.get("SIGNALBOX_TOKEN_FILE").map(TokenSource::file);
+        let token = environment.get("SIGNALBOX_TOKEN").map(TokenSource::fixed).or(file);
         Self::new(DEFAULT_ENDPOINT)
             .endpoints(endpoints)
             .token(token.unwrap_or_default())
@@ -162,37 +157,22 @@ impl ClientOptions {
     /// Checks everything that can be checked without a server.
     pub(super) fn validate(&self) -> Result<(), Error> {
         let seconds = |range: std::ops::RangeInclusive<u64>, duration: Duration| {
-            duration >= Duration::from_secs(*range.start())
-                && duration <= Duration::from_secs(*range.end())
+            duration >= Duration::from_secs(*range.start()) && duration <= Duration::from_secs(*range.end())
         };
         let rules = [
-            (
-                !self.endpoints.is_empty(),
-                "at least one endpoint is needed",
-            ),
-            (
-                self.selectors.len() <= MAX_SELECTORS,
-                "at most 64 selectors are allowed",
-            ),
-            (
-                seconds(1..=60, self.progress_interval),
-                "the progress interval is 1 s to 60 s",
-            ),
+            (!self.endpoints.is_empty(), "at least one endpoint is needed"),
+            (self.selectors.len() <= MAX_SELECTORS, "at most 64 selectors are allowed"),
+            (seconds(1..=60, self.progress_interval), "the progress interval is 1 s to 60 s"),
             (
                 self.staleness > self.progress_interval,
                 "the staleness bound must be above the progress interval",
             ),
-            (
-                (1..=MAX_QUEUE).contains(&self.event_queue),
-                "the event queue is 1 to 65,536",
-            ),
+            ((1..=MAX_QUEUE).contains(&self.event_queue), "the event queue is 1 to 65,536"),
         ];
         if let Some((_, rule)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(Error::Options(rule.to_owned()));
         }
-        self.endpoints
-            .iter()
-            .try_for_each(|endpoint| check_endpoint(endpoint))
+        self.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))
     }
 
     /// The request of a stream that begins with a snapshot.
@@ -208,10 +188,7 @@ impl ClientOptions {
     }
 
     pub(super) fn overrides(&self) -> Overrides {
-        Overrides {
-            environment: self.environment.settings(),
-            defaults: self.defaults.clone(),
-        }
+        Overrides { environment: self.environment.settings(), defaults: self.defaults.clone() }
     }
 }
 
@@ -237,9 +214,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), Error> {
         (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
             refuse("credentials in a URL")
         }
-        (Some("http" | "https"), Some(_))
-            if matches!(uri.path(), "" | "/") && uri.query().is_none() =>
-        {
+        (Some("http" | "https"), Some(_)) if matches!(uri.path(), "" | "/") && uri.query().is_none() => {
             Ok(())
         }
         (Some("http" | "https"), Some(_)) => refuse("a URL with a path or query"),
@@ -263,13 +238,9 @@ impl Environment {
 
     /// These variables, as far as they begin with `SIGNALBOX_`. An empty one counts as not set.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        let ours = vars
-            .into_iter()
-            .filter(|(name, value)| name.starts_with("SIGNALBOX_") && !value.is_empty());
-        Self(
-            ours.map(|(name, value)| (name, SecretText::new(value)))
-                .collect(),
-        )
+        let ours =
+            vars.into_iter().filter(|(name, value)| name.starts_with("SIGNALBOX_") && !value.is_empty());
+        Self(ours.map(|(name, value)| (name, SecretText::new(value))).collect())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -277,13 +248,9 @@ impl Environment {
     }
 
     fn settings(&self) -> BTreeMap<String, SecretText> {
-        let named = self
-            .0
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix(SETTING_PREFIX)?, value)));
-        named
-            .map(|(key, value)| (key.to_ascii_lowercase(), value.clone()))
-            .collect()
+        let named =
+            self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(SETTING_PREFIX)?, value)));
+        named.map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect()
     }
 }
 
@@ -292,10 +259,7 @@ mod tests {
     use super::{ClientOptions, Duration, Environment, Error, Selector};
 
     fn environment(vars: &[(&str, &str)]) -> Environment {
-        Environment::from_vars(
-            vars.iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        )
+        Environment::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
     #[tokio::test]
@@ -308,15 +272,11 @@ mod tests {
             ("HOME", "/root"),
         ]));
         assert_eq!(options.endpoints, ["https://a:1", "https://b:2"]);
-        assert_eq!(
-            options.token.read().await.unwrap().unwrap().expose(),
-            "sk-canary"
-        );
+        assert_eq!(options.token.read().await.unwrap().unwrap().expose(), "sk-canary");
         assert_eq!(options.overrides().environment["max_retries"].expose(), "7");
         assert!(!format!("{options:?} {:?}", options.environment).contains("canary"));
         options.validate().unwrap();
-        let options =
-            ClientOptions::from_environment(environment(&[("SIGNALBOX_TOKEN_FILE", "/run/t")]));
+        let options = ClientOptions::from_environment(environment(&[("SIGNALBOX_TOKEN_FILE", "/run/t")]));
         assert_eq!(format!("{:?}", options.token), "file /run/t");
         assert_eq!(options.endpoints, ["http://127.0.0.1:50051"]);
     }
@@ -325,9 +285,8 @@ mod tests {
     fn what_breaks_a_rule_is_refused() {
         let good = || ClientOptions::new("http://localhost:50051");
         good().validate().unwrap();
-        let many = (0..65).fold(good(), |options, n| {
-            options.selector(Selector::name(format!("settings/{n}")))
-        });
+        let many =
+            (0..65).fold(good(), |options, n| options.selector(Selector::name(format!("settings/{n}"))));
         let cases = [
             good().endpoints(Vec::new()),
             good().endpoints(vec!["localhost:50051".to_owned()]),
@@ -342,10 +301,7 @@ mod tests {
         ];
         for options in cases {
             let error = options.validate().unwrap_err();
-            assert!(
-                matches!(error, Error::Options(_)) && error.is_fatal(),
-                "{options:?}"
-            );
+            assert!(matches!(error, Error::Options(_)) && error.is_fatal(), "{options:?}");
             assert!(!error.to_string().contains("canary"));
         }
     }

@@ -34,11 +34,7 @@ pub(super) fn channel(first: Arc<Snapshot>, queue: usize) -> (Publisher, Readers
         changes: changes.downgrade(),
         health: health_receiver,
     };
-    let publisher = Publisher {
-        served,
-        changes,
-        health,
-    };
+    let publisher = Publisher { served, changes, health };
     (publisher, readers)
 }
 

@@ -71,11 +71,7 @@ pub(super) struct Replica {
 
 enum Phase {
     /// A snapshot is being put together, out of sight.
-    Snapshot {
-        staged: Snapshot,
-        begun: bool,
-        complete: bool,
-    },
+    Snapshot { staged: Snapshot, begun: bool, complete: bool },
     /// Changes follow on what is served.
     Live(Option<Part>),
 }
@@ -89,11 +85,7 @@ struct Part {
 impl Replica {
     pub(super) fn new(overrides: Arc<Overrides>) -> Self {
         let served = Snapshot::new(overrides);
-        Self {
-            phase: staging(&served),
-            served: Arc::new(served),
-            cursor: Cursor::default(),
-        }
+        Self { phase: staging(&served), served: Arc::new(served), cursor: Cursor::default() }
     }
 
     /// What may be read now.
@@ -135,12 +127,7 @@ impl Replica {
     }
 
     fn stage_snapshot(&mut self, part: SnapshotPart) -> Result<Applied, Desync> {
-        let Phase::Snapshot {
-            staged,
-            begun,
-            complete,
-        } = &mut self.phase
-        else {
+        let Phase::Snapshot { staged, begun, complete } = &mut self.phase else {
             return Err(Desync::Contract("a snapshot without a reset"));
         };
         if *complete || (*begun && staged.revision != part.revision) {
@@ -157,11 +144,7 @@ impl Replica {
 
     fn synced(&mut self, synced: Synced) -> Result<Applied, Desync> {
         let mut next = match &mut self.phase {
-            Phase::Snapshot {
-                begun: true,
-                complete: false,
-                ..
-            } => {
+            Phase::Snapshot { begun: true, complete: false, .. } => {
                 return Err(Desync::Contract("synced in the middle of a snapshot"));
             }
             Phase::Snapshot { staged, .. } => std::mem::take(staged),
@@ -176,10 +159,7 @@ impl Replica {
         next.revision = synced.revision;
         // A snapshot need not share anything with what is served; after a resume this compares two equal maps at once.
         let events = difference(&self.served, &next);
-        self.cursor = Cursor {
-            resume_token: synced.resume_token,
-            view_id: synced.view_id,
-        };
+        self.cursor = Cursor { resume_token: synced.resume_token, view_id: synced.view_id };
         self.phase = Phase::Live(None);
         Ok(Applied {
             changes: self.serve(next, events),
@@ -194,18 +174,13 @@ impl Replica {
         };
         let mut part = match unfinished.take() {
             Some(part) if part.staged.revision != changes.revision => {
-                return Err(Desync::Contract(
-                    "a revision begins before the last part of another",
-                ));
+                return Err(Desync::Contract("a revision begins before the last part of another"));
             }
             Some(part) => part,
             None if changes.revision <= self.served.revision => {
                 return Err(Desync::Contract("changes at or below what was sent before"));
             }
-            None => Part {
-                staged: (*self.served).clone(),
-                events: Vec::new(),
-            },
+            None => Part { staged: (*self.served).clone(), events: Vec::new() },
         };
         part.staged.revision = changes.revision;
         for change in changes.changes {
@@ -216,10 +191,7 @@ impl Replica {
             return Ok(Applied::default());
         }
         self.cursor.resume_token = changes.resume_token;
-        Ok(Applied {
-            changes: self.serve(part.staged, part.events),
-            ..Applied::default()
-        })
+        Ok(Applied { changes: self.serve(part.staged, part.events), ..Applied::default() })
     }
 
     fn progress(&mut self, progress: &Progress) -> Result<Applied, Desync> {
@@ -235,9 +207,7 @@ impl Replica {
             let digest = <[u8; 16]>::try_from(progress.digest.as_slice());
             let digest = digest.map_err(|_| Desync::Contract("a digest that is not 16 bytes"))?;
             if ViewDigest::from_bytes(digest) != self.served.digest() {
-                return Err(Desync::Digest {
-                    revision: progress.revision,
-                });
+                return Err(Desync::Digest { revision: progress.revision });
             }
         }
         self.cursor.resume_token.clone_from(&progress.resume_token);
@@ -246,10 +216,7 @@ impl Replica {
             next.revision = progress.revision;
             self.serve(next, Vec::new());
         }
-        Ok(Applied {
-            confirmed_age: Some(age(progress.confirmed_age)),
-            ..Applied::default()
-        })
+        Ok(Applied { confirmed_age: Some(age(progress.confirmed_age)), ..Applied::default() })
     }
 
     fn reset(&mut self, reset: &Reset) -> Applied {
@@ -258,17 +225,10 @@ impl Replica {
         if matches!(reason, ResetReason::OtherStore | ResetReason::Ahead) {
             // Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
             let mut next = (*self.served).clone();
-            next.revoked = next
-                .revoked
-                .into_iter()
-                .map(|(name, _)| (name, UNTIL_THE_SWAP))
-                .collect();
+            next.revoked = next.revoked.into_iter().map(|(name, _)| (name, UNTIL_THE_SWAP)).collect();
             self.publish(next, Vec::new());
         }
-        Applied {
-            signal: Signal::Reset(reason),
-            ..Applied::default()
-        }
+        Applied { signal: Signal::Reset(reason), ..Applied::default() }
     }
 
     fn start_over(&mut self) {
@@ -286,10 +246,7 @@ impl Replica {
             next.revoked.insert(name.into(), revoked.revision);
         }
         let events = difference(&self.served, &next);
-        Applied {
-            changes: self.publish(next, events),
-            ..Applied::default()
-        }
+        Applied { changes: self.publish(next, events), ..Applied::default() }
     }
 
     /// Serves what the cursor has come to: revocations at or below it are part of the state now.
@@ -297,11 +254,7 @@ impl Replica {
         next.revoked = self.served.revoked.clone();
         if !next.revoked.is_empty() {
             let passed = next.revision;
-            next.revoked = next
-                .revoked
-                .into_iter()
-                .filter(|(_, revision)| *revision > passed)
-                .collect();
+            next.revoked = next.revoked.into_iter().filter(|(_, revision)| *revision > passed).collect();
         }
         self.publish(next, events)
     }
@@ -320,19 +273,12 @@ impl Part {
             (self.staged.remove(&change.name), None)
         } else {
             // Every other type, those of newer servers included, brings the resource as it is.
-            let resource = change
-                .resource
-                .filter(|resource| resource.name == change.name);
+            let resource = change.resource.filter(|resource| resource.name == change.name);
             let resource = resource.ok_or(Desync::Contract("a change without its resource"))?;
             let entry = Arc::new(Entry::new(resource));
             (self.staged.upsert(entry.clone()), Some(entry))
         };
-        let event = ChangeEvent::between(
-            &change.name,
-            self.staged.revision,
-            before.as_ref(),
-            after.as_ref(),
-        );
+        let event = ChangeEvent::between(&change.name, self.staged.revision, before.as_ref(), after.as_ref());
         self.events.extend(event.map(|event| ChangeEvent {
             action: change.action,
             actor: change.actor,
@@ -343,28 +289,19 @@ impl Part {
 }
 
 fn staging(served: &Snapshot) -> Phase {
-    Phase::Snapshot {
-        staged: Snapshot::new(served.overrides.clone()),
-        begun: false,
-        complete: false,
-    }
+    Phase::Snapshot { staged: Snapshot::new(served.overrides.clone()), begun: false, complete: false }
 }
 
 fn leave(going_away: GoingAway) -> Applied {
     Applied {
-        signal: Signal::GoingAway {
-            after: age(going_away.reconnect_after),
-            reason: going_away.reason,
-        },
+        signal: Signal::GoingAway { after: age(going_away.reconnect_after), reason: going_away.reason },
         ..Applied::default()
     }
 }
 
 /// A length of time from the wire; what is not set or negative is none.
 fn age(duration: Option<prost_types::Duration>) -> Duration {
-    duration
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .unwrap_or_default()
+    duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -49,10 +49,7 @@ mod tests {
     #[test]
     fn debug_shows_nothing_of_the_value() {
         let secret = SecretText::new("sk-canary");
-        assert_eq!(
-            format!("{secret:?} {:?}", Some(&secret)),
-            "SecretText(..) Some(SecretText(..))"
-        );
+        assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "SecretText(..) Some(SecretText(..))");
         assert_eq!(secret.expose(), "sk-canary");
     }
 }

@@ -102,18 +102,11 @@ impl Selector {
             Pattern::Prefix(prefix) => resource.name.starts_with(prefix.as_str()),
             Pattern::Kind(kind) => Kind::of(resource) == Some(*kind),
         };
-        named
-            && self
-                .labels
-                .iter()
-                .all(|(key, value)| resource.labels.get(key) == Some(value))
+        named && self.labels.iter().all(|(key, value)| resource.labels.get(key) == Some(value))
     }
 
     fn with_pattern(pattern: Pattern) -> Self {
-        Self {
-            pattern,
-            labels: BTreeMap::new(),
-        }
+        Self { pattern, labels: BTreeMap::new() }
     }
 }
 
@@ -125,10 +118,7 @@ impl From<Selector> for WireSelector {
             Pattern::Prefix(prefix) => Some(WirePattern::Prefix(prefix)),
             Pattern::Kind(kind) => Some(WirePattern::Kind(kind.as_str().to_owned())),
         };
-        Self {
-            pattern,
-            labels: selector.labels,
-        }
+        Self { pattern, labels: selector.labels }
     }
 }
 
@@ -157,16 +147,8 @@ mod tests {
     #[test]
     fn labels_narrow() {
         let resource = provider("providers/groq");
-        assert!(
-            Selector::kind(Kind::Provider)
-                .label("team", "search")
-                .matches(&resource)
-        );
-        assert!(
-            !Selector::kind(Kind::Provider)
-                .label("team", "chat")
-                .matches(&resource)
-        );
+        assert!(Selector::kind(Kind::Provider).label("team", "search").matches(&resource));
+        assert!(!Selector::kind(Kind::Provider).label("team", "chat").matches(&resource));
         assert!(!Selector::kind(Kind::Setting).matches(&resource));
         assert!(Selector::name("providers/groq").matches(&resource));
     }

@@ -106,15 +106,8 @@ impl Snapshot {
             let value = self.overrides.defaults.get(key.as_ref())?;
             Some((Source::Default, Effective::Default(value.clone())))
         };
-        let (source, value) = environment()
-            .or_else(users)
-            .or_else(global)
-            .or_else(default)?;
-        Some(Setting {
-            key: key.into_owned(),
-            source,
-            value,
-        })
+        let (source, value) = environment().or_else(users).or_else(global).or_else(default)?;
+        Some(Setting { key: key.into_owned(), source, value })
     }
 }
 
@@ -165,13 +158,11 @@ impl Setting {
             Value::IntValue(number) => Some(*number as f64),
             _ => None,
         })
-        .and_then(|number| {
-            if number.is_finite() {
-                Ok(number)
-            } else {
-                Err(self.wrong("a finite number"))
-            }
-        })
+        .and_then(
+            |number| {
+                if number.is_finite() { Ok(number) } else { Err(self.wrong("a finite number")) }
+            },
+        )
     }
 
     /// The value as a truth value. The environment may say `true`, `yes`, `on`, `1` or their opposites, in any case.
@@ -212,14 +203,10 @@ impl Setting {
     /// # Errors
     /// [`SettingError::Secret`] when it can't be had, [`SettingError::WrongType`] when it is no secret.
     pub fn as_secret(&self) -> Result<SecretText, SettingError> {
-        if let (Effective::Stored(held), Some(Value::SecretValue(_))) = (&self.value, self.stored())
-        {
+        if let (Effective::Stored(held), Some(Value::SecretValue(_))) = (&self.value, self.stored()) {
             return held
                 .secret(SETTING_SECRET)
-                .map_err(|error| SettingError::Secret {
-                    key: self.key.clone(),
-                    error,
-                });
+                .map_err(|error| SettingError::Secret { key: self.key.clone(), error });
         }
         match &self.value {
             Effective::Text(text) => Ok(text.clone()),
@@ -252,11 +239,7 @@ impl Setting {
     }
 
     fn wrong(&self, wanted: &'static str) -> SettingError {
-        SettingError::WrongType {
-            key: self.key.clone(),
-            wanted,
-            origin: self.source,
-        }
+        SettingError::WrongType { key: self.key.clone(), wanted, origin: self.source }
     }
 }
 
@@ -283,11 +266,7 @@ pub(super) fn normal_key(key: &str) -> Cow<'_, str> {
         if character.is_ascii_uppercase() && begins {
             normal.push('_');
         }
-        normal.push(if character == '-' {
-            '_'
-        } else {
-            character.to_ascii_lowercase()
-        });
+        normal.push(if character == '-' { '_' } else { character.to_ascii_lowercase() });
         last = character;
     }
     Cow::Owned(normal)

@@ -43,10 +43,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// One that holds nothing yet.
     pub(super) fn new(overrides: Arc<Overrides>) -> Self {
-        Self {
-            overrides,
-            ..Self::default()
-        }
+        Self { overrides, ..Self::default() }
     }
 
     /// The revision of the store that this is the state of; 0 before the first.
@@ -90,14 +87,12 @@ impl Snapshot {
 
     /// The resources that a selector picks, by name in bytewise order. Looks at all of them.
     pub fn select<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Arc<Resource>> {
-        self.resources()
-            .filter(|resource| selector.matches(resource))
+        self.resources().filter(|resource| selector.matches(resource))
     }
 
     /// The resources of a kind, by name in bytewise order. Looks at all resources.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources()
-            .filter(move |resource| Kind::of(resource) == Some(kind))
+        self.resources().filter(move |resource| Kind::of(resource) == Some(kind))
     }
 
     /// The resources whose name begins with a prefix, in bytewise order. Looks at these only.
@@ -123,18 +118,11 @@ impl Snapshot {
     }
 
     pub(super) fn held_api_key(&self, provider: &str, id: &str) -> Option<Held> {
-        self.api_keys
-            .get(provider)?
-            .get(id)
-            .map(|entry| self.hold(entry))
+        self.api_keys.get(provider)?.get(id).map(|entry| self.hold(entry))
     }
 
     pub(super) fn held_api_keys(&self, provider: &str) -> impl Iterator<Item = Held> {
-        let keys = self
-            .api_keys
-            .get(provider)
-            .into_iter()
-            .flat_map(OrdMap::values);
+        let keys = self.api_keys.get(provider).into_iter().flat_map(OrdMap::values);
         keys.map(|entry| self.hold(entry))
     }
 
@@ -143,36 +131,28 @@ impl Snapshot {
     }
 
     pub(super) fn held_user_setting(&self, user: &str, key: &str) -> Option<Held> {
-        self.user_settings
-            .get(user)?
-            .get(key)
-            .map(|entry| self.hold(entry))
+        self.user_settings.get(user)?.get(key).map(|entry| self.hold(entry))
     }
 
     fn hold(&self, entry: &Arc<Entry>) -> Held {
         Held {
             entry: entry.clone(),
-            revoked: !self.revoked.is_empty()
-                && self.revoked.contains_key(entry.resource.name.as_str()),
+            revoked: !self.revoked.is_empty() && self.revoked.contains_key(entry.resource.name.as_str()),
         }
     }
 
     /// Puts a resource in, in place of one of that name, which it returns.
     pub(super) fn upsert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let previous = self.remove(&entry.resource.name);
-        self.digest
-            .add(&entry.resource.name, entry.resource.update_revision);
+        self.digest.add(&entry.resource.name, entry.resource.update_revision);
         match place(&entry.resource) {
             Place::Provider(id) => drop(self.providers.insert(id.into(), entry.clone())),
             Place::ApiKey(provider, id) => insert_below(&mut self.api_keys, provider, id, &entry),
             Place::Setting(key) => drop(self.settings.insert(key.into(), entry.clone())),
-            Place::UserSetting(user, key) => {
-                insert_below(&mut self.user_settings, user, key, &entry)
-            }
+            Place::UserSetting(user, key) => insert_below(&mut self.user_settings, user, key, &entry),
             Place::NameOnly => {}
         }
-        self.entries
-            .insert(entry.resource.name.as_str().into(), entry);
+        self.entries.insert(entry.resource.name.as_str().into(), entry);
         previous
     }
 
@@ -193,12 +173,7 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "Snapshot({} resources at revision {})",
-            self.len(),
-            self.revision
-        )
+        write!(formatter, "Snapshot({} resources at revision {})", self.len(), self.revision)
     }
 }
 
@@ -220,9 +195,7 @@ fn place(resource: &Resource) -> Place<'_> {
     let segments: Vec<_> = resource.name.split('/').collect();
     match (segments.as_slice(), &resource.spec) {
         (["providers", id], Some(Spec::Provider(_))) => Place::Provider(id),
-        (["providers", provider, "apiKeys", id], Some(Spec::ApiKey(_))) => {
-            Place::ApiKey(provider, id)
-        }
+        (["providers", provider, "apiKeys", id], Some(Spec::ApiKey(_))) => Place::ApiKey(provider, id),
         (["settings", key], Some(Spec::Setting(_))) => Place::Setting(key),
         (["users", user, "settings", key], Some(Spec::Setting(_))) => Place::UserSetting(user, key),
         _ => Place::NameOnly,
@@ -230,9 +203,7 @@ fn place(resource: &Resource) -> Place<'_> {
 }
 
 fn insert_below(map: &mut OrdMap<Arc<str>, Index>, outer: &str, inner: &str, entry: &Arc<Entry>) {
-    map.entry(outer.into())
-        .or_default()
-        .insert(inner.into(), entry.clone());
+    map.entry(outer.into()).or_default().insert(inner.into(), entry.clone());
 }
 
 fn remove_below(map: &mut OrdMap<Arc<str>, Index>, outer: &str, inner: &str) {

@@ -47,13 +47,7 @@ impl Subscription {
         // Subscribed before the snapshot is taken, so that nothing falls between; what comes twice is left out below.
         let changes = readers.changes.upgrade().map(|changes| changes.subscribe());
         let start = readers.served.load_full();
-        Self {
-            changes,
-            served: readers.served.clone(),
-            seen: start.sequence,
-            start,
-            resync: false,
-        }
+        Self { changes, served: readers.served.clone(), seen: start.sequence, start, resync: false }
     }
 
     /// The state that the first update follows on. Empty when the client was not ready yet: the first update then
@@ -116,11 +110,7 @@ impl Drop for Callback {
 }
 
 /// Calls back for every event. One that is too slow gets the difference between what it has seen and what is.
-async fn call_back(
-    mut subscription: Subscription,
-    selector: Selector,
-    callback: impl Fn(&ChangeEvent),
-) {
+async fn call_back(mut subscription: Subscription, selector: Selector, callback: impl Fn(&ChangeEvent)) {
     let mut seen = subscription.start();
     while let Some(update) = subscription.next().await {
         match update {

@@ -66,8 +66,8 @@ impl TokenSource {
             Source::Fixed(token) => token.clone(),
             Source::File(path) => {
                 let text = tokio::fs::read_to_string(path).await;
-                let text = text
-                    .map_err(|error| Error::Token(format!("{}: {error}", path.display()).into()))?;
+                let text =
+                    text.map_err(|error| Error::Token(format!("{}: {error}", path.display()).into()))?;
                 let text = zeroize::Zeroizing::new(text);
                 SecretText::new(text.trim())
             }

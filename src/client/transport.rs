@@ -11,8 +11,7 @@ use tonic::Status;
 use super::{connection::Connection, error::Error, options::ClientOptions};
 use crate::proto::v1::{WatchConfigRequest, WatchConfigResponse};
 
-pub(super) type EventStream =
-    Pin<Box<dyn Stream<Item = Result<WatchConfigResponse, Status>> + Send>>;
+pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<WatchConfigResponse, Status>> + Send>>;
 
 /// Opens streams.
 pub(super) trait Transport: Send + 'static {
@@ -34,10 +33,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(options: ClientOptions) -> Self {
-        Self {
-            options,
-            present: 0,
-        }
+        Self { options, present: 0 }
     }
 }
 

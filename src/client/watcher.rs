@@ -137,29 +137,25 @@ impl<T: Transport> Watcher<T> {
         let applied = self.replica.apply(event)?;
         let now = Instant::now();
         let signal = applied.signal;
-        self.publisher
-            .publish(self.replica.served(), applied.changes, |health| {
-                health.last_message = Some(now);
-                if let Some(age) = applied.confirmed_age {
-                    health.confirmed = Some((age, now));
+        self.publisher.publish(self.replica.served(), applied.changes, |health| {
+            health.last_message = Some(now);
+            if let Some(age) = applied.confirmed_age {
+                health.confirmed = Some((age, now));
+            }
+            match &signal {
+                Signal::Synced => {
+                    health.ready = true;
+                    health.last_error = None;
                 }
-                match &signal {
-                    Signal::Synced => {
-                        health.ready = true;
-                        health.last_error = None;
-                    }
-                    Signal::Reset(_) => health.resets += 1,
-                    Signal::None | Signal::GoingAway { .. } => {}
-                }
-            });
+                Signal::Reset(_) => health.resets += 1,
+                Signal::None | Signal::GoingAway { .. } => {}
+            }
+        });
         match signal {
             Signal::None => {}
             Signal::Synced => {
                 self.stream.synced = true;
-                tracing::info!(
-                    revision = self.replica.served().revision(),
-                    "configuration is in sync"
-                );
+                tracing::info!(revision = self.replica.served().revision(), "configuration is in sync");
             }
             Signal::Reset(reason) => {
                 self.stream.synced = false;
@@ -176,21 +172,14 @@ impl<T: Transport> Watcher<T> {
 
     /// How long the server may be silent at this point.
     fn deadline(&self) -> Duration {
-        if self.stream.synced {
-            self.heartbeat_deadline
-        } else {
-            self.heartbeat_deadline.max(SYNC_DEADLINE)
-        }
+        if self.stream.synced { self.heartbeat_deadline } else { self.heartbeat_deadline.max(SYNC_DEADLINE) }
     }
 
     /// Records how a stream ended, and tells when the next may begin.
     fn account_for(&mut self, end: End) -> Instant {
         let now = Instant::now();
-        let lived = self.stream.synced
-            && self
-                .stream
-                .opened
-                .is_some_and(|opened| now - opened >= BACKOFF_CEILING);
+        let lived =
+            self.stream.synced && self.stream.opened.is_some_and(|opened| now - opened >= BACKOFF_CEILING);
         // A cache that does not match has not worked, however long it took to find out.
         if lived && !matches!(end, End::Desync(_)) {
             self.backoff.reset();
@@ -201,12 +190,8 @@ impl<T: Transport> Watcher<T> {
             End::Left(leave_at) => return leave_at.max(now + self.backoff.next_delay()),
             End::Desync(desync) => {
                 let is_mismatch = matches!(desync, Desync::Digest { .. });
-                self.publisher
-                    .record(|health| health.digest_mismatches += u64::from(is_mismatch));
-                (
-                    Error::Desync(desync.to_string()),
-                    now + self.backoff.next_delay(),
-                )
+                self.publisher.record(|health| health.digest_mismatches += u64::from(is_mismatch));
+                (Error::Desync(desync.to_string()), now + self.backoff.next_delay())
             }
             End::Failed(error) => {
                 let delay = self.delay_after(&error);
@@ -214,8 +199,7 @@ impl<T: Transport> Watcher<T> {
             }
         };
         tracing::warn!(%error, delay = ?(resume_at - now), "the configuration stream was lost");
-        self.publisher
-            .record(|health| health.last_error = Some(Arc::new(error)));
+        self.publisher.record(|health| health.last_error = Some(Arc::new(error)));
         resume_at
     }
 
@@ -224,11 +208,7 @@ impl<T: Transport> Watcher<T> {
             return self.backoff.spread(FATAL_DELAY);
         }
         let own = self.backoff.next_delay();
-        match error
-            .rpc()
-            .filter(|rpc| rpc.code != Code::Unauthenticated)
-            .and_then(|rpc| rpc.retry_delay)
-        {
+        match error.rpc().filter(|rpc| rpc.code != Code::Unauthenticated).and_then(|rpc| rpc.retry_delay) {
             Some(requested) => own.max(self.backoff.spread(requested.min(MAX_REQUESTED_DELAY))),
             None => own,
         }

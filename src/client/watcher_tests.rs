@@ -14,8 +14,8 @@ use super::*;
 use crate::{
     client::{Client, ClientOptions, EventKind, Selector, Update},
     proto::v1::{
-        Change, ChangeType, Changes, GoingAway, Progress, Reset, Resource, SettingSpec, Snapshot,
-        Synced, WatchConfigResponse, resource::Spec, setting_spec::Value,
+        Change, ChangeType, Changes, GoingAway, Progress, Reset, Resource, SettingSpec, Snapshot, Synced,
+        WatchConfigResponse, resource::Spec, setting_spec::Value,
     },
 };
 
@@ -38,11 +38,7 @@ struct Open {
 
 impl Transport for Script {
     async fn open(&mut self, request: WatchConfigRequest) -> Result<EventStream, Error> {
-        let open = Open {
-            at: Instant::now(),
-            request,
-            endpoint: self.endpoint,
-        };
+        let open = Open { at: Instant::now(), request, endpoint: self.endpoint };
         self.opens.send(open).map_err(|_| Error::Ended)?;
         self.answers.recv().await.unwrap_or(Err(Error::Ended))
     }
@@ -63,9 +59,7 @@ impl Server {
     async fn accept(&mut self) -> (Open, Peer) {
         let open = self.opens.recv().await.unwrap();
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.answers
-            .send(Ok(Box::pin(UnboundedReceiverStream::new(receiver))))
-            .unwrap();
+        self.answers.send(Ok(Box::pin(UnboundedReceiverStream::new(receiver)))).unwrap();
         (open, Peer(sender))
     }
 
@@ -82,9 +76,7 @@ struct Peer(mpsc::UnboundedSender<Message>);
 
 impl Peer {
     fn send(&self, event: Event) {
-        self.0
-            .send(Ok(WatchConfigResponse { event: Some(event) }))
-            .unwrap();
+        self.0.send(Ok(WatchConfigResponse { event: Some(event) })).unwrap();
     }
 
     fn fail(self, status: Status) {
@@ -93,21 +85,13 @@ impl Peer {
 
     fn sync(&self, revision: u64) {
         let resources = vec![resource("a", revision)];
-        self.send(Event::Snapshot(Snapshot {
-            revision,
-            resources,
-            last: true,
-        }));
+        self.send(Event::Snapshot(Snapshot { revision, resources, last: true }));
         self.synced(revision);
     }
 
     fn synced(&self, revision: u64) {
         let resume_token = format!("token-{revision}");
-        self.send(Event::Synced(Synced {
-            revision,
-            resume_token,
-            ..Synced::default()
-        }));
+        self.send(Event::Synced(Synced { revision, resume_token, ..Synced::default() }));
     }
 
     fn change(&self, key: &str, revision: u64) {
@@ -119,30 +103,17 @@ impl Peer {
             ..Change::default()
         };
         let resume_token = format!("token-{revision}");
-        self.send(Event::Changes(Changes {
-            revision,
-            changes: vec![change],
-            last: true,
-            resume_token,
-        }));
+        self.send(Event::Changes(Changes { revision, changes: vec![change], last: true, resume_token }));
     }
 
     fn progress(&self, revision: u64, digest: Vec<u8>) {
         let resume_token = format!("token-{revision}");
-        self.send(Event::Progress(Progress {
-            revision,
-            resume_token,
-            digest,
-            ..Progress::default()
-        }));
+        self.send(Event::Progress(Progress { revision, resume_token, digest, ..Progress::default() }));
     }
 
     fn go_away(&self, seconds: i64) {
         let reconnect_after = Some(prost_types::Duration { seconds, nanos: 0 });
-        self.send(Event::GoingAway(GoingAway {
-            reason: "drain".to_owned(),
-            reconnect_after,
-        }));
+        self.send(Event::GoingAway(GoingAway { reason: "drain".to_owned(), reconnect_after }));
     }
 }
 
@@ -165,15 +136,8 @@ fn options() -> ClientOptions {
 fn start(options: &ClientOptions) -> (Client, Server) {
     let (opens_in, opens) = mpsc::unbounded_channel();
     let (answers, answers_out) = mpsc::unbounded_channel();
-    let script = Script {
-        opens: opens_in,
-        answers: answers_out,
-        endpoint: 0,
-    };
-    (
-        Client::over(script, options).unwrap(),
-        Server { opens, answers },
-    )
+    let script = Script { opens: opens_in, answers: answers_out, endpoint: 0 };
+    (Client::over(script, options).unwrap(), Server { opens, answers })
 }
 
 async fn ready() -> (Client, Server, Peer) {
@@ -199,36 +163,20 @@ async fn a_change_reaches_getters_subscribers_and_callbacks() {
     assert_eq!(subscription.start().revision(), 5);
     let (told, mut heard) = mpsc::unbounded_channel();
     let _callback = client.on_change(Selector::name("settings/b"), move |event| {
-        told.send((event.kind, event.name.clone(), event.revision))
-            .unwrap();
+        told.send((event.kind, event.name.clone(), event.revision)).unwrap();
     });
     peer.change("a", 6);
     peer.change("b", 7);
     client.wait_revision(7, LONG).await.unwrap();
     assert_eq!(client.setting_int("b").unwrap(), Some(7));
     for revision in [6, 7] {
-        let Some(Update::Changes(set)) = subscription.next().await else {
-            panic!("no changes")
-        };
+        let Some(Update::Changes(set)) = subscription.next().await else { panic!("no changes") };
         assert_eq!(set.snapshot.revision(), revision);
     }
     let expected = (EventKind::Created, "settings/b".to_owned(), 7);
-    assert_eq!(
-        heard.recv().await.unwrap(),
-        expected,
-        "and nothing of settings/a"
-    );
-    let error = client
-        .wait_revision(8, Duration::from_secs(1))
-        .await
-        .unwrap_err();
-    assert!(matches!(
-        error,
-        Error::RevisionNotReached {
-            wanted: 8,
-            reached: 7
-        }
-    ));
+    assert_eq!(heard.recv().await.unwrap(), expected, "and nothing of settings/a");
+    let error = client.wait_revision(8, Duration::from_secs(1)).await.unwrap_err();
+    assert!(matches!(error, Error::RevisionNotReached { wanted: 8, reached: 7 }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,19 +185,9 @@ async fn a_lost_stream_is_resumed_from_its_token() {
     peer.change("a", 6);
     drop(peer);
     let (open, peer) = server.accept().await;
-    assert_eq!(
-        (open.request.resume_token.as_str(), open.endpoint),
-        ("token-6", 1)
-    );
-    assert_eq!(
-        client.setting_int("a").unwrap(),
-        Some(6),
-        "served while nobody is there"
-    );
-    assert!(matches!(
-        client.status().last_error.as_deref(),
-        Some(Error::Ended)
-    ));
+    assert_eq!((open.request.resume_token.as_str(), open.endpoint), ("token-6", 1));
+    assert_eq!(client.setting_int("a").unwrap(), Some(6), "served while nobody is there");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Ended)));
     peer.change("a", 7);
     peer.synced(7);
     client.wait_revision(7, LONG).await.unwrap();
@@ -266,18 +204,9 @@ async fn a_server_that_goes_away_is_heard_out_and_left_on_time() {
     client.wait_revision(6, LONG).await.unwrap();
     let (open, _peer) = server.accept().await;
     let waited = open.at - began;
-    assert!(
-        waited >= Duration::from_secs(3) && waited < Duration::from_millis(3_200),
-        "{waited:?}"
-    );
-    assert_eq!(
-        (open.request.resume_token.as_str(), open.endpoint),
-        ("token-6", 1)
-    );
-    assert!(
-        client.status().last_error.is_none(),
-        "an orderly end is no error"
-    );
+    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_millis(3_200), "{waited:?}");
+    assert_eq!((open.request.resume_token.as_str(), open.endpoint), ("token-6", 1));
+    assert!(client.status().last_error.is_none(), "an orderly end is no error");
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,14 +238,8 @@ async fn silence_ends_a_stream_after_three_intervals() {
     let began = Instant::now();
     let (open, _second) = server.accept().await;
     let waited = open.at - began;
-    assert!(
-        waited >= Duration::from_secs(15) && waited < Duration::from_millis(15_200),
-        "{waited:?}"
-    );
-    assert!(matches!(
-        client.status().last_error.as_deref(),
-        Some(Error::Silent(_))
-    ));
+    assert!(waited >= Duration::from_secs(15) && waited < Duration::from_millis(15_200), "{waited:?}");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Silent(_))));
     // The second stream is silent from its start, where a server may take longer.
     let began = Instant::now();
     let (open, _third) = server.accept().await;
@@ -359,11 +282,7 @@ async fn no_delay_is_longer_than_the_ceiling_and_a_stream_that_lived_resets_it()
     for failures in 0_u32..40 {
         let open = server.refuse(Error::Ended).await;
         let cap = (BACKOFF_FLOOR * 2_u32.saturating_pow(failures.min(10))).min(BACKOFF_CEILING);
-        assert!(
-            open.at - last <= cap + Duration::from_millis(2),
-            "{:?}",
-            open.at - last
-        );
+        assert!(open.at - last <= cap + Duration::from_millis(2), "{:?}", open.at - last);
         last = open.at;
     }
     let (_, peer) = server.accept().await;
@@ -377,10 +296,7 @@ async fn no_delay_is_longer_than_the_ceiling_and_a_stream_that_lived_resets_it()
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_right_is_told_at_once_and_tried_again_slowly() {
-    for status in [
-        Status::permission_denied("no"),
-        Status::invalid_argument("what"),
-    ] {
+    for status in [Status::permission_denied("no"), Status::invalid_argument("what")] {
         let (client, mut server) = start(&options());
         let first = server.refuse(status).await;
         let error = client.wait_ready(LONG).await.unwrap_err();
@@ -419,10 +335,7 @@ async fn a_delay_that_the_server_asks_for_is_kept() {
     let first = server.refuse(status).await;
     let second = server.refuse(Error::Ended).await;
     assert!(second.at - first.at >= Duration::from_secs(7));
-    let error = client
-        .wait_ready(Duration::from_millis(1))
-        .await
-        .unwrap_err();
+    let error = client.wait_ready(Duration::from_millis(1)).await.unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }) && !error.is_fatal());
 }
 
@@ -461,23 +374,12 @@ async fn a_slow_subscriber_is_told_and_resynced() {
         peer.change("a", revision);
     }
     client.wait_revision(30, LONG).await.unwrap();
-    assert!(matches!(
-        subscription.next().await,
-        Some(Update::Lagged { missed: 21 })
-    ));
-    let Some(Update::Resync(snapshot)) = subscription.next().await else {
-        panic!("no resync")
-    };
+    assert!(matches!(subscription.next().await, Some(Update::Lagged { missed: 21 })));
+    let Some(Update::Resync(snapshot)) = subscription.next().await else { panic!("no resync") };
     assert_eq!(snapshot.revision(), 30);
     peer.change("a", 31);
-    let Some(Update::Changes(set)) = subscription.next().await else {
-        panic!("no changes")
-    };
-    assert_eq!(
-        set.snapshot.revision(),
-        31,
-        "what the resync holds does not come again"
-    );
+    let Some(Update::Changes(set)) = subscription.next().await else { panic!("no changes") };
+    assert_eq!(set.snapshot.revision(), 31, "what the resync holds does not come again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -489,11 +391,7 @@ async fn a_callback_that_panics_or_lags_hears_what_follows() {
     let (counted, collected) = (calls.clone(), values.clone());
     client
         .on_change(Selector::all(), move |event| {
-            assert_ne!(
-                counted.fetch_add(1, Ordering::SeqCst),
-                0,
-                "the first call panics"
-            );
+            assert_ne!(counted.fetch_add(1, Ordering::SeqCst), 0, "the first call panics");
             collected.lock().unwrap().push(event.revision);
         })
         .forever();
@@ -514,10 +412,7 @@ async fn a_callback_that_panics_or_lags_hears_what_follows() {
         peer.change("b", revision);
     }
     heard(40).await;
-    assert!(
-        calls.load(Ordering::SeqCst) < 30,
-        "a callback that lags is given differences"
-    );
+    assert!(calls.load(Ordering::SeqCst) < 30, "a callback that lags is given differences");
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,10 +422,7 @@ async fn the_last_handle_ends_everything() {
     let clone = client.clone();
     drop(client);
     peer.change("a", 6);
-    assert!(
-        subscription.next().await.is_some(),
-        "a clone keeps it alive"
-    );
+    assert!(subscription.next().await.is_some(), "a clone keeps it alive");
     drop(clone);
     assert!(subscription.next().await.is_none());
     assert!(server.opens.recv().await.is_none());

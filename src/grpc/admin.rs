@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{config::parse_selectors, to_status};
 use crate::{
-    auth::Caller,
+    auth::{Caller, NewToken},
     domain::{Error, Result, Revocation, Role},
     proto::v1::{
         self, CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse,
@@ -146,6 +146,14 @@ fn parse_grant(wire: &CreateTokenRequest) -> Result<NewGrant> {
         grant_secrets: wire.grant_secrets,
         ttl,
     })
+}
+
+/// The token that a request asks for, for whoever signs it without a server.
+///
+/// # Errors
+/// `Invalid`, as CreateToken has it.
+pub fn new_token(wire: &CreateTokenRequest) -> Result<NewToken> {
+    parse_grant(wire).map(NewGrant::into_token)
 }
 
 fn parse_revocation(service: &Service, wire: &RevokeTokenRequest) -> Result<Revocation> {

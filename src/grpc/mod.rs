@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
+pub use admin::new_token;
 pub use framework::MendStatuses;
 pub use status::to_status;
 

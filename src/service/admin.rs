@@ -61,6 +61,17 @@ pub struct NewGrant {
     pub ttl: Duration,
 }
 
+impl NewGrant {
+    /// The token that is to be issued.
+    #[must_use]
+    pub fn into_token(self) -> NewToken {
+        let NewGrant { role, subject, grants, include_secrets, grant_secrets, ttl } = self;
+        let scopes = [(include_secrets, Scope::SecretsRead), (grant_secrets, Scope::SecretsGrant)];
+        let scopes = scopes.into_iter().filter_map(|(wanted, scope)| wanted.then_some(scope)).collect();
+        NewToken { subject, role, grants, scopes, ttl }
+    }
+}
+
 /// What a compaction did.
 pub struct Compaction {
     /// The floor that now holds.
@@ -120,10 +131,7 @@ impl Service {
             grant.grants.iter().map(Pattern::to_text).collect::<Vec<_>>().join(", "),
         );
         self.audit(caller, "token_created", detail).await?;
-        let NewGrant { role, subject, grants, include_secrets, grant_secrets, ttl } = grant;
-        let scopes = [(include_secrets, Scope::SecretsRead), (grant_secrets, Scope::SecretsGrant)];
-        let scopes = scopes.into_iter().filter_map(|(wanted, scope)| wanted.then_some(scope)).collect();
-        issuer.issue(NewToken { subject, role, grants, scopes, ttl })
+        issuer.issue(grant.into_token())
     }
 
     /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.

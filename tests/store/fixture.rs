@@ -28,6 +28,9 @@ pub trait Place: Sync {
     fn open(&self) -> impl Future<Output = Arc<Self::Store>> + Send;
 }
 
+/// Longer than anything takes.
+pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The data key that every place knows.
 pub const DATA_KEY: &str = "dk1";
 
@@ -122,15 +125,15 @@ pub fn revocation(id: &str) -> Revocation {
 }
 
 /// The token of a write that must have been committed now.
-pub fn committed(applied: Applied) -> RevisionToken {
+pub fn committed(applied: &Applied) -> RevisionToken {
     match applied {
-        Applied::Committed { token, .. } => token,
+        Applied::Committed { token, .. } => *token,
         Applied::Replayed { .. } => panic!("replayed: {applied:?}"),
     }
 }
 
 pub async fn apply(store: &impl Store, write: WriteSet) -> RevisionToken {
-    committed(store.apply(write).await.unwrap())
+    committed(&store.apply(write).await.unwrap())
 }
 
 /// The resource as the snapshot has it.

@@ -52,6 +52,13 @@ struct Decoded {
 }
 
 impl Reader {
+    /// Lines of the database's own full check, without the one that says that all is well.
+    pub async fn integrity(&self) -> Result<Vec<String>, Failure> {
+        let lines: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&self.pool).await?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+
     pub async fn head(&self) -> Result<Head, Failure> {
         let mut connection = self.pool.acquire().await?;
         Ok(read_head(&mut connection).await?.head)

@@ -1,0 +1,302 @@
+//! The command line as it is typed.
+//!
+//! It must not know what the verbs do. What a flag means for the server stands in `settings`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
+
+/// LLM configuration, pushed to every worker the moment it changes.
+#[derive(Parser)]
+#[command(name = "signalbox", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    /// Which server, and as whom.
+    #[command(flatten)]
+    pub target: Target,
+    /// How results are written
+    #[arg(short, long, value_enum, default_value = "table", global = true, help_heading = "Everywhere")]
+    pub output: Format,
+    /// Say nothing but results
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Which server, and as whom.
+#[derive(Args, Clone, Default)]
+pub struct Target {
+    /// Address of the server [env: SIGNALBOX_URL] [default: http://127.0.0.1:50051]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    pub server: Option<String>,
+    /// File with the token [env: SIGNALBOX_TOKEN_FILE; the token itself: SIGNALBOX_TOKEN]
+    /// [default: admin.token in the data directory]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the authorities that the server's certificate is checked against [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Run the server
+    Serve(Serve),
+    /// Show resources
+    Get(Get),
+    /// List resources
+    List(List),
+    /// Create or update resources
+    Set(Set),
+    /// Delete resources, and what lives beneath them
+    Delete(Delete),
+    /// Print every change as it happens, until ctrl-c
+    Watch(Watch),
+    /// Show how the server is
+    Status,
+    /// Make and revoke tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Check a running server, or a stopped one's store
+    Doctor(Doctor),
+    /// Print completions for a shell, for example `signalbox completions bash > /etc/bash_completion.d/signalbox`
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `serve`.
+#[derive(Args)]
+pub struct Serve {
+    /// The server's settings.
+    #[command(flatten)]
+    pub flags: ServerFlags,
+}
+
+/// Options of `get`.
+#[derive(Args)]
+pub struct Get {
+    /// Names, for example providers/groq
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Open secrets; needs a token with secrets:read
+    #[arg(long)]
+    pub secrets: bool,
+    /// Show the state at this past revision
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub revision: u64,
+}
+
+/// Options of `list`.
+#[derive(Args)]
+pub struct List {
+    /// Names, `providers/*`, `kind:provider` or a collection; nothing lists everything that the token reaches
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Only resources of this kind; may be repeated
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only resources with this label, KEY=VALUE; may be repeated
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// Only resources that an AIP-160 filter picks, for example `enabled = true AND type = GROQ`
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub filter: String,
+    /// Resources asked for at a time; all are listed in any case
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub page_size: i32,
+    /// Open secrets; needs a token with secrets:read
+    #[arg(long)]
+    pub secrets: bool,
+    /// List the state at this past revision
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub revision: u64,
+}
+
+/// What every write takes.
+#[derive(Args, Clone, Default)]
+pub struct Write {
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Makes the write idempotent for a day: the same id and content are carried out once
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub request_id: String,
+}
+
+/// Types of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum ValueType {
+    String,
+    Int,
+    Float,
+    Bool,
+    Duration,
+    Json,
+}
+
+/// Options of `set`.
+#[derive(Args, Clone, Default)]
+pub struct Set {
+    /// Name of the resource; with --file only for a document that has none
+    #[arg(required_unless_present = "file")]
+    pub name: Option<String>,
+    /// A field, PATH=VALUE; repeat it for other fields and for the items of a list
+    #[arg(long = "field", value_name = "PATH=VALUE", conflicts_with = "file")]
+    pub fields: Vec<String>,
+    /// The value of a secret, [PATH=]@FILE, [PATH=]- for standard input or [PATH=]env:NAME; never the value itself
+    #[arg(long = "secret", value_name = "PATH=SOURCE", conflicts_with = "file", allow_hyphen_values = true)]
+    pub secrets: Vec<String>,
+    /// A label, KEY=VALUE, or KEY- to take it away
+    #[arg(short, long = "label", value_name = "KEY=VALUE", conflicts_with = "file")]
+    pub labels: Vec<String>,
+    /// The value of a setting
+    #[arg(long, conflicts_with = "file", allow_hyphen_values = true)]
+    pub value: Option<String>,
+    /// Type of --value; guessed if not given
+    #[arg(long = "type", value_enum, requires = "value")]
+    pub value_type: Option<ValueType>,
+    /// A YAML or JSON file, or - for standard input; several resources are written together or not at all
+    #[arg(short, long, value_name = "FILE", allow_hyphen_values = true)]
+    pub file: Option<PathBuf>,
+    /// Replace resources whole: what the file does not mention gets its default
+    #[arg(long, requires = "file")]
+    pub replace: bool,
+    /// Only if this is still the resource's etag
+    #[arg(long, conflicts_with = "file")]
+    pub etag: Option<String>,
+    /// What every write takes.
+    #[command(flatten)]
+    pub write: Write,
+}
+
+/// Options of `delete`.
+#[derive(Args, Clone, Default)]
+pub struct Delete {
+    /// Names; several are deleted together or not at all
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Only if this is still the resource's etag
+    #[arg(long)]
+    pub etag: Option<String>,
+    /// It is fine if the resource does not exist
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// What every write takes.
+    #[command(flatten)]
+    pub write: Write,
+}
+
+/// Options of `watch`.
+#[derive(Args)]
+pub struct Watch {
+    /// Names, `providers/*`, `kind:provider` or a collection; nothing watches everything that the token reaches
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Only resources of this kind; may be repeated
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only resources with this label, KEY=VALUE; may be repeated
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// Open secrets; needs a token with secrets:read
+    #[arg(long)]
+    pub secrets: bool,
+    /// Go on from this token instead of beginning with a snapshot
+    #[arg(long, requires = "view_id", default_value = "", hide_default_value = true)]
+    pub resume_token: String,
+    /// View that the token came from
+    #[arg(long, requires = "resume_token", default_value = "", hide_default_value = true)]
+    pub view_id: String,
+    /// Show progress as well
+    #[arg(long)]
+    pub progress: bool,
+}
+
+/// What to do with tokens.
+#[derive(Subcommand)]
+pub enum Token {
+    /// Make a token; it alone is printed on standard output
+    Create(TokenCreate),
+    /// Revoke a token, or all tokens of a subject
+    Revoke(TokenRevoke),
+}
+
+/// Roles of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum RoleWord {
+    Admin,
+    Worker,
+    Viewer,
+}
+
+/// Options of `token create`.
+#[derive(Args)]
+pub struct TokenCreate {
+    /// What the token may do
+    #[arg(long, value_enum)]
+    pub role: RoleWord,
+    /// Whom it is for; shown as the actor of changes [default: the role]
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// What it reaches: a name, `providers/*`, `kind:provider` or `*`; may be repeated
+    #[arg(long = "selector", value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// May read secrets (secrets:read); for workers
+    #[arg(long)]
+    pub secrets: bool,
+    /// May make tokens that read secrets (secrets:grant); for admins
+    #[arg(long)]
+    pub grant_secrets: bool,
+    /// How long it is good for
+    #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
+    pub ttl: std::time::Duration,
+    /// Sign with jwt.key of the key directory, without a server; takes the flags of `serve`
+    #[arg(long)]
+    pub local: bool,
+    /// The server's settings, for --local.
+    #[command(flatten)]
+    pub flags: ServerFlags,
+}
+
+/// Options of `token revoke`.
+#[derive(Args)]
+#[group(id = "whose", required = true, multiple = false, args = ["id", "subject"])]
+pub struct TokenRevoke {
+    /// Id of the token, as `token create` told it
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Subject whose tokens are revoked, all that were made until now
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Issuer of the subject's tokens, if it is not this server
+    #[arg(long, requires = "subject", default_value = "", hide_default_value = true)]
+    pub issuer: String,
+    /// Why, for the history
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub reason: String,
+}
+
+/// Options of `doctor`.
+#[derive(Args)]
+pub struct Doctor {
+    /// Check the store of a stopped server, even if one answers
+    #[arg(long)]
+    pub offline: bool,
+    /// The server's settings, for a stopped one.
+    #[command(flatten)]
+    pub flags: ServerFlags,
+}

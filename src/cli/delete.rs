@@ -1,0 +1,90 @@
+//! `delete`.
+
+use std::io::{BufRead, BufReader};
+
+use super::{
+    args::{Delete, Target},
+    connect::{Connection, connect},
+    diff,
+    failure::{Exit, Failure, Outcome},
+    session::{Session, canonical},
+    set::write_batch,
+};
+use crate::proto::v1::{
+    BatchOperation, BatchWriteRequest, DeleteResourceRequest,
+    batch_operation::{self, Operation},
+};
+
+/// Deletes resources, together or not at all.
+pub async fn delete(session: &mut Session<'_>, target: &Target, args: &Delete) -> Outcome {
+    if args.etag.is_some() && args.names.len() > 1 {
+        return Err(Failure::usage("--etag: is for one resource, and several are named"));
+    }
+    confirm(session, args)?;
+    let mut connection = connect(session, target).await?;
+    match args.names.as_slice() {
+        [name] => delete_one(session, &mut connection, name, args).await,
+        names => {
+            let request = BatchWriteRequest {
+                operations: names.iter().map(|name| operation(name, args)).collect(),
+                validate_only: args.write.dry_run,
+                request_id: args.write.request_id.clone(),
+                reason: args.write.reason.clone(),
+            };
+            write_batch(session, &mut connection, request).await
+        }
+    }
+}
+
+async fn delete_one(
+    session: &mut Session<'_>,
+    connection: &mut Connection,
+    name: &str,
+    args: &Delete,
+) -> Outcome {
+    let request = DeleteResourceRequest {
+        name: name.to_owned(),
+        etag: args.etag.clone().unwrap_or_default(),
+        validate_only: args.write.dry_run,
+        request_id: args.write.request_id.clone(),
+        reason: args.write.reason.clone(),
+        allow_missing: args.allow_missing,
+    };
+    let answer = connection.config.delete_resource(request).await?.into_inner();
+    session.warn(&answer.warnings);
+    if session.document(&canonical(&answer)?)? || session.quiet {
+        return Ok(());
+    }
+    if answer.diffs.is_empty() {
+        session.remark(&format!("{name} does not exist; nothing was changed"));
+    }
+    diff::print(session, &answer.diffs, answer.revision, args.write.dry_run)
+}
+
+fn operation(name: &str, args: &Delete) -> BatchOperation {
+    let delete = batch_operation::Delete {
+        name: name.to_owned(),
+        etag: String::new(),
+        allow_missing: args.allow_missing,
+    };
+    BatchOperation { operation: Some(Operation::Delete(delete)) }
+}
+
+/// Asks whoever is there; where nobody is, `--yes` has to say it.
+fn confirm(session: &mut Session<'_>, args: &Delete) -> Outcome {
+    if args.yes || args.write.dry_run {
+        return Ok(());
+    }
+    if !session.interactive {
+        return Err(Failure::usage("deleting without a terminal to ask on needs --yes"));
+    }
+    write!(session.err, "Delete {} and whatever lies beneath? [y/N] ", args.names.join(", "))?;
+    session.err.flush()?;
+    let mut answer = String::new();
+    let read = BufReader::new(&mut session.input).read_line(&mut answer);
+    read.map_err(|error| Failure::told(Exit::Failed, format!("can't read the answer: {error}")))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::told(Exit::Failed, "nothing was deleted")),
+    }
+}

@@ -1,0 +1,45 @@
+//! What a write did, in short.
+
+use super::{
+    failure::Outcome,
+    session::Session,
+    text::{clipped, printable},
+};
+use crate::proto::v1::{ChangeType, ResourceDiff};
+
+/// Characters of one value.
+const VALUE: usize = 60;
+
+/// Prints what a write did, or would do.
+pub fn print(session: &mut Session<'_>, diffs: &[ResourceDiff], revision: u64, dry_run: bool) -> Outcome {
+    for diff in diffs {
+        session.line(&headline(diff, revision, dry_run))?;
+        for field in &diff.fields {
+            session.line(&format!(
+                "  {}: {} -> {}",
+                printable(&field.path),
+                side(&field.before),
+                side(&field.after)
+            ))?;
+        }
+    }
+    if dry_run {
+        session.remark("nothing was changed: this was a dry run");
+    }
+    Ok(())
+}
+
+fn headline(diff: &ResourceDiff, revision: u64, dry_run: bool) -> String {
+    let name = printable(&diff.name);
+    let done = match diff.r#type() {
+        ChangeType::Created => "created",
+        ChangeType::Deleted => "deleted",
+        _ if diff.fields.is_empty() => return format!("{name} unchanged"),
+        ChangeType::Updated | ChangeType::Unspecified => "updated",
+    };
+    if dry_run { format!("{name} would be {done}") } else { format!("{name} {done} at revision {revision}") }
+}
+
+fn side(value: &str) -> String {
+    if value.is_empty() { "(not set)".to_owned() } else { clipped(&printable(value), VALUE) }
+}

@@ -1,0 +1,252 @@
+//! `doctor`: checks a running server, or the store of a stopped one, and says what to do about each finding.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    args::{Doctor, Target},
+    connect::{self, Connection},
+    failure::{Exit, Failure, Outcome},
+    session::Session,
+    table,
+    text::printable,
+};
+use crate::{
+    app,
+    proto::v1::{GetStatusRequest, GetStatusResponse, VerifyLogRequest, VerifyLogResponse},
+    settings::{Database, Settings},
+    store,
+};
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, but should be looked at.
+    Warn,
+    /// Wrong.
+    Fail,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What was checked.
+    pub name: &'static str,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub what_to_do: &'static str,
+}
+
+/// How long the store may take to close.
+const CLOSING: Duration = Duration::from_secs(5);
+const EDITED: &str = "somebody changed the database behind the server's back: restore a backup from before, and find \
+                      out who can write the database";
+const DAMAGED: &str = "stop the server, keep a copy of the files, and restore a backup";
+const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
+
+/// Checks, prints what was found, and fails if anything is wrong.
+pub async fn doctor(session: &mut Session<'_>, target: &Target, args: &Doctor) -> Outcome {
+    let checks = if args.offline {
+        offline(session, args).await
+    } else {
+        match connect::connect(session, target).await {
+            Ok(connection) => online(connection).await?,
+            Err(failure) if failure.exit() == Exit::Unavailable && !connect::address(session, target).1 => {
+                session.remark("no server answers; checking the store of a stopped one");
+                offline(session, args).await
+            }
+            Err(failure) => return Err(failure),
+        }
+    };
+    report(session, &checks)
+}
+
+/// Prints the checks; a failure among them is the command's.
+fn report(session: &mut Session<'_>, checks: &[Check]) -> Outcome {
+    if !session.documents(checks)? {
+        let word = |verdict| match verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "WARN",
+            Verdict::Fail => "FAIL",
+        };
+        let rows = checks.iter().map(|check| {
+            vec![word(check.verdict).to_owned(), check.name.to_owned(), printable(&check.detail)]
+        });
+        session.line(&table::plain(&["", "CHECK", "FOUND"], rows.collect()))?;
+        let mut told: Vec<&str> = Vec::new();
+        for check in checks.iter().filter(|check| !check.what_to_do.is_empty()) {
+            if !told.contains(&check.what_to_do) {
+                told.push(check.what_to_do);
+                session.line(&format!("{}: {}", check.name, check.what_to_do))?;
+            }
+        }
+    }
+    let found = checks.iter().any(|check| check.verdict == Verdict::Fail);
+    if found { Err(Failure::Found) } else { Ok(()) }
+}
+
+async fn online(mut connection: Connection) -> Result<Vec<Check>, Failure> {
+    let status = connection.admin.get_status(GetStatusRequest {}).await?.into_inner();
+    let log = connection.admin.verify_log(VerifyLogRequest::default()).await?.into_inner();
+    let mut checks = of_status(&status);
+    checks.extend(of_log(&log));
+    Ok(checks)
+}
+
+fn of_status(status: &GetStatusResponse) -> Vec<Check> {
+    let mut checks = vec![ok("server", format!("version {}, revision {}", status.version, status.revision))];
+    checks.push(match status.stale {
+        false => ok("store", format!("{}, schema {}, in touch", status.store_kind, status.schema_version)),
+        true => fail(
+            "store",
+            "the server has lost touch with it".to_owned(),
+            "look at the disk or the database, and at the server's log",
+        ),
+    });
+    checks.extend(of_undecryptable(&status.undecryptable));
+    checks.extend(status.warnings.iter().map(|warning| warn("server", warning.clone(), "")));
+    checks
+}
+
+fn of_log(log: &VerifyLogResponse) -> Vec<Check> {
+    if log.intact && log.defects.is_empty() {
+        return vec![ok("log", format!("{} rows are as they were written", log.checked_rows))];
+    }
+    let defect = |defect: &crate::proto::v1::LogDefect| {
+        fail("log", row_text(&defect.reason, defect.revision, &defect.name, &defect.description), EDITED)
+    };
+    let mut checks: Vec<Check> = log.defects.iter().map(defect).collect();
+    if checks.is_empty() {
+        checks.push(fail("log", "it is not as it was written".to_owned(), EDITED));
+    }
+    checks
+}
+
+fn of_undecryptable(names: &[String]) -> Vec<Check> {
+    if names.is_empty() {
+        return vec![ok("secrets", "every secret can be opened".to_owned())];
+    }
+    names.iter().map(|name| fail("secrets", format!("{name}: no key opens its secret"), NO_KEY)).collect()
+}
+
+async fn offline(session: &Session<'_>, args: &Doctor) -> Vec<Check> {
+    let settings = match Settings::load(&args.flags.0, session.env) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            return problems
+                .0
+                .iter()
+                .map(|problem| fail("settings", problem.to_string(), "correct the setting"))
+                .collect();
+        }
+    };
+    let mut checks = vec![ok("settings", "they can be used".to_owned())];
+    checks.extend(settings.warnings().into_iter().map(|warning| warn("settings", warning, "")));
+    let Database::Sqlite(file) = &settings.store.database;
+    if !file.exists() {
+        let what = "name the right --data-dir or --database-url; a new store is made by `signalbox serve`";
+        checks.push(fail("database", format!("{} does not exist", file.display()), what));
+        return checks;
+    }
+    match app::inspect(&settings).await {
+        Ok(inspected) => {
+            checks.extend(of_store(&inspected).await);
+            inspected.store.close(CLOSING).await;
+        }
+        Err(error) => checks.push(fail("database", error.to_string(), "")),
+    }
+    checks
+}
+
+async fn of_store(opened: &app::Inspected) -> Vec<Check> {
+    let mut checks = of_corruption(&opened.corruption);
+    checks.extend(match opened.store.verify(None).await {
+        Ok(verification) => of_verification(&verification),
+        Err(error) => vec![fail("log", error.to_string(), DAMAGED)],
+    });
+    checks.extend(of_undecryptable(&opened.undecryptable));
+    checks
+}
+
+fn of_corruption(found: &[String]) -> Vec<Check> {
+    if found.is_empty() {
+        return vec![ok("database", "its own check finds nothing".to_owned())];
+    }
+    found.iter().map(|found| fail("database", found.clone(), DAMAGED)).collect()
+}
+
+fn of_verification(found: &store::Verification) -> Vec<Check> {
+    if found.defects.is_empty() {
+        return vec![ok("log", format!("{} rows are as they were written", found.checked_rows))];
+    }
+    let defect = |defect: &store::Defect| {
+        let revision = defect.revision.map_or(0, |revision| revision.0);
+        let name = defect.name.as_deref().unwrap_or_default();
+        fail("log", row_text(defect.reason, revision, name, &defect.description), EDITED)
+    };
+    found.defects.iter().map(defect).collect()
+}
+
+/// Names the row: that is what the operator has to find.
+fn row_text(reason: &str, revision: u64, name: &str, description: &str) -> String {
+    let at = if revision == 0 { String::new() } else { format!(" revision {revision}") };
+    let of = if name.is_empty() { String::new() } else { format!(" {name}") };
+    format!("{reason}{at}{of}: {description}")
+}
+
+fn ok(name: &'static str, detail: String) -> Check {
+    Check { name, verdict: Verdict::Ok, detail, what_to_do: "" }
+}
+
+fn warn(name: &'static str, detail: String, what_to_do: &'static str) -> Check {
+    Check { name, verdict: Verdict::Warn, detail, what_to_do }
+}
+
+fn fail(name: &'static str, detail: String, what_to_do: &'static str) -> Check {
+    Check { name, verdict: Verdict::Fail, detail, what_to_do }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Revision;
+
+    #[test]
+    fn an_edited_row_is_named() {
+        let defect = store::Defect {
+            reason: "log_row_edited",
+            revision: Some(Revision(7)),
+            name: Some("providers/groq".into()),
+            description: "its hash does not match".into(),
+        };
+        let found = store::Verification { checked_rows: 9, defects: vec![defect], ..Default::default() };
+        let checks = of_verification(&found);
+        assert_eq!(checks[0].verdict, Verdict::Fail);
+        assert_eq!(checks[0].detail, "log_row_edited revision 7 providers/groq: its hash does not match");
+        assert_eq!(of_verification(&store::Verification::default())[0].verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_log_that_is_not_intact_is_a_finding_even_without_a_row() {
+        assert_eq!(of_log(&VerifyLogResponse::default())[0].verdict, Verdict::Fail);
+        let intact = VerifyLogResponse { intact: true, checked_rows: 3, ..Default::default() };
+        assert_eq!(of_log(&intact), [ok("log", "3 rows are as they were written".into())]);
+    }
+
+    #[test]
+    fn undecryptable_secrets_and_lost_touch_are_findings() {
+        let status =
+            GetStatusResponse { stale: true, undecryptable: vec!["settings/x".into()], ..Default::default() };
+        let failed = of_status(&status).into_iter().filter(|check| check.verdict == Verdict::Fail);
+        assert_eq!(failed.map(|check| check.name).collect::<Vec<_>>(), ["store", "secrets"]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Resources as they are written in files: canonical proto JSON, or the same as YAML.
+//!
+//! Both spellings of field names are taken, and short words for enums. A field that is not known is refused with its
+//! path. What a document mentions is what it changes: the mask is made from it.
+
+use std::collections::BTreeSet;
+
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
+
+use super::{
+    scalar, schema,
+    tree::{self, Tree},
+};
+use crate::proto::v1;
+
+/// A resource from a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// What it says.
+    pub resource: v1::Resource,
+    /// The fields that it mentions.
+    pub mask: Vec<String>,
+}
+
+/// Reads every resource of a text. `name` is for a single document that leaves its name out.
+///
+/// # Errors
+/// Everything that is wrong, a line each.
+pub fn read_all(text: &str, is_json: bool, name: Option<&str>) -> Result<Vec<Document>, String> {
+    let trees: Vec<Tree> = tree::parse(text, is_json)?.into_iter().flat_map(resources_of).collect();
+    if trees.is_empty() {
+        return Err("holds no resource".to_owned());
+    }
+    let mut reader = Reader::default();
+    let mut documents = Vec::new();
+    for (index, tree) in trees.iter().enumerate() {
+        reader.start(tree, index);
+        documents.extend(reader.document(tree, name));
+    }
+    reader.refuse_duplicates(&documents);
+    if reader.problems.is_empty() { Ok(documents) } else { Err(reader.problems.join("\n")) }
+}
+
+/// A document may be one resource, a list of them, or what `list` answers.
+fn resources_of(tree: Tree) -> Vec<Tree> {
+    match tree {
+        Tree::Null => Vec::new(),
+        Tree::List(list) => list,
+        Tree::Map(mut map) if matches!(map.as_slice(), [(key, Tree::List(_)), ..] if key == "resources") => {
+            resources_of(map.swap_remove(0).1)
+        }
+        other => vec![other],
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    place: String,
+    mask: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    fn start(&mut self, tree: &Tree, index: usize) {
+        let name = match tree {
+            Tree::Map(map) => map.iter().find(|(key, _)| key == "name").map(|(_, value)| value),
+            _ => None,
+        };
+        self.place = match name {
+            Some(Tree::Text(name)) => name.clone(),
+            _ => format!("document {}", index + 1),
+        };
+        self.mask.clear();
+    }
+
+    fn problem(&mut self, path: &str, what: impl std::fmt::Display) {
+        let colon = if path.is_empty() { "" } else { ": " };
+        self.problems.push(format!("{}: {path}{colon}{what}", self.place));
+    }
+
+    fn document(&mut self, tree: &Tree, name: Option<&str>) -> Option<Document> {
+        let Tree::Map(map) = tree else {
+            self.problem("", format_args!("is {}; a resource is a map with a name", tree.what()));
+            return None;
+        };
+        let message = self.message(&schema::resource(), map, "");
+        let mut resource: v1::Resource = match message.transcode_to() {
+            Ok(resource) => resource,
+            Err(error) => {
+                self.problem("", error);
+                return None;
+            }
+        };
+        match name {
+            Some(name) if resource.name.is_empty() => name.clone_into(&mut resource.name),
+            Some(name) if resource.name != name => {
+                self.problem("name", format_args!("is not {name}, which was asked for"))
+            }
+            None if resource.name.is_empty() => self.problem("name", "is missing"),
+            _ => {}
+        }
+        Some(Document { resource, mask: self.mask.iter().cloned().collect() })
+    }
+
+    fn refuse_duplicates(&mut self, documents: &[Document]) {
+        let mut seen = BTreeSet::new();
+        for document in documents {
+            let name = document.resource.name.as_str();
+            if !name.is_empty() && !seen.insert(name) {
+                name.clone_into(&mut self.place);
+                self.problem("", "is given twice; one write can change a resource once");
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        descriptor: &MessageDescriptor,
+        map: &[(String, Tree)],
+        path: &str,
+    ) -> DynamicMessage {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        let mut seen: Vec<FieldDescriptor> = Vec::new();
+        for (key, tree) in map {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let Some(field) = schema::field(descriptor, key) else {
+                self.problem(
+                    &path,
+                    format_args!("there is no such field; there are {}", schema::field_names(descriptor)),
+                );
+                continue;
+            };
+            let rival = seen.iter().find(|other| {
+                **other == field
+                    || schema::real_oneof(other)
+                        .is_some_and(|oneof| schema::real_oneof(&field) == Some(oneof))
+            });
+            if let Some(rival) = rival {
+                self.problem(
+                    &path,
+                    format_args!("stands beside `{}`; only one of them can be set", rival.name()),
+                );
+                continue;
+            }
+            seen.push(field.clone());
+            if let Some(value) = self.field(&field, tree, &path) {
+                message.set_field(&field, value);
+            }
+        }
+        message
+    }
+
+    /// The value of a field; `None` where there is none, or nothing to be kept.
+    fn field(&mut self, field: &FieldDescriptor, tree: &Tree, path: &str) -> Option<Value> {
+        let depth = path.matches('.').count();
+        if depth == 0 && schema::OUTPUT_ONLY.contains(&field.name()) {
+            return None;
+        }
+        let group = schema::message_of(field).filter(|message| {
+            !field.is_list()
+                && !field.is_map()
+                && !schema::is_well_known(message)
+                && !schema::is_secret(message)
+        });
+        if depth > 0 && group.is_none() || field.name() == "labels" {
+            self.mention(path);
+        }
+        match tree {
+            Tree::Null => {
+                // Mentioned and without a value: cleared.
+                if depth > 0 {
+                    self.mention(path);
+                }
+                None
+            }
+            Tree::List(items) if field.is_list() => {
+                let items = items.iter().enumerate();
+                Some(Value::List(
+                    items
+                        .filter_map(|(i, item)| self.value(&field.kind(), item, &format!("{path}[{i}]")))
+                        .collect(),
+                ))
+            }
+            Tree::Map(entries) if field.is_map() => self.map(field, entries, path),
+            _ if field.is_list() || field.is_map() => {
+                let wanted = if field.is_list() { "a list" } else { "a map" };
+                self.problem(path, format_args!("must be {wanted}, but is {}", tree.what()));
+                None
+            }
+            _ => self.value(&field.kind(), tree, path),
+        }
+    }
+
+    /// Notes a path for the mask, in the spelling of the proto files.
+    fn mention(&mut self, path: &str) {
+        let mut message = Some(schema::resource());
+        let mut names = Vec::new();
+        for key in path.split('.') {
+            let Some(field) = message.and_then(|message| schema::field(&message, key)) else { return };
+            names.push(field.name().to_owned());
+            // What lies in a list, a map or a secret is written with the whole of it.
+            let whole =
+                |message: &MessageDescriptor| field.is_list() || field.is_map() || schema::is_secret(message);
+            message = schema::message_of(&field).filter(|message| !whole(message));
+        }
+        self.mask.insert(names.join("."));
+    }
+
+    fn map(&mut self, field: &FieldDescriptor, entries: &[(String, Tree)], path: &str) -> Option<Value> {
+        let kind = schema::message_of(field)?.map_entry_value_field().kind();
+        let mut values = std::collections::HashMap::new();
+        for (key, tree) in entries {
+            if let Some(value) = self.value(&kind, tree, &format!("{path}[{key}]")) {
+                values.insert(MapKey::String(key.clone()), value);
+            }
+        }
+        Some(Value::Map(values))
+    }
+
+    fn value(&mut self, kind: &Kind, tree: &Tree, path: &str) -> Option<Value> {
+        let wanted = match (kind, tree) {
+            (Kind::Message(message), Tree::Map(map)) if !schema::is_well_known(message) => {
+                return Some(Value::Message(self.message(message, map, path)));
+            }
+            (Kind::Message(message), _) if !schema::is_well_known(message) => "a map",
+            (Kind::String | Kind::Bytes | Kind::Message(_), Tree::Text(text)) => {
+                return self.scalar(kind, text, path);
+            }
+            (Kind::String, Tree::Number(_) | Tree::Bool(_)) => "text; write it in quotes",
+            (Kind::String | Kind::Bytes | Kind::Message(_), _) => "text",
+            (Kind::Bool, Tree::Bool(value)) => return Some(Value::Bool(*value)),
+            (Kind::Bool, _) => "true or false",
+            // Canonical JSON writes 64-bit numbers as text.
+            (Kind::Enum(_), Tree::Text(text) | Tree::Number(text)) => return self.scalar(kind, text, path),
+            (Kind::Enum(_), _) => "a word",
+            (_, Tree::Number(text) | Tree::Text(text)) => return self.scalar(kind, text, path),
+            _ => "a number",
+        };
+        self.problem(path, format_args!("must be {wanted}, but is {}", tree.what()));
+        None
+    }
+
+    fn scalar(&mut self, kind: &Kind, text: &str, path: &str) -> Option<Value> {
+        scalar::parse(kind, text).map_err(|wrong| self.problem(path, wrong)).ok()
+    }
+}

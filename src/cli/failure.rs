@@ -1,0 +1,228 @@
+//! What a command ends with: an exit code, and one line that names what is wrong and what would be right.
+//!
+//! It owns the reading of `google.rpc` details. It must not know any command.
+
+use std::{fmt, io};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// What a process ends with; the numbers are documented in `--help` and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was done.
+    Ok = 0,
+    /// A call failed, or a check found something.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// There is no such resource.
+    NotFound = 3,
+    /// The token is missing, or does not allow it.
+    Denied = 4,
+    /// Somebody else was faster, or the state does not allow it.
+    Conflict = 5,
+    /// The server can't be reached, or can't do it now.
+    Unavailable = 6,
+}
+
+/// The exit codes as the help shows them.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a call failed, or a check found something
+  2  the command line or the settings are wrong
+  3  there is no such resource
+  4  the token is missing or does not allow it
+  5  conflict: somebody else was faster, or the state does not allow it
+  6  the server can't be reached or can't do it now; trying again may help";
+
+/// Why a command did not come to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// To be told to the user.
+    Told {
+        /// What the process ends with.
+        exit: Exit,
+        /// What is wrong, the first line a sentence of its own.
+        text: String,
+    },
+    /// Nobody reads the output any more; that is no error.
+    Pipe,
+    /// A check has already told what it found.
+    Found,
+}
+
+/// What a command returns.
+pub type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// Something to tell, with its exit code.
+    pub fn told(exit: Exit, text: impl Into<String>) -> Self {
+        Self::Told { exit, text: text.into() }
+    }
+
+    /// A wrong command line.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::told(Exit::Usage, text)
+    }
+
+    /// What the process ends with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Told { exit, .. } => *exit,
+            Self::Pipe => Exit::Ok,
+            Self::Found => Exit::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told { text, .. } => out.write_str(text),
+            Self::Pipe | Self::Found => Ok(()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Pipe,
+            _ => Self::told(Exit::Failed, format!("can't write the output: {error}")),
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::told(exit_of(&status), describe(&status))
+    }
+}
+
+fn exit_of(status: &Status) -> Exit {
+    match status.code() {
+        Code::NotFound => Exit::NotFound,
+        Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Exit::Conflict,
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => Exit::Unavailable,
+        // A cut connection surfaces as Unknown, with the transport's error as its source.
+        Code::Unknown | Code::Cancelled if std::error::Error::source(status).is_some() => Exit::Unavailable,
+        _ => Exit::Failed,
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let details = status.get_error_details();
+    let mut lines = Vec::new();
+    let violations = details.bad_request().map_or(&[][..], |bad| bad.field_violations.as_slice());
+    match violations {
+        [] => lines.push(sentence(status)),
+        [only] => lines.push(format!("{}: {}", only.field, only.description)),
+        many => {
+            lines.push(format!("{} things are wrong with the request", many.len()));
+            lines.extend(
+                many.iter().map(|violation| format!("  {}: {}", violation.field, violation.description)),
+            );
+        }
+    }
+    if let Some(reason) =
+        details.error_info().map(|info| info.reason.as_str()).filter(|reason| !reason.is_empty())
+    {
+        lines[0].push_str(&format!(" [{reason}]"));
+    }
+    let wait = details.retry_info().and_then(|retry| retry.retry_delay);
+    lines.extend(wait.map(|wait| format!("hint: try again in {}", humantime::format_duration(wait))));
+    lines.extend(hint(status.code()).map(|hint| format!("hint: {hint}")));
+    lines.join("\n")
+}
+
+fn sentence(status: &Status) -> String {
+    if status.message().is_empty() {
+        return format!("the server answered {:?}: {}", status.code(), status.code().description());
+    }
+    status.message().to_owned()
+}
+
+fn hint(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Unauthenticated => Some(
+            "a token is taken from --token-file, SIGNALBOX_TOKEN, SIGNALBOX_TOKEN_FILE, or admin.token in the data \
+             directory; the server writes that file on its first start, and `signalbox token create` makes others",
+        ),
+        Code::Aborted => Some("read it again (`signalbox get`), and repeat the change on what is there now"),
+        Code::Unimplemented => Some("is that a Signalbox server, and as new as this command?"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn of(code: Code) -> Failure {
+        Failure::from(Status::new(code, "it failed"))
+    }
+
+    #[test]
+    fn codes_become_exit_codes() {
+        let cases = [
+            (Code::NotFound, 3),
+            (Code::Unauthenticated, 4),
+            (Code::PermissionDenied, 4),
+            (Code::Aborted, 5),
+            (Code::AlreadyExists, 5),
+            (Code::FailedPrecondition, 5),
+            (Code::Unavailable, 6),
+            (Code::DeadlineExceeded, 6),
+            (Code::ResourceExhausted, 6),
+            (Code::InvalidArgument, 1),
+            (Code::OutOfRange, 1),
+            (Code::Internal, 1),
+            (Code::Unknown, 1),
+        ];
+        for (code, exit) in cases {
+            assert_eq!(of(code).exit() as u8, exit, "{code:?}");
+        }
+        let cut = Status::from_error(Box::new(io::Error::other("connection reset")));
+        assert_eq!(Failure::from(cut).exit(), Exit::Unavailable);
+    }
+
+    #[test]
+    fn a_broken_pipe_is_no_error() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.exit(), failure.to_string()), (Exit::Ok, String::new()));
+    }
+
+    #[test]
+    fn every_violation_has_a_line() {
+        let mut details = ErrorDetails::with_error_info("REQUIRED", "signalbox", []);
+        details.add_bad_request_violation("resource.provider.type", "is required");
+        let status =
+            |details| Failure::from(Status::with_error_details(Code::InvalidArgument, "no", details));
+        assert_eq!(status(details.clone()).to_string(), "resource.provider.type: is required [REQUIRED]");
+        details.add_bad_request_violation("resource.name", "is empty");
+        assert_eq!(
+            status(details).to_string(),
+            "2 things are wrong with the request [REQUIRED]\n  resource.provider.type: is required\n  \
+             resource.name: is empty"
+        );
+    }
+
+    #[test]
+    fn hints_say_what_to_do() {
+        let mut details = ErrorDetails::with_error_info("STORE_UNAVAILABLE", "signalbox", []);
+        details.set_retry_info(Some(Duration::from_secs(3)));
+        let text = Failure::from(Status::with_error_details(Code::Unavailable, "the store is away", details))
+            .to_string();
+        assert_eq!(text, "the store is away [STORE_UNAVAILABLE]\nhint: try again in 3s");
+        assert!(of(Code::Unauthenticated).to_string().contains("SIGNALBOX_TOKEN_FILE"));
+    }
+}

@@ -1,0 +1,84 @@
+//! `get` and `list`.
+
+use super::{
+    args::{Get, List, Target},
+    connect::{Connection, connect},
+    failure::{Failure, Outcome},
+    selector,
+    session::{Session, canonical, canonical_all},
+    table,
+};
+use crate::proto::v1::{GetResourceRequest, ListResourcesRequest, Resource};
+
+/// Shows resources.
+pub async fn get(session: &mut Session<'_>, target: &Target, args: &Get) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    let mut resources = Vec::new();
+    for name in &args.names {
+        let request = GetResourceRequest {
+            name: name.clone(),
+            revision: args.revision,
+            include_secrets: args.secrets,
+            ..Default::default()
+        };
+        let answer = connection.config.get_resource(request).await?.into_inner();
+        warn_if_stale(session, answer.stale);
+        resources.extend(answer.resource);
+    }
+    let shown = match resources.as_slice() {
+        [only] => session.document(&canonical(only)?)?,
+        _ => session.documents(&canonical_all(&resources)?)?,
+    };
+    if shown {
+        return Ok(());
+    }
+    let now = session.clock.now();
+    let details: Vec<String> = resources.iter().map(|resource| table::details(resource, now)).collect();
+    session.line(&details.join("\n\n"))
+}
+
+/// Lists resources, all pages.
+pub async fn list(session: &mut Session<'_>, target: &Target, args: &List) -> Outcome {
+    let request = ListResourcesRequest {
+        selectors: selector::parse_all(&args.selectors, &args.kind, &args.label)?,
+        filter: args.filter.clone(),
+        page_size: args.page_size,
+        revision: args.revision,
+        include_secrets: args.secrets,
+        ..Default::default()
+    };
+    let mut connection = connect(session, target).await?;
+    let resources = all_pages(session, &mut connection, request).await?;
+    if session.documents(&canonical_all(&resources)?)? {
+        return Ok(());
+    }
+    if resources.is_empty() {
+        session.remark("nothing matches");
+        return Ok(());
+    }
+    let now = session.clock.now();
+    session.line(&table::list(&resources, now))
+}
+
+async fn all_pages(
+    session: &mut Session<'_>,
+    connection: &mut Connection,
+    mut request: ListResourcesRequest,
+) -> Result<Vec<Resource>, Failure> {
+    let mut resources = Vec::new();
+    loop {
+        let page = connection.config.list_resources(request.clone()).await?.into_inner();
+        resources.extend(page.resources);
+        if page.next_page_token.is_empty() {
+            warn_if_stale(session, page.stale);
+            return Ok(resources);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+fn warn_if_stale(session: &mut Session<'_>, stale: bool) {
+    if stale {
+        session.remark("warning: the server has lost touch with its store; this may be old");
+    }
+}

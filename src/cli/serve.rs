@@ -1,0 +1,47 @@
+//! `serve`: reads the settings and hands over to the server.
+
+use std::io::Write;
+
+use super::{
+    failure::{Exit, Failure, Outcome},
+    server_flags::ServerFlags,
+    session::Session,
+};
+use crate::{
+    app::{self, Addresses},
+    lifecycle,
+    settings::Settings,
+    telemetry,
+};
+
+/// Runs the server until it is told to stop.
+pub async fn run(session: &mut Session<'_>, flags: &ServerFlags) -> Outcome {
+    let settings = settings(session, flags)?;
+    serve(settings).await
+}
+
+/// The server's settings, or everything that is wrong with them.
+pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, Failure> {
+    Settings::load(&flags.0, session.env).map_err(|problems| match problems.0.as_slice() {
+        [only] => Failure::usage(only.to_string()),
+        many => {
+            let lines: Vec<String> = many.iter().map(|problem| format!("  {problem}")).collect();
+            Failure::usage(format!("{} settings are wrong\n{}", many.len(), lines.join("\n")))
+        }
+    })
+}
+
+/// Runs the server, and says in one line on standard output when it serves, and where.
+async fn serve(settings: Settings) -> Outcome {
+    telemetry::init(&settings.log);
+    let stop =
+        lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
+    app::run(settings, announce, stop).await.map_err(|error| Failure::told(Exit::Failed, error.to_string()))
+}
+
+fn announce(addresses: &Addresses) {
+    let scheme = if addresses.tls { "https" } else { "http" };
+    let health = addresses.health.map(|address| format!(", health on {address}")).unwrap_or_default();
+    // Whoever closed standard output does not want to know.
+    let _ = writeln!(std::io::stdout(), "signalbox is ready: gRPC on {scheme}://{}{health}", addresses.grpc);
+}

@@ -1,0 +1,63 @@
+//! The server's settings as flags, made from the options that `settings` declares.
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
+
+use crate::settings::{self, Flags, Opt};
+
+/// The flags of the server that were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFlags(pub Flags);
+
+impl Args for ServerFlags {
+    fn augment_args(command: Command) -> Command {
+        settings::options().filter_map(argument).fold(command, Command::arg)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ServerFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        let value = |flag| matches.get_one::<String>(flag).map(|value| (flag, value.clone()));
+        Ok(Self(
+            settings::options().filter_map(|option| option.flag).filter(given).filter_map(value).collect(),
+        ))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn argument(option: &'static Opt) -> Option<Arg> {
+    let flag = option.flag?;
+    let default =
+        if option.default.is_empty() { String::new() } else { format!(" [default: {}]", option.default) };
+    let help = format!("{} [env: {}]{default}", option.help, option.env);
+    let argument =
+        Arg::new(flag).long(flag).value_name(option.value).help(help).help_heading(heading(option));
+    Some(if option.switch {
+        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        argument
+    })
+}
+
+/// The section of the settings file, as a heading.
+fn heading(option: &Opt) -> &'static str {
+    match option.key.and_then(|key| key.split('.').next()) {
+        Some("listen") => "Listening",
+        Some("store") => "Store",
+        Some("keys") => "Keys",
+        Some("jwt") => "Tokens",
+        Some("tls") => "TLS",
+        Some("limits") => "Limits",
+        Some("log") => "Logs",
+        Some("shutdown") => "Shutdown",
+        _ => "Settings",
+    }
+}

@@ -1,0 +1,174 @@
+//! `set`: creates or updates, one resource from flags or several from a file.
+
+use std::{io::Read, path::Path};
+
+use clap::ValueEnum;
+use prost_types::FieldMask;
+use tonic::Code;
+
+use super::{
+    args::{Set, Target},
+    connect::{Connection, connect},
+    diff,
+    document::{self, Document},
+    edit::Edit,
+    failure::{Exit, Failure, Outcome},
+    secret_source,
+    session::{Session, canonical},
+};
+use crate::proto::v1::{
+    BatchOperation, BatchWriteRequest, GetResourceRequest, Resource, UpdateResourceRequest,
+    batch_operation::{Operation, Update},
+};
+
+/// Creates or updates.
+pub async fn set(session: &mut Session<'_>, target: &Target, args: &Set) -> Outcome {
+    match (&args.file, &args.name) {
+        (Some(file), name) => {
+            let documents = read_documents(session, file, name.as_deref())?;
+            from_documents(session, target, args, documents).await
+        }
+        (None, Some(name)) => {
+            let edit = edit_of(session, name, args)?;
+            from_edit(session, target, args, name, &edit).await
+        }
+        (None, None) => Err(Failure::usage("give the NAME of a resource, or a file with -f")),
+    }
+}
+
+/// The change that the flags describe.
+fn edit_of(session: &mut Session<'_>, name: &str, args: &Set) -> Result<Edit, Failure> {
+    let mut edit = Edit::of(name).map_err(Failure::usage)?;
+    for field in &args.fields {
+        edit.field(field).map_err(|wrong| Failure::usage(format!("--field {wrong}")))?;
+    }
+    if let Some(value) = &args.value {
+        let value_type = args.value_type.and_then(|value_type| value_type.to_possible_value());
+        edit.setting(value, value_type.as_ref().map(clap::builder::PossibleValue::get_name))
+            .map_err(Failure::usage)?;
+    }
+    for label in &args.labels {
+        edit.label(label).map_err(|wrong| Failure::usage(format!("--label: {wrong}")))?;
+    }
+    for text in &args.secrets {
+        let given = secret_source::read(session, text)?;
+        let done = edit.secret(given.path.as_deref(), &given.value);
+        done.map_err(|wrong| Failure::usage(format!("--secret {wrong}")))?;
+    }
+    Ok(edit)
+}
+
+async fn from_edit(
+    session: &mut Session<'_>,
+    target: &Target,
+    args: &Set,
+    name: &str,
+    edit: &Edit,
+) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    let current = if edit.needs_current() { current(&mut connection, name).await? } else { None };
+    let (mut resource, paths) = edit.build(current.as_ref()).map_err(Failure::usage)?;
+    // Maps are read, changed and written whole: the etag keeps another's change in between from getting lost.
+    let seen = current.map(|current| current.etag);
+    resource.etag = args.etag.clone().or(seen).unwrap_or_default();
+    let request = UpdateResourceRequest {
+        resource: Some(resource),
+        update_mask: mask(paths),
+        validate_only: args.write.dry_run,
+        request_id: args.write.request_id.clone(),
+        reason: args.write.reason.clone(),
+        allow_missing: true,
+    };
+    let answer = connection.config.update_resource(request).await?.into_inner();
+    session.warn(&answer.warnings);
+    if session.document(&canonical(&answer)?)? || session.quiet {
+        return Ok(());
+    }
+    diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)
+}
+
+async fn current(connection: &mut Connection, name: &str) -> Result<Option<Resource>, Failure> {
+    let request = GetResourceRequest { name: name.to_owned(), ..Default::default() };
+    match connection.config.get_resource(request).await {
+        Ok(answer) => Ok(answer.into_inner().resource),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+fn mask(paths: Vec<String>) -> Option<FieldMask> {
+    (!paths.is_empty()).then_some(FieldMask { paths })
+}
+
+fn read_documents(
+    session: &mut Session<'_>,
+    file: &Path,
+    name: Option<&str>,
+) -> Result<Vec<Document>, Failure> {
+    let place = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let mut text = String::new();
+    let read = match file == Path::new("-") {
+        true => session.input.read_to_string(&mut text),
+        false => std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)),
+    };
+    read.map_err(|error| Failure::usage(format!("can't read {place}: {error}")))?;
+    let is_json = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => true,
+        Some("yaml" | "yml") => false,
+        _ => text.trim_start().starts_with(['{', '[']),
+    };
+    let documents = document::read_all(&text, is_json, name)
+        .map_err(|wrong| Failure::usage(format!("{place} can't be used:\n{wrong}")))?;
+    if name.is_some() && documents.len() > 1 {
+        return Err(Failure::usage(format!(
+            "{place} holds {} resources; a NAME is for one",
+            documents.len()
+        )));
+    }
+    Ok(documents)
+}
+
+async fn from_documents(
+    session: &mut Session<'_>,
+    target: &Target,
+    args: &Set,
+    documents: Vec<Document>,
+) -> Outcome {
+    let operation = |document: Document| {
+        let paths = if args.replace { vec!["*".to_owned()] } else { document.mask };
+        let update =
+            Update { resource: Some(document.resource), update_mask: mask(paths), allow_missing: true };
+        BatchOperation { operation: Some(Operation::Update(update)) }
+    };
+    let request = BatchWriteRequest {
+        operations: documents.into_iter().map(operation).collect(),
+        validate_only: args.write.dry_run,
+        request_id: args.write.request_id.clone(),
+        reason: args.write.reason.clone(),
+    };
+    let mut connection = connect(session, target).await?;
+    write_batch(session, &mut connection, request).await
+}
+
+/// Sends a batch and prints what it did.
+pub async fn write_batch(
+    session: &mut Session<'_>,
+    connection: &mut Connection,
+    request: BatchWriteRequest,
+) -> Outcome {
+    let dry_run = request.validate_only;
+    let expected = request.operations.len();
+    let answer = connection.config.batch_write(request).await?.into_inner();
+    if answer.results.len() != expected {
+        return Err(Failure::told(
+            Exit::Failed,
+            "the server answered with another number of results than was asked for",
+        ));
+    }
+    session.warn(&answer.warnings);
+    if session.document(&canonical(&answer)?)? || session.quiet {
+        return Ok(());
+    }
+    let diffs: Vec<_> = answer.results.into_iter().flat_map(|result| result.diffs).collect();
+    diff::print(session, &diffs, answer.revision, dry_run)
+}

@@ -1,0 +1,55 @@
+//! `status`.
+
+use super::{
+    args::Target,
+    connect::connect,
+    failure::Outcome,
+    session::{Session, canonical},
+    table,
+    text::{age, duration, moment, printable},
+};
+use crate::proto::v1::{GetStatusRequest, GetStatusResponse};
+
+/// Shows how the server is.
+pub async fn status(session: &mut Session<'_>, target: &Target) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    let status = connection.admin.get_status(GetStatusRequest {}).await?.into_inner();
+    if session.document(&canonical(&status)?)? {
+        return Ok(());
+    }
+    let rows = rows(session, &status);
+    session.line(&table::plain(&[], rows))
+}
+
+fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
+    let now = session.clock.now();
+    let confirmed = status.confirmed_age.as_ref().map(duration).unwrap_or_default();
+    let touch = if status.stale { "LOST" } else { "in touch" };
+    let started = status
+        .start_time
+        .as_ref()
+        .map_or_else(String::new, |time| format!("{} ({} ago)", moment(time), age(now, Some(time))));
+    let row = |what: &str, value: String| vec![what.to_owned(), printable(&value)];
+    let mut rows = vec![
+        row("version", status.version.clone()),
+        row("started", started),
+        row("revision", status.revision.to_string()),
+        row("oldest revision", status.floor_revision.to_string()),
+        row("resources", status.resources.to_string()),
+        row("watchers", status.watchers.to_string()),
+        row(
+            "store",
+            format!(
+                "{} (schema {}), {touch}, confirmed {confirmed} ago",
+                status.store_kind, status.schema_version
+            ),
+        ),
+        row("store id", status.store_id.clone()),
+        row("epoch", status.epoch.clone()),
+        row("digest", hex::encode(&status.digest)),
+        row("keys", status.key_ids.join(", ")),
+    ];
+    rows.extend(status.undecryptable.iter().map(|name| row("undecryptable", name.clone())));
+    rows.extend(status.warnings.iter().map(|warning| row("warning", warning.clone())));
+    rows
+}

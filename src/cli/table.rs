@@ -1,0 +1,173 @@
+//! Resources as tables, for any kind: what to show follows from the descriptors.
+
+use chrono::{DateTime, Utc};
+use comfy_table::{ContentArrangement, Table, presets};
+use prost_reflect::{DynamicMessage, Kind, ReflectMessage, Value};
+
+use super::{scalar, schema, text};
+use crate::proto::v1;
+
+/// Characters of one cell of a list.
+const CELL: usize = 48;
+/// Characters of the labels of a list.
+const LABELS: usize = 64;
+
+/// A table without lines, so that it can be cut with awk.
+#[must_use]
+pub fn plain(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if !header.is_empty() {
+        table.set_header(header.to_vec());
+    }
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+/// Several resources, a line each.
+#[must_use]
+pub fn list(resources: &[v1::Resource], now: DateTime<Utc>) -> String {
+    let rows = resources.iter().map(|resource| row(resource, now)).collect();
+    plain(&["NAME", "TYPE", "STATE", "VERSION", "AGE", "LABELS"], rows)
+}
+
+fn row(resource: &v1::Resource, now: DateTime<Utc>) -> Vec<String> {
+    let message = resource.transcode_to_dynamic();
+    let arm = schema::arms().find(|arm| message.has_field(arm));
+    let (kind, state) = match &arm {
+        Some(arm) => match message.get_field(arm).as_message() {
+            Some(spec) => (type_of(arm.name(), spec), state_of(spec)),
+            None => (arm.name().to_owned(), String::new()),
+        },
+        // A kind that this command is too old for.
+        None => ("?".to_owned(), String::new()),
+    };
+    let labels: Vec<String> = resource.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let cell = |cell: &str, most| text::clipped(&text::printable(cell), most);
+    vec![
+        text::printable(&resource.name),
+        kind,
+        cell(&state, CELL),
+        resource.version.to_string(),
+        text::age(now, resource.update_time.as_ref()),
+        cell(&labels.join(","), LABELS),
+    ]
+}
+
+/// The kind, or what is finer: a provider's type, the type of a setting's value.
+fn type_of(arm: &str, spec: &DynamicMessage) -> String {
+    if let Some(field) = spec.descriptor().get_field_by_name("type")
+        && let (Kind::Enum(words), Some(number)) = (field.kind(), spec.get_field(&field).as_enum_number())
+    {
+        return scalar::enum_word(&words, number);
+    }
+    let value = alternative(spec).map(|field| field.name().trim_end_matches("_value").to_owned());
+    value.unwrap_or_else(|| arm.to_owned())
+}
+
+/// Whether it may be used; for a setting, its value.
+fn state_of(spec: &DynamicMessage) -> String {
+    for (name, yes, no) in [("enabled", "enabled", "disabled"), ("active", "active", "inactive")] {
+        if let Some(value) = spec.get_field_by_name(name).and_then(|value| value.as_bool()) {
+            return if value { yes } else { no }.to_owned();
+        }
+    }
+    alternative(spec).map_or_else(String::new, |field| shown(&spec.get_field(&field), &field.kind()))
+}
+
+/// The alternative of a spec's `oneof` that is set.
+fn alternative(spec: &DynamicMessage) -> Option<prost_reflect::FieldDescriptor> {
+    spec.fields().map(|(field, _)| field).find(|field| schema::real_oneof(field).is_some())
+}
+
+/// One resource, a line for each field that is set.
+#[must_use]
+pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
+    let message = resource.transcode_to_dynamic();
+    let mut rows = Vec::new();
+    for (field, value) in message.fields() {
+        match field.name() {
+            "create_time" => rows.push(when("created", resource.create_time.as_ref(), now)),
+            "update_time" => rows.push(when("updated", resource.update_time.as_ref(), now)),
+            name => flatten(name, value, &field.kind(), &mut rows),
+        }
+    }
+    plain(&[], rows)
+}
+
+fn when(what: &str, time: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Vec<String> {
+    let shown = time.map_or_else(String::new, |then| {
+        format!("{} ({} ago)", text::moment(then), text::age(now, Some(then)))
+    });
+    vec![what.to_owned(), shown]
+}
+
+fn flatten(path: &str, value: &Value, kind: &Kind, rows: &mut Vec<Vec<String>>) {
+    match (value, kind) {
+        (Value::Message(message), Kind::Message(descriptor))
+            if !schema::is_secret(descriptor) && !schema::is_well_known(descriptor) =>
+        {
+            for (field, value) in message.fields() {
+                flatten(&format!("{path}.{}", field.name()), value, &field.kind(), rows);
+            }
+        }
+        (Value::Map(map), Kind::Message(entry)) => {
+            let kind = entry.map_entry_value_field().kind();
+            let mut entries: Vec<_> =
+                map.iter().map(|(key, value)| (key.as_str().unwrap_or_default(), value)).collect();
+            entries.sort_by_key(|(key, _)| *key);
+            for (key, value) in entries {
+                flatten(&format!("{path}.{}", text::printable(key)), value, &kind, rows);
+            }
+        }
+        (Value::List(items), _) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item, kind)).collect();
+            rows.push(vec![path.to_owned(), text::printable(&items.join(", "))]);
+        }
+        _ => rows.push(vec![path.to_owned(), text::printable(&shown(value, kind))]),
+    }
+}
+
+/// One value as a person reads it.
+fn shown(value: &Value, kind: &Kind) -> String {
+    match (value, kind) {
+        (Value::EnumNumber(number), Kind::Enum(words)) => scalar::enum_word(words, *number),
+        (Value::Message(message), Kind::Message(descriptor)) if schema::is_secret(descriptor) => {
+            secret(message)
+        }
+        (Value::Message(message), Kind::Message(descriptor))
+            if descriptor.full_name() == "google.protobuf.Duration" =>
+        {
+            message.transcode_to().map_or_else(|_| String::new(), |duration| text::duration(&duration))
+        }
+        (Value::Message(message), _) => serde_json::to_string(message).unwrap_or_default(),
+        (Value::String(text), _) => text.clone(),
+        (Value::Bool(value), _) => value.to_string(),
+        (Value::I32(number), _) => number.to_string(),
+        (Value::I64(number), _) => number.to_string(),
+        (Value::U32(number), _) => number.to_string(),
+        (Value::U64(number), _) => number.to_string(),
+        (Value::F32(number), _) => number.to_string(),
+        (Value::F64(number), _) => number.to_string(),
+        (Value::Bytes(bytes), _) => hex::encode(bytes),
+        _ => String::new(),
+    }
+}
+
+/// What may be shown of a secret: its value only where the server opened it because that was asked for.
+fn secret(message: &DynamicMessage) -> String {
+    use v1::secret::State;
+    let Ok(secret) = message.transcode_to::<v1::Secret>() else { return text::MASK.to_owned() };
+    if let Some(value) = &secret.value {
+        return value.clone();
+    }
+    match secret.state() {
+        State::Absent => "(not set)".to_owned(),
+        State::Missing => "(missing: has to be set again)".to_owned(),
+        State::Undecryptable => "(no key opens it)".to_owned(),
+        State::Present | State::Unspecified => text::MASK.to_owned(),
+    }
+}

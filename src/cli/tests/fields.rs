@@ -1,0 +1,181 @@
+use super::{
+    super::{edit::Edit, secret_source, session::Format},
+    with_session,
+};
+use crate::proto::v1::{self, ProviderType, header_value, resource::Spec, secret::State, setting_spec};
+
+fn edited(name: &str, fields: &[&str]) -> Result<(v1::Resource, Vec<String>), String> {
+    let mut edit = Edit::of(name)?;
+    fields.iter().try_for_each(|field| edit.field(field))?;
+    edit.build(None)
+}
+
+pub fn provider(resource: v1::Resource) -> v1::ProviderSpec {
+    match resource.spec {
+        Some(Spec::Provider(provider)) => provider,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn fields_are_typed_by_their_descriptor() {
+    let (resource, mask) = edited(
+        "providers/groq",
+        &[
+            "type=groq",
+            "provider.display_name=Groq, the fast = one",
+            "enabled=false",
+            "models=a",
+            "models=b",
+            "auth.scheme=BEARER",
+            "contextWindowTokens=8192",
+            "capabilities.chat=true",
+            "headers.X-A.plain=v",
+        ],
+    )
+    .unwrap();
+    let spec = provider(resource);
+    assert_eq!(spec.r#type(), ProviderType::Groq);
+    assert_eq!((spec.display_name.as_str(), spec.enabled), ("Groq, the fast = one", Some(false)));
+    assert_eq!((spec.models, spec.context_window_tokens), (vec!["a".to_owned(), "b".to_owned()], 8192));
+    assert_eq!(spec.headers["X-A"].value, Some(header_value::Value::Plain("v".into())));
+    assert_eq!(
+        mask,
+        [
+            "provider.auth.scheme",
+            "provider.capabilities.chat",
+            "provider.context_window_tokens",
+            "provider.display_name",
+            "provider.enabled",
+            "provider.headers",
+            "provider.models",
+            "provider.type"
+        ]
+    );
+}
+
+#[test]
+fn wrong_fields_are_told_with_what_would_be_right() {
+    let cases = [
+        ("providers/x", "type=grok", "provider.type", "`grok` is none of openai, anthropic"),
+        ("providers/x", "enabled=yes", "enabled", "neither true nor false"),
+        ("providers/x", "context_window_tokens=-1", "", "`-1` is not a whole number that fits into 32 bits"),
+        ("providers/x", "nonsense=1", "nonsense", "has no such field; it has type, display_name"),
+        ("providers/x", "provider.nonsense=1", "", "there is no field `nonsense`; there are type"),
+        ("providers/x", "auth=bearer", "", "is a group of fields; name one of scheme, header_template"),
+        ("providers/x", "headers=x", "", "is a map; name the entry, as in headers.KEY"),
+        ("providers/x", "headers.A=x", "", "is a group of fields; name one of plain, secret"),
+        (
+            "providers/x",
+            "headers.A.secret=x",
+            "",
+            "is a secret; give it with --secret headers.A.secret=@FILE",
+        ),
+        ("providers/x", "headers.A.secret.value=x", "", "is part of a secret"),
+        ("providers/x", "type.x=1", "", "lies beneath a single value"),
+        ("providers/x", "type", "", "is not PATH=VALUE"),
+        ("providers/x", "labels.a=b", "", "--label KEY=VALUE"),
+        ("providers/x", "uid=b", "", "is filled in by the server"),
+        ("settings/x", "float_value=NaN", "", "`NaN` is not a number"),
+        ("settings/x", "duration_value=soon", "", "is not a length of time; give one such as 500ms"),
+        ("providers", "type=groq", "", "`providers` is not the name of a resource"),
+        ("nonsense/x", "type=groq", "", "is not the name of a resource"),
+    ];
+    for (name, field, _, expected) in cases {
+        let wrong = edited(name, &[field]).expect_err(field);
+        assert!(wrong.contains(expected), "{field}: {wrong}");
+    }
+    assert!(edited("providers/x", &["type=groq", "type=groq"]).unwrap_err().contains("given twice"));
+    assert!(edited("settings/x", &["int_value=1", "bool_value=true"]).unwrap_err().contains("only one of"));
+    assert!(edited("providers/x", &["headers.A.plain=1", "headers.B.plain=2"]).is_ok());
+}
+
+#[test]
+fn parts_of_maps_are_changed_on_what_is_there() {
+    let header = |value| v1::HeaderValue { value: Some(value) };
+    let sealed = v1::Secret { value: None, state: State::Present.into() };
+    let spec = v1::ProviderSpec {
+        display_name: "kept by the mask".into(),
+        headers: [("X-S".to_owned(), header(header_value::Value::Secret(sealed)))].into(),
+        ..Default::default()
+    };
+    let labels = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())].into();
+    let current = v1::Resource { spec: Some(Spec::Provider(spec)), labels, ..Default::default() };
+    let mut edit = Edit::of("providers/x").unwrap();
+    edit.field("headers.X-A.plain=v").unwrap();
+    edit.label("b-").unwrap();
+    edit.label("app.kubernetes.io/name=x").unwrap();
+    assert!(edit.needs_current());
+    let (resource, mask) = edit.build(Some(&current)).unwrap();
+    assert_eq!(mask, ["labels", "provider.headers"]);
+    assert_eq!(resource.labels.keys().collect::<Vec<_>>(), ["a", "app.kubernetes.io/name"]);
+    let spec = provider(resource);
+    assert_eq!(spec.headers.len(), 2, "the sealed header is kept");
+    assert_eq!(spec.display_name, "");
+}
+
+#[test]
+fn values_of_settings_are_guessed_unless_typed() {
+    use setting_spec::Value;
+    let set = |value: &str, value_type| {
+        let mut edit = Edit::of("settings/max_retries").unwrap();
+        edit.setting(value, value_type)?;
+        match edit.build(None)?.0.spec {
+            Some(Spec::Setting(setting)) => Ok(setting.value.unwrap()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    assert_eq!(set("5", None), Ok(Value::IntValue(5)));
+    assert_eq!(set("-0.5", None), Ok(Value::FloatValue(-0.5)));
+    assert_eq!(set("true", None), Ok(Value::BoolValue(true)));
+    assert_eq!(
+        set("1500ms", None),
+        Ok(Value::DurationValue(prost_types::Duration { seconds: 1, nanos: 500_000_000 }))
+    );
+    assert_eq!(set("{\"a\": 1}", None), Ok(Value::JsonValue("{\"a\": 1}".into())));
+    for text in ["{not json", "hello", "inf", "", "1.2.3"] {
+        assert_eq!(set(text, None), Ok(Value::StringValue(text.into())));
+    }
+    assert_eq!(set("5", Some("string")), Ok(Value::StringValue("5".into())));
+    assert!(set("5.5", Some("int")).unwrap_err().contains("not a whole number"));
+    assert!(
+        Edit::of("providers/x").unwrap().setting("5", None).unwrap_err().contains("--value is for settings")
+    );
+}
+
+#[test]
+fn secrets_come_from_anywhere_but_the_command_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "from-file\n").unwrap();
+    let at = format!("secret=@{}", file.path().display());
+    let read = |text: &str| {
+        let (read, _, _) =
+            with_session(Format::Table, "from-stdin\r\n", |session| secret_source::read(session, text));
+        read.map(|given| (given.path, given.value.to_string())).map_err(|failure| failure.to_string())
+    };
+    let named = || Some("secret".to_owned());
+    assert_eq!(read(&at), Ok((named(), "from-file".into())));
+    assert_eq!(read("secret=-"), Ok((named(), "from-stdin".into())));
+    assert_eq!(read("-"), Ok((None, "from-stdin".into())));
+    assert_eq!(read("env:GROQ_API_KEY"), Ok((None, "gsk-from-env".into())));
+    assert!(read("secret=env:NOT_SET").unwrap_err().contains("NOT_SET is not set"));
+    for exposed in ["secret=gsk-exposed", "gsk-exposed"] {
+        let wrong = read(exposed).unwrap_err();
+        assert!(wrong.contains("does not belong on the command line") && !wrong.contains("gsk"), "{wrong}");
+    }
+    let mut edit = Edit::of("providers/groq/apiKeys/prod").unwrap();
+    edit.secret(None, "gsk").unwrap();
+    let (resource, mask) = edit.build(None).unwrap();
+    assert_eq!(mask, ["api_key.secret"]);
+    assert!(
+        matches!(resource.spec, Some(Spec::ApiKey(key)) if key.secret.as_ref().unwrap().value() == "gsk")
+    );
+    assert!(Edit::of("providers/groq").unwrap().secret(None, "x").unwrap_err().contains("which secret"));
+    assert!(
+        Edit::of("providers/groq")
+            .unwrap()
+            .secret(Some("type"), "x")
+            .unwrap_err()
+            .contains("is not a secret")
+    );
+}

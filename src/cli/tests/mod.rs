@@ -1,0 +1,194 @@
+mod calls;
+mod documents;
+mod fields;
+
+use std::{ffi::OsString, io::Cursor};
+
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, Parser};
+
+use super::{args::*, failure::Outcome, session::Format, *};
+use crate::{
+    domain::Clock,
+    proto::v1::{self, ProviderType, resource::Spec, secret::State, setting_spec},
+};
+
+struct At(i64);
+
+impl Clock for At {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.0, 0).unwrap()
+    }
+}
+
+/// Runs something with a session; gives what it returned and what it wrote.
+fn with_session<T>(
+    format: Format,
+    input: &str,
+    run: impl FnOnce(&mut Session<'_>) -> T,
+) -> (T, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let env = |name: &str| match name {
+        "GROQ_API_KEY" => Some(OsString::from("gsk-from-env")),
+        _ => None,
+    };
+    let mut session = Session {
+        out: &mut out,
+        err: &mut err,
+        input: &mut Cursor::new(input.to_owned()),
+        env: &env,
+        clock: &At(1_000_000),
+        interactive: false,
+        format,
+        quiet: false,
+    };
+    let result = run(&mut session);
+    (result, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn parse(line: &str) -> Result<Cli, String> {
+    Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+    let help = Cli::command().render_long_help().to_string();
+    assert!(help.contains("Exit codes:") && help.contains("SIGNALBOX_URL"), "{help}");
+}
+
+#[test]
+fn command_lines_are_read() {
+    let cli =
+        parse("signalbox list providers/* --kind api_key -l env=prod -o json --server http://x:1").unwrap();
+    assert_eq!((cli.output, cli.target.server.as_deref()), (Format::Json, Some("http://x:1")));
+    let Verb::List(list) = cli.verb else { panic!() };
+    assert_eq!(
+        (list.selectors, list.kind, list.label),
+        (vec!["providers/*".into()], vec!["api_key".into()], vec!["env=prod".into()])
+    );
+    let Verb::Serve(serve) =
+        parse("signalbox serve --listen 127.0.0.1:0 --allow-plaintext --max-streams 5").unwrap().verb
+    else {
+        panic!()
+    };
+    let flags: Vec<_> = serve.flags.0.iter().map(|(flag, value)| (*flag, value.as_str())).collect();
+    assert_eq!(flags, [("allow-plaintext", "true"), ("listen", "127.0.0.1:0"), ("max-streams", "5")]);
+    let Verb::Set(set) = parse("signalbox set settings/x --value -5 --type float").unwrap().verb else {
+        panic!()
+    };
+    assert_eq!((set.value.as_deref(), set.value_type), (Some("-5"), Some(ValueType::Float)));
+    let Verb::Set(set) = parse("signalbox set -f - --dry-run").unwrap().verb else { panic!() };
+    assert!(set.write.dry_run && set.name.is_none());
+    let Verb::Token(Token::Create(token)) =
+        parse("signalbox token create --role worker --selector providers/* --secrets --ttl 2h").unwrap().verb
+    else {
+        panic!()
+    };
+    assert!(token.secrets && token.ttl.as_secs() == 7200);
+}
+
+#[test]
+fn wrong_command_lines_are_refused() {
+    for line in [
+        "signalbox",
+        "signalbox get",
+        "signalbox set",
+        "signalbox set a/b -f x --field c=d",
+        "signalbox set a/b --type int",
+        "signalbox list --page-size 0",
+        "signalbox token revoke",
+        "signalbox token revoke --id a --subject b",
+        "signalbox token create --role god",
+        "signalbox watch --resume-token x",
+        "signalbox serve --jwt-secret x",
+        "signalbox serve --encryption-key x",
+        "signalbox get a/b --token secret",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn tables_show_what_a_person_wants() {
+    let timestamp = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let resource = |name: &str, spec| v1::Resource {
+        name: name.into(),
+        version: 3,
+        labels: [("env".to_owned(), "prod\u{1b}[2J".to_owned())].into(),
+        update_time: timestamp(999_940),
+        spec: Some(spec),
+        ..Default::default()
+    };
+    let provider =
+        v1::ProviderSpec { r#type: ProviderType::Groq.into(), enabled: Some(false), ..Default::default() };
+    let present = v1::Secret { value: None, state: State::Present.into() };
+    let key = v1::ApiKeySpec { secret: Some(present.clone()), active: Some(true), ..Default::default() };
+    let sealed =
+        v1::SettingSpec { value: Some(setting_spec::Value::SecretValue(present)), ..Default::default() };
+    let plain = v1::SettingSpec { value: Some(setting_spec::Value::IntValue(5)), ..Default::default() };
+    let resources = [
+        resource("providers/groq", Spec::Provider(provider)),
+        resource("providers/groq/apiKeys/prod", Spec::ApiKey(key)),
+        resource("settings/api_token", Spec::Setting(sealed)),
+        resource("settings/max_retries", Spec::Setting(plain)),
+    ];
+    let shown = table::list(&resources, At(1_000_000).now());
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let labels = "env=prod\\u{1b}[2J";
+    assert_eq!(
+        rows,
+        [
+            vec!["NAME", "TYPE", "STATE", "VERSION", "AGE", "LABELS"],
+            vec!["providers/groq", "groq", "disabled", "3", "60s", labels],
+            vec!["providers/groq/apiKeys/prod", "api_key", "active", "3", "60s", labels],
+            vec!["settings/api_token", "secret", "••••", "3", "60s", labels],
+            vec!["settings/max_retries", "int", "5", "3", "60s", labels],
+        ]
+    );
+    let details = table::details(&resources[1], At(1_000_000).now());
+    let row = |start: &str| {
+        details.lines().find(|line| line.starts_with(start)).map(str::to_owned).unwrap_or(details.clone())
+    };
+    assert!(row("api_key.secret ").ends_with("••••"));
+    assert!(row("updated ").ends_with("(60s ago)"));
+}
+
+#[test]
+fn deleting_asks_first() {
+    let args = || Delete { names: vec!["providers/groq".into()], ..Default::default() };
+    let delete = |args: &Delete, interactive, input: &str| -> Outcome {
+        with_session(Format::Table, input, |session| {
+            session.interactive = interactive;
+            let target = Target { server: Some("http://127.0.0.1:1".into()), ..Default::default() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(delete::delete(session, &target, args))
+        })
+        .0
+    };
+    assert_eq!(delete(&args(), false, "").unwrap_err().exit(), Exit::Usage);
+    assert!(delete(&args(), true, "n\n").unwrap_err().to_string().contains("nothing was deleted"));
+    let reached = delete(&args(), true, "y\n").unwrap_err();
+    assert!(
+        reached.exit() == Exit::Unavailable && reached.to_string().contains("is the server running"),
+        "{reached}"
+    );
+    assert_eq!(delete(&Delete { yes: true, ..args() }, false, "").unwrap_err().exit(), Exit::Unavailable);
+}
+
+#[test]
+fn help_and_mistakes_have_their_exit_codes() {
+    let run = |line: &str| run(line.split(' ').map(OsString::from), &|_| None) as u8;
+    assert_eq!(run("signalbox --version"), 0);
+    assert_eq!(run("signalbox nonsense"), 2);
+    assert_eq!(run("signalbox completions nonsense"), 2);
+    assert_eq!(run("signalbox -q --server ftp://x status"), 2);
+    assert_eq!(run("signalbox -q --server http://127.0.0.1:1 status"), 6);
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    let (done, out, _) =
+        with_session(Format::Table, "", |session| completions(session, clap_complete::Shell::Bash));
+    assert!(done.is_ok() && out.contains("doctor") && out.contains("--page-size"));
+}

@@ -1,0 +1,100 @@
+//! `token`: makes and revokes tokens. The token alone goes to standard output.
+
+use std::sync::Arc;
+
+use super::{
+    args::{RoleWord, Target, Token, TokenCreate, TokenRevoke},
+    connect::connect,
+    failure::{Exit, Failure, Outcome},
+    selector, serve,
+    session::{Session, canonical},
+    text::moment,
+};
+use crate::{
+    app,
+    domain::{Clock, SystemClock},
+    proto::v1::{CreateTokenRequest, CreateTokenResponse, RevokeTokenRequest, Role},
+    settings::Settings,
+};
+
+/// Makes or revokes.
+pub async fn token(session: &mut Session<'_>, target: &Target, verb: &Token) -> Outcome {
+    match verb {
+        Token::Create(args) => create(session, target, args).await,
+        Token::Revoke(args) => revoke(session, target, args).await,
+    }
+}
+
+async fn create(session: &mut Session<'_>, target: &Target, args: &TokenCreate) -> Outcome {
+    let request = request(args)?;
+    let made = if args.local {
+        local_token(&serve::settings(session, &args.flags)?, &request)?
+    } else {
+        if let Some(flag) = args.flags.0.keys().next() {
+            return Err(Failure::usage(format!("--{flag}: is only for --local")));
+        }
+        connect(session, target).await?.admin.create_token(request).await?.into_inner()
+    };
+    let expiry = made.expire_time.as_ref().map(moment).unwrap_or_default();
+    session.remark(&format!("token {} expires {expiry}; it is not shown again", made.token_id));
+    if session.document(&canonical(&made)?)? {
+        return Ok(());
+    }
+    session.line(&made.token)
+}
+
+fn request(args: &TokenCreate) -> Result<CreateTokenRequest, Failure> {
+    let (role, word) = match args.role {
+        RoleWord::Admin => (Role::Admin, "admin"),
+        RoleWord::Worker => (Role::Worker, "worker"),
+        RoleWord::Viewer => (Role::Viewer, "viewer"),
+    };
+    if args.secrets && role != Role::Worker {
+        return Err(Failure::usage("--secrets: only workers read secrets; give --role worker"));
+    }
+    if args.grant_secrets && role != Role::Admin {
+        return Err(Failure::usage("--grant-secrets: only admins make tokens; give --role admin"));
+    }
+    if role == Role::Worker && args.selectors.is_empty() {
+        return Err(Failure::usage(
+            "--selector: a worker reaches only what it is granted; give one, or `*` for everything",
+        ));
+    }
+    let ttl = prost_types::Duration::try_from(args.ttl).map_err(|_| Failure::usage("--ttl: is too long"))?;
+    Ok(CreateTokenRequest {
+        role: role.into(),
+        subject: args.subject.clone().unwrap_or_else(|| word.to_owned()),
+        grants: selector::parse_all(&args.selectors, &[], &[])?,
+        include_secrets: args.secrets,
+        grant_secrets: args.grant_secrets,
+        ttl: Some(ttl),
+    })
+}
+
+/// Signs with `jwt.key`, without a server: whoever can read the key may.
+fn local_token(settings: &Settings, request: &CreateTokenRequest) -> Result<CreateTokenResponse, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::told(Exit::Failed, format!("--local: {error}"));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let issuer = app::local_issuer(settings, &clock).map_err(|error| failed(&error))?;
+    let new = app::new_token(request).map_err(|error| failed(&error))?;
+    let issued = issuer.issue(new).map_err(|error| failed(&error))?;
+    Ok(CreateTokenResponse {
+        token: issued.token.expose().to_owned(),
+        token_id: issued.token_id,
+        expire_time: Some(prost_types::Timestamp { seconds: issued.expires_at.timestamp(), nanos: 0 }),
+    })
+}
+
+async fn revoke(session: &mut Session<'_>, target: &Target, args: &TokenRevoke) -> Outcome {
+    let request = RevokeTokenRequest {
+        token_id: args.id.clone().unwrap_or_default(),
+        subject: args.subject.clone().unwrap_or_default(),
+        issuer: args.issuer.clone(),
+        reason: args.reason.clone(),
+    };
+    let answer = connect(session, target).await?.admin.revoke_token(request).await?.into_inner();
+    if session.document(&canonical(&answer)?)? || session.quiet {
+        return Ok(());
+    }
+    session.line(&format!("revoked at revision {}", answer.revision))
+}

@@ -1,0 +1,221 @@
+//! The client over real sockets, against a server that speaks only `WatchConfig` and does as a script says.
+//!
+//! What needs no socket is tested in paused time, in `src/client/watcher_tests.rs`.
+#![cfg(feature = "client")]
+#![allow(clippy::unwrap_used, reason = "clippy's exemption of tests does not reach their helpers")]
+
+use std::{
+    convert::Infallible,
+    fs,
+    future::{Ready, ready},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt};
+use signalbox::{
+    client::{Client, ClientOptions, Connection, Error, TokenSource, Update},
+    proto::v1::{
+        Change, ChangeType, Changes, GoingAway, Resource, SettingSpec, Snapshot, Synced, WatchConfigRequest,
+        WatchConfigResponse, resource::Spec, setting_spec::Value, watch_config_response::Event,
+    },
+};
+use tokio::{net::TcpListener, sync::mpsc, task::AbortHandle};
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codegen::{BoxFuture, Service, http},
+    server::{Grpc, NamedService, ServerStreamingService},
+    transport::{Identity, Server, ServerTlsConfig},
+};
+use tonic_prost::ProstCodec;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// One stream as a server sees it: what the client asked, and the way to answer.
+type Opened = (WatchConfigRequest, mpsc::UnboundedSender<Result<WatchConfigResponse, Status>>);
+
+/// Serves `WatchConfig` to whoever has the token, and leaves the rest to the test.
+#[derive(Clone)]
+struct Watch {
+    token: Arc<str>,
+    opened: mpsc::UnboundedSender<Opened>,
+}
+
+impl NamedService for Watch {
+    const NAME: &'static str = "signalbox.v1.ConfigService";
+}
+
+impl Service<http::Request<Body>> for Watch {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let watch = self.clone();
+        Box::pin(async move {
+            let codec = ProstCodec::<WatchConfigResponse, WatchConfigRequest>::default();
+            Ok(Grpc::new(codec).server_streaming(watch, request).await)
+        })
+    }
+}
+
+impl ServerStreamingService<WatchConfigRequest> for Watch {
+    type Response = WatchConfigResponse;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<WatchConfigResponse, Status>> + Send>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<WatchConfigRequest>) -> Self::Future {
+        let expected = format!("Bearer {}", self.token);
+        if request.metadata().get("authorization").is_none_or(|given| given != expected.as_str()) {
+            return ready(Err(Status::unauthenticated("not the token")));
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.opened.send((request.into_inner(), sender)).unwrap();
+        ready(Ok(Response::new(UnboundedReceiverStream::new(receiver).boxed())))
+    }
+}
+
+/// A running server; dropping it cuts every connection.
+struct Running {
+    address: SocketAddr,
+    opened: mpsc::UnboundedReceiver<Opened>,
+    task: AbortHandle,
+}
+
+impl Running {
+    async fn start(token: &str, tls: Option<ServerTlsConfig>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, opened) = mpsc::unbounded_channel();
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let watch = Watch { token: token.into(), opened: sender };
+        let serving = server.add_service(watch).serve_with_incoming(TcpListenerStream::new(listener));
+        let task = tokio::spawn(serving).abort_handle();
+        Self { address, opened, task }
+    }
+
+    async fn accept(&mut self) -> Opened {
+        tokio::time::timeout(LIMIT, self.opened.recv()).await.unwrap().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn message(event: Event) -> Result<WatchConfigResponse, Status> {
+    Ok(WatchConfigResponse { event: Some(event) })
+}
+
+fn resource(value: i64) -> Resource {
+    Resource {
+        name: "settings/a".to_owned(),
+        spec: Some(Spec::Setting(SettingSpec {
+            value: Some(Value::IntValue(value)),
+            ..SettingSpec::default()
+        })),
+        ..Resource::default()
+    }
+}
+
+fn snapshot(revision: u64) -> [Result<WatchConfigResponse, Status>; 2] {
+    let resources = vec![resource(revision.try_into().unwrap())];
+    let synced = Synced { revision, resume_token: format!("token-{revision}"), ..Synced::default() };
+    [message(Event::Snapshot(Snapshot { revision, resources, last: true })), message(Event::Synced(synced))]
+}
+
+fn change(revision: u64) -> Result<WatchConfigResponse, Status> {
+    let change = Change {
+        r#type: ChangeType::Updated.into(),
+        name: "settings/a".to_owned(),
+        resource: Some(resource(revision.try_into().unwrap())),
+        ..Change::default()
+    };
+    let resume_token = format!("token-{revision}");
+    message(Event::Changes(Changes { revision, changes: vec![change], last: true, resume_token }))
+}
+
+#[tokio::test]
+async fn a_drained_server_is_left_for_the_next_and_nothing_is_missed() {
+    let mut first = Running::start("t", None).await;
+    let mut second = Running::start("t", None).await;
+    let endpoints = [&first, &second].map(|server| format!("http://{}", server.address));
+    let options = ClientOptions::new("").endpoints(endpoints.to_vec()).token(TokenSource::fixed("t"));
+    let client = Client::connect(options).unwrap();
+    let mut subscription = client.subscribe();
+    let (request, stream) = first.accept().await;
+    assert_eq!(
+        (request.resume_token.as_str(), request.worker.unwrap().client_version.is_empty()),
+        ("", false)
+    );
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
+    client.wait_ready(LIMIT).await.unwrap();
+    stream.send(message(Event::GoingAway(GoingAway::default()))).unwrap();
+    stream.send(change(6)).unwrap();
+    let (request, stream) = second.accept().await;
+    let resumed_at: u64 = request.resume_token.strip_prefix("token-").unwrap().parse().unwrap();
+    (resumed_at + 1..=8).for_each(|revision| stream.send(change(revision)).unwrap());
+    client.wait_revision(8, LIMIT).await.unwrap();
+    assert_eq!(client.setting_int("a").unwrap(), Some(8));
+    for revision in 5..=8 {
+        let Some(Update::Changes(set)) = subscription.next().await else { panic!("no changes") };
+        assert_eq!(set.snapshot.revision(), revision, "each once, in order");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_server_is_survived() {
+    let mut server = Running::start("t", None).await;
+    let options = ClientOptions::new(format!("http://{}", server.address)).token(TokenSource::fixed("t"));
+    let client = Client::connect(options).unwrap();
+    let (_, stream) = server.accept().await;
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
+    client.wait_ready(LIMIT).await.unwrap();
+    drop((server, stream));
+    while client.status().last_error.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.setting_int("a").unwrap(), Some(5), "served while nobody is there");
+    assert!(client.status().ready);
+}
+
+#[tokio::test]
+async fn a_rotated_token_is_taken_up_over_tls() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity = Identity::from_pem(certified.cert.pem(), certified.signing_key.serialize_pem());
+    let mut server = Running::start("new", Some(ServerTlsConfig::new().identity(identity))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, token) = (directory.path().join("ca.pem"), directory.path().join("token"));
+    fs::write(&ca, certified.cert.pem()).unwrap();
+    fs::write(&token, "old\n").unwrap();
+    let endpoint = format!("https://localhost:{}", server.address.port());
+    let options = ClientOptions::new(endpoint).token(TokenSource::file(&token)).ca_file(&ca);
+    let client = Client::connect(options.clone()).unwrap();
+    while client.status().last_error.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let error = client.wait_ready(Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.rpc().map(|rpc| rpc.code), Some(tonic::Code::Unauthenticated), "{error}");
+    fs::write(&token, "new\n").unwrap();
+    let (_, stream) = server.accept().await;
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
+    client.wait_ready(LIMIT).await.unwrap();
+    Connection::open(&options).await.unwrap();
+    let distrusting =
+        Connection::open(&ClientOptions::new(format!("https://localhost:{}", server.address.port()))).await;
+    assert!(matches!(distrusting, Err(Error::Connect { .. })));
+}
