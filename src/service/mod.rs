@@ -4,6 +4,7 @@
 //! watchers see of it comes back out of the log. It must not know tonic or sqlx. Every use case takes the caller.
 
 mod admin;
+mod fit;
 mod plan;
 mod read;
 mod watch;
