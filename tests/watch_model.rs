@@ -57,7 +57,8 @@ async fn every_row_of_the_table_holds() {
         })
         .collect();
     let calm = Arc::new(Mutex::new(()));
-    let chores = alarm.spawn(chores(server.admin(), recorder.clone(), seed, goals.clone(), Arc::clone(&calm)));
+    let chores =
+        alarm.spawn(chores(server.admin(), recorder.clone(), seed, goals.clone(), Arc::clone(&calm)));
     // Twice, in the middle of everything: the writers pass the barrier at a third and at two thirds of their way.
     for _ in 0..2 {
         alarm.unless(PATIENCE * 5, &format!("the writers' progress ({run})"), barrier.wait()).await;
@@ -65,7 +66,10 @@ async fn every_row_of_the_table_holds() {
         server.restart().await;
     }
     for writer in writers {
-        alarm.unless(PATIENCE * 5, &format!("a writer's end ({run})"), writer).await.expect("no writer fails");
+        alarm
+            .unless(PATIENCE * 5, &format!("a writer's end ({run})"), writer)
+            .await
+            .expect("no writer fails");
     }
     let head = server.admin().status().await.revision;
     goal.send_replace(Some(head));
@@ -74,16 +78,23 @@ async fn every_row_of_the_table_holds() {
     goal.send_replace(Some(head));
     let mut recorded = Vec::new();
     for reader in readers {
-        recorded.push(alarm.unless(PATIENCE, &format!("a reader's end ({run})"), reader).await.expect("no reader fails"));
+        recorded.push(
+            alarm
+                .unless(PATIENCE, &format!("a reader's end ({run})"), reader)
+                .await
+                .expect("no reader fails"),
+        );
     }
 
-    let truth = recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
+    let truth =
+        recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
     rows::judge(&truth, &recorded, &run);
     let status = server.admin().status().await;
     let everything = truth.view_at(&View::everything(), head);
     let own = digest(everything.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));
     assert_eq!(status.digest, own, "the store's own digest is that of the truth ({run})");
-    let verified = server.admin().admin().verify_log(VerifyLogRequest::default()).await.expect("the log is verified");
+    let verified =
+        server.admin().admin().verify_log(VerifyLogRequest::default()).await.expect("the log is verified");
     assert!(verified.get_ref().intact, "{:?} ({run})", verified.get_ref().defects);
     report(&recorded, base, head);
     server.stop().await;
@@ -107,7 +118,9 @@ async fn write(mut writer: Writer, mut planner: Planner, writes: u64, barrier: A
                     assert_eq!(again, answer, "a repetition is answered as the first time");
                 }
             }
-            (Err(status), Hope::Failure(code)) => assert_eq!(status.code(), code, "{}: {status:?}", shown(&job)),
+            (Err(status), Hope::Failure(code)) => {
+                assert_eq!(status.code(), code, "{}: {status:?}", shown(&job))
+            }
             (Err(status), Hope::Either) if status.code() != tonic::Code::Internal => {}
             (outcome, hope) => panic!("{} was to be {hope:?}, and was {}", shown(&job), shown(&outcome)),
         }
@@ -116,7 +129,10 @@ async fn write(mut writer: Writer, mut planner: Planner, writes: u64, barrier: A
 
 fn answer_is_new(answer: &signalbox::proto::v1::BatchWriteResponse) -> bool {
     let differs = |result: &signalbox::proto::v1::BatchResult| {
-        result.diffs.iter().any(|diff| !diff.fields.is_empty() || diff.r#type() != signalbox::proto::v1::ChangeType::Updated)
+        result
+            .diffs
+            .iter()
+            .any(|diff| !diff.fields.is_empty() || diff.r#type() != signalbox::proto::v1::ChangeType::Updated)
     };
     answer.results.iter().any(differs)
 }
@@ -139,7 +155,9 @@ async fn chores(
             let revision = newest().saturating_sub(lag).max(1);
             recorder.compacting(revision);
             match admin.admin().compact_log(CompactLogRequest { revision }).await {
-                Ok(done) => assert!(done.get_ref().floor_revision >= revision, "the floor is where it was wanted"),
+                Ok(done) => {
+                    assert!(done.get_ref().floor_revision >= revision, "the floor is where it was wanted")
+                }
                 Err(status) if unknown(&status) => admin = admin.reconnected(),
                 Err(status) => panic!("a compaction: {status:?}"),
             }
@@ -166,11 +184,13 @@ async fn watchers(server: &Server, seed: u64, foreign: &str) -> Vec<Watcher> {
     let everything = || vec![by_prefix("providers/"), by_kind("setting"), by_kind("api_key")];
     let viewer = admin.colleague("viewer", &Rights::viewer()).await;
     let plain = admin.colleague("plain", &Rights::worker(everything(), true)).await;
-    let narrow_grants = vec![by_prefix("providers/w0-0/"), by_name("providers/w0-0"), by_name("settings/shared_0")];
+    let narrow_grants =
+        vec![by_prefix("providers/w0-0/"), by_name("providers/w0-0"), by_name("settings/shared_0")];
     let narrow = admin.colleague("narrow", &Rights::worker(narrow_grants.clone(), true)).await;
     let red = narrowed(signalbox::proto::v1::Selector::default(), "team", "red");
     let red_keys = vec![narrowed(by_kind("api_key"), "team", "red"), by_name("providers/shared-0")];
-    let production = vec![narrowed(by_prefix("providers/"), "env", "prod"), narrowed(by_kind("setting"), "team", "blue")];
+    let production =
+        vec![narrowed(by_prefix("providers/"), "env", "prod"), narrowed(by_kind("setting"), "team", "blue")];
     let granted = |selectors: Vec<_>, secrets| View { selectors, grants: everything(), secrets };
 
     let views = [
@@ -215,11 +235,12 @@ fn report(readers: &[Reader], base: u64, head: u64) {
             _ => {}
         }
     }
-    let (streams, reads): (usize, usize) =
-        (readers.iter().map(|reader| reader.streams.len()).sum(), readers.iter().map(|reader| reader.reads.len()).sum());
+    let (streams, reads): (usize, usize) = (
+        readers.iter().map(|reader| reader.streams.len()).sum(),
+        readers.iter().map(|reader| reader.reads.len()).sum(),
+    );
     eprintln!(
         "revisions {base}..={head}; {} readers, {streams} streams, {messages} messages, {changes} changes, {reads} lists; resets: {resets:?}",
         readers.len()
     );
 }
-

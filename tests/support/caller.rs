@@ -3,8 +3,8 @@
 use std::sync::{Arc, RwLock};
 
 use signalbox::proto::v1::{
-    CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector, admin_service_client::AdminServiceClient,
-    config_service_client::ConfigServiceClient,
+    CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -58,7 +58,8 @@ impl Site {
     }
 
     fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address())).expect("an address is a URI");
+        let endpoint =
+            Endpoint::from_shared(format!("http://{}", self.address())).expect("an address is a URI");
         let endpoint = endpoint.initial_stream_window_size(STREAM_WINDOW);
         endpoint.initial_connection_window_size(CONNECTION_WINDOW).connect_lazy()
     }

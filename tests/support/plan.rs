@@ -61,7 +61,9 @@ impl Planner {
         for result in &response.results {
             let deleted = result.diffs.iter().filter(|diff| diff.r#type() == ChangeType::Deleted);
             deleted.for_each(|diff| drop(self.own.remove(&diff.name)));
-            if let Some(resource) = result.resource.as_ref().filter(|resource| !resource.name.contains("shared")) {
+            if let Some(resource) =
+                result.resource.as_ref().filter(|resource| !resource.name.contains("shared"))
+            {
                 self.own.insert(resource.name.clone(), resource.clone());
             }
         }
@@ -75,7 +77,8 @@ impl Planner {
                 let beneath = |above: &str, name: &str| name.starts_with(&format!("{above}/"));
                 name != op.name() && !beneath(name, op.name()) && !beneath(op.name(), name)
             };
-            let made_here = |name: &String| matches!(&op, Op::Create(_)) && op.name().starts_with(&format!("{name}/"));
+            let made_here =
+                |name: &String| matches!(&op, Op::Create(_)) && op.name().starts_with(&format!("{name}/"));
             if taken.iter().all(|name| apart(name) || made_here(name)) {
                 return op;
             }
@@ -103,7 +106,10 @@ impl Planner {
                 let etag = if self.rng.random_bool(0.5) { now.etag } else { String::new() };
                 Op::Delete { name, etag, allow_missing: false }
             }
-            12..30 => Op::update(self.with_labels(Resource { name, spec: None, ..Resource::default() }), &["labels"]),
+            12..30 => Op::update(
+                self.with_labels(Resource { name, spec: None, ..Resource::default() }),
+                &["labels"],
+            ),
             30..38 => Op::update(now, &[]),
             38..52 => self.read_modify_write(now),
             _ => self.change(now),
@@ -137,7 +143,9 @@ impl Planner {
                 Op::update(new, &["provider.display_name"])
             }
             "api_key" => Op::update(api_key(&name, &secret), &["api_key.secret"]),
-            _ if name.starts_with("users/") => Op::update(secret_setting(&name, &secret), &["setting.secret_value"]),
+            _ if name.starts_with("users/") => {
+                Op::update(secret_setting(&name, &secret), &["setting.secret_value"])
+            }
             _ => Op::update(setting(&name, self.text()), &["setting.string_value"]),
         }
     }
@@ -184,7 +192,9 @@ impl Planner {
         let missing = setting(&format!("settings/w{id}_never"), "x");
         let known = self.own.values().nth(self.count as usize % self.own.len().max(1)).cloned();
         let (op, code) = match (self.rng.random_range(0..4), known) {
-            (0, Some(known)) => (Op::update(Resource { etag: "stale".into(), ..known }, &["labels"]), Code::Aborted),
+            (0, Some(known)) => {
+                (Op::update(Resource { etag: "stale".into(), ..known }, &["labels"]), Code::Aborted)
+            }
             (1, Some(known)) => {
                 let mut again = self.fresh(&known.name);
                 again.etag = String::new();

@@ -87,10 +87,13 @@ impl Reader {
     pub fn events(&self) -> Result<Events, String> {
         let decode = |seen: &Seen| {
             let message = WatchConfigResponse::decode(seen.raw.clone());
-            let event = message.map_err(|error| error.to_string())?.event.ok_or("an event without content")?;
+            let event =
+                message.map_err(|error| error.to_string())?.event.ok_or("an event without content")?;
             Ok((seen.at, event))
         };
-        let stream = |stream: &Stream| Ok((stream.asked, stream.seen.iter().map(decode).collect::<Result<_, String>>()?));
+        let stream = |stream: &Stream| {
+            Ok((stream.asked, stream.seen.iter().map(decode).collect::<Result<_, String>>()?))
+        };
         self.streams.iter().map(stream).collect()
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use signalbox::proto::v1::{
-    ApiKeySpec, HeaderValue, ProviderSpec, ProviderType, Resource, Secret, Selector, SettingSpec, header_value,
-    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    ApiKeySpec, HeaderValue, ProviderSpec, ProviderType, Resource, Secret, Selector, SettingSpec,
+    header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 /// Every secret of every test holds this, and nothing else does: what carries it, carries a secret.
@@ -98,7 +98,9 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             });
             headers.collect()
         }
-        Some(Spec::ApiKey(spec)) => spec.secret.iter_mut().map(|secret| ("secret".to_owned(), secret)).collect(),
+        Some(Spec::ApiKey(spec)) => {
+            spec.secret.iter_mut().map(|secret| ("secret".to_owned(), secret)).collect()
+        }
         Some(Spec::Setting(spec)) => match &mut spec.value {
             Some(Value::SecretValue(secret)) => vec![("secret_value".to_owned(), secret)],
             _ => Vec::new(),
@@ -110,7 +112,8 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
 /// The values that a resource carries.
 pub fn values_in(resource: &Resource) -> Secrets {
     let mut resource = resource.clone();
-    let values = secrets_in(&mut resource).into_iter().filter_map(|(path, secret)| Some((path, secret.value.take()?)));
+    let values =
+        secrets_in(&mut resource).into_iter().filter_map(|(path, secret)| Some((path, secret.value.take()?)));
     values.collect()
 }
 

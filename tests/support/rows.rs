@@ -65,7 +65,9 @@ pub fn judge(truth: &Truth, readers: &[Reader], run: &str) {
     for reader in readers {
         match Case::new(truth, reader) {
             Ok(case) => {
-                found.extend(case.broken().into_iter().map(|(row, why)| format!("{row}: {}: {why}", reader.name)));
+                found.extend(
+                    case.broken().into_iter().map(|(row, why)| format!("{row}: {}: {why}", reader.name)),
+                );
             }
             Err(why) => found.push(format!("unreadable: {}: {why}", reader.name)),
         }
@@ -94,9 +96,11 @@ fn unique(case: &Case<'_>) -> Verdict {
                     given.clear();
                     continue;
                 }
-                Event::Snapshot(event) => {
-                    event.resources.iter().map(|resource| (resource.update_revision, resource.name.as_str())).collect()
-                }
+                Event::Snapshot(event) => event
+                    .resources
+                    .iter()
+                    .map(|resource| (resource.update_revision, resource.name.as_str()))
+                    .collect(),
                 Event::Changes(event) => {
                     event.changes.iter().map(|change| (event.revision, change.name.as_str())).collect()
                 }
@@ -122,13 +126,18 @@ fn atomic(case: &Case<'_>) -> Verdict {
             match event {
                 Event::Snapshot(event) => match snapshot {
                     Some(revision) if revision != event.revision => {
-                        return Err(format!("a snapshot of revision {revision} goes on at {}", event.revision));
+                        return Err(format!(
+                            "a snapshot of revision {revision} goes on at {}",
+                            event.revision
+                        ));
                     }
                     _ => snapshot = (!event.last).then_some(event.revision),
                 },
                 Event::Changes(event) => open = gather(case, open, event)?,
                 Event::Revoked(_) => {}
-                _ if snapshot.is_some() => return Err(format!("a snapshot was interrupted by {}", word(event))),
+                _ if snapshot.is_some() => {
+                    return Err(format!("a snapshot was interrupted by {}", word(event)));
+                }
                 _ => {}
             }
         }
@@ -173,12 +182,16 @@ fn reliable(case: &Case<'_>) -> Verdict {
                     upto = if event.last { event.revision } else { upto };
                     given.insert(event.revision);
                     let due = case.expected.get(&event.revision);
-                    let strange = event.changes.iter().find(|change| {
-                        due.is_none_or(|due| !due.contains_key(change.name.as_str()))
-                    });
+                    let strange = event
+                        .changes
+                        .iter()
+                        .find(|change| due.is_none_or(|due| !due.contains_key(change.name.as_str())));
                     // What no write was told of is the business of `committed`.
                     if let (Some(change), true) = (strange, case.truth.answer(event.revision).is_some()) {
-                        return Err(format!("{} of revision {} does not concern the view", change.name, event.revision));
+                        return Err(format!(
+                            "{} of revision {} does not concern the view",
+                            change.name, event.revision
+                        ));
                     }
                 }
                 _ => {}
@@ -210,7 +223,10 @@ fn resumable(case: &Case<'_>) -> Verdict {
                 let compacted = case.truth.compactions.iter().any(|one| one.asked <= *when && one.floor > at);
                 let given = if index == 0 { Some(*asked) } else { None };
                 if !legitimate(given, reset.reason(), compacted) {
-                    return Err(format!("{:?} at revision {at}, asked {given:?}, compacted: {compacted}", reset.reason()));
+                    return Err(format!(
+                        "{:?} at revision {at}, asked {given:?}, compacted: {compacted}",
+                        reset.reason()
+                    ));
                 }
                 if !matches!(events.get(index + 1), None | Some((_, Event::Snapshot(_)))) {
                     return Err("no snapshot follows a reset".to_owned());
@@ -220,12 +236,18 @@ fn resumable(case: &Case<'_>) -> Verdict {
                 first(*asked, event)?;
             }
             if let Some((revision, token)) = token_of(event) {
-                let known = case.truth.answer(revision).is_none_or(|answer| answer.token == token || answer.token.is_empty());
+                let known = case
+                    .truth
+                    .answer(revision)
+                    .is_none_or(|answer| answer.token == token || answer.token.is_empty());
                 if !known {
-                    return Err(format!("the token of revision {revision} is not the one that its writer was given"));
+                    return Err(format!(
+                        "the token of revision {revision} is not the one that its writer was given"
+                    ));
                 }
                 // The changes begin right behind the token; what is lost later is the business of `reliable`.
-                let upto = if matches!(event, Event::Progress(_)) { revision } else { revision.saturating_sub(1) };
+                let upto =
+                    if matches!(event, Event::Progress(_)) { revision } else { revision.saturating_sub(1) };
                 if let (Some(lost), true) = (case.due(at, upto).next(), resumed) {
                     return Err(format!("resumed from {at}, and revision {lost} is skipped"));
                 }
@@ -293,7 +315,10 @@ fn committed(case: &Case<'_>) -> Verdict {
         let told = case.truth.answer(event.revision).into_iter().flat_map(|answer| &answer.changes);
         let told: HashSet<&str> = told.map(|told| told.name.as_str()).collect();
         if let Some(change) = event.changes.iter().find(|change| !told.contains(change.name.as_str())) {
-            return Err(format!("{} was seen changed in revision {}, which nobody wrote", change.name, event.revision));
+            return Err(format!(
+                "{} was seen changed in revision {}, which nobody wrote",
+                change.name, event.revision
+            ));
         }
     }
     Ok(())
@@ -315,7 +340,9 @@ fn monotonic(case: &Case<'_>) -> Verdict {
     }
     let older = case.reader.reads.iter().find(|read| read.at == 0 && read.revision < read.at_least);
     match older {
-        Some(read) => Err(format!("a read with a token of {} answered revision {}", read.at_least, read.revision)),
+        Some(read) => {
+            Err(format!("a read with a token of {} answered revision {}", read.at_least, read.revision))
+        }
         None => Ok(()),
     }
 }
@@ -344,7 +371,10 @@ fn true_to_the_store(case: &Case<'_>) -> Verdict {
                 Event::Progress(event) => {
                     let own = digest(cache.iter().map(|(name, one)| (name.as_str(), one.update_revision)));
                     if own[..] != event.digest[..] {
-                        return Err(format!("the digest at revision {} is not that of the cache", event.revision));
+                        return Err(format!(
+                            "the digest at revision {} is not that of the cache",
+                            event.revision
+                        ));
                     }
                 }
                 _ => {}
@@ -371,7 +401,11 @@ fn apply(case: &Case<'_>, cache: &mut BTreeMap<String, Resource>, event: &Change
         }
         let given = change.resource.as_ref().map(masked);
         if given.as_ref() != entry.map(|entry| &entry.masked) {
-            return Err(format!("{at} came as {}, and was written as {}", shown(&given), shown(&entry.map(|entry| &entry.masked))));
+            return Err(format!(
+                "{at} came as {}, and was written as {}",
+                shown(&given),
+                shown(&entry.map(|entry| &entry.masked))
+            ));
         }
         match given {
             Some(resource) => cache.insert(change.name.clone(), resource),
@@ -385,7 +419,12 @@ fn same_state(case: &Case<'_>, cache: &BTreeMap<String, Resource>, revision: u64
     same(case.truth, &case.reader.view, cache, revision)
 }
 
-fn same(truth: &Truth, view: &super::view::View, held: &BTreeMap<String, Resource>, revision: u64) -> Verdict {
+fn same(
+    truth: &Truth,
+    view: &super::view::View,
+    held: &BTreeMap<String, Resource>,
+    revision: u64,
+) -> Verdict {
     let store = truth.view_at(view, revision);
     if let Some(name) = held.keys().find(|name| !store.contains_key(name.as_str())) {
         return Err(format!("at revision {revision} the reader holds {name}, and the store does not"));
@@ -394,7 +433,11 @@ fn same(truth: &Truth, view: &super::view::View, held: &BTreeMap<String, Resourc
         match held.get(name) {
             Some(resource) if *resource == entry.masked => {}
             given => {
-                return Err(format!("at revision {revision} {name} is {} to the reader, and {}", shown(&given), shown(&entry.masked)));
+                return Err(format!(
+                    "at revision {revision} {name} is {} to the reader, and {}",
+                    shown(&given),
+                    shown(&entry.masked)
+                ));
             }
         }
     }
@@ -404,8 +447,10 @@ fn same(truth: &Truth, view: &super::view::View, held: &BTreeMap<String, Resourc
 /// A stream never carries a value that its caller may not read; who may, gets the one that is current.
 fn private(case: &Case<'_>) -> Verdict {
     if !case.reader.view.secrets {
-        let leak = case.reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
-        return leak.map_or(Ok(()), |seen| Err(format!("a secret in a masked stream: {}", shown(&seen.event()))));
+        let leak =
+            case.reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
+        return leak
+            .map_or(Ok(()), |seen| Err(format!("a secret in a masked stream: {}", shown(&seen.event()))));
     }
     for (_, event) in case.events.iter().flat_map(|(_, events)| events) {
         match event {
@@ -427,10 +472,13 @@ fn values(case: &Case<'_>, resource: &Resource, revision: u64) -> Verdict {
     match case.truth.at(&resource.name, revision) {
         Some(entry) if case.reader.view.shows(&entry.masked) => {
             let same = entry.secrets == shown;
-            same.then_some(()).ok_or_else(|| format!("{} at revision {revision} has other secrets", resource.name))
+            same.then_some(())
+                .ok_or_else(|| format!("{} at revision {revision} has other secrets", resource.name))
         }
         _ if shown.is_empty() => Ok(()),
-        _ => Err(format!("secrets of {}, which the view does not show at revision {revision}", resource.name)),
+        _ => {
+            Err(format!("secrets of {}, which the view does not show at revision {revision}", resource.name))
+        }
     }
 }
 

@@ -108,10 +108,14 @@ impl Recorder {
         }
         let answers: Vec<Answer> = collected.answers.values().cloned().collect();
         let revisions: Vec<u64> = answers.iter().map(|answer| answer.revision).collect();
-        let missing: Vec<u64> = (base + 1..=head).filter(|revision| !collected.answers.contains_key(revision)).collect();
+        let missing: Vec<u64> =
+            (base + 1..=head).filter(|revision| !collected.answers.contains_key(revision)).collect();
         if !missing.is_empty() || revisions.last().is_some_and(|last| *last > head) {
             let last = revisions.last();
-            return Err(format!("of the revisions {}..={head} no answer owns {missing:?}; the last is {last:?}", base + 1));
+            return Err(format!(
+                "of the revisions {}..={head} no answer owns {missing:?}; the last is {last:?}",
+                base + 1
+            ));
         }
         Truth::of(base, answers, collected.compactions.clone())
     }
@@ -125,10 +129,15 @@ impl Truth {
             for told in &answer.changes {
                 let history = histories.entry(told.name.clone()).or_default();
                 let before = history.last().and_then(|(_, entry)| entry.as_ref());
-                let entry = told.resource.as_ref().map(|resource| entry(resource, &told.secrets, before)).transpose();
-                let entry = entry.map_err(|problem| format!("revision {}, {}: {problem}", answer.revision, told.name))?;
+                let entry =
+                    told.resource.as_ref().map(|resource| entry(resource, &told.secrets, before)).transpose();
+                let entry = entry
+                    .map_err(|problem| format!("revision {}, {}: {problem}", answer.revision, told.name))?;
                 if entry.is_none() && before.is_none() {
-                    return Err(format!("revision {} deleted {}, which was not there", answer.revision, told.name));
+                    return Err(format!(
+                        "revision {} deleted {}, which was not there",
+                        answer.revision, told.name
+                    ));
                 }
                 history.push((answer.revision, entry.map(Arc::new)));
             }
@@ -159,7 +168,8 @@ impl Truth {
 
     /// What a view shows at a revision, by name.
     pub fn view_at(&self, view: &View, revision: u64) -> BTreeMap<&str, &Arc<Entry>> {
-        let present = self.histories.keys().filter_map(|name| Some((name.as_str(), self.at(name, revision)?)));
+        let present =
+            self.histories.keys().filter_map(|name| Some((name.as_str(), self.at(name, revision)?)));
         present.filter(|(_, entry)| view.shows(&entry.masked)).collect()
     }
 

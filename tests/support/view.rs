@@ -26,7 +26,8 @@ impl View {
 
     /// Whether the view shows a resource.
     pub fn shows(&self, resource: &Resource) -> bool {
-        let any = |selectors: &[Selector]| selectors.is_empty() || selectors.iter().any(|one| picks(one, resource));
+        let any =
+            |selectors: &[Selector]| selectors.is_empty() || selectors.iter().any(|one| picks(one, resource));
         any(&self.grants) && any(&self.selectors)
     }
 

@@ -69,7 +69,12 @@ pub struct Open {
 
 impl Open {
     /// Asks for a stream.
-    pub async fn ask(caller: &Caller, view: &View, asked: Asked, resume: Option<(&str, &str)>) -> Result<Self, Status> {
+    pub async fn ask(
+        caller: &Caller,
+        view: &View,
+        asked: Asked,
+        resume: Option<(&str, &str)>,
+    ) -> Result<Self, Status> {
         let (token, view_id) = resume.unwrap_or_default();
         let request = WatchConfigRequest {
             selectors: view.selectors.clone(),
@@ -85,7 +90,8 @@ impl Open {
 
     /// A stream from the beginning, on a server that is there.
     pub async fn fresh(caller: &Caller, view: &View) -> Self {
-        let opened = within(PATIENCE, "the opening of a stream", Self::ask(caller, view, Asked::Nothing, None)).await;
+        let opened =
+            within(PATIENCE, "the opening of a stream", Self::ask(caller, view, Asked::Nothing, None)).await;
         opened.unwrap_or_else(|status| panic!("the stream does not open: {status:?}"))
     }
 
@@ -100,7 +106,8 @@ impl Open {
     /// The next event. `Err` is the end.
     pub async fn next(&mut self) -> Result<Event, End> {
         let message = timeout(PATIENCE, self.messages.message()).await;
-        let message = message.unwrap_or_else(|_| panic!("a stream was silent for {PATIENCE:?}, against its heartbeat"));
+        let message =
+            message.unwrap_or_else(|_| panic!("a stream was silent for {PATIENCE:?}, against its heartbeat"));
         let raw = match message {
             Ok(Some(raw)) => raw,
             Ok(None) => return Err(End::Ended(Code::Ok, String::new())),
@@ -184,12 +191,19 @@ impl Watcher {
                     self.reader.streams.push(stream);
                     self.cursor = cursor.or(self.cursor.take());
                     match end {
-                        End::Left if goal.borrow().is_some_and(|goal| at.is_some_and(|at| at >= goal)) => break,
+                        End::Left if goal.borrow().is_some_and(|goal| at.is_some_and(|at| at >= goal)) => {
+                            break;
+                        }
                         End::Left => {}
-                        End::Ended(Code::Ok | Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal, _) => {
+                        End::Ended(
+                            Code::Ok | Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal,
+                            _,
+                        ) => {
                             self.back_off().await;
                         }
-                        End::Ended(code, text) => panic!("{}: the stream ended: {code:?}: {text}", self.reader.name),
+                        End::Ended(code, text) => {
+                            panic!("{}: the stream ended: {code:?}: {text}", self.reader.name)
+                        }
                     }
                 }
                 Err(status) if unknown(&status) => self.back_off().await,

@@ -76,7 +76,9 @@ impl Op {
                 update_mask: (!mask.is_empty()).then_some(prost_types::FieldMask { paths: mask }),
                 allow_missing,
             }),
-            Op::Delete { name, etag, allow_missing } => Operation::Delete(Delete { name, etag, allow_missing }),
+            Op::Delete { name, etag, allow_missing } => {
+                Operation::Delete(Delete { name, etag, allow_missing })
+            }
         };
         BatchOperation { operation: Some(operation) }
     }
@@ -90,7 +92,12 @@ impl Job {
 
     /// A batch, under an id of its own.
     pub fn batch(ops: Vec<Op>) -> Self {
-        Self { request_id: format!("batch-{:x}", rand::random::<u128>()), ops, batch: true, ..Self::default() }
+        Self {
+            request_id: format!("batch-{:x}", rand::random::<u128>()),
+            ops,
+            batch: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -130,7 +137,11 @@ impl Writer {
                     return Ok(response);
                 }
                 Err(status) if unknown(&status) => {
-                    assert!(Instant::now() < deadline, "no outcome within {PATIENCE:?}: {}: {status:?}", shown(job));
+                    assert!(
+                        Instant::now() < deadline,
+                        "no outcome within {PATIENCE:?}: {}: {status:?}",
+                        shown(job)
+                    );
                     sleep(Duration::from_millis(20)).await;
                     self.caller = self.caller.reconnected();
                 }
@@ -167,11 +178,20 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
     }
     let (result, revision, revision_token, warnings) = match op.clone() {
         Op::Create(resource) => {
-            let request =
-                CreateResourceRequest { resource: Some(resource), validate_only, request_id, ..Default::default() };
+            let request = CreateResourceRequest {
+                resource: Some(resource),
+                validate_only,
+                request_id,
+                ..Default::default()
+            };
             let answer = caller.config().create_resource(request).await?.into_inner();
             let diffs = answer.diff.into_iter().collect();
-            (BatchResult { resource: answer.resource, diffs }, answer.revision, answer.revision_token, answer.warnings)
+            (
+                BatchResult { resource: answer.resource, diffs },
+                answer.revision,
+                answer.revision_token,
+                answer.warnings,
+            )
         }
         Op::Update { resource, mask, allow_missing } => {
             let request = UpdateResourceRequest {
@@ -184,11 +204,22 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
             };
             let answer = caller.config().update_resource(request).await?.into_inner();
             let diffs = answer.diff.into_iter().collect();
-            (BatchResult { resource: answer.resource, diffs }, answer.revision, answer.revision_token, answer.warnings)
+            (
+                BatchResult { resource: answer.resource, diffs },
+                answer.revision,
+                answer.revision_token,
+                answer.warnings,
+            )
         }
         Op::Delete { name, etag, allow_missing } => {
-            let request =
-                DeleteResourceRequest { name, etag, allow_missing, validate_only, request_id, ..Default::default() };
+            let request = DeleteResourceRequest {
+                name,
+                etag,
+                allow_missing,
+                validate_only,
+                request_id,
+                ..Default::default()
+            };
             let answer = caller.config().delete_resource(request).await?.into_inner();
             let result = BatchResult { resource: None, diffs: answer.diffs };
             (result, answer.revision, answer.revision_token, answer.warnings)
@@ -210,10 +241,12 @@ async fn batch(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status>
 /// What one operation changed, by its answer. An update whose diff is empty changed nothing.
 fn told(op: &Op, result: &BatchResult) -> Vec<Told> {
     let deleted = result.diffs.iter().filter(|diff| diff.r#type() == ChangeType::Deleted);
-    let mut told: Vec<Told> =
-        deleted.map(|diff| Told { name: diff.name.clone(), resource: None, secrets: Secrets::new() }).collect();
+    let mut told: Vec<Told> = deleted
+        .map(|diff| Told { name: diff.name.clone(), resource: None, secrets: Secrets::new() })
+        .collect();
     let changed = |diff: &&signalbox::proto::v1::ResourceDiff| {
-        diff.r#type() == ChangeType::Created || (diff.r#type() == ChangeType::Updated && !diff.fields.is_empty())
+        diff.r#type() == ChangeType::Created
+            || (diff.r#type() == ChangeType::Updated && !diff.fields.is_empty())
     };
     if let (Some(resource), Some(_)) = (&result.resource, result.diffs.iter().find(changed)) {
         let resource = Some(resource.clone());
