@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use signalbox::proto::v1::{ChangeType, Changes, ResetReason, Resource, watch_config_response::Event};
+use prost::Message;
+use signalbox::proto::v1::{Changes, ResetReason, Resource, watch_config_response::Event};
 
 use super::{
     record::{Asked, Events, Reader, revision_of, token_of},
@@ -446,11 +447,20 @@ fn same(
 
 /// A stream never carries a value that its caller may not read; who may, gets the one that is current.
 fn private(case: &Case<'_>) -> Verdict {
-    if !case.reader.view.secrets {
-        let leak =
-            case.reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
-        return leak
-            .map_or(Ok(()), |seen| Err(format!("a secret in a masked stream: {}", shown(&seen.event()))));
+    let (reader, leak) = (case.reader, |what: String| Err(format!("a secret where none may be: {what}")));
+    // Reads of the past open no secrets for anybody.
+    let masked = |read: &&super::record::Read| !reader.view.secrets || read.at != 0;
+    let listed = reader.reads.iter().filter(masked).flat_map(|read| &read.resources);
+    if let Some(resource) = listed.into_iter().find(|resource| holds(&resource.encode_to_vec(), CANARY)) {
+        return leak(shown(resource));
+    }
+    let current = reader.reads.iter().filter(|read| !masked(read));
+    for read in current {
+        read.resources.iter().try_for_each(|resource| values(case, resource, read.revision))?;
+    }
+    if !reader.view.secrets {
+        let seen = reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
+        return seen.map_or(Ok(()), |seen| leak(shown(&seen.event())));
     }
     for (_, event) in case.events.iter().flat_map(|(_, events)| events) {
         match event {
@@ -493,9 +503,4 @@ fn word(event: &Event) -> String {
         Event::GoingAway(_) => "going away",
     };
     revision_of(event).map_or(word.to_owned(), |revision| format!("{word} of revision {revision}"))
-}
-
-/// The type of a change, for recordings that are made by hand.
-pub fn type_of(change_type: ChangeType) -> i32 {
-    change_type.into()
 }
