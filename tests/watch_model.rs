@@ -15,13 +15,12 @@ use signalbox::proto::v1::{CompactLogRequest, RevokeTokenRequest, VerifyLogReque
 use support::{
     Alarm, PATIENCE,
     caller::{Caller, Rights},
-    from_env,
-    plan::{Hope, Planner},
+    from_env, load,
+    plan::Planner,
     record::Reader,
     resources::{by_kind, by_name, by_prefix, narrowed},
     rows, seed,
     server::Server,
-    shown,
     truth::{Answer, Recorder, digest},
     until,
     view::View,
@@ -37,7 +36,7 @@ async fn every_row_of_the_table_holds() {
     let seed = seed();
     let run = format!("SIGNALBOX_TEST_SEED={seed}");
     eprintln!("{run}");
-    let writes = from_env("SIGNALBOX_TEST_WRITES", 150);
+    let writes = from_env("SIGNALBOX_TEST_WRITES", 500);
     let mut server = Server::with(&[("log-ring-bytes", "1MiB"), ("shutdown-grace", "1s")]).await;
     let foreign = Server::start().await.admin().status().await.revision_token;
     let base = server.admin().status().await.revision;
@@ -106,35 +105,8 @@ async fn write(mut writer: Writer, mut planner: Planner, writes: u64, barrier: A
         if step == writes / 3 || step == 2 * writes / 3 {
             barrier.wait().await;
         }
-        let (job, hope) = planner.next();
-        match (writer.carry_out(&job).await, hope) {
-            (Ok(answer), Hope::Success | Hope::Either) => {
-                if !job.validate_only {
-                    planner.learn(&answer);
-                }
-                // The same request once more: the same answer, and nothing happens.
-                if planner.rng.random_bool(0.1) && answer_is_new(&answer) && !job.validate_only {
-                    let again = writer.carry_out(&job).await.expect("a repetition is answered");
-                    assert_eq!(again, answer, "a repetition is answered as the first time");
-                }
-            }
-            (Err(status), Hope::Failure(code)) => {
-                assert_eq!(status.code(), code, "{}: {status:?}", shown(&job))
-            }
-            (Err(status), Hope::Either) if status.code() != tonic::Code::Internal => {}
-            (outcome, hope) => panic!("{} was to be {hope:?}, and was {}", shown(&job), shown(&outcome)),
-        }
+        load::step(&mut writer, &mut planner).await;
     }
-}
-
-fn answer_is_new(answer: &signalbox::proto::v1::BatchWriteResponse) -> bool {
-    let differs = |result: &signalbox::proto::v1::BatchResult| {
-        result
-            .diffs
-            .iter()
-            .any(|diff| !diff.fields.is_empty() || diff.r#type() != signalbox::proto::v1::ChangeType::Updated)
-    };
-    answer.results.iter().any(differs)
 }
 
 /// Compactions at random floors, and revisions without configuration, until the writers are done.

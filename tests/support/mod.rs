@@ -8,6 +8,7 @@
 #![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 pub mod caller;
+pub mod load;
 pub mod plan;
 pub mod process;
 pub mod raw;

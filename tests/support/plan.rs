@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use signalbox::proto::v1::{BatchWriteResponse, ChangeType, Resource, resource::Spec, setting_spec::Value};
+use signalbox::proto::v1::{BatchWriteResponse, ChangeType, Resource, resource::Spec};
 use tonic::Code;
 
 use super::{
@@ -27,7 +27,7 @@ pub enum Hope {
 
 /// Plans the writes of one writer.
 pub struct Planner {
-    pub rng: StdRng,
+    rng: StdRng,
     id: usize,
     /// The writer's own resources as they are, masked.
     own: BTreeMap<String, Resource>,
@@ -54,6 +54,11 @@ impl Planner {
         let batch = ops.len() > 1 || self.rng.random_bool(0.1);
         let validate_only = self.rng.random_bool(0.03);
         (Job { request_id, ops, batch, validate_only }, hope)
+    }
+
+    /// Whether to write the same once more.
+    pub fn again(&mut self) -> bool {
+        self.rng.random_bool(0.1)
     }
 
     /// Takes note of what became of the writer's own resources.
@@ -247,9 +252,4 @@ impl Planner {
         let length = if self.rng.random_bool(0.2) { self.rng.random_range(16_000..40_000) } else { 20 };
         format!("{}:{}", self.count, "x".repeat(length))
     }
-}
-
-/// Whether a resource holds a text setting; the others have no plain value to grow.
-pub fn is_text(resource: &Resource) -> bool {
-    matches!(&resource.spec, Some(Spec::Setting(spec)) if matches!(spec.value, Some(Value::StringValue(_))))
 }

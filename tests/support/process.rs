@@ -18,17 +18,16 @@ use super::{
 /// A server in a process of its own. It is killed when the test lets go of it.
 pub struct Process {
     folder: tempfile::TempDir,
-    flags: Vec<String>,
+    settings: Vec<(&'static str, &'static str)>,
     site: Site,
     child: Option<Child>,
 }
 
 impl Process {
     /// Starts the binary on an empty store. Blocks until it has said that it is ready.
-    pub fn start(flags: &[&str]) -> Self {
+    pub fn start(settings: &[(&'static str, &'static str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let mut process = Self { folder, flags, site: Site::default(), child: None };
+        let mut process = Self { folder, settings: settings.to_vec(), site: Site::default(), child: None };
         process.resume();
         process
     }
@@ -38,10 +37,12 @@ impl Process {
         assert!(self.child.is_none(), "the server runs already");
         let log = File::options().create(true).append(true).open(self.log()).expect("a file for the log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_signalbox"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
-            .args(&self.flags)
+            .arg("serve")
             .current_dir(self.folder.path())
             .env_clear()
+            .env("SIGNALBOX_LISTEN", "127.0.0.1:0")
+            .env("SIGNALBOX_DATA_DIR", "data")
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
