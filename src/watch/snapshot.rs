@@ -73,7 +73,6 @@ impl Snapshots {
 }
 
 /// Digest of what `filter` shows of `state`.
-#[must_use]
 pub fn digest_of(state: &State, filter: &Filter) -> ViewDigest {
     let mut digest = ViewDigest::default();
     state.resources.values().filter(|entry| filter.shows(entry)).for_each(|entry| count(&mut digest, entry));
