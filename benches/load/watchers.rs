@@ -164,8 +164,7 @@ impl Watchers {
                 };
                 let ended: Outcome<()> = follow.await;
                 if let Err(failure) = ended {
-                    seen.lock().fault = Some(failure.to_string());
-                    board.fail();
+                    seen.lock().fail(failure.to_string(), &board);
                 }
             });
         }
@@ -192,8 +191,9 @@ impl Watchers {
         waited.map_err(|failure| {
             let all = self.seen.len();
             let seen: Vec<_> = self.seen.iter().map(|seen| seen.lock().clone()).collect();
-            if let Some(fault) = seen.iter().find_map(|seen| seen.fault.as_ref()) {
-                return Failure::new(format!("a stream broke: {fault}"));
+            if let Some(number) = seen.iter().position(|seen| seen.fault.is_some()) {
+                let fault = seen[number].fault.as_deref().unwrap_or_default();
+                return Failure::new(format!("stream {number}: {fault}"));
             }
             let most = seen.iter().map(|seen| seen.trace.count).max().unwrap_or_default();
             let behind = seen.iter().filter(|seen| seen.trace.count < most).count();
@@ -232,8 +232,7 @@ impl Seen {
         let Glance { synced, changes, reset } = message;
         if let Some(changes) = changes.filter(|changes| changes.last) {
             if changes.revision <= self.last {
-                self.fault = Some(format!("revision {} came after {}", changes.revision, self.last));
-                board.fail();
+                self.fail(format!("revision {} came after {}", changes.revision, self.last), board);
             }
             self.last = changes.revision;
             self.trace.push(changes.revision);
@@ -244,9 +243,14 @@ impl Seen {
             board.synced.add();
         }
         if reset.is_some() {
-            self.fault = Some("the server reset the stream".to_owned());
-            board.fail();
+            self.fail("the server reset the stream".to_owned(), board);
         }
+    }
+
+    /// The first fault is the one to know: others may follow from it.
+    fn fail(&mut self, fault: String, board: &Board) {
+        self.fault.get_or_insert(fault);
+        board.fail();
     }
 }
 

@@ -10,9 +10,12 @@ mod server;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use access::local_issuer;
-pub use open::{Inspected, Opened, Purpose, inspect, open};
+pub use open::{Inspection, Opened, Purpose, inspect, open};
 
-pub use crate::grpc::new_token;
+pub use crate::{
+    grpc::new_token,
+    store::{Defect, Verification},
+};
 
 use crate::{
     domain::{Clock, Principal, SystemClock},

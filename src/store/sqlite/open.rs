@@ -167,6 +167,10 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON")
+        // KiB, negative: a group touches many pages of a large store.
+        .pragma("cache_size", "-65536")
+        // Pages: less often, because neighbouring groups touch the same ones.
+        .pragma("wal_autocheckpoint", "4000")
         .disable_statement_logging()
 }
 
