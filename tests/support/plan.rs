@@ -46,7 +46,7 @@ impl Planner {
         self.count += 1;
         let request_id = format!("{:x}-{}-{}", self.run, self.id, self.count);
         let (ops, hope) = match self.rng.random_range(0..100) {
-            0..70 => (vec![self.own_op(&BTreeSet::new())], Hope::Success),
+            0..70 => (vec![self.own_op(&[])], Hope::Success),
             70..80 => (self.batch(), Hope::Success),
             80..88 => self.failing(),
             _ => (vec![self.shared_op()], Hope::Either),
@@ -74,23 +74,27 @@ impl Planner {
         }
     }
 
-    /// A write of an own resource that does not touch `taken`, nor what lives beneath or above it.
-    fn own_op(&mut self, taken: &BTreeSet<String>) -> Op {
+    /// A write of an own resource that goes with others in one batch: it does not touch what they write, nor what lives
+    /// beneath or above it, unless it is a key of a provider that they create.
+    fn own_op(&mut self, others: &[Op]) -> Op {
+        let created = others.iter().filter(|other| matches!(other, Op::Create(_))).map(|other| other.name().to_owned());
+        let created: BTreeSet<String> = created.collect();
+        let beneath = |above: &str, name: &str| name.starts_with(&format!("{above}/"));
         loop {
-            let op = self.any_own_op(taken);
-            let apart = |name: &String| {
-                let beneath = |above: &str, name: &str| name.starts_with(&format!("{above}/"));
-                name != op.name() && !beneath(name, op.name()) && !beneath(op.name(), name)
+            let op = self.any_own_op(&created);
+            let apart = |other: &Op| {
+                let goes_with = created.contains(other.name()) && matches!(&op, Op::Create(_));
+                other.name() != op.name()
+                    && !beneath(op.name(), other.name())
+                    && (goes_with || !beneath(other.name(), op.name()))
             };
-            let made_here =
-                |name: &String| matches!(&op, Op::Create(_)) && op.name().starts_with(&format!("{name}/"));
-            if taken.iter().all(|name| apart(name) || made_here(name)) {
+            if others.iter().all(apart) {
                 return op;
             }
         }
     }
 
-    fn any_own_op(&mut self, taken: &BTreeSet<String>) -> Op {
+    fn any_own_op(&mut self, created: &BTreeSet<String>) -> Op {
         let id = self.id;
         let which = self.rng.random_range(0..3);
         let name = match self.rng.random_range(0..100) {
@@ -101,7 +105,7 @@ impl Planner {
         };
         let Some(now) = self.own.get(&name).cloned() else {
             let parent = name.split_once("/apiKeys/").map(|(parent, _)| parent.to_owned());
-            return match parent.filter(|parent| !self.own.contains_key(parent) && !taken.contains(parent)) {
+            return match parent.filter(|parent| !self.own.contains_key(parent) && !created.contains(parent)) {
                 Some(parent) => Op::Create(self.fresh(&parent)),
                 None => Op::Create(self.fresh(&name)),
             };
@@ -183,11 +187,9 @@ impl Planner {
             };
             return resources.into_iter().map(upsert).collect();
         }
-        let (mut ops, mut taken) = (Vec::new(), BTreeSet::new());
+        let mut ops = Vec::new();
         for _ in 0..self.rng.random_range(2..7) {
-            let op = self.own_op(&taken);
-            taken.insert(op.name().to_owned());
-            ops.push(op);
+            ops.push(self.own_op(&ops));
         }
         ops
     }
