@@ -5,6 +5,7 @@
 
 mod admin;
 mod audit;
+mod fit;
 mod plan;
 mod read;
 mod watch;
