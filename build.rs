@@ -28,7 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Ordered maps, so that the same content always has the same bytes.
     config.btree_map(["."]);
     // What holds a secret must not show it to a log line; `src/proto.rs` says what is shown instead.
-    config.skip_debug([".signalbox.v1.Secret", ".signalbox.v1.CreateTokenResponse", ".signalbox.v1.CreateResourceResponse"]);
+    config.skip_debug([
+        ".signalbox.v1.Secret",
+        ".signalbox.v1.CreateTokenResponse",
+        ".signalbox.v1.CreateResourceResponse",
+    ]);
+    config.type_attribute(".signalbox.v1.Secret.State", "#[derive(Debug)]");
     if server {
         let pool = prost_reflect::DescriptorPool::decode(encoded.as_slice())?;
         fs::write(out.join("spec_arms.rs"), spec_arms(&pool)?)?;

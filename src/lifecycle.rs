@@ -5,15 +5,19 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Tracks tasks and stops them.
+///
+/// Listeners are waited for when the stop begins; what works for them in the background goes on until they are done,
+/// because a write that is just being answered still needs it.
 #[derive(Clone, Default)]
 pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
-    tasks: TaskTracker,
+    listeners: TaskTracker,
+    background: TaskTracker,
 }
 
 impl Lifecycle {
@@ -29,25 +33,39 @@ impl Lifecycle {
         self.hard.clone()
     }
 
-    /// Runs a task until its end or the hard stop, whichever comes first.
+    /// Runs a listener until its end or the hard stop, whichever comes first.
+    pub fn listen(&self, listener: impl Future<Output = ()> + Send + 'static) {
+        self.listeners.spawn(self.until_hard(listener));
+    }
+
+    /// Runs something in the background until its end or the hard stop, whichever comes first.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(self.until_hard(task));
+    }
+
+    fn until_hard(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let hard = self.hard.clone();
-        self.tasks.spawn(async move {
+        async move {
             tokio::select! {
                 () = hard.cancelled() => {}
                 () = task => {}
             }
-        });
+        }
     }
 
-    /// Stops softly, and hard after `grace`; tasks are gone when it returns. Says whether all ended by themselves.
+    /// Stops softly, and hard once all listeners have ended or `grace` is over; nothing runs when it returns.
+    /// Says whether the listeners ended by themselves.
     pub async fn stop(&self, grace: Duration) -> bool {
-        let deadline = Instant::now() + grace;
         self.soft.cancel();
-        self.tasks.close();
-        let orderly = timeout_at(deadline, self.tasks.wait()).await.is_ok();
+        self.listeners.close();
+        self.background.close();
+        let orderly = timeout(grace, self.listeners.wait()).await.is_ok();
         self.hard.cancel();
-        self.tasks.wait().await;
+        self.listeners.wait().await;
+        self.background.wait().await;
         orderly
     }
 }

@@ -19,7 +19,10 @@ impl std::fmt::Debug for v1::Secret {
 impl std::fmt::Debug for v1::CreateTokenResponse {
     /// Everything but the token.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("CreateTokenResponse").field("token_id", &self.token_id).finish_non_exhaustive()
+        formatter
+            .debug_struct("CreateTokenResponse")
+            .field("token_id", &self.token_id)
+            .finish_non_exhaustive()
     }
 }
 

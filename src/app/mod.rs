@@ -10,9 +10,12 @@ mod server;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use access::local_issuer;
-pub use open::{Inspected, Opened, Purpose, inspect, open};
+pub use open::{Inspection, Opened, Purpose, inspect, open};
 
-pub use crate::grpc::new_token;
+pub use crate::{
+    grpc::new_token,
+    store::{Defect, Verification},
+};
 
 use crate::{
     domain::{Clock, Principal, SystemClock},
@@ -68,6 +71,9 @@ pub async fn run(
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
+    if let Err(error) = crate::crypto::forbid_core_dumps() {
+        tracing::warn!(%error, "core dumps can't be forbidden");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = open(&settings, Purpose::Serve, &clock).await?;
     for warning in &opened.warnings {

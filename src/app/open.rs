@@ -1,6 +1,6 @@
 //! Opens and unlocks the store: the key first, so that nothing is written with a wrong one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::AppError;
 use crate::{
@@ -8,11 +8,14 @@ use crate::{
     domain::{Clock, SystemClock},
     settings::{Database, Settings},
     store::{
-        Log, Store,
+        Log, Store, Verification,
         sqlite::{SqliteDatabase, SqliteStore},
     },
     view::{Revealer, State},
 };
+
+/// How long the store may take to close.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// What a store is opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,27 +73,33 @@ fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
     }
 }
 
-/// What can be learned of a store whose server is stopped.
-pub struct Inspected {
-    /// The store, opened and unlocked.
-    pub store: Arc<dyn Store>,
+/// What was learned of a store whose server is stopped.
+pub struct Inspection {
     /// What the database's own check found.
     pub corruption: Vec<String>,
+    /// What the check of the log found.
+    pub verification: Verification,
     /// Names of resources with a secret that none of the keys opens.
     pub undecryptable: Vec<String>,
 }
 
-/// Opens the store of a stopped server to look at it, and runs the database's own check.
+/// Looks at the store of a stopped server, and closes it again.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn inspect(settings: &Settings) -> Result<Inspected, AppError> {
+pub async fn inspect(settings: &Settings) -> Result<Inspection, AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock).await?;
+    let found = look(&store, vault).await;
+    store.close(CLOSING).await;
+    found
+}
+
+async fn look(store: &SqliteStore, vault: Vault) -> Result<Inspection, AppError> {
     let corruption = store.integrity().await?;
+    let verification = store.verify(None).await?;
     let state = State::from_snapshot(store.snapshot().await?);
     let revealer = Revealer::new(Arc::new(vault));
     revealer.check(&state);
-    let undecryptable = revealer.undecryptable(&state);
-    Ok(Inspected { store, corruption, undecryptable })
+    Ok(Inspection { corruption, verification, undecryptable: revealer.undecryptable(&state) })
 }

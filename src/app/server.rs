@@ -73,7 +73,7 @@ pub(super) async fn start(
         .layer(layer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, async move { soft.cancelled().await });
-    lifecycle.spawn(async move {
+    lifecycle.listen(async move {
         if let Err(error) = server.await {
             // Nobody listens any more only when the server is already stopping.
             let _ = died.send(format!("the gRPC listener died: {error}"));
@@ -85,7 +85,7 @@ pub(super) async fn start(
             incoming_of_probes(listener),
             async move { soft.cancelled().await },
         );
-        lifecycle.spawn(async move {
+        lifecycle.listen(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the health listener died");
             }

@@ -24,7 +24,7 @@ pub type GrantParser = Arc<dyn Fn(&str) -> Option<Pattern> + Send + Sync>;
 pub type RevocationCheck = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
 
 /// Verified tokens that are kept; a fleet of 10,000 workers fits.
-const CACHED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+const CACHED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 /// How far the clock of an issuer may be ahead, for `nbf`.
 const MAX_LEEWAY: Duration = Duration::from_secs(5);
 

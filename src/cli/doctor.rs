@@ -1,7 +1,5 @@
 //! `doctor`: checks a running server, or the store of a stopped one, and says what to do about each finding.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::{
@@ -16,7 +14,6 @@ use crate::{
     app,
     proto::v1::{GetStatusRequest, GetStatusResponse, VerifyLogRequest, VerifyLogResponse},
     settings::{Database, Settings},
-    store,
 };
 
 /// How a check came out.
@@ -46,8 +43,6 @@ pub struct Check {
     pub what_to_do: &'static str,
 }
 
-/// How long the store may take to close.
-const CLOSING: Duration = Duration::from_secs(5);
 const EDITED: &str = "somebody changed the database behind the server's back: restore a backup from before, and find \
                       out who can write the database";
 const DAMAGED: &str = "stop the server, keep a copy of the files, and restore a backup";
@@ -158,22 +153,13 @@ async fn offline(session: &Session<'_>, args: &Doctor) -> Vec<Check> {
         return checks;
     }
     match app::inspect(&settings).await {
-        Ok(inspected) => {
-            checks.extend(of_store(&inspected).await);
-            inspected.store.close(CLOSING).await;
+        Ok(found) => {
+            checks.extend(of_corruption(&found.corruption));
+            checks.extend(of_verification(&found.verification));
+            checks.extend(of_undecryptable(&found.undecryptable));
         }
         Err(error) => checks.push(fail("database", error.to_string(), "")),
     }
-    checks
-}
-
-async fn of_store(opened: &app::Inspected) -> Vec<Check> {
-    let mut checks = of_corruption(&opened.corruption);
-    checks.extend(match opened.store.verify(None).await {
-        Ok(verification) => of_verification(&verification),
-        Err(error) => vec![fail("log", error.to_string(), DAMAGED)],
-    });
-    checks.extend(of_undecryptable(&opened.undecryptable));
     checks
 }
 
@@ -184,11 +170,11 @@ fn of_corruption(found: &[String]) -> Vec<Check> {
     found.iter().map(|found| fail("database", found.clone(), DAMAGED)).collect()
 }
 
-fn of_verification(found: &store::Verification) -> Vec<Check> {
+fn of_verification(found: &app::Verification) -> Vec<Check> {
     if found.defects.is_empty() {
         return vec![ok("log", format!("{} rows are as they were written", found.checked_rows))];
     }
-    let defect = |defect: &store::Defect| {
+    let defect = |defect: &app::Defect| {
         let revision = defect.revision.map_or(0, |revision| revision.0);
         let name = defect.name.as_deref().unwrap_or_default();
         fail("log", row_text(defect.reason, revision, name, &defect.description), EDITED)
@@ -222,17 +208,17 @@ mod tests {
 
     #[test]
     fn an_edited_row_is_named() {
-        let defect = store::Defect {
+        let defect = app::Defect {
             reason: "log_row_edited",
             revision: Some(Revision(7)),
             name: Some("providers/groq".into()),
             description: "its hash does not match".into(),
         };
-        let found = store::Verification { checked_rows: 9, defects: vec![defect], ..Default::default() };
+        let found = app::Verification { checked_rows: 9, defects: vec![defect], ..Default::default() };
         let checks = of_verification(&found);
         assert_eq!(checks[0].verdict, Verdict::Fail);
         assert_eq!(checks[0].detail, "log_row_edited revision 7 providers/groq: its hash does not match");
-        assert_eq!(of_verification(&store::Verification::default())[0].verdict, Verdict::Ok);
+        assert_eq!(of_verification(&app::Verification::default())[0].verdict, Verdict::Ok);
     }
 
     #[test]

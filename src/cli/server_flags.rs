@@ -10,6 +10,7 @@ pub struct ServerFlags(pub Flags);
 
 impl Args for ServerFlags {
     fn augment_args(command: Command) -> Command {
+        let command = command.after_help(environment_only());
         settings::options().filter_map(argument).fold(command, Command::arg)
     }
 
@@ -45,6 +46,14 @@ fn argument(option: &'static Opt) -> Option<Arg> {
     } else {
         argument
     })
+}
+
+/// The options without a flag: a command line is seen by every process of the machine.
+fn environment_only() -> String {
+    let lines = settings::options()
+        .filter(|option| option.flag.is_none())
+        .map(|option| format!("  {:<24} {}", option.env, option.help));
+    format!("From the environment only, because they are secret:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// The section of the settings file, as a heading.

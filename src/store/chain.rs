@@ -177,3 +177,99 @@ impl Columns {
         self.0.finalize().into_bytes().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> LogRow {
+        LogRow {
+            revision: 2,
+            ordinal: 0,
+            change_type: "updated".into(),
+            action: "enabled".into(),
+            name: "settings/a".into(),
+            kind: "setting".into(),
+            uid: "u".into(),
+            labels: "{}".into(),
+            version: 2,
+            create_revision: 1,
+            create_time: "then".into(),
+            spec: Some("{}".into()),
+            secrets: "{}".into(),
+            previous_labels: Some("{}".into()),
+            previous_revision: Some(1),
+            actor: "alice".into(),
+            time: "now".into(),
+            reason: String::new(),
+            request_id: "r".into(),
+            digest: vec![1; 16],
+            previous_hash: vec![2; 32],
+            hash: vec![],
+        }
+    }
+
+    #[test]
+    fn every_column_counts() {
+        let keys = ChainKeys::derive(&LogKey([1; 32])).unwrap();
+        let changes: [fn(&mut LogRow); 23] = [
+            |_| {},
+            |row| row.revision += 1,
+            |row| row.ordinal += 1,
+            |row| row.change_type.push('x'),
+            |row| row.action.push('x'),
+            |row| row.name.push('x'),
+            |row| row.kind.push('x'),
+            |row| row.uid.push('x'),
+            |row| row.labels.push('x'),
+            |row| row.version += 1,
+            |row| row.create_revision += 1,
+            |row| row.create_time.push('x'),
+            |row| row.spec = None,
+            |row| row.spec = Some(String::new()),
+            |row| row.secrets.push('x'),
+            |row| row.previous_labels = None,
+            |row| row.previous_revision = None,
+            |row| row.actor.push('x'),
+            |row| row.time.push('x'),
+            |row| row.reason.push('x'),
+            |row| row.request_id.push('x'),
+            |row| row.digest[0] = 0,
+            |row| row.previous_hash[0] = 0,
+        ];
+        let mut hashes: Vec<_> = changes
+            .map(|change| {
+                let mut row = row();
+                change(&mut row);
+                keys.link(&row).0
+            })
+            .into();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), changes.len());
+        let mut own = row();
+        own.hash = vec![9; 32];
+        assert_eq!(keys.link(&own), keys.link(&row()), "but the row's own hash does not");
+        assert_ne!(ChainKeys::derive(&LogKey([2; 32])).unwrap().link(&row()), keys.link(&row()));
+    }
+
+    #[test]
+    fn text_does_not_move_between_columns() {
+        let keys = ChainKeys::derive(&LogKey([1; 32])).unwrap();
+        let (mut left, mut right) = (row(), row());
+        (left.actor, left.time) = ("ab".into(), "c".into());
+        (right.actor, right.time) = ("a".into(), "bc".into());
+        assert_ne!(keys.link(&left), keys.link(&right));
+    }
+
+    #[test]
+    fn the_digest_is_of_the_set_and_not_of_its_order() {
+        let keys = ChainKeys::derive(&LogKey([1; 32])).unwrap();
+        let digest = |name: &str| keys.digest(&LogRow { name: name.into(), ..row() }.columns().unwrap());
+        let (one, two) = (digest("settings/a"), digest("settings/b"));
+        assert_ne!(one, two);
+        assert_eq!(StateDigest::default().plus(one).plus(two).minus(one), StateDigest::default().plus(two));
+        assert_eq!(StateDigest::from_bytes(&one.to_bytes()), Some(one));
+        assert_eq!(StateDigest::from_bytes(&[0; 15]), None);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! What a database says in its own way (taking the lock, passing a list) stands in its own file.
 
-use std::{fmt::Write as _, sync::OnceLock};
+use std::sync::OnceLock;
 
 /// The head row.
 pub const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash FROM head WHERE id = 1";
@@ -88,6 +88,9 @@ pub static PUT_AUDIT: Bulk = Bulk::new("INSERT INTO audit (time, actor, event, d
 pub static PUT_DATA_KEYS: Bulk = Bulk::new("INSERT INTO data_keys (id, kek, wrapped)", 3, "");
 
 /// An INSERT of many rows at once, in a few sizes, so that prepared statements are found again.
+///
+/// Parameters have no numbers: SQLite looks for a numbered one by going through all of them, which for a thousand is
+/// half the cost of a write. PostgreSQL will want `$1` here.
 pub struct Bulk {
     into: &'static str,
     columns: usize,
@@ -116,17 +119,8 @@ impl Bulk {
 
     fn text(&'static self, index: usize) -> &'static str {
         self.texts[index].get_or_init(|| {
-            let mut text = format!("{} VALUES ", self.into);
-            for row in 0..SIZES[index] {
-                text.push_str(if row == 0 { "(" } else { ", (" });
-                for column in 1..=self.columns {
-                    let comma = if column == 1 { "" } else { ", " };
-                    // Writing to a String can't fail.
-                    let _ = write!(text, "{comma}${}", row * self.columns + column);
-                }
-                text.push(')');
-            }
-            text + self.tail
+            let row = format!("({})", vec!["?"; self.columns].join(", "));
+            format!("{} VALUES {}{}", self.into, vec![row.as_str(); SIZES[index]].join(", "), self.tail)
         })
     }
 }
@@ -141,7 +135,7 @@ mod tests {
         let cut: Vec<_> = PUT_SECRETS.statements(&rows).collect();
         assert_eq!(cut.iter().map(|(_, rows)| rows.len()).collect::<Vec<_>>(), [64, 64, 8, 1, 1, 1, 1]);
         assert_eq!(cut.iter().flat_map(|(_, rows)| rows.iter().copied()).collect::<Vec<_>>(), rows);
-        assert_eq!(cut[3].0, "INSERT INTO secrets (id, data_key, token) VALUES ($1, $2, $3)");
-        assert!(cut[2].0.ends_with("($22, $23, $24)"));
+        assert_eq!(cut[3].0, "INSERT INTO secrets (id, data_key, token) VALUES (?, ?, ?)");
+        assert_eq!(cut[2].0.matches("(?, ?, ?)").count(), 8);
     }
 }

@@ -94,6 +94,18 @@ impl SqliteDatabase {
         Ok(())
     }
 
+    /// Bounds the file to so many pages, as a full disk would: writes beyond are refused until compaction frees some.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the database does not answer.
+    pub async fn bound_pages(&mut self, pages: u32) -> Result<(), StoreError> {
+        // In the options too, for when the connection is opened anew.
+        self.options = self.options.clone().pragma("max_page_count", pages.to_string());
+        let text = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(text)).execute(&mut self.writer).await.map_err(Failure::from)?;
+        Ok(())
+    }
+
     /// Unlocks the store and starts its writer on the runtime that this is called on. `clock` dates checkpoints.
     ///
     /// # Errors

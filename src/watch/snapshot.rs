@@ -19,10 +19,7 @@ use crate::{
 /// Snapshots that are built at the same time: more would only starve the live streams.
 const BUILDERS: usize = 2;
 /// Snapshots that are kept.
-const KEPT: NonZeroUsize = match NonZeroUsize::new(32) {
-    Some(kept) => kept,
-    None => NonZeroUsize::MIN,
-};
+const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
 /// A larger snapshot is not kept: it is for the stream that asked.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 
@@ -76,7 +73,6 @@ impl Snapshots {
 }
 
 /// Digest of what `filter` shows of `state`.
-#[must_use]
 pub fn digest_of(state: &State, filter: &Filter) -> ViewDigest {
     let mut digest = ViewDigest::default();
     state.resources.values().filter(|entry| filter.shows(entry)).for_each(|entry| count(&mut digest, entry));

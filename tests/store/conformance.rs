@@ -83,7 +83,7 @@ pub async fn a_write_is_state_and_log(place: &impl Place) {
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(snapshot.defect, None);
     assert_eq!(snapshot.head.hash.half(), token.hash);
-    assert_eq!(snapshot.sealed, [sealed.clone()]);
+    assert_eq!(snapshot.sealed, std::slice::from_ref(&sealed));
     let [stored] = &snapshot.records[..] else { panic!("{:?}", snapshot.records) };
     assert_eq!((&stored.name, stored.kind, &stored.uid), (&planned.name, planned.kind, &planned.uid));
     assert_eq!((&stored.labels, &stored.spec_json), (&planned.labels, &planned.spec_json));

@@ -125,15 +125,15 @@ pub fn revocation(id: &str) -> Revocation {
 }
 
 /// The token of a write that must have been committed now.
-pub fn committed(applied: Applied) -> RevisionToken {
+pub fn committed(applied: &Applied) -> RevisionToken {
     match applied {
-        Applied::Committed { token, .. } => token,
+        Applied::Committed { token, .. } => *token,
         Applied::Replayed { .. } => panic!("replayed: {applied:?}"),
     }
 }
 
 pub async fn apply(store: &impl Store, write: WriteSet) -> RevisionToken {
-    committed(store.apply(write).await.unwrap())
+    committed(&store.apply(write).await.unwrap())
 }
 
 /// The resource as the snapshot has it.

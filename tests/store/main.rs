@@ -1,7 +1,11 @@
 //! The store's rules, held against SQLite.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod conformance;
 mod fixture;
+mod groups;
+mod measure;
 mod model;
 mod sqlite;
 mod tampering;

@@ -9,7 +9,10 @@ use signalbox::{
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
-    fixture::{DEADLINE, Place as _, apply, create, name, put, record, removal, revocation, update, write},
+    fixture::{
+        DEADLINE, Place as _, apply, create, name, put, record, removal, revocation, update, with_secret,
+        write,
+    },
     sqlite::Directory,
 };
 
@@ -189,4 +192,21 @@ async fn an_edited_log_is_not_followed() {
         assert!(matches!(stopped, Err(StoreError::Damaged(_))), "{sql}: {stopped:?}");
         assert!(after < Revision(7), "{sql}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_never_takes_a_secret_that_the_state_needs() {
+    let place = Directory::new();
+    let store = place.open().await;
+    let mut planned = put("settings/a", 1, "x");
+    let sealed = with_secret(&mut planned, "needed");
+    let mut first = write(vec![PlannedChange::Put(Box::new(planned))]);
+    first.sealed.push(sealed.clone());
+    apply(&*store, first).await;
+    apply(&*store, create("settings/b", "one")).await;
+    apply(&*store, update(&record(&*store, "settings/b").await, "two")).await;
+    // The log forgot, by another's hand, that the state refers to it.
+    edit(&place, "DELETE FROM log WHERE name = 'settings/a'").await;
+    assert_eq!(store.compact(Revision(3)).await.unwrap(), (Revision(3), 1));
+    assert_eq!(store.snapshot().await.unwrap().sealed, [sealed]);
 }

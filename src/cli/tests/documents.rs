@@ -1,3 +1,5 @@
+//! Documents: what `set -f` takes, and what it refuses.
+
 use super::{
     super::{document::read_all, session},
     fields::provider,

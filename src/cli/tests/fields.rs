@@ -1,3 +1,5 @@
+//! Fields: what `set` takes as flags, typed by the descriptors.
+
 use super::{
     super::{edit::Edit, secret_source, session::Format},
     with_session,

@@ -1,3 +1,5 @@
+//! The verbs, run against a server that notes what it is asked.
+
 mod calls;
 mod documents;
 mod fields;

@@ -76,9 +76,7 @@ pub(super) fn prepare_files(path: &Path, create: bool) -> Result<Lock, StoreErro
 }
 
 fn take_lock(path: &Path) -> Result<Lock, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock_path = PathBuf::from(name);
+    let lock_path = beside(path, ".lock");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file =
@@ -122,11 +120,36 @@ fn check_header(path: &Path, file: &mut File, create: bool) -> Result<(), StoreE
         Err(error) => return Err(cannot(path, "it can't be read", &error)),
     }
     let ours = header.starts_with(b"SQLite format 3\0") && header[68..72] == APPLICATION_ID.to_be_bytes();
-    if ours {
-        Ok(())
-    } else {
-        Err(StoreError::Damaged(format!("{} is not a store of Signalbox", path.display())))
+    if !ours {
+        return Err(StoreError::Damaged(format!("{} is not a store of Signalbox", path.display())));
     }
+    let length = file.metadata().map_err(|error| cannot(path, "it can't be read", &error))?.len();
+    // While a write-ahead log is there, the end of the database may stand in it.
+    let log = fs::metadata(beside(path, "-wal")).map_or(0, |metadata| metadata.len());
+    if log == 0 && length < written_length(&header) {
+        return Err(cut(path));
+    }
+    Ok(())
+}
+
+/// The length that the header tells: pages, and bytes of a page, where 1 stands for 65,536.
+fn written_length(header: &[u8; 100]) -> u64 {
+    let size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]])) * size
+}
+
+/// The file beside the database that SQLite or we name after it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn cut(path: &Path) -> StoreError {
+    StoreError::Damaged(format!("{} is shorter than it was written", path.display()))
 }
 
 fn cannot(path: &Path, what: &str, error: &std::io::Error) -> StoreError {
@@ -144,6 +167,10 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON")
+        // KiB, negative: a group touches many pages of a large store.
+        .pragma("cache_size", "-65536")
+        // Pages: less often, because neighbouring groups touch the same ones.
+        .pragma("wal_autocheckpoint", "4000")
         .disable_statement_logging()
 }
 
@@ -214,9 +241,7 @@ async fn check_length(path: &Path, connection: &mut SqliteConnection) -> Result<
     let found: Result<String, _> = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await;
     match found.map_err(failed) {
         Ok(found) if found == "ok" => Ok(()),
-        Ok(_) | Err(Failure::Damaged(_)) => {
-            Err(StoreError::Damaged(format!("{} is shorter than it was written", path.display())))
-        }
+        Ok(_) | Err(Failure::Damaged(_)) => Err(cut(path)),
         Err(failure) => Err(failure.into()),
     }
 }

@@ -61,6 +61,12 @@ impl Writer {
         while let Some(job) = jobs.recv().await {
             self.work(job, &mut jobs).await;
         }
+        // So that the file is whole by itself: the last connection to close is one that can't write.
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await
+        {
+            tracing::warn!(failure = ?Failure::from(error), "the write-ahead log was not folded into the database");
+        }
         self.forget_connection().await;
     }
 
