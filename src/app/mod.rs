@@ -21,7 +21,7 @@ use crate::{
     domain::{Clock, Principal, SystemClock},
     grpc,
     lifecycle::Lifecycle,
-    service::{Parts, Service},
+    service::{AuditTrail, Parts, Service},
     settings::Settings,
     store::{Log, Store},
     view::{Revealer, State, View, follow},
@@ -30,6 +30,9 @@ use crate::{
 
 /// How often old idempotency keys, audit lines and log rows are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// How long the last audit events may take to be written.
+const LAST_AUDITS: Duration = Duration::from_secs(1);
 
 /// Where a running server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,8 +129,11 @@ async fn serve(
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
     let access = access::build(settings, clock, is_revoked)?;
+    let (audit, audit_writer) = AuditTrail::new(Arc::clone(&store), Arc::clone(clock));
+    let auditing = tokio::spawn(audit_writer.run());
     let parts = Parts {
         store,
+        audit,
         view,
         revealer,
         vault,
@@ -143,7 +149,13 @@ async fn serve(
     let routes = grpc::routes(&service, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
     let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
     ready(&server.addresses);
-    server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await
+    let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
+    // The last streams have just told of their end; the trail ends with the last use case.
+    drop(service);
+    if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {
+        tracing::error!("the last audit events could not be written");
+    }
+    served
 }
 
 /// Reads the state for the first time. Nothing is served before.

@@ -53,8 +53,12 @@ pub struct Cursor {
     /// What the client holds; not known while a resumed stream catches up.
     digest: Option<ViewDigest>,
     phase: Phase,
+    /// Told the last revision when the stream is gone, however it ended.
+    ended: Option<Ended>,
     _admission: Admission,
 }
+
+type Ended = Box<dyn FnOnce(Revision) + Send + Sync>;
 
 /// The revision that the client has been sent, whole.
 #[derive(Clone, Copy)]
@@ -118,6 +122,7 @@ impl Cursor {
             },
             digest: None,
             phase: Phase::Opening(resume),
+            ended: None,
             _admission: admission,
         }
     }
@@ -126,6 +131,11 @@ impl Cursor {
     #[must_use]
     pub fn session_id(&self) -> &str {
         &self.session_id
+    }
+
+    /// Has `ended` told of the end, with the last revision that was sent.
+    pub fn on_end(&mut self, ended: impl FnOnce(Revision) + Send + Sync + 'static) {
+        self.ended = Some(Box::new(ended));
     }
 
     /// What the stream shows, for the audit.
@@ -410,6 +420,14 @@ impl Cursor {
         let after = rand::rng().random_range(Duration::from_millis(50)..RECONNECT_SPREAD);
         let reconnect_after = prost_types::Duration::try_from(after).ok();
         frame(Event::GoingAway(GoingAway { reason: "the server is shutting down".into(), reconnect_after }))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(self.at.revision);
+        }
     }
 }
 
