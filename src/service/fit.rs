@@ -10,10 +10,13 @@ use crate::{domain::limits, proto::v1::BatchWriteResponse};
 /// Room for what a single write's answer wraps differently.
 const MARGIN: usize = 1024;
 
+/// What is left out of an answer, and its name.
+type Step = (fn(&mut BatchWriteResponse), &'static str);
+
 /// Leaves out what is least needed, until the answer fits: the values of differences, then the differences, then all
 /// of the resources but their names and marks, then these as well. A warning says so.
 pub(super) fn fit(mut answer: BatchWriteResponse) -> BatchWriteResponse {
-    let steps: [(fn(&mut BatchWriteResponse), &str); 4] = [
+    let steps: [Step; 4] = [
         (drop_values, "the values of the differences"),
         (drop_differences, "the differences of fields"),
         (drop_contents, "the contents of the resources"),

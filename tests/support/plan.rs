@@ -77,7 +77,8 @@ impl Planner {
     /// A write of an own resource that goes with others in one batch: it does not touch what they write, nor what lives
     /// beneath or above it, unless it is a key of a provider that they create.
     fn own_op(&mut self, others: &[Op]) -> Op {
-        let created = others.iter().filter(|other| matches!(other, Op::Create(_))).map(|other| other.name().to_owned());
+        let created =
+            others.iter().filter(|other| matches!(other, Op::Create(_))).map(|other| other.name().to_owned());
         let created: BTreeSet<String> = created.collect();
         let beneath = |above: &str, name: &str| name.starts_with(&format!("{above}/"));
         loop {
@@ -121,7 +122,7 @@ impl Planner {
             ),
             30..38 => Op::update(now, &[]),
             38..52 => self.read_modify_write(now),
-            _ => self.change(now),
+            _ => self.change(&now),
         }
     }
 
@@ -141,9 +142,9 @@ impl Planner {
     }
 
     /// One field by its mask.
-    fn change(&mut self, now: Resource) -> Op {
+    fn change(&mut self, now: &Resource) -> Op {
         let (name, secret) = (now.name.clone(), self.secret());
-        match kind(&now) {
+        match kind(now) {
             "provider" => {
                 let mut new = provider(&name);
                 if let Some(Spec::Provider(spec)) = &mut new.spec {

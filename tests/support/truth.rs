@@ -58,12 +58,15 @@ pub struct Entry {
     pub secrets: Secrets,
 }
 
+/// What a name was from each of its revisions on.
+type History = Vec<(u64, Option<Arc<Entry>>)>;
+
 /// What happened, once all is over.
 pub struct Truth {
     /// The revision that the store had before the first write.
     base: u64,
     answers: Vec<Answer>,
-    histories: BTreeMap<String, Vec<(u64, Option<Arc<Entry>>)>>,
+    histories: BTreeMap<String, History>,
     pub compactions: Vec<Compaction>,
 }
 
@@ -124,7 +127,7 @@ impl Recorder {
 impl Truth {
     /// Folds the answers into the history of each name.
     pub fn of(base: u64, answers: Vec<Answer>, compactions: Vec<Compaction>) -> Result<Self, String> {
-        let mut histories: BTreeMap<String, Vec<(u64, Option<Arc<Entry>>)>> = BTreeMap::new();
+        let mut histories: BTreeMap<String, History> = BTreeMap::new();
         for answer in &answers {
             for told in &answer.changes {
                 let history = histories.entry(told.name.clone()).or_default();
