@@ -89,6 +89,7 @@ async fn every_row_of_the_table_holds() {
     let truth =
         recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
     rows::judge(&truth, &recorded, &run);
+    assert_eq!(truth.orphan(), None, "{run}");
     let status = server.admin().status().await;
     let everything = truth.view_at(&View::everything(), head);
     let own = digest(everything.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));

@@ -169,6 +169,17 @@ impl Truth {
         history[..known].last()?.1.as_ref()
     }
 
+    /// A key that was there without its provider, and when: a plan that had been overtaken would leave one.
+    pub fn orphan(&self) -> Option<String> {
+        let keys = self.histories.keys().filter_map(|key| Some((key, key.split_once("/apiKeys/")?.0)));
+        keys.into_iter().find_map(|(key, provider)| {
+            let moments = [key.as_str(), provider].into_iter().filter_map(|name| self.histories.get(name));
+            let mut moments = moments.flatten().map(|(revision, _)| *revision);
+            let at = moments.find(|at| self.at(key, *at).is_some() && self.at(provider, *at).is_none())?;
+            Some(format!("{key} is there at revision {at}, and {provider} is not"))
+        })
+    }
+
     /// What a view shows at a revision, by name.
     pub fn view_at(&self, view: &View, revision: u64) -> BTreeMap<&str, &Arc<Entry>> {
         let present =
