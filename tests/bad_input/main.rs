@@ -131,4 +131,3 @@ fn with_value(value: Value) -> Resource {
     }
     resource
 }
-
