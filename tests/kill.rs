@@ -79,7 +79,8 @@ async fn what_was_acknowledged_survives_every_kill() {
         let ended = alarm.unless(PATIENCE, &format!("a reader's end ({run})"), reader).await;
         recorded.push(ended.expect("no reader fails"));
     }
-    let truth = recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
+    let truth =
+        recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
     rows::judge(&truth, &recorded, &run);
     let all = truth.view_at(&View::everything(), head);
     let own = digest(all.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));
@@ -89,7 +90,12 @@ async fn what_was_acknowledged_survives_every_kill() {
 }
 
 /// Lets some writes be acknowledged, and stops at any moment of the next one.
-async fn some_writes(recorder: &Recorder, alarm: &Alarm, rng: &mut StdRng, run: &str) -> Option<(u64, String)> {
+async fn some_writes(
+    recorder: &Recorder,
+    alarm: &Alarm,
+    rng: &mut StdRng,
+    run: &str,
+) -> Option<(u64, String)> {
     let newest = || recorder.newest().map_or(0, |(revision, _)| revision);
     let target = newest() + rng.random_range(1..25);
     let what = format!("the writers' progress ({run})");
@@ -103,9 +109,14 @@ async fn some_writes(recorder: &Recorder, alarm: &Alarm, rng: &mut StdRng, run: 
 async fn recovered(admin: &Caller, acknowledged: Option<(u64, String)>, run: &str) {
     let (revision, anchor_token) = acknowledged.unwrap_or_default();
     let status = admin.status().await;
-    assert!(status.revision >= revision, "{revision} was acknowledged, the store is at {} ({run})", status.revision);
+    assert!(
+        status.revision >= revision,
+        "{revision} was acknowledged, the store is at {} ({run})",
+        status.revision
+    );
     let verified = admin.admin().verify_log(VerifyLogRequest { anchor_token }).await;
-    let verified = verified.unwrap_or_else(|status| panic!("the log is not verified ({run}): {status:?}")).into_inner();
+    let verified =
+        verified.unwrap_or_else(|status| panic!("the log is not verified ({run}): {status:?}")).into_inner();
     assert!(verified.intact, "the log is not intact ({run}): {:?}", verified.defects);
 }
 

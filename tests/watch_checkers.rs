@@ -37,7 +37,8 @@ fn truth() -> Truth {
         vec![gone("providers/a"), gone("providers/a/apiKeys/k")],
         vec![put(6, 6, red(setting("settings/t", "three")))],
     ];
-    let answers = (1..).zip(writes).map(|(revision, changes)| Answer { revision, token: token(revision), changes });
+    let answers =
+        (1..).zip(writes).map(|(revision, changes)| Answer { revision, token: token(revision), changes });
     let compactions = vec![Compaction { asked: Instant::now(), floor: 2 }];
     Truth::of(0, answers.collect(), compactions).unwrap()
 }
@@ -77,7 +78,12 @@ fn stream(truth: &Truth, view: &View, at: u64, snapshot: bool) -> Vec<Event> {
                 ..Change::default()
             });
             let changes = changes.collect();
-            events.push(Event::Changes(Changes { revision, changes, last: true, resume_token: token(revision) }));
+            events.push(Event::Changes(Changes {
+                revision,
+                changes,
+                last: true,
+                resume_token: token(revision),
+            }));
         }
         let held: Vec<Resource> = shown(revision);
         let digest = digest(held.iter().map(|one| (one.name.as_str(), one.update_revision))).to_vec();
@@ -255,7 +261,8 @@ fn resumable_finds_a_silent_jump() {
 
 #[test]
 fn resumable_finds_a_reset_without_cause() {
-    let reset = |reason: ResetReason| Event::Reset(Reset { reason: reason.into(), floor_revision: 2, revision: 6 });
+    let reset =
+        |reason: ResetReason| Event::Reset(Reset { reason: reason.into(), floor_revision: 2, revision: 6 });
     let answers = [
         (Asked::Resume { revision: 2 }, ResetReason::Compacted),
         (Asked::Resume { revision: 2 }, ResetReason::OtherStore),
@@ -377,7 +384,8 @@ fn private_finds_a_leak() {
 
 #[test]
 fn private_finds_a_leak_in_a_field_that_is_no_secret() {
-    let broken = spoilt(&View::everything(), |events| changes(events, 3).changes[0].actor = format!("x{CANARY}-1"));
+    let broken =
+        spoilt(&View::everything(), |events| changes(events, 3).changes[0].actor = format!("x{CANARY}-1"));
     assert_eq!(broken, ["private"]);
 }
 

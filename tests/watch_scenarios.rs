@@ -124,7 +124,8 @@ async fn a_reader_that_does_not_read_slows_nobody() {
 async fn progress_comes_though_the_filter_matches_nothing() {
     let server = Server::start().await;
     let mut writer = writer(&server);
-    let mut idle = Open::fresh(&server.admin(), &View::of(vec![by_name("settings/nobody_writes_this")])).await;
+    let mut idle =
+        Open::fresh(&server.admin(), &View::of(vec![by_name("settings/nobody_writes_this")])).await;
     idle.wait_for("synced", is_synced).await;
     let revision = writer.write(Op::Create(setting("settings/other", "x"))).await.revision;
     let begun = Instant::now();
@@ -152,7 +153,11 @@ async fn progress_never_overtakes() {
         while heartbeats < 3 {
             match stream.next().await.expect("the stream lives") {
                 Event::Changes(event) => {
-                    assert!(event.revision > bookmark, "revision {} after a bookmark at {bookmark}", event.revision);
+                    assert!(
+                        event.revision > bookmark,
+                        "revision {} after a bookmark at {bookmark}",
+                        event.revision
+                    );
                     last = event.revision;
                 }
                 Event::Progress(event) => {
@@ -191,7 +196,10 @@ async fn a_delete_is_not_lost_at_a_compaction() {
     let mut resumed = Open::resumed(&admin, &View::everything(), &kept).await;
     let event = resumed.wait_for("the delete", |event| revision_of(event) == Some(deleted)).await;
     let Event::Changes(event) = event else { panic!("not {event:?}") };
-    assert_eq!((event.changes[0].r#type(), &*event.changes[0].name), (ChangeType::Deleted, "settings/doomed"));
+    assert_eq!(
+        (event.changes[0].r#type(), &*event.changes[0].name),
+        (ChangeType::Deleted, "settings/doomed")
+    );
     // Past it: the reader is told, and what it builds anew has no ghost.
     compact(&admin, deleted).await;
     // The ring may serve what the log has forgotten, exactly; after a restart it can't.
@@ -229,7 +237,8 @@ async fn a_revoked_token_ends_its_streams_within_five_seconds() {
     let server = Server::start().await;
     let admin = server.admin();
     let caller = admin.colleague("unwanted", &Rights::viewer()).await;
-    let mut streams = [Open::fresh(&caller, &View::everything()).await, Open::fresh(&caller, &View::everything()).await];
+    let mut streams =
+        [Open::fresh(&caller, &View::everything()).await, Open::fresh(&caller, &View::everything()).await];
     let begun = Instant::now();
     let request = RevokeTokenRequest { subject: "unwanted".to_owned(), ..RevokeTokenRequest::default() };
     admin.admin().revoke_token(request).await.expect("the token is revoked");
@@ -263,11 +272,18 @@ async fn an_open_ended_watch_of_a_narrow_token_sees_only_what_is_granted() {
     let Event::Changes(event) = event else { unreachable!("it was waited for") };
     assert_eq!((event.revision, &*event.changes[0].name), (last, "providers/groq/apiKeys/a"));
 
-    for beyond in [by_prefix("providers/"), by_name("providers/groq2"), support::resources::by_kind("provider")] {
-        let refused = Open::ask(&caller, &View::of(vec![beyond]), support::record::Asked::Nothing, None).await;
+    for beyond in
+        [by_prefix("providers/"), by_name("providers/groq2"), support::resources::by_kind("provider")]
+    {
+        let refused =
+            Open::ask(&caller, &View::of(vec![beyond]), support::record::Asked::Nothing, None).await;
         let status = refused.err().expect("beyond the grants");
         assert_eq!(status.code(), Code::PermissionDenied);
-        assert!(status.message().contains("providers/groq/*"), "it names what is granted: {}", status.message());
+        assert!(
+            status.message().contains("providers/groq/*"),
+            "it names what is granted: {}",
+            status.message()
+        );
     }
 }
 
@@ -276,7 +292,8 @@ async fn an_open_ended_watch_of_a_narrow_token_sees_only_what_is_granted() {
 async fn a_selector_of_labels_alone_narrows_what_is_granted() {
     let server = Server::start().await;
     let mut writer = writer(&server);
-    let caller = server.admin().colleague("narrow", &Rights::worker(vec![by_prefix("providers/")], false)).await;
+    let caller =
+        server.admin().colleague("narrow", &Rights::worker(vec![by_prefix("providers/")], false)).await;
     let red = |resource| labelled(resource, &[("team", "red")]);
     writer.write(Op::Create(red(provider("providers/a")))).await;
     writer.write(Op::Create(provider("providers/b"))).await;
@@ -293,7 +310,8 @@ async fn labels_move_resources_into_and_out_of_a_view() {
     let server = Server::start().await;
     let mut writer = writer(&server);
     writer.write(Op::Create(setting("settings/a", "first"))).await;
-    let mut stream = Open::fresh(&server.admin(), &View::of(vec![narrowed(Selector::default(), "team", "red")])).await;
+    let mut stream =
+        Open::fresh(&server.admin(), &View::of(vec![narrowed(Selector::default(), "team", "red")])).await;
     stream.wait_for("synced", is_synced).await;
     writer.write(Op::update(labelled(setting("settings/a", "second"), &[("team", "red")]), &["*"])).await;
     writer.write(Op::update(labelled(setting("settings/a", "third"), &[("team", "red")]), &["*"])).await;
@@ -305,7 +323,10 @@ async fn labels_move_resources_into_and_out_of_a_view() {
             seen.extend(event.changes.into_iter().map(|change| (change.r#type(), change.resource.is_some())));
         }
     }
-    assert_eq!(seen, [(ChangeType::Created, true), (ChangeType::Updated, true), (ChangeType::Deleted, false)]);
+    assert_eq!(
+        seen,
+        [(ChangeType::Created, true), (ChangeType::Updated, true), (ChangeType::Deleted, false)]
+    );
 }
 
 /// A batch that deletes a provider and has touched its key before leaves no orphan.
@@ -315,7 +336,10 @@ async fn a_batch_that_updates_a_key_and_deletes_its_provider_leaves_no_orphan() 
     let mut writer = writer(&server);
     let key = |secret| api_key("providers/a/apiKeys/k", secret);
     writer.batch(vec![Op::Create(provider("providers/a")), Op::Create(key("one"))]).await;
-    let job = support::writer::Job::batch(vec![Op::update(key("two"), &["api_key.secret"]), Op::delete("providers/a")]);
+    let job = support::writer::Job::batch(vec![
+        Op::update(key("two"), &["api_key.secret"]),
+        Op::delete("providers/a"),
+    ]);
     let outcome = writer.carry_out(&job).await;
     let get = |name: &str| GetResourceRequest { name: name.to_owned(), ..GetResourceRequest::default() };
     let has_provider = server.admin().config().get_resource(get("providers/a")).await.is_ok();
@@ -334,7 +358,9 @@ async fn a_large_revision_comes_in_chunks_of_which_the_last_says_so() {
     let revision = writer.batch(ops.collect()).await.revision;
     let (mut parts, mut names) = (0, Vec::new());
     loop {
-        let Event::Changes(event) = stream.next().await.expect("the stream lives") else { panic!("interrupted") };
+        let Event::Changes(event) = stream.next().await.expect("the stream lives") else {
+            panic!("interrupted")
+        };
         assert_eq!((event.revision, event.last), (revision, !event.resume_token.is_empty()));
         parts += 1;
         names.extend(event.changes.into_iter().map(|change| change.name));
@@ -365,7 +391,9 @@ async fn a_shutdown_tells_every_stream_and_does_not_wait_for_those_that_do_not_r
     let mut delays = Vec::new();
     for stream in streams {
         let (events, code, text) = within(PATIENCE, "a stream's end", stream).await.expect("no panic");
-        let Some(Event::GoingAway(event)) = events.last() else { panic!("without a goodbye: {code:?} {text}") };
+        let Some(Event::GoingAway(event)) = events.last() else {
+            panic!("without a goodbye: {code:?} {text}")
+        };
         assert_eq!(code, Code::Ok, "{text}");
         delays.push(event.reconnect_after.expect("a delay"));
     }
@@ -383,7 +411,8 @@ async fn secrets_without_the_right_are_refused() {
     let viewer = admin.colleague("viewer", &Rights { role: Role::Viewer, ..Rights::viewer() }).await;
     for caller in [admin, worker, viewer] {
         let view = View { secrets: true, ..View::everything() };
-        let status = Open::ask(&caller, &view, support::record::Asked::Nothing, None).await.err().expect("refused");
+        let status =
+            Open::ask(&caller, &view, support::record::Asked::Nothing, None).await.err().expect("refused");
         assert_eq!(status.code(), Code::PermissionDenied);
         assert_eq!(status.get_details_error_info().expect("ErrorInfo").reason, "SECRETS_DENIED");
     }

@@ -77,7 +77,8 @@ impl Planner {
     /// A write of an own resource that goes with others in one batch: it does not touch what they write, nor what lives
     /// beneath or above it, unless it is a key of a provider that they create.
     fn own_op(&mut self, others: &[Op]) -> Op {
-        let created = others.iter().filter(|other| matches!(other, Op::Create(_))).map(|other| other.name().to_owned());
+        let created =
+            others.iter().filter(|other| matches!(other, Op::Create(_))).map(|other| other.name().to_owned());
         let created: BTreeSet<String> = created.collect();
         let beneath = |above: &str, name: &str| name.starts_with(&format!("{above}/"));
         loop {

@@ -459,7 +459,8 @@ fn private(case: &Case<'_>) -> Verdict {
         read.resources.iter().try_for_each(|resource| values(case, resource, read.revision))?;
     }
     if !reader.view.secrets {
-        let seen = reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
+        let seen =
+            reader.streams.iter().flat_map(|stream| &stream.seen).find(|seen| holds(&seen.raw, CANARY));
         return seen.map_or(Ok(()), |seen| leak(shown(&seen.event())));
     }
     for (_, event) in case.events.iter().flat_map(|(_, events)| events) {
