@@ -19,7 +19,7 @@ pub use crate::{
 
 use crate::{
     domain::{Clock, Principal, SystemClock},
-    grpc,
+    grpc::{self, MessageLimits},
     lifecycle::Lifecycle,
     service::{AuditTrail, Parts, Service},
     settings::Settings,
@@ -117,6 +117,8 @@ async fn serve(
     let limits = StreamLimits {
         total: settings.limits.max_streams,
         per_subject: settings.limits.max_streams_per_identity,
+        age: settings.limits.connection_max_age,
+        age_jitter: settings.limits.connection_age_jitter,
     };
     let streams = Arc::new(Streams::new(
         Arc::clone(&view),
@@ -146,7 +148,12 @@ async fn serve(
     let service = Arc::new(Service::new(parts));
     let tls = settings.tls.is_some();
     let reflection = settings.listen.serves_reflection(tls);
-    let routes = grpc::routes(&service, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
+    let messages = MessageLimits {
+        request: settings.limits.max_request_bytes,
+        response: settings.limits.max_response_bytes,
+    };
+    let routes =
+        grpc::routes(&service, messages, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
     let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
     ready(&server.addresses);
     let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
