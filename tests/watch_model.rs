@@ -37,7 +37,7 @@ async fn every_row_of_the_table_holds() {
     let seed = seed();
     let run = format!("SIGNALBOX_TEST_SEED={seed}");
     eprintln!("{run}");
-    let writes = from_env("SIGNALBOX_TEST_WRITES", 500);
+    let writes = from_env("SIGNALBOX_TEST_WRITES", 300);
     let mut server = Server::with(&[("log-ring-bytes", "1MiB"), ("shutdown-grace", "1s")]).await;
     let foreign = Server::start().await.admin().status().await.revision_token;
     let base = server.admin().status().await.revision;
