@@ -82,6 +82,7 @@ async fn what_was_acknowledged_survives_every_kill() {
     let truth =
         recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
     rows::judge(&truth, &recorded, &run);
+    assert_eq!(truth.orphan(), None, "{run}");
     let all = truth.view_at(&View::everything(), head);
     let own = digest(all.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));
     assert_eq!(process.admin().status().await.digest, own, "the store holds what was acknowledged ({run})");

@@ -28,6 +28,7 @@ use support::{
     writer::{Writer, unknown},
 };
 use tokio::sync::{Barrier, Mutex, watch};
+use tonic::Code;
 
 const WRITERS: usize = 4;
 
@@ -88,6 +89,7 @@ async fn every_row_of_the_table_holds() {
     let truth =
         recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
     rows::judge(&truth, &recorded, &run);
+    assert_eq!(truth.orphan(), None, "{run}");
     let status = server.admin().status().await;
     let everything = truth.view_at(&View::everything(), head);
     let own = digest(everything.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));
@@ -123,14 +125,16 @@ async fn chores(
         let newest = || recorder.newest().map_or(0, |(revision, _)| revision);
         until(PATIENCE * 2, "the writers go on", || newest() >= next || goals.borrow().is_some()).await;
         if rng.random_bool(0.6) {
+            // Sometimes at the very head, or at a revision that may be just being written: the view must not trip.
             let lag = if rng.random_bool(0.3) { 0 } else { rng.random_range(0..60) };
-            let revision = newest().saturating_sub(lag).max(1);
+            let revision = (newest() + u64::from(rng.random_bool(0.3))).saturating_sub(lag).max(1);
             recorder.compacting(revision);
             match admin.admin().compact_log(CompactLogRequest { revision }).await {
                 Ok(done) => {
                     assert!(done.get_ref().floor_revision >= revision, "the floor is where it was wanted")
                 }
                 Err(status) if unknown(&status) => admin = admin.reconnected(),
+                Err(status) if status.code() == Code::OutOfRange => {}
                 Err(status) => panic!("a compaction: {status:?}"),
             }
         } else {

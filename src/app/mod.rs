@@ -143,6 +143,7 @@ async fn serve(
         issuer: access.issuer,
         clock: Arc::clone(clock),
         retention: settings.store.retention,
+        max_answer_bytes: settings.limits.max_response_bytes,
         warnings,
     };
     let service = Arc::new(Service::new(parts));

@@ -5,22 +5,25 @@
 
 use prost::Message;
 
-use crate::{domain::limits, proto::v1::BatchWriteResponse};
+use crate::proto::v1::BatchWriteResponse;
 
 /// Room for what a single write's answer wraps differently.
 const MARGIN: usize = 1024;
 
+/// What is left out of an answer, and its name.
+type Step = (fn(&mut BatchWriteResponse), &'static str);
+
 /// Leaves out what is least needed, until the answer fits: the values of differences, then the differences, then all
 /// of the resources but their names and marks, then these as well. A warning says so.
-pub(super) fn fit(mut answer: BatchWriteResponse) -> BatchWriteResponse {
-    let steps: [(fn(&mut BatchWriteResponse), &str); 4] = [
+pub(super) fn fit(mut answer: BatchWriteResponse, max_bytes: usize) -> BatchWriteResponse {
+    let steps: [Step; 4] = [
         (drop_values, "the values of the differences"),
         (drop_differences, "the differences of fields"),
         (drop_contents, "the contents of the resources"),
         (drop_results, "the results of the operations"),
     ];
     for (step, what) in steps {
-        if answer.encoded_len() + MARGIN <= limits::MESSAGE_OUT_BYTES {
+        if answer.encoded_len() + MARGIN <= max_bytes {
             break;
         }
         step(&mut answer);
@@ -56,7 +59,12 @@ fn drop_results(answer: &mut BatchWriteResponse) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{BatchResult, FieldDiff, Resource, ResourceDiff};
+    use crate::{
+        domain::limits,
+        proto::v1::{BatchResult, FieldDiff, Resource, ResourceDiff},
+    };
+
+    const MAX: usize = limits::MESSAGE_OUT_BYTES;
 
     fn answer(operations: usize, field_bytes: usize) -> BatchWriteResponse {
         let fields = vec![FieldDiff { path: "p".into(), before: "x".repeat(field_bytes), after: "y".into() }];
@@ -69,21 +77,21 @@ mod tests {
 
     #[test]
     fn a_small_answer_stays_as_it_is() {
-        assert_eq!(fit(answer(3, 10)), answer(3, 10));
+        assert_eq!(fit(answer(3, 10), MAX), answer(3, 10));
     }
 
     #[test]
     fn a_large_answer_keeps_what_it_can() {
-        let fitted = fit(answer(20, 100_000));
-        assert!(fitted.encoded_len() < limits::MESSAGE_OUT_BYTES);
+        let fitted = fit(answer(20, 100_000), MAX);
+        assert!(fitted.encoded_len() < MAX);
         assert_eq!(fitted.results[19].diffs[0].fields[0].path, "p");
         assert_eq!((fitted.results.len(), fitted.revision, fitted.warnings.len()), (20, 7, 1));
     }
 
     #[test]
     fn the_largest_batch_is_answered() {
-        let fitted = fit(answer(limits::BATCH_CHANGES, 100));
-        assert!(fitted.encoded_len() < limits::MESSAGE_OUT_BYTES);
+        let fitted = fit(answer(limits::BATCH_CHANGES, 100), MAX);
+        assert!(fitted.encoded_len() < MAX);
         assert_eq!(fitted.results.len(), limits::BATCH_CHANGES);
     }
 }

@@ -52,6 +52,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// How long the log is kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Bytes of an answer at most.
+    pub max_answer_bytes: usize,
     /// Things that an operator should look at, found at the start.
     pub warnings: Vec<String>,
 }

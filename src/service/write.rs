@@ -81,7 +81,7 @@ impl Service {
     /// Those of api.md; nothing is changed when there is one, but for `Unavailable` after a commit whose outcome is
     /// not known, which a repetition under the same request id settles.
     pub async fn write(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
-        self.carry_out(caller, request).await.map(fit)
+        self.carry_out(caller, request).await.map(|answer| fit(answer, self.parts.max_answer_bytes))
     }
 
     async fn carry_out(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {

@@ -122,7 +122,7 @@ impl Planner {
             ),
             30..38 => Op::update(now, &[]),
             38..52 => self.read_modify_write(now),
-            _ => self.change(now),
+            _ => self.change(&now),
         }
     }
 
@@ -142,9 +142,9 @@ impl Planner {
     }
 
     /// One field by its mask.
-    fn change(&mut self, now: Resource) -> Op {
+    fn change(&mut self, now: &Resource) -> Op {
         let (name, secret) = (now.name.clone(), self.secret());
-        match kind(&now) {
+        match kind(now) {
             "provider" => {
                 let mut new = provider(&name);
                 if let Some(Spec::Provider(spec)) = &mut new.spec {

@@ -58,12 +58,15 @@ pub struct Entry {
     pub secrets: Secrets,
 }
 
+/// What a name was from each of its revisions on.
+type History = Vec<(u64, Option<Arc<Entry>>)>;
+
 /// What happened, once all is over.
 pub struct Truth {
     /// The revision that the store had before the first write.
     base: u64,
     answers: Vec<Answer>,
-    histories: BTreeMap<String, Vec<(u64, Option<Arc<Entry>>)>>,
+    histories: BTreeMap<String, History>,
     pub compactions: Vec<Compaction>,
 }
 
@@ -124,7 +127,7 @@ impl Recorder {
 impl Truth {
     /// Folds the answers into the history of each name.
     pub fn of(base: u64, answers: Vec<Answer>, compactions: Vec<Compaction>) -> Result<Self, String> {
-        let mut histories: BTreeMap<String, Vec<(u64, Option<Arc<Entry>>)>> = BTreeMap::new();
+        let mut histories: BTreeMap<String, History> = BTreeMap::new();
         for answer in &answers {
             for told in &answer.changes {
                 let history = histories.entry(told.name.clone()).or_default();
@@ -164,6 +167,17 @@ impl Truth {
         let history = self.histories.get(name)?;
         let known = history.partition_point(|(at, _)| *at <= revision);
         history[..known].last()?.1.as_ref()
+    }
+
+    /// A key that was there without its provider, and when: a plan that had been overtaken would leave one.
+    pub fn orphan(&self) -> Option<String> {
+        let keys = self.histories.keys().filter_map(|key| Some((key, key.split_once("/apiKeys/")?.0)));
+        keys.into_iter().find_map(|(key, provider)| {
+            let moments = [key.as_str(), provider].into_iter().filter_map(|name| self.histories.get(name));
+            let mut moments = moments.flatten().map(|(revision, _)| *revision);
+            let at = moments.find(|at| self.at(key, *at).is_some() && self.at(provider, *at).is_none())?;
+            Some(format!("{key} is there at revision {at}, and {provider} is not"))
+        })
     }
 
     /// What a view shows at a revision, by name.
