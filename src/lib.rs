@@ -26,6 +26,7 @@ mod lifecycle;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod service;
+pub mod setting_key;
 #[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]

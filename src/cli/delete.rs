@@ -4,15 +4,18 @@ use std::io::{BufRead, BufReader};
 
 use super::{
     args::{Delete, Target},
-    connect::{Connection, connect},
+    connect::connect,
     diff,
     failure::{Exit, Failure, Outcome},
     session::{Session, canonical},
     set::write_batch,
 };
-use crate::proto::v1::{
-    BatchOperation, BatchWriteRequest, DeleteResourceRequest,
-    batch_operation::{self, Operation},
+use crate::{
+    client::Connection,
+    proto::v1::{
+        BatchOperation, BatchWriteRequest, DeleteResourceRequest,
+        batch_operation::{self, Operation},
+    },
 };
 
 /// Deletes resources, together or not at all.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     args::{Doctor, Target},
-    connect::{self, Connection},
+    connect,
     failure::{Exit, Failure, Outcome},
     session::Session,
     table,
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     app,
+    client::Connection,
     proto::v1::{GetStatusRequest, GetStatusResponse, VerifyLogRequest, VerifyLogResponse},
     settings::{Database, Settings},
 };

@@ -2,13 +2,16 @@
 
 use super::{
     args::{Get, List, Target},
-    connect::{Connection, connect},
+    connect::connect,
     failure::{Failure, Outcome},
     selector,
     session::{Session, canonical, canonical_all},
     table,
 };
-use crate::proto::v1::{GetResourceRequest, ListResourcesRequest, Resource};
+use crate::{
+    client::Connection,
+    proto::v1::{GetResourceRequest, ListResourcesRequest, Resource},
+};
 
 /// Shows resources.
 pub async fn get(session: &mut Session<'_>, target: &Target, args: &Get) -> Outcome {

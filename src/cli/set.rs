@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::{
     args::{Set, Target},
-    connect::{Connection, connect},
+    connect::connect,
     diff,
     document::{self, Document},
     edit::Edit,
@@ -16,9 +16,12 @@ use super::{
     secret_source,
     session::{Session, canonical},
 };
-use crate::proto::v1::{
-    BatchOperation, BatchWriteRequest, GetResourceRequest, Resource, UpdateResourceRequest,
-    batch_operation::{Operation, Update},
+use crate::{
+    client::Connection,
+    proto::v1::{
+        BatchOperation, BatchWriteRequest, GetResourceRequest, Resource, UpdateResourceRequest,
+        batch_operation::{Operation, Update},
+    },
 };
 
 /// Creates or updates.

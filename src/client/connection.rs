@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
+const MAX_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
+
 /// A channel whose every call carries the token.
 pub type Authorized = InterceptedService<Channel, Bearer>;
 
@@ -43,13 +46,13 @@ impl Connection {
     /// needs a new connection.
     ///
     /// # Errors
-    /// [`Error::Options`], [`Error::Token`], or the last endpoint's [`Error::Connect`].
+    /// [`Error::Options`], [`Error::Token`], [`Error::CaFile`], or the last endpoint's [`Error::Connect`].
     pub async fn open(options: &ClientOptions) -> Result<Self, Error> {
         options.validate()?;
         let mut result = Err(Error::Options("at least one endpoint is needed".to_owned()));
         for endpoint in &options.endpoints {
             result = Self::open_to(endpoint, options).await;
-            if matches!(result, Ok(_) | Err(Error::Token(_))) {
+            if matches!(result, Ok(_) | Err(Error::Token(_) | Error::CaFile { .. })) {
                 break;
             }
         }
@@ -60,8 +63,10 @@ impl Connection {
         let bearer = Bearer::new(options.token.read().await?)?;
         let channel = connect(endpoint, options.ca_file.as_deref()).await?;
         Ok(Self {
-            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            admin: AdminServiceClient::with_interceptor(channel, bearer),
+            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            admin: AdminServiceClient::with_interceptor(channel, bearer)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
         })
     }
 }
@@ -108,7 +113,7 @@ async fn connect(endpoint: &str, ca_file: Option<&Path>) -> Result<Channel, Erro
             None => ClientTlsConfig::new().with_native_roots(),
             Some(path) => {
                 let pem = tokio::fs::read(path).await;
-                let pem = pem.map_err(|error| failed(format!("{}: {error}", path.display())))?;
+                let pem = pem.map_err(|cause| Error::CaFile { path: path.to_owned(), cause })?;
                 ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
             }
         };

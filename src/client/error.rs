@@ -2,7 +2,7 @@
 //!
 //! Owns the client's errors and the reading of `google.rpc` details. Must not know what a caller does about them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -23,6 +23,14 @@ pub enum Error {
     /// The token can't be read from where it is kept.
     #[error("can't read the token: {0}")]
     Token(BoxError),
+    /// The authorities to trust can't be read.
+    #[error("can't read the authorities in {}: {cause}", path.display())]
+    CaFile {
+        /// The file, as the options have it.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
     /// A server can't be reached, or TLS can't be agreed on.
     #[error("can't connect to {endpoint}: {cause}")]
     Connect {

@@ -10,10 +10,13 @@ use super::{
     error::Error,
     secret::SecretText,
     selector::Selector,
-    settings::{Overrides, SETTING_PREFIX, normal_key},
+    settings::{Overrides, SETTING_PREFIX},
     token::TokenSource,
 };
-use crate::proto::v1::{WatchConfigRequest, Worker, setting_spec::Value};
+use crate::{
+    proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
+    setting_key,
+};
 
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 const MAX_SELECTORS: usize = 64;
@@ -69,14 +72,15 @@ impl ClientOptions {
     /// when not set), `SIGNALBOX_TOKEN`, else `SIGNALBOX_TOKEN_FILE`, and `SIGNALBOX_SETTING_<KEY>` as overrides.
     pub fn from_environment(environment: Environment) -> Self {
         let urls = environment.get("SIGNALBOX_URL").unwrap_or(DEFAULT_ENDPOINT);
-        let endpoints = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
-        let endpoints = endpoints.map(str::to_owned).collect();
         let file = environment.get("SIGNALBOX_TOKEN_FILE").map(TokenSource::file);
         let token = environment.get("SIGNALBOX_TOKEN").map(TokenSource::fixed).or(file);
-        Self::new(DEFAULT_ENDPOINT)
-            .endpoints(endpoints)
-            .token(token.unwrap_or_default())
-            .environment(environment)
+        Self::of_urls(urls).token(token.unwrap_or_default()).environment(environment)
+    }
+
+    /// Options for one server or several, separated by commas, as `SIGNALBOX_URL` has them.
+    pub fn of_urls(urls: &str) -> Self {
+        let endpoints = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+        Self::new(DEFAULT_ENDPOINT).endpoints(endpoints.map(str::to_owned).collect())
     }
 
     /// The servers, tried in turn; at least one, of one service.
@@ -144,7 +148,7 @@ impl ClientOptions {
 
     /// The value of a setting that is set nowhere else.
     pub fn default_setting(mut self, key: &str, value: Value) -> Self {
-        self.defaults.insert(normal_key(key).into_owned(), value);
+        self.defaults.insert(setting_key::normalise(key).into_owned(), value);
         self
     }
 
@@ -250,7 +254,7 @@ impl Environment {
     fn settings(&self) -> BTreeMap<String, SecretText> {
         let named =
             self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(SETTING_PREFIX)?, value)));
-        named.map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect()
+        named.map(|(key, value)| (setting_key::normalise(key).into_owned(), value.clone())).collect()
     }
 }
 

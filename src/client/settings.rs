@@ -1,16 +1,19 @@
 //! Effective settings: environment, then the user's, then the global one, then the worker's default.
 //!
-//! Owns precedence, the normal form of keys, and the conversion to types. Must not know where the environment or the
+//! Owns precedence and the conversion to types. Must not know where the environment or the
 //! stored values come from.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use super::{
     entry::{Held, SETTING_SECRET, SecretError},
     secret::SecretText,
     snapshot::Snapshot,
 };
-use crate::proto::v1::{resource::Spec, setting_spec::Value};
+use crate::{
+    proto::v1::{resource::Spec, setting_spec::Value},
+    setting_key,
+};
 
 /// Variables with this prefix override the setting that the rest of their name names.
 pub(super) const SETTING_PREFIX: &str = "SIGNALBOX_SETTING_";
@@ -92,7 +95,7 @@ impl Snapshot {
     }
 
     fn effective(&self, user: Option<&str>, key: &str) -> Option<Setting> {
-        let key = normal_key(key);
+        let key = setting_key::normalise(key);
         let environment = || {
             let text = self.overrides.environment.get(key.as_ref())?;
             Some((Source::Environment, Effective::Text(text.clone())))
@@ -247,29 +250,6 @@ impl fmt::Debug for Setting {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Setting({} from {:?})", self.key, self.source)
     }
-}
-
-/// The normal form of a key: snake_case. `maxRetries`, `max-retries` and `MAX_RETRIES` are `max_retries`.
-pub(super) fn normal_key(key: &str) -> Cow<'_, str> {
-    if !key.contains(|c: char| c.is_ascii_uppercase() || c == '-') {
-        return Cow::Borrowed(key);
-    }
-    let mut normal = String::with_capacity(key.len() + 4);
-    let mut characters = key.chars().peekable();
-    let mut last = '_';
-    while let Some(character) = characters.next() {
-        // A word begins at a capital after a small letter or digit, and at the last capital of a run: `HTTPPort`.
-        let small_follows = characters.peek().is_some_and(char::is_ascii_lowercase);
-        let begins = last.is_ascii_lowercase()
-            || last.is_ascii_digit()
-            || (last.is_ascii_uppercase() && small_follows);
-        if character.is_ascii_uppercase() && begins {
-            normal.push('_');
-        }
-        normal.push(if character == '-' { '_' } else { character.to_ascii_lowercase() });
-        last = character;
-    }
-    Cow::Owned(normal)
 }
 
 fn parse<T: FromStr>(text: &str) -> Option<T> {

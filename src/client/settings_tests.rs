@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Duration, Overrides, SecretText, SettingError, Snapshot, Source, Spec, Value, normal_key};
+use super::{Duration, Overrides, SecretText, SettingError, Snapshot, Source, Spec, Value};
 use crate::{
     client::entry::Entry,
     proto::v1::{Resource, Secret, SettingSpec},
@@ -101,21 +101,4 @@ fn secrets_are_given_only_as_secrets_and_never_printed() {
     assert!(snapshot.setting("max_retries").unwrap().as_secret().is_err());
     snapshot.revoked.insert("settings/token".into(), 9);
     assert!(matches!(snapshot.setting("token").unwrap().as_secret(), Err(SettingError::Secret { .. })));
-}
-
-#[test]
-fn keys_have_one_normal_form() {
-    let cases = [
-        ("max_retries", "max_retries"),
-        ("maxRetries", "max_retries"),
-        ("MaxRetries", "max_retries"),
-        ("MAX_RETRIES", "max_retries"),
-        ("max-retries", "max_retries"),
-        ("openaiAPIKey", "openai_api_key"),
-        ("HTTPPort", "http_port"),
-        ("top2Results", "top2_results"),
-    ];
-    for (key, normal) in cases {
-        assert_eq!(normal_key(key), normal, "{key}");
-    }
 }

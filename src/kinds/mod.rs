@@ -25,7 +25,6 @@ mod reflect;
 pub mod rules;
 pub mod secrets;
 pub mod setting;
-pub mod setting_key;
 
 use std::borrow::Cow;
 

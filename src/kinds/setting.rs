@@ -9,11 +9,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use super::{
     CheckContext, Kind,
     rules::{DESCRIPTION_CHARS, Text, Violations},
-    setting_key,
 };
 use crate::{
     domain::{FieldViolation, KindName, record::Spec},
     proto::v1::{SettingSpec, secret::State, setting_spec::Value},
+    setting_key,
 };
 
 /// The kind `setting`.
@@ -35,7 +35,7 @@ impl Kind for Setting {
     }
 
     fn normalise_id<'id>(&self, id: &'id str) -> Cow<'id, str> {
-        Cow::Owned(setting_key::normalise(id))
+        setting_key::normalise(id)
     }
 
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation> {

@@ -283,5 +283,5 @@ fn a_token_file_that_was_named_must_be_there() {
     });
     let failure = failure.unwrap();
     assert_eq!(failure.exit(), Exit::Usage);
-    assert!(failure.to_string().starts_with("--token-file: can't read /no/such"));
+    assert!(failure.to_string().starts_with("--token-file: can't read the token: /no/such"));
 }

@@ -5,7 +5,10 @@ use std::cmp::Ordering;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, Value};
 
 use super::Comparison;
-use crate::kinds::{paths::Step, reflect, setting_key};
+use crate::{
+    kinds::{paths::Step, reflect},
+    setting_key,
+};
 
 /// A value to compare with.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! The names of settings: their one spelling, and which of them are secrets by their name alone.
 //!
-//! Pure functions over text. Must not know specs.
+//! Pure functions over text, which server and client share: what one stores the other has to find. Must not know specs
+//! or any framework.
 //!
 //! # Normalisation
 //!
@@ -14,6 +15,11 @@
 //!   `allowed_urls`.
 //!
 //! `.`, `:`, `@` and `+` stay as they are and separate parts that are treated alone. The result normalises to itself.
+
+use std::borrow::Cow;
+
+/// What separates parts.
+const PART_ENDS: [char; 4] = ['.', ':', '@', '+'];
 
 /// Suffixes, whole words, that make a key a secret.
 const SECRET_ENDINGS: [&str; 17] = [
@@ -84,16 +90,26 @@ const PUBLIC_TOKENS: [&str; 14] = [
 
 /// The one spelling of a setting's key; see the module for the rules.
 #[must_use]
-pub fn normalise(key: &str) -> String {
+pub fn normalise(key: &str) -> Cow<'_, str> {
+    // Nearly every key comes in its normal form, and a worker reads settings often.
+    if is_normal(key) {
+        return Cow::Borrowed(key);
+    }
     let mut result = String::with_capacity(key.len() + 8);
     let mut rest = key;
-    while let Some(end) = rest.find(['.', ':', '@', '+']) {
+    while let Some(end) = rest.find(PART_ENDS) {
         push_part(&mut result, &rest[..end]);
         result.push_str(&rest[end..=end]);
         rest = &rest[end + 1..];
     }
     push_part(&mut result, rest);
-    result
+    Cow::Owned(result)
+}
+
+fn is_normal(key: &str) -> bool {
+    !key.contains(|letter: char| letter.is_ascii_uppercase() || letter == '-')
+        && !key.contains("__")
+        && !key.split(PART_ENDS).any(|part| part.starts_with('_') || part.ends_with('_'))
 }
 
 /// Whether a normalised key takes only a secret.
@@ -105,7 +121,7 @@ pub fn normalise(key: &str) -> String {
 pub fn is_secret(key: &str) -> bool {
     let ends_in = |word: &&str| {
         key.strip_suffix(*word)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with(['_', '.', ':', '@', '+']))
+            .is_some_and(|rest| rest.is_empty() || (rest.ends_with('_') || rest.ends_with(PART_ENDS)))
     };
     if PUBLIC_TOKENS.iter().any(&ends_in) {
         return false;
@@ -113,7 +129,7 @@ pub fn is_secret(key: &str) -> bool {
     SECRET_ENDINGS.iter().any(&ends_in)
         || SECRET_KEYS.iter().any(ends_in)
         || key.strip_suffix("_key").is_some_and(|service| {
-            SECRET_SERVICES.iter().any(|known| service.rsplit(['.', ':', '@', '+']).next() == Some(*known))
+            SECRET_SERVICES.iter().any(|known| service.rsplit(PART_ENDS).next() == Some(*known))
         })
 }
 
@@ -176,6 +192,8 @@ mod tests {
             ("URLsAllowed", "urls_allowed"),
             ("llm.maxRetries", "llm.max_retries"),
             ("llm._x", "llm.x"),
+            ("openaiAPIKey", "openai_api_key"),
+            ("top2Results", "top2_results"),
         ] {
             assert_eq!(normalise(key), normal, "{key}");
         }
@@ -210,7 +228,8 @@ mod tests {
         #[test]
         fn normal_keys_stay(key in "\\PC{0,40}") {
             let normal = normalise(&key);
-            prop_assert_eq!(&normalise(&normal), &normal);
+            prop_assert_eq!(normalise(&normal), normal.as_ref());
+            prop_assert_eq!(is_normal(&key), normal == key);
             prop_assert!(!normal.contains(|letter: char| letter.is_ascii_uppercase() || letter == '-'));
         }
 
