@@ -63,8 +63,8 @@ impl Service {
     /// # Errors
     /// `Invalid`, `NotFound`, `PermissionDenied`, `OutOfRange`, `Unavailable`.
     pub async fn get(&self, caller: &Principal, request: GetRequest) -> Result<GetResourceResponse> {
-        let (name, kind) = kinds::parse_name(&request.name)
-            .map_err(|why| Error::invalid("name", "INVALID_NAME", why))?;
+        let (name, kind) =
+            kinds::parse_name(&request.name).map_err(|why| Error::invalid("name", "INVALID_NAME", why))?;
         if !caller.reaches(&name, kind.name()) {
             return Err(not_granted(caller, name.as_str()));
         }
