@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut};
 use prost::Message as _;
 use signalbox::proto::v1::{WatchConfigResponse, watch_config_response::Event};
+use tokio_stream::Once;
 use tonic::{
     Request, Status,
     client::Grpc,
@@ -70,22 +71,28 @@ impl Answer {
     }
 }
 
-/// Calls a method with a body, and reads until the answer ends, or a watch has synced.
+/// Calls a method with a body, as whoever the token names.
 pub async fn call(channel: &Channel, path: &str, body: Vec<u8>, token: Option<&str>) -> Answer {
-    let called = tokio::time::timeout(PATIENCE, read(channel, path, body, token)).await;
-    called.unwrap_or_else(|_| panic!("{path} did not answer"))
-}
-
-async fn read(channel: &Channel, path: &str, body: Vec<u8>, token: Option<&str>) -> Answer {
-    let mut client = Grpc::new(channel.clone()).max_decoding_message_size(16 << 20);
-    let mut answer = Answer { body: Vec::new(), error: None };
-    client.ready().await.expect("the server takes calls");
     let mut request = Request::new(tokio_stream::once(body));
     if let Some(token) = token {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a token"));
     }
+    send(channel, path, request).await
+}
+
+/// Sends a body with headers, and reads until the answer ends, or a watch has told its state.
+pub async fn send(channel: &Channel, path: &str, request: Request<Once<Vec<u8>>>) -> Answer {
+    let called = tokio::time::timeout(PATIENCE, read(channel, path, request)).await;
+    called.unwrap_or_else(|_| panic!("{path} did not answer"))
+}
+
+async fn read(channel: &Channel, path: &str, request: Request<Once<Vec<u8>>>) -> Answer {
+    let mut client = Grpc::new(channel.clone()).max_decoding_message_size(16 << 20);
+    let mut answer = Answer { body: Vec::new(), error: None };
+    client.ready().await.expect("the server takes calls");
     let path = PathAndQuery::try_from(path).expect("a path");
-    let watches = path.as_str().ends_with("/WatchConfig");
+    let watches = path.path().ends_with("/WatchConfig");
+    let watches_health = path.path().ends_with("Health/Watch");
     match client.streaming(request, path, Bytes).await {
         Err(status) => answer.error = Some(status),
         Ok(response) => {
@@ -101,7 +108,7 @@ async fn read(channel: &Channel, path: &str, body: Vec<u8>, token: Option<&str>)
                         answer.body.extend_from_slice(&message);
                         let event =
                             WatchConfigResponse::decode(message.as_slice()).ok().and_then(|one| one.event);
-                        if watches && matches!(event, Some(Event::Synced(_))) {
+                        if watches_health || watches && matches!(event, Some(Event::Synced(_))) {
                             break;
                         }
                     }

@@ -16,3 +16,4 @@ mod forms;
 mod harness;
 mod rpcs;
 mod trail;
+mod ways;
