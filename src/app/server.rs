@@ -31,6 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections of the health listener; probes are few.
 const HEALTH_CONNECTIONS: usize = 64;
 
+/// Serves for as long as the process answers.
+const LIVENESS: &str = "liveness";
+
 /// A server that listens.
 pub(super) struct Running {
     pub addresses: Addresses,
@@ -48,6 +51,7 @@ pub(super) async fn start(
     let limits = &settings.limits;
     let (health, health_service) = tonic_health::server::health_reporter();
     announce(&health, ServingStatus::Serving).await;
+    health.set_service_status(LIVENESS, ServingStatus::Serving).await;
     routes.add_service(health_service.clone());
     let listener = bind(settings.listen.address, limits.accept_backlog)?;
     let health_listener = settings.listen.health.map(|address| bind(address, 128)).transpose()?;
@@ -103,13 +107,14 @@ impl Running {
         grace: Duration,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), AppError> {
-        let Running { health, failed, .. } = self;
+        let Running { mut health, failed, .. } = self;
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             Ok(reason) = failed => Err(AppError::Listen(reason)),
         };
         tracing::info!("stopping: streams are told to go");
         announce(&health, ServingStatus::NotServing).await;
+        end_health_watches(&mut health).await;
         hub.drain();
         if !lifecycle.stop(grace).await {
             tracing::warn!(?grace, "some streams did not end in time, and were dropped");
@@ -118,12 +123,23 @@ impl Running {
     }
 }
 
-/// Every service and `readiness` have this status; `liveness` serves for as long as the process answers.
+/// What is told of the whole, of each service, and of readiness: all have one status.
+fn told_of() -> impl Iterator<Item = &'static str> {
+    grpc::SERVICES.into_iter().chain(["", "readiness"])
+}
+
 async fn announce(health: &HealthReporter, status: ServingStatus) {
-    for service in grpc::SERVICES.into_iter().chain(["", "readiness"]) {
+    for service in told_of() {
         health.set_service_status(service, status).await;
     }
-    health.set_service_status("liveness", ServingStatus::Serving).await;
+}
+
+/// Ends the streams of those who watch the health, after the last news: they would hold the stop for as long as it
+/// may take.
+async fn end_health_watches(health: &mut HealthReporter) {
+    for service in told_of().chain([LIVENESS]) {
+        health.clear_service_status(service).await;
+    }
 }
 
 fn builder(limits: &Limits) -> Server {

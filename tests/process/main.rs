@@ -1,0 +1,15 @@
+//! The process as operators and attackers meet it: how it starts, what it lets in, how much it gives, how it stops.
+//!
+//! Everything runs against the real binary, over real sockets.
+
+#![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod access;
+mod calls;
+mod health;
+mod shutdown;
+mod startup;
