@@ -11,5 +11,7 @@ mod harness;
 mod access;
 mod calls;
 mod health;
+mod limits;
 mod shutdown;
 mod startup;
+mod tls;
