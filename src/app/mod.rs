@@ -4,6 +4,8 @@
 //! must not know how anything works inside.
 
 mod access;
+mod certificates;
+mod connections;
 mod open;
 mod server;
 
@@ -60,6 +62,9 @@ pub enum AppError {
     /// Tokens can't be verified.
     #[error("tokens: {0}")]
     Auth(String),
+    /// The certificate of the listener can't be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// A listener can't be opened, or died.
     #[error("{0}")]
     Listen(String),

@@ -1,0 +1,147 @@
+//! The certificate of the gRPC listener, read again when its files change.
+//!
+//! Connections that are open stay as they are; whoever comes next meets the new certificate. One that can't be used
+//! never takes the place of one that can: that would end a service which works. It must not know what is served.
+
+use std::{fs::Metadata, io, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::AppError;
+use crate::settings::Tls;
+
+/// How often the files are looked at: there is no portable notice that survives the way Kubernetes swaps mounts.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The present certificate, with the authorities of clients where these need one.
+pub(super) struct Certificates {
+    files: Tls,
+    present: ArcSwap<ServerConfig>,
+}
+
+impl From<CertificateError> for AppError {
+    fn from(error: CertificateError) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+/// Why a certificate can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CertificateError {
+    #[error("{path}: {problem}")]
+    File { path: String, problem: String },
+    #[error("the certificate or its key can't be used: {0}")]
+    Pair(#[from] rustls::Error),
+    #[error("the authorities of clients can't be used: {0}")]
+    Authorities(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// What tells that a file was replaced.
+type Stamp = Option<(u64, u64, i64, i64, u64)>;
+
+impl Certificates {
+    /// Reads the certificate for the first time.
+    pub fn load(files: &Tls) -> Result<Self, CertificateError> {
+        Ok(Self { present: ArcSwap::from_pointee(read(files)?), files: files.clone() })
+    }
+
+    /// Agrees on TLS with the present certificate.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.present.load_full())
+    }
+
+    /// Reads the files again whenever one of them has changed. Does not end.
+    pub async fn follow(self: Arc<Self>) {
+        // Begins with a reading, for what changed since the first.
+        let mut seen = Vec::new();
+        loop {
+            let this = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || this.look(seen)).await;
+            match looked {
+                Ok(stamps) => seen = stamps,
+                Err(error) => {
+                    tracing::error!(%error, "the TLS certificate is not followed any more");
+                    return;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Reads the files if they are not as they were seen last; gives how they are now.
+    fn look(&self, seen: Vec<Stamp>) -> Vec<Stamp> {
+        let Tls { cert_file, key_file, client_ca_file } = &self.files;
+        // Taken before the reading: what changes during it is seen the next time.
+        let now: Vec<_> = [Some(cert_file), Some(key_file), client_ca_file.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|path| std::fs::metadata(path).ok().map(|found| stamp(&found)))
+            .collect();
+        if now == seen {
+            return seen;
+        }
+        match read(&self.files) {
+            Ok(config) => {
+                self.present.store(Arc::new(config));
+                if !seen.is_empty() {
+                    tracing::info!(path = %cert_file.display(), "the TLS certificate was read again");
+                }
+            }
+            // Between the new certificate and its key there is a moment when they don't fit.
+            Err(error) => {
+                tracing::error!(%error, "TLS: the new certificate can't be used; the old one stays")
+            }
+        }
+        now
+    }
+}
+
+fn stamp(found: &Metadata) -> (u64, u64, i64, i64, u64) {
+    (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size())
+}
+
+fn read(files: &Tls) -> Result<ServerConfig, CertificateError> {
+    let provider = Arc::new(default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = match &files.client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(path)? {
+                roots.add(authority)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_slice(&contents(&files.key_file)?)
+        .map_err(|error| unusable(&files.key_file, format!("holds no private key: {error}")))?;
+    let mut config = builder.with_single_cert(certificates(&files.cert_file)?, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&contents(path)?).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unusable(path, "holds no certificate")),
+        Err(error) => Err(unusable(path, error)),
+    }
+}
+
+fn contents(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificateError> {
+    std::fs::read(path).map(Into::into).map_err(|error: io::Error| unusable(path, error))
+}
+
+fn unusable(path: &Path, problem: impl ToString) -> CertificateError {
+    CertificateError::File { path: path.display().to_string(), problem: problem.to_string() }
+}

@@ -1,0 +1,183 @@
+//! Connections as they come in: accepted up to a limit, behind TLS where there is a certificate, and dropped when they
+//! have nothing to say.
+//!
+//! It must not know what is spoken on them.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
+};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::certificates::Certificates;
+
+/// Pause after a failed accept: mostly the process has run out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What every HTTP/2 client says first (RFC 9113, section 3.4). Only then does keepalive find out who is gone.
+const PREFACE_BYTES: usize = 24;
+
+/// Binds a listener.
+pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+/// How many connections may be open, and how long each may take to say what it wants.
+#[derive(Clone, Copy)]
+pub(super) struct Admission {
+    pub connections: usize,
+    pub handshake: Duration,
+}
+
+/// A connection that holds its place among the open ones.
+pub(super) struct Connection<S> {
+    stream: S,
+    _place: OwnedSemaphorePermit,
+    opening: Option<Opening>,
+}
+
+/// The time until the client has to have introduced itself.
+struct Opening {
+    deadline: Pin<Box<Sleep>>,
+    missing: usize,
+}
+
+impl<S> Connection<S> {
+    fn new(stream: S, place: OwnedSemaphorePermit, handshake: Duration) -> Self {
+        let opening = Opening { deadline: Box::pin(sleep(handshake)), missing: PREFACE_BYTES };
+        Self { stream, _place: place, opening: Some(opening) }
+    }
+}
+
+/// Connections in plaintext.
+pub(super) fn plaintext(
+    listener: TcpListener,
+    admission: Admission,
+) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
+    accepted(listener, admission.connections)
+        .map(move |(stream, place)| Ok(Connection::new(stream, place, admission.handshake)))
+}
+
+/// Connections that have agreed on TLS. One that can't, or takes too long, holds nobody else up.
+pub(super) fn secured(
+    listener: TcpListener,
+    admission: Admission,
+    certificates: Arc<Certificates>,
+) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
+    let agree = move |(stream, place)| {
+        let accepting = certificates.acceptor().accept(stream);
+        // In a task of its own, so that handshakes are spread over the processors.
+        tokio::spawn(async move {
+            let stream = tokio::time::timeout(admission.handshake, accepting).await??;
+            io::Result::Ok(Connection::new(stream, place, admission.handshake))
+        })
+    };
+    accepted(listener, admission.connections)
+        .map(agree)
+        // There are never more than may be open, so that no handshake waits for another.
+        .buffer_unordered(admission.connections)
+        .filter_map(async |agreed| match agreed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(connection) => Some(Ok(connection)),
+            Err(error) => {
+                tracing::debug!(%error, "a connection did not agree on TLS");
+                None
+            }
+        })
+}
+
+/// Accepts connections. Beyond the limit a new one is closed at once: waiting would hide it from the client.
+fn accepted(listener: TcpListener, limit: usize) -> impl Stream<Item = (TcpStream, OwnedSemaphorePermit)> {
+    let places = Arc::new(Semaphore::new(limit));
+    stream::unfold((listener, places), async |(listener, places)| {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let _ = stream.set_nodelay(true);
+                        return Some(((stream, place), (listener, places)));
+                    }
+                    Err(_) => tracing::warn!("a connection was refused: too many are open"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+impl<S: Connected> Connected for Connection<S> {
+    type ConnectInfo = S::ConnectInfo;
+
+    fn connect_info(&self) -> S::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let Some(opening) = &mut this.opening {
+            opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
+            if opening.missing == 0 {
+                this.opening = None;
+            } else if opening.deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,232 @@
+//! Who gets in, through the whole server: roles, odd paths, tokens of somebody else's identity provider.
+
+use std::{fs, path::PathBuf, time::SystemTime};
+
+use http::uri::PathAndQuery;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
+use serde_json::{Value, json};
+use signalbox::proto::v1::{
+    BatchWriteRequest, CompactLogRequest, CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest,
+    GetStatusRequest, GetStatusResponse, ListResourcesRequest, RevokeTokenRequest, Role,
+    UpdateResourceRequest, VerifyLogRequest, admin_service_client::AdminServiceClient,
+    config_service_client::ConfigServiceClient,
+};
+use tonic::{Code, client::Grpc};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    calls::{channel, refusal, soon, token, with},
+    harness::{self, Server},
+};
+
+/// What the server says of itself to its administrator.
+pub async fn status(server: &Server) -> GetStatusResponse {
+    let mut admin = AdminServiceClient::new(channel(server.address()).await);
+    admin.get_status(with(&server.admin_token(), GetStatusRequest {})).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn what_only_admins_may_is_denied_to_workers_and_viewers() {
+    let server = Server::start();
+    let channel = channel(server.address()).await;
+    for role in [Role::Worker, Role::Viewer] {
+        let token = &token(&server, role, "somebody").await;
+        let mut config = ConfigServiceClient::new(channel.clone());
+        let mut admin = AdminServiceClient::new(channel.clone());
+        let denied = [
+            refusal(config.create_resource(with(token, CreateResourceRequest::default())).await),
+            refusal(config.update_resource(with(token, UpdateResourceRequest::default())).await),
+            refusal(config.delete_resource(with(token, DeleteResourceRequest::default())).await),
+            refusal(config.batch_write(with(token, BatchWriteRequest::default())).await),
+            refusal(admin.create_token(with(token, CreateTokenRequest::default())).await),
+            refusal(admin.revoke_token(with(token, RevokeTokenRequest::default())).await),
+            refusal(admin.compact_log(with(token, CompactLogRequest::default())).await),
+            refusal(admin.verify_log(with(token, VerifyLogRequest::default())).await),
+        ];
+        assert_eq!(denied, vec![(Code::PermissionDenied, "ROLE_DENIED".to_owned()); 8][..], "{role:?}");
+        let everything = ListResourcesRequest::default();
+        assert_eq!(refusal(config.list_resources(with(token, everything)).await).0, Code::Ok, "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_second_spelling_of_a_path_leads_anywhere() {
+    let server = Server::start();
+    let channel = channel(server.address()).await;
+    let viewer = token(&server, Role::Viewer, "v").await;
+    let admin = server.admin_token();
+    let right = "/signalbox.v1.AdminService/VerifyLog";
+    let odd = [
+        "//signalbox.v1.AdminService/VerifyLog",
+        "/signalbox.v1.AdminService//VerifyLog",
+        "/signalbox.v1.AdminService/VerifyLog/",
+        "/signalbox.v1.AdminService/VerifyLog//",
+        "/signalbox.v1.AdminService%2fVerifyLog",
+        "/signalbox.v1.AdminService%2FVerifyLog",
+        "/signalbox.v1.AdminService/Verify%4Cog",
+        "/signalbox.v1.adminservice/VerifyLog",
+        "/signalbox.v1.AdminService/verifylog",
+        "/SIGNALBOX.V1.ADMINSERVICE/VERIFYLOG",
+        "/./signalbox.v1.AdminService/VerifyLog",
+        "/x/../signalbox.v1.AdminService/VerifyLog",
+        "/grpc.health.v1.Health/../signalbox.v1.AdminService/VerifyLog",
+        "/grpc.health.v1.Health/Check/signalbox.v1.AdminService/VerifyLog",
+        "/signalbox.v1.AdminService;x/VerifyLog",
+        "/signalbox.v1.AdminService/VerifyLog;x",
+        "/signalbox.v1.AdminService/",
+        "/signalbox.v1.AdminService",
+        "/signalbox.v1.AdminService/{*rest}",
+        "/",
+        "/{method}",
+    ];
+    let call = async |path: &'static str, token: Option<&str>| {
+        let mut grpc = Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let request = match token {
+            Some(token) => with(token, VerifyLogRequest::default()),
+            None => tonic::Request::new(VerifyLogRequest::default()),
+        };
+        let codec = ProstCodec::<VerifyLogRequest, signalbox::proto::v1::VerifyLogResponse>::default();
+        refusal(soon(grpc.unary(request, PathAndQuery::from_static(path), codec)).await)
+    };
+    assert_eq!(call(right, Some(&admin)).await.0, Code::Ok);
+    assert_eq!(call(right, Some(&viewer)).await.0, Code::PermissionDenied);
+    assert_eq!(call(right, None).await.0, Code::Unauthenticated);
+    // A query is no part of the path; the door and what is behind it have to agree on that.
+    assert_eq!(
+        call("/signalbox.v1.AdminService/VerifyLog?x=/", Some(&viewer)).await.0,
+        Code::PermissionDenied
+    );
+    for path in odd {
+        for token in [None, Some(viewer.as_str()), Some(admin.as_str())] {
+            assert_eq!(call(path, token).await, (Code::Unimplemented, "METHOD_UNKNOWN".to_owned()), "{path}");
+        }
+    }
+}
+
+/// Somebody else who makes tokens.
+struct Issuer {
+    algorithm: Algorithm,
+    key: EncodingKey,
+    public_pem: String,
+}
+
+impl Issuer {
+    fn new(algorithm: Algorithm, signature: &'static rcgen::SignatureAlgorithm) -> Self {
+        let pair = rcgen::KeyPair::generate_for(signature).unwrap();
+        let pem = pair.serialize_pem();
+        let key = match algorithm {
+            Algorithm::RS256 => EncodingKey::from_rsa_pem(pem.as_bytes()),
+            Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
+            _ => EncodingKey::from_ed_pem(pem.as_bytes()),
+        };
+        Self { algorithm, key: key.unwrap(), public_pem: pair.public_key_pem() }
+    }
+
+    fn jwk(&self) -> Value {
+        let pem = self.public_pem.as_bytes();
+        let key = match self.algorithm {
+            Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
+            Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
+            _ => DecodingKey::from_ed_pem(pem),
+        };
+        let jwk = Jwk::from_decoding_key(&key.unwrap(), Some(self.algorithm)).unwrap();
+        serde_json::to_value(jwk).unwrap()
+    }
+
+    fn token(&self, groups: &[&str], changes: &[(&str, &str)]) -> String {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let mut claims = json!({
+            "iss": "https://idp.example", "aud": "llm-config", "sub": "ci@example", "exp": now + 600,
+            "realm_access": { "roles": groups }, "grants": ["settings/*"],
+        });
+        for (claim, value) in changes {
+            claims[*claim] = (*value).into();
+        }
+        jsonwebtoken::encode(&Header::new(self.algorithm), &claims, &self.key).unwrap()
+    }
+}
+
+/// Starts a server that believes the keys in a file.
+fn trusting(flag: &str, keys: &str) -> Server {
+    let folder = harness::folder();
+    let path: PathBuf = folder.path().join("keys");
+    fs::write(&path, keys).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    Server::start_in(
+        &folder,
+        &[
+            flag,
+            &path,
+            "--jwt-issuer",
+            "https://idp.example",
+            "--jwt-audience",
+            "llm-config",
+            "--jwt-role-claim",
+            "realm_access.roles",
+            "--jwt-role-map",
+            "platform-ops=admin,llm-app=worker",
+        ],
+    )
+}
+
+/// Tokens of this issuer are good here, with the roles that are mapped; this server makes none.
+async fn believes(server: &Server, issuer: &Issuer) {
+    let ops = issuer.token(&["everybody", "platform-ops"], &[]);
+    let app = issuer.token(&["llm-app"], &[]);
+    let channel = channel(server.address()).await;
+    let mut admin = AdminServiceClient::new(channel.clone());
+    let mut config = ConfigServiceClient::new(channel);
+    let verified = refusal(admin.verify_log(with(&ops, VerifyLogRequest::default())).await);
+    assert_eq!(verified.0, Code::Ok, "{:?}: {verified:?}", issuer.algorithm);
+    assert_eq!(refusal(config.list_resources(with(&app, ListResourcesRequest::default())).await).0, Code::Ok);
+    let create = CreateTokenRequest {
+        role: Role::Worker.into(),
+        subject: "w".to_owned(),
+        ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..CreateTokenRequest::default()
+    };
+    let made = refusal(admin.create_token(with(&ops, create.clone())).await);
+    assert_eq!(made, (Code::FailedPrecondition, "NO_SIGNING_KEY".to_owned()));
+    let refused = [
+        (issuer.token(&["llm-app"], &[]), Code::PermissionDenied, "ROLE_DENIED"),
+        (issuer.token(&["everybody"], &[]), Code::PermissionDenied, "ROLE_UNKNOWN"),
+        (issuer.token(&["admin"], &[]), Code::PermissionDenied, "ROLE_UNKNOWN"),
+        (
+            issuer.token(&["platform-ops"], &[("iss", "https://other.example")]),
+            Code::Unauthenticated,
+            "TOKEN_INVALID",
+        ),
+        (issuer.token(&["platform-ops"], &[("aud", "signalbox")]), Code::Unauthenticated, "TOKEN_INVALID"),
+    ];
+    for (token, code, reason) in refused {
+        let answer = refusal(admin.create_token(with(&token, create.clone())).await);
+        assert_eq!(answer, (code, reason.to_owned()), "{:?}", issuer.algorithm);
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_an_identity_provider_are_good_with_the_role_that_is_mapped() {
+    let issuers = [
+        Issuer::new(Algorithm::RS256, &rcgen::PKCS_RSA_SHA256),
+        Issuer::new(Algorithm::ES256, &rcgen::PKCS_ECDSA_P256_SHA256),
+        Issuer::new(Algorithm::EdDSA, &rcgen::PKCS_ED25519),
+    ];
+    for issuer in &issuers {
+        let server = trusting("--jwt-public-key-file", &issuer.public_pem);
+        believes(&server, issuer).await;
+        for own in ["admin.token", "jwt.key"] {
+            assert!(!server.folder().join("data").join(own).exists(), "{own} is good for nothing here");
+        }
+    }
+    let set = json!({ "keys": issuers.each_ref().map(Issuer::jwk) }).to_string();
+    let server = trusting("--jwt-jwks-file", &set);
+    for issuer in &issuers {
+        believes(&server, issuer).await;
+    }
+    let stranger = Issuer::new(Algorithm::ES256, &rcgen::PKCS_ECDSA_P256_SHA256);
+    let mut admin = AdminServiceClient::new(channel(server.address()).await);
+    let forged = stranger.token(&["platform-ops"], &[]);
+    let answer = refusal(admin.verify_log(with(&forged, VerifyLogRequest::default())).await);
+    assert_eq!(answer, (Code::Unauthenticated, "TOKEN_INVALID".to_owned()));
+}

@@ -1,0 +1,54 @@
+//! What is told of the server's health, and what the listener for probes does not tell.
+
+use signalbox::proto::v1::{
+    GetResourceRequest, GetStatusRequest, admin_service_client::AdminServiceClient,
+    config_service_client::ConfigServiceClient,
+};
+use tonic::{Code, Status, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    calls::{channel, refusal, soon, with},
+    harness::Server,
+};
+
+async fn check(channel: &Channel, service: &str) -> Result<ServingStatus, Status> {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    Ok(HealthClient::new(channel.clone()).check(request).await?.into_inner().status())
+}
+
+const SERVING: [&str; 5] =
+    ["", "liveness", "readiness", "signalbox.v1.ConfigService", "signalbox.v1.AdminService"];
+
+#[tokio::test]
+async fn every_service_is_told_of_without_a_token() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    for address in [server.address(), server.health_address()] {
+        let channel = channel(address).await;
+        for service in SERVING {
+            assert_eq!(check(&channel, service).await.unwrap(), ServingStatus::Serving, "{service}");
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let watch = HealthClient::new(channel.clone()).watch(request).await.unwrap();
+            let first = soon(watch.into_inner().message()).await.unwrap().unwrap();
+            assert_eq!(first.status(), ServingStatus::Serving, "{service}");
+        }
+        for unknown in ["signalbox.v1.Nonsense", "READINESS", "readiness/", "grpc.health.v1.Health2"] {
+            assert_eq!(check(&channel, unknown).await.unwrap_err().code(), Code::NotFound, "{unknown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_listener_for_probes_answers_nothing_else() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let channel = channel(server.health_address()).await;
+    let token = server.admin_token();
+    let resource = GetResourceRequest { name: "settings/a".to_owned(), ..GetResourceRequest::default() };
+    let get = ConfigServiceClient::new(channel.clone()).get_resource(with(&token, resource)).await;
+    assert_eq!(refusal(get).0, Code::Unimplemented);
+    let status = AdminServiceClient::new(channel.clone()).get_status(with(&token, GetStatusRequest {})).await;
+    assert_eq!(refusal(status).0, Code::Unimplemented);
+    assert_eq!(check(&channel, "readiness").await.unwrap(), ServingStatus::Serving);
+}

@@ -1,0 +1,170 @@
+//! How much of the server one caller and all together may take, and that what was taken comes back.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use signalbox::proto::v1::{GetStatusRequest, Role, admin_service_client::AdminServiceClient};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::{
+    access::status,
+    calls::{LIMIT, channel, refusal, soon, token, watch, with},
+    harness::Server,
+};
+
+fn assert_full(status: &Status) {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    assert_eq!((status.code(), reason), (Code::ResourceExhausted, Some("TOO_MANY_STREAMS")), "{status}");
+    let delay = details.retry_info().and_then(|retry| retry.retry_delay);
+    assert!(delay.is_some_and(|delay| delay > Duration::ZERO), "{status}");
+}
+
+/// Waits until the server counts so many streams.
+async fn watchers(server: &Server, count: u64) {
+    soon(async {
+        while status(server).await.watchers != count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_of_one_subject_are_counted_over_all_its_connections_and_tokens() {
+    let server = Server::start_with(&["--max-streams-per-identity", "2"]);
+    let tokens = [token(&server, Role::Worker, "a").await, token(&server, Role::Worker, "a").await];
+    let first = channel(server.address()).await;
+    let second = channel(server.address()).await;
+    let kept = watch(&first, &tokens[0]).await.unwrap();
+    let dropped = watch(&second, &tokens[1]).await.unwrap();
+    assert_full(&watch(&first, &tokens[1]).await.unwrap_err());
+    let other = token(&server, Role::Worker, "b").await;
+    let others = watch(&first, &other).await.expect("another subject has places of its own");
+    watchers(&server, 3).await;
+    drop(dropped);
+    watchers(&server, 2).await;
+    let again = watch(&first, &tokens[1]).await.expect("the place is free again");
+    assert_full(&watch(&second, &tokens[0]).await.unwrap_err());
+    drop((kept, again, others));
+    watchers(&server, 0).await;
+}
+
+#[tokio::test]
+async fn streams_in_all_have_a_bound_and_a_lost_connection_gives_its_places_back() {
+    let server = Server::start_with(&["--max-streams", "3"]);
+    let [a, b] = [token(&server, Role::Worker, "a").await, token(&server, Role::Worker, "b").await];
+    let lost = channel(server.address()).await;
+    let stays = channel(server.address()).await;
+    let streams = (watch(&lost, &a).await.unwrap(), watch(&lost, &b).await.unwrap());
+    let kept = watch(&stays, &a).await.unwrap();
+    assert_full(&watch(&stays, &b).await.unwrap_err());
+    drop((streams, lost));
+    watchers(&server, 1).await;
+    let again = (watch(&stays, &b).await.unwrap(), watch(&stays, &b).await.unwrap());
+    assert_full(&watch(&stays, &a).await.unwrap_err());
+    drop((kept, again));
+}
+
+/// How a connection that says nothing ends: `Ok` when the server closes it in time.
+fn closed_by_server(stream: &mut TcpStream, within: Duration) -> Result<Duration, String> {
+    let begun = Instant::now();
+    let mut buffer = [0; 4096];
+    loop {
+        let left = within.checked_sub(begun.elapsed()).ok_or("it stays open")?;
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(begun.elapsed()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Err("it stays open".to_owned());
+            }
+            Err(_) => return Ok(begun.elapsed()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once_and_a_place_comes_back() {
+    let server = Server::start_with(&["--max-connections", "2"]);
+    let admin = server.admin_token();
+    let call = async |address: &str| {
+        let endpoint = tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
+        let answer =
+            AdminServiceClient::new(channel.clone()).get_status(with(&admin, GetStatusRequest {})).await;
+        answer.map(|_| channel).map_err(|status| status.to_string())
+    };
+    let first = call(server.address()).await.unwrap();
+    let second = call(server.address()).await.unwrap();
+    let mut third = TcpStream::connect(server.address()).unwrap();
+    let closed = closed_by_server(&mut third, LIMIT).unwrap();
+    assert!(closed < Duration::from_secs(5), "closed only after {closed:?}");
+    assert!(call(server.address()).await.is_err());
+    let alive = AdminServiceClient::new(first.clone()).get_status(with(&admin, GetStatusRequest {})).await;
+    assert_eq!(refusal(alive).0, Code::Ok, "those inside are not disturbed");
+    drop(second);
+    soon(async {
+        while call(server.address()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// The preface of HTTP/2 and an empty SETTINGS frame.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const SHORT: [&str; 6] =
+    ["--keepalive-interval", "1s", "--keepalive-timeout", "1s", "--handshake-timeout", "1s"];
+
+#[test]
+fn a_peer_that_answers_no_ping_is_freed() {
+    let server = Server::start_with(&SHORT);
+    let mut peer = TcpStream::connect(server.address()).unwrap();
+    peer.write_all(HELLO).unwrap();
+    let closed = closed_by_server(&mut peer, Duration::from_secs(10)).unwrap();
+    assert!(closed >= Duration::from_millis(900), "it was given no time: {closed:?}");
+}
+
+/// Keepalive begins only after the preface: who never sent it held a connection for ever.
+#[test]
+fn regression_a_peer_that_never_speaks_is_freed() {
+    let server = Server::start_with(&SHORT);
+    for said in [&HELLO[..0], &HELLO[..1], &HELLO[..23]] {
+        let mut peer = TcpStream::connect(server.address()).unwrap();
+        peer.write_all(said).unwrap();
+        let closed = closed_by_server(&mut peer, Duration::from_secs(10));
+        assert!(closed.is_ok(), "after {} bytes {closed:?}", said.len());
+    }
+}
+
+/// As slowly as can be, and never silent.
+#[test]
+fn regression_a_peer_that_drips_its_preface_is_freed() {
+    let server = Server::start_with(&SHORT);
+    let mut peer = TcpStream::connect(server.address()).unwrap();
+    peer.set_nodelay(true).unwrap();
+    let begun = Instant::now();
+    let cut = HELLO[..23].iter().any(|byte| {
+        let sent = peer.write_all(&[*byte]);
+        sent.is_err() || closed_by_server(&mut peer, Duration::from_millis(400)).is_ok()
+    });
+    assert!(cut, "it was still there after {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_quiet_client_that_answers_pings_stays() {
+    let server = Server::start_with(&SHORT);
+    let token = token(&server, Role::Worker, "w").await;
+    let channel = channel(server.address()).await;
+    let mut stream = watch(&channel, &token).await.unwrap();
+    // Between two heartbeats lie several pings.
+    for _ in 0..2 {
+        let heartbeat = crate::calls::event(&mut stream).await.unwrap();
+        assert!(heartbeat.is_some(), "the stream ended");
+    }
+}

@@ -1,0 +1,17 @@
+//! The process as operators and attackers meet it: how it starts, what it lets in, how much it gives, how it stops.
+//!
+//! Everything runs against the real binary, over real sockets.
+
+#![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../outside/mod.rs"]
+mod harness;
+
+mod access;
+mod calls;
+mod health;
+mod limits;
+mod shutdown;
+mod startup;
+mod tls;

@@ -1,0 +1,165 @@
+//! How a server starts, and when it refuses to.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::Mode;
+use signalbox::proto::v1::{GetStatusRequest, admin_service_client::AdminServiceClient};
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+
+use crate::{
+    calls::{channel, refusal, soon, with},
+    harness::{self, Server},
+};
+
+/// The code that reflection is answered with.
+async fn reflection(address: &str) -> Code {
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel(address).await);
+    match soon(client.server_reflection_info(tokio_stream::iter([request]))).await {
+        Ok(stream) => match soon(stream.into_inner().message()).await {
+            Ok(_) => Code::Ok,
+            Err(status) => status.code(),
+        },
+        Err(status) => status.code(),
+    }
+}
+
+#[tokio::test]
+async fn the_ready_line_names_the_addresses_and_then_everything_is_served() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    assert_eq!(
+        server.ready_line(),
+        format!(
+            "signalbox is ready: gRPC on http://{}, health on {}",
+            server.address(),
+            server.health_address()
+        )
+    );
+    let ports: BTreeSet<&str> =
+        [server.address(), server.health_address()].map(|address| address.rsplit_once(':').unwrap().1).into();
+    assert!(ports.len() == 2 && !ports.contains("0") && !ports.contains("50051"), "{ports:?}");
+    // At once, without a second try.
+    let readiness = HealthCheckRequest { service: "readiness".to_owned() };
+    let answer = HealthClient::new(channel(server.address()).await).check(readiness).await.unwrap();
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    let status = AdminServiceClient::new(channel(server.address()).await)
+        .get_status(with(&server.admin_token(), GetStatusRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((status.resources, status.stale), (0, false));
+    assert_eq!(reflection(server.address()).await, Code::Ok);
+}
+
+/// The settings come from a pipe that has no writer yet, so that the start stands still.
+#[test]
+fn nothing_listens_before_the_settings_are_read() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let folder = harness::folder();
+    let pipe = folder.path().join("key");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let mut child = harness::command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
+        .args(["serve", "--data-dir", "data", "--listen", &address.to_string(), "--config"])
+        .arg(&pipe)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Opens once the server reads at the other end.
+    let mut writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    assert!(TcpStream::connect(address).is_err(), "it listens before it knows its settings");
+    writer.write_all(b"# nothing\n").unwrap();
+    drop(writer);
+    let mut output = child.stdout.take().unwrap();
+    let mut first = [0];
+    output.read_exact(&mut first).unwrap();
+    TcpStream::connect(address).expect("a server that says it is ready is there");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A store that can't be opened: whatever is wrong must be found before anybody can connect.
+#[test]
+fn a_start_that_fails_never_listens_and_names_what_is_wrong() {
+    let first = Server::start();
+    let folder = first.share_folder();
+    let taken = first.address().to_owned();
+    assert!(first.stop().success());
+    let key = folder.path().join("data/encryption.key");
+    fs::remove_file(&key).unwrap();
+    let mut child = harness::command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
+        .args(["serve", "--data-dir", "data", "--listen", &taken])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let mut connected = false;
+    let status = loop {
+        connected |= TcpStream::connect(&taken).is_ok();
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it neither refuses nor ends");
+    };
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!connected, "it listened although its key is lost");
+    assert!(!status.success() && output.stdout.is_empty(), "{said}");
+    assert!(said.contains("ENCRYPTION_KEY_FILE"), "{said}");
+    assert!(!key.exists(), "a key must never be made for a store that has another");
+}
+
+#[test]
+fn plaintext_beyond_loopback_is_refused_without_the_flag() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let (code, said) = Server::refused(&["--listen", address]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("--allow-plaintext") && said.contains("SIGNALBOX_LISTEN"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn plaintext_beyond_loopback_is_allowed_with_the_flag_and_shows_no_reflection() {
+    let server = Server::start_with(&["--listen", "0.0.0.0:0", "--allow-plaintext"]);
+    let address = server.address().replace("0.0.0.0", "127.0.0.1");
+    assert_eq!(reflection(&address).await, Code::Unimplemented);
+    let mut admin = AdminServiceClient::new(channel(&address).await);
+    let answer =
+        admin.get_status(with(&server.admin_token(), GetStatusRequest {})).await.unwrap().into_inner();
+    assert!(answer.warnings.iter().any(|warning| warning.contains("without TLS")), "{:?}", answer.warnings);
+    assert_eq!(refusal(admin.get_status(GetStatusRequest {}).await).0, Code::Unauthenticated);
+    drop(server);
+    let asked = Server::start_with(&["--listen", "0.0.0.0:0", "--allow-plaintext", "--reflection", "on"]);
+    assert_eq!(reflection(&asked.address().replace("0.0.0.0", "127.0.0.1")).await, Code::Ok);
+    let off = Server::start_with(&["--reflection", "off"]);
+    assert_eq!(reflection(off.address()).await, Code::Unimplemented);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let (code, said) = Server::refused(&["--listen", &address]);
+    assert!(code == Some(1) && said.contains(&address), "{said}");
+    let (code, said) = Server::refused(&["--health-listen", &address]);
+    assert!(code == Some(1) && said.contains(&address), "{said}");
+}

@@ -1,0 +1,179 @@
+//! TLS, certificates of clients, and certificates that are replaced while the server runs.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
+use signalbox::{
+    client::{ClientOptions, Connection, Error, TokenSource},
+    proto::v1::{GetStatusRequest, admin_service_client::AdminServiceClient},
+};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+
+use crate::{
+    calls::{soon, with},
+    harness::{self, Server},
+};
+
+/// An authority, and what it signs.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for this name with its key, both PEM.
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let issuer: &Issuer<'_, KeyPair> = &self.0;
+        (params.signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// Puts a certificate and its key where the server looks, as a whole.
+fn install(folder: &Path, (certificate, key): &(String, String)) {
+    for (name, text) in [("tls.crt", certificate), ("tls.key", key)] {
+        let next = folder.join(format!("{name}.next"));
+        fs::write(&next, text).unwrap();
+        fs::rename(next, folder.join(name)).unwrap();
+    }
+}
+
+fn start(folder: &Arc<TempDir>, more: &[&str]) -> Server {
+    let mut arguments = vec!["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
+    arguments.extend(more);
+    Server::start_in(folder, &arguments)
+}
+
+/// A call with the admin's token, over TLS as told.
+async fn call(server: &Server, tls: ClientTlsConfig) -> Result<(), String> {
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
+    let connecting = endpoint.tls_config(tls).unwrap();
+    let channel = connecting.connect().await.map_err(|error| format!("{error:?}"))?;
+    let mut admin = AdminServiceClient::new(channel);
+    let answer = soon(admin.get_status(with(&server.admin_token(), GetStatusRequest {}))).await;
+    answer.map(|_| ()).map_err(|status| status.to_string())
+}
+
+fn trusting(authority: &Authority) -> ClientTlsConfig {
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()))
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_plaintext() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let folder = harness::folder();
+    install(folder.path(), &ours.sign("localhost"));
+    // With TLS, beyond loopback needs no flag.
+    let server = start(&folder, &["--listen", "0.0.0.0:0"]);
+    assert!(server.ready_line().contains("gRPC on https://"), "{}", server.ready_line());
+    call(&server, trusting(&ours)).await.unwrap();
+    assert!(call(&server, trusting(&other)).await.is_err(), "another authority signed it");
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let mut plain = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    plain.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    // At most a TLS alert (RFC 8446, section 6), never a frame of HTTP/2.
+    assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    let ca_file = folder.path().join("ca.pem");
+    fs::write(&ca_file, ours.pem()).unwrap();
+    let options = ClientOptions::new(format!("https://localhost:{port}"))
+        .token(TokenSource::fixed(server.admin_token()))
+        .ca_file(ca_file);
+    let mut connection = Connection::open(&options).await.unwrap();
+    connection.admin.get_status(GetStatusRequest {}).await.unwrap();
+    let missing = Connection::open(&options.ca_file("/no/such")).await;
+    assert!(matches!(missing, Err(Error::CaFile { .. })), "{missing:?}");
+}
+
+#[tokio::test]
+async fn where_clients_need_a_certificate_none_is_served_without_one() {
+    let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let folder = harness::folder();
+    install(folder.path(), &servers.sign("localhost"));
+    fs::write(folder.path().join("clients.pem"), clients.pem()).unwrap();
+    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]);
+    let as_client = |authority: &Authority| {
+        let (certificate, key) = authority.sign("worker");
+        trusting(&servers).identity(Identity::from_pem(certificate, key))
+    };
+    call(&server, as_client(&clients)).await.unwrap();
+    assert!(call(&server, trusting(&servers)).await.is_err(), "without a certificate");
+    assert!(call(&server, as_client(&strangers)).await.is_err(), "with a stranger's");
+    assert!(call(&server, as_client(&servers)).await.is_err(), "the server's own authority signs no clients");
+}
+
+#[test]
+fn a_certificate_that_can_not_be_used_stops_the_start() {
+    let authority = Authority::new();
+    let (certificate, _) = authority.sign("localhost");
+    let (_, other_key) = authority.sign("localhost");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    install(folder.path(), &(certificate.clone(), other_key));
+    let refused = |key: &str| {
+        let (code, said) = Server::refused(&["--tls-cert-file", &path("tls.crt"), "--tls-key-file", key]);
+        assert!(code != Some(0) && said.contains("TLS"), "{said}");
+        said
+    };
+    refused(&path("tls.key"));
+    fs::write(path("empty"), "").unwrap();
+    let said = refused(&path("empty"));
+    assert!(said.contains("empty"), "{said}");
+}
+
+/// Waits until a client that trusts only this authority is served.
+async fn served_under(server: &Server, authority: &Authority) {
+    let served = async {
+        while call(server, trusting(authority)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(served).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_replaced_is_taken_up_and_a_broken_one_is_not() {
+    let (old, new, newest) = (Authority::new(), Authority::new(), Authority::new());
+    let folder = harness::folder();
+    install(folder.path(), &old.sign("localhost"));
+    let server = start(&folder, &[]);
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
+    let open = endpoint.tls_config(trusting(&old)).unwrap().connect().await.unwrap();
+    install(folder.path(), &new.sign("localhost"));
+    served_under(&server, &new).await;
+    assert!(call(&server, trusting(&old)).await.is_err(), "the old certificate is still shown");
+    let mut still = AdminServiceClient::new(open);
+    still.get_status(with(&server.admin_token(), GetStatusRequest {})).await.expect("open connections stay");
+    // Half a replacement, as it looks for a moment or for ever: the last good one stays.
+    fs::write(folder.path().join("tls.crt"), "-----BEGIN CERTIFICATE-----\nbroken\n").unwrap();
+    let complaint = "the old one stays";
+    soon(async {
+        while !server.log().contains(complaint) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    call(&server, trusting(&new)).await.unwrap();
+    install(folder.path(), &newest.sign("localhost"));
+    served_under(&server, &newest).await;
+}
