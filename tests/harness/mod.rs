@@ -2,6 +2,13 @@
 //! nothing in its environment that the developer happens to have there.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy's exemption of tests does not reach their helpers"
+)]
+
+pub mod calls;
 
 use std::{
     fs::{self, OpenOptions},
