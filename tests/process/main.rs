@@ -9,9 +9,10 @@
 mod harness;
 
 mod access;
-mod calls;
 mod health;
 mod limits;
 mod shutdown;
 mod startup;
 mod tls;
+
+use harness::calls;

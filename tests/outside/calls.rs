@@ -10,7 +10,7 @@ use signalbox::proto::v1::{
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
-use crate::harness::Server;
+use super::Server;
 
 /// Far more than anything here takes.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -44,14 +44,20 @@ pub fn refusal<T>(result: Result<T, Status>) -> (Code, String) {
     }
 }
 
-/// A token that reaches everything, without secrets, for a subject.
+/// A token for an hour that reaches everything, without secrets, for a subject.
 pub async fn token(server: &Server, role: Role, subject: &str) -> String {
+    token_with(server, role, subject, false, Duration::from_secs(3_600)).await
+}
+
+/// A token that reaches everything, for a subject.
+pub async fn token_with(server: &Server, role: Role, subject: &str, secrets: bool, ttl: Duration) -> String {
     let everything =
         |kind: &str| Selector { pattern: Some(Pattern::Kind(kind.to_owned())), ..Selector::default() };
     let request = CreateTokenRequest {
         role: role.into(),
         subject: subject.to_owned(),
-        ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        include_secrets: secrets,
+        ttl: Some(ttl.try_into().unwrap()),
         grants: ["provider", "api_key", "setting"].map(everything).to_vec(),
         ..CreateTokenRequest::default()
     };
