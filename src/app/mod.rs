@@ -18,7 +18,7 @@ pub use crate::{
 };
 
 use crate::{
-    domain::{Clock, Principal, SystemClock},
+    domain::{Clock, Principal, Revision, SystemClock},
     grpc,
     lifecycle::Lifecycle,
     service::{Parts, Service},
@@ -123,9 +123,10 @@ async fn serve(
         Arc::clone(clock),
         limits,
     ));
+    let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
-    let access = access::build(settings, clock, is_revoked)?;
+    let access = access::build(settings, empty, clock, is_revoked)?;
     let parts = Parts {
         store,
         view,

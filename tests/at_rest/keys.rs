@@ -193,6 +193,32 @@ fn a_key_is_never_made_over_a_file() {
     }
 }
 
+/// Nothing is made on a store that is in use: neither the token that somebody took away, nor a key that would void all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_first_start_makes_is_made_then_only() {
+    let home = Arc::new(Home::new());
+    Server::start_in(&home).stop();
+    let (token, key) = (home.path("data/admin.token"), home.path("data/jwt.key"));
+    fs::remove_file(&token).unwrap();
+    // Nothing has been written to the store yet: it is as if this were the first.
+    stored(&home).await;
+    let safe = home.path("safe.token");
+    fs::rename(&token, &safe).unwrap();
+    Server::start_in(&home).stop();
+    assert!(!token.exists(), "an administrator's token has come back");
+    fs::rename(&key, home.path("safe.key")).unwrap();
+    assert_says(
+        &refused_untouched(&home),
+        &["jwt.key does not exist", "restore it", "SIGNALBOX_JWT_SECRET_FILE"],
+    );
+    let local = home.run(&["token", "create", "--local", "--role", "admin", "--ttl", "1h"]);
+    assert_eq!(local.status.code(), Some(1));
+    assert!(!key.exists());
+    fs::rename(home.path("safe.key"), &key).unwrap();
+    fs::rename(&safe, &token).unwrap();
+    assert!(opens(&home).await);
+}
+
 fn private(path: &Path, text: &str) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = fs::OpenOptions::new();
