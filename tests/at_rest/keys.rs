@@ -36,7 +36,7 @@ fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
         fs::read_dir(home.path("data")).expect("a directory").map(|file| file.expect("a file").path());
     let files = files.map(|path| (path.display().to_string(), fs::read(path).expect("a file")));
     files
-        .filter(|(path, bytes)| !path.ends_with("-shm") && !(path.ends_with("-wal") && bytes.is_empty()))
+        .filter(|(path, bytes)| !(path.ends_with("-shm") || path.ends_with("-wal") && bytes.is_empty()))
         .collect()
 }
 
