@@ -20,7 +20,7 @@ pub use crate::{
 };
 
 use crate::{
-    domain::{Clock, Principal, SystemClock},
+    domain::{Clock, Principal, Revision, SystemClock},
     grpc::{self, MessageLimits},
     lifecycle::Lifecycle,
     service::{AuditTrail, Parts, Service},
@@ -133,9 +133,10 @@ async fn serve(
         Arc::clone(clock),
         limits,
     ));
+    let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
-    let access = access::build(settings, clock, is_revoked)?;
+    let access = access::build(settings, empty, clock, is_revoked)?;
     let (audit, audit_writer) = AuditTrail::new(Arc::clone(&store), Arc::clone(clock));
     let auditing = tokio::spawn(audit_writer.run());
     let parts = Parts {

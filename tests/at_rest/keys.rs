@@ -6,7 +6,7 @@ use crate::{
     api::{Api, secret_setting},
     forms::Forms,
     harness::{Home, Refused, Server},
-    sqlite::everything,
+    sqlite::{edit, everything},
 };
 
 const KEY: &str = "q83vEiM0RVZneImaq7zN3u_wAhM1V3mbvd_yBCZIaoA=";
@@ -36,7 +36,7 @@ fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
         fs::read_dir(home.path("data")).expect("a directory").map(|file| file.expect("a file").path());
     let files = files.map(|path| (path.display().to_string(), fs::read(path).expect("a file")));
     files
-        .filter(|(path, bytes)| !path.ends_with("-shm") && !(path.ends_with("-wal") && bytes.is_empty()))
+        .filter(|(path, bytes)| !(path.ends_with("-shm") || path.ends_with("-wal") && bytes.is_empty()))
         .collect()
 }
 
@@ -191,6 +191,58 @@ fn a_key_is_never_made_over_a_file() {
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's own", "{file}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_keys_were_changed_by_hand_is_refused() {
+    let home = Arc::new(Home::new());
+    stored(&home).await;
+    let database = home.path("data/signalbox.db");
+    let untouched = fs::read(&database).unwrap();
+    let cases = [
+        ("UPDATE data_keys SET wrapped = (SELECT wrapped FROM data_keys WHERE id = 'log')", "altered"),
+        ("UPDATE data_keys SET wrapped = replace(wrapped, 'a', 'b')", "altered"),
+        ("UPDATE data_keys SET kek = 'kek-0000000000000000'", "wrong one"),
+        ("UPDATE key_checks SET value = 'x'", "altered"),
+        ("DROP TRIGGER identity_stays; UPDATE identity SET store_id = upper(store_id)", "altered"),
+        ("DELETE FROM key_checks", "wrong one"),
+        ("DELETE FROM data_keys WHERE id = 'log'", "altered"),
+        ("DELETE FROM data_keys WHERE id <> 'log'", "altered"),
+        ("DELETE FROM data_keys; DELETE FROM key_checks", "wrong one"),
+    ];
+    for (sql, said) in cases {
+        fs::write(&database, &untouched).unwrap();
+        edit(&home, sql).await;
+        assert_says(&refused_untouched(&home), &[said, "Nothing was changed"]);
+    }
+    fs::write(&database, &untouched).unwrap();
+    assert!(opens(&home).await);
+}
+
+/// Nothing is made on a store that is in use: neither the token that somebody took away, nor a key that would void all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_first_start_makes_is_made_then_only() {
+    let home = Arc::new(Home::new());
+    Server::start_in(&home).stop();
+    let (token, key) = (home.path("data/admin.token"), home.path("data/jwt.key"));
+    fs::remove_file(&token).unwrap();
+    // Nothing has been written to the store yet: it is as if this were the first.
+    stored(&home).await;
+    let safe = home.path("safe.token");
+    fs::rename(&token, &safe).unwrap();
+    Server::start_in(&home).stop();
+    assert!(!token.exists(), "an administrator's token has come back");
+    fs::rename(&key, home.path("safe.key")).unwrap();
+    assert_says(
+        &refused_untouched(&home),
+        &["jwt.key does not exist", "restore it", "SIGNALBOX_JWT_SECRET_FILE"],
+    );
+    let local = home.run(&["token", "create", "--local", "--role", "admin", "--ttl", "1h"]);
+    assert_eq!(local.status.code(), Some(1));
+    assert!(!key.exists());
+    fs::rename(home.path("safe.key"), &key).unwrap();
+    fs::rename(&safe, &token).unwrap();
+    assert!(opens(&home).await);
 }
 
 fn private(path: &Path, text: &str) {

@@ -117,12 +117,19 @@ async fn a_tail_that_is_gone_is_found_against_a_token() {
     assert_eq!(verify(&early).await, [""; 0]);
     assert_eq!(verify(&late).await, ["rolled_back"]);
 
-    let request = WatchConfigRequest { resume_token: late, ..Default::default() };
-    let mut stream = admin.config.watch_config(request).await.unwrap().into_inner();
-    let first = stream.message().await.unwrap().unwrap().event;
-    let Some(Event::Reset(reset)) = &first else { panic!("a watcher is told: {first:?}") };
-    assert!(matches!(
-        reset.reason(),
-        ResetReason::Ahead | ResetReason::OtherStore | ResetReason::ViewChanged
-    ));
+    // A watcher that comes back with it is told, and gets the state anew.
+    let mut stream = admin.config.watch_config(WatchConfigRequest::default()).await.unwrap().into_inner();
+    let view_id = loop {
+        if let Some(Event::Synced(synced)) = stream.message().await.unwrap().unwrap().event {
+            break synced.view_id;
+        }
+    };
+    for (resume_token, resets) in [(late, true), (early, false)] {
+        let request = WatchConfigRequest { resume_token, view_id: view_id.clone(), ..Default::default() };
+        let mut stream = admin.config.watch_config(request).await.unwrap().into_inner();
+        match stream.message().await.unwrap().unwrap().event {
+            Some(Event::Reset(reset)) => assert!(resets && reset.reason() == ResetReason::OtherStore),
+            other => assert!(!resets, "{other:?}"),
+        }
+    }
 }

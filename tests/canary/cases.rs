@@ -13,11 +13,17 @@ use signalbox::proto::v1::{
 
 use crate::api::{api_key, provider, secret, secret_setting};
 
+/// Makes a body with this secret and with this number, which no other call has.
+type Body = Box<dyn Fn(&str, usize) -> Vec<u8>>;
+
+/// A name for the report, whether it may be written, and the resource with a secret and a number.
+type Row = (&'static str, bool, fn(&str, usize) -> Resource);
+
 /// A request, with a name for the report and the secret in it.
 pub struct Case {
     pub what: &'static str,
-    /// Makes the body with this secret and with this number, which no other call has.
-    pub body: Box<dyn Fn(&str, usize) -> Vec<u8>>,
+    /// Its body.
+    pub body: Body,
     /// Whether it is done when an administrator asks; such a case shows that the failing ones fail for their reason.
     pub succeeds: bool,
 }
@@ -133,7 +139,7 @@ fn resource(name: String, spec: Spec) -> Resource {
 }
 
 /// Resources with a secret in them, the right ones first. Each is created, updated and written in a batch.
-fn resources() -> Vec<(&'static str, bool, fn(&str, usize) -> Resource)> {
+fn resources() -> Vec<Row> {
     fn header(name: &str, value: header_value::Value) -> Spec {
         let headers = [(name.to_owned(), HeaderValue { value: Some(value) })].into();
         Spec::Provider(ProviderSpec { r#type: ProviderType::Groq.into(), headers, ..Default::default() })

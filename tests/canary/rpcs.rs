@@ -22,8 +22,11 @@ use crate::{
 
 const NOT_UTF8: &str = "not UTF-8";
 
+/// Makes another body of a body.
+type Spoil = fn(Vec<u8>) -> Vec<u8>;
+
 /// How a body is spoilt. For one of them the canary ends in a character that stands for a byte that no text holds.
-const SPOILT: [(&str, fn(Vec<u8>) -> Vec<u8>); 5] = [
+const SPOILT: [(&str, Spoil); 5] = [
     ("cut short", |mut body| {
         body.pop();
         body
@@ -50,14 +53,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Calls with a new canary; what the answer tells must not hold it.
-    async fn call(
-        &self,
-        method: &str,
-        case: &Case,
-        how: &str,
-        spoil: fn(Vec<u8>) -> Vec<u8>,
-        token: Option<&str>,
-    ) -> Answer {
+    async fn call(&self, method: &str, case: &Case, how: &str, spoil: Spoil, token: Option<&str>) -> Answer {
         let what = format!("{method}, {}, {how}", case.what);
         let canary = self.trail.canary(&what);
         // Only the one that asks for it gets the stand-in; it is a control character.
