@@ -480,7 +480,6 @@ async fn a_stream_that_is_left_is_given_back() {
 }
 
 /// security.md: expiry ends a stream within a second, also that of a client that has stopped reading.
-#[ignore = "known defect: a cursor is only pulled, so a stream whose client does not read notices neither its expiry nor its revocation"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_stream_is_freed_when_its_token_expires() {
     let server = Server::with(&[("log-ring-bytes", "1MiB")]).await;

@@ -21,9 +21,11 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use super::certificates::Certificates;
+use crate::grpc::ConnectionHandle;
 
 /// Pause after a failed accept: mostly the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +52,8 @@ pub(super) struct Connection<S> {
     stream: S,
     _place: OwnedSemaphorePermit,
     opening: Option<Opening>,
+    handle: ConnectionHandle,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// The time until the client has to have introduced itself.
@@ -61,7 +65,9 @@ struct Opening {
 impl<S> Connection<S> {
     fn new(stream: S, place: OwnedSemaphorePermit, handshake: Duration) -> Self {
         let opening = Opening { deadline: Box::pin(sleep(handshake)), missing: PREFACE_BYTES };
-        Self { stream, _place: place, opening: Some(opening) }
+        let handle = ConnectionHandle::default();
+        let cut = Box::pin(handle.is_cut());
+        Self { stream, _place: place, opening: Some(opening), handle, cut }
     }
 }
 
@@ -123,11 +129,11 @@ fn accepted(listener: TcpListener, limit: usize) -> impl Stream<Item = (TcpStrea
     })
 }
 
-impl<S: Connected> Connected for Connection<S> {
-    type ConnectInfo = S::ConnectInfo;
+impl<S> Connected for Connection<S> {
+    type ConnectInfo = ConnectionHandle;
 
-    fn connect_info(&self) -> S::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> ConnectionHandle {
+        self.handle.clone()
     }
 }
 
@@ -138,6 +144,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if let Some(opening) = &mut this.opening {

@@ -133,6 +133,7 @@ async fn serve(
         Arc::clone(clock),
         limits,
     ));
+    lifecycle.spawn(Arc::clone(&streams).watch_over());
     let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));

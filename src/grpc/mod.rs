@@ -4,6 +4,7 @@
 
 mod admin;
 mod config;
+mod connection;
 mod framework;
 mod status;
 mod watch;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
 pub use admin::new_token;
+pub use connection::ConnectionHandle;
 pub use framework::MendStatuses;
 pub use status::to_status;
 

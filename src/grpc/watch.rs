@@ -13,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture, stream};
 use http_body::Frame;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming, body::Body, codec::Codec, server::NamedService};
 use tonic_prost::ProstCodec;
 use tower::Service as TowerService;
 
-use super::{config::parse_selectors, to_status};
+use super::{ConnectionHandle, config::parse_selectors, to_status};
 use crate::{
     auth::Caller,
     domain::{Error, FieldViolation, Principal, Result},
@@ -83,13 +84,20 @@ async fn open(
     let mut messages = Streaming::new_request(decoder, body, None, Some(max_request));
     let message =
         messages.message().await?.ok_or_else(|| Status::invalid_argument("the request is missing"))?;
+    let scissors =
+        head.extensions.get::<ConnectionHandle>().map(ConnectionHandle::scissors).unwrap_or_default();
     let mut request = Request::new(());
     *request.extensions_mut() = head.extensions;
     let caller = Caller::of(&request).map_err(to_status)?;
-    watch(service, caller, message).await.map_err(to_status)
+    watch(service, caller, message, scissors).await.map_err(to_status)
 }
 
-async fn watch(service: &Arc<Service>, caller: &Principal, request: WatchConfigRequest) -> Result<Cursor> {
+async fn watch(
+    service: &Arc<Service>,
+    caller: &Principal,
+    request: WatchConfigRequest,
+    scissors: CancellationToken,
+) -> Result<Cursor> {
     let WatchConfigRequest { selectors, resume_token, view_id, include_secrets, progress_interval, worker } =
         request;
     let selectors = parse_selectors(&selectors, "selectors")?;
@@ -108,7 +116,8 @@ async fn watch(service: &Arc<Service>, caller: &Principal, request: WatchConfigR
         .transpose()?
         .filter(|interval| !interval.is_zero());
     let resume = Resume { token: resume_token, view_id };
-    let request = WatchRequest { selectors, resume, include_secrets, progress_interval, worker: worker.id };
+    let request =
+        WatchRequest { selectors, resume, include_secrets, progress_interval, worker: worker.id, scissors };
     service.watch(caller, request).await
 }
 

@@ -14,7 +14,8 @@ use tokio::{
 };
 
 use super::{
-    Admission, Streams,
+    Streams,
+    admission::Admission,
     batch::{Batch, frame, frame_into},
     filter::Filter,
     hub::{Behind, Signal},
@@ -41,7 +42,7 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(3);
 /// One stream.
 pub struct Cursor {
     streams: Arc<Streams>,
-    principal: Principal,
+    principal: Arc<Principal>,
     filter: Filter,
     session_id: String,
     signal: watch::Receiver<Signal>,
@@ -91,7 +92,7 @@ pub struct Resume {
 
 /// What a stream needs beside the shared parts.
 pub(super) struct Opening {
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     pub filter: Filter,
     pub resume: Resume,
     pub progress_interval: Duration,

@@ -3,25 +3,29 @@
 //! Owns what a stream is sent and in which order; how bytes travel is for `grpc`. It must not know SQL. Everything it
 //! sends comes from the view and the log, in revision order.
 
+mod admission;
 mod batch;
 mod cursor;
 mod filter;
 mod hub;
 mod snapshot;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 pub use batch::timestamp;
 pub use cursor::{Cursor, Resume};
 pub use filter::{Filter, authorise_secrets, not_granted};
 pub use hub::Hub;
 
+use admission::{Admission, Lease, OpenStreams};
+
 use crate::{
-    domain::{Clock, Error, Principal, Result, Revision, Selector},
+    domain::{Clock, Principal, Result, Revision, Selector},
     store::Log,
     view::{Revealer, View},
 };
@@ -59,7 +63,7 @@ pub struct Streams {
     log_readers: Semaphore,
     clock: Arc<dyn Clock>,
     limits: StreamLimits,
-    open: Arc<Mutex<HashMap<String, usize>>>,
+    open: Arc<Mutex<OpenStreams>>,
 }
 
 /// What a caller asks of a stream; parsed, not yet judged.
@@ -74,12 +78,8 @@ pub struct WatchRequest {
     pub progress_interval: Option<Duration>,
     /// Who is watching, in its own words.
     pub worker: String,
-}
-
-/// One place among the open streams; given back when dropped.
-struct Admission {
-    subject: String,
-    open: Arc<Mutex<HashMap<String, usize>>>,
+    /// Cuts the connection that the request came over.
+    pub scissors: CancellationToken,
 }
 
 impl Streams {
@@ -103,17 +103,22 @@ impl Streams {
     /// # Errors
     /// `PermissionDenied` for selectors or secrets beyond the grants, `Exhausted` beyond the limits.
     pub fn open(self: &Arc<Self>, principal: &Principal, request: WatchRequest) -> Result<Cursor> {
-        let WatchRequest { selectors, resume, include_secrets, progress_interval, worker: _ } = request;
+        let WatchRequest { selectors, resume, include_secrets, progress_interval, worker: _, scissors } =
+            request;
         let filter = Filter::authorise(principal, selectors, include_secrets)?;
-        let admission = self.admit(&principal.subject)?;
+        let principal = Arc::new(principal.clone());
         let life = (principal.expires_at - self.clock.now()).to_std().unwrap_or_default();
         let (least, most) = PROGRESS_BOUNDS;
+        // Far enough for any token, near enough for the timer.
+        let expires = Instant::now() + life.min(FAR);
+        let lease = Lease::new(Arc::clone(&principal), expires, scissors);
+        let admission = Admission::to(&self.open, &self.limits, lease)?;
         let opening = cursor::Opening {
-            principal: principal.clone(),
+            principal,
             filter,
             resume,
             progress_interval: progress_interval.unwrap_or(PROGRESS_DEFAULT).clamp(least, most),
-            expires: Instant::now() + life.min(FAR),
+            expires,
             aged: Instant::now() + self.limits.age.map_or(FAR, |age| age + self.jitter()),
             admission,
         };
@@ -123,7 +128,17 @@ impl Streams {
     /// How many streams are open.
     #[must_use]
     pub fn watchers(&self) -> u64 {
-        self.open.lock().values().map(|count| *count as u64).sum()
+        self.open.lock().count() as u64
+    }
+
+    /// Sees to it that a stream that has lost its rights goes, though its client does not read and so never polls it.
+    pub async fn watch_over(self: Arc<Self>) {
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            beat.tick().await;
+            let revocations = self.view.state().revocations.clone();
+            self.open.lock().cut_stuck(|caller| revocations.revokes(caller));
+        }
     }
 
     fn jitter(&self) -> Duration {
@@ -133,35 +148,5 @@ impl Streams {
     async fn floor(&self) -> Revision {
         // Only informs the client; if the store is away, the oldest revision is not known.
         self.log.head().await.map_or(Revision::ZERO, |head| head.floor)
-    }
-
-    fn admit(&self, subject: &str) -> Result<Admission> {
-        let mut open = self.open.lock();
-        let total: usize = open.values().sum();
-        let own = open.get(subject).copied().unwrap_or_default();
-        if total >= self.limits.total || own >= self.limits.per_subject {
-            return Err(Error::Exhausted {
-                reason: "TOO_MANY_STREAMS",
-                description: format!(
-                    "{own} of {} streams of this subject and {total} of {} streams in all are open",
-                    self.limits.per_subject, self.limits.total
-                ),
-                retry_after: Duration::from_secs(5),
-            });
-        }
-        *open.entry(subject.to_owned()).or_default() += 1;
-        Ok(Admission { subject: subject.to_owned(), open: Arc::clone(&self.open) })
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&self.subject) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.subject);
-            }
-        }
     }
 }
