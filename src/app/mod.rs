@@ -145,7 +145,8 @@ async fn serve(
     let service = Arc::new(Service::new(parts));
     let tls = settings.tls.is_some();
     let reflection = settings.listen.serves_reflection(tls);
-    let routes = grpc::routes(&service, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
+    let routes = grpc::routes(&service, reflection, settings.limits.max_request_bytes)
+        .map_err(|error| AppError::Listen(error.to_string()))?;
     let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
     ready(&server.addresses);
     server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await

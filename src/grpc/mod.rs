@@ -36,14 +36,15 @@ pub const SERVICES: [&str; 2] = ["signalbox.v1.ConfigService", "signalbox.v1.Adm
 pub fn routes(
     service: &Arc<Service>,
     reflection: bool,
+    max_request_bytes: usize,
 ) -> Result<RoutesBuilder, tonic_reflection::server::Error> {
     let mut routes = Routes::builder();
     let config = ConfigServiceServer::new(config::Config::new(Arc::clone(service)))
-        .max_decoding_message_size(limits::REQUEST_BYTES)
+        .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(limits::MESSAGE_OUT_BYTES);
     routes.add_service(watch::WatchTransport::new(config, Arc::clone(service)));
     let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
-        .max_decoding_message_size(limits::REQUEST_BYTES)
+        .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(limits::MESSAGE_OUT_BYTES);
     routes.add_service(InterceptedService::new(admin, AdminOnly::new(to_status)));
     if reflection {
