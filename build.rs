@@ -2,16 +2,8 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 8] = [
-    "signalbox/v1/secret.proto",
-    "signalbox/v1/provider.proto",
-    "signalbox/v1/api_key.proto",
-    "signalbox/v1/setting.proto",
-    "signalbox/v1/selector.proto",
-    "signalbox/v1/watch.proto",
-    "signalbox/v1/config_service.proto",
-    "signalbox/v1/admin_service.proto",
-];
+/// The package that is compiled, relative to `proto/`.
+const PACKAGE: &str = "signalbox/v1";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -19,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
     let client = env::var_os("CARGO_FEATURE_CLIENT").is_some();
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
+    compiler.include_imports(true).include_source_info(true).open_files(files()?)?;
     let encoded = compiler.encode_file_descriptor_set();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("signalbox.v1.bin"), &encoded)?;
@@ -53,6 +45,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(client)
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
+}
+
+/// Every file of the package, by name.
+fn files() -> Result<Vec<String>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(PathBuf::from("proto").join(PACKAGE))? {
+        files.push(format!("{PACKAGE}/{}", entry?.file_name().to_string_lossy()));
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The arms of `Resource.spec` as code, so that a new kind is not listed by hand a second time.

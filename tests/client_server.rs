@@ -4,6 +4,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "outside/mod.rs"]
 mod harness;
 
 use std::{

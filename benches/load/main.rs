@@ -19,6 +19,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 use cases::Case;
 use failure::{Context, Failure, Outcome};
@@ -34,7 +35,10 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match &options.part {
                 Some(Part::Bare { folder }) => bare::serve(folder).await,
-                None => measure(&options).await,
+                None => tokio::select! {
+                    measured = measure(&options) => measured,
+                    stopped = told_to_stop() => stopped,
+                },
             }
         })
     });
@@ -89,6 +93,17 @@ async fn run_case(case: Case, yard: &Yard, plan: &Plan, report: &mut Report) -> 
         }
     }
     Ok(())
+}
+
+/// Fails when the process is told to stop, so that the servers are taken along.
+async fn told_to_stop() -> Outcome<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Err(Failure::new("stopped before the end"))
 }
 
 /// Raises the limit on open files as far as it has to be; the servers inherit it.

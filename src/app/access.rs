@@ -8,7 +8,10 @@ use crate::{
         Authenticator, IdentityMap, KeySource, OWN_NAME, RevocationCheck, RoleClaim, TokenIssuer, Trust,
         TrustedIssuer, VerificationKeys, bootstrap_admin, load_or_create_secret,
     },
-    crypto::{SecretText, private_file},
+    crypto::{
+        SecretText,
+        private_file::{self, FileError},
+    },
     domain::{Clock, Role},
     kinds,
     settings::{Jwt, JwtKey, Settings},
@@ -16,6 +19,9 @@ use crate::{
 
 /// Name of the signing key that the first start makes, in the key directory.
 const SIGNING_KEY: &str = "jwt.key";
+/// What to do when it is gone.
+const LOST: &str = "; the server makes it on its first start only: restore it, or give another with \
+                    SIGNALBOX_JWT_SECRET_FILE, and the tokens that it signed are refused from then on";
 /// Name of the first admin's token, in the data directory.
 const ADMIN_TOKEN: &str = "admin.token";
 
@@ -25,20 +31,25 @@ pub(super) struct Access {
     pub issuer: Option<TokenIssuer>,
 }
 
-/// Puts together what verifies tokens; on the first start makes the signing key and the first admin's token.
+/// Puts together what verifies tokens. On an `empty` store it makes the signing key and the first admin's token; never
+/// later: a token that was taken away must not come back, nor a new key void every token without a word.
 pub(super) fn build(
     settings: &Settings,
+    empty: bool,
     clock: &Arc<dyn Clock>,
     is_revoked: RevocationCheck,
 ) -> Result<Access, AppError> {
     let jwt = &settings.jwt;
+    if empty && jwt.key == JwtKey::Generated {
+        load_or_create_secret(&settings.keys.dir.join(SIGNING_KEY)).map_err(auth)?;
+    }
     let signing = signing_secret(jwt, &settings.keys.dir)?;
     let issuer = signing
         .as_ref()
         .map(|secret| TokenIssuer::new(secret, Arc::clone(clock)))
         .transpose()
         .map_err(auth)?;
-    if let (Some(issuer), JwtKey::Generated) = (&issuer, &jwt.key) {
+    if let (Some(issuer), JwtKey::Generated, true) = (&issuer, &jwt.key, empty) {
         let path = settings.store.data_dir.join(ADMIN_TOKEN);
         if bootstrap_admin(issuer, &path).map_err(auth)?.is_some() {
             tracing::info!(path = %path.display(), "the first admin's token was written; it is good for a year");
@@ -59,12 +70,7 @@ pub(super) fn build(
 /// # Errors
 /// When there is no signing key, or it is not good enough.
 pub fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<TokenIssuer, AppError> {
-    let secret = match &settings.jwt.key {
-        JwtKey::Generated => {
-            private_file::read(&settings.keys.dir.join(SIGNING_KEY)).map(Some).map_err(auth)?
-        }
-        _ => signing_secret(&settings.jwt, &settings.keys.dir)?,
-    };
+    let secret = signing_secret(&settings.jwt, &settings.keys.dir)?;
     let secret =
         secret.ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?;
     TokenIssuer::new(&secret, Arc::clone(clock)).map_err(auth)
@@ -73,7 +79,11 @@ pub fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Token
 /// The secret that signs our own tokens; none where only a verification key is set.
 fn signing_secret(jwt: &Jwt, key_dir: &Path) -> Result<Option<SecretText>, AppError> {
     match &jwt.key {
-        JwtKey::Generated => load_or_create_secret(&key_dir.join(SIGNING_KEY)).map(Some).map_err(auth),
+        JwtKey::Generated => private_file::read(&key_dir.join(SIGNING_KEY)).map(Some).map_err(|error| {
+            let missing = matches!(error, FileError::Missing(_));
+            let advice = if missing { LOST } else { "" };
+            AppError::Auth(format!("{error}{advice}"))
+        }),
         JwtKey::Secret(secret) => Ok(Some(secret.secret().clone())),
         JwtKey::SecretFile(path) => private_file::read(path).map(Some).map_err(auth),
         JwtKey::PublicKeyFile(_) | JwtKey::JwksFile(_) => Ok(None),

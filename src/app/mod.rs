@@ -20,10 +20,10 @@ pub use crate::{
 };
 
 use crate::{
-    domain::{Clock, Principal, SystemClock},
-    grpc,
+    domain::{Clock, Principal, Revision, SystemClock},
+    grpc::{self, MessageLimits},
     lifecycle::Lifecycle,
-    service::{Parts, Service},
+    service::{AuditTrail, Parts, Service},
     settings::Settings,
     store::{Log, Store},
     view::{Revealer, State, View, follow},
@@ -32,6 +32,9 @@ use crate::{
 
 /// How often old idempotency keys, audit lines and log rows are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// How long the last audit events may take to be written.
+const LAST_AUDITS: Duration = Duration::from_secs(1);
 
 /// Where a running server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +122,8 @@ async fn serve(
     let limits = StreamLimits {
         total: settings.limits.max_streams,
         per_subject: settings.limits.max_streams_per_identity,
+        age: settings.limits.connection_max_age,
+        age_jitter: settings.limits.connection_age_jitter,
     };
     let streams = Arc::new(Streams::new(
         Arc::clone(&view),
@@ -128,11 +133,15 @@ async fn serve(
         Arc::clone(clock),
         limits,
     ));
+    let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
-    let access = access::build(settings, clock, is_revoked)?;
+    let access = access::build(settings, empty, clock, is_revoked)?;
+    let (audit, audit_writer) = AuditTrail::new(Arc::clone(&store), Arc::clone(clock));
+    let auditing = tokio::spawn(audit_writer.run());
     let parts = Parts {
         store,
+        audit,
         view,
         revealer,
         vault,
@@ -140,16 +149,27 @@ async fn serve(
         issuer: access.issuer,
         clock: Arc::clone(clock),
         retention: settings.store.retention,
+        max_answer_bytes: settings.limits.max_response_bytes,
         warnings,
     };
     let service = Arc::new(Service::new(parts));
     let tls = settings.tls.is_some();
     let reflection = settings.listen.serves_reflection(tls);
-    let routes = grpc::routes(&service, reflection, settings.limits.max_request_bytes)
-        .map_err(|error| AppError::Listen(error.to_string()))?;
+    let messages = MessageLimits {
+        request: settings.limits.max_request_bytes,
+        response: settings.limits.max_response_bytes,
+    };
+    let routes =
+        grpc::routes(&service, messages, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
     let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
     ready(&server.addresses);
-    server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await
+    let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
+    // The last streams have just told of their end; the trail ends with the last use case.
+    drop(service);
+    if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {
+        tracing::error!("the last audit events could not be written");
+    }
+    served
 }
 
 /// Reads the state for the first time. Nothing is served before.

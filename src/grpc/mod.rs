@@ -18,7 +18,6 @@ pub use status::to_status;
 
 use crate::{
     auth::AdminOnly,
-    domain::limits,
     proto::{
         FILE_DESCRIPTOR_SET,
         v1::{admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer},
@@ -29,23 +28,32 @@ use crate::{
 /// Names of the services, as health checks ask for them.
 pub const SERVICES: [&str; 2] = ["signalbox.v1.ConfigService", "signalbox.v1.AdminService"];
 
+/// How large messages may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLimits {
+    /// Of a request.
+    pub request: usize,
+    /// Of an answer.
+    pub response: usize,
+}
+
 /// The routes of all services; `reflection` adds both versions of the reflection service.
 ///
 /// # Errors
 /// When the descriptors that were built in can't be served: a defect.
 pub fn routes(
     service: &Arc<Service>,
+    limits: MessageLimits,
     reflection: bool,
-    max_request_bytes: usize,
 ) -> Result<RoutesBuilder, tonic_reflection::server::Error> {
     let mut routes = Routes::builder();
     let config = ConfigServiceServer::new(config::Config::new(Arc::clone(service)))
-        .max_decoding_message_size(max_request_bytes)
-        .max_encoding_message_size(limits::MESSAGE_OUT_BYTES);
-    routes.add_service(watch::WatchTransport::new(config, Arc::clone(service)));
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(watch::WatchTransport::new(config, Arc::clone(service), limits.request));
     let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
-        .max_decoding_message_size(max_request_bytes)
-        .max_encoding_message_size(limits::MESSAGE_OUT_BYTES);
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
     routes.add_service(InterceptedService::new(admin, AdminOnly::new(to_status)));
     if reflection {
         let builder = || {

@@ -20,7 +20,7 @@ use tower::Service as TowerService;
 use super::{config::parse_selectors, to_status};
 use crate::{
     auth::Caller,
-    domain::{Error, FieldViolation, Principal, Result, limits},
+    domain::{Error, FieldViolation, Principal, Result},
     proto::v1::{WatchConfigRequest, WatchConfigResponse},
     service::Service,
     watch::{Cursor, Resume, WatchRequest},
@@ -33,11 +33,12 @@ const PATH: &str = "/signalbox.v1.ConfigService/WatchConfig";
 pub struct WatchTransport<S> {
     inner: S,
     service: Arc<Service>,
+    max_request: usize,
 }
 
 impl<S> WatchTransport<S> {
-    pub fn new(inner: S, service: Arc<Service>) -> Self {
-        Self { inner, service }
+    pub fn new(inner: S, service: Arc<Service>, max_request: usize) -> Self {
+        Self { inner, service, max_request }
     }
 }
 
@@ -62,9 +63,9 @@ where
         if request.uri().path() != PATH {
             return Box::pin(self.inner.call(request));
         }
-        let service = Arc::clone(&self.service);
+        let (service, max_request) = (Arc::clone(&self.service), self.max_request);
         Box::pin(async move {
-            Ok(match open(&service, request).await {
+            Ok(match open(&service, max_request, request).await {
                 Ok(cursor) => respond(cursor),
                 Err(status) => status.into_http(),
             })
@@ -72,10 +73,14 @@ where
     }
 }
 
-async fn open(service: &Arc<Service>, request: http::Request<Body>) -> Result<Cursor, Status> {
+async fn open(
+    service: &Arc<Service>,
+    max_request: usize,
+    request: http::Request<Body>,
+) -> Result<Cursor, Status> {
     let decoder = ProstCodec::<WatchConfigResponse, WatchConfigRequest>::default().decoder();
     let (head, body) = request.into_parts();
-    let mut messages = Streaming::new_request(decoder, body, None, Some(limits::REQUEST_BYTES));
+    let mut messages = Streaming::new_request(decoder, body, None, Some(max_request));
     let message =
         messages.message().await?.ok_or_else(|| Status::invalid_argument("the request is missing"))?;
     let mut request = Request::new(());

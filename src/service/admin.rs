@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Service, store_error, write::DEADLINE};
+use super::{PATIENCE, Service, store_error, write::DEADLINE};
 use crate::{
     auth::{IssuedToken, NewToken, OWN_NAME, Scope},
     domain::{
@@ -208,6 +208,14 @@ impl Service {
                 reason: "AHEAD",
                 description: format!("revision {floor} lies ahead of the store's {}", head.revision),
                 floor: head.floor,
+            });
+        }
+        // A view that is compacted past has to be built anew, which would reset every stream.
+        if !self.parts.view.reached(floor, PATIENCE).await {
+            return Err(Error::Unavailable {
+                reason: "REPLICA_BEHIND",
+                description: format!("this replica has not yet seen revision {floor}"),
+                retry_after: Duration::from_secs(1),
             });
         }
         self.audit(caller, "log_compacted", format!("to revision {floor}")).await?;

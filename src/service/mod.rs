@@ -4,6 +4,8 @@
 //! watchers see of it comes back out of the log. It must not know tonic or sqlx. Every use case takes the caller.
 
 mod admin;
+mod audit;
+mod fit;
 mod plan;
 mod read;
 mod watch;
@@ -14,13 +16,14 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, NewGrant, Status};
+pub use audit::{AuditTrail, AuditWriter};
 pub use read::{GetRequest, ListRequest};
 pub use write::{Operation, OperationKind, WriteRequest};
 
 use crate::{
     auth::TokenIssuer,
     crypto::Vault,
-    domain::{Clock, Error, Principal, Result, Revision, RevisionToken, audit::AuditEvent},
+    domain::{ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken},
     store::{Store, StoreError},
     view::{Revealer, State, View},
     watch::Streams,
@@ -43,10 +46,14 @@ pub struct Parts {
     pub streams: Arc<Streams>,
     /// Makes tokens, where this server may.
     pub issuer: Option<TokenIssuer>,
+    /// Who read secrets, who ran the service.
+    pub audit: AuditTrail,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// How long the log is kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Bytes of an answer at most.
+    pub max_answer_bytes: usize,
     /// Things that an operator should look at, found at the start.
     pub warnings: Vec<String>,
 }
@@ -109,8 +116,7 @@ impl Service {
     }
 
     async fn audit(&self, caller: &Principal, event: &'static str, detail: String) -> Result<()> {
-        let event = AuditEvent { time: self.parts.clock.now(), actor: caller.subject.clone(), event, detail };
-        self.parts.store.audit(vec![event]).await.map_err(store_error)
+        self.parts.audit.require(caller, event, detail).await
     }
 
     fn age(&self) -> (bool, Option<prost_types::Duration>) {
@@ -121,10 +127,20 @@ impl Service {
     /// The state at a past revision, from memory or from the log. 0 is the current one.
     async fn state_at(&self, revision: u64) -> Result<Arc<State>> {
         let current = self.parts.view.state();
-        let wanted = Revision(revision);
-        if revision == 0 || wanted == current.revision {
+        if revision == 0 {
             return Ok(current);
         }
+        let wanted = Revision(revision);
+        if let Some(state) = self.parts.view.at(wanted) {
+            return Ok(state);
+        }
+        let hash = self.past_hash(&current, wanted).await?;
+        let records = self.parts.store.records_at(wanted).await.map_err(store_error)?;
+        Ok(Arc::new(current.of_records(wanted, hash, records)))
+    }
+
+    /// The chain's head at a past revision, if the log still reaches back to it.
+    async fn past_hash(&self, current: &State, wanted: Revision) -> Result<ChainHash> {
         if wanted > current.revision {
             return Err(Error::OutOfRange {
                 reason: "AHEAD",
@@ -132,17 +148,12 @@ impl Service {
                 floor: Revision::ZERO,
             });
         }
-        if let Some(state) = self.parts.view.at(wanted) {
-            return Ok(state);
-        }
         let head = self.parts.store.head().await.map_err(store_error)?;
         if wanted < head.floor {
             return Err(compacted(wanted, head.floor));
         }
         let hash = self.parts.store.hash_at(wanted).await.map_err(store_error)?;
-        let hash = hash.ok_or_else(|| compacted(wanted, head.floor))?;
-        let records = self.parts.store.records_at(wanted).await.map_err(store_error)?;
-        Ok(Arc::new(current.of_records(wanted, hash, records)))
+        hash.ok_or_else(|| compacted(wanted, head.floor))
     }
 }
 

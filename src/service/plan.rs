@@ -196,9 +196,18 @@ impl<'a> Planner<'a> {
         let state = self.state;
         let mut diffs = vec![self.remove(&entry)];
         for child in state.beneath(&prefix) {
-            if !self.staged.contains_key(&child.record.name) {
-                self.staged.insert(child.record.name.clone(), Staged::Deleted);
-                diffs.push(self.remove(child));
+            match self.staged.get(&child.record.name) {
+                None => {
+                    self.staged.insert(child.record.name.clone(), Staged::Deleted);
+                    diffs.push(self.remove(child));
+                }
+                Some(Staged::Deleted) => {}
+                // Left alone it would outlive what it belongs to.
+                Some(Staged::Kept) => {
+                    let child = &child.record.name;
+                    let description = format!("takes {child} along, which this request writes as well");
+                    self.violate(format!("{path}name"), "DUPLICATE", description);
+                }
             }
         }
         self.staged.insert(name, Staged::Deleted);

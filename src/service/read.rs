@@ -7,9 +7,9 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Service;
+use super::{Service, store_error};
 use crate::{
-    domain::{ChainHash, Error, Principal, Record, Result, Revision, Selector, limits},
+    domain::{ChainHash, Error, Principal, Record, ResourceName, Result, Revision, Selector, limits},
     kinds::{self, filter::Filter as Expression},
     proto::v1::{GetResourceResponse, ListResourcesResponse, Resource},
     view::{Entry, Reveal, State},
@@ -70,8 +70,9 @@ impl Service {
         }
         let reveal = authorise_secrets(caller, request.include_secrets)?;
         self.at_least(&request.min_revision_token).await?;
-        let state = self.state_at(request.revision).await?;
-        let past = request.revision != 0 && state.revision != self.parts.view.state().revision;
+        let current = self.parts.view.state();
+        let past = request.revision != 0 && request.revision != current.revision.0;
+        let state = if past { self.past_of(&name, &current, request.revision).await? } else { current };
         let entry = state.get(name.as_str()).ok_or_else(|| Error::NotFound { name: name.to_string() })?;
         let reveal = if past { Reveal::Masked } else { reveal };
         if reveal == Reveal::Plain && !entry.record.secrets.is_empty() {
@@ -134,6 +135,18 @@ impl Service {
             stale,
             confirmed_age,
         })
+    }
+
+    /// The past state, as far as one resource goes: a read of one row where the whole state is not held.
+    async fn past_of(&self, name: &ResourceName, current: &State, revision: u64) -> Result<Arc<State>> {
+        let wanted = Revision(revision);
+        if let Some(state) = self.parts.view.at(wanted) {
+            return Ok(state);
+        }
+        let hash = self.past_hash(current, wanted).await?;
+        let change = self.parts.store.record_at(name, wanted).await.map_err(store_error)?;
+        let record = change.and_then(|change| change.record).map(Arc::unwrap_or_clone);
+        Ok(Arc::new(current.of_records(wanted, hash, record.into_iter().collect())))
     }
 
     fn encode_page(&self, token: &PageToken) -> Result<String> {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     PATIENCE, Service,
+    fit::fit,
     plan::{Plan, Planner},
     store_error,
 };
@@ -80,6 +81,10 @@ impl Service {
     /// Those of api.md; nothing is changed when there is one, but for `Unavailable` after a commit whose outcome is
     /// not known, which a repetition under the same request id settles.
     pub async fn write(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
+        self.carry_out(caller, request).await.map(|answer| fit(answer, self.parts.max_answer_bytes))
+    }
+
+    async fn carry_out(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
         check_frame(&request)?;
         let mac = self.parts.vault.request_mac(&request.body);
         let principal = format!("{}\n{}", caller.issuer, caller.subject);

@@ -34,7 +34,8 @@ pub static OPTIONS: [&Opt; 4] = [&DIR, &FILE, &KEY, &PASSWORD];
 /// Shorter passwords are guessed.
 const PASSWORD_CHARS: usize = 12;
 
-/// Where the key comes from: the file, else the environment, else the password, else generated.
+/// Where the keys come from. All that are given open, the first of file, environment and
+/// password is current; without any, one is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// Directory of generated keys.
@@ -94,10 +95,12 @@ impl Keys {
         .filter_map(|(option, given)| given.then_some(option.env))
         .collect();
         let mut warnings = Vec::new();
-        if let [used, ignored @ ..] = given.as_slice()
-            && !ignored.is_empty()
+        if let [first, others @ ..] = given.as_slice()
+            && !others.is_empty()
         {
-            warnings.push(format!("{used} is used, and {} ignored", ignored.join(" and ")));
+            let others = others.join(" and ");
+            warnings
+                .push(format!("{first} holds the current key; {others} only opens what it sealed before"));
         }
         if given.is_empty() && self.dir == data_dir {
             warnings.push(format!(

@@ -219,7 +219,10 @@ fn warnings_say_what_to_look_at() {
     assert!(warnings(&[]).contains("give another --key-dir"));
     assert_eq!(warnings(&[("SIGNALBOX_KEY_DIR", "elsewhere")]), "");
     let both = warnings(&[("ENCRYPTION_KEY", "k"), ("ENCRYPTION_PASSWORD", "long enough for this")]);
-    assert_eq!(both, "ENCRYPTION_KEY is used, and ENCRYPTION_PASSWORD ignored");
+    assert_eq!(
+        both,
+        "ENCRYPTION_KEY holds the current key; ENCRYPTION_PASSWORD only opens what it sealed before"
+    );
     let old = warnings(&[
         ("CHIMERA_DB_PATH", "/x"),
         ("DB_ENCRYPTION_KEY", "seven-words"),

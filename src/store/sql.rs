@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 pub const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash FROM head WHERE id = 1";
 /// Moves the head row: revision, hash, digest; from the revision that was read.
 pub const MOVE_HEAD: &str =
-    "UPDATE head SET revision = $1, hash = $2, digest = $3 WHERE id = 1 AND revision = $4";
+    "UPDATE head SET revision = ?, hash = ?, digest = ? WHERE id = 1 AND revision = ?";
 /// The newest creation beneath a prefix: first name, first name beyond it. By name, not by revision.
 pub const NEWEST_BENEATH: &str =
     "SELECT coalesce(max(create_revision), 0) FROM resources WHERE name >= $1 AND name < $2";

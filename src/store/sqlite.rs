@@ -7,6 +7,7 @@ mod compaction;
 mod failure;
 mod open;
 mod reads;
+mod tail;
 mod verify;
 mod writer;
 
@@ -25,6 +26,7 @@ use self::{
     failure::Failure,
     open::Lock,
     reads::Reader,
+    tail::Tail,
     writer::{Job, QUEUE, Writer},
 };
 use super::{
@@ -113,6 +115,7 @@ impl SqliteDatabase {
     pub fn into_store(self, key: &LogKey, clock: Arc<dyn Clock>) -> Result<SqliteStore, StoreError> {
         let Self { writer: connection, readers, identity, options, lock } = self;
         let keys = Arc::new(ChainKeys::derive(key)?);
+        let tail = Arc::new(Tail::default());
         let (bell, rung) = watch::channel(0);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = Writer {
@@ -122,6 +125,7 @@ impl SqliteDatabase {
             clock,
             bell,
             left_at: None,
+            tail: Arc::clone(&tail),
             compacting: false,
         };
         let task = tokio::spawn(async move {
@@ -130,7 +134,7 @@ impl SqliteDatabase {
             drop(lock);
         });
         Ok(SqliteStore {
-            reader: Reader { pool: readers, keys },
+            reader: Reader { pool: readers, keys, tail },
             jobs: Mutex::new(Some(jobs)),
             writer: Mutex::new(Some(task)),
             bell: rung,

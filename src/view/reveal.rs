@@ -3,7 +3,7 @@
 //! The only place where stored secrets are opened. What can't be opened is shown as such, fails closed, and is
 //! remembered, so that the status can name it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::State;
 use crate::{
     crypto::Vault,
-    domain::{Epoch, FieldPath, Record, SealedSecret, SecretId},
+    domain::{Epoch, FieldPath, Record, SealedSecret, SecretId, Uid},
     kinds::{SecretView, secrets},
     proto::v1::Resource,
 };
@@ -28,8 +28,11 @@ pub enum Reveal {
 /// Opens and masks.
 pub struct Revealer {
     vault: Arc<Vault>,
-    undecryptable: RwLock<BTreeSet<SecretId>>,
+    undecryptable: RwLock<HashSet<Place>>,
 }
+
+/// Where a value is, and which: one that was moved fails where it is now, and opens where it belongs.
+type Place = (Uid, FieldPath, SecretId);
 
 impl Revealer {
     /// A revealer on the keys of `vault`.
@@ -90,7 +93,9 @@ impl Revealer {
     #[must_use]
     pub fn undecryptable(&self, state: &State) -> Vec<String> {
         let failed = self.undecryptable.read();
-        let fails = |record: &Record| record.secrets.values().any(|id| failed.contains(id));
+        let fails = |record: &Record| {
+            record.secrets.iter().any(|(path, id)| failed.contains(&place(record, path, id)))
+        };
         let records = state.resources.values().map(|entry| &entry.record);
         records.filter(|record| fails(record)).map(|record| record.name.to_string()).collect()
     }
@@ -104,7 +109,7 @@ impl Revealer {
     ) -> SecretView {
         let Some(id) = record.secrets.get(path) else { return SecretView::Absent };
         if reveal == Reveal::Masked {
-            return if self.undecryptable.read().contains(id) {
+            return if self.undecryptable.read().contains(&place(record, path, id)) {
                 SecretView::Undecryptable
             } else {
                 SecretView::Present
@@ -118,13 +123,17 @@ impl Revealer {
         match opened {
             Ok(value) => SecretView::Value(Zeroizing::new(value.expose().to_owned())),
             Err(reason) => {
-                if self.undecryptable.write().insert(id.clone()) {
+                if self.undecryptable.write().insert(place(record, path, id)) {
                     tracing::error!(name = %record.name, field = %path, reason, "a secret can't be decrypted");
                 }
                 SecretView::Undecryptable
             }
         }
     }
+}
+
+fn place(record: &Record, path: &FieldPath, id: &SecretId) -> Place {
+    (record.uid.clone(), path.clone(), id.clone())
 }
 
 fn timestamp(time: chrono::DateTime<chrono::Utc>) -> prost_types::Timestamp {

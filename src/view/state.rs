@@ -43,13 +43,14 @@ impl State {
     /// Builds the state that a store answered.
     #[must_use]
     pub fn from_snapshot(snapshot: StateSnapshot) -> Self {
-        let mut sealed: std::collections::HashMap<_, _> =
+        let sealed: std::collections::HashMap<_, _> =
             snapshot.sealed.into_iter().map(|secret| (secret.id.clone(), secret)).collect();
         let mut digest = ViewDigest::default();
         let mut resources = OrdMap::new();
         for record in snapshot.records {
             digest.add(record.name.as_str(), record.update_revision.0);
-            let own = record.secrets.values().filter_map(|id| sealed.remove(id)).collect();
+            // Cloned: whoever points a second record at a value by hand must not take it from the first.
+            let own = record.secrets.values().filter_map(|id| sealed.get(id).cloned()).collect();
             resources.insert(record.name.clone(), Entry { record: Arc::new(record), sealed: own });
         }
         let revocations = snapshot.revocations.iter().collect();

@@ -49,12 +49,17 @@ pub struct Cursor {
     progress_interval: Duration,
     progress_due: Instant,
     expires: Instant,
+    aged: Instant,
     at: Position,
     /// What the client holds; not known while a resumed stream catches up.
     digest: Option<ViewDigest>,
     phase: Phase,
+    /// Told the last revision when the stream is gone, however it ended.
+    ended: Option<Ended>,
     _admission: Admission,
 }
+
+type Ended = Box<dyn FnOnce(Revision) + Send + Sync>;
 
 /// The revision that the client has been sent, whole.
 #[derive(Clone, Copy)]
@@ -91,12 +96,13 @@ pub(super) struct Opening {
     pub resume: Resume,
     pub progress_interval: Duration,
     pub expires: Instant,
+    pub aged: Instant,
     pub admission: Admission,
 }
 
 impl Cursor {
     pub(super) fn new(streams: Arc<Streams>, opening: Opening) -> Self {
-        let Opening { principal, filter, resume, progress_interval, expires, admission } = opening;
+        let Opening { principal, filter, resume, progress_interval, expires, aged, admission } = opening;
         let progress_due = Instant::now() + progress_interval;
         let state = streams.view.state();
         let generation = streams.hub.generation();
@@ -110,6 +116,7 @@ impl Cursor {
             progress_interval,
             progress_due,
             expires,
+            aged,
             at: Position {
                 epoch: state.epoch,
                 revision: Revision::ZERO,
@@ -118,6 +125,7 @@ impl Cursor {
             },
             digest: None,
             phase: Phase::Opening(resume),
+            ended: None,
             _admission: admission,
         }
     }
@@ -126,6 +134,11 @@ impl Cursor {
     #[must_use]
     pub fn session_id(&self) -> &str {
         &self.session_id
+    }
+
+    /// Has `ended` told of the end, with the last revision that was sent.
+    pub fn on_end(&mut self, ended: impl FnOnce(Revision) + Send + Sync + 'static) {
+        self.ended = Some(Box::new(ended));
     }
 
     /// What the stream shows, for the audit.
@@ -291,7 +304,12 @@ impl Cursor {
         let signal = *self.signal.borrow_and_update();
         match self.streams.hub.after(self.at.revision, self.at.generation, TAKE) {
             Behind::Batches(batches) if !batches.is_empty() => return Ok(self.take(&batches)),
-            Behind::Batches(_) if signal.draining => return Ok(Some(self.going_away())),
+            Behind::Batches(_) if signal.draining => {
+                return Ok(Some(self.going_away("the server is shutting down")));
+            }
+            Behind::Batches(_) if Instant::now() >= self.aged => {
+                return Ok(Some(self.going_away("the stream is old; come back to whichever server answers")));
+            }
             Behind::Batches(_) => {}
             Behind::FellOff => return self.read_log().await,
             Behind::Rebuilt => return self.begin_snapshot(Some(ResetReason::OtherStore)).await.map(Some),
@@ -299,7 +317,7 @@ impl Cursor {
         if self.progress_due <= Instant::now() {
             return Ok(self.progress());
         }
-        let wake = self.progress_due.min(self.expires);
+        let wake = self.progress_due.min(self.expires).min(self.aged);
         // Moved only when it has gone off: a busy stream never touches the timer wheel.
         if self.timer.is_elapsed() {
             self.timer.as_mut().reset(wake);
@@ -405,11 +423,19 @@ impl Cursor {
         Some(frame(Event::Progress(progress)))
     }
 
-    fn going_away(&mut self) -> Bytes {
+    fn going_away(&mut self, reason: &str) -> Bytes {
         self.phase = Phase::Ended;
         let after = rand::rng().random_range(Duration::from_millis(50)..RECONNECT_SPREAD);
         let reconnect_after = prost_types::Duration::try_from(after).ok();
-        frame(Event::GoingAway(GoingAway { reason: "the server is shutting down".into(), reconnect_after }))
+        frame(Event::GoingAway(GoingAway { reason: reason.into(), reconnect_after }))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(self.at.revision);
+        }
     }
 }
 

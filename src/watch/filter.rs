@@ -38,17 +38,17 @@ impl Filter {
     /// `PermissionDenied`, naming what is granted.
     pub fn authorise(principal: &Principal, selectors: Vec<Selector>, include_secrets: bool) -> Result<Self> {
         let reveal = authorise_secrets(principal, include_secrets)?;
-        for selector in &selectors {
+        // Without a pattern a selector picks whatever is granted, so it can't reach beyond.
+        for selector in selectors.iter().filter(|selector| selector.pattern != Pattern::All) {
             let granted = |grant: &Pattern| grant.contains(&selector.pattern, kinds::kind_of_pattern);
             if !principal.grants.iter().any(granted) {
                 return Err(not_granted(principal, &selector.pattern.to_text()));
             }
         }
         let view_id = fingerprint(&selectors, &principal.grants, reveal);
-        let selectors = match selectors.is_empty() {
-            true => principal.grants.iter().cloned().map(Selector::of).collect(),
-            false => selectors,
-        };
+        let everything = Selector::of(Pattern::All);
+        let asked = if selectors.is_empty() { vec![everything] } else { selectors };
+        let selectors = asked.into_iter().flat_map(|selector| within_grants(selector, principal)).collect();
         Ok(Self { selectors, reveal, view_id })
     }
 
@@ -78,6 +78,15 @@ impl Filter {
     pub fn describe(&self) -> String {
         self.selectors.iter().map(|selector| selector.pattern.to_text()).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// A selector without a pattern, spelt out as the grants that it stands for.
+fn within_grants(selector: Selector, principal: &Principal) -> Vec<Selector> {
+    if selector.pattern != Pattern::All {
+        return vec![selector];
+    }
+    let narrowed = |pattern: &Pattern| Selector { pattern: pattern.clone(), labels: selector.labels.clone() };
+    principal.grants.iter().map(narrowed).collect()
 }
 
 /// Whether the caller may have secrets opened, if it asks for that.

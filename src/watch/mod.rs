@@ -12,6 +12,7 @@ mod snapshot;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use rand::RngExt;
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use batch::timestamp;
@@ -32,13 +33,20 @@ const PROGRESS_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// The heartbeat, if the client names none.
 const PROGRESS_DEFAULT: Duration = Duration::from_secs(5);
 
-/// How many streams may be open.
+/// Further ahead than any token lives, and near enough for the timer.
+const FAR: Duration = Duration::from_secs(400 * 86_400);
+
+/// How many streams may be open, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// In all.
     pub total: usize,
     /// For one subject.
     pub per_subject: usize,
+    /// How old a stream grows before it is told to come back, so that clients spread over the servers there are now.
+    pub age: Option<Duration>,
+    /// By how much that differs from stream to stream.
+    pub age_jitter: Duration,
 }
 
 /// What all streams share.
@@ -105,8 +113,8 @@ impl Streams {
             filter,
             resume,
             progress_interval: progress_interval.unwrap_or(PROGRESS_DEFAULT).clamp(least, most),
-            // Far enough for any token, near enough for the timer.
-            expires: Instant::now() + life.min(Duration::from_secs(400 * 86_400)),
+            expires: Instant::now() + life.min(FAR),
+            aged: Instant::now() + self.limits.age.map_or(FAR, |age| age + self.jitter()),
             admission,
         };
         Ok(Cursor::new(Arc::clone(self), opening))
@@ -116,6 +124,10 @@ impl Streams {
     #[must_use]
     pub fn watchers(&self) -> u64 {
         self.open.lock().values().map(|count| *count as u64).sum()
+    }
+
+    fn jitter(&self) -> Duration {
+        rand::rng().random_range(Duration::ZERO..=self.limits.age_jitter)
     }
 
     async fn floor(&self) -> Revision {

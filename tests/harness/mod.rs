@@ -1,161 +1,165 @@
 //! The real binary, for tests that see it only from outside: started on a free port, in a folder of its own, with
 //! nothing in its environment that the developer happens to have there.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "clippy's exemption of tests does not reach their helpers"
-)]
-
-pub mod calls;
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{BufRead, BufReader},
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, RecvTimeoutError},
-    },
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
-
 /// Far more than a start takes, so that only a server that will never be ready runs into it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder that servers run in, one after the other, and what stands in their environment. Their data directory is
+/// `data` in there; what they print is gathered in `server.out` and `server.log`.
+pub struct Home {
+    folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Home {
+    /// An empty folder.
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder for the server"), environment: Vec::new() }
+    }
+
+    /// With a variable for every process.
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Sets a variable for the processes to come.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.unset(name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Takes a variable away from the processes to come.
+    pub fn unset(&mut self, name: &str) {
+        self.environment.retain(|(other, _)| other != name);
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// The binary, which is stopped should it hang.
+    pub fn signalbox(&self, arguments: &[&str]) -> Command {
+        let mut command = command("timeout", self.folder.path());
+        command.arg("60").arg(env!("CARGO_BIN_EXE_signalbox")).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.signalbox(arguments).output().expect("the binary runs")
+    }
+
+    /// A start that must not succeed.
+    pub fn refused(&self) -> Refused {
+        let output = self.run(&["serve", "--listen", "127.0.0.1:0"]);
+        let message = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "it did not become ready");
+        Refused { code: output.status.code(), message }
+    }
+}
+
+/// How a start was refused.
+#[derive(Debug)]
+pub struct Refused {
+    pub code: Option<i32>,
+    pub message: String,
+}
 
 /// A running server. It is killed when the test lets go of it.
 pub struct Server {
     child: Child,
-    folder: Arc<TempDir>,
-    ready_line: String,
-    /// What it still has to say; closed when it has ended.
-    lines: Receiver<String>,
+    home: Arc<Home>,
+    address: String,
+    printed: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
     /// Starts a server on an empty store, and returns when it has said that it is ready.
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_in(&Arc::new(Home::new()))
     }
 
-    /// As [`Self::start`], with further arguments of `serve`.
-    pub fn start_with(arguments: &[&str]) -> Self {
-        Self::start_in(&folder(), arguments)
-    }
-
-    /// As [`Self::start_with`], on the store that the folder may hold already.
-    pub fn start_in(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
-        let mut server = Self::launch(folder, arguments);
-        server.ready_line = server.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{}", server.log())
-        });
-        server
-    }
-
-    /// Starts a server that must refuse to: gives its exit code and what it said.
-    pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
-        let mut server = Self::launch(&folder(), arguments);
-        let said = server.lines.recv_timeout(PATIENCE);
-        assert_eq!(said, Err(RecvTimeoutError::Disconnected), "the server started");
-        let status = server.child.wait().expect("an exit code");
-        (status.code(), server.log())
-    }
-
-    fn launch(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
-        let log = folder.path().join("server.log");
-        let log = OpenOptions::new().create(true).append(true).open(log).expect("a file for the log");
-        let free_port: &[&str] =
-            if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
-            .args(["serve", "--data-dir", "data"])
-            .args(free_port)
-            .args(arguments)
+    /// Starts a server on whatever is in a folder, and returns when it has said that it is ready.
+    pub fn start_in(home: &Arc<Home>) -> Self {
+        let appended = |name| {
+            let file: std::io::Result<File> =
+                OpenOptions::new().create(true).append(true).open(home.path(name));
+            file.expect("a file for what the server prints")
+        };
+        let mut child = command(env!("CARGO_BIN_EXE_signalbox"), home.folder.path())
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+            .envs(home.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(appended("server.log"))
             .spawn()
             .expect("the binary starts");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut copy = appended("server.out");
         let (send, lines) = mpsc::channel();
         // Reads on to the end, so that the server never meets a closed pipe.
-        thread::spawn(move || {
+        let printed = thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
+                let _ = writeln!(copy, "{line}");
                 let _ = send.send(line);
             }
         });
-        Self { child, folder: Arc::clone(folder), ready_line: String::new(), lines }
+        let mut server =
+            Self { child, home: Arc::clone(home), address: String::new(), printed: Some(printed) };
+        // The ready line names the addresses, that of the gRPC listener first.
+        while server.address.is_empty() {
+            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                let log = fs::read_to_string(home.path("server.log")).unwrap_or_default();
+                panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{log}")
+            });
+            server.address = first_address(&line).unwrap_or_default();
+        }
+        server
     }
 
-    /// The line that it said when it was ready.
-    pub fn ready_line(&self) -> &str {
-        &self.ready_line
-    }
-
-    /// Host and port of the gRPC listener, as the ready line names them.
+    /// Host and port of the gRPC listener.
     pub fn address(&self) -> &str {
-        self.url().split_once("://").expect("a URL").1
-    }
-
-    /// URL of the gRPC listener.
-    pub fn url(&self) -> &str {
-        between(&self.ready_line, "gRPC on ").expect("a ready line with the address")
-    }
-
-    /// Host and port of the health-only listener.
-    pub fn health_address(&self) -> &str {
-        between(&self.ready_line, "health on ").expect("a ready line with the health listener")
+        &self.address
     }
 
     /// The folder that the server runs in; its data directory is `data` in there.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.home.folder.path()
     }
 
-    /// The folder, to start another server in it.
-    pub fn share_folder(&self) -> Arc<TempDir> {
-        Arc::clone(&self.folder)
+    /// A command line beside the server, as its administrator unless the environment says otherwise.
+    pub fn signalbox(&self, arguments: &[&str]) -> Command {
+        let mut command = self.home.signalbox(arguments);
+        command.env("SIGNALBOX_URL", format!("http://{}", self.address));
+        command
     }
 
-    /// The first administrator's token.
-    pub fn admin_token(&self) -> String {
-        let token = fs::read_to_string(self.folder().join("data/admin.token")).expect("an admin token");
-        token.trim().to_owned()
+    /// Runs a command line beside the server to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.signalbox(arguments).output().expect("the binary runs")
     }
 
-    /// What the server has logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder().join("server.log")).unwrap_or_default()
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("the server is there to be signalled");
-    }
-
-    /// Waits for the end of the process.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = std::time::Instant::now() + limit;
-        loop {
-            // The end of its output is the end of the process.
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("an exit code"),
-                Err(RecvTimeoutError::Timeout) => panic!("the server did not end within {limit:?}"),
-            }
-        }
-    }
-
-    /// Tells the server to stop, as an operator does, and waits until it has.
-    pub fn stop(mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
-        self.wait(PATIENCE)
+    /// Asks the server to stop, and waits until it has, and until all that it printed is in the files.
+    pub fn stop(mut self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it is running");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "the server ended with {status}");
+        self.printed.take().expect("not yet joined").join().expect("all is read");
     }
 }
 
@@ -164,14 +168,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- the server's log ---\n{}", self.log());
+            let log = fs::read_to_string(self.home.path("server.log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(100).collect();
+            eprintln!("--- the end of the server's log ---");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
-}
-
-/// A folder for a server.
-pub fn folder() -> Arc<TempDir> {
-    Arc::new(tempfile::tempdir().expect("a folder for the server"))
 }
 
 /// A command in a folder, with a bare environment and nothing to read.
@@ -193,8 +195,9 @@ pub fn tool(path: &str) -> PathBuf {
     tool
 }
 
-/// The word that follows `before`.
-fn between<'a>(line: &'a str, before: &str) -> Option<&'a str> {
-    let (_, behind) = line.split_once(before)?;
-    behind.split([',', ' ']).next()
+/// The first `host:port` on a loopback address in a line.
+fn first_address(line: &str) -> Option<String> {
+    let (_, behind) = line.split_once("127.0.0.1:")?;
+    let port = behind.split(|c: char| !c.is_ascii_digit()).next()?;
+    (!port.is_empty()).then(|| format!("127.0.0.1:{port}"))
 }

@@ -1,6 +1,6 @@
 //! What happens when someone edits the file behind the store's back: it is found, named, and never believed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use signalbox::{
     domain::{ApplyError, PlannedChange, Revision},
@@ -180,7 +180,10 @@ async fn an_edited_log_is_not_followed() {
         let place = Directory::new();
         let store = filled(&place).await;
         assert!(store.changes_after(Revision(1), 100).await.is_ok());
+        store.close(Duration::from_secs(5)).await;
         edit(&place, sql).await;
+        // What this process wrote it knows by itself; a new one has only the file.
+        let store = place.open().await;
         // What comes before the edit may be served; then it stops.
         let mut after = Revision(1);
         let stopped = loop {

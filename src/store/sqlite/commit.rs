@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Connection as _, SqliteConnection, error::BoxDynError,
+    sqlite::SqliteArguments,
+};
 
 use super::{failure::Failure, writer::Answer};
 use crate::{
@@ -22,13 +25,23 @@ const REQUESTS_NAMED: &str = "SELECT requests.* FROM json_each($1) AS wanted CRO
     ON requests.principal = wanted.value ->> 0 AND requests.request_id = wanted.value ->> 1";
 const DELETE_RESOURCES: &str = "DELETE FROM resources WHERE name IN (SELECT value FROM json_each($1))";
 
+/// A group that is durable.
+pub(super) struct Committed {
+    /// One answer for each write.
+    pub answers: Vec<Answer>,
+    /// Where the head was.
+    pub before: HeadState,
+    /// What was written; `None` if no write of the group came through.
+    pub effects: Option<Effects>,
+}
+
 /// Everything between BEGIN and COMMIT. Dropping the transaction on the way rolls it back.
 pub(super) async fn commit_group(
     connection: &mut SqliteConnection,
     left_at: Option<HeadState>,
     keys: &ChainKeys,
     writes: &[WriteSet],
-) -> Result<(Vec<Answer>, HeadState), Failure> {
+) -> Result<Committed, Failure> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let facts = read_facts(&mut transaction, writes).await?;
     let before = facts.head;
@@ -39,11 +52,11 @@ pub(super) async fn commit_group(
     let answers = writes.iter().map(|write| group.plan(write)).collect();
     let Some(effects) = group.finish() else {
         transaction.rollback().await?;
-        return Ok((answers, before));
+        return Ok(Committed { answers, before, effects: None });
     };
     write_effects(&mut transaction, before, &effects).await?;
     transaction.commit().await?;
-    Ok((answers, effects.head))
+    Ok(Committed { answers, before, effects: Some(effects) })
 }
 
 /// The head row.
@@ -89,121 +102,167 @@ pub(super) fn to_json(list: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(list).map_err(|error| Failure::Internal(error.to_string()))
 }
 
+/// Writes everything there is to write, the head row last.
 async fn write_effects(
     connection: &mut SqliteConnection,
     before: HeadState,
     effects: &Effects,
 ) -> Result<(), Failure> {
     let Effects { head, put, delete, log, secrets, requests } = effects;
-    write_secrets(connection, secrets).await?;
-    write_resources(connection, put).await?;
     if !delete.is_empty() {
         sqlx::query(DELETE_RESOURCES).bind(to_json(delete)?).execute(&mut *connection).await?;
     }
-    write_log(connection, log).await?;
-    write_requests(connection, requests).await?;
-    let moved = sqlx::query(sql::MOVE_HEAD)
-        .bind(write_revision(head.head.revision))
-        .bind(&head.head.hash.0[..])
-        .bind(head.digest.to_bytes().to_vec())
-        .bind(write_revision(before.head.revision))
-        .execute(connection)
-        .await?;
-    if moved.rows_affected() == 1 { Ok(()) } else { Err(Failure::Damaged("its head row is missing".into())) }
+    let mut script = Script { together: log.len() == 1, ..Script::default() };
+    script.rows(connection, &sql::PUT_SECRETS, secrets, bind_secret).await?;
+    script.rows(connection, &sql::PUT_RESOURCES, put, bind_resource).await?;
+    script.rows(connection, &sql::PUT_LOG, log, bind_log).await?;
+    script.rows(connection, &sql::PUT_REQUESTS, requests, bind_request).await?;
+    script.text.push_str(sql::MOVE_HEAD);
+    script.expected += 1;
+    let arguments = &mut script.arguments;
+    arguments.add(write_revision(head.head.revision))?;
+    arguments.add(head.head.hash.0.to_vec())?;
+    arguments.add(head.digest.to_bytes().to_vec())?;
+    arguments.add(write_revision(before.head.revision))?;
+    script.run(connection).await
 }
 
-async fn write_resources(connection: &mut SqliteConnection, rows: &[ResourceRow]) -> Result<(), Failure> {
-    for (text, rows) in sql::PUT_RESOURCES.statements(rows) {
-        let query = rows.iter().fold(sqlx::query(text), |query, row| {
-            let ResourceRow {
-                name,
-                kind,
-                uid,
-                labels,
-                version,
-                create_revision,
-                create_time,
-                update_revision,
-                update_time,
-                updated_by,
-                spec,
-                secrets,
-                digest,
-            } = row;
-            let query = query.bind(name).bind(kind).bind(uid).bind(labels).bind(version);
-            let query = query.bind(create_revision).bind(create_time).bind(update_revision).bind(update_time);
-            query.bind(updated_by).bind(spec).bind(secrets).bind(digest)
-        });
-        query.execute(&mut *connection).await?;
+/// Statements that go to the database one by one, or `together`: each way there and back is a change of threads, which
+/// is most of what a single write costs. Only few different texts go together, so that prepared ones are found again.
+#[derive(Default)]
+struct Script {
+    text: String,
+    arguments: SqliteArguments,
+    expected: u64,
+    together: bool,
+}
+
+impl Script {
+    async fn rows<T>(
+        &mut self,
+        connection: &mut SqliteConnection,
+        bulk: &'static sql::Bulk,
+        rows: &[T],
+        bind: fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
+    ) -> Result<(), Failure> {
+        for (text, rows) in bulk.statements(rows) {
+            self.text.push_str(text);
+            self.text.push(';');
+            self.expected += rows.len() as u64;
+            for row in rows {
+                bind(&mut self.arguments, row)?;
+            }
+            if !self.together {
+                self.run(connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what was gathered. Every row that was given must have been written.
+    async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), Failure> {
+        let text = std::mem::take(&mut self.text);
+        // Put together from texts of this program; whatever comes from outside is an argument.
+        let query = sqlx::query_with(AssertSqlSafe(text), std::mem::take(&mut self.arguments));
+        let written = query.execute(connection).await?.rows_affected();
+        match written == std::mem::take(&mut self.expected) {
+            true => Ok(()),
+            false => Err(Failure::Damaged("its head row is missing, or a row was not taken".into())),
+        }
+    }
+}
+
+fn bind_resource(arguments: &mut SqliteArguments, row: &ResourceRow) -> Result<(), BoxDynError> {
+    let ResourceRow {
+        name,
+        kind,
+        uid,
+        labels,
+        version,
+        create_revision,
+        create_time,
+        update_revision,
+        update_time,
+        updated_by,
+        spec,
+        secrets,
+        digest,
+    } = row;
+    for text in [name, kind, uid, labels] {
+        arguments.add(text.clone())?;
+    }
+    arguments.add(*version)?;
+    arguments.add(*create_revision)?;
+    arguments.add(create_time.clone())?;
+    arguments.add(*update_revision)?;
+    for text in [update_time, updated_by, spec, secrets] {
+        arguments.add(text.clone())?;
+    }
+    arguments.add(digest.clone())
+}
+
+fn bind_log(arguments: &mut SqliteArguments, row: &LogRow) -> Result<(), BoxDynError> {
+    let LogRow {
+        revision,
+        ordinal,
+        change_type,
+        action,
+        name,
+        kind,
+        uid,
+        labels,
+        version,
+        create_revision,
+        create_time,
+        spec,
+        secrets,
+        previous_labels,
+        previous_revision,
+        actor,
+        time,
+        reason,
+        request_id,
+        digest,
+        previous_hash,
+        hash,
+    } = row;
+    arguments.add(*revision)?;
+    arguments.add(*ordinal)?;
+    for text in [change_type, action, name, kind, uid, labels] {
+        arguments.add(text.clone())?;
+    }
+    arguments.add(*version)?;
+    arguments.add(*create_revision)?;
+    arguments.add(create_time.clone())?;
+    arguments.add(spec.clone())?;
+    arguments.add(secrets.clone())?;
+    arguments.add(previous_labels.clone())?;
+    arguments.add(*previous_revision)?;
+    for text in [actor, time, reason, request_id] {
+        arguments.add(text.clone())?;
+    }
+    for bytes in [digest, previous_hash, hash] {
+        arguments.add(bytes.clone())?;
     }
     Ok(())
 }
 
-async fn write_log(connection: &mut SqliteConnection, rows: &[LogRow]) -> Result<(), Failure> {
-    for (text, rows) in sql::PUT_LOG.statements(rows) {
-        let query = rows.iter().fold(sqlx::query(text), |query, row| {
-            let LogRow {
-                revision,
-                ordinal,
-                change_type,
-                action,
-                name,
-                kind,
-                uid,
-                labels,
-                version,
-                create_revision,
-                create_time,
-                spec,
-                secrets,
-                previous_labels,
-                previous_revision,
-                actor,
-                time,
-                reason,
-                request_id,
-                digest,
-                previous_hash,
-                hash,
-            } = row;
-            let query =
-                query.bind(revision).bind(ordinal).bind(change_type).bind(action).bind(name).bind(kind);
-            let query = query.bind(uid).bind(labels).bind(version).bind(create_revision).bind(create_time);
-            let query = query.bind(spec).bind(secrets).bind(previous_labels).bind(previous_revision);
-            let query = query.bind(actor).bind(time).bind(reason).bind(request_id).bind(digest);
-            query.bind(previous_hash).bind(hash)
-        });
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+fn bind_secret(arguments: &mut SqliteArguments, row: &SealedSecret) -> Result<(), BoxDynError> {
+    let SealedSecret { id, data_key, token } = row;
+    arguments.add(id.0.clone())?;
+    arguments.add(data_key.clone())?;
+    arguments.add(token.clone())
 }
 
-async fn write_secrets(connection: &mut SqliteConnection, rows: &[SealedSecret]) -> Result<(), Failure> {
-    for (text, rows) in sql::PUT_SECRETS.statements(rows) {
-        let query = rows.iter().fold(sqlx::query(text), |query, SealedSecret { id, data_key, token }| {
-            query.bind(&id.0).bind(data_key).bind(token)
-        });
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-async fn write_requests(connection: &mut SqliteConnection, rows: &[RequestRow]) -> Result<(), Failure> {
-    for (text, rows) in sql::PUT_REQUESTS.statements(rows) {
-        let query = rows.iter().fold(sqlx::query(text), |query, row| {
-            let RequestRow { principal, request_id, mac, revision, hash, time, outcome } = row;
-            query
-                .bind(principal)
-                .bind(request_id)
-                .bind(mac)
-                .bind(revision)
-                .bind(hash)
-                .bind(time)
-                .bind(outcome)
-        });
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+fn bind_request(arguments: &mut SqliteArguments, row: &RequestRow) -> Result<(), BoxDynError> {
+    let RequestRow { principal, request_id, mac, revision, hash, time, outcome } = row;
+    arguments.add(principal.clone())?;
+    arguments.add(request_id.clone())?;
+    arguments.add(mac.clone())?;
+    arguments.add(*revision)?;
+    arguments.add(hash.clone())?;
+    arguments.add(time.clone())?;
+    arguments.add(outcome.clone())
 }
 
 /// Writes audit events, all or none.

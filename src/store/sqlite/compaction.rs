@@ -65,6 +65,8 @@ impl Writer {
         let (keys, time) = (self.keys.clone(), write_time(self.clock.now()));
         let head = raise_floor(self.connection().await?.0, &keys, floor, time).await?;
         self.left_at = Some(head);
+        // It may hold what is being forgotten, and a reader must learn of the floor.
+        self.tail.clear();
         let floor = head.head.floor;
         let (mut from, mut forgotten) = (0, 0);
         while let Some((end, rows)) = forget_rows(self.connection().await?.0, from, floor).await? {

@@ -75,6 +75,13 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+impl From<sqlx::error::BoxDynError> for Failure {
+    /// An argument could not be encoded: the types of this program don't allow it.
+    fn from(error: sqlx::error::BoxDynError) -> Self {
+        Failure::Internal(error.to_string())
+    }
+}
+
 impl From<RowDefect> for Failure {
     fn from(defect: RowDefect) -> Self {
         Failure::Damaged(defect.0)

@@ -185,6 +185,8 @@ pub(super) async fn open_readers(path: &Path) -> Result<SqlitePool, StoreError> 
         .pragma("trusted_schema", "OFF")
         .disable_statement_logging();
     let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
+    // A file does not hang up: asking each connection whether it still works would only cost a round.
+    let pool = pool.test_before_acquire(false);
     pool.connect_with(options).await.map_err(|error| Failure::from(error).into())
 }
 

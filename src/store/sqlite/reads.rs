@@ -12,6 +12,7 @@ use sqlx::{FromRow as _, SqliteConnection, SqlitePool};
 use super::{
     commit::{read_head, to_json},
     failure::Failure,
+    tail::Tail,
 };
 use crate::{
     domain::{
@@ -40,6 +41,7 @@ const DECODED_TOGETHER: usize = 2048;
 pub(super) struct Reader {
     pub pool: SqlitePool,
     pub keys: Arc<ChainKeys>,
+    pub tail: Arc<Tail>,
 }
 
 /// A part of the state, decoded.
@@ -143,7 +145,21 @@ impl Reader {
     }
 
     /// Whole revisions after one, checked link by link.
+    /// What was just committed comes from memory: the check of the chain is for what lay in the database.
     pub async fn changes_after(&self, after: Revision, limit: usize) -> Result<LogPage, Failure> {
+        let groups = self.tail.after(after, limit);
+        if groups.is_empty() {
+            return self.log_after(after, limit).await;
+        }
+        let mut found = vec![];
+        for group in groups {
+            let start = group.rows.partition_point(|row| row.revision <= write_revision(after));
+            found.extend(batches(&group.rows[start..], &group.sealed)?);
+        }
+        Ok(LogPage::Batches(found))
+    }
+
+    async fn log_after(&self, after: Revision, limit: usize) -> Result<LogPage, Failure> {
         let mut transaction = self.pool.begin().await?;
         let head = read_head(&mut transaction).await?;
         if after < head.head.floor {

@@ -11,8 +11,9 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    commit::{commit_group, expire, write_audit},
+    commit::{Committed, commit_group, expire, write_audit},
     failure::Failure,
+    tail::Tail,
 };
 use crate::{
     domain::{Applied, ApplyError, Clock, PlannedChange, Revision, WriteSet, audit::AuditEvent},
@@ -51,6 +52,8 @@ pub(super) struct Writer {
     pub bell: watch::Sender<u64>,
     /// Where the last commit left the head; `None` where that is not known.
     pub left_at: Option<HeadState>,
+    /// What was committed last.
+    pub tail: Arc<Tail>,
     /// Whether a compaction is under way, between whose steps other jobs are done.
     pub compacting: bool,
 }
@@ -143,11 +146,13 @@ impl Writer {
         let (connection, left_at) = self.connection().await?;
         let done = commit_group(connection, left_at, &keys, writes).await;
         match done {
-            Ok((answers, head)) => {
-                if self.left_at.is_none_or(|before| before.head.revision < head.head.revision) {
-                    self.bell.send_replace(head.head.revision.0);
+            Ok(Committed { answers, before, effects }) => {
+                self.left_at = Some(effects.as_ref().map_or(before, |effects| effects.head));
+                if let Some(effects) = effects {
+                    let newest = effects.head.head.revision.0;
+                    self.tail.push(before.head.revision, effects);
+                    self.bell.send_replace(newest);
                 }
-                self.left_at = Some(head);
                 Ok(answers)
             }
             Err(failure) => Err(self.failed(failure).await),
@@ -161,6 +166,7 @@ impl Writer {
             return failure;
         }
         tracing::warn!(?failure, "the store did not take a write");
+        self.tail.clear();
         if !matches!(failure, Failure::Damaged(_)) {
             self.left_at = None;
         }

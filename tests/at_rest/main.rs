@@ -1,0 +1,17 @@
+//! What lies on the disk, held against the real binary: what a reader of the files finds there, and what becomes of a
+//! store whose files somebody changed, or whose keys are gone.
+
+#![cfg(feature = "server")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "../harness/api.rs"]
+mod api;
+mod files;
+#[path = "../harness/forms.rs"]
+mod forms;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod keys;
+mod log;
+mod sealed;
+mod sqlite;

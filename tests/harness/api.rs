@@ -1,0 +1,154 @@
+//! The typed clients beside a server that runs, and what tests ask of them again and again.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use signalbox::proto::v1::{
+    ApiKeySpec, CreateResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ProviderSpec,
+    ProviderType, Resource, Secret, SettingSpec, UpdateResourceRequest,
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, header_value,
+    resource::Spec, setting_spec,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::harness::Server;
+
+/// The clients, as whoever a token names.
+pub struct Api {
+    pub config: ConfigServiceClient<Authorized>,
+    pub admin: AdminServiceClient<Authorized>,
+}
+
+type Authorized = InterceptedService<Channel, Bearer>;
+
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A connection to the server.
+pub async fn channel(server: &Server) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).expect("an address");
+    endpoint.connect().await.expect("it listens")
+}
+
+/// The text of a token that a command line printed.
+pub fn new_token(server: &Server, arguments: &[&str]) -> String {
+    let output = server.run(&[&["token", "create", "--ttl", "1h"], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// The token of the first administrator.
+pub fn admin_token(server: &Server) -> String {
+    let text = std::fs::read_to_string(server.folder().join("data/admin.token")).expect("it was written");
+    text.trim().to_owned()
+}
+
+impl Api {
+    /// As whoever the token names.
+    pub async fn with(server: &Server, token: &str) -> Self {
+        let bearer = Bearer(format!("Bearer {token}").parse().expect("a token"));
+        let channel = channel(server).await;
+        Self {
+            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            admin: AdminServiceClient::with_interceptor(channel, bearer),
+        }
+    }
+
+    /// As the first administrator.
+    pub async fn admin(server: &Server) -> Self {
+        Self::with(server, &admin_token(server)).await
+    }
+
+    /// As a worker that may read every secret.
+    pub async fn worker(server: &Server) -> Self {
+        Self::with(server, &new_token(server, &["--role", "worker", "--selector", "*", "--secrets"])).await
+    }
+
+    /// Creates a resource, and answers the revision's token.
+    pub async fn create(&mut self, name: &str, spec: Spec) -> String {
+        let resource = Some(Resource { name: name.to_owned(), spec: Some(spec), ..Default::default() });
+        let request = CreateResourceRequest { resource, ..Default::default() };
+        self.config.create_resource(request).await.expect(name).into_inner().revision_token
+    }
+
+    /// Writes the populated fields of a resource.
+    pub async fn update(&mut self, name: &str, spec: Spec) -> String {
+        let resource = Some(Resource { name: name.to_owned(), spec: Some(spec), ..Default::default() });
+        let request = UpdateResourceRequest { resource, ..Default::default() };
+        self.config.update_resource(request).await.expect(name).into_inner().revision_token
+    }
+
+    /// The secrets of a resource as this caller sees them.
+    pub async fn secrets(&mut self, name: &str, include_secrets: bool) -> Vec<Secret> {
+        let request = GetResourceRequest { name: name.to_owned(), include_secrets, ..Default::default() };
+        let answer = self.config.get_resource(request).await.expect(name).into_inner();
+        secrets_of(&answer.resource.expect("a resource"))
+    }
+
+    /// Names that the status tells as undecryptable.
+    pub async fn undecryptable(&mut self) -> Vec<String> {
+        let status = self.admin.get_status(GetStatusRequest {}).await.expect("a status");
+        status.into_inner().undecryptable
+    }
+}
+
+/// All secrets of a resource, those of headers in the order of their names.
+pub fn secrets_of(resource: &Resource) -> Vec<Secret> {
+    match resource.spec.clone().expect("a spec") {
+        Spec::ApiKey(key) => key.secret.into_iter().collect(),
+        Spec::Setting(setting) => match setting.value {
+            Some(setting_spec::Value::SecretValue(secret)) => vec![secret],
+            _ => vec![],
+        },
+        Spec::Provider(provider) => {
+            let values = provider.headers.into_values().filter_map(|header| match header.value {
+                Some(header_value::Value::Secret(secret)) => Some(secret),
+                _ => None,
+            });
+            values.collect()
+        }
+    }
+}
+
+/// A secret with a value.
+pub fn secret(value: &str) -> Secret {
+    Secret { value: Some(value.to_owned()), ..Default::default() }
+}
+
+/// A provider with secret headers.
+pub fn provider(headers: &[(&str, &str)]) -> Spec {
+    let header = |value: &str| HeaderValue { value: Some(header_value::Value::Secret(secret(value))) };
+    Spec::Provider(ProviderSpec {
+        r#type: ProviderType::Groq.into(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), header(value))).collect(),
+        ..Default::default()
+    })
+}
+
+/// A key of a provider.
+pub fn api_key(value: &str) -> Spec {
+    Spec::ApiKey(ApiKeySpec { secret: Some(secret(value)), ..Default::default() })
+}
+
+/// A setting with a secret value.
+pub fn secret_setting(value: &str) -> Spec {
+    let value = Some(setting_spec::Value::SecretValue(secret(value)));
+    Spec::Setting(SettingSpec { value, ..Default::default() })
+}
+
+/// A setting in the clear.
+pub fn setting(value: &str) -> Spec {
+    let value = Some(setting_spec::Value::StringValue(value.to_owned()));
+    Spec::Setting(SettingSpec { value, ..Default::default() })
+}

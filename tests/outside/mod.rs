@@ -1,0 +1,200 @@
+//! The real binary, for tests that see it only from outside: started on a free port, in a folder of its own, with
+//! nothing in its environment that the developer happens to have there.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy's exemption of tests does not reach their helpers"
+)]
+
+pub mod calls;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Far more than a start takes, so that only a server that will never be ready runs into it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server. It is killed when the test lets go of it.
+pub struct Server {
+    child: Child,
+    folder: Arc<TempDir>,
+    ready_line: String,
+    /// What it still has to say; closed when it has ended.
+    lines: Receiver<String>,
+}
+
+impl Server {
+    /// Starts a server on an empty store, and returns when it has said that it is ready.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start`], with further arguments of `serve`.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(&folder(), arguments)
+    }
+
+    /// As [`Self::start_with`], on the store that the folder may hold already.
+    pub fn start_in(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
+        let mut server = Self::launch(folder, arguments);
+        server.ready_line = server.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{}", server.log())
+        });
+        server
+    }
+
+    /// Starts a server that must refuse to: gives its exit code and what it said.
+    pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+        let mut server = Self::launch(&folder(), arguments);
+        let said = server.lines.recv_timeout(PATIENCE);
+        assert_eq!(said, Err(RecvTimeoutError::Disconnected), "the server started");
+        let status = server.child.wait().expect("an exit code");
+        (status.code(), server.log())
+    }
+
+    fn launch(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
+        let log = folder.path().join("server.log");
+        let log = OpenOptions::new().create(true).append(true).open(log).expect("a file for the log");
+        let free_port: &[&str] =
+            if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let mut child = command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
+            .args(["serve", "--data-dir", "data"])
+            .args(free_port)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = mpsc::channel();
+        // Reads on to the end, so that the server never meets a closed pipe.
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        Self { child, folder: Arc::clone(folder), ready_line: String::new(), lines }
+    }
+
+    /// The line that it said when it was ready.
+    pub fn ready_line(&self) -> &str {
+        &self.ready_line
+    }
+
+    /// Host and port of the gRPC listener, as the ready line names them.
+    pub fn address(&self) -> &str {
+        self.url().split_once("://").expect("a URL").1
+    }
+
+    /// URL of the gRPC listener.
+    pub fn url(&self) -> &str {
+        between(&self.ready_line, "gRPC on ").expect("a ready line with the address")
+    }
+
+    /// Host and port of the health-only listener.
+    pub fn health_address(&self) -> &str {
+        between(&self.ready_line, "health on ").expect("a ready line with the health listener")
+    }
+
+    /// The folder that the server runs in; its data directory is `data` in there.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder, to start another server in it.
+    pub fn share_folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
+    }
+
+    /// The first administrator's token.
+    pub fn admin_token(&self) -> String {
+        let token = fs::read_to_string(self.folder().join("data/admin.token")).expect("an admin token");
+        token.trim().to_owned()
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder().join("server.log")).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the server is there to be signalled");
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            // The end of its output is the end of the process.
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("an exit code"),
+                Err(RecvTimeoutError::Timeout) => panic!("the server did not end within {limit:?}"),
+            }
+        }
+    }
+
+    /// Tells the server to stop, as an operator does, and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(PATIENCE)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the server's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// A folder for a server.
+pub fn folder() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().expect("a folder for the server"))
+}
+
+/// A command in a folder, with a bare environment and nothing to read.
+pub fn command(program: impl AsRef<Path>, folder: &Path) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.current_dir(folder).env_clear().stdin(Stdio::null());
+    for name in ["PATH", "HOME", "LANG", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// A file that `scripts/tools` installs.
+pub fn tool(path: &str) -> PathBuf {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
+    assert!(tool.exists(), "{} is missing: run scripts/tools, or scripts/test, which does", tool.display());
+    tool
+}
+
+/// The word that follows `before`.
+fn between<'a>(line: &'a str, before: &str) -> Option<&'a str> {
+    let (_, behind) = line.split_once(before)?;
+    behind.split([',', ' ']).next()
+}

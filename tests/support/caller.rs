@@ -1,0 +1,142 @@
+//! Somebody who calls a server: an address that may move, a token, a connection, and the generated clients on it.
+
+use std::sync::{Arc, RwLock};
+
+use signalbox::proto::v1::{
+    CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+/// The smallest window that HTTP/2 has: a stream that is not read fills up soon.
+const STREAM_WINDOW: u32 = 65_535;
+/// Far above it, so that one stream that is not read does not stop the others on its connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// A channel that sends a token along.
+pub type Authorised = InterceptedService<Channel, Bearer>;
+
+/// Where a server is; another address after each of its starts.
+#[derive(Clone, Default)]
+pub struct Site {
+    address: Arc<RwLock<String>>,
+}
+
+/// Sends the token along.
+#[derive(Clone)]
+pub struct Bearer(Arc<str>);
+
+/// Somebody who calls. Clones share the connection.
+#[derive(Clone)]
+pub struct Caller {
+    site: Site,
+    token: Arc<str>,
+    channel: Channel,
+}
+
+/// What a token is to allow.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    pub role: Role,
+    pub grants: Vec<Selector>,
+    pub secrets: bool,
+    pub ttl_seconds: i64,
+}
+
+impl Site {
+    pub fn moved_to(&self, address: impl Into<String>) {
+        *self.address.write().expect("nobody panics under this lock") = address.into();
+    }
+
+    pub fn address(&self) -> String {
+        self.address.read().expect("nobody panics under this lock").clone()
+    }
+
+    fn channel(&self) -> Channel {
+        let endpoint =
+            Endpoint::from_shared(format!("http://{}", self.address())).expect("an address is a URI");
+        let endpoint = endpoint.initial_stream_window_size(STREAM_WINDOW);
+        endpoint.initial_connection_window_size(CONNECTION_WINDOW).connect_lazy()
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            let value = MetadataValue::try_from(format!("Bearer {}", self.0)).expect("a token is ASCII");
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+impl Caller {
+    /// A caller with a connection of its own. It connects with its first call.
+    pub fn new(site: &Site, token: &str) -> Self {
+        Self { site: site.clone(), token: token.into(), channel: site.channel() }
+    }
+
+    /// The same caller on a new connection, to where the server is now.
+    pub fn reconnected(&self) -> Self {
+        Self { channel: self.site.channel(), ..self.clone() }
+    }
+
+    /// The same connection for another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.into(), ..self.clone() }
+    }
+
+    pub fn authorised(&self) -> Authorised {
+        InterceptedService::new(self.channel.clone(), Bearer(Arc::clone(&self.token)))
+    }
+
+    pub fn config(&self) -> ConfigServiceClient<Authorised> {
+        ConfigServiceClient::new(self.authorised())
+    }
+
+    pub fn admin(&self) -> AdminServiceClient<Authorised> {
+        AdminServiceClient::new(self.authorised())
+    }
+
+    /// How the server is.
+    pub async fn status(&self) -> GetStatusResponse {
+        let status = self.admin().get_status(GetStatusRequest {}).await;
+        status.expect("the server says how it is").into_inner()
+    }
+
+    /// Makes a token, as an admin can.
+    pub async fn token_for(&self, subject: &str, rights: &Rights) -> String {
+        let request = CreateTokenRequest {
+            role: rights.role.into(),
+            subject: subject.to_owned(),
+            grants: rights.grants.clone(),
+            include_secrets: rights.secrets,
+            grant_secrets: false,
+            ttl: Some(prost_types::Duration { seconds: rights.ttl_seconds.max(1), nanos: 0 }),
+        };
+        let made = self.admin().create_token(request).await;
+        made.unwrap_or_else(|status| panic!("a token for {subject}: {status}")).into_inner().token
+    }
+
+    /// A caller with other rights, on a connection of its own.
+    pub async fn colleague(&self, subject: &str, rights: &Rights) -> Self {
+        Caller::new(&self.site, &self.token_for(subject, rights).await)
+    }
+}
+
+impl Rights {
+    /// Reads everything, masked.
+    pub fn viewer() -> Self {
+        Self { role: Role::Viewer, ttl_seconds: 3600, ..Self::default() }
+    }
+
+    /// Reads what it is granted.
+    pub fn worker(grants: Vec<Selector>, secrets: bool) -> Self {
+        Self { role: Role::Worker, grants, secrets, ttl_seconds: 3600 }
+    }
+}
