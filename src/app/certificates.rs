@@ -142,6 +142,6 @@ fn contents(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificateError
     std::fs::read(path).map(Into::into).map_err(|error: io::Error| unusable(path, error))
 }
 
-fn unusable(path: &Path, problem: impl ToString) -> CertificateError {
+fn unusable(path: &Path, problem: impl std::fmt::Display) -> CertificateError {
     CertificateError::File { path: path.display().to_string(), problem: problem.to_string() }
 }

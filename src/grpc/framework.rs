@@ -58,7 +58,7 @@ fn mend(response: Response<Body>) -> Response<Body> {
     let (code, reason, message) = match status.code() {
         Code::Internal => (Code::InvalidArgument, "UNDECODABLE", "the request is not a well-formed message"),
         Code::OutOfRange => {
-            (Code::ResourceExhausted, "REQUEST_TOO_LARGE", "the request is larger than 1 MiB")
+            (Code::ResourceExhausted, "REQUEST_TOO_LARGE", "the request is larger than this server takes")
         }
         Code::Unimplemented => (Code::Unimplemented, "METHOD_UNKNOWN", "there is no such method"),
         Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the request took too long"),

@@ -1,15 +1,18 @@
 //! Who gets in, through the whole server: roles, odd paths, tokens of somebody else's identity provider.
 
-use std::{fs, path::PathBuf, time::SystemTime};
+use std::{fs, path::PathBuf};
 
 use http::uri::PathAndQuery;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
 use serde_json::{Value, json};
-use signalbox::proto::v1::{
-    BatchWriteRequest, CompactLogRequest, CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest,
-    GetStatusRequest, GetStatusResponse, ListResourcesRequest, RevokeTokenRequest, Role,
-    UpdateResourceRequest, VerifyLogRequest, admin_service_client::AdminServiceClient,
-    config_service_client::ConfigServiceClient,
+use signalbox::{
+    domain::{Clock, SystemClock},
+    proto::v1::{
+        BatchWriteRequest, CompactLogRequest, CreateResourceRequest, CreateTokenRequest,
+        DeleteResourceRequest, GetStatusRequest, GetStatusResponse, ListResourcesRequest, RevokeTokenRequest,
+        Role, UpdateResourceRequest, VerifyLogRequest, admin_service_client::AdminServiceClient,
+        config_service_client::ConfigServiceClient,
+    },
 };
 use tonic::{Code, client::Grpc};
 use tonic_prost::ProstCodec;
@@ -135,7 +138,7 @@ impl Issuer {
     }
 
     fn token(&self, groups: &[&str], changes: &[(&str, &str)]) -> String {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemClock.now().timestamp();
         let mut claims = json!({
             "iss": "https://idp.example", "aud": "llm-config", "sub": "ci@example", "exp": now + 600,
             "realm_access": { "roles": groups }, "grants": ["settings/*"],

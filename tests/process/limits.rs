@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use signalbox::proto::v1::{GetStatusRequest, Role, admin_service_client::AdminServiceClient};
+use signalbox::proto::v1::{
+    GetStatusRequest, Resource, Role, UpdateResourceRequest, admin_service_client::AdminServiceClient,
+    config_service_client::ConfigServiceClient,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -68,6 +71,28 @@ async fn streams_in_all_have_a_bound_and_a_lost_connection_gives_its_places_back
     let again = (watch(&stays, &b).await.unwrap(), watch(&stays, &b).await.unwrap());
     assert_full(&watch(&stays, &a).await.unwrap_err());
     drop((kept, again));
+}
+
+/// The setting was read, checked, and then not used.
+#[tokio::test]
+async fn regression_requests_are_as_large_as_the_settings_say() {
+    // Violations are told only of what was read: anything but REQUEST_TOO_LARGE.
+    let request = |bytes: usize| UpdateResourceRequest {
+        resource: Some(Resource { name: "x".repeat(bytes), ..Resource::default() }),
+        ..UpdateResourceRequest::default()
+    };
+    let refused = async |server: &Server, bytes: usize| {
+        let mut config = ConfigServiceClient::new(channel(server.address()).await);
+        refusal(config.update_resource(with(&server.admin_token(), request(bytes))).await)
+    };
+    let too_large = (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned());
+    let usual = Server::start();
+    assert_eq!(refused(&usual, 3 << 19).await, too_large);
+    assert_eq!(refused(&usual, 3 << 18).await.0, Code::InvalidArgument);
+    let small = Server::start_with(&["--max-request-bytes", "512KiB"]);
+    assert_eq!(refused(&small, 3 << 18).await, too_large);
+    let large = Server::start_with(&["--max-request-bytes", "2MiB"]);
+    assert_eq!(refused(&large, 3 << 19).await.0, Code::InvalidArgument);
 }
 
 /// How a connection that says nothing ends: `Ok` when the server closes it in time.

@@ -128,7 +128,7 @@ fn a_certificate_that_can_not_be_used_stops_the_start() {
     let (_, other_key) = authority.sign("localhost");
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    install(folder.path(), &(certificate.clone(), other_key));
+    install(folder.path(), &(certificate, other_key));
     let refused = |key: &str| {
         let (code, said) = Server::refused(&["--tls-cert-file", &path("tls.crt"), "--tls-key-file", key]);
         assert!(code != Some(0) && said.contains("TLS"), "{said}");

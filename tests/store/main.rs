@@ -1,5 +1,6 @@
 //! The store's rules, held against SQLite.
 
+#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod conformance;
