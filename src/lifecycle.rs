@@ -70,6 +70,18 @@ impl Lifecycle {
     }
 }
 
+/// Has a file that grows beyond the process's limit answered with an error, as a full disk is, instead of by the
+/// signal that would end the process.
+///
+/// # Errors
+/// When the handler can't be installed.
+pub fn survive_file_size_limit() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let number = rustix::process::Signal::XFSZ.as_raw();
+    // Once installed the handler stays, though nobody listens to it.
+    signal(SignalKind::from_raw(number)).map(drop)
+}
+
 /// Resolves on SIGTERM or SIGINT. A second signal ends the process at once, for whoever can't wait.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ const SIGNING_KEY: &str = "jwt.key";
 const LOST: &str = "; the server makes it on its first start only: restore it, or give another with \
                     SIGNALBOX_JWT_SECRET_FILE, and the tokens that it signed are refused from then on";
 /// Name of the first admin's token, in the data directory.
-const ADMIN_TOKEN: &str = "admin.token";
+pub(super) const ADMIN_TOKEN: &str = "admin.token";
 
 /// Verifies tokens, and makes them where this server may.
 pub(super) struct Access {
@@ -49,7 +49,7 @@ pub(super) fn build(
         .map(|secret| TokenIssuer::new(secret, Arc::clone(clock)))
         .transpose()
         .map_err(auth)?;
-    if let (Some(issuer), JwtKey::Generated, true) = (&issuer, &jwt.key, empty) {
+    if let (Some(issuer), true) = (&issuer, empty) {
         let path = settings.store.data_dir.join(ADMIN_TOKEN);
         if bootstrap_admin(issuer, &path).map_err(auth)?.is_some() {
             tracing::info!(path = %path.display(), "the first admin's token was written; it is good for a year");

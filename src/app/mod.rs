@@ -22,8 +22,8 @@ pub use crate::{
 use crate::{
     domain::{Clock, Principal, Revision, SystemClock},
     grpc::{self, MessageLimits},
-    lifecycle::Lifecycle,
-    service::{AuditTrail, Parts, Service},
+    lifecycle::{self, Lifecycle},
+    service::{AuditTrail, Parts, Service, Warnings},
     settings::Settings,
     store::{Log, Store},
     view::{Revealer, State, View, follow},
@@ -59,6 +59,9 @@ pub enum AppError {
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The store was in use, and is empty.
+    #[error("{0}")]
+    Lost(String),
     /// Tokens can't be verified.
     #[error("tokens: {0}")]
     Auth(String),
@@ -81,6 +84,9 @@ pub async fn run(
 ) -> Result<(), AppError> {
     if let Err(error) = crate::crypto::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps can't be forbidden");
+    }
+    if let Err(error) = lifecycle::survive_file_size_limit() {
+        tracing::warn!(%error, "a file size limit would end the process");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = open(&settings, Purpose::Serve, &clock).await?;
@@ -108,6 +114,7 @@ async fn serve(
     let log: Arc<dyn Log> = store.clone();
     let vault = Arc::new(vault);
     let (view, warnings) = first_view(&*store, warnings).await?;
+    let warnings = Warnings::new(warnings);
     let revealer = Arc::new(Revealer::new(Arc::clone(&vault)));
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
@@ -116,6 +123,7 @@ async fn serve(
         Arc::clone(&store),
         Arc::clone(clock),
         settings.store.retention,
+        warnings.clone(),
         lifecycle.clone(),
     ));
 
@@ -181,7 +189,7 @@ async fn first_view(
     let snapshot = store.snapshot().await?;
     if let Some(defect) = &snapshot.defect {
         tracing::error!(defect, "the state is not what the log says; run `signalbox doctor`");
-        warnings.push(format!("the state is not what the log says: {defect}"));
+        warnings.push(format!("{defect}; run `signalbox doctor`"));
     }
     let state = State::from_snapshot(snapshot);
     tracing::info!(revision = %state.revision, resources = state.resources.len(), "the view is complete");
@@ -206,12 +214,18 @@ async fn keep_house(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     retention: Option<Duration>,
+    warnings: Warnings,
     lifecycle: Lifecycle,
 ) {
     match store.verify(None).await {
         Ok(found) => {
             for defect in &found.defects {
                 tracing::error!(reason = defect.reason, name = defect.name, "{}", defect.description);
+            }
+            if let Some(first) = found.defects.first() {
+                let (count, what) = (found.defects.len(), &first.description);
+                warnings
+                    .add(format!("the log has {count} defects, run `signalbox doctor`; the first: {what}"));
             }
         }
         Err(error) => tracing::error!(%error, "the log can't be checked"),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::AppError;
+use super::{AppError, access};
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
     domain::{Clock, SystemClock},
@@ -47,6 +47,9 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     let create = purpose == Purpose::Serve;
     let mut database = SqliteDatabase::open(path, create).await?;
     let identity = database.identity().clone();
+    if identity.fresh && purpose == Purpose::Serve {
+        refuse_to_begin_anew(settings)?;
+    }
     let sources = key_sources(settings, purpose);
     let loading = identity.clone();
     // A password is stretched for a good part of a second.
@@ -60,6 +63,20 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     }
     let store = database.into_store(&log_key, Arc::clone(clock))?;
     Ok(Opened { store: Arc::new(store), vault, warnings })
+}
+
+/// An empty database beside the token of its first administrator is one that was lost, not one that is new: to begin
+/// anew would empty every worker's cache.
+fn refuse_to_begin_anew(settings: &Settings) -> Result<(), AppError> {
+    let token = settings.store.data_dir.join(access::ADMIN_TOKEN);
+    if !token.exists() {
+        return Ok(());
+    }
+    Err(AppError::Lost(format!(
+        "the database is empty or missing, but {} says that it was in use: restore the database; or, to begin anew, \
+         move that file, encryption.key and jwt.key away",
+        token.display()
+    )))
 }
 
 fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {

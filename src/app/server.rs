@@ -59,7 +59,10 @@ pub(super) async fn start(
     let (died, failed) = oneshot::channel();
     let policy = Policy { reflection: settings.listen.serves_reflection(settings.tls.is_some()) };
     let layer = AuthenticateLayer::new(authenticator, policy, grpc::to_status);
-    let router = builder(limits).layer(grpc::MendStatuses).layer(layer).add_routes(routes.routes());
+    let router = builder(limits)
+        .layer(grpc::MendStatuses { timeout: limits.request_timeout })
+        .layer(layer)
+        .add_routes(routes.routes());
     let admission = Admission { connections: limits.max_connections, handshake: limits.handshake_timeout };
     let stopping = lifecycle.soft().cancelled_owned();
     let server = match certificates {
@@ -148,8 +151,7 @@ fn builder(limits: &Limits) -> Server {
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .http2_max_header_list_size(limits.header_list_bytes)
-        .http2_max_pending_accept_reset_streams(Some(100))
-        .timeout(limits.request_timeout);
+        .http2_max_pending_accept_reset_streams(Some(100));
     match age {
         Some(age) => server.max_connection_age(age),
         None => server,

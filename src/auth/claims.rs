@@ -68,6 +68,10 @@ impl Registered {
         {
             return Err(invalid("the token is not valid yet (nbf)"));
         }
+        // Otherwise no revocation of its subject would ever reach it.
+        if issued_at.is_some_and(|issued_at| expected.now + expected.leeway < issued_at) {
+            return Err(invalid("the token says that it was issued in the future (iat)"));
+        }
         if expected.now >= expires_at {
             return Err(expired());
         }

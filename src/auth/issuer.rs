@@ -116,7 +116,11 @@ impl TokenIssuer {
             return Err(Error::Invalid(violations));
         }
         let NewToken { subject, role, grants, scopes, ttl } = new;
-        let issued_at = self.clock.now().timestamp();
+        let now = self.clock.now();
+        let issued_at = now.timestamp();
+        // With its fraction: a token made in the second of a revocation, but after it, is not revoked by it.
+        #[allow(clippy::cast_precision_loss, reason = "a NumericDate is a JSON number; a microsecond fits")]
+        let issued_exactly = now.timestamp_micros() as f64 / 1e6;
         let expires_at = i64::try_from(ttl.as_secs())
             .ok()
             .and_then(TimeDelta::try_seconds)
@@ -124,7 +128,7 @@ impl TokenIssuer {
             .ok_or_else(|| Error::internal("the clock is beyond all times"))?;
         let token_id = uuid::Uuid::new_v4().to_string();
         let mut claims = json!({
-            "iss": OWN_NAME, "aud": OWN_NAME, "sub": subject, "iat": issued_at, "exp": expires_at.timestamp(),
+            "iss": OWN_NAME, "aud": OWN_NAME, "sub": subject, "iat": issued_exactly, "exp": expires_at.timestamp(),
             "jti": token_id, "role": role.as_str(),
         });
         if !grants.is_empty() {

@@ -4,29 +4,36 @@
 //! details. Here these are the caller's errors, with the codes that api.md names and a reason. Statuses of our own
 //! always carry details, which is how the two are told apart.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
 /// Adds [`Mended`] to a service.
-#[derive(Clone, Copy, Default)]
-pub struct MendStatuses;
+#[derive(Clone, Copy)]
+pub struct MendStatuses {
+    /// How long a call may take until its answer begins; what a write has begun by then goes on.
+    pub timeout: Duration,
+}
 
 /// A service whose framework errors are the caller's.
 #[derive(Clone)]
 pub struct Mended<S> {
     inner: S,
+    timeout: Duration,
 }
 
 impl<S> Layer<S> for MendStatuses {
     type Service = Mended<S>;
 
     fn layer(&self, inner: S) -> Mended<S> {
-        Mended { inner }
+        Mended { inner, timeout: self.timeout }
     }
 }
 
@@ -44,8 +51,21 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.inner.call(request).map_ok(mend).boxed()
+        let (answer, limit) = (self.inner.call(request), self.timeout);
+        async move {
+            match tokio::time::timeout(limit, answer).await {
+                Ok(answer) => answer.map(mend),
+                Err(_) => Ok(too_slow().into_http()),
+            }
+        }
+        .boxed()
     }
+}
+
+fn too_slow() -> Status {
+    let message =
+        "the call took too long; a write may still happen: repeat it under the same request_id to find out";
+    with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
 }
 
 /// Only answers that failed before their first byte can be meant: their status stands in the headers.
@@ -61,12 +81,15 @@ fn mend(response: Response<Body>) -> Response<Body> {
             (Code::ResourceExhausted, "REQUEST_TOO_LARGE", "the request is larger than this server takes")
         }
         Code::Unimplemented => (Code::Unimplemented, "METHOD_UNKNOWN", "there is no such method"),
-        Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the request took too long"),
         _ => return response,
     };
+    with_reason(code, reason, message).into_http()
+}
+
+fn with_reason(code: Code, reason: &str, message: &str) -> Status {
     let details =
         ErrorDetails::with_error_info(reason, super::status::DOMAIN, std::collections::HashMap::new());
-    Status::with_error_details(code, message, details).into_http()
+    Status::with_error_details(code, message, details)
 }
 
 #[cfg(test)]

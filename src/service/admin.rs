@@ -104,7 +104,7 @@ impl Service {
             key_ids: parts.vault.key_ids().to_vec(),
             undecryptable,
             started: self.started,
-            warnings: if admin { parts.warnings.clone() } else { Vec::new() },
+            warnings: if admin { parts.warnings.all() } else { Vec::new() },
         }
     }
 
@@ -121,6 +121,7 @@ impl Service {
             });
         };
         check_grant(caller, &grant)?;
+        self.check_life(caller, &grant)?;
         let detail = format!(
             "{} {} for {:?}, secrets {}, grant secrets {}, grants {}",
             grant.role.as_str(),
@@ -132,6 +133,17 @@ impl Service {
         );
         self.audit(caller, "token_created", detail).await?;
         issuer.issue(grant.into_token())
+    }
+
+    /// Nobody gives away more time than he has.
+    fn check_life(&self, caller: &Principal, grant: &NewGrant) -> Result<()> {
+        let left = (caller.expires_at - self.parts.clock.now()).to_std().unwrap_or_default();
+        if grant.ttl <= left {
+            return Ok(());
+        }
+        let description =
+            format!("must not outlive the token that asks, which is good for {} s", left.as_secs());
+        Err(Error::invalid("ttl", "OUT_OF_RANGE", description))
     }
 
     /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.

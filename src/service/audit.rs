@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::store_error;
+use super::{PATIENCE, store_error};
 use crate::{
     domain::{Clock, Error, Principal, Result, audit::AuditEvent},
     store::{Store, StoreError},
@@ -67,7 +67,10 @@ impl AuditTrail {
         let entry = Entry { event: self.event(caller, event, detail), written: Some(written) };
         let stopped = |_| Error::internal("the audit trail has ended");
         self.entries.send(entry).await.map_err(|_| Error::internal("the audit trail has ended"))?;
-        answer.await.map_err(stopped)?.map_err(store_error)
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(stopped)?.map_err(store_error),
+            Err(_) => Err(store_error(StoreError::Unavailable("audit events can't be written".into()))),
+        }
     }
 
     /// Takes an event without waiting. If there is no room, it is counted as lost, and the gap is marked later.

@@ -32,6 +32,29 @@ use crate::{
 /// How long a read waits for this replica to see a revision, and a write for its own view.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Things that an operator should look at, as they are found: at the start, and by checks in the background.
+#[derive(Clone, Default)]
+pub struct Warnings(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Begins with what was found at the start.
+    #[must_use]
+    pub fn new(found: Vec<String>) -> Self {
+        Self(Arc::new(parking_lot::Mutex::new(found)))
+    }
+
+    /// Adds one.
+    pub fn add(&self, warning: String) {
+        self.0.lock().push(warning);
+    }
+
+    /// All of them, in the order in which they were found.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
+}
+
 /// Everything that the use cases stand on.
 pub struct Parts {
     /// Where configuration lies.
@@ -54,8 +77,8 @@ pub struct Parts {
     pub retention: Option<Duration>,
     /// Bytes of an answer at most.
     pub max_answer_bytes: usize,
-    /// Things that an operator should look at, found at the start.
-    pub warnings: Vec<String>,
+    /// Things that an operator should look at.
+    pub warnings: Warnings,
 }
 
 /// The use cases.

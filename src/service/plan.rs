@@ -15,12 +15,13 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::{
-        Error, FieldPath, FieldViolation, Labels, PlannedChange, Read, Record, ResourceName, Result,
-        Revision, SealedSecret, SecretId, Spec, Uid, limits, spec, write::PlannedPut,
+        Error, FieldPath, FieldViolation, Labels, PlannedChange, Principal, Read, Record, ResourceName,
+        Result, Revision, SealedSecret, SecretId, Spec, Uid, limits, spec, write::PlannedPut,
     },
     kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
+    watch::not_granted,
 };
 
 /// What the store is to be given, and what the caller is told once it is done.
@@ -42,7 +43,7 @@ impl Plan {
 pub(super) struct Planner<'a> {
     parts: &'a Parts,
     state: &'a State,
-    actor: &'a str,
+    caller: &'a Principal,
     staged: BTreeMap<ResourceName, Staged>,
     /// Parents that a staged creation needs, and where in the request it stands.
     parents: Vec<(ResourceName, ResourceName)>,
@@ -71,11 +72,11 @@ struct Draft {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(parts: &'a Parts, state: &'a State, actor: &'a str) -> Self {
+    pub fn new(parts: &'a Parts, state: &'a State, caller: &'a Principal) -> Self {
         Self {
             parts,
             state,
-            actor,
+            caller,
             staged: BTreeMap::new(),
             parents: Vec::new(),
             reads: Vec::new(),
@@ -115,7 +116,7 @@ impl<'a> Planner<'a> {
     // -- the three operations; `None` when violations were noted
 
     fn create(&mut self, path: &str, resource: &Resource) -> Result<Option<BatchResult>> {
-        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else {
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name)? else {
             return Ok(None);
         };
         if self.state.get(name.as_str()).is_some() {
@@ -139,7 +140,7 @@ impl<'a> Planner<'a> {
         mask: &[String],
         allow_missing: bool,
     ) -> Result<Option<BatchResult>> {
-        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name) else {
+        let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name)? else {
             return Ok(None);
         };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
@@ -183,7 +184,7 @@ impl<'a> Planner<'a> {
         etag: &str,
         allow_missing: bool,
     ) -> Result<Option<BatchResult>> {
-        let Some((name, _)) = self.name(&format!("{path}name"), name) else { return Ok(None) };
+        let Some((name, _)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
                 self.reads.push(Read::Absent { name });
@@ -217,25 +218,28 @@ impl<'a> Planner<'a> {
 
     // -- their parts
 
-    /// Parses the name and takes it for this plan: no resource is written twice.
-    fn name(&mut self, field: &str, text: &str) -> Option<(ResourceName, &'static dyn Kind)> {
+    /// Parses the name and takes it for this plan: no resource is written twice, and none beyond the grants.
+    fn name(&mut self, field: &str, text: &str) -> Result<Option<(ResourceName, &'static dyn Kind)>> {
         let (name, kind) = match kinds::parse_name(text) {
             Ok(found) => found,
             Err(description) => {
                 self.violate(field, "INVALID_NAME", description);
-                return None;
+                return Ok(None);
             }
         };
+        if !self.caller.reaches(&name, kind.name()) {
+            return Err(not_granted(self.caller, name.as_str()));
+        }
         if self.staged.contains_key(&name) {
             self.violate(
                 field,
                 "DUPLICATE",
                 format!("{name} is written twice in this request; once is allowed"),
             );
-            return None;
+            return Ok(None);
         }
         self.staged.insert(name.clone(), Staged::Kept);
-        Some((name, kind))
+        Ok(Some((name, kind)))
     }
 
     /// The spec, if it is of the kind that the name says.
@@ -364,7 +368,7 @@ impl<'a> Planner<'a> {
             create_time: before.map_or(DateTime::UNIX_EPOCH, |record| record.create_time),
             update_revision: Revision::ZERO,
             update_time: DateTime::UNIX_EPOCH,
-            updated_by: self.actor.to_owned(),
+            updated_by: self.caller.subject.clone(),
             spec,
             spec_json: Arc::clone(&put.spec_json),
             secrets: put.secrets.clone(),

@@ -189,6 +189,17 @@ impl Service {
         }
     }
 
+    /// A resource of a page. The list may be older than the store by now: secrets are opened only where they are still
+    /// the current ones.
+    fn shown_on_page(&self, state: &State, current: &State, entry: &Entry, reveal: Reveal) -> Resource {
+        let record = &entry.record;
+        let now = current.get(record.name.as_str()).filter(|now| now.record.secrets == record.secrets);
+        match now {
+            Some(now) => self.parts.revealer.resource(record, &now.sealed, state.epoch, reveal),
+            None => self.parts.revealer.resource(record, &[], state.epoch, Reveal::Masked),
+        }
+    }
+
     /// One page: as many resources as were asked for and fit into a message, and whether there are more.
     fn page(
         &self,
@@ -198,10 +209,11 @@ impl Service {
         reveal: Reveal,
         shown: impl FnMut(&&Entry) -> bool,
     ) -> (Vec<Resource>, bool) {
+        let current = self.parts.view.state();
         let mut bytes = 0;
         let mut resources: Vec<Resource> = Vec::new();
         for entry in state.after_name(after).filter(shown) {
-            let resource = self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, reveal);
+            let resource = self.shown_on_page(state, &current, entry, reveal);
             bytes += resource.encoded_len() + 8;
             if resources.len() == size || (bytes > limits::MESSAGE_OUT_BYTES / 2 && !resources.is_empty()) {
                 return (resources, true);

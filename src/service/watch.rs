@@ -14,11 +14,16 @@ impl Service {
     pub async fn watch(&self, caller: &Principal, request: WatchRequest) -> Result<Cursor> {
         let secrets = request.include_secrets;
         let worker = request.worker.clone();
-        let cursor = self.parts.streams.open(caller, request)?;
+        let mut cursor = self.parts.streams.open(caller, request)?;
         if secrets {
+            let revision = self.parts.view.state().revision;
             let detail =
-                format!("{} by worker {worker:?}, session {}", cursor.describe(), cursor.session_id());
-            self.audit(caller, "secrets_watch_opened", detail).await?;
+                format!("session {} of worker {worker:?}: {}", cursor.session_id(), cursor.describe());
+            self.audit(caller, "secrets_watch_opened", format!("{detail} at revision {revision}")).await?;
+            let (audit, caller) = (self.parts.audit.clone(), caller.clone());
+            cursor.on_end(move |revision| {
+                audit.note(&caller, "secrets_watch_ended", format!("{detail} at revision {revision}"));
+            });
         }
         Ok(cursor)
     }

@@ -95,10 +95,10 @@ impl Service {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let state = self.parts.view.state();
-            let plan = match Planner::new(&self.parts, &state, &caller.subject).plan(&request.operations) {
+            let plan = match Planner::new(&self.parts, &state, caller).plan(&request.operations) {
                 Ok(plan) => plan,
                 Err(error) if depends_on_state(&error) => {
-                    if self.caught_up(&state).await? {
+                    if Instant::now() < deadline && self.caught_up(&state).await? {
                         continue;
                     }
                     // The same request may have been carried out between the look-up and the plan.
@@ -200,6 +200,7 @@ fn stamp(response: &mut BatchWriteResponse, token: &RevisionToken, time: prost_t
     }
 }
 
+/// What was not written has no revision, time or identity of its own yet; none is made up.
 fn answer_without_write(
     mut response: BatchWriteResponse,
     state: &State,
@@ -207,6 +208,15 @@ fn answer_without_write(
 ) -> BatchWriteResponse {
     response.revision = state.revision.0;
     response.revision_token = if validate_only { String::new() } else { state.token().to_string() };
+    let resources = response.results.iter_mut().filter_map(|result| result.resource.as_mut());
+    for resource in resources.filter(|resource| resource.update_revision == Revision::ZERO.0) {
+        resource.update_time = None;
+        resource.etag.clear();
+        if resource.version == 1 {
+            resource.create_time = None;
+            resource.uid.clear();
+        }
+    }
     response
 }
 
