@@ -120,7 +120,10 @@ fn is_normal(key: &str) -> bool {
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
     // `openai.api.key` is no less a key for its dots.
-    let key = &*key.replace(PART_ENDS, "_");
+    says_secret(key) || says_secret(&key.replace(PART_ENDS, "_"))
+}
+
+fn says_secret(key: &str) -> bool {
     let ends_in = |word: &&str| {
         key.strip_suffix(*word)
             .is_some_and(|rest| rest.is_empty() || (rest.ends_with('_') || rest.ends_with(PART_ENDS)))

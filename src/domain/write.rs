@@ -86,7 +86,8 @@ pub struct RequestKey {
     pub outcome: Vec<u8>,
 }
 
-/// Everything that is to become one revision, or nothing.
+/// Everything that is to become one revision, or nothing. Without a change and a revocation only the request is
+/// remembered, at the current revision.
 #[derive(Clone, Debug)]
 pub struct WriteSet {
     /// What the plan relies on.

@@ -106,7 +106,8 @@ impl Service {
                 }
                 Err(error) => return Err(error),
             };
-            if request.validate_only || plan.is_empty() {
+            // Without an id of the caller's nobody can ask for the answer again.
+            if request.validate_only || (plan.is_empty() && request.request_id.is_empty()) {
                 return Ok(answer_without_write(plan.response, &state, request.validate_only));
             }
             let planned = plan.response.clone();

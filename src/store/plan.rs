@@ -118,13 +118,31 @@ impl<'k> Group<'k> {
             return Err(ApplyError::Stale { at });
         }
         let drafts = self.drafts(write, at.next())?;
+        if drafts.is_empty() {
+            return self.remember(write);
+        }
         self.commit(write, drafts)
     }
 
-    /// The rows to write; `None` if no write of the group changes anything.
+    /// A write that found everything as it wants it makes no revision, but is answered the same when it comes again.
+    fn remember(&mut self, write: &WriteSet) -> Result<Applied, ApplyError> {
+        let (head, time) = (self.facts.head, write_time(write.time));
+        let read_back = read_time(&time).map_err(|error| defect(error.0))?;
+        self.answer(request_row(write, &head, time));
+        let token = RevisionToken::new(head.head.epoch, head.head.revision, &head.head.hash);
+        Ok(Applied::Committed { token, time: read_back })
+    }
+
+    fn answer(&mut self, request: RequestRow) {
+        let key = (request.principal.clone(), request.request_id.clone());
+        self.answered.push(request.clone());
+        self.facts.requests.insert(key, request);
+    }
+
+    /// The rows to write; `None` if no write of the group came through.
     #[must_use]
     pub fn finish(self) -> Option<Effects> {
-        if self.log.is_empty() {
+        if self.answered.is_empty() {
             return None;
         }
         let Facts { head, mut resources, .. } = self.facts;
@@ -182,9 +200,6 @@ impl<'k> Group<'k> {
             });
         }
         drafts.extend(self.draft_revocation(write, revision)?);
-        if drafts.is_empty() {
-            return Err(defect("a write changes nothing".into()));
-        }
         Ok(drafts)
     }
 
@@ -282,10 +297,7 @@ impl<'k> Group<'k> {
         }
         self.facts.head = head;
         self.secrets.extend(write.sealed.iter().cloned());
-        let request = request_row(write, &head, time);
-        let key = (request.principal.clone(), request.request_id.clone());
-        self.answered.push(request.clone());
-        self.facts.requests.insert(key, request);
+        self.answer(request_row(write, &head, time));
         let token = RevisionToken::new(head.head.epoch, head.head.revision, &head.head.hash);
         Ok(Applied::Committed { token, time: read_back })
     }

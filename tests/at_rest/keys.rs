@@ -185,12 +185,20 @@ fn a_key_is_never_made_over_a_file() {
         let path = home.path("data").join(file);
         private(&path, "somebody's own");
         let home = Arc::new(home);
-        match file {
-            "admin.token" => Server::start_in(&home).stop(),
-            _ => assert_eq!(home.refused().code, Some(1), "{file}"),
-        }
+        assert_eq!(home.refused().code, Some(1), "{file}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's own", "{file}");
     }
+}
+
+/// A database that was lost is not taken for a new one: that would empty the cache of every worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_lost_database_is_not_begun_anew() {
+    let home = Arc::new(Home::new());
+    stored(&home).await;
+    for name in ["signalbox.db", "signalbox.db-wal", "signalbox.db-shm"] {
+        let _ = fs::remove_file(home.path("data").join(name));
+    }
+    assert_says(&home.refused(), &["database is empty or missing", "admin.token", "restore"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

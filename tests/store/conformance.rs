@@ -28,6 +28,7 @@ macro_rules! conformance {
             creations_beneath_a_prefix_are_seen
             a_request_is_done_once
             requests_survive_reopening_and_expire
+            a_write_that_changes_nothing_is_remembered
             a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace
             one_bad_write_does_not_take_the_others_along
             a_caller_that_goes_away_does_not_stop_its_write
@@ -238,6 +239,19 @@ pub async fn requests_survive_reopening_and_expire(place: &impl Place) {
     assert_eq!(store.apply(first).await, Err(ApplyError::Stale { at: Revision(1) }));
 }
 
+pub async fn a_write_that_changes_nothing_is_remembered(place: &impl Place) {
+    let store = place.open().await;
+    let token = apply(&*store, create("settings/a", "one")).await;
+    let nothing = write(vec![]);
+    assert_eq!(apply(&*store, nothing.clone()).await, token);
+    apply(&*store, create("settings/b", "two")).await;
+    let Applied::Replayed { token: again, outcome, .. } = store.apply(nothing.clone()).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((again, outcome), (token, nothing.request.outcome));
+    assert_eq!(store.head().await.unwrap().revision, Revision(2));
+}
+
 pub async fn a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace(place: &impl Place) {
     let store = place.open().await;
     apply(&*store, create("settings/a", "one")).await;
@@ -251,7 +265,6 @@ pub async fn a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace(place
     with_unknown_key.sealed.push(sealed);
     let before = store.head().await.unwrap();
     for bad in [
-        write(vec![]),
         write(vec![put_of("settings/b", 1), put_of("settings/b", 1)]),
         write(vec![put_of("settings/b", 1), delete("settings/never")]),
         write(vec![put_of("settings/b", 2)]),

@@ -50,6 +50,9 @@ pub(super) struct CommittedGroup {
 impl Tail {
     /// Takes what was committed after `before`.
     pub fn push(&self, before: Revision, effects: Effects) {
+        if effects.log.is_empty() {
+            return;
+        }
         let newest = write_revision(effects.head.head.revision);
         let sealed = effects.secrets.into_iter().map(|secret| (secret.id.0.clone(), secret)).collect();
         let bytes = effects.log.iter().map(weight).sum();
