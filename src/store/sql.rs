@@ -34,6 +34,10 @@ pub const FIRST_SINCE: &str =
 pub const LOG: &str = "SELECT * FROM log ORDER BY revision, ordinal";
 /// The state's digest at a revision.
 pub const DIGEST_AT: &str = "SELECT digest FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
+/// The last log row of a revision.
+pub const LOG_END: &str = "SELECT * FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
+/// The state's digest that a compaction to a revision found.
+pub const CHECKPOINT_DIGEST: &str = "SELECT digest FROM checkpoints WHERE floor = $1";
 /// All checkpoints.
 pub const CHECKPOINTS: &str = "SELECT * FROM checkpoints ORDER BY floor";
 /// MAC of the newest checkpoint.

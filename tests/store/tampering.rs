@@ -169,6 +169,32 @@ async fn edited_state_is_served_with_an_alarm() {
     assert!(defect.contains("settings/a") && defect.contains("behind the log's back"), "{defect}");
 }
 
+/// The database holds each row's digest in the clear, so whoever writes it can move the head row's along. Only the log
+/// says which digest the state had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_row_that_is_rolled_back_with_the_head_rows_digest_is_found() {
+    let place = Directory::new();
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "one")).await;
+    edit(
+        &place,
+        "CREATE TABLE old AS SELECT * FROM resources; CREATE TABLE before AS SELECT digest FROM head",
+    )
+    .await;
+    let first = store.snapshot().await.unwrap().records.remove(0);
+    apply(&*store, update(&first, "two")).await;
+    store.close(Duration::from_secs(5)).await;
+    // The state held nothing else, so the digest of before is that of the old row.
+    edit(
+        &place,
+        "DELETE FROM resources; INSERT INTO resources SELECT * FROM old; \
+         UPDATE head SET digest = (SELECT digest FROM before); DROP TABLE old; DROP TABLE before",
+    )
+    .await;
+    let defect = place.open().await.snapshot().await.unwrap().defect.expect("a defect");
+    assert!(defect.contains("not the one that the log was written with"), "{defect}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edited_log_is_not_followed() {
     for sql in [

@@ -93,6 +93,9 @@ impl Reader {
         if newest != Some(head.head.hash) {
             state.defects.push("the log does not end where the head row says".into());
         }
+        if !self.digest_is_chained(&mut transaction, &head).await? {
+            state.defects.push("the head row's digest is not the one that the log was written with".into());
+        }
         Ok(StateSnapshot {
             head: head.head,
             records: state.records,
@@ -100,6 +103,24 @@ impl Reader {
             revocations: state.revocations,
             defect: (!state.defects.is_empty()).then(|| state.defects.join("; ")),
         })
+    }
+
+    /// Whether the digest that the state is checked against is itself the log's: the head row needs no key to be edited.
+    async fn digest_is_chained(
+        &self,
+        connection: &mut SqliteConnection,
+        head: &HeadState,
+    ) -> Result<bool, Failure> {
+        let revision = write_revision(head.head.revision);
+        let newest: Option<LogRow> =
+            sqlx::query_as(sql::LOG_END).bind(revision).fetch_optional(&mut *connection).await?;
+        if let Some(row) = newest {
+            return Ok(self.check_alone(&row).is_ok() && row.digest == head.digest.to_bytes());
+        }
+        // Compacted to its very end, or empty.
+        let checkpoint: Option<Vec<u8>> =
+            sqlx::query_scalar(sql::CHECKPOINT_DIGEST).bind(revision).fetch_optional(connection).await?;
+        Ok(checkpoint.is_none_or(|digest| digest == head.digest.to_bytes()))
     }
 
     /// Reads all current rows; decodes them beside, on other threads, while the next ones are fetched.
