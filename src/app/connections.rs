@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -63,9 +63,9 @@ struct Opening {
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, place: OwnedSemaphorePermit, handshake: Duration) -> Self {
+    fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, handshake: Duration) -> Self {
         let opening = Opening { deadline: Box::pin(sleep(handshake)), missing: PREFACE_BYTES };
-        let handle = ConnectionHandle::default();
+        let handle = ConnectionHandle::new(Some(peer));
         let cut = Box::pin(handle.is_cut());
         Self { stream, _place: place, opening: Some(opening), handle, cut }
     }
@@ -77,7 +77,7 @@ pub(super) fn plaintext(
     admission: Admission,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
     accepted(listener, admission.connections)
-        .map(move |(stream, place)| Ok(Connection::new(stream, place, admission.handshake)))
+        .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, admission.handshake)))
 }
 
 /// Connections that have agreed on TLS. One that can't, or takes too long, holds nobody else up.
@@ -86,12 +86,12 @@ pub(super) fn secured(
     admission: Admission,
     certificates: Arc<Certificates>,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let agree = move |(stream, place)| {
+    let agree = move |(stream, peer, place)| {
         let accepting = certificates.acceptor().accept(stream);
         // In a task of its own, so that handshakes are spread over the processors.
         tokio::spawn(async move {
             let stream = tokio::time::timeout(admission.handshake, accepting).await??;
-            io::Result::Ok(Connection::new(stream, place, admission.handshake))
+            io::Result::Ok(Connection::new(stream, peer, place, admission.handshake))
         })
     };
     accepted(listener, admission.connections)
@@ -108,15 +108,18 @@ pub(super) fn secured(
 }
 
 /// Accepts connections. Beyond the limit a new one is closed at once: waiting would hide it from the client.
-fn accepted(listener: TcpListener, limit: usize) -> impl Stream<Item = (TcpStream, OwnedSemaphorePermit)> {
+fn accepted(
+    listener: TcpListener,
+    limit: usize,
+) -> impl Stream<Item = (TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let places = Arc::new(Semaphore::new(limit));
     stream::unfold((listener, places), async |(listener, places)| {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => {
                         let _ = stream.set_nodelay(true);
-                        return Some(((stream, place), (listener, places)));
+                        return Some(((stream, peer.ip(), place), (listener, places)));
                     }
                     Err(_) => tracing::warn!("a connection was refused: too many are open"),
                 },

@@ -60,6 +60,7 @@ pub(super) async fn start(
     let policy = Policy { reflection: settings.listen.serves_reflection(settings.tls.is_some()) };
     let layer = AuthenticateLayer::new(authenticator, policy, grpc::to_status);
     let router = builder(limits)
+        .layer(grpc::BoundAnonymous::default())
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
         .layer(layer)
         .add_routes(routes.routes());

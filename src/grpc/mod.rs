@@ -3,6 +3,7 @@
 //! It must not know SQL. Errors become statuses in `status`, and nowhere else.
 
 mod admin;
+mod anonymous;
 mod config;
 mod connection;
 mod framework;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
 pub use admin::new_token;
+pub use anonymous::BoundAnonymous;
 pub use connection::ConnectionHandle;
 pub use framework::MendStatuses;
 pub use status::to_status;

@@ -52,3 +52,29 @@ async fn the_listener_for_probes_answers_nothing_else() {
     assert_eq!(refusal(status).0, Code::Unimplemented);
     assert_eq!(check(&channel, "readiness").await.unwrap(), ServingStatus::Serving);
 }
+
+/// security.md: anonymous rows are bounded per peer. Without a bound one peer could open streams until nobody else can.
+#[tokio::test]
+async fn regression_health_watches_of_one_peer_are_bounded() {
+    let server = Server::start();
+    let mut open = Vec::new();
+    let refused = loop {
+        // A connection for a few of them, so that no other limit comes first.
+        let channel = channel(server.address()).await;
+        let mut health = HealthClient::new(channel);
+        let watch = health.watch(HealthCheckRequest { service: "readiness".to_owned() }).await;
+        match watch {
+            Ok(watch) => open.push((health, watch.into_inner())),
+            Err(refused) => break refused,
+        }
+        assert!(open.len() < 1000, "one peer may open as many as it likes");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    open.clear();
+    let again = async {
+        while check(&channel(server.address()).await, "readiness").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+}
