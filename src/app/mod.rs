@@ -15,6 +15,7 @@ pub use access::local_issuer;
 pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
+    crypto::generate_key,
     grpc::new_token,
     store::{Defect, Verification},
 };

@@ -61,6 +61,9 @@ pub enum Verb {
     /// Make and revoke tokens
     #[command(subcommand)]
     Token(Token),
+    /// Make encryption keys
+    #[command(subcommand)]
+    Keys(Keys),
     /// Check a running server, or a stopped one's store
     Doctor(Doctor),
     /// Print completions for a shell, for example `signalbox completions bash > /etc/bash_completion.d/signalbox`
@@ -288,6 +291,13 @@ pub struct TokenRevoke {
     /// Why, for the history
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
+}
+
+/// What to do with encryption keys.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Make a key for ENCRYPTION_KEY or a key file; it alone is printed on standard output
+    Generate,
 }
 
 /// Options of `doctor`.

@@ -11,6 +11,7 @@ mod doctor;
 mod document;
 mod edit;
 mod failure;
+mod keys;
 mod read;
 mod scalar;
 mod schema;
@@ -103,6 +104,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Watch(args) => watch::watch(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
+        Verb::Keys(verb) => keys::keys(session, verb),
         Verb::Doctor(args) => doctor::doctor(session, target, args).await,
         Verb::Completions { shell } => completions(session, *shell),
     }

@@ -153,6 +153,23 @@ async fn a_second_key_still_opens() {
     assert!(!log.contains("ignored"), "every key that is given opens: {log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generated_key_is_printed_alone_and_can_be_used() {
+    let home = Home::new();
+    let keys = ["one", "another"].map(|_| {
+        let output = home.run(&["keys", "generate"]);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let key = text.strip_suffix('\n').expect("a line").to_owned();
+        assert!(key.len() == 44 && key.ends_with('='), "Fernet's format: 32 bytes in URL-safe base64");
+        key
+    });
+    assert_ne!(keys[0], keys[1]);
+    let home = Arc::new(home.with("ENCRYPTION_KEY", keys.join(",")));
+    stored(&home).await;
+    assert!(opens(&home).await);
+}
+
 #[test]
 fn keys_that_everybody_knows_are_refused() {
     let bad = [
