@@ -55,8 +55,13 @@ pub enum AppError {
     #[error(transparent)]
     Key(#[from] crate::crypto::KeyError),
     /// The key does not fit the store.
-    #[error(transparent)]
-    Unlock(#[from] crate::crypto::UnlockError),
+    #[error("{error}{}", .remarks.iter().map(|remark| format!("\n{remark}")).collect::<String>())]
+    Unlock {
+        /// Why not.
+        error: crate::crypto::UnlockError,
+        /// What is to be known of the keys that were given: it may be the reason.
+        remarks: Vec<String>,
+    },
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),

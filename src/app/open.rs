@@ -53,8 +53,12 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     let loaded = tokio::task::spawn_blocking(move || Keyring::load(&sources, &loading))
         .await
         .map_err(|error| AppError::Auth(error.to_string()))??;
-    warnings.extend(loaded.warnings);
-    let Unlocked { vault, log_key, first_keys } = Vault::unlock(loaded.keyring, &identity)?;
+    let remarks = loaded.warnings;
+    let Unlocked { vault, log_key, first_keys } = match Vault::unlock(loaded.keyring, &identity) {
+        Ok(unlocked) => unlocked,
+        Err(error) => return Err(AppError::Unlock { error, remarks }),
+    };
+    warnings.extend(remarks);
     if let Some(keys) = first_keys {
         database.initialise(keys).await?;
     }

@@ -11,8 +11,7 @@ use crate::app;
 pub fn keys(session: &mut Session<'_>, verb: &Keys) -> Outcome {
     match verb {
         Keys::Generate => {
-            let key =
-                app::generate_key().map_err(|error| Failure::told(Exit::Failed, error.to_string()))?;
+            let key = app::generate_key().map_err(|error| Failure::told(Exit::Failed, error.to_string()))?;
             session.line(key.expose())
         }
     }
