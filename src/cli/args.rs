@@ -36,9 +36,16 @@ pub struct Target {
     /// [default: admin.token in the data directory]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub token_file: Option<PathBuf>,
-    /// PEM file with the authorities that the server's certificate is checked against [default: the system's]
+    /// PEM file with the authorities that the server's certificate is checked against [env: SIGNALBOX_CA_FILE]
+    /// [default: the system's]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate to show to a server that asks for one [env: SIGNALBOX_CLIENT_CERT_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the private key of that certificate [env: SIGNALBOX_CLIENT_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// What to do.
@@ -54,7 +61,7 @@ pub enum Verb {
     Set(Set),
     /// Delete resources, and what lives beneath them
     Delete(Delete),
-    /// Print every change as it happens, until ctrl-c
+    /// Print every change as it happens, until ctrl-c or until the server goes away
     Watch(Watch),
     /// Show how the server is
     Status,
