@@ -97,6 +97,23 @@ fn token(session: &Session<'_>, target: &Target) -> Result<Option<(&'static str,
     Ok(readable.then(|| ("admin.token", TokenSource::file(path))))
 }
 
+/// What a connection that was cut may be due to, which only who dialled can tell: TLS on one side alone, and a missing
+/// certificate, show no sooner than in the first call.
+pub fn advise(failure: Failure, session: &Session<'_>, target: &Target) -> Failure {
+    if !matches!(failure, Failure::Lost(_)) {
+        return failure;
+    }
+    let certificate = file(session, target.cert_file.as_ref(), "SIGNALBOX_CLIENT_CERT_FILE");
+    let hint = match address(session, target).0.contains("https://") {
+        false => "if the server speaks TLS, its address begins with https://",
+        true if certificate.is_none() => {
+            "if the server asks for a certificate, --cert-file and --key-file name one and its key"
+        }
+        true => "is the server still running, and is the certificate one that it accepts?",
+    };
+    Failure::told(failure.exit(), format!("{failure}\nhint: {hint}"))
+}
+
 /// What the user can do about it; `token` is where the token was found.
 fn explain(error: &Error, token: &str) -> Failure {
     match error {
