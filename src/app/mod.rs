@@ -18,6 +18,7 @@ pub use crate::{
     crypto::generate_key,
     grpc::new_token,
     store::{Defect, Verification},
+    view::{Undecryptable, Unopened},
 };
 
 use crate::{
@@ -201,7 +202,9 @@ async fn check_secrets(revealer: Arc<Revealer>, state: Arc<State>) {
     });
     match checked.await {
         Ok(failed) if failed.is_empty() => {}
-        Ok(failed) => tracing::error!(count = failed.len(), first = failed[0], "secrets can't be decrypted"),
+        Ok(failed) => {
+            tracing::error!(count = failed.len(), first = %failed[0], "there are secrets that can't be decrypted");
+        }
         Err(error) => tracing::error!(%error, "the check of the secrets failed"),
     }
 }

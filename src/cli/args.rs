@@ -313,6 +313,10 @@ pub struct Doctor {
     /// Check the store of a stopped server, even if one answers
     #[arg(long)]
     pub offline: bool,
+    /// A resume or revision token that was kept outside: the store must still have its revision, as it was. Finds a store
+    /// that was cut short or put back
+    #[arg(long, value_name = "TOKEN")]
+    pub anchor: Option<String>,
     /// The server's settings, for a stopped one.
     #[command(flatten)]
     pub flags: ServerFlags,
