@@ -80,6 +80,18 @@ fn a_server_starts_with_the_settings_that_are_listed() {
     harness::Server::start_in(&Arc::new(home)).stop();
 }
 
+/// A file that is laid out in another way stops the start.
+#[test]
+fn the_principal_map_of_the_readme_is_read() {
+    let readme = document("README.md");
+    let map = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a map");
+    let home = harness::Home::new().with("SIGNALBOX_JWT_PRINCIPAL_MAP_FILE", "map.toml");
+    fs::write(home.path("map.toml"), map.replace("selectors", "grants")).expect("a file");
+    assert!(home.refused().message.contains("identity map"));
+    fs::write(home.path("map.toml"), map).expect("a file");
+    harness::Server::start_in(&Arc::new(home)).stop();
+}
+
 #[test]
 fn the_links_of_the_documents_lead_somewhere() {
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
