@@ -18,7 +18,10 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -55,6 +58,38 @@ fn every_setting_is_documented_and_every_documented_setting_exists() {
     assert!(shown.contains("SIGNALBOX_LISTEN"), "{shown:?}");
     let unknown: Vec<_> = shown.difference(&real).collect();
     assert!(unknown.is_empty(), "README.md has {unknown:?}, --help has not");
+}
+
+/// `set -a; . ./.env.example; signalbox serve`
+#[test]
+fn a_server_starts_with_the_settings_that_are_listed() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
+    let mut home = harness::Home::new();
+    let sourced = harness::command("bash", &home.path(""))
+        .args(["-c", r#"set -ae; . "$1"; exec env -0"#, "bash"])
+        .arg(file)
+        .output()
+        .expect("bash runs");
+    assert!(sourced.status.success() && sourced.stderr.is_empty(), "{sourced:?}");
+    let sourced = String::from_utf8(sourced.stdout).expect("text");
+    for (name, value) in sourced.split('\0').filter_map(|variable| variable.split_once('=')) {
+        home.set(name, value);
+    }
+    assert!(sourced.contains("SIGNALBOX_LISTEN=127.0.0.1:50051"), "{sourced}");
+    // The harness gives it another port, and the data directory that is the default.
+    harness::Server::start_in(&Arc::new(home)).stop();
+}
+
+/// A file that is laid out in another way stops the start.
+#[test]
+fn the_principal_map_of_the_readme_is_read() {
+    let readme = document("README.md");
+    let map = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a map");
+    let home = harness::Home::new().with("SIGNALBOX_JWT_PRINCIPAL_MAP_FILE", "map.toml");
+    fs::write(home.path("map.toml"), map.replace("selectors", "grants")).expect("a file");
+    assert!(home.refused().message.contains("identity map"));
+    fs::write(home.path("map.toml"), map).expect("a file");
+    harness::Server::start_in(&Arc::new(home)).stop();
 }
 
 #[test]

@@ -15,8 +15,10 @@ pub use access::local_issuer;
 pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
+    crypto::generate_key,
     grpc::new_token,
     store::{Defect, Verification},
+    view::{Undecryptable, Unopened},
 };
 
 use crate::{
@@ -54,8 +56,13 @@ pub enum AppError {
     #[error(transparent)]
     Key(#[from] crate::crypto::KeyError),
     /// The key does not fit the store.
-    #[error(transparent)]
-    Unlock(#[from] crate::crypto::UnlockError),
+    #[error("{error}{}", .remarks.iter().map(|remark| format!("\n{remark}")).collect::<String>())]
+    Unlock {
+        /// Why not.
+        error: crate::crypto::UnlockError,
+        /// What is to be known of the keys that were given: it may be the reason.
+        remarks: Vec<String>,
+    },
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -204,7 +211,9 @@ async fn check_secrets(revealer: Arc<Revealer>, state: Arc<State>) {
     });
     match checked.await {
         Ok(failed) if failed.is_empty() => {}
-        Ok(failed) => tracing::error!(count = failed.len(), first = failed[0], "secrets can't be decrypted"),
+        Ok(failed) => {
+            tracing::error!(count = failed.len(), first = %failed[0], "there are secrets that can't be decrypted");
+        }
         Err(error) => tracing::error!(%error, "the check of the secrets failed"),
     }
 }

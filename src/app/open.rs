@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use super::{AppError, access};
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
-    domain::{Clock, SystemClock},
+    domain::{Clock, RevisionToken, SystemClock},
     settings::{Database, Settings},
     store::{
-        Log, Store, Verification,
+        Defect, Log, Store, Verification,
         sqlite::{SqliteDatabase, SqliteStore},
     },
-    view::{Revealer, State},
+    view::{Revealer, State, Undecryptable},
 };
 
 /// How long the store may take to close.
@@ -56,8 +56,12 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
     let loaded = tokio::task::spawn_blocking(move || Keyring::load(&sources, &loading))
         .await
         .map_err(|error| AppError::Auth(error.to_string()))??;
-    warnings.extend(loaded.warnings);
-    let Unlocked { vault, log_key, first_keys } = Vault::unlock(loaded.keyring, &identity)?;
+    let remarks = loaded.warnings;
+    let Unlocked { vault, log_key, first_keys } = match Vault::unlock(loaded.keyring, &identity) {
+        Ok(unlocked) => unlocked,
+        Err(error) => return Err(AppError::Unlock { error, remarks }),
+    };
+    warnings.extend(remarks);
     if let Some(keys) = first_keys {
         database.initialise(keys).await?;
     }
@@ -96,26 +100,41 @@ pub struct Inspection {
     pub corruption: Vec<String>,
     /// What the check of the log found.
     pub verification: Verification,
-    /// Names of resources with a secret that none of the keys opens.
-    pub undecryptable: Vec<String>,
+    /// Secrets that can't be opened.
+    pub undecryptable: Vec<Undecryptable>,
 }
 
-/// Looks at the store of a stopped server, and closes it again.
+/// Looks at the store of a stopped server, and closes it again. `anchor` is a token from outside, whose revision the store
+/// must have.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn inspect(settings: &Settings) -> Result<Inspection, AppError> {
+pub async fn inspect(settings: &Settings, anchor: Option<RevisionToken>) -> Result<Inspection, AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock).await?;
-    let found = look(&store, vault).await;
+    let found = look(&store, vault, anchor).await;
     store.close(CLOSING).await;
     found
 }
 
-async fn look(store: &SqliteStore, vault: Vault) -> Result<Inspection, AppError> {
+async fn look(
+    store: &SqliteStore,
+    vault: Vault,
+    anchor: Option<RevisionToken>,
+) -> Result<Inspection, AppError> {
     let corruption = store.integrity().await?;
-    let verification = store.verify(None).await?;
     let state = State::from_snapshot(store.snapshot().await?);
+    let same_life = |token: &RevisionToken| token.epoch == state.epoch;
+    let known = anchor.as_ref().filter(|token| same_life(token));
+    let mut verification = store.verify(known.map(|token| (token.revision, token.hash))).await?;
+    if let Some(token) = anchor.filter(|token| !same_life(token)) {
+        verification.defects.push(Defect {
+            reason: "other_life",
+            revision: Some(token.revision),
+            name: None,
+            description: "the anchor is of another store, or of another life of this one".to_owned(),
+        });
+    }
     let revealer = Revealer::new(Arc::new(vault));
     revealer.check(&state);
     Ok(Inspection { corruption, verification, undecryptable: revealer.undecryptable(&state) })

@@ -36,9 +36,16 @@ pub struct Target {
     /// [default: admin.token in the data directory]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub token_file: Option<PathBuf>,
-    /// PEM file with the authorities that the server's certificate is checked against [default: the system's]
+    /// PEM file with the authorities that the server's certificate is checked against [env: SIGNALBOX_CA_FILE]
+    /// [default: the system's]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate to show to a server that asks for one [env: SIGNALBOX_CLIENT_CERT_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the private key of that certificate [env: SIGNALBOX_CLIENT_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// What to do.
@@ -54,13 +61,16 @@ pub enum Verb {
     Set(Set),
     /// Delete resources, and what lives beneath them
     Delete(Delete),
-    /// Print every change as it happens, until ctrl-c
+    /// Print every change as it happens, until ctrl-c or until the server goes away
     Watch(Watch),
     /// Show how the server is
     Status,
     /// Make and revoke tokens
     #[command(subcommand)]
     Token(Token),
+    /// Make encryption keys
+    #[command(subcommand)]
+    Keys(Keys),
     /// Check a running server, or a stopped one's store
     Doctor(Doctor),
     /// Print completions for a shell, for example `signalbox completions bash > /etc/bash_completion.d/signalbox`
@@ -290,12 +300,23 @@ pub struct TokenRevoke {
     pub reason: String,
 }
 
+/// What to do with encryption keys.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Make a key for ENCRYPTION_KEY or a key file; it alone is printed on standard output
+    Generate,
+}
+
 /// Options of `doctor`.
 #[derive(Args)]
 pub struct Doctor {
     /// Check the store of a stopped server, even if one answers
     #[arg(long)]
     pub offline: bool,
+    /// A resume or revision token that was kept outside: the store must still have its revision, as it was. Finds a store
+    /// that was cut short or put back
+    #[arg(long, value_name = "TOKEN")]
+    pub anchor: Option<String>,
     /// The server's settings, for a stopped one.
     #[command(flatten)]
     pub flags: ServerFlags,

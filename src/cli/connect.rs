@@ -2,7 +2,7 @@
 //!
 //! Owns where the command line finds these, and what to do when they are wrong. The connection is the client's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     args::Target,
@@ -29,13 +29,29 @@ pub async fn connect(session: &mut Session<'_>, target: &Target) -> Result<Conne
     let (urls, _) = address(session, target);
     let token = token(session, target)?;
     let mut options = ClientOptions::of_urls(&urls);
-    if let Some(ca_file) = &target.ca_file {
-        if !urls.contains("https://") {
+    if let Some(ca_file) = file(session, target.ca_file.as_ref(), "SIGNALBOX_CA_FILE") {
+        options = options.ca_file(ca_file);
+    }
+    let certificate = file(session, target.cert_file.as_ref(), "SIGNALBOX_CLIENT_CERT_FILE");
+    match (certificate, file(session, target.key_file.as_ref(), "SIGNALBOX_CLIENT_KEY_FILE")) {
+        (Some(certificate), Some(key)) => options = options.identity_files(certificate, key),
+        (None, None) => {}
+        _ => {
             return Err(Failure::usage(
-                "--ca-file: the server is not asked for TLS; give an https:// address",
+                "--cert-file and --key-file (SIGNALBOX_CLIENT_CERT_FILE, SIGNALBOX_CLIENT_KEY_FILE): give both or neither",
             ));
         }
-        options = options.ca_file(ca_file);
+    }
+    let flags = [
+        ("--ca-file", &target.ca_file),
+        ("--cert-file", &target.cert_file),
+        ("--key-file", &target.key_file),
+    ];
+    let given = flags.into_iter().find(|(_, file)| file.is_some());
+    if let Some((flag, _)) = given.filter(|_| !urls.contains("https://")) {
+        return Err(Failure::usage(format!(
+            "{flag}: the server is not asked for TLS; give an https:// address"
+        )));
     }
     let Some((source, token)) = token else {
         return Connection::open(&options).await.map_err(|error| explain(&error, "the token"));
@@ -44,6 +60,11 @@ pub async fn connect(session: &mut Session<'_>, target: &Target) -> Result<Conne
         session.remark("warning: the token crosses the network in the clear; use https");
     }
     Connection::open(&options.token(token)).await.map_err(|error| explain(&error, source))
+}
+
+/// A file from its flag, or from the environment.
+fn file(session: &Session<'_>, flag: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
+    flag.cloned().or_else(|| session.variable(variable).map(PathBuf::from))
 }
 
 fn sends_in_the_clear(url: &str) -> bool {
@@ -76,6 +97,23 @@ fn token(session: &Session<'_>, target: &Target) -> Result<Option<(&'static str,
     Ok(readable.then(|| ("admin.token", TokenSource::file(path))))
 }
 
+/// What a connection that was cut may be due to, which only who dialled can tell: TLS on one side alone, and a missing
+/// certificate, show no sooner than in the first call.
+pub fn advise(failure: Failure, session: &Session<'_>, target: &Target) -> Failure {
+    if !matches!(failure, Failure::Lost(_)) {
+        return failure;
+    }
+    let certificate = file(session, target.cert_file.as_ref(), "SIGNALBOX_CLIENT_CERT_FILE");
+    let hint = match address(session, target).0.contains("https://") {
+        false => "if the server speaks TLS, its address begins with https://",
+        true if certificate.is_none() => {
+            "if the server asks for a certificate, --cert-file and --key-file name one and its key"
+        }
+        true => "is the server still running, and is the certificate one that it accepts?",
+    };
+    Failure::told(failure.exit(), format!("{failure}\nhint: {hint}"))
+}
+
 /// What the user can do about it; `token` is where the token was found.
 fn explain(error: &Error, token: &str) -> Failure {
     match error {
@@ -83,7 +121,17 @@ fn explain(error: &Error, token: &str) -> Failure {
             Failure::usage(format!("--server (SIGNALBOX_URL): {what}; give an address such as {DEFAULT_URL}"))
         }
         Error::Token(_) => Failure::usage(format!("{token}: {error}")),
-        Error::CaFile { .. } => Failure::usage(format!("--ca-file: {error}")),
+        Error::CaFile { .. } => Failure::usage(format!("--ca-file (SIGNALBOX_CA_FILE): {error}")),
+        Error::IdentityFile { .. } => Failure::usage(format!(
+            "--cert-file, --key-file (SIGNALBOX_CLIENT_CERT_FILE, SIGNALBOX_CLIENT_KEY_FILE): {error}"
+        )),
+        Error::Connect { cause, .. } if cause.contains("UnknownIssuer") => Failure::told(
+            Exit::Unavailable,
+            format!(
+                "{error}\nhint: nobody that is trusted here has signed the server's certificate; --ca-file or \
+                 SIGNALBOX_CA_FILE name the authority that did"
+            ),
+        ),
         _ => Failure::told(
             Exit::Unavailable,
             format!(

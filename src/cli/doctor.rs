@@ -1,6 +1,7 @@
 //! `doctor`: checks a running server, or the store of a stopped one, and says what to do about each finding.
 
 use serde::Serialize;
+use tonic::Code;
 
 use super::{
     args::{Doctor, Target},
@@ -11,8 +12,9 @@ use super::{
     text::printable,
 };
 use crate::{
-    app,
+    app::{self, Unopened},
     client::Connection,
+    domain::RevisionToken,
     proto::v1::{GetStatusRequest, GetStatusResponse, VerifyLogRequest, VerifyLogResponse},
     settings::{Database, Settings},
 };
@@ -47,18 +49,26 @@ pub struct Check {
 const EDITED: &str = "somebody changed the database behind the server's back: restore a backup from before, and find \
                       out who can write the database";
 const DAMAGED: &str = "stop the server, keep a copy of the files, and restore a backup";
+const MOVED: &str = "somebody changed the database behind the server's back: set the secret again, or restore a backup from \
+                     before, and find out who can write the database";
+const OTHER_LIFE: &str = "if nobody restored a backup, somebody put another store in its place: restore the newest backup, and \
+                          find out who can write the database";
 const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
 
 /// Checks, prints what was found, and fails if anything is wrong.
 pub async fn doctor(session: &mut Session<'_>, target: &Target, args: &Doctor) -> Outcome {
+    let anchor = args.anchor.as_deref().map(|text| {
+        RevisionToken::parse(text).ok_or_else(|| Failure::usage("--anchor: is not a token of Signalbox"))
+    });
+    let anchor = anchor.transpose()?;
     let checks = if args.offline {
-        offline(session, args).await
+        offline(session, args, anchor).await
     } else {
         match connect::connect(session, target).await {
-            Ok(connection) => online(connection).await?,
+            Ok(connection) => online(connection, anchor).await?,
             Err(failure) if failure.exit() == Exit::Unavailable && !connect::address(session, target).1 => {
                 session.remark("no server answers; checking the store of a stopped one");
-                offline(session, args).await
+                offline(session, args, anchor).await
             }
             Err(failure) => return Err(failure),
         }
@@ -90,11 +100,18 @@ fn report(session: &mut Session<'_>, checks: &[Check]) -> Outcome {
     if found { Err(Failure::Found) } else { Ok(()) }
 }
 
-async fn online(mut connection: Connection) -> Result<Vec<Check>, Failure> {
+async fn online(mut connection: Connection, anchor: Option<RevisionToken>) -> Result<Vec<Check>, Failure> {
     let status = connection.admin.get_status(GetStatusRequest {}).await?.into_inner();
-    let log = connection.admin.verify_log(VerifyLogRequest::default()).await?.into_inner();
+    let anchor_token = anchor.map(|token| token.to_string()).unwrap_or_default();
     let mut checks = of_status(&status);
-    checks.extend(of_log(&log));
+    match connection.admin.verify_log(VerifyLogRequest { anchor_token }).await {
+        Ok(log) => checks.extend(of_log(log.get_ref())),
+        // The anchor is of another life of the store: a finding like others.
+        Err(refused) if refused.code() == Code::FailedPrecondition => {
+            checks.push(fail("log", refused.message().to_owned(), OTHER_LIFE));
+        }
+        Err(status) => return Err(status.into()),
+    }
     Ok(checks)
 }
 
@@ -108,8 +125,17 @@ fn of_status(status: &GetStatusResponse) -> Vec<Check> {
             "look at the disk or the database, and at the server's log",
         ),
     });
-    checks.extend(of_undecryptable(&status.undecryptable));
-    checks.extend(status.warnings.iter().map(|warning| warn("server", warning.clone(), "")));
+    // The server says why beside its other warnings, of as many as fit.
+    let (why, others): (Vec<&String>, Vec<&String>) = status.warnings.iter().partition(|warning| {
+        warning
+            .split_once(": ")
+            .is_some_and(|(name, _)| status.undecryptable.iter().any(|other| other == name))
+    });
+    let told = |name: &String| why.iter().any(|warning| warning.starts_with(&format!("{name}: ")));
+    let untold = status.undecryptable.iter().filter(|name| !told(name));
+    let untold = untold.map(|name| format!("{name}: a secret can't be decrypted"));
+    checks.extend(of_undecryptable(why.iter().map(ToString::to_string).chain(untold)));
+    checks.extend(others.into_iter().map(|warning| warn("server", warning.clone(), "")));
     checks
 }
 
@@ -127,14 +153,25 @@ fn of_log(log: &VerifyLogResponse) -> Vec<Check> {
     checks
 }
 
-fn of_undecryptable(names: &[String]) -> Vec<Check> {
-    if names.is_empty() {
-        return vec![ok("secrets", "every secret can be opened".to_owned())];
+fn of_undecryptable(found: impl Iterator<Item = String>) -> Vec<Check> {
+    let what_to_do =
+        |text: &str| match Unopened::ALL.iter().find(|reason| text.ends_with(&reason.to_string())) {
+            Some(Unopened::Altered | Unopened::Missing) => MOVED,
+            Some(Unopened::NoKey) | None => NO_KEY,
+        };
+    let mut checks: Vec<Check> = found
+        .map(|text| {
+            let what_to_do = what_to_do(&text);
+            fail("secrets", text, what_to_do)
+        })
+        .collect();
+    if checks.is_empty() {
+        checks.push(ok("secrets", "every secret can be opened".to_owned()));
     }
-    names.iter().map(|name| fail("secrets", format!("{name}: no key opens its secret"), NO_KEY)).collect()
+    checks
 }
 
-async fn offline(session: &Session<'_>, args: &Doctor) -> Vec<Check> {
+async fn offline(session: &Session<'_>, args: &Doctor, anchor: Option<RevisionToken>) -> Vec<Check> {
     let settings = match Settings::load(&args.flags.0, session.env) {
         Ok(settings) => settings,
         Err(problems) => {
@@ -153,11 +190,11 @@ async fn offline(session: &Session<'_>, args: &Doctor) -> Vec<Check> {
         checks.push(fail("database", format!("{} does not exist", file.display()), what));
         return checks;
     }
-    match app::inspect(&settings).await {
+    match app::inspect(&settings, anchor).await {
         Ok(found) => {
             checks.extend(of_corruption(&found.corruption));
             checks.extend(of_verification(&found.verification));
-            checks.extend(of_undecryptable(&found.undecryptable));
+            checks.extend(of_undecryptable(found.undecryptable.iter().map(ToString::to_string)));
         }
         Err(error) => checks.push(fail("database", error.to_string(), "")),
     }
@@ -178,7 +215,8 @@ fn of_verification(found: &app::Verification) -> Vec<Check> {
     let defect = |defect: &app::Defect| {
         let revision = defect.revision.map_or(0, |revision| revision.0);
         let name = defect.name.as_deref().unwrap_or_default();
-        fail("log", row_text(defect.reason, revision, name, &defect.description), EDITED)
+        let what_to_do = if defect.reason == "other_life" { OTHER_LIFE } else { EDITED };
+        fail("log", row_text(defect.reason, revision, name, &defect.description), what_to_do)
     };
     found.defects.iter().map(defect).collect()
 }
@@ -227,6 +265,31 @@ mod tests {
         assert_eq!(of_log(&VerifyLogResponse::default())[0].verdict, Verdict::Fail);
         let intact = VerifyLogResponse { intact: true, checked_rows: 3, ..Default::default() };
         assert_eq!(of_log(&intact), [ok("log", "3 rows are as they were written".into())]);
+    }
+
+    #[test]
+    fn a_secret_without_its_key_and_one_that_was_altered_want_different_things() {
+        let warnings = ["settings/a: f can't be decrypted: ", "settings/b: f can't be decrypted: "];
+        let [a, b] = warnings.map(str::to_owned);
+        let status = GetStatusResponse {
+            undecryptable: ["settings/a", "settings/b", "settings/c"].map(str::to_owned).into(),
+            warnings: vec![
+                "backups: none".into(),
+                a + &Unopened::NoKey.to_string(),
+                b + &Unopened::Altered.to_string(),
+            ],
+            ..Default::default()
+        };
+        let checks = of_status(&status);
+        let found = checks.iter().skip(2).map(|check| (check.name, check.verdict, check.what_to_do));
+        let expected = [
+            ("secrets", Verdict::Fail, NO_KEY),
+            ("secrets", Verdict::Fail, MOVED),
+            ("secrets", Verdict::Fail, NO_KEY),
+            ("server", Verdict::Warn, ""),
+        ];
+        assert!(found.eq(expected), "{checks:?}");
+        assert!(checks[4].detail.starts_with("settings/c: "), "{checks:?}");
     }
 
     #[test]

@@ -48,6 +48,11 @@ pub enum Failure {
         /// What is wrong, the first line a sentence of its own.
         text: String,
     },
+    /// The connection was cut while the server was asked.
+    Lost(
+        /// The last cause of the transport's error.
+        String,
+    ),
     /// Nobody reads the output any more; that is no error.
     Pipe,
     /// A check has already told what it found.
@@ -73,6 +78,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Told { exit, .. } => *exit,
+            Self::Lost(_) => Exit::Unavailable,
             Self::Pipe => Exit::Ok,
             Self::Found => Exit::Failed,
         }
@@ -83,6 +89,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Told { text, .. } => out.write_str(text),
+            Self::Lost(cause) => write!(out, "the connection to the server was lost: {cause}"),
             Self::Pipe | Self::Found => Ok(()),
         }
     }
@@ -99,7 +106,7 @@ impl From<io::Error> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        Self::told(exit_of(&status), describe(&status))
+        lost(&status).map_or_else(|| Self::told(exit_of(&status), describe(&status)), Self::Lost)
     }
 }
 
@@ -109,8 +116,6 @@ fn exit_of(status: &Status) -> Exit {
         Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
         Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Exit::Conflict,
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => Exit::Unavailable,
-        // A cut connection surfaces as Unknown, with the transport's error as its source.
-        Code::Unknown | Code::Cancelled if std::error::Error::source(status).is_some() => Exit::Unavailable,
         _ => Exit::Failed,
     }
 }
@@ -138,6 +143,13 @@ fn describe(status: &Status) -> String {
     lines.extend(wait.map(|wait| format!("hint: try again in {}", humantime::format_duration(wait))));
     lines.extend(hint(status.code()).map(|hint| format!("hint: {hint}")));
     lines.join("\n")
+}
+
+/// Why the connection was lost, if the status is no answer of the server but the transport's error: the last of its
+/// causes, because the others only say that there was one.
+fn lost(status: &Status) -> Option<String> {
+    let first = std::error::Error::source(status)?;
+    std::iter::successors(Some(first), |error| error.source()).last().map(ToString::to_string)
 }
 
 fn sentence(status: &Status) -> String {

@@ -11,6 +11,7 @@ mod doctor;
 mod document;
 mod edit;
 mod failure;
+mod keys;
 mod read;
 mod scalar;
 mod schema;
@@ -94,7 +95,7 @@ fn start(session: &mut Session<'_>, cli: &Cli) -> Outcome {
 
 async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
     let target = &cli.target;
-    match &cli.verb {
+    let outcome = match &cli.verb {
         Verb::Serve(args) => serve::run(session, &args.flags).await,
         Verb::Get(args) => read::get(session, target, args).await,
         Verb::List(args) => read::list(session, target, args).await,
@@ -103,9 +104,11 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Watch(args) => watch::watch(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
+        Verb::Keys(verb) => keys::keys(session, verb),
         Verb::Doctor(args) => doctor::doctor(session, target, args).await,
         Verb::Completions { shell } => completions(session, *shell),
-    }
+    };
+    outcome.map_err(|failure| connect::advise(failure, session, target))
 }
 
 /// Made in memory first: the generator panics when nobody reads.

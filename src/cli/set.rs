@@ -4,7 +4,8 @@ use std::{io::Read, path::Path};
 
 use clap::ValueEnum;
 use prost_types::FieldMask;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::{
     args::{Set, Target},
@@ -13,7 +14,7 @@ use super::{
     document::{self, Document},
     edit::Edit,
     failure::{Exit, Failure, Outcome},
-    secret_source,
+    schema, secret_source,
     session::{Session, canonical},
 };
 use crate::{
@@ -82,12 +83,38 @@ async fn from_edit(
         reason: args.write.reason.clone(),
         allow_missing: true,
     };
-    let answer = connection.config.update_resource(request).await?.into_inner();
+    let answer = connection
+        .config
+        .update_resource(request)
+        .await
+        .map_err(|status| failure(status, name))?
+        .into_inner();
     session.warn(&answer.warnings);
     if session.document(&canonical(&answer)?)? || session.quiet {
         return Ok(());
     }
     diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)
+}
+
+/// The server's refusal, and if it is for want of all content, the flag that gives it.
+fn failure(status: Status, name: &str) -> Failure {
+    let Some(arm) = schema::arm_of_name(name) else { return status.into() };
+    let details = status.get_error_details();
+    let whole = format!("resource.{}", arm.name());
+    let lacks = details
+        .bad_request()
+        .is_some_and(|bad| bad.field_violations.iter().any(|field| field.field == whole));
+    match Failure::from(status) {
+        Failure::Told { exit, text } if lacks => {
+            let how = match arm.name() {
+                "setting" => "--value gives a setting's value, --secret @FILE one that is kept secret",
+                "api_key" => "--secret @FILE gives its value",
+                _ => "--field PATH=VALUE gives its fields",
+            };
+            Failure::told(exit, format!("{text}\nhint: {how}"))
+        }
+        other => other,
+    }
 }
 
 async fn current(connection: &mut Connection, name: &str) -> Result<Option<Resource>, Failure> {

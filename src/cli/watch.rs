@@ -1,4 +1,4 @@
-//! `watch`: a line for each event, until ctrl-c or until nobody reads any more.
+//! `watch`: a line for each event, until ctrl-c, until the server goes away, or until nobody reads any more.
 
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ pub async fn watch(session: &mut Session<'_>, target: &Target, args: &Watch) -> 
     };
     let mut connection = connect(session, target).await?;
     let mut stream = connection.config.watch_config(request).await?.into_inner();
-    let mut cursor = Cursor { view_id: args.view_id.clone(), ..Cursor::default() };
+    let mut cursor = Cursor { resume_token: args.resume_token.clone(), view_id: args.view_id.clone() };
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     let outcome = loop {
@@ -47,15 +47,36 @@ pub async fn watch(session: &mut Session<'_>, target: &Target, args: &Watch) -> 
             message = stream.message() => match message {
                 Ok(Some(message)) => show(session, &message, args.progress, &mut cursor)?,
                 Ok(None) => break Err(Failure::told(Exit::Unavailable, "the server ended the stream")),
-                Err(status) => break Err(status.into()),
+                Err(status) => break Err(gone(status.into())),
             },
         }
     };
-    if !cursor.resume_token.is_empty() && !cursor.view_id.is_empty() {
-        let Cursor { resume_token, view_id } = &cursor;
-        session.remark(&format!("to go on from here: --resume-token {resume_token} --view-id {view_id}"));
+    match (outcome, cursor.to_go_on()) {
+        (Err(Failure::Told { exit, text }), Some(how)) => {
+            Err(Failure::told(exit, format!("{text}\nhint: {how}")))
+        }
+        (outcome, how) => {
+            how.into_iter().for_each(|how| session.remark(&how));
+            outcome
+        }
     }
-    outcome
+}
+
+/// Once a stream has begun, a cut is not for the reasons that a first call is cut for.
+fn gone(failure: Failure) -> Failure {
+    match failure {
+        Failure::Lost(_) => Failure::told(failure.exit(), "the server has gone away"),
+        told => told,
+    }
+}
+
+impl Cursor {
+    /// How a later watch goes on, once there is something to go on from.
+    fn to_go_on(&self) -> Option<String> {
+        let Self { resume_token, view_id } = self;
+        let known = !resume_token.is_empty() && !view_id.is_empty();
+        known.then(|| format!("to go on from here: --resume-token {resume_token} --view-id {view_id}"))
+    }
 }
 
 fn show(

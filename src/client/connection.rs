@@ -2,14 +2,15 @@
 //!
 //! Owns how a channel is set up (TLS, keepalive) and how a token travels. Must not know the cache.
 
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use zeroize::Zeroizing;
 
 use super::{
     error::{Error, with_causes},
@@ -46,13 +47,16 @@ impl Connection {
     /// needs a new connection.
     ///
     /// # Errors
-    /// [`Error::Options`], [`Error::Token`], [`Error::CaFile`], or the last endpoint's [`Error::Connect`].
+    /// [`Error::Options`], [`Error::Token`], [`Error::CaFile`], [`Error::IdentityFile`], or the last endpoint's [`Error::Connect`].
     pub async fn open(options: &ClientOptions) -> Result<Self, Error> {
         options.validate()?;
         let mut result = Err(Error::Options("at least one endpoint is needed".to_owned()));
         for endpoint in &options.endpoints {
             result = Self::open_to(endpoint, options).await;
-            if matches!(result, Ok(_) | Err(Error::Token(_) | Error::CaFile { .. })) {
+            if matches!(
+                result,
+                Ok(_) | Err(Error::Token(_) | Error::CaFile { .. } | Error::IdentityFile { .. })
+            ) {
                 break;
             }
         }
@@ -61,7 +65,7 @@ impl Connection {
 
     pub(super) async fn open_to(endpoint: &str, options: &ClientOptions) -> Result<Self, Error> {
         let bearer = Bearer::new(options.token.read().await?)?;
-        let channel = connect(endpoint, options.ca_file.as_deref()).await?;
+        let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
@@ -80,7 +84,7 @@ impl Bearer {
         let Some(token) = token else {
             return Ok(Self(None));
         };
-        let header = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
+        let header = Zeroizing::new(format!("Bearer {}", token.expose()));
         let mut value = MetadataValue::try_from(header.as_str())
             .map_err(|_| Error::Token("it holds characters that a header can't".into()))?;
         // Keeps it out of Debug output and out of HPACK's table.
@@ -98,7 +102,7 @@ impl Interceptor for Bearer {
     }
 }
 
-async fn connect(endpoint: &str, ca_file: Option<&Path>) -> Result<Channel, Error> {
+async fn connect(endpoint: &str, options: &ClientOptions) -> Result<Channel, Error> {
     let failed = |cause: String| Error::Connect { endpoint: endpoint.to_owned(), cause };
     let transport = |error: tonic::transport::Error| failed(with_causes(&error));
     let mut channel = Endpoint::from_shared(endpoint.to_owned())
@@ -109,17 +113,30 @@ async fn connect(endpoint: &str, ca_file: Option<&Path>) -> Result<Channel, Erro
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     if endpoint.starts_with("https://") {
-        let tls = match ca_file {
-            None => ClientTlsConfig::new().with_native_roots(),
-            Some(path) => {
-                let pem = tokio::fs::read(path).await;
-                let pem = pem.map_err(|cause| Error::CaFile { path: path.to_owned(), cause })?;
-                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
-            }
-        };
-        channel = channel.tls_config(tls).map_err(transport)?;
+        channel = channel.tls_config(tls(options).await?).map_err(transport)?;
     }
     channel.connect().await.map_err(transport)
+}
+
+/// Whom to trust, and what to show. The files are read anew, so that they can be replaced.
+async fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, Error> {
+    let tls = match &options.ca_file {
+        None => ClientTlsConfig::new().with_native_roots(),
+        Some(path) => {
+            let pem = tokio::fs::read(path).await;
+            let pem = pem.map_err(|cause| Error::CaFile { path: path.clone(), cause })?;
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+        }
+    };
+    let (Some(certificate), Some(key)) = (&options.cert_file, &options.key_file) else {
+        return Ok(tls);
+    };
+    let read = async |path: &PathBuf| {
+        let pem = tokio::fs::read(path).await.map(Zeroizing::new);
+        pem.map_err(|cause| Error::IdentityFile { path: path.clone(), cause })
+    };
+    let (certificate, key) = (read(certificate).await?, read(key).await?);
+    Ok(tls.identity(Identity::from_pem(certificate, key)))
 }
 
 #[cfg(test)]

@@ -31,6 +31,14 @@ pub enum Error {
         /// Why not.
         cause: std::io::Error,
     },
+    /// This client's certificate or its key can't be read.
+    #[error("can't read this client's certificate or key in {}: {cause}", path.display())]
+    IdentityFile {
+        /// The file, as the options have it.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
     /// A server can't be reached, or TLS can't be agreed on.
     #[error("can't connect to {endpoint}: {cause}")]
     Connect {

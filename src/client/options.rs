@@ -29,6 +29,8 @@ pub struct ClientOptions {
     pub(super) endpoints: Vec<String>,
     pub(super) token: TokenSource,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     pub(super) staleness: Duration,
     pub(super) event_queue: usize,
     pub(super) progress_interval: Duration,
@@ -48,6 +50,8 @@ impl ClientOptions {
             endpoints: vec![endpoint.into()],
             token: TokenSource::none(),
             ca_file: None,
+            cert_file: None,
+            key_file: None,
             staleness: Duration::from_secs(30),
             event_queue: 1_024,
             progress_interval: Duration::from_secs(5),
@@ -69,12 +73,21 @@ impl ClientOptions {
     }
 
     /// Options from an environment: `SIGNALBOX_URL` (one or several, separated by commas; this machine's default port
-    /// when not set), `SIGNALBOX_TOKEN`, else `SIGNALBOX_TOKEN_FILE`, and `SIGNALBOX_SETTING_<KEY>` as overrides.
+    /// when not set), `SIGNALBOX_TOKEN`, else `SIGNALBOX_TOKEN_FILE`, `SIGNALBOX_CA_FILE`, `SIGNALBOX_CLIENT_CERT_FILE`
+    /// with `SIGNALBOX_CLIENT_KEY_FILE`, and `SIGNALBOX_SETTING_<KEY>` as overrides.
     pub fn from_environment(environment: Environment) -> Self {
         let urls = environment.get("SIGNALBOX_URL").unwrap_or(DEFAULT_ENDPOINT);
         let file = environment.get("SIGNALBOX_TOKEN_FILE").map(TokenSource::file);
         let token = environment.get("SIGNALBOX_TOKEN").map(TokenSource::fixed).or(file);
-        Self::of_urls(urls).token(token.unwrap_or_default()).environment(environment)
+        let path = |name| environment.get(name).map(PathBuf::from);
+        Self {
+            token: token.unwrap_or_default(),
+            ca_file: path("SIGNALBOX_CA_FILE"),
+            cert_file: path("SIGNALBOX_CLIENT_CERT_FILE"),
+            key_file: path("SIGNALBOX_CLIENT_KEY_FILE"),
+            ..Self::of_urls(urls)
+        }
+        .environment(environment)
     }
 
     /// Options for one server or several, separated by commas, as `SIGNALBOX_URL` has them.
@@ -98,6 +111,13 @@ impl ClientOptions {
     /// A PEM file of the authorities to trust for `https://`, instead of the system's. Read at each connection.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
+        self
+    }
+
+    /// PEM files of this client's certificate chain and its key, for a server that asks for one. Read at each connection.
+    pub fn identity_files(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.cert_file = Some(certificate.into());
+        self.key_file = Some(key.into());
         self
     }
 
@@ -170,6 +190,10 @@ impl ClientOptions {
             (
                 self.staleness > self.progress_interval,
                 "the staleness bound must be above the progress interval",
+            ),
+            (
+                self.cert_file.is_some() == self.key_file.is_some(),
+                "a client's certificate and its key belong together",
             ),
             ((1..=MAX_QUEUE).contains(&self.event_queue), "the event queue is 1 to 65,536"),
         ];
@@ -280,7 +304,14 @@ mod tests {
         assert_eq!(options.overrides().environment["max_retries"].expose(), "7");
         assert!(!format!("{options:?} {:?}", options.environment).contains("canary"));
         options.validate().unwrap();
-        let options = ClientOptions::from_environment(environment(&[("SIGNALBOX_TOKEN_FILE", "/run/t")]));
+        let options = ClientOptions::from_environment(environment(&[
+            ("SIGNALBOX_TOKEN_FILE", "/run/t"),
+            ("SIGNALBOX_CA_FILE", "/run/ca"),
+            ("SIGNALBOX_CLIENT_CERT_FILE", "/run/c"),
+        ]));
+        assert_eq!(options.ca_file.as_deref(), Some("/run/ca".as_ref()));
+        assert_eq!((options.cert_file.is_some(), options.key_file.is_some()), (true, false));
+        assert!(options.validate().unwrap_err().to_string().contains("belong together"));
         assert_eq!(format!("{:?}", options.token), "file /run/t");
         assert_eq!(options.endpoints, ["http://127.0.0.1:50051"]);
     }

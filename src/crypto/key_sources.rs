@@ -30,7 +30,8 @@ const BASE64: general_purpose::GeneralPurpose = general_purpose::GeneralPurpose:
 /// Where keys may come from.
 ///
 /// Every source that is given is read: the first key of the first of them, in the order of the fields, is current, all
-/// others only open. So a store moves from one source to another by being given both for a while.
+/// others only open. So a store moves from one source to another by being given both for a while. A key that the server
+/// made is not given: it counts only while nothing is.
 #[derive(Default, Clone)]
 pub struct KeySources {
     /// A file that an operator named (`ENCRYPTION_KEY_FILE`); it has to be there.
@@ -39,8 +40,8 @@ pub struct KeySources {
     pub env: Option<SecretText>,
     /// A password (`ENCRYPTION_PASSWORD`), stretched with the store's salt.
     pub password: Option<SecretText>,
-    /// Where a key that the server made lies (`<key-dir>/encryption.key`): read if it is there, as if it were `file`.
-    /// Made if it is not, nothing else is given, and the store is fresh. `None` on PostgreSQL.
+    /// Where a key that the server made lies (`<key-dir>/encryption.key`). Only where nothing else is given: read if it
+    /// is there, made if it is not and the store is fresh. `None` on PostgreSQL.
     pub generate_into: Option<PathBuf>,
 }
 
@@ -150,14 +151,11 @@ impl Keyring {
     }
 }
 
-/// The key file to read: the one that was named, else the one that an earlier start made.
+/// The key file to read: the one that was named, else, where nothing is given, the one that an earlier start made.
 fn key_file(sources: &KeySources) -> Option<&Path> {
-    let made = sources.generate_into.as_deref();
-    match sources.file.as_deref() {
-        named if named == made => made.filter(|path| path.exists()),
-        Some(named) => Some(named),
-        None => made.filter(|path| path.exists()),
-    }
+    let nothing_else = sources.env.is_none() && sources.password.is_none();
+    let made = || sources.generate_into.as_deref().filter(|path| nothing_else && path.exists());
+    sources.file.as_deref().or_else(made)
 }
 
 /// Keys separated by commas or line ends.
@@ -222,12 +220,18 @@ fn missing(identity: &Identity) -> KeyError {
 }
 
 fn warnings(sources: &KeySources, origin: &KeyOrigin) -> Vec<String> {
-    let made = sources.generate_into.as_ref();
-    match origin {
-        KeyOrigin::File(path) | KeyOrigin::Generated(path) if made == Some(path) => vec![format!(
+    let Some(made) = &sources.generate_into else { return Vec::new() };
+    let warning = match origin {
+        KeyOrigin::File(path) | KeyOrigin::Generated(path) if path == made => format!(
             "the encryption key lies in {}: back it up apart from the database, without it every secret is lost",
             path.display()
-        )],
-        _ => Vec::new(),
-    }
+        ),
+        _ if made.exists() && sources.file.as_ref() != Some(made) => format!(
+            "{} is ignored, because another encryption key is given; if it has sealed anything, give its content as a \
+             second key of ENCRYPTION_KEY, so that it still opens",
+            made.display()
+        ),
+        _ => return Vec::new(),
+    };
+    vec![warning]
 }

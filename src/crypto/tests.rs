@@ -255,10 +255,25 @@ fn a_fresh_store_gets_a_key_once() {
     assert_eq!(again.origin, KeyOrigin::File(path.clone()));
     assert_eq!(again.keyring.ids(), made.keyring.ids());
     assert_eq!((made.warnings.len(), again.warnings), (1, made.warnings), "at every start");
-    // A key of the operator's own brings no warning, and leaves the file a second key.
-    let both = KeySources { env: Some(KEY_A.into()), ..sources };
-    let both = Keyring::load(&both, &identity("s")).unwrap();
-    assert_eq!((both.keyring.ids().len(), both.origin), (2, KeyOrigin::File(path)));
+    // A key of the operator's own is taken instead, and what it needs to open the old is told.
+    for given in [
+        KeySources { env: Some(KEY_A.into()), ..sources.clone() },
+        KeySources { password: Some("torn-umbrella-4-gazebo".into()), ..sources.clone() },
+    ] {
+        let loaded = Keyring::load(&given, &identity("s")).unwrap();
+        assert_eq!(loaded.keyring.ids().len(), 1);
+        assert!(matches!(loaded.origin, KeyOrigin::Environment | KeyOrigin::Password));
+        let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+        assert!(warning.starts_with(&format!("{} is ignored", path.display())), "{warning}");
+        assert!(warning.contains("second key of ENCRYPTION_KEY"), "{warning}");
+    }
+    let named = KeySources { file: Some(path.clone()), env: Some(KEY_A.into()), ..sources };
+    let named = Keyring::load(&named, &identity("s")).unwrap();
+    assert_eq!(
+        (named.keyring.ids().len(), named.origin),
+        (2, KeyOrigin::File(path)),
+        "a file that is named is given"
+    );
 }
 
 #[test]

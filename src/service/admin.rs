@@ -37,7 +37,7 @@ pub struct Status {
     pub freshness: Freshness,
     /// Ids of the loaded keys, the current one first.
     pub key_ids: Vec<String>,
-    /// Resources with a secret that can't be opened; only for admins.
+    /// Resources with a secret that can't be opened; only for admins. The warnings say why.
     pub undecryptable: Vec<String>,
     /// When the server started.
     pub started: chrono::DateTime<chrono::Utc>,
@@ -80,6 +80,10 @@ pub struct Compaction {
     pub removed_rows: u64,
 }
 
+/// Secrets of which the status says why they can't be opened: where it is one lost key it may be all, and the status
+/// has to fit into one message.
+const REASONS: usize = 100;
+
 /// Tokens live from a second to a leap year.
 const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
 
@@ -89,7 +93,11 @@ impl Service {
         let parts = &self.parts;
         let state = parts.view.state();
         let admin = caller.role == Role::Admin;
-        let undecryptable = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
+        let unopened = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
+        let mut warnings = if admin { parts.warnings.all() } else { Vec::new() };
+        warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
+        let mut undecryptable: Vec<String> = unopened.iter().map(|secret| secret.name.to_string()).collect();
+        undecryptable.dedup();
         Status {
             store_id: parts.store.store_id().clone(),
             epoch: state.epoch,
@@ -104,7 +112,7 @@ impl Service {
             key_ids: parts.vault.key_ids().to_vec(),
             undecryptable,
             started: self.started,
-            warnings: if admin { parts.warnings.all() } else { Vec::new() },
+            warnings,
         }
     }
 

@@ -34,8 +34,8 @@ pub static OPTIONS: [&Opt; 4] = [&DIR, &FILE, &KEY, &PASSWORD];
 /// Shorter passwords are guessed.
 const PASSWORD_CHARS: usize = 12;
 
-/// Where the keys come from. All that are given open, the first of file, environment and
-/// password is current; without any, one is made.
+/// Where the keys come from. All that are given open, the first of file, environment and password is current; without
+/// any, one is made, which is read only as long as none is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// Directory of generated keys.

@@ -13,7 +13,7 @@ const ADDRESS: Opt = Opt::new(
     "SIGNALBOX_LISTEN",
     "listen.address",
     "ADDRESS",
-    "Address and port for gRPC and gRPC-Web; port 0 takes a free one",
+    "Address and port for gRPC; port 0 takes a free one",
 )
 .or("127.0.0.1:50051");
 const HEALTH: Opt = Opt::new(

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 pub use follower::{Publish, follow};
-pub use reveal::{Reveal, Revealer};
+pub use reveal::{Reveal, Revealer, Undecryptable, Unopened};
 pub use state::{Entry, State};
 
 use crate::domain::{Revision, RevisionBatch};

@@ -3,15 +3,15 @@
 //! The only place where stored secrets are opened. What can't be opened is shown as such, fails closed, and is
 //! remembered, so that the status can name it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use super::State;
 use crate::{
-    crypto::Vault,
-    domain::{Epoch, FieldPath, Record, SealedSecret, SecretId, Uid},
+    crypto::{OpenError, Vault},
+    domain::{Epoch, FieldPath, Record, ResourceName, SealedSecret, SecretId, Uid},
     kinds::{SecretView, secrets},
     proto::v1::Resource,
 };
@@ -28,7 +28,29 @@ pub enum Reveal {
 /// Opens and masks.
 pub struct Revealer {
     vault: Arc<Vault>,
-    undecryptable: RwLock<HashSet<Place>>,
+    undecryptable: RwLock<HashMap<Place, Unopened>>,
+}
+
+/// Why a secret can't be opened, as far as it matters for what to do about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unopened {
+    /// Its key was not given.
+    NoKey,
+    /// It is not what was sealed there. An alarm.
+    Altered,
+    /// There is no sealed value. An alarm.
+    Missing,
+}
+
+/// A secret that can't be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Undecryptable {
+    /// Name of its resource.
+    pub name: ResourceName,
+    /// Its field.
+    pub field: FieldPath,
+    /// Why not.
+    pub reason: Unopened,
 }
 
 /// Where a value is, and which: one that was moved fails where it is now, and opens where it belongs.
@@ -89,15 +111,23 @@ impl Revealer {
         }
     }
 
-    /// Names of the resources of `state` with a secret that could not be opened.
+    /// The secrets of `state` that could not be opened, by name.
     #[must_use]
-    pub fn undecryptable(&self, state: &State) -> Vec<String> {
+    pub fn undecryptable(&self, state: &State) -> Vec<Undecryptable> {
         let failed = self.undecryptable.read();
-        let fails = |record: &Record| {
-            record.secrets.iter().any(|(path, id)| failed.contains(&place(record, path, id)))
-        };
-        let records = state.resources.values().map(|entry| &entry.record);
-        records.filter(|record| fails(record)).map(|record| record.name.to_string()).collect()
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for record in state.resources.values().map(|entry| &entry.record) {
+            for (path, id) in &record.secrets {
+                if let Some(reason) = failed.get(&place(record, path, id)) {
+                    let (name, field) = (record.name.clone(), path.clone());
+                    found.push(Undecryptable { name, field, reason: *reason });
+                }
+            }
+        }
+        found
     }
 
     fn view_of(
@@ -109,7 +139,7 @@ impl Revealer {
     ) -> SecretView {
         let Some(id) = record.secrets.get(path) else { return SecretView::Absent };
         if reveal == Reveal::Masked {
-            return if self.undecryptable.read().contains(&place(record, path, id)) {
+            return if self.undecryptable.read().contains_key(&place(record, path, id)) {
                 SecretView::Undecryptable
             } else {
                 SecretView::Present
@@ -117,18 +147,51 @@ impl Revealer {
         }
         let found = sealed.iter().find(|secret| secret.id == *id);
         let opened = match found {
-            Some(secret) => self.vault.open(&record.uid, path, secret).map_err(|error| error.to_string()),
-            None => Err("the sealed value is missing from the store".to_owned()),
+            Some(secret) => self
+                .vault
+                .open(&record.uid, path, secret)
+                .map_err(|error| (Unopened::of(&error), error.to_string())),
+            None => Err((Unopened::Missing, Unopened::Missing.to_string())),
         };
         match opened {
             Ok(value) => SecretView::Value(Zeroizing::new(value.expose().to_owned())),
-            Err(reason) => {
-                if self.undecryptable.write().insert(place(record, path, id)) {
-                    tracing::error!(name = %record.name, field = %path, reason, "a secret can't be decrypted");
+            Err((reason, detail)) => {
+                if self.undecryptable.write().insert(place(record, path, id), reason).is_none() {
+                    tracing::error!(name = %record.name, field = %path, reason = detail, "a secret can't be decrypted");
                 }
                 SecretView::Undecryptable
             }
         }
+    }
+}
+
+impl Unopened {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::NoKey, Self::Altered, Self::Missing];
+
+    fn of(error: &OpenError) -> Self {
+        match error {
+            OpenError::LockedDataKey(_) => Self::NoKey,
+            // A key that was not given is known by its id all the same.
+            OpenError::UnknownDataKey(_) | OpenError::Tampered | OpenError::Malformed => Self::Altered,
+        }
+    }
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NoKey => "no key that was given opens it",
+            Self::Altered => "it was altered, or moved here from another place",
+            Self::Missing => "its sealed value is missing from the store",
+        })
+    }
+}
+
+impl fmt::Display for Undecryptable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, field, reason } = self;
+        write!(out, "{name}: {field} can't be decrypted: {reason}")
     }
 }
 

@@ -131,6 +131,38 @@ async fn a_key_may_come_from_a_file_the_environment_or_a_password() {
     }
 }
 
+/// A key that the server made is nothing that was given: what is given comes first, and the file is not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_made_is_ignored_once_one_is_given_and_opens_as_a_second() {
+    let home = Arc::new(Home::new());
+    stored(&home).await;
+    let made = fs::read_to_string(home.path("data/encryption.key")).unwrap();
+    let mut home = Arc::into_inner(home).expect("nobody else");
+    for (name, value) in [("ENCRYPTION_KEY", KEY), ("ENCRYPTION_PASSWORD", PASSWORD)] {
+        home.set(name, value);
+        let refused = refused_untouched(&home);
+        assert_says(
+            &refused,
+            &["wrong one", "data/encryption.key is ignored", "second key of ENCRYPTION_KEY"],
+        );
+        assert_eq!(Forms::of(made.trim()).found_in(refused.message.as_bytes()), None);
+        home.unset(name);
+    }
+    home.set("ENCRYPTION_KEY", format!("{KEY},{}", made.trim()));
+    let home = Arc::new(home);
+    assert!(opens(&home).await);
+    let log = fs::read_to_string(home.path("server.log")).unwrap();
+    assert!(log.contains("data/encryption.key is ignored"), "{log}");
+    // A fresh store beside such a file is sealed with what is given.
+    let home = Home::new();
+    fs::create_dir(home.path("data")).unwrap();
+    private(&home.path("data/encryption.key"), OTHER_KEY);
+    let home = Arc::new(home.with("ENCRYPTION_KEY", KEY));
+    stored(&home).await;
+    fs::remove_file(home.path("data/encryption.key")).unwrap();
+    assert!(opens(&home).await);
+}
+
 /// A store moves from one key to another by being given both for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_key_still_opens() {
@@ -151,6 +183,23 @@ async fn a_second_key_still_opens() {
     assert!(opens(&home).await);
     let log = fs::read_to_string(home.path("server.log")).unwrap();
     assert!(!log.contains("ignored"), "every key that is given opens: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generated_key_is_printed_alone_and_can_be_used() {
+    let home = Home::new();
+    let keys = ["one", "another"].map(|_| {
+        let output = home.run(&["keys", "generate"]);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let key = text.strip_suffix('\n').expect("a line").to_owned();
+        assert!(key.len() == 44 && key.ends_with('='), "Fernet's format: 32 bytes in URL-safe base64");
+        key
+    });
+    assert_ne!(keys[0], keys[1]);
+    let home = Arc::new(home.with("ENCRYPTION_KEY", keys.join(",")));
+    stored(&home).await;
+    assert!(opens(&home).await);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The log and the state against each other: what was changed by hand is named by `signalbox doctor`, beside a running
 //! server and without one, and a tail that is gone is missed by whoever kept a token.
 
-use std::sync::Arc;
+use std::{process::Command, sync::Arc};
 
 use signalbox::proto::v1::{
     DeleteResourceRequest, ResetReason, VerifyLogRequest, WatchConfigRequest, watch_config_response::Event,
@@ -100,7 +100,27 @@ async fn a_tail_that_is_gone_is_found_against_a_token() {
     // The whole file of an hour ago: in itself all is well.
     std::fs::write(&database, &before).unwrap();
     assert!(home.run(&["doctor", "--offline"]).status.success());
+    let elsewhere = Server::start();
+    let foreign = Api::admin(&elsewhere).await.create("settings/late", setting("elsewhere")).await;
+    let doctor = |command: &mut Command, token: &str| {
+        let output = command.args(["--anchor", token]).output().expect("the binary runs");
+        (
+            output.status.code(),
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat(),
+        )
+    };
+    let all = |command: &dyn Fn() -> Command| {
+        assert_eq!(doctor(&mut command(), &early).0, Some(0));
+        for (token, word) in [(&late, "rolled_back"), (&foreign, "another life")] {
+            let (code, told) = doctor(&mut command(), token);
+            assert!(code == Some(1) && told.contains(word), "{told}");
+        }
+        let (code, told) = doctor(&mut command(), "nonsense");
+        assert!(code == Some(2) && told.contains("--anchor"), "{told}");
+    };
+    all(&|| home.signalbox(&["doctor", "--offline"]));
     let server = Server::start_in(&home);
+    all(&|| server.signalbox(&["doctor"]));
     let mut admin = Api::admin(&server).await;
     let mut verify = async |anchor: &str| {
         let request = VerifyLogRequest { anchor_token: anchor.to_owned() };

@@ -128,6 +128,12 @@ async fn swapped_ciphertexts_are_listed_fail_closed_and_stop_nothing_else() {
     let told = String::from_utf8_lossy(&offline.stdout).into_owned();
     assert_eq!(offline.status.code(), Some(1), "{told}");
     assert!(both.iter().all(|name| told.contains(name)) && !told.contains("settings/pass"), "{told}");
+    assert_eq!(
+        told.matches("api_key.secret can't be decrypted: it was altered, or moved here").count(),
+        2,
+        "{told}"
+    );
+    assert!(told.contains("set the secret again") && !told.contains("key that sealed it"), "{told}");
 
     let server = Server::start_in(&home);
     let (mut admin, mut worker) = (Api::admin(&server).await, Api::worker(&server).await);
@@ -143,6 +149,12 @@ async fn swapped_ciphertexts_are_listed_fail_closed_and_stop_nothing_else() {
     let told = String::from_utf8_lossy(&online.stdout).into_owned();
     assert_eq!(online.status.code(), Some(1), "{told}");
     assert!(both.iter().all(|name| told.contains(name)) && !told.contains("settings/pass"), "{told}");
+    assert_eq!(
+        told.matches("api_key.secret can't be decrypted: it was altered, or moved here").count(),
+        2,
+        "{told}"
+    );
+    assert!(told.contains("set the secret again") && !told.contains("key that sealed it"), "{told}");
     let verified = admin.admin.verify_log(VerifyLogRequest::default()).await.unwrap().into_inner();
     assert!(verified.intact, "the log holds no ciphertext: {:?}", verified.defects);
 

@@ -88,7 +88,7 @@ fn fed(command: &mut Command, input: Option<&str>) -> Output {
 const KEY_YAML: &str = "name: providers/groq/apiKeys/yaml\napiKey:\n  secret:\n    value: '{}'\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 36] = [
+const LINES: [(i32, &str, Given<'static>); 37] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -157,6 +157,7 @@ const LINES: [(i32, &str, Given<'static>); 36] = [
     (0, "status -o json", Argument),
     (0, "doctor", Argument),
     (0, "delete --yes settings/pass", Argument),
+    (0, "keys generate", Argument),
     (0, "completions bash", Argument),
 ];
 

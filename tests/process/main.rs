@@ -9,6 +9,7 @@
 mod harness;
 
 mod access;
+mod command_line;
 mod health;
 mod limits;
 mod shutdown;

@@ -19,6 +19,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
     calls::{soon, with},
+    command_line::{said, signalbox},
     harness::{self, Server},
 };
 
@@ -119,6 +120,55 @@ async fn where_clients_need_a_certificate_none_is_served_without_one() {
     assert!(call(&server, trusting(&servers)).await.is_err(), "without a certificate");
     assert!(call(&server, as_client(&strangers)).await.is_err(), "with a stranger's");
     assert!(call(&server, as_client(&servers)).await.is_err(), "the server's own authority signs no clients");
+}
+
+/// Our own clients, and what they say where something is missing.
+#[tokio::test]
+async fn the_command_line_and_the_client_show_a_certificate() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let folder = harness::folder();
+    install(folder.path(), &servers.sign("localhost"));
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("servers.pem"), servers.pem()).unwrap();
+    fs::write(path("clients.pem"), clients.pem()).unwrap();
+    let (certificate, key) = clients.sign("worker");
+    fs::write(path("client.crt"), certificate).unwrap();
+    fs::write(path("client.key"), key).unwrap();
+    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]);
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let url = format!("https://localhost:{port}");
+
+    let options =
+        ClientOptions::new(&url).token(TokenSource::fixed(server.admin_token())).ca_file(path("servers.pem"));
+    let shown = options.clone().identity_files(path("client.crt"), path("client.key"));
+    Connection::open(&shown).await.unwrap().admin.get_status(GetStatusRequest {}).await.unwrap();
+    let missing = Connection::open(&options.identity_files(path("client.crt"), "/no/such")).await;
+    assert!(matches!(missing, Err(Error::IdentityFile { .. })), "{missing:?}");
+
+    let status = |url: &str, flags: &str| {
+        let flags = flags.split_whitespace();
+        let mut command = signalbox(folder.path(), &["status", "--server", url]);
+        command.args(flags);
+        command
+    };
+    let all = "--ca-file servers.pem --cert-file client.crt --key-file client.key";
+    let output = status(&url, all).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut from_env = status(&url, "");
+    from_env.env("SIGNALBOX_CA_FILE", "servers.pem").env("SIGNALBOX_CLIENT_CERT_FILE", "client.crt");
+    let half = said(&from_env.output().unwrap(), 2);
+    assert!(half.contains("--key-file"), "{half}");
+    let output = from_env.env("SIGNALBOX_CLIENT_KEY_FILE", "client.key").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let without = said(&status(&url, "--ca-file servers.pem").output().unwrap(), 6);
+    assert!(without.contains("hint: ") && without.contains("--cert-file"), "{without}");
+    let untrusted = said(&status(&url, "").output().unwrap(), 6);
+    assert!(untrusted.contains("hint: ") && untrusted.contains("--ca-file"), "{untrusted}");
+    let plain = said(&status(&url.replace("https", "http"), "").output().unwrap(), 6);
+    assert!(plain.contains("hint: ") && plain.contains("https://"), "{plain}");
+    let nowhere = said(&status(&url.replace("https", "http"), all).output().unwrap(), 2);
+    assert!(nowhere.contains("--ca-file"), "{nowhere}");
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn a_watch_prints_until_its_end() {
     let (exit, out, err) = run_table(&Fake::default(), "signalbox watch");
     assert_eq!(out, "1 SYNCED\n2 DELETED providers/groq (deleted by ops)\n");
     assert_eq!(exit, 4);
-    assert!(err.starts_with("to go on from here: --resume-token r2 --view-id v\n"), "{err}");
+    assert!(err.ends_with("\nhint: to go on from here: --resume-token r2 --view-id v"), "{err}");
     let (_, out, _) = run_line(&Fake::default(), Format::Json, "", "signalbox watch");
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[1]["changes"]["changes"][0]["type"], "CHANGE_TYPE_DELETED");
