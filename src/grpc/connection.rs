@@ -25,7 +25,6 @@ impl ConnectionHandle {
     }
 
     /// Resolves when the connection is to be cut.
-    #[must_use]
     pub fn is_cut(&self) -> WaitForCancellationFutureOwned {
         self.cut.clone().cancelled_owned()
     }
