@@ -19,6 +19,7 @@ use super::{
     batch::{Batch, frame, frame_into},
     filter::Filter,
     hub::{Behind, Signal},
+    joined::Joined,
     snapshot::digest_of,
 };
 use crate::{
@@ -437,33 +438,6 @@ impl Drop for Cursor {
         if let Some(ended) = self.ended.take() {
             ended(self.at.revision);
         }
-    }
-}
-
-/// Joins framed messages; a single one is passed on as it is, shared.
-#[derive(Default)]
-struct Joined {
-    first: Option<Bytes>,
-    more: BytesMut,
-}
-
-impl Joined {
-    fn push(&mut self, bytes: Option<Bytes>) {
-        let Some(bytes) = bytes else { return };
-        match self.first.take() {
-            None if self.more.is_empty() => self.first = Some(bytes),
-            first => {
-                first.iter().chain([&bytes]).for_each(|part| self.more.extend_from_slice(part));
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.first.as_ref().map_or(0, Bytes::len) + self.more.len()
-    }
-
-    fn finish(self) -> Option<Bytes> {
-        self.first.or_else(|| (!self.more.is_empty()).then(|| self.more.freeze()))
     }
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod cursor;
 mod filter;
 mod hub;
+mod joined;
 mod snapshot;
 
 use std::{sync::Arc, time::Duration};
