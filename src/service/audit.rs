@@ -130,3 +130,7 @@ impl AuditWriter {
         AuditEvent { time: self.clock.now(), actor: "signalbox".into(), event: "audit_gap", detail }
     }
 }
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

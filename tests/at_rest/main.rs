@@ -6,6 +6,7 @@
 
 #[path = "../harness/api.rs"]
 mod api;
+mod audit;
 mod files;
 #[path = "../harness/forms.rs"]
 mod forms;
@@ -13,5 +14,6 @@ mod forms;
 mod harness;
 mod keys;
 mod log;
+mod past;
 mod sealed;
 mod sqlite;

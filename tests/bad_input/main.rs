@@ -6,6 +6,8 @@
 
 mod contents;
 mod reads;
+mod repeats;
+mod rights;
 #[path = "../support/mod.rs"]
 mod support;
 mod updates;
@@ -81,13 +83,18 @@ async fn furnished() -> Server {
     server
 }
 
-/// Makes every call, and reports everything that was not as promised.
+/// Makes every call as the administrator, and reports everything that was not as promised.
 async fn refused(server: &Server, cases: Vec<Case>) {
+    refused_to(&server.admin(), server, cases).await;
+}
+
+/// As [`refused`], for somebody else.
+async fn refused_to(caller: &Caller, server: &Server, cases: Vec<Case>) {
     let admin = server.admin();
     let mut wrong = Vec::new();
     for (what, bad, code, reason, field) in cases {
         let before = admin.status().await;
-        let outcome = call(&admin, bad).await;
+        let outcome = call(caller, bad).await;
         let after = admin.status().await;
         if (before.revision, &before.digest) != (after.revision, &after.digest) {
             wrong.push(format!("{what}: the store has changed"));

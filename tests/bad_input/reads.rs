@@ -138,6 +138,54 @@ async fn reads_that_make_no_sense() {
     assert_eq!(status.get_details_error_info().unwrap().metadata["floor_revision"], "2", "the floor is told");
 }
 
+/// The words of a page token lie open; only its MAC keeps them as they were.
+#[tokio::test]
+async fn no_byte_of_a_page_token_can_be_changed() {
+    let server = furnished().await;
+    let admin = server.admin();
+    let ask = async |request: ListResourcesRequest| admin.config().list_resources(request).await;
+    let page = ListResourcesRequest { page_size: 1, ..Default::default() };
+    let token = ask(page).await.unwrap().into_inner().next_page_token;
+    let of = |page_token: String| ListResourcesRequest { page_token, ..Default::default() };
+    assert_eq!(ask(of(token.clone())).await.unwrap().into_inner().resources.len(), 2, "as it is, it is good");
+    let mut length = 0;
+    support::watcher::rewritten(&token, |bytes| length = bytes.len());
+    assert!(length > 32, "{token}");
+    for at in 0..length {
+        // The lowest bit turns a digit into a digit and a letter into a letter: mostly it still can be read.
+        let changed = support::watcher::rewritten(&token, |bytes| bytes[at] ^= 1);
+        let status = ask(of(changed)).await.expect_err("a token that was changed");
+        judge(&status, INVALID, "INVALID_PAGE_TOKEN", "page_token")
+            .unwrap_or_else(|why| panic!("{at}: {why}"));
+    }
+}
+
+#[tokio::test]
+async fn a_page_token_goes_on_with_its_own_list_only() {
+    let server = furnished().await;
+    let revision = server.admin().status().await.revision;
+    let first = || ListResourcesRequest { page_size: 1, ..Default::default() };
+    let token = server.admin().config().list_resources(first()).await.unwrap().into_inner().next_page_token;
+    let on = || ListResourcesRequest { page_token: token.clone(), ..Default::default() };
+    let other = |what, request| (what, list(request), INVALID, "INVALID_PAGE_TOKEN", "page_token");
+    let worker = support::caller::Rights::worker(vec![Selector::default()], true);
+    let worker = server.admin().colleague("w", &worker).await;
+    refused_to(
+        &worker,
+        &server,
+        vec![
+            other("other selectors", ListResourcesRequest { selectors: vec![by_kind("setting")], ..on() }),
+            other("another filter", ListResourcesRequest { filter: "name = \"settings/s\"".into(), ..on() }),
+            other("a revision", ListResourcesRequest { revision, ..on() }),
+            other("secrets", ListResourcesRequest { include_secrets: true, ..on() }),
+        ],
+    )
+    .await;
+    call(&worker, list(ListResourcesRequest { page_size: 2, ..on() }))
+        .await
+        .expect("pages may differ in size");
+}
+
 #[tokio::test]
 async fn streams_and_chores_that_make_no_sense() {
     let server = furnished().await;

@@ -49,13 +49,25 @@ impl Server {
         Self::start_in(&folder(), arguments)
     }
 
+    /// As [`Self::start`], with a limit to the size of every file that it writes.
+    pub fn start_with_file_limit(kib: u32) -> Self {
+        let limited = format!("ulimit -f {kib} && exec \"$0\" \"$@\"");
+        let folder = folder();
+        let mut command = command("bash", folder.path());
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_signalbox")]);
+        Self::launch_as(command, &folder, &[]).ready()
+    }
+
     /// As [`Self::start_with`], on the store that the folder may hold already.
     pub fn start_in(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
-        let mut server = Self::launch(folder, arguments);
-        server.ready_line = server.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{}", server.log())
+        Self::launch(folder, arguments).ready()
+    }
+
+    fn ready(mut self) -> Self {
+        self.ready_line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{}", self.log())
         });
-        server
+        self
     }
 
     /// Starts a server that must refuse to: gives its exit code and what it said.
@@ -68,11 +80,15 @@ impl Server {
     }
 
     fn launch(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
+        Self::launch_as(command(env!("CARGO_BIN_EXE_signalbox"), folder.path()), folder, arguments)
+    }
+
+    fn launch_as(mut command: Command, folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
         let log = folder.path().join("server.log");
         let log = OpenOptions::new().create(true).append(true).open(log).expect("a file for the log");
         let free_port: &[&str] =
             if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
+        let mut child = command
             .args(["serve", "--data-dir", "data"])
             .args(free_port)
             .args(arguments)
@@ -130,6 +146,11 @@ impl Server {
     /// What the server has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder().join("server.log")).unwrap_or_default()
+    }
+
+    /// The limits of the process, as the kernel tells them.
+    pub fn kernel_limits(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("the process is there")
     }
 
     /// Sends a signal.

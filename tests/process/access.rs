@@ -10,7 +10,7 @@ use signalbox::{
     proto::v1::{
         BatchWriteRequest, CompactLogRequest, CreateResourceRequest, CreateTokenRequest,
         DeleteResourceRequest, GetStatusRequest, GetStatusResponse, ListResourcesRequest, RevokeTokenRequest,
-        Role, UpdateResourceRequest, VerifyLogRequest, admin_service_client::AdminServiceClient,
+        Role, Selector, UpdateResourceRequest, VerifyLogRequest, admin_service_client::AdminServiceClient,
         config_service_client::ConfigServiceClient,
     },
 };
@@ -18,7 +18,7 @@ use tonic::{Code, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use crate::{
-    calls::{channel, refusal, soon, token, with},
+    calls::{channel, refusal, soon, token, watch, with},
     harness::{self, Server},
 };
 
@@ -50,6 +50,49 @@ async fn what_only_admins_may_is_denied_to_workers_and_viewers() {
         let everything = ListResourcesRequest::default();
         assert_eq!(refusal(config.list_resources(with(token, everything)).await).0, Code::Ok, "{role:?}");
     }
+}
+
+#[tokio::test]
+async fn a_revocation_outlives_the_server() {
+    let server = Server::start();
+    let kept = token(&server, Role::Worker, "kept").await;
+    let by_subject = token(&server, Role::Worker, "by-subject").await;
+    let mut admin = AdminServiceClient::new(channel(server.address()).await);
+    let create = CreateTokenRequest {
+        role: Role::Worker.into(),
+        subject: "by-id".to_owned(),
+        grants: vec![Selector::default()],
+        ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..CreateTokenRequest::default()
+    };
+    let made = admin.create_token(with(&server.admin_token(), create)).await.unwrap().into_inner();
+    let by_id = made.token;
+    // What a token gets: of a call, and of a stream.
+    let answers = async |server: &Server, token: &str| {
+        let channel = channel(server.address()).await;
+        let list = with(token, ListResourcesRequest::default());
+        let listed = ConfigServiceClient::new(channel.clone()).list_resources(list).await;
+        [refusal(listed), refusal(watch(&channel, token).await)]
+    };
+    let good = [(Code::Ok, String::new()), (Code::Ok, String::new())];
+    for token in [&kept, &by_subject, &by_id] {
+        assert_eq!(answers(&server, token).await, good, "before");
+    }
+    let revocations = [
+        RevokeTokenRequest { token_id: made.token_id, ..RevokeTokenRequest::default() },
+        RevokeTokenRequest { subject: "by-subject".to_owned(), ..RevokeTokenRequest::default() },
+    ];
+    for revocation in revocations {
+        admin.revoke_token(with(&server.admin_token(), revocation)).await.unwrap();
+    }
+    let folder = server.share_folder();
+    assert_eq!(server.stop().code(), Some(0));
+    let server = Server::start_in(&folder, &[]);
+    let revoked = (Code::Unauthenticated, "TOKEN_REVOKED".to_owned());
+    for token in [&by_subject, &by_id] {
+        assert_eq!(answers(&server, token).await, [revoked.clone(), revoked.clone()], "after the restart");
+    }
+    assert_eq!(answers(&server, &kept).await, good, "who was not revoked gets in");
 }
 
 #[tokio::test]

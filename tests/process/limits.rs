@@ -7,16 +7,18 @@ use std::{
 };
 
 use signalbox::proto::v1::{
-    GetStatusRequest, Resource, Role, UpdateResourceRequest, admin_service_client::AdminServiceClient,
-    config_service_client::ConfigServiceClient,
+    GetResourceRequest, GetStatusRequest, Resource, Role, Secret, UpdateResourceRequest,
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    setting_spec::Value,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
     access::status,
-    calls::{LIMIT, channel, refusal, soon, token, watch, with},
+    calls::{LIMIT, channel, refusal, soon, token, token_with, watch, with},
     harness::Server,
+    shutdown::create,
 };
 
 fn assert_full(status: &Status) {
@@ -192,4 +194,58 @@ async fn a_quiet_client_that_answers_pings_stays() {
         let heartbeat = crate::calls::event(&mut stream).await.unwrap();
         assert!(heartbeat.is_some(), "the stream ended");
     }
+}
+
+/// The signal that tells of the limit ended the process. What can't be written is refused as on a full disk, and so is
+/// the reading of a secret that can't be written down.
+#[tokio::test]
+async fn regression_a_file_size_limit_refuses_writes_and_ends_nothing() {
+    let server = Server::start_with_file_limit(2000);
+    let admin = server.admin_token();
+    let worker = token_with(&server, Role::Worker, "w", true, Duration::from_secs(3_600)).await;
+    let mut config = ConfigServiceClient::new(channel(server.address()).await);
+    let secret = Secret { value: Some("limits-secret".to_owned()), ..Secret::default() };
+    let pass = create(&admin, "settings/pass", Value::SecretValue(secret));
+    config.create_resource(pass).await.unwrap();
+    let refused = (Code::Unavailable, "STORE_UNAVAILABLE".to_owned());
+
+    let mut acknowledged = 0_u64;
+    let outcome = loop {
+        let value = Value::StringValue("x".repeat(20 << 10));
+        let request = create(&admin, &format!("settings/s{acknowledged}"), value);
+        let outcome = refusal(soon(config.create_resource(request)).await);
+        if outcome.0 != Code::Ok {
+            break outcome;
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 1_000, "the limit does not hold");
+    };
+    assert_eq!(outcome, refused, "after {acknowledged}");
+    assert!(acknowledged > 0);
+
+    let mut get = async |name: &str, include_secrets| {
+        let name = name.to_owned();
+        let request = GetResourceRequest { name, include_secrets, ..GetResourceRequest::default() };
+        refusal(soon(config.get_resource(with(&worker, request))).await)
+    };
+    let served = (Code::Ok, String::new());
+    assert_eq!(get("settings/s0", false).await, served);
+    let mut opened = 0;
+    // An event is small, and some may still fit in.
+    let outcome = loop {
+        let outcome = get("settings/pass", true).await;
+        if outcome.0 != Code::Ok {
+            break outcome;
+        }
+        opened += 1;
+        assert!(opened < 2_000, "secrets are read, and where is that written?");
+    };
+    assert_eq!(outcome, refused, "a secret that nobody writes down stays closed");
+    assert_eq!(get("settings/pass", false).await, served, "what is masked does not");
+    assert_eq!(status(&server).await.resources, acknowledged + 1);
+
+    let folder = server.share_folder();
+    drop(server);
+    let server = Server::start_in(&folder, &[]);
+    assert_eq!(status(&server).await.resources, acknowledged + 1, "what was acknowledged, and nothing else");
 }

@@ -100,7 +100,8 @@ async fn unread(server: &Server) -> Streaming<WatchConfigResponse> {
     stream
 }
 
-fn create(token: &str, name: &str, value: Value) -> Request<CreateResourceRequest> {
+/// The creation of a setting.
+pub fn create(token: &str, name: &str, value: Value) -> Request<CreateResourceRequest> {
     let spec = Spec::Setting(SettingSpec { value: Some(value), ..SettingSpec::default() });
     let resource = Resource { name: name.to_owned(), spec: Some(spec), ..Resource::default() };
     with(token, CreateResourceRequest { resource: Some(resource), ..CreateResourceRequest::default() })
@@ -114,6 +115,30 @@ async fn a_client_that_never_reads_does_not_hold_the_stop() {
     let begun = Instant::now();
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     assert!(begun.elapsed() > ORDERLY, "the client did read, so that this shows nothing");
+    drop(unread);
+}
+
+/// Whoever sends traffic here has to know while the server still answers, not when it is gone.
+#[tokio::test]
+async fn readiness_is_lost_while_the_server_drains() {
+    let mut server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let unread = unread(&server).await;
+    let mut watches = Vec::new();
+    for address in [server.address(), server.health_address()] {
+        let request = HealthCheckRequest { service: "readiness".to_owned() };
+        let mut watch = HealthClient::new(channel(address).await).watch(request).await.unwrap().into_inner();
+        assert_eq!(soon(watch.message()).await.unwrap().unwrap().status(), ServingStatus::Serving);
+        watches.push(watch);
+    }
+    server.signal(Signal::TERM);
+    let begun = Instant::now();
+    for watch in &mut watches {
+        assert_eq!(soon(watch.message()).await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    }
+    let told = begun.elapsed();
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert!(begun.elapsed() > ORDERLY, "nothing held the stop, so that this shows nothing");
+    assert!(told < ORDERLY, "it was told only after {told:?}");
     drop(unread);
 }
 

@@ -128,6 +128,16 @@ fn a_start_that_fails_never_listens_and_names_what_is_wrong() {
     assert!(!key.exists(), "a key must never be made for a store that has another");
 }
 
+/// The soft limit is 0 in many places anyway; the hard one only where somebody has set it, and nobody raises it again.
+#[test]
+fn the_process_leaves_no_core() {
+    let server = Server::start();
+    let limits = server.kernel_limits();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let numbers: Vec<&str> = core.expect("the kernel tells it").split_whitespace().take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{limits}");
+}
+
 #[test]
 fn plaintext_beyond_loopback_is_refused_without_the_flag() {
     for address in ["0.0.0.0:0", "[::]:0"] {

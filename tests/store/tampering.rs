@@ -224,6 +224,33 @@ async fn an_edited_log_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edited_past_is_not_read() {
+    for sql in [
+        "UPDATE log SET spec = replace(spec, 'two', 'six') WHERE revision = 2",
+        "UPDATE log SET actor = 'mallory' WHERE revision = 2",
+        "UPDATE log SET hash = zeroblob(32) WHERE revision = 2",
+    ] {
+        let place = Directory::new();
+        let store = filled(&place).await;
+        let a = name("settings/a");
+        assert!(store.record_at(&a, Revision(2)).await.unwrap().is_some(), "it is there before");
+        edit(&place, sql).await;
+        for at in [2, 5] {
+            let one = store.record_at(&a, Revision(at)).await;
+            assert!(matches!(one, Err(StoreError::Damaged(_))), "{sql}: at {at} {one:?}");
+            let all = store.records_at(Revision(at)).await;
+            assert!(matches!(all, Err(StoreError::Damaged(_))), "{sql}: at {at} {all:?}");
+        }
+        for at in [1, 6] {
+            let one = store.record_at(&a, Revision(at)).await;
+            assert!(matches!(one, Ok(Some(_))), "{sql}: what was not edited is read, at {at}: {one:?}");
+            assert!(store.records_at(Revision(at)).await.is_ok(), "{sql}: at {at}");
+        }
+        store.close(DEADLINE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_never_takes_a_secret_that_the_state_needs() {
     let place = Directory::new();
     let store = place.open().await;
