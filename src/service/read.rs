@@ -209,11 +209,13 @@ impl Service {
         reveal: Reveal,
         shown: impl FnMut(&&Entry) -> bool,
     ) -> (Vec<Resource>, bool) {
-        let current = self.parts.view.state();
+        // A list is current when it begins; what has been replaced by the time of a later page stays closed there.
+        let now = after.map(|_| self.parts.view.state());
+        let current = now.as_deref().unwrap_or(state);
         let mut bytes = 0;
         let mut resources: Vec<Resource> = Vec::new();
         for entry in state.after_name(after).filter(shown) {
-            let resource = self.shown_on_page(state, &current, entry, reveal);
+            let resource = self.shown_on_page(state, current, entry, reveal);
             bytes += resource.encoded_len() + 8;
             if resources.len() == size || (bytes > limits::MESSAGE_OUT_BYTES / 2 && !resources.is_empty()) {
                 return (resources, true);

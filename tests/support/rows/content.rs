@@ -117,7 +117,17 @@ pub fn private(case: &Case<'_>) -> Verdict {
     }
     let current = reader.reads.iter().filter(|read| !masked(read));
     for read in current {
-        read.resources.iter().try_for_each(|resource| values(case, resource, read.revision))?;
+        // A page that came after its secret was replaced does not open the old one.
+        let replaced = |resource: &&Resource| {
+            let (then, now) = (
+                case.truth.at(&resource.name, read.revision),
+                case.truth.at(&resource.name, case.truth.head()),
+            );
+            values_in(resource).is_empty()
+                && then.map(|entry| &entry.secrets) != now.map(|entry| &entry.secrets)
+        };
+        let mut opened = read.resources.iter().filter(|resource| !replaced(resource));
+        opened.try_for_each(|resource| values(case, resource, read.revision))?;
     }
     if !reader.view.secrets {
         let seen =
@@ -144,8 +154,12 @@ fn values(case: &Case<'_>, resource: &Resource, revision: u64) -> Verdict {
     match case.truth.at(&resource.name, revision) {
         Some(entry) if case.reader.view.shows(&entry.masked) => {
             let same = entry.secrets == shown;
-            same.then_some(())
-                .ok_or_else(|| format!("{} at revision {revision} has other secrets", resource.name))
+            same.then_some(()).ok_or_else(|| {
+                format!(
+                    "{} at revision {revision} has other secrets: {shown:?} instead of {:?}",
+                    resource.name, entry.secrets
+                )
+            })
         }
         _ if shown.is_empty() => Ok(()),
         _ => {
