@@ -158,8 +158,16 @@ impl Service {
             return Ok(state);
         }
         let hash = self.past_hash(&current, wanted).await?;
-        let records = self.parts.store.records_at(wanted).await.map_err(store_error)?;
+        let records = self.parts.store.records_at(wanted).await;
+        self.still_held(wanted).await?;
+        let records = records.map_err(store_error)?;
         Ok(Arc::new(current.of_records(wanted, hash, records)))
+    }
+
+    /// Whether a compaction has passed a revision while it was read: then what was read is not the whole of it.
+    async fn still_held(&self, revision: Revision) -> Result<()> {
+        let head = self.parts.store.head().await.map_err(store_error)?;
+        if revision < head.floor { Err(compacted(revision, head.floor)) } else { Ok(()) }
     }
 
     /// The chain's head at a past revision, if the log still reaches back to it.

@@ -144,7 +144,9 @@ impl Service {
             return Ok(state);
         }
         let hash = self.past_hash(current, wanted).await?;
-        let change = self.parts.store.record_at(name, wanted).await.map_err(store_error)?;
+        let change = self.parts.store.record_at(name, wanted).await;
+        self.still_held(wanted).await?;
+        let change = change.map_err(store_error)?;
         let record = change.and_then(|change| change.record).map(Arc::unwrap_or_clone);
         Ok(Arc::new(current.of_records(wanted, hash, record.into_iter().collect())))
     }
