@@ -21,7 +21,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::certificates::Certificates;
@@ -41,10 +41,12 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 }
 
 /// How many connections may be open, and how long each may take to say what it wants.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Admission {
     pub connections: usize,
     pub handshake: Duration,
+    /// Cuts them all. A listener that is dropped leaves its connections to themselves.
+    pub cut: CancellationToken,
 }
 
 /// A connection that holds its place among the open ones.
@@ -63,9 +65,9 @@ struct Opening {
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, handshake: Duration) -> Self {
-        let opening = Opening { deadline: Box::pin(sleep(handshake)), missing: PREFACE_BYTES };
-        let handle = ConnectionHandle::new(Some(peer));
+    fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, admission: &Admission) -> Self {
+        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), missing: PREFACE_BYTES };
+        let handle = ConnectionHandle::new(Some(peer), &admission.cut);
         let cut = Box::pin(handle.is_cut());
         Self { stream, _place: place, opening: Some(opening), handle, cut }
     }
@@ -77,7 +79,7 @@ pub(super) fn plaintext(
     admission: Admission,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
     accepted(listener, admission.connections)
-        .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, admission.handshake)))
+        .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, &admission)))
 }
 
 /// Connections that have agreed on TLS. One that can't, or takes too long, holds nobody else up.
@@ -86,18 +88,20 @@ pub(super) fn secured(
     admission: Admission,
     certificates: Arc<Certificates>,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
+    let limit = admission.connections;
     let agree = move |(stream, peer, place)| {
         let accepting = certificates.acceptor().accept(stream);
+        let admission = admission.clone();
         // In a task of its own, so that handshakes are spread over the processors.
         tokio::spawn(async move {
             let stream = tokio::time::timeout(admission.handshake, accepting).await??;
-            io::Result::Ok(Connection::new(stream, peer, place, admission.handshake))
+            io::Result::Ok(Connection::new(stream, peer, place, &admission))
         })
     };
-    accepted(listener, admission.connections)
+    accepted(listener, limit)
         .map(agree)
         // There are never more than may be open, so that no handshake waits for another.
-        .buffer_unordered(admission.connections)
+        .buffer_unordered(limit)
         .filter_map(async |agreed| match agreed.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(connection) => Some(Ok(connection)),
             Err(error) => {

@@ -16,7 +16,7 @@ pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
     crypto::generate_key,
-    grpc::new_token,
+    service::parse_token,
     store::{Defect, Verification},
     view::{Undecryptable, Unopened},
 };

@@ -64,16 +64,18 @@ pub(super) async fn start(
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
         .layer(layer)
         .add_routes(routes.routes());
-    let admission = Admission { connections: limits.max_connections, handshake: limits.handshake_timeout };
+    let cut = lifecycle.hard();
+    let admission =
+        Admission { connections: limits.max_connections, handshake: limits.handshake_timeout, cut };
     let stopping = lifecycle.soft().cancelled_owned();
     let server = match certificates {
         None => {
-            let incoming = connections::plaintext(listener, admission);
+            let incoming = connections::plaintext(listener, admission.clone());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
         Some(certificates) => {
             lifecycle.spawn(Arc::clone(&certificates).follow());
-            let incoming = connections::secured(listener, admission, certificates);
+            let incoming = connections::secured(listener, admission.clone(), certificates);
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
     };

@@ -15,14 +15,14 @@ use crate::{
         self, SecretText,
         private_file::{self, FileError},
     },
-    domain::{Clock, Error, FieldViolation, Pattern, Role, limits},
+    domain::{Clock, Error, Pattern, Role, Text, Violations, limits},
 };
 
 /// `iss` and `aud` of our own tokens.
 pub const OWN_NAME: &str = "signalbox";
 
 /// Characters of a subject at most.
-const SUBJECT_CHARS: usize = 128;
+pub const SUBJECT_CHARS: usize = 128;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a token may do beyond its role.
@@ -111,10 +111,7 @@ impl TokenIssuer {
     /// # Errors
     /// [`Error::Invalid`] with every field that is out of bounds, or `grants` when they do not fit into 8 KiB.
     pub fn issue(&self, new: NewToken) -> Result<IssuedToken, Error> {
-        let violations = violations(&new);
-        if !violations.is_empty() {
-            return Err(Error::Invalid(violations));
-        }
+        new.violations().into_result()?;
         let NewToken { subject, role, grants, scopes, ttl } = new;
         let now = self.clock.now();
         let issued_at = now.timestamp();
@@ -151,32 +148,34 @@ impl TokenIssuer {
     }
 }
 
-fn violations(new: &NewToken) -> Vec<FieldViolation> {
-    let mut found = Vec::new();
-    let characters = new.subject.chars().count();
-    if characters == 0 {
-        found.push(FieldViolation::new("subject", "REQUIRED", "is required: whom the token is for"));
-    } else if characters > SUBJECT_CHARS || new.subject.chars().any(char::is_control) {
-        found.push(FieldViolation::new(
-            "subject",
-            "OUT_OF_RANGE",
-            "must be at most 128 characters, none of them a control character",
-        ));
+impl NewToken {
+    /// Everything that is out of bounds.
+    fn violations(&self) -> Violations {
+        let mut violations = Violations::default();
+        violations.required("subject", &self.subject, Text::Line, SUBJECT_CHARS);
+        check_ttl(self.ttl, &mut violations);
+        violations.at_most("grants", self.grants.len(), limits::SELECTORS, "selectors");
+        check_scopes(self.role, &self.scopes, &mut violations);
+        violations
     }
-    if !(Duration::from_secs(1)..=366 * DAY).contains(&new.ttl) {
-        found.push(FieldViolation::new("ttl", "OUT_OF_RANGE", "must be from 1 s to 366 days"));
+}
+
+/// Notes a life that no token may have.
+pub fn check_ttl(ttl: Duration, violations: &mut Violations) {
+    if !(Duration::from_secs(1)..=366 * DAY).contains(&ttl) {
+        violations.add("ttl", "OUT_OF_RANGE", "must be from 1 s to 366 days");
     }
-    if new.grants.len() > limits::SELECTORS {
-        found.push(FieldViolation::new("grants", "OUT_OF_RANGE", "must be at most 64"));
-    }
-    for scope in new.scopes.iter().filter(|scope| scope.role() != new.role) {
+}
+
+/// Notes scopes that do not go with a role.
+pub fn check_scopes(role: Role, scopes: &[Scope], violations: &mut Violations) {
+    for scope in scopes.iter().filter(|scope| scope.role() != role) {
         let (field, description) = match scope {
             Scope::SecretsRead => ("include_secrets", "is only for workers"),
             Scope::SecretsGrant => ("grant_secrets", "is only for admins"),
         };
-        found.push(FieldViolation::new(field, "ROLE_MISMATCH", description));
+        violations.add(field, "ROLE_MISMATCH", description);
     }
-    found
 }
 
 /// The signing secret in this file, which is made (mode 0600) if there is none. Blocks.

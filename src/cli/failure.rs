@@ -124,14 +124,24 @@ fn describe(status: &Status) -> String {
     let details = status.get_error_details();
     let mut lines = Vec::new();
     let violations = details.bad_request().map_or(&[][..], |bad| bad.field_violations.as_slice());
+    let metadata = |key: &str| details.error_info().and_then(|info| info.metadata.get(key));
     match violations {
-        [] => lines.push(sentence(status)),
+        [] => match metadata("field") {
+            // A batch has many parts; of a single request the sentence says enough.
+            Some(field) if field.starts_with("operations[") => {
+                lines.push(format!("{field}: {}", sentence(status)));
+            }
+            _ => lines.push(sentence(status)),
+        },
         [only] => lines.push(format!("{}: {}", only.field, only.description)),
         many => {
-            lines.push(format!("{} things are wrong with the request", many.len()));
+            let count = metadata("violations").and_then(|count| count.parse().ok()).unwrap_or(many.len());
+            lines.push(format!("{count} things are wrong with the request"));
             lines.extend(
                 many.iter().map(|violation| format!("  {}: {}", violation.field, violation.description)),
             );
+            let unlisted = count.saturating_sub(many.len());
+            lines.extend((unlisted > 0).then(|| format!("  and {unlisted} more")));
         }
     }
     if let Some(reason) =

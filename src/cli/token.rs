@@ -76,7 +76,7 @@ fn local_token(settings: &Settings, request: &CreateTokenRequest) -> Result<Crea
     let failed = |error: &dyn std::fmt::Display| Failure::told(Exit::Failed, format!("--local: {error}"));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let issuer = app::local_issuer(settings, &clock).map_err(|error| failed(&error))?;
-    let new = app::new_token(request).map_err(|error| failed(&error))?;
+    let new = app::parse_token(request).map_err(|error| failed(&error))?;
     let issued = issuer.issue(new).map_err(|error| failed(&error))?;
     Ok(CreateTokenResponse {
         token: issued.token.expose().to_owned(),

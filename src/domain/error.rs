@@ -101,6 +101,14 @@ pub enum Error {
         /// The oldest revision that can be read.
         floor: Revision,
     },
+    /// What went wrong with one part of a request that may have several.
+    #[error("{cause}")]
+    At {
+        /// Path of the field that it is about, for example `operations[3].update.resource.etag`.
+        field: String,
+        /// What went wrong; never `At` itself.
+        cause: Box<Error>,
+    },
     /// A defect. The detail goes to the log under a correlation id, never to the caller.
     #[error("internal error")]
     Internal {
@@ -114,6 +122,24 @@ impl Error {
     #[allow(clippy::needless_pass_by_value, reason = "taken by value, so that it serves `map_err` as it is")]
     pub fn internal(detail: impl ToString) -> Self {
         Error::Internal { detail: detail.to_string() }
+    }
+
+    /// The same error, with the field of the request that it is about.
+    #[must_use]
+    pub fn at(self, field: impl Into<String>) -> Self {
+        match self {
+            Error::At { .. } | Error::Invalid(_) | Error::Internal { .. } => self,
+            cause => Error::At { field: field.into(), cause: Box::new(cause) },
+        }
+    }
+
+    /// What went wrong, wherever in the request.
+    #[must_use]
+    pub fn cause(&self) -> &Error {
+        match self {
+            Error::At { cause, .. } => cause,
+            other => other,
+        }
     }
 
     /// A request with one thing wrong.

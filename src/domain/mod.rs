@@ -16,6 +16,7 @@ pub mod revision;
 pub mod revocation;
 pub mod selector;
 pub mod spec;
+pub mod violations;
 pub mod write;
 
 pub use change::{Action, ChangeType, LoggedChange, Previous, RevisionBatch, Revocation};
@@ -27,4 +28,5 @@ pub use record::{Etag, FieldPath, Labels, Record, SealedSecret, SecretId, Spec, 
 pub use revision::{ChainHash, Epoch, Revision, RevisionToken, StoreId};
 pub use revocation::RevocationSet;
 pub use selector::{Pattern, Selector};
+pub use violations::{Text, Violations};
 pub use write::{Applied, ApplyError, PlannedChange, Read, WriteSet};

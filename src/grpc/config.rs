@@ -8,12 +8,11 @@ use tonic::{Request, Response, Status};
 use super::to_status;
 use crate::{
     auth::Caller,
-    domain::{Error, FieldViolation, Result, Selector, limits},
-    kinds,
+    domain::{Error, Result},
     proto::v1::{
         self, BatchResult, BatchWriteRequest, BatchWriteResponse, CreateResourceRequest,
         CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, GetResourceRequest,
-        GetResourceResponse, ListResourcesRequest, ListResourcesResponse, Resource, UpdateResourceRequest,
+        GetResourceResponse, ListResourcesRequest, ListResourcesResponse, UpdateResourceRequest,
         UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse, batch_operation,
         config_service_server::ConfigService,
     },
@@ -59,7 +58,7 @@ impl ConfigService for Config {
     ) -> Result<Response<ListResourcesResponse>, Status> {
         let wire = request.get_ref().clone();
         let list = ListRequest {
-            selectors: parse_selectors(&wire.selectors, "selectors").map_err(to_status)?,
+            selectors: wire.selectors,
             filter: wire.filter,
             page_size: wire.page_size,
             page_token: wire.page_token,
@@ -135,9 +134,8 @@ impl ConfigService for Config {
     ) -> Result<Response<BatchWriteResponse>, Status> {
         let body = request.get_ref().encode_to_vec();
         let wire = request.get_ref().clone();
-        let operations = parse_operations(wire.operations).map_err(to_status)?;
         let write = WriteRequest {
-            operations,
+            operations: parse_operations(wire.operations),
             validate_only: wire.validate_only,
             request_id: wire.request_id,
             reason: wire.reason,
@@ -173,50 +171,27 @@ fn take_apart(answer: BatchWriteResponse) -> (BatchResult, u64, String, Vec<Stri
     (results.into_iter().next().unwrap_or_default(), revision, revision_token, warnings)
 }
 
-fn parse_operations(operations: Vec<v1::BatchOperation>) -> Result<Vec<Operation>> {
-    let mut violations = Vec::new();
-    let mut parsed = Vec::with_capacity(operations.len());
-    for (index, operation) in operations.into_iter().enumerate() {
-        use batch_operation::Operation as Wire;
-        let resource = |resource: Option<Resource>| resource.unwrap_or_default();
-        let (word, action) = match operation.operation {
-            Some(Wire::Create(create)) => ("create", OperationKind::Create(resource(create.resource))),
-            Some(Wire::Update(update)) => {
-                let mask = update.update_mask.map(|mask| mask.paths).unwrap_or_default();
-                let allow_missing = update.allow_missing;
-                ("update", OperationKind::Update { resource: resource(update.resource), mask, allow_missing })
+fn parse_operations(operations: Vec<v1::BatchOperation>) -> Vec<Operation> {
+    use batch_operation::{Create, Delete, Operation as Wire, Update};
+    let parse = |(index, operation): (usize, v1::BatchOperation)| {
+        let path = |word: &str| format!("operations[{index}].{word}.");
+        match operation.operation {
+            Some(Wire::Create(Create { resource })) => {
+                let action = OperationKind::Create(resource.unwrap_or_default());
+                Operation { path: path("create"), action }
             }
-            Some(Wire::Delete(batch_operation::Delete { name, etag, allow_missing })) => {
-                ("delete", OperationKind::Delete { name, etag, allow_missing })
+            Some(Wire::Update(Update { resource, update_mask, allow_missing })) => {
+                let mask = update_mask.map(|mask| mask.paths).unwrap_or_default();
+                let resource = resource.unwrap_or_default();
+                let action = OperationKind::Update { resource, mask, allow_missing };
+                Operation { path: path("update"), action }
             }
-            None => {
-                let field = format!("operations[{index}]");
-                violations.push(FieldViolation::new(
-                    field,
-                    "REQUIRED",
-                    "must be one of create, update and delete",
-                ));
-                continue;
+            Some(Wire::Delete(Delete { name, etag, allow_missing })) => {
+                let action = OperationKind::Delete { name, etag, allow_missing };
+                Operation { path: path("delete"), action }
             }
-        };
-        parsed.push(Operation { path: format!("operations[{index}].{word}."), action });
-    }
-    if violations.is_empty() { Ok(parsed) } else { Err(Error::Invalid(violations)) }
-}
-
-/// Parses the selectors of a request, with every violation in all of them.
-pub fn parse_selectors(selectors: &[v1::Selector], field: &str) -> Result<Vec<Selector>> {
-    if selectors.len() > limits::SELECTORS {
-        let description = format!("holds {}; at most {} are allowed", selectors.len(), limits::SELECTORS);
-        return Err(Error::invalid(field, "OUT_OF_RANGE", description));
-    }
-    let mut violations = Vec::new();
-    let mut parsed = Vec::with_capacity(selectors.len());
-    for (index, selector) in selectors.iter().enumerate() {
-        match kinds::parse_selector(selector, &format!("{field}[{index}]")) {
-            Ok(selector) => parsed.push(selector),
-            Err(found) => violations.extend(found),
+            None => Operation { path: format!("operations[{index}]"), action: OperationKind::Missing },
         }
-    }
-    if violations.is_empty() { Ok(parsed) } else { Err(Error::Invalid(violations)) }
+    };
+    operations.into_iter().enumerate().map(parse).collect()
 }

@@ -12,10 +12,10 @@ pub struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
-    /// The handle of a connection with this peer.
+    /// The handle of a connection with this peer, which is cut at the latest when everything is.
     #[must_use]
-    pub fn new(peer: Option<IpAddr>) -> Self {
-        Self { cut: CancellationToken::new(), peer }
+    pub fn new(peer: Option<IpAddr>, everything: &CancellationToken) -> Self {
+        Self { cut: everything.child_token(), peer }
     }
 
     /// Who is at the other end.

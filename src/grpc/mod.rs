@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
-pub use admin::new_token;
 pub use anonymous::BoundAnonymous;
 pub use connection::ConnectionHandle;
 pub use framework::MendStatuses;

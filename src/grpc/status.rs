@@ -11,49 +11,69 @@ use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt};
 use crate::domain::{Error, FieldViolation};
 
 pub(super) const DOMAIN: &str = "signalbox";
-/// More violations than these are counted, not listed: a status travels in headers, which are bounded.
-const MAX_VIOLATIONS: usize = 50;
-/// Characters of one description, for the same reason.
+/// A status travels in trailers, of which some clients take no more than 8 KiB in all (Netty's default; gRPC's core has 16).
+/// The details are in there in base64, and hold the message again.
+const MAX_VIOLATION_BYTES: usize = 4_000;
+/// Characters of a message, which also travels by itself.
+const MAX_MESSAGE: usize = 400;
+/// Characters of one description.
 const MAX_DESCRIPTION: usize = 300;
 
 /// Turns an error into the status that api.md names for it.
 #[must_use]
 pub fn to_status(error: Error) -> Status {
-    let message = clip(&error.to_string(), 1024);
+    let (field, error) = match error {
+        Error::At { field, cause } => (Some(field), *cause),
+        error => (None, error),
+    };
+    let message = clip(&error.to_string(), MAX_MESSAGE);
+    let (code, reason, metadata) = told(&error);
+    if let Error::Internal { detail } = &error {
+        return internal(detail);
+    }
+    let field = field.map(|field| ("field", field));
+    let metadata = metadata.into_iter().chain(field).map(|(key, value)| (key.to_owned(), clip(&value, 600)));
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
     match error {
-        Error::NotFound { name } => plain(Code::NotFound, &message, "NOT_FOUND", &[("name", &name)]),
+        Error::Invalid(violations) => list(&mut details, violations),
+        Error::FailedPrecondition { reason, subject, description } => {
+            let (subject, description) = (clip(&subject, 600), clip(&description, MAX_DESCRIPTION));
+            details.add_precondition_failure_violation(reason, subject, description);
+        }
+        Error::Exhausted { retry_after, .. } | Error::Unavailable { retry_after, .. } => {
+            details.set_retry_info(Some(retry_after));
+        }
+        _ => {}
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// Code, reason and metadata of an error.
+fn told(error: &Error) -> (Code, &'static str, Vec<(&'static str, String)>) {
+    match error {
+        Error::NotFound { name } => (Code::NotFound, "NOT_FOUND", vec![("name", name.clone())]),
         Error::AlreadyExists { name } => {
-            plain(Code::AlreadyExists, &message, "ALREADY_EXISTS", &[("name", &name)])
+            (Code::AlreadyExists, "ALREADY_EXISTS", vec![("name", name.clone())])
         }
         Error::EtagMismatch { name, current } => {
-            plain(Code::Aborted, &message, "ETAG_MISMATCH", &[("name", &name), ("current_etag", &current)])
+            let metadata = vec![("name", name.clone()), ("current_etag", current.clone())];
+            (Code::Aborted, "ETAG_MISMATCH", metadata)
         }
-        Error::FailedPrecondition { reason, subject, description } => {
-            let mut details = info(reason, &[("subject", &subject)]);
-            details.add_precondition_failure_violation(
-                reason,
-                clip(&subject, 600),
-                clip(&description, MAX_DESCRIPTION),
-            );
-            Status::with_error_details(Code::FailedPrecondition, message, details)
+        Error::FailedPrecondition { reason, subject, .. } => {
+            (Code::FailedPrecondition, reason, vec![("subject", subject.clone())])
         }
-        Error::Invalid(violations) => invalid(&message, violations),
-        Error::Unauthenticated { reason, .. } => plain(Code::Unauthenticated, &message, reason, &[]),
-        Error::PermissionDenied { reason, .. } => plain(Code::PermissionDenied, &message, reason, &[]),
-        Error::Exhausted { reason, retry_after, .. } => {
-            let mut details = info(reason, &[]);
-            details.set_retry_info(Some(retry_after));
-            Status::with_error_details(Code::ResourceExhausted, message, details)
+        Error::Invalid(violations) => {
+            let reason = violations.first().map_or("INVALID_ARGUMENT", |violation| violation.reason);
+            (Code::InvalidArgument, reason, vec![("violations", violations.len().to_string())])
         }
-        Error::Unavailable { reason, retry_after, .. } => {
-            let mut details = info(reason, &[]);
-            details.set_retry_info(Some(retry_after));
-            Status::with_error_details(Code::Unavailable, message, details)
-        }
+        Error::Unauthenticated { reason, .. } => (Code::Unauthenticated, reason, vec![]),
+        Error::PermissionDenied { reason, .. } => (Code::PermissionDenied, reason, vec![]),
+        Error::Exhausted { reason, .. } => (Code::ResourceExhausted, reason, vec![]),
+        Error::Unavailable { reason, .. } => (Code::Unavailable, reason, vec![]),
         Error::OutOfRange { reason, floor, .. } => {
-            plain(Code::OutOfRange, &message, reason, &[("floor_revision", &floor.to_string())])
+            (Code::OutOfRange, reason, vec![("floor_revision", floor.to_string())])
         }
-        Error::Internal { detail } => internal(&detail),
+        Error::Internal { .. } | Error::At { .. } => (Code::Internal, "INTERNAL", vec![]),
     }
 }
 
@@ -61,31 +81,29 @@ fn internal(detail: &str) -> Status {
     let correlation = uuid::Uuid::new_v4().simple().to_string();
     tracing::error!(correlation_id = %correlation, detail, "internal error");
     let message = format!("internal error; the server's log has it under correlation id {correlation}");
-    plain(Code::Internal, &message, "INTERNAL", &[("correlation_id", &correlation)])
+    let metadata = HashMap::from([("correlation_id".to_owned(), correlation)]);
+    let details = ErrorDetails::with_error_info("INTERNAL", DOMAIN, metadata);
+    Status::with_error_details(Code::Internal, message, details)
 }
 
-fn invalid(message: &str, violations: Vec<FieldViolation>) -> Status {
-    let reason = violations.first().map_or("INVALID_ARGUMENT", |violation| violation.reason);
-    let total = violations.len().to_string();
-    let mut details = info(reason, &[("violations", &total)]);
-    let listed = violations.into_iter().take(MAX_VIOLATIONS).map(|violation| WireViolation {
-        field: clip(&violation.field, 600),
-        description: clip(&violation.description, MAX_DESCRIPTION),
-        reason: violation.reason.to_owned(),
-        localized_message: None,
-    });
-    details.set_bad_request(listed.collect::<Vec<_>>());
-    Status::with_error_details(Code::InvalidArgument, message, details)
-}
-
-fn plain(code: Code, message: &str, reason: &str, metadata: &[(&str, &str)]) -> Status {
-    Status::with_error_details(code, message, info(reason, metadata))
-}
-
-fn info(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
-    let metadata: HashMap<String, String> =
-        metadata.iter().map(|(key, value)| ((*key).to_owned(), clip(value, 600))).collect();
-    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+/// Lists violations, in their order, as far as they fit; the metadata say how many there are.
+fn list(details: &mut ErrorDetails, violations: Vec<FieldViolation>) {
+    let mut bytes = 0;
+    let mut listed = Vec::new();
+    for violation in violations {
+        let wire = WireViolation {
+            field: clip(&violation.field, 600),
+            description: clip(&violation.description, MAX_DESCRIPTION),
+            reason: violation.reason.to_owned(),
+            localized_message: None,
+        };
+        bytes += wire.field.len() + wire.description.len() + wire.reason.len() + 12;
+        if bytes > MAX_VIOLATION_BYTES && !listed.is_empty() {
+            break;
+        }
+        listed.push(wire);
+    }
+    details.set_bad_request(listed);
 }
 
 /// Cuts a text at a character, so that a giant name can't make a giant header.
@@ -121,11 +139,43 @@ mod tests {
         assert_eq!(details.error_info().unwrap().domain, "signalbox");
     }
 
+    /// Netty takes 8 KiB of trailers and gRPC's core 16 KiB, unless told otherwise: beyond that the client sees no status at
+    /// all.
     #[test]
-    fn giant_texts_fit_into_headers() {
-        let violations = (0..10_000)
-            .map(|i| FieldViolation::new("f".repeat(9000), "R", format!("{i}").repeat(5000)))
-            .collect();
-        assert!(to_status(Error::Invalid(violations)).details().len() < 64 * 1024);
+    fn regression_a_status_fits_into_what_clients_take() {
+        let bytes = |status: Status| {
+            let headers = status.into_http::<()>().into_parts().0.headers;
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>()
+        };
+        let many = |text: &str| {
+            let violation = |i| FieldViolation::new(format!("operations[{i}].{text}"), "R", text.repeat(50));
+            Error::Invalid((0..10_000).map(violation).collect())
+        };
+        assert!(bytes(to_status(many("must be"))) < 8 * 1024);
+        assert!(bytes(to_status(many("\u{1F600}"))) < 16 * 1024);
+        let denied = Error::PermissionDenied { reason: "NOT_GRANTED", description: "p/*, ".repeat(5_000) };
+        assert!(bytes(to_status(denied.at("f".repeat(9_000)))) < 8 * 1024);
+    }
+
+    #[test]
+    fn what_is_not_listed_is_counted() {
+        let violations = (0..300).map(|i| FieldViolation::new(format!("f{i}"), "R", "is wrong".repeat(20)));
+        let details = to_status(Error::Invalid(violations.collect())).get_error_details();
+        assert_eq!(details.error_info().unwrap().metadata["violations"], "300");
+        let listed = &details.bad_request().unwrap().field_violations;
+        assert!((10..300).contains(&listed.len()), "{}", listed.len());
+        assert_eq!(listed[9].field, "f9", "the first ones, in their order");
+    }
+
+    #[test]
+    fn an_error_of_one_part_says_of_which() {
+        let error = Error::NotFound { name: "settings/x".into() }.at("operations[3].delete.name");
+        let status = to_status(error);
+        assert_eq!(status.code(), Code::NotFound);
+        assert_eq!(status.message(), "there is no settings/x");
+        let info = status.get_error_details().error_info().unwrap().clone();
+        assert_eq!(info.reason, "NOT_FOUND");
+        assert_eq!(info.metadata["field"], "operations[3].delete.name");
+        assert_eq!(info.metadata["name"], "settings/x");
     }
 }

@@ -18,11 +18,12 @@ use tonic::{Request, Status, Streaming, body::Body, codec::Codec, server::NamedS
 use tonic_prost::ProstCodec;
 use tower::Service as TowerService;
 
-use super::{ConnectionHandle, config::parse_selectors, to_status};
+use super::{ConnectionHandle, to_status};
 use crate::{
     auth::Caller,
-    domain::{Error, FieldViolation, Principal, Result},
-    proto::v1::{WatchConfigRequest, WatchConfigResponse},
+    domain::{Principal, Result, Text, Violations},
+    kinds,
+    proto::v1::{WatchConfigRequest, WatchConfigResponse, Worker},
     service::Service,
     watch::{Cursor, Resume, WatchRequest},
 };
@@ -100,39 +101,35 @@ async fn watch(
 ) -> Result<Cursor> {
     let WatchConfigRequest { selectors, resume_token, view_id, include_secrets, progress_interval, worker } =
         request;
-    let selectors = parse_selectors(&selectors, "selectors")?;
     let worker = worker.unwrap_or_default();
-    check_worker(&worker)?;
-    let progress_interval = progress_interval
-        .map(|interval| {
-            std::time::Duration::try_from(interval).map_err(|_| {
-                Error::invalid(
-                    "progress_interval",
-                    "OUT_OF_RANGE",
-                    "must not be negative; it is clamped to 1 s to 60 s",
-                )
-            })
-        })
-        .transpose()?
-        .filter(|interval| !interval.is_zero());
+    let mut violations = Violations::default();
+    let selectors = violations.take(kinds::parse_selectors(&selectors, "selectors"))?;
+    check_worker(&worker, &mut violations);
+    let progress_interval = parse_interval(progress_interval, &mut violations);
+    let selectors = violations.allow(selectors)?;
     let resume = Resume { token: resume_token, view_id };
     let request =
         WatchRequest { selectors, resume, include_secrets, progress_interval, worker: worker.id, scissors };
     service.watch(caller, request).await
 }
 
-fn check_worker(worker: &crate::proto::v1::Worker) -> Result<()> {
-    let mut violations = Vec::new();
-    let mut check = |field: &str, text: &str, max: usize| {
-        if text.chars().count() > max || text.chars().any(char::is_control) {
-            let description = format!("must have at most {max} characters, none of them a control character");
-            violations.push(FieldViolation::new(format!("worker.{field}"), "INVALID_TEXT", description));
-        }
-    };
-    check("id", &worker.id, 128);
-    check("client_version", &worker.client_version, 64);
-    violations.extend(crate::kinds::check_labels(&worker.labels, "worker.labels"));
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+fn check_worker(worker: &Worker, violations: &mut Violations) {
+    violations.text("worker.id", &worker.id, Text::Line, 128);
+    violations.text("worker.client_version", &worker.client_version, Text::Line, 64);
+    violations.extend(kinds::check_labels(&worker.labels, "worker.labels"));
+}
+
+/// Nothing and nought are the default.
+fn parse_interval(
+    interval: Option<prost_types::Duration>,
+    violations: &mut Violations,
+) -> Option<std::time::Duration> {
+    let parsed = std::time::Duration::try_from(interval?);
+    if parsed.is_err() {
+        let description = "must not be negative; it is clamped to 1 s to 60 s";
+        violations.add("progress_interval", "OUT_OF_RANGE", description);
+    }
+    parsed.ok().filter(|interval| !interval.is_zero())
 }
 
 fn respond(cursor: Cursor) -> http::Response<Body> {

@@ -2,12 +2,9 @@
 //!
 //! Must not know how a key is presented to a provider; that is the provider's.
 
-use super::{
-    CheckContext, Kind, ROTATED, SecretInput, UPDATED,
-    rules::{DESCRIPTION_CHARS, Text, Violations},
-};
+use super::{CheckContext, Kind, ROTATED, SecretInput, UPDATED, rules::DESCRIPTION_CHARS};
 use crate::{
-    domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, record::Spec},
+    domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{ApiKeySpec, secret::State},
 };
 

@@ -14,10 +14,10 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, ReflectMessage, Val
 use super::{
     paths::{self, PathError, Step},
     reflect,
-    rules::{Violations, shown},
+    rules::shown,
 };
 use crate::domain::{
-    FieldViolation, KindName,
+    FieldViolation, KindName, Violations,
     record::{Labels, Spec},
     spec::kind_of,
 };

@@ -31,7 +31,7 @@ use std::borrow::Cow;
 pub use diff::diff;
 pub use filter::{Filter, FilterError};
 pub use mask::Mask;
-pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, resolve};
+pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
 

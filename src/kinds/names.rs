@@ -4,7 +4,7 @@
 //! authorisation included.
 
 use crate::{
-    domain::{FieldViolation, KindName, Pattern, ResourceName, Selector, spec},
+    domain::{Error, FieldViolation, KindName, Pattern, ResourceName, Selector, Violations, limits, spec},
     proto::v1,
 };
 
@@ -70,6 +70,23 @@ pub fn parse_selector(selector: &v1::Selector, field: &str) -> Result<Selector, 
             Err(violations)
         }
     }
+}
+
+/// Reads the selectors of a request; `field` is their path there.
+///
+/// # Errors
+/// `Invalid` with everything that is wrong with any of them.
+pub fn parse_selectors(selectors: &[v1::Selector], field: &str) -> Result<Vec<Selector>, Error> {
+    let mut violations = Violations::default();
+    violations.at_most(field, selectors.len(), limits::SELECTORS, "selectors");
+    let mut parsed = Vec::with_capacity(selectors.len().min(limits::SELECTORS));
+    for (index, selector) in selectors.iter().take(limits::SELECTORS).enumerate() {
+        match parse_selector(selector, &format!("{field}[{index}]")) {
+            Ok(selector) => parsed.push(selector),
+            Err(found) => violations.extend(found),
+        }
+    }
+    violations.allow(Some(parsed))
 }
 
 /// The kind that all resources which a pattern can reach are of, if it is one.

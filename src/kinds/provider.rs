@@ -7,13 +7,10 @@ use std::collections::BTreeSet;
 use super::{
     CheckContext, Kind, ROTATED, SecretInput, UPDATED,
     provider_types::{TypeDefaults, defaults},
-    rules::{
-        DESCRIPTION_CHARS, NAME_CHARS, Text, Violations, header_value_problem, is_header_name, shown,
-        url_problem,
-    },
+    rules::{DESCRIPTION_CHARS, NAME_CHARS, header_value_problem, is_header_name, shown, url_problem},
 };
 use crate::{
-    domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, record::Spec},
+    domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{
         AuthScheme, HeaderValue, HttpMethod, ProviderAuth, ProviderSpec, ProviderType, header_value::Value,
         secret::State,

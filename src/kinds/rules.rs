@@ -1,85 +1,15 @@
-//! Checks that several kinds share: text, counts, labels, header names and values.
+//! Checks that several kinds share: labels, URLs, header names and values.
 //!
 //! Descriptions read on from the field's path and say what would be right. They never repeat a value, which may be a
 //! secret in the wrong place.
 
-use crate::domain::{FieldViolation, Labels, limits};
+use crate::domain::{FieldViolation, Labels, Text, Violations, limits};
 
 /// Characters of a name for people.
 pub const NAME_CHARS: usize = 200;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS: usize = 4096;
 const URL_BYTES: usize = 2048;
-
-/// What a text may look like.
-#[derive(Clone, Copy)]
-pub enum Text {
-    /// One line, for people.
-    Line,
-    /// Several lines, for people: line feeds and tabs are fine.
-    Prose,
-    /// A value for programs: any text but control characters other than white space.
-    Value,
-}
-
-/// Collects everything that is wrong.
-#[derive(Default)]
-pub struct Violations(Vec<FieldViolation>);
-
-impl Violations {
-    /// Notes one thing.
-    pub fn add(&mut self, field: impl Into<String>, reason: &'static str, description: impl Into<String>) {
-        self.0.push(FieldViolation::new(field, reason, description));
-    }
-
-    /// Checks the length and the characters of a text.
-    pub fn text(&mut self, field: &str, value: &str, form: Text, max_chars: usize) {
-        let chars = value.chars().count();
-        if chars > max_chars {
-            self.add(field, "TOO_LONG", format!("has {chars} characters; at most {max_chars} are allowed"));
-        }
-        if let Some((index, letter)) = value.chars().enumerate().find(|(_, letter)| forbidden(*letter, form))
-        {
-            let code = u32::from(letter);
-            let what =
-                if letter.is_control() { "a control character" } else { "an invisible formatting character" };
-            self.add(
-                field,
-                "FORBIDDEN_CHARACTER",
-                format!("holds {what} (U+{code:04X}) as character {}; remove it", index + 1),
-            );
-        }
-    }
-
-    /// Checks that a count is within bounds.
-    pub fn at_most(&mut self, field: &str, count: usize, max: usize, what: &str) {
-        if count > max {
-            self.add(field, "TOO_MANY", format!("has {count} {what}; at most {max} are allowed"));
-        }
-    }
-
-    /// Everything that was noted.
-    #[must_use]
-    pub fn into_vec(self) -> Vec<FieldViolation> {
-        self.0
-    }
-}
-
-fn forbidden(letter: char, form: Text) -> bool {
-    match form {
-        Text::Line => letter.is_control() || misleads(letter),
-        Text::Prose => (letter.is_control() && !matches!(letter, '\n' | '\t' | '\r')) || misleads(letter),
-        Text::Value => letter.is_control() && !matches!(letter, '\n' | '\t' | '\r'),
-    }
-}
-
-/// Characters that make a reader see something else than what stands there: bidirectional controls and line separators.
-fn misleads(letter: char) -> bool {
-    matches!(
-        letter,
-        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
-    )
-}
 
 /// Everything that is wrong with labels, with paths beneath `field`.
 #[must_use]
@@ -201,24 +131,5 @@ mod tests {
         let many: Vec<String> = (0..33).map(|number| format!("k{number}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|key| (key.as_str(), "")).collect();
         assert_eq!(reasons(&many), ["TOO_MANY"]);
-    }
-
-    #[test]
-    fn texts_show_what_they_hold() {
-        let problem = |value: &str, form| {
-            let mut violations = Violations::default();
-            violations.text("field", value, form, 10);
-            violations.into_vec().into_iter().map(|violation| violation.description).collect::<Vec<_>>()
-        };
-        assert!(problem("Grüße 👋", Text::Line).is_empty());
-        assert!(problem("a\n\tb", Text::Prose).is_empty());
-        assert!(problem("\u{202E}", Text::Value).is_empty());
-        assert_eq!(
-            problem("ab\u{202E}", Text::Line),
-            ["holds an invisible formatting character (U+202E) as character 3; remove it"]
-        );
-        assert_eq!(problem("a\nb", Text::Line).len(), 1);
-        assert_eq!(problem("a\0b", Text::Value).len(), 1);
-        assert_eq!(problem("12345678901", Text::Line), ["has 11 characters; at most 10 are allowed"]);
     }
 }

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{reflect, rules::Violations};
+use super::reflect;
 use crate::{
-    domain::{FieldPath, FieldViolation, limits, record::Spec},
+    domain::{FieldPath, FieldViolation, Violations, limits, record::Spec},
     proto::v1::{Secret, secret::State},
 };
 

@@ -6,12 +6,9 @@ use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{
-    CheckContext, Kind,
-    rules::{DESCRIPTION_CHARS, Text, Violations},
-};
+use super::{CheckContext, Kind, rules::DESCRIPTION_CHARS};
 use crate::{
-    domain::{FieldViolation, KindName, record::Spec},
+    domain::{FieldViolation, KindName, Text, Violations, record::Spec},
     proto::v1::{SettingSpec, secret::State, setting_spec::Value},
     setting_key,
 };
@@ -77,6 +74,7 @@ fn check_value(value: &Value, creating: bool, violations: &mut Violations) {
         }
         Value::JsonValue(text) => {
             check_size(&field, text, violations);
+            violations.text(&field, text, Text::Value, usize::MAX);
             if text.len() <= VALUE_BYTES
                 && let Err(problem) = check_json(text)
             {
@@ -246,7 +244,9 @@ mod tests {
 
     #[test]
     fn values() {
-        good(Value::StringValue("a\nb\u{202E}".into()));
+        good(Value::StringValue("a\nb\u{200F}".into()));
+        bad(Value::StringValue("a\nb\u{202E}".into()));
+        bad(Value::JsonValue("\"\u{202E}\"".into()));
         bad(Value::StringValue("a\0".into()));
         bad(Value::StringValue("x".repeat(65537)));
         good(Value::IntValue(i64::MIN));

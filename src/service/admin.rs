@@ -1,14 +1,10 @@
-//! Running the service itself: status, tokens, compaction, verification. Every operation is audited.
+//! Running the service itself: status, compaction, verification. Every operation is audited.
 
 use std::time::Duration;
 
-use super::{PATIENCE, Service, store_error, write::DEADLINE};
+use super::{PATIENCE, Service, parse_revision_token, store_error};
 use crate::{
-    auth::{IssuedToken, NewToken, OWN_NAME, Scope},
-    domain::{
-        ApplyError, Epoch, Error, Pattern, Principal, Result, Revision, RevisionToken, Revocation, Role,
-        StoreId, WriteSet, write::RequestKey,
-    },
+    domain::{Epoch, Error, Principal, Result, Revision, RevisionToken, Role, StoreId},
     store::Verification,
     view::Freshness,
 };
@@ -45,33 +41,6 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// A token that an admin wants made.
-pub struct NewGrant {
-    /// What it is to be.
-    pub role: Role,
-    /// Whom it is for.
-    pub subject: String,
-    /// What it reaches; empty is the default of the role.
-    pub grants: Vec<Pattern>,
-    /// Whether it may read secrets.
-    pub include_secrets: bool,
-    /// Whether it may make tokens that read secrets.
-    pub grant_secrets: bool,
-    /// How long it is good for.
-    pub ttl: Duration,
-}
-
-impl NewGrant {
-    /// The token that is to be issued.
-    #[must_use]
-    pub fn into_token(self) -> NewToken {
-        let NewGrant { role, subject, grants, include_secrets, grant_secrets, ttl } = self;
-        let scopes = [(include_secrets, Scope::SecretsRead), (grant_secrets, Scope::SecretsGrant)];
-        let scopes = scopes.into_iter().filter_map(|(wanted, scope)| wanted.then_some(scope)).collect();
-        NewToken { subject, role, grants, scopes, ttl }
-    }
-}
-
 /// What a compaction did.
 pub struct Compaction {
     /// The floor that now holds.
@@ -83,9 +52,6 @@ pub struct Compaction {
 /// Secrets of which the status says why they can't be opened: where it is one lost key it may be all, and the status
 /// has to fit into one message.
 const REASONS: usize = 100;
-
-/// Tokens live from a second to a leap year.
-const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
 
 impl Service {
     /// Tells how the service is. Never fails: what the store can't say is left out.
@@ -113,95 +79,6 @@ impl Service {
             undecryptable,
             started: self.started,
             warnings,
-        }
-    }
-
-    /// Makes a token. Nobody grants more than he holds.
-    ///
-    /// # Errors
-    /// `Invalid`, `PermissionDenied`, `FailedPrecondition` where this server has no signing key.
-    pub async fn create_token(&self, caller: &Principal, grant: NewGrant) -> Result<IssuedToken> {
-        let Some(issuer) = &self.parts.issuer else {
-            return Err(Error::FailedPrecondition {
-                reason: "NO_SIGNING_KEY",
-                subject: "jwt".into(),
-                description: "this server only verifies tokens; have your identity provider make one".into(),
-            });
-        };
-        check_grant(caller, &grant)?;
-        self.check_life(caller, &grant)?;
-        let detail = format!(
-            "{} {} for {:?}, secrets {}, grant secrets {}, grants {}",
-            grant.role.as_str(),
-            grant.subject,
-            grant.ttl,
-            grant.include_secrets,
-            grant.grant_secrets,
-            grant.grants.iter().map(Pattern::to_text).collect::<Vec<_>>().join(", "),
-        );
-        self.audit(caller, "token_created", detail).await?;
-        issuer.issue(grant.into_token())
-    }
-
-    /// Nobody gives away more time than he has.
-    fn check_life(&self, caller: &Principal, grant: &NewGrant) -> Result<()> {
-        let left = (caller.expires_at - self.parts.clock.now()).to_std().unwrap_or_default();
-        if grant.ttl <= left {
-            return Ok(());
-        }
-        let description =
-            format!("must not outlive the token that asks, which is good for {} s", left.as_secs());
-        Err(Error::invalid("ttl", "OUT_OF_RANGE", description))
-    }
-
-    /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.
-    ///
-    /// # Errors
-    /// `Invalid`, `Unavailable`.
-    pub async fn revoke(
-        &self,
-        caller: &Principal,
-        revocation: Revocation,
-        reason: String,
-    ) -> Result<Revision> {
-        let write = WriteSet {
-            reads: Vec::new(),
-            changes: Vec::new(),
-            sealed: Vec::new(),
-            revocation: Some(revocation),
-            actor: caller.subject.clone(),
-            time: self.parts.clock.now(),
-            reason,
-            request: RequestKey {
-                principal: format!("{}\n{}", caller.issuer, caller.subject),
-                id: uuid::Uuid::new_v4().to_string(),
-                mac: [0; 32],
-                outcome: Vec::new(),
-            },
-        };
-        let token = match self.parts.store.apply(write).await {
-            Ok(applied) => applied.token(),
-            Err(ApplyError::Stale { .. }) => {
-                return Err(Error::internal("a revocation reads nothing, and was stale"));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.parts.view.reached(token.revision, DEADLINE).await;
-        Ok(token.revision)
-    }
-
-    /// What `subject` of no issuer means: this server's own.
-    ///
-    /// # Errors
-    /// `Invalid` where this server makes no tokens.
-    pub fn own_issuer(&self) -> Result<String> {
-        match self.parts.issuer {
-            Some(_) => Ok(OWN_NAME.to_owned()),
-            None => Err(Error::invalid(
-                "issuer",
-                "REQUIRED",
-                "is required, because this server makes no tokens itself",
-            )),
         }
     }
 
@@ -248,58 +125,11 @@ impl Service {
     /// # Errors
     /// `Invalid` for an anchor that is no token, `Unavailable`.
     pub async fn verify(&self, caller: &Principal, anchor: &str) -> Result<Verification> {
-        let anchor = match anchor {
-            "" => None,
-            text => Some(RevisionToken::parse(text).ok_or_else(|| {
-                Error::invalid("anchor_token", "INVALID_TOKEN", "is not a token of this service")
-            })?),
-        };
+        let anchor = parse_revision_token("anchor_token", anchor)?;
         self.audit(caller, "log_verified", String::new()).await?;
         if let Some(token) = &anchor {
             self.same_life(token)?;
         }
         self.parts.store.verify(anchor.map(|token| (token.revision, token.hash))).await.map_err(store_error)
     }
-}
-
-fn check_grant(caller: &Principal, grant: &NewGrant) -> Result<()> {
-    let (least, most) = TTL;
-    if grant.ttl < least || grant.ttl > most {
-        return Err(Error::invalid("ttl", "OUT_OF_RANGE", "must lie between 1 s and 366 days"));
-    }
-    if grant.subject.is_empty()
-        || grant.subject.chars().count() > 128
-        || grant.subject.chars().any(char::is_control)
-    {
-        return Err(Error::invalid(
-            "subject",
-            "REQUIRED",
-            "must have 1 to 128 characters, none of them a control character",
-        ));
-    }
-    if grant.include_secrets && grant.role != Role::Worker {
-        return Err(Error::invalid("include_secrets", "NOT_ALLOWED", "is for the worker role only"));
-    }
-    if grant.grant_secrets && grant.role != Role::Admin {
-        return Err(Error::invalid("grant_secrets", "NOT_ALLOWED", "is for the admin role only"));
-    }
-    let lends = grant.include_secrets || grant.grant_secrets;
-    if lends && !caller.grants_secrets {
-        return Err(Error::PermissionDenied {
-            reason: "SECRETS_GRANT_DENIED",
-            description: "a token that reads secrets can only be made with the scope secrets:grant".into(),
-        });
-    }
-    let everything = [Pattern::All];
-    let wanted = match (grant.grants.is_empty(), grant.role) {
-        (true, Role::Worker) => &[][..],
-        (true, Role::Admin | Role::Viewer) => &everything[..],
-        (false, _) => &grant.grants[..],
-    };
-    for pattern in wanted {
-        if !caller.grants.iter().any(|held| held.contains(pattern, crate::kinds::kind_of_pattern)) {
-            return Err(crate::watch::not_granted(caller, &pattern.to_text()));
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ mod audit;
 mod fit;
 mod plan;
 mod read;
+mod tokens;
 mod watch;
 mod write;
 
@@ -15,9 +16,10 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-pub use admin::{Compaction, NewGrant, Status};
+pub use admin::{Compaction, Status};
 pub use audit::{AuditTrail, AuditWriter};
 pub use read::{GetRequest, ListRequest};
+pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};
 
 use crate::{
@@ -95,24 +97,9 @@ impl Service {
         Self { parts, started }
     }
 
-    /// The time of day.
-    #[must_use]
-    pub fn now(&self) -> DateTime<Utc> {
-        self.parts.clock.now()
-    }
-
     /// Waits until this replica has seen what `token` has seen, so that no answer is older than one given before.
-    async fn at_least(&self, token: &str) -> Result<()> {
-        if token.is_empty() {
-            return Ok(());
-        }
-        let Some(token) = RevisionToken::parse(token) else {
-            return Err(Error::invalid(
-                "min_revision_token",
-                "INVALID_TOKEN",
-                "is not a token of this service",
-            ));
-        };
+    async fn at_least(&self, token: Option<RevisionToken>) -> Result<()> {
+        let Some(token) = token else { return Ok(()) };
         self.same_life(&token)?;
         if self.parts.view.state().revision >= token.revision {
             return Ok(());
@@ -203,6 +190,18 @@ fn other_life() -> Error {
         description: "the token is of another store, or of another life of this one; read again without it"
             .into(),
     }
+}
+
+/// Reads a token of a request, which may be empty.
+///
+/// # Errors
+/// `Invalid`.
+fn parse_revision_token(field: &str, text: &str) -> Result<Option<RevisionToken>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let token = RevisionToken::parse(text);
+    token.map(Some).ok_or_else(|| Error::invalid(field, "INVALID_TOKEN", "is not a token of this service"))
 }
 
 /// What a failed read of the store is to a caller.

@@ -16,7 +16,7 @@ use crate::{
     crypto::SecretText,
     domain::{
         Error, FieldPath, FieldViolation, Labels, PlannedChange, Principal, Read, Record, ResourceName,
-        Result, Revision, SealedSecret, SecretId, Spec, Uid, limits, spec, write::PlannedPut,
+        Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec, write::PlannedPut,
     },
     kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
@@ -45,12 +45,14 @@ pub(super) struct Planner<'a> {
     state: &'a State,
     caller: &'a Principal,
     staged: BTreeMap<ResourceName, Staged>,
-    /// Parents that a staged creation needs, and where in the request it stands.
-    parents: Vec<(ResourceName, ResourceName)>,
+    /// Children that are created, with the fields that name them.
+    children: Vec<(String, ResourceName)>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
-    violations: Vec<FieldViolation>,
+    violations: Violations,
+    /// The first thing that the state does not allow: told only if nothing is wrong with the request itself.
+    refused: Option<Error>,
     warnings: Vec<String>,
     results: Vec<BatchResult>,
     bytes: usize,
@@ -72,24 +74,34 @@ struct Draft {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(parts: &'a Parts, state: &'a State, caller: &'a Principal) -> Self {
+    /// A planner that begins with what is already known to be wrong with the request.
+    pub fn new(
+        parts: &'a Parts,
+        state: &'a State,
+        caller: &'a Principal,
+        found: Vec<FieldViolation>,
+    ) -> Self {
+        let mut violations = Violations::default();
+        violations.extend(found);
         Self {
             parts,
             state,
             caller,
             staged: BTreeMap::new(),
-            parents: Vec::new(),
+            children: Vec::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
-            violations: Vec::new(),
+            violations,
+            refused: None,
             warnings: Vec::new(),
             results: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Plans all operations. Every violation of every operation is found before any is reported.
+    /// Plans all operations. Every violation of every operation is found before any is reported; what the state does not
+    /// allow comes after them, because it may be another when the request is right. What is not granted ends it at once.
     pub fn plan(mut self, operations: &[Operation]) -> Result<Plan> {
         for operation in operations {
             let result = match &operation.action {
@@ -100,34 +112,38 @@ impl<'a> Planner<'a> {
                 OperationKind::Delete { name, etag, allow_missing } => {
                     self.delete(&operation.path, name, etag, *allow_missing)
                 }
+                OperationKind::Missing => {
+                    self.violations.add(
+                        &operation.path,
+                        "REQUIRED",
+                        "must be one of create, update and delete",
+                    );
+                    Ok(None)
+                }
             }?;
             self.results.push(result.unwrap_or_default());
         }
-        if !self.violations.is_empty() {
-            return Err(Error::Invalid(self.violations));
-        }
-        self.check_parents()?;
-        self.check_size()?;
-        let Self { reads, changes, sealed, warnings, results, .. } = self;
+        self.check_parents();
+        self.check_size();
+        let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;
+        violations.into_result()?;
+        refused.map_or(Ok(()), Err)?;
         let response = BatchWriteResponse { results, warnings, ..BatchWriteResponse::default() };
         Ok(Plan { reads, changes, sealed, response })
     }
 
-    // -- the three operations; `None` when violations were noted
+    // -- the three operations; `None` when something was noted that stands against it
 
     fn create(&mut self, path: &str, resource: &Resource) -> Result<Option<BatchResult>> {
         let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name)? else {
             return Ok(None);
         };
         if self.state.get(name.as_str()).is_some() {
-            return Err(Error::AlreadyExists { name: name.to_string() });
+            self.refuse(format!("{path}resource.name"), Error::AlreadyExists { name: name.to_string() });
         }
         if !resource.etag.is_empty() {
-            self.violate(
-                format!("{path}resource.etag"),
-                "NOT_ALLOWED",
-                "must be empty for a resource that does not exist yet",
-            );
+            let description = "must be empty for a resource that does not exist yet";
+            self.violations.add(format!("{path}resource.etag"), "NOT_ALLOWED", description);
         }
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
         self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec })
@@ -143,34 +159,19 @@ impl<'a> Planner<'a> {
         let Some((name, kind)) = self.name(&format!("{path}resource.name"), &resource.name)? else {
             return Ok(None);
         };
+        let wanted = self.mask(path, kind, resource, mask);
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if !allow_missing || !resource.etag.is_empty() {
-                return Err(Error::NotFound { name: name.to_string() });
-            }
-            let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
-            return self.put_new(Draft {
-                path: path.to_owned(),
-                name,
-                kind,
-                labels: resource.labels.clone(),
-                spec,
-            });
-        };
-        self.check_etag(&entry.record, &resource.etag)?;
-        let wanted = match Mask::parse(mask, kind.name(), &format!("{path}update_mask")) {
-            Ok(wanted) => wanted,
-            Err(violations) => {
-                self.violations.extend(violations);
+                self.refuse(format!("{path}resource.name"), Error::NotFound { name: name.to_string() });
                 return Ok(None);
             }
+            let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
+            let labels = resource.labels.clone();
+            return self.put_new(Draft { path: path.to_owned(), name, kind, labels, spec });
         };
-        let names_spec = mask.is_empty() || mask.iter().any(|field| !field.starts_with("labels"));
-        if resource.spec.as_ref().is_some_and(|spec| spec::kind_of(spec) != kind.name()) && names_spec {
-            self.arm(path, kind, resource);
-        }
-        if !self.violations.is_empty() {
-            return Ok(None);
-        }
+        // Merged with a newer content than the caller knows, violations would be none of the caller's.
+        let current = self.check_etag(&entry.record, &resource.etag, &format!("{path}resource.etag"));
+        let (Some(wanted), true) = (wanted, current) else { return Ok(None) };
         let record = &entry.record;
         let patch = (&resource.labels, resource.spec.as_ref());
         let (labels, spec) = wanted.apply((&record.labels, &record.spec), patch);
@@ -190,9 +191,10 @@ impl<'a> Planner<'a> {
                 self.reads.push(Read::Absent { name });
                 return Ok(Some(BatchResult::default()));
             }
-            return Err(Error::NotFound { name: name.to_string() });
+            self.refuse(format!("{path}name"), Error::NotFound { name: name.to_string() });
+            return Ok(None);
         };
-        self.check_etag(&entry.record, etag)?;
+        self.check_etag(&entry.record, etag, &format!("{path}etag"));
         let prefix = name.beneath();
         let state = self.state;
         let mut diffs = vec![self.remove(&entry)];
@@ -207,7 +209,7 @@ impl<'a> Planner<'a> {
                 Some(Staged::Kept) => {
                     let child = &child.record.name;
                     let description = format!("takes {child} along, which this request writes as well");
-                    self.violate(format!("{path}name"), "DUPLICATE", description);
+                    self.violations.add(format!("{path}name"), "DUPLICATE", description);
                 }
             }
         }
@@ -223,19 +225,16 @@ impl<'a> Planner<'a> {
         let (name, kind) = match kinds::parse_name(text) {
             Ok(found) => found,
             Err(description) => {
-                self.violate(field, "INVALID_NAME", description);
+                self.violations.add(field, "INVALID_NAME", description);
                 return Ok(None);
             }
         };
         if !self.caller.reaches(&name, kind.name()) {
-            return Err(not_granted(self.caller, name.as_str()));
+            return Err(not_granted(self.caller, name.as_str()).at(field));
         }
         if self.staged.contains_key(&name) {
-            self.violate(
-                field,
-                "DUPLICATE",
-                format!("{name} is written twice in this request; once is allowed"),
-            );
+            let description = format!("{name} is written twice in this request; once is allowed");
+            self.violations.add(field, "DUPLICATE", description);
             return Ok(None);
         }
         self.staged.insert(name.clone(), Staged::Kept);
@@ -251,28 +250,50 @@ impl<'a> Planner<'a> {
                 let given = spec::kind_of(spec);
                 let description =
                     format!("does not belong to this name; a resource of this collection holds `{wanted}`");
-                self.violate(format!("{path}resource.{given}"), "WRONG_KIND", description);
+                self.violations.add(format!("{path}resource.{given}"), "WRONG_KIND", description);
                 None
             }
             None => {
-                self.violate(format!("{path}resource.{wanted}"), "REQUIRED", "is required");
+                self.violations.add(format!("{path}resource.{wanted}"), "REQUIRED", "is required");
                 None
             }
         }
     }
 
-    fn check_etag(&self, record: &Record, etag: &str) -> Result<()> {
-        let current = record.etag(self.state.epoch);
-        if etag.is_empty() || etag == current.as_str() {
-            return Ok(());
+    /// The mask of an update, if it and the arm that it is for are right.
+    fn mask(
+        &mut self,
+        path: &str,
+        kind: &'static dyn Kind,
+        resource: &Resource,
+        mask: &[String],
+    ) -> Option<Mask> {
+        let wanted = Mask::parse(mask, kind.name(), &format!("{path}update_mask"));
+        let wanted = wanted.map_err(|violations| self.violations.extend(violations)).ok();
+        let names_spec = mask.is_empty() || mask.iter().any(|field| !field.starts_with("labels"));
+        let other = resource.spec.as_ref().is_some_and(|spec| spec::kind_of(spec) != kind.name());
+        if names_spec && other {
+            self.arm(path, kind, resource);
+            return None;
         }
-        Err(Error::EtagMismatch { name: record.name.to_string(), current: current.as_str().to_owned() })
+        wanted
+    }
+
+    /// Whether the resource is still the one that the caller means.
+    fn check_etag(&mut self, record: &Record, etag: &str, field: &str) -> bool {
+        let current = record.etag(self.state.epoch);
+        let holds = etag.is_empty() || etag == current.as_str();
+        if !holds {
+            let current = current.as_str().to_owned();
+            self.refuse(field, Error::EtagMismatch { name: record.name.to_string(), current });
+        }
+        holds
     }
 
     fn put_new(&mut self, draft: Draft) -> Result<Option<BatchResult>> {
         self.reads.push(Read::Absent { name: draft.name.clone() });
-        if let (true, Some(parent)) = (draft.kind.parent_required(), draft.name.parent()) {
-            self.parents.push((parent, draft.name.clone()));
+        if draft.kind.parent_required() {
+            self.children.push((format!("{}resource.name", draft.path), draft.name.clone()));
         }
         let uid = Uid(uuid::Uuid::now_v7().to_string());
         let Some(put) = self.finish(draft, uid, None)? else { return Ok(None) };
@@ -390,17 +411,16 @@ impl<'a> Planner<'a> {
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
     }
 
-    fn check_parents(&mut self) -> Result<()> {
-        for (parent, child) in std::mem::take(&mut self.parents) {
+    fn check_parents(&mut self) {
+        for (field, child) in std::mem::take(&mut self.children) {
+            let Some(parent) = child.parent() else { continue };
             match (self.staged.get(&parent), self.state.get(parent.as_str())) {
                 (Some(Staged::Deleted), _) | (None, None) => {
-                    return Err(Error::FailedPrecondition {
-                        reason: "PARENT_MISSING",
-                        description: format!(
-                            "{child} needs {parent}, which does not exist; create it first, or in one batch"
-                        ),
-                        subject: parent.to_string(),
-                    });
+                    let description = format!(
+                        "{child} needs {parent}, which does not exist; create it first, or in one batch"
+                    );
+                    let (reason, subject) = ("PARENT_MISSING", parent.to_string());
+                    self.refuse(field, Error::FailedPrecondition { reason, subject, description });
                 }
                 (Some(Staged::Kept), _) => {}
                 (None, Some(entry)) => {
@@ -408,10 +428,9 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        Ok(())
     }
 
-    fn check_size(&self) -> Result<()> {
+    fn check_size(&mut self) {
         let (changes, bytes) = (self.changes.len(), self.bytes);
         if changes > limits::BATCH_CHANGES || bytes > limits::BATCH_BYTES {
             let description = format!(
@@ -419,13 +438,13 @@ impl<'a> Planner<'a> {
                 limits::BATCH_CHANGES,
                 limits::BATCH_BYTES
             );
-            return Err(Error::invalid("operations", "TOO_LARGE", description));
+            self.violations.add("operations", "TOO_LARGE", description);
         }
-        Ok(())
     }
 
-    fn violate(&mut self, field: impl Into<String>, reason: &'static str, description: impl Into<String>) {
-        self.violations.push(FieldViolation::new(field, reason, description));
+    /// Notes what the state does not allow; the first is the one that is told.
+    fn refuse(&mut self, field: impl Into<String>, error: Error) {
+        self.refused.get_or_insert_with(|| error.at(field));
     }
 
     /// Notes what a kind found, under the path of the request.

@@ -7,16 +7,19 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Service, store_error};
+use super::{Service, parse_revision_token, store_error};
 use crate::{
-    domain::{ChainHash, Error, Principal, Record, ResourceName, Result, Revision, Selector, limits},
+    domain::{
+        ChainHash, Error, Principal, Record, ResourceName, Result, Revision, RevisionToken, Selector,
+        Violations, limits,
+    },
     kinds::{self, filter::Filter as Expression},
-    proto::v1::{GetResourceResponse, ListResourcesResponse, Resource},
+    proto::v1::{self, GetResourceResponse, ListResourcesResponse, Resource},
     view::{Entry, Reveal, State},
     watch::{Filter, authorise_secrets, not_granted},
 };
 
-/// A read of one resource, parsed.
+/// A read of one resource, as it came.
 pub struct GetRequest {
     /// The name, as it came.
     pub name: String,
@@ -28,10 +31,10 @@ pub struct GetRequest {
     pub include_secrets: bool,
 }
 
-/// A list, parsed.
+/// A list, as it came.
 pub struct ListRequest {
     /// What to list.
-    pub selectors: Vec<Selector>,
+    pub selectors: Vec<v1::Selector>,
     /// The filter, as it came.
     pub filter: String,
     /// Resources a page; 0 is the default.
@@ -57,19 +60,32 @@ struct PageToken {
     past: bool,
 }
 
+/// A list, parsed.
+struct Query {
+    selectors: Vec<Selector>,
+    expression: Expression,
+    size: usize,
+    page: Option<PageToken>,
+    least: Option<RevisionToken>,
+}
+
 impl Service {
     /// Reads one resource.
     ///
     /// # Errors
     /// `Invalid`, `NotFound`, `PermissionDenied`, `OutOfRange`, `Unavailable`.
     pub async fn get(&self, caller: &Principal, request: GetRequest) -> Result<GetResourceResponse> {
-        let (name, kind) =
-            kinds::parse_name(&request.name).map_err(|why| Error::invalid("name", "INVALID_NAME", why))?;
+        let mut violations = Violations::default();
+        let named =
+            kinds::parse_name(&request.name).map_err(|why| Error::invalid("name", "INVALID_NAME", why));
+        let named = violations.take(named)?;
+        let least = violations.take(parse_min_revision(&request.min_revision_token))?.flatten();
+        let (name, kind) = violations.allow(named)?;
         if !caller.reaches(&name, kind.name()) {
-            return Err(not_granted(caller, name.as_str()));
+            return Err(not_granted(caller, name.as_str()).at("name"));
         }
         let reveal = authorise_secrets(caller, request.include_secrets)?;
-        self.at_least(&request.min_revision_token).await?;
+        self.at_least(least).await?;
         let current = self.parts.view.state();
         let past = request.revision != 0 && request.revision != current.revision.0;
         let state = if past { self.past_of(&name, &current, request.revision).await? } else { current };
@@ -95,12 +111,9 @@ impl Service {
     /// `Invalid`, `PermissionDenied`, `OutOfRange`, `FailedPrecondition` when a page is too old, `Unavailable`.
     pub async fn list(&self, caller: &Principal, request: ListRequest) -> Result<ListResourcesResponse> {
         let query = fingerprint(&request);
-        let page = self.parse_page(&request.page_token, &query)?;
-        let size = page_size(request.page_size)?;
-        let expression = Expression::parse(&request.filter)
-            .map_err(|why| Error::invalid("filter", "INVALID_FILTER", why.to_string()))?;
-        let scope = Filter::authorise(caller, request.selectors, request.include_secrets)?;
-        self.at_least(&request.min_revision_token).await?;
+        let Query { selectors, expression, size, page, least } = self.parse_query(&request, &query)?;
+        let scope = Filter::authorise(caller, selectors, request.include_secrets)?;
+        self.at_least(least).await?;
         let state = match &page {
             Some(page) => self.page_state(page).await?,
             None => self.state_at(request.revision).await?,
@@ -135,6 +148,21 @@ impl Service {
             stale,
             confirmed_age,
         })
+    }
+
+    /// Reads all of a list's request, with every violation in it.
+    fn parse_query(&self, request: &ListRequest, fingerprint: &str) -> Result<Query> {
+        let mut violations = Violations::default();
+        let selectors = violations.take(kinds::parse_selectors(&request.selectors, "selectors"))?;
+        let expression = Expression::parse(&request.filter)
+            .map_err(|why| Error::invalid("filter", "INVALID_FILTER", why.to_string()));
+        let expression = violations.take(expression)?;
+        let size = violations.take(page_size(request.page_size))?;
+        let page = violations.take(self.parse_page(&request.page_token, fingerprint))?.flatten();
+        let least = violations.take(parse_min_revision(&request.min_revision_token))?.flatten();
+        let parts = selectors.zip(expression).zip(size);
+        let ((selectors, expression), size) = violations.allow(parts)?;
+        Ok(Query { selectors, expression, size, page, least })
     }
 
     /// The past state, as far as one resource goes: a read of one row where the whole state is not held.
@@ -226,6 +254,10 @@ impl Service {
         }
         (resources, false)
     }
+}
+
+fn parse_min_revision(token: &str) -> Result<Option<RevisionToken>> {
+    parse_revision_token("min_revision_token", token)
 }
 
 fn page_size(asked: i32) -> Result<usize> {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, WriteSet,
-        limits, write::RequestKey,
+        Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, Text,
+        Violations, WriteSet, limits, write::RequestKey,
     },
     proto::v1::{BatchWriteResponse, Resource},
     view::State,
@@ -28,7 +28,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// One thing to write, and where in the request it stands.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Path of the operation's fields in the request: `` or `operations[3].update.`.
+    /// Path of the operation's fields in the request: `` or `operations[3].update.`; of one that is missing, its own.
     pub path: String,
     /// What to do.
     pub action: OperationKind,
@@ -57,6 +57,8 @@ pub enum OperationKind {
         /// Succeed if it is not there.
         allow_missing: bool,
     },
+    /// The request does not say.
+    Missing,
 }
 
 /// A write as a caller asks for it.
@@ -85,17 +87,20 @@ impl Service {
     }
 
     async fn carry_out(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
-        check_frame(&request)?;
+        let found = check_frame(&request);
         let mac = self.parts.vault.request_mac(&request.body);
         let principal = format!("{}\n{}", caller.issuer, caller.subject);
         let replay = Replay { principal, id: request.request_id.clone(), mac };
-        if let Some(answer) = self.replayed(&replay, request.validate_only).await? {
+        if found.is_empty()
+            && let Some(answer) = self.replayed(&replay, request.validate_only).await?
+        {
             return Ok(answer);
         }
         let deadline = Instant::now() + DEADLINE;
         loop {
             let state = self.parts.view.state();
-            let plan = match Planner::new(&self.parts, &state, caller).plan(&request.operations) {
+            let planner = Planner::new(&self.parts, &state, caller, found.clone());
+            let plan = match planner.plan(&request.operations) {
                 Ok(plan) => plan,
                 Err(error) if depends_on_state(&error) => {
                     if Instant::now() < deadline && self.caught_up(&state).await? {
@@ -223,34 +228,18 @@ fn answer_without_write(
 
 /// Errors that a newer state might not give.
 fn depends_on_state(error: &Error) -> bool {
-    !matches!(error, Error::Invalid(_) | Error::Internal { .. })
+    !matches!(error.cause(), Error::Invalid(_) | Error::PermissionDenied { .. } | Error::Internal { .. })
 }
 
-fn check_frame(request: &WriteRequest) -> Result<()> {
-    let mut violations = Vec::new();
-    if request.operations.is_empty() || request.operations.len() > limits::BATCH_CHANGES {
-        let description = format!(
-            "holds {} operations; 1 to {} are allowed",
-            request.operations.len(),
-            limits::BATCH_CHANGES
-        );
-        violations.push(FieldViolation::new("operations", "OUT_OF_RANGE", description));
+/// What is wrong with the request apart from its operations.
+fn check_frame(request: &WriteRequest) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
+    let count = request.operations.len();
+    if count == 0 || count > limits::BATCH_CHANGES {
+        let description = format!("holds {count} operations; 1 to {} are allowed", limits::BATCH_CHANGES);
+        violations.add("operations", "OUT_OF_RANGE", description);
     }
-    check_text(&mut violations, "request_id", &request.request_id, limits::REQUEST_ID_CHARS);
-    check_text(&mut violations, "reason", &request.reason, limits::REASON_CHARS);
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
-}
-
-fn check_text(violations: &mut Vec<FieldViolation>, field: &str, text: &str, max: usize) {
-    let count = text.chars().count();
-    if count > max {
-        violations.push(FieldViolation::new(
-            field,
-            "TOO_LONG",
-            format!("has {count} characters; at most {max} are allowed"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        violations.push(FieldViolation::new(field, "INVALID_TEXT", "must not hold control characters"));
-    }
+    violations.text("request_id", &request.request_id, Text::Line, limits::REQUEST_ID_CHARS);
+    violations.text("reason", &request.reason, Text::Line, limits::REASON_CHARS);
+    violations.into_vec()
 }

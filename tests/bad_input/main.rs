@@ -10,6 +10,7 @@ mod repeats;
 mod rights;
 #[path = "../support/mod.rs"]
 mod support;
+mod together;
 mod updates;
 
 use prost::Message;

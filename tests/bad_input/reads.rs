@@ -39,7 +39,7 @@ async fn reads_that_make_no_sense() {
     refused(
         &server,
         vec![
-            ("65 selectors", list(of(selectors(65))), INVALID, "OUT_OF_RANGE", "selectors"),
+            ("65 selectors", list(of(selectors(65))), INVALID, "TOO_MANY", "selectors"),
             (
                 "an unknown kind",
                 list(of(vec![by_kind("planet")])),
@@ -207,7 +207,7 @@ async fn streams_and_chores_that_make_no_sense() {
                 "65 selectors",
                 watch(WatchConfigRequest { selectors: vec![by_kind("setting"); 65], ..Default::default() }),
                 INVALID,
-                "OUT_OF_RANGE",
+                "TOO_MANY",
                 "selectors",
             ),
             (
@@ -221,14 +221,14 @@ async fn streams_and_chores_that_make_no_sense() {
                 "a giant worker",
                 worker(Worker { id: "x".repeat(129), ..Default::default() }),
                 INVALID,
-                "INVALID_TEXT",
+                "TOO_LONG",
                 "worker.id",
             ),
             (
                 "a worker with NUL",
                 worker(Worker { client_version: "\0".into(), ..Default::default() }),
                 INVALID,
-                "INVALID_TEXT",
+                "FORBIDDEN_CHARACTER",
                 "worker.client_version",
             ),
             (
@@ -287,14 +287,14 @@ async fn streams_and_chores_that_make_no_sense() {
                 "65 grants",
                 token(CreateTokenRequest { grants: vec![by_kind("setting"); 65], ..sound() }),
                 INVALID,
-                "OUT_OF_RANGE",
+                "TOO_MANY",
                 "grants",
             ),
             (
                 "secrets for a viewer",
                 token(CreateTokenRequest { role: Role::Viewer.into(), include_secrets: true, ..sound() }),
                 INVALID,
-                "NOT_ALLOWED",
+                "ROLE_MISMATCH",
                 "include_secrets",
             ),
             ("a compaction of the future", Call::Compact(1_000_000), Code::OutOfRange, "AHEAD", ""),

@@ -122,7 +122,7 @@ async fn batches_that_are_too_much() {
                 "operations[1].delete.name",
             ),
             ("a giant request id", with_id("x".repeat(129)), INVALID, "TOO_LONG", "request_id"),
-            ("a request id with NUL", with_id("\0".into()), INVALID, "INVALID_TEXT", "request_id"),
+            ("a request id with NUL", with_id("\0".into()), INVALID, "FORBIDDEN_CHARACTER", "request_id"),
         ],
     )
     .await;

@@ -67,7 +67,7 @@ impl Op {
         }
     }
 
-    fn in_batch(self) -> BatchOperation {
+    pub fn in_batch(self) -> BatchOperation {
         use batch_operation::{Create, Delete, Operation, Update};
         let operation = match self {
             Op::Create(resource) => Operation::Create(Create { resource: Some(resource) }),
