@@ -137,6 +137,7 @@ async fn serve(
     let limits = StreamLimits {
         total: settings.limits.max_streams,
         per_subject: settings.limits.max_streams_per_identity,
+        stall: settings.limits.stream_stall_timeout,
         age: settings.limits.connection_max_age,
         age_jitter: settings.limits.connection_age_jitter,
     };

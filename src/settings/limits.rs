@@ -114,6 +114,15 @@ limit!(
     "How long the TLS handshake may take"
 );
 limit!(
+    STREAM_STALL_TIMEOUT,
+    "stream-stall-timeout",
+    "SIGNALBOX_STREAM_STALL_TIMEOUT",
+    "limits.stream_stall_timeout",
+    "TIME",
+    "1m",
+    "How long a watcher may leave what it was sent unread before its connection is cut"
+);
+limit!(
     CONNECTION_MAX_AGE,
     "connection-max-age",
     "SIGNALBOX_CONNECTION_MAX_AGE",
@@ -151,7 +160,7 @@ limit!(
 );
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 15] = [
+pub static OPTIONS: [&Opt; 16] = [
     &MAX_STREAMS,
     &MAX_STREAMS_PER_IDENTITY,
     &MAX_STREAMS_PER_CONNECTION,
@@ -163,6 +172,7 @@ pub static OPTIONS: [&Opt; 15] = [
     &KEEPALIVE_INTERVAL,
     &KEEPALIVE_TIMEOUT,
     &HANDSHAKE_TIMEOUT,
+    &STREAM_STALL_TIMEOUT,
     &CONNECTION_MAX_AGE,
     &CONNECTION_AGE_JITTER,
     &REQUEST_TIMEOUT,
@@ -194,6 +204,8 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// How long the TLS handshake may take.
     pub handshake_timeout: Duration,
+    /// How long a stream may leave what it was sent unread.
+    pub stream_stall_timeout: Duration,
     /// Age at which a connection is asked to come anew; `None` for never.
     pub connection_max_age: Option<Duration>,
     /// What the age is spread by: each connection lives between the age less this and the age.
@@ -218,6 +230,7 @@ impl Limits {
         let keepalive_interval = from.get(&KEEPALIVE_INTERVAL, values::duration);
         let keepalive_timeout = from.get(&KEEPALIVE_TIMEOUT, values::duration);
         let handshake_timeout = from.get(&HANDSHAKE_TIMEOUT, values::duration);
+        let stream_stall_timeout = from.get(&STREAM_STALL_TIMEOUT, values::duration);
         let connection_max_age = from.get(&CONNECTION_MAX_AGE, values::duration_or_off);
         let connection_age_jitter = from.get(&CONNECTION_AGE_JITTER, values::duration);
         let request_timeout = from.get(&REQUEST_TIMEOUT, values::duration);
@@ -234,6 +247,7 @@ impl Limits {
             keepalive_interval: keepalive_interval?,
             keepalive_timeout: keepalive_timeout?,
             handshake_timeout: handshake_timeout?,
+            stream_stall_timeout: stream_stall_timeout?,
             connection_max_age: connection_max_age?,
             connection_age_jitter: connection_age_jitter?,
             request_timeout: request_timeout?,
@@ -270,6 +284,7 @@ impl Limits {
             time(&KEEPALIVE_TIMEOUT, self.keepalive_timeout, probe),
             time(&HANDSHAKE_TIMEOUT, self.handshake_timeout, probe),
             time(&REQUEST_TIMEOUT, self.request_timeout, (secs(1), secs(600))),
+            time(&STREAM_STALL_TIMEOUT, self.stream_stall_timeout, (secs(1), secs(86_400))),
             self.connection_max_age
                 .and_then(|age| time(&CONNECTION_MAX_AGE, age, (secs(10), secs(30 * 86_400)))),
             self.jitter_beyond_age(),

@@ -1,9 +1,17 @@
 //! The places of the open streams: how many there may be, and what can be done about one that is stuck.
 //!
 //! A cursor ends by itself when its token does, but only when it is asked for more. A client that does not read asks
-//! for nothing; so each stream leaves a lease here, and one that outlives its rights has its connection cut.
+//! for nothing; so each stream leaves a lease here, and one that outlives its rights, or has not read for long, has its
+//! connection cut. It may come back, and go on from its resume token.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -30,18 +38,49 @@ pub(super) struct Lease {
     scissors: CancellationToken,
     /// Since when it is known to have lost its rights.
     doomed: Option<Instant>,
+    pulse: Arc<Pulse>,
+}
+
+/// Whether the client reads: the transport asks for more once what it was handed is on its way.
+struct Pulse {
+    born: Instant,
+    /// Milliseconds after `born` at which something was handed over that is not followed by a question; 0 for none.
+    handed: AtomicU64,
 }
 
 /// One place among the open streams; given back when dropped.
 pub(super) struct Admission {
     id: u64,
+    pulse: Arc<Pulse>,
     open: Arc<Mutex<OpenStreams>>,
 }
 
 impl Lease {
     /// A lease until `expires`; `scissors` cut the connection.
     pub fn new(principal: Arc<Principal>, expires: Instant, scissors: CancellationToken) -> Self {
-        Self { principal, expires, scissors, doomed: None }
+        let pulse = Arc::new(Pulse { born: Instant::now(), handed: AtomicU64::new(0) });
+        Self { principal, expires, scissors, doomed: None, pulse }
+    }
+
+    /// Why the stream has to go though it does not end by itself, if it has.
+    fn overdue(&mut self, stall: Duration, is_revoked: impl Fn(&Principal) -> bool) -> Option<&'static str> {
+        let now = Instant::now();
+        if now >= self.expires || is_revoked(&self.principal) {
+            let over = now >= *self.doomed.get_or_insert(now) + GRACE;
+            return over.then_some("a stream has lost its rights and does not read; its connection is cut");
+        }
+        (self.pulse.stalled(now) >= stall)
+            .then_some("a stream leaves unread what it is sent; its connection is cut")
+    }
+}
+
+impl Pulse {
+    /// How long what was handed over lies there.
+    fn stalled(&self, now: Instant) -> Duration {
+        match self.handed.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            handed => now.saturating_duration_since(self.born + Duration::from_millis(handed)),
+        }
     }
 }
 
@@ -51,19 +90,14 @@ impl OpenStreams {
         self.leases.len()
     }
 
-    /// Cuts the connections of streams that have outlived their rights. To be called about once a second.
-    pub fn cut_stuck(&mut self, is_revoked: impl Fn(&Principal) -> bool) {
-        let now = Instant::now();
+    /// Cuts the connections of streams that have outlived their rights, or have not read for `stall`. To be called about
+    /// once a second.
+    pub fn cut_stuck(&mut self, stall: Duration, is_revoked: impl Fn(&Principal) -> bool) {
         for lease in self.leases.values_mut() {
-            if now < lease.expires && !is_revoked(&lease.principal) {
-                continue;
-            }
-            if now >= *lease.doomed.get_or_insert(now) + GRACE && !lease.scissors.is_cancelled() {
-                let subject = &lease.principal.subject;
-                tracing::warn!(
-                    subject,
-                    "a stream has lost its rights and does not read; its connection is cut"
-                );
+            if let Some(why) = lease.overdue(stall, &is_revoked)
+                && !lease.scissors.is_cancelled()
+            {
+                tracing::warn!(subject = lease.principal.subject, "{why}");
                 lease.scissors.cancel();
             }
         }
@@ -93,8 +127,20 @@ impl Admission {
         let id = streams.next;
         streams.next += 1;
         *streams.by_subject.entry(subject).or_default() += 1;
+        let pulse = Arc::clone(&lease.pulse);
         streams.leases.insert(id, lease);
-        Ok(Self { id, open: Arc::clone(open) })
+        Ok(Self { id, pulse, open: Arc::clone(open) })
+    }
+
+    /// The transport asks for more.
+    pub fn asked(&self) {
+        self.pulse.handed.store(0, Ordering::Relaxed);
+    }
+
+    /// The transport was given something, which it now has to get rid of.
+    pub fn handed(&self) {
+        let millis = u64::try_from(self.pulse.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.pulse.handed.store(millis.max(1), Ordering::Relaxed);
     }
 }
 

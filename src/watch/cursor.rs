@@ -58,7 +58,7 @@ pub struct Cursor {
     phase: Phase,
     /// Told the last revision when the stream is gone, however it ended.
     ended: Option<Ended>,
-    _admission: Admission,
+    admission: Admission,
 }
 
 type Ended = Box<dyn FnOnce(Revision) + Send + Sync>;
@@ -128,7 +128,7 @@ impl Cursor {
             digest: None,
             phase: Phase::Opening(resume),
             ended: None,
-            _admission: admission,
+            admission,
         }
     }
 
@@ -151,7 +151,10 @@ impl Cursor {
 
     /// The next framed messages, or the error that ends the stream; `None` at its orderly end.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
-        match self.advance().await {
+        self.admission.asked();
+        let step = self.advance().await;
+        self.admission.handed();
+        match step {
             Ok(Some(bytes)) => Some(Ok(bytes)),
             Ok(None) => None,
             Err(error) => {

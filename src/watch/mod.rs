@@ -48,6 +48,8 @@ pub struct StreamLimits {
     pub total: usize,
     /// For one subject.
     pub per_subject: usize,
+    /// How long one may leave what it was sent unread.
+    pub stall: Duration,
     /// How old a stream grows before it is told to come back, so that clients spread over the servers there are now.
     pub age: Option<Duration>,
     /// By how much that differs from stream to stream.
@@ -132,13 +134,13 @@ impl Streams {
         self.open.lock().count() as u64
     }
 
-    /// Sees to it that a stream that has lost its rights goes, though its client does not read and so never polls it.
+    /// Sees to it that a stream goes whose client does not read: nobody polls it, so it can't end by itself.
     pub async fn watch_over(self: Arc<Self>) {
         let mut beat = tokio::time::interval(Duration::from_secs(1));
         loop {
             beat.tick().await;
             let revocations = self.view.state().revocations.clone();
-            self.open.lock().cut_stuck(|caller| revocations.revokes(caller));
+            self.open.lock().cut_stuck(self.limits.stall, |caller| revocations.revokes(caller));
         }
     }
 

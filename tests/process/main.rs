@@ -13,6 +13,7 @@ mod command_line;
 mod health;
 mod limits;
 mod shutdown;
+mod stalled;
 mod startup;
 mod tls;
 

@@ -86,7 +86,7 @@ async fn regression_open_health_watches_do_not_hold_the_stop() {
 }
 
 /// A stream that is opened and never read, with more on its way than its window takes.
-async fn unread(server: &Server) -> Streaming<WatchConfigResponse> {
+pub async fn unread(server: &Server) -> Streaming<WatchConfigResponse> {
     let window = 65_535;
     let endpoint = Channel::from_shared(server.url().to_owned()).unwrap();
     let small = endpoint.initial_stream_window_size(window).connect().await.unwrap();
@@ -115,6 +115,8 @@ async fn a_client_that_never_reads_does_not_hold_the_stop() {
     let begun = Instant::now();
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     assert!(begun.elapsed() > ORDERLY, "the client did read, so that this shows nothing");
+    // Its connection is cut with the hard stop, so that the end of the stream is still audited.
+    assert!(!server.log().contains("could not be written"), "{}", server.log());
     drop(unread);
 }
 
