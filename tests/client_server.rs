@@ -9,10 +9,8 @@ mod harness;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc,
     time::Duration,
 };
 
@@ -26,11 +24,13 @@ use signalbox::{
         config_service_client::ConfigServiceClient, resource::Spec, setting_spec::Value,
     },
 };
+use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
 use harness::{
     Server,
     calls::{LIMIT, channel, soon, token_with, with},
+    lines, run,
 };
 
 /// The administrator, who writes.
@@ -122,7 +122,7 @@ async fn until(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_worker_reads_what_was_written_typed_and_opened() {
-    let server = Server::start();
+    let server = Server::start().await;
     let mut admin = Admin::of(&server).await;
     admin.set(groq()).await;
     admin.set(groq_key("prod", "gsk-canary")).await;
@@ -172,12 +172,12 @@ async fn a_worker_reads_what_was_written_typed_and_opened() {
 
 #[tokio::test]
 async fn changes_come_in_order_whole_and_only_those_asked_for() {
-    let server = Server::start();
+    let server = Server::start().await;
     let mut admin = Admin::of(&server).await;
     admin.set(groq()).await;
     let client = connect(worker(&server).await).await;
     let mut subscription = client.subscribe();
-    let (send, called) = mpsc::channel();
+    let (send, mut called) = mpsc::unbounded_channel();
     let callback = client.on_change(Selector::prefix("settings/"), move |event| {
         send.send((event.kind, event.name.clone(), event.revision)).unwrap();
     });
@@ -209,7 +209,10 @@ async fn changes_come_in_order_whole_and_only_those_asked_for() {
             (deleted, names(&["settings/a"])),
         ]
     );
-    let heard: Vec<_> = (0..5).map(|_| called.recv_timeout(LIMIT).unwrap()).collect();
+    let mut heard = Vec::new();
+    while heard.len() < 5 {
+        heard.push(soon(called.recv()).await.expect("the callback is in force"));
+    }
     let expected = [
         (EventKind::Created, "settings/a", first),
         (EventKind::Created, "settings/b", both),
@@ -221,28 +224,28 @@ async fn changes_come_in_order_whole_and_only_those_asked_for() {
     drop(callback);
     let unheard = admin.set_int("a", 3).await;
     client.wait_revision(unheard, LIMIT).await.unwrap();
-    assert!(called.recv_timeout(Duration::from_millis(200)).is_err(), "a dropped callback is not called");
+    assert_eq!(soon(called.recv()).await, None, "a dropped callback is gone, and was not called");
 }
 
 #[tokio::test]
 async fn a_restarted_server_is_resumed_without_a_snapshot() {
-    let server = Server::start();
+    let server = Server::start().await;
     let (address, folder) = (server.address().to_owned(), server.share_folder());
     let mut admin = Admin::of(&server).await;
     admin.set_int("a", 1).await;
     let client = connect(worker(&server).await).await;
     let mut subscription = client.subscribe();
-    assert!(server.stop().success());
+    assert!(server.stop().await.success());
     // Told to go, so that the end of the stream is no error; what may follow is that nobody is there.
     let error = client.status().last_error;
     assert!(matches!(error.as_deref(), None | Some(Error::Connect { .. })), "{error:?}");
 
     // Elsewhere, as after an upgrade that went wrong first: what is written meanwhile must come as changes.
-    let meanwhile = Server::start_in(&folder, &[]);
+    let meanwhile = Server::start_in(&folder, &[]).await;
     let mut admin = Admin::of(&meanwhile).await;
     let missed = [admin.set_int("a", 2).await, admin.set_int("b", 1).await, admin.delete("settings/b").await];
-    assert!(meanwhile.stop().success());
-    let server = Server::start_in(&folder, &["--listen", &address]);
+    assert!(meanwhile.stop().await.success());
+    let server = Server::start_in(&folder, &["--listen", &address]).await;
     client.wait_revision(missed[2], LIMIT).await.unwrap();
     for revision in missed {
         let Some(Update::Changes(set)) = soon(subscription.next()).await else { panic!("not a change") };
@@ -257,22 +260,22 @@ async fn a_restarted_server_is_resumed_without_a_snapshot() {
 
 #[tokio::test]
 async fn who_comes_back_after_a_compaction_is_reset_and_has_the_present() {
-    let server = Server::start();
+    let server = Server::start().await;
     let (address, folder) = (server.address().to_owned(), server.share_folder());
     let mut admin = Admin::of(&server).await;
     admin.set_int("stays", 1).await;
     admin.set_int("goes", 1).await;
     let client = connect(worker(&server).await).await;
     let mut subscription = client.subscribe();
-    assert!(server.stop().success());
-    let meanwhile = Server::start_in(&folder, &[]);
+    assert!(server.stop().await.success());
+    let meanwhile = Server::start_in(&folder, &[]).await;
     let mut admin = Admin::of(&meanwhile).await;
     admin.delete("settings/goes").await;
     let revision = admin.set_int("comes", 1).await;
     let compact = with(&admin.token, CompactLogRequest { revision });
     assert_eq!(admin.admin.compact_log(compact).await.unwrap().into_inner().floor_revision, revision);
-    assert!(meanwhile.stop().success());
-    let server = Server::start_in(&folder, &["--listen", &address]);
+    assert!(meanwhile.stop().await.success());
+    let server = Server::start_in(&folder, &["--listen", &address]).await;
     client.wait_revision(revision, LIMIT).await.unwrap();
     let Some(Update::Changes(set)) = soon(subscription.next()).await else { panic!("not a change") };
     let mut events: Vec<_> = set.events.iter().map(|event| (event.name.as_str(), event.kind)).collect();
@@ -285,7 +288,7 @@ async fn who_comes_back_after_a_compaction_is_reset_and_has_the_present() {
 
 #[tokio::test]
 async fn a_token_that_expires_is_replaced_in_its_file() {
-    let server = Server::start();
+    let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let short = token_with(&server, Role::Worker, "w", false, Duration::from_secs(2)).await;
@@ -308,26 +311,26 @@ async fn a_token_that_expires_is_replaced_in_its_file() {
 
 #[tokio::test]
 async fn a_cache_is_stale_while_its_server_is_away_and_fresh_again_after() {
-    let mut server = Server::start();
+    let mut server = Server::start().await;
     let (address, folder) = (server.address().to_owned(), server.share_folder());
     Admin::of(&server).await.set_int("a", 1).await;
     let client = connect(worker(&server).await.staleness(Duration::from_secs(2))).await;
     assert!(!client.status().stale);
     server.signal(Signal::KILL);
-    server.wait(LIMIT);
+    server.wait(LIMIT).await;
     until(|| client.status().stale).await;
     let status = client.status();
     assert!(status.ready && status.confirmed_age.unwrap() > Duration::from_secs(2), "{status:?}");
     assert!(status.last_error.is_some());
     assert_eq!(client.setting_int("a").unwrap(), Some(1), "served while nobody is there");
-    let _server = Server::start_in(&folder, &["--listen", &address]);
+    let _server = Server::start_in(&folder, &["--listen", &address]).await;
     until(|| !client.status().stale).await;
     assert_eq!((client.status().resets, client.status().last_error.is_none()), (0, true));
 }
 
 #[tokio::test]
 async fn in_normal_life_no_cache_heals_itself() {
-    let server = Server::start();
+    let server = Server::start().await;
     let mut admin = Admin::of(&server).await;
     admin.set(groq()).await;
     let everything = connect(worker(&server).await).await;
@@ -354,25 +357,25 @@ async fn in_normal_life_no_cache_heals_itself() {
 }
 
 /// Builds the example as it is, with the profile of this test.
-fn example() -> PathBuf {
+async fn example() -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().unwrap();
     let profile = match built.file_name().unwrap().to_str().unwrap() {
         "debug" => "dev",
         other => other,
     };
-    let status = Command::new(env!("CARGO"))
+    let mut build = Command::new(env!("CARGO"));
+    build
         .args(["build", "--quiet", "--offline", "--example", "worker", "--profile", profile])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .unwrap();
-    assert!(status.success());
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let built_it = run(&mut build).await;
+    assert!(built_it.status.success(), "{}", String::from_utf8_lossy(&built_it.stderr));
     built.join("examples/worker")
 }
 
 #[tokio::test]
 async fn the_example_prints_what_it_is_told_and_no_secret() {
-    let program = example();
-    let server = Server::start();
+    let program = example().await;
+    let server = Server::start().await;
     let mut admin = Admin::of(&server).await;
     let provider = admin.set(groq()).await;
     let token = token_with(&server, Role::Worker, "w", true, Duration::from_secs(60)).await;
@@ -382,17 +385,15 @@ async fn the_example_prints_what_it_is_told_and_no_secret() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let output = BufReader::new(child.stdout.take().unwrap());
-    let (send, lines) = mpsc::channel();
-    std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-    let next = || lines.recv_timeout(LIMIT).expect("a line of the worker");
-    assert!(next().starts_with(&format!("{provider} Created providers/groq enabled=true")));
+    let mut lines = lines(child.stdout.take().unwrap());
+    let mut next = async || soon(lines.recv()).await.expect("a line of the worker");
+    assert!(next().await.starts_with(&format!("{provider} Created providers/groq enabled=true")));
     let key = admin.set(groq_key("prod", "gsk-canary")).await;
-    assert_eq!(next(), format!("{key} Created providers/groq/apiKeys/prod active=true key=set"));
+    assert_eq!(next().await, format!("{key} Created providers/groq/apiKeys/prod active=true key=set"));
     let retries = admin.set_int("max_retries", 3).await;
-    assert_eq!(next(), format!("{retries} Created settings/max_retries IntValue(3)"));
+    assert_eq!(next().await, format!("{retries} Created settings/max_retries IntValue(3)"));
     let deleted = admin.delete("providers/groq").await;
-    let gone = [next(), next()].map(|line| line.trim_end().to_owned());
+    let gone = [next().await, next().await].map(|line| line.trim_end().to_owned());
     assert!(gone.contains(&format!("{deleted} Deleted providers/groq")), "{gone:?}");
     assert!(gone.contains(&format!("{deleted} Deleted providers/groq/apiKeys/prod")), "{gone:?}");
     child.kill().unwrap();

@@ -1,5 +1,9 @@
 //! The real binary, for tests that see it only from outside: started on a free port, in a folder of its own, with
 //! nothing in its environment that the developer happens to have there.
+//!
+//! Nothing here blocks the thread while it waits for a process. The clients of a test live on the test's own thread,
+//! and are a part of what is waited for: a server that stops asks each of them, by a ping, whether it has heard so,
+//! and gives who does not answer the whole grace.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(
@@ -12,19 +16,21 @@ pub mod calls;
 
 use std::{
     fs::{self, OpenOptions},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, RecvTimeoutError},
-    },
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 /// Far more than a start takes, so that only a server that will never be ready runs into it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,47 +41,47 @@ pub struct Server {
     folder: Arc<TempDir>,
     ready_line: String,
     /// What it still has to say; closed when it has ended.
-    lines: Receiver<String>,
+    lines: UnboundedReceiver<String>,
 }
 
 impl Server {
     /// Starts a server on an empty store, and returns when it has said that it is ready.
-    pub fn start() -> Self {
-        Self::start_with(&[])
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
     }
 
     /// As [`Self::start`], with further arguments of `serve`.
-    pub fn start_with(arguments: &[&str]) -> Self {
-        Self::start_in(&folder(), arguments)
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(&folder(), arguments).await
     }
 
     /// As [`Self::start`], with a limit to the size of every file that it writes.
-    pub fn start_with_file_limit(kib: u32) -> Self {
+    pub async fn start_with_file_limit(kib: u32) -> Self {
         let limited = format!("ulimit -f {kib} && exec \"$0\" \"$@\"");
         let folder = folder();
         let mut command = command("bash", folder.path());
         command.args(["-c", &limited, env!("CARGO_BIN_EXE_signalbox")]);
-        Self::launch_as(command, &folder, &[]).ready()
+        Self::launch_as(command, &folder, &[]).ready().await
     }
 
     /// As [`Self::start_with`], on the store that the folder may hold already.
-    pub fn start_in(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
-        Self::launch(folder, arguments).ready()
+    pub async fn start_in(folder: &Arc<TempDir>, arguments: &[&str]) -> Self {
+        Self::launch(folder, arguments).ready().await
     }
 
-    fn ready(mut self) -> Self {
-        self.ready_line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+    async fn ready(mut self) -> Self {
+        let Ok(Some(line)) = timeout(PATIENCE, self.lines.recv()).await else {
             panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{}", self.log())
-        });
+        };
+        self.ready_line = line;
         self
     }
 
     /// Starts a server that must refuse to: gives its exit code and what it said.
-    pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+    pub async fn refused(arguments: &[&str]) -> (Option<i32>, String) {
         let mut server = Self::launch(&folder(), arguments);
-        let said = server.lines.recv_timeout(PATIENCE);
-        assert_eq!(said, Err(RecvTimeoutError::Disconnected), "the server started");
-        let status = server.child.wait().expect("an exit code");
+        assert_eq!(timeout(PATIENCE, server.lines.recv()).await, Ok(None), "the server started");
+        let status = server.wait(PATIENCE).await;
         (status.code(), server.log())
     }
 
@@ -96,14 +102,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (send, lines) = mpsc::channel();
-        // Reads on to the end, so that the server never meets a closed pipe.
-        thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let _ = send.send(line);
-            }
-        });
+        let lines = lines(child.stdout.take().expect("a pipe"));
         Self { child, folder: Arc::clone(folder), ready_line: String::new(), lines }
     }
 
@@ -160,23 +159,22 @@ impl Server {
     }
 
     /// Waits for the end of the process.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = std::time::Instant::now() + limit;
-        loop {
-            // The end of its output is the end of the process.
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("an exit code"),
-                Err(RecvTimeoutError::Timeout) => panic!("the server did not end within {limit:?}"),
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let ended = async {
+            loop {
+                match self.child.try_wait().expect("a child of ours") {
+                    Some(status) => return status,
+                    None => sleep(Duration::from_millis(5)).await,
+                }
             }
-        }
+        };
+        timeout(limit, ended).await.unwrap_or_else(|_| panic!("the server did not end within {limit:?}"))
     }
 
     /// Tells the server to stop, as an operator does, and waits until it has.
-    pub fn stop(mut self) -> ExitStatus {
+    pub async fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.wait(PATIENCE)
+        self.wait(PATIENCE).await
     }
 }
 
@@ -205,6 +203,30 @@ pub fn command(program: impl AsRef<Path>, folder: &Path) -> Command {
         }
     }
     command
+}
+
+/// Runs a command to its end.
+pub async fn run(command: &mut Command) -> Output {
+    let started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    end(started.expect("the command runs")).await
+}
+
+/// Waits for the end of a process, and for all that it prints where it was given a pipe.
+pub async fn end(child: Child) -> Output {
+    let ended = spawn_blocking(move || child.wait_with_output().expect("a child of ours"));
+    ended.await.expect("waiting does not panic")
+}
+
+/// What a process prints, line by line; closed at its end. A thread reads on whatever becomes of the test, so that the
+/// process never meets a closed or a full pipe.
+pub fn lines(output: impl Read + Send + 'static) -> UnboundedReceiver<String> {
+    let (send, lines) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let _ = send.send(line);
+        }
+    });
+    lines
 }
 
 /// A file that `scripts/tools` installs.

@@ -30,7 +30,7 @@ pub async fn status(server: &Server) -> GetStatusResponse {
 
 #[tokio::test]
 async fn what_only_admins_may_is_denied_to_workers_and_viewers() {
-    let server = Server::start();
+    let server = Server::start().await;
     let channel = channel(server.address()).await;
     for role in [Role::Worker, Role::Viewer] {
         let token = &token(&server, role, "somebody").await;
@@ -54,7 +54,7 @@ async fn what_only_admins_may_is_denied_to_workers_and_viewers() {
 
 #[tokio::test]
 async fn a_revocation_outlives_the_server() {
-    let server = Server::start();
+    let server = Server::start().await;
     let kept = token(&server, Role::Worker, "kept").await;
     let by_subject = token(&server, Role::Worker, "by-subject").await;
     let mut admin = AdminServiceClient::new(channel(server.address()).await);
@@ -86,8 +86,8 @@ async fn a_revocation_outlives_the_server() {
         admin.revoke_token(with(&server.admin_token(), revocation)).await.unwrap();
     }
     let folder = server.share_folder();
-    assert_eq!(server.stop().code(), Some(0));
-    let server = Server::start_in(&folder, &[]);
+    assert_eq!(server.stop().await.code(), Some(0));
+    let server = Server::start_in(&folder, &[]).await;
     let revoked = (Code::Unauthenticated, "TOKEN_REVOKED".to_owned());
     for token in [&by_subject, &by_id] {
         assert_eq!(answers(&server, token).await, [revoked.clone(), revoked.clone()], "after the restart");
@@ -97,7 +97,7 @@ async fn a_revocation_outlives_the_server() {
 
 #[tokio::test]
 async fn no_second_spelling_of_a_path_leads_anywhere() {
-    let server = Server::start();
+    let server = Server::start().await;
     let channel = channel(server.address()).await;
     let viewer = token(&server, Role::Viewer, "v").await;
     let admin = server.admin_token();
@@ -194,7 +194,7 @@ impl Issuer {
 }
 
 /// Starts a server that believes the keys in a file.
-fn trusting(flag: &str, keys: &str) -> Server {
+async fn trusting(flag: &str, keys: &str) -> Server {
     let folder = harness::folder();
     let path: PathBuf = folder.path().join("keys");
     fs::write(&path, keys).unwrap();
@@ -214,6 +214,7 @@ fn trusting(flag: &str, keys: &str) -> Server {
             "platform-ops=admin,llm-app=worker",
         ],
     )
+    .await
 }
 
 /// Tokens of this issuer are good here, with the roles that are mapped; this server makes none.
@@ -259,14 +260,14 @@ async fn tokens_of_an_identity_provider_are_good_with_the_role_that_is_mapped() 
         Issuer::new(Algorithm::EdDSA, &rcgen::PKCS_ED25519),
     ];
     for issuer in &issuers {
-        let server = trusting("--jwt-public-key-file", &issuer.public_pem);
+        let server = trusting("--jwt-public-key-file", &issuer.public_pem).await;
         believes(&server, issuer).await;
         for own in ["admin.token", "jwt.key"] {
             assert!(!server.folder().join("data").join(own).exists(), "{own} is good for nothing here");
         }
     }
     let set = json!({ "keys": issuers.each_ref().map(Issuer::jwk) }).to_string();
-    let server = trusting("--jwt-jwks-file", &set);
+    let server = trusting("--jwt-jwks-file", &set).await;
     for issuer in &issuers {
         believes(&server, issuer).await;
     }

@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
 };
 
 use rustix::process::Signal;
 
-use crate::harness::{self, Server};
+use crate::{
+    calls::soon,
+    harness::{self, Server, end, lines, run},
+};
 
 /// A command line in the server's folder; it is the administrator's.
 pub fn signalbox(folder: &Path, arguments: &[&str]) -> Command {
@@ -25,20 +27,24 @@ pub fn said(output: &Output, code: i32) -> String {
     said
 }
 
-#[test]
-fn a_watch_whose_server_goes_away_says_so_and_how_to_go_on() {
+#[tokio::test]
+async fn a_watch_whose_server_goes_away_says_so_and_how_to_go_on() {
     for signal in [Signal::KILL, Signal::TERM] {
-        let server = Server::start();
+        let server = Server::start().await;
         let mut watch = signalbox(server.folder(), &["watch", "--quiet", "--server", server.url()])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "0 SYNCED");
+        let mut lines = lines(watch.stdout.take().unwrap());
+        assert_eq!(soon(lines.recv()).await.as_deref(), Some("0 SYNCED"));
         server.signal(signal);
-        assert!(lines.map_while(Result::ok).count() <= 1, "at most that it is going away");
-        let said = said(&watch.wait_with_output().unwrap(), 6);
+        let said = said(&soon(end(watch)).await, 6);
+        let mut more = 0;
+        while soon(lines.recv()).await.is_some() {
+            more += 1;
+        }
+        assert!(more <= 1, "at most that it is going away");
         assert!(said.starts_with("error: the ") && said.contains("server"), "{said}");
         assert!(!said.contains("h2 protocol error"), "{said}");
         let (_, hint) = said.split_once("hint: to go on from here: ").expect("a hint");
@@ -47,20 +53,20 @@ fn a_watch_whose_server_goes_away_says_so_and_how_to_go_on() {
     }
 }
 
-#[test]
-fn a_setting_without_a_value_is_told_how_to_give_one() {
-    let server = Server::start();
-    let set = |arguments: &[&str]| {
+#[tokio::test]
+async fn a_setting_without_a_value_is_told_how_to_give_one() {
+    let server = Server::start().await;
+    let set = async |arguments: &[&str]| {
         let mut command = signalbox(server.folder(), &["set", "--server", server.url()]);
-        command.args(arguments).output().unwrap()
+        run(command.args(arguments)).await
     };
-    let missing = said(&set(&["settings/k"]), 1);
+    let missing = said(&set(&["settings/k"]).await, 1);
     assert!(missing.contains("--value") && missing.contains("--secret"), "{missing}");
-    let missing = said(&set(&["providers/k"]), 1);
+    let missing = said(&set(&["providers/k"]).await, 1);
     assert!(missing.contains("--field"), "{missing}");
 
     fs::write(server.folder().join("value"), "something").unwrap();
-    assert!(set(&["settings/k", "--secret", "@value"]).status.success());
+    assert!(set(&["settings/k", "--secret", "@value"]).await.status.success());
     // It has a value by now; this only adds to it.
-    assert!(set(&["settings/k", "--label", "a=b"]).status.success());
+    assert!(set(&["settings/k", "--label", "a=b"]).await.status.success());
 }

@@ -24,7 +24,7 @@ const SERVING: [&str; 5] =
 
 #[tokio::test]
 async fn every_service_is_told_of_without_a_token() {
-    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
     for address in [server.address(), server.health_address()] {
         let channel = channel(address).await;
         for service in SERVING {
@@ -42,7 +42,7 @@ async fn every_service_is_told_of_without_a_token() {
 
 #[tokio::test]
 async fn the_listener_for_probes_answers_nothing_else() {
-    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
     let channel = channel(server.health_address()).await;
     let token = server.admin_token();
     let resource = GetResourceRequest { name: "settings/a".to_owned(), ..GetResourceRequest::default() };
@@ -56,7 +56,7 @@ async fn the_listener_for_probes_answers_nothing_else() {
 /// security.md: anonymous rows are bounded per peer. Without a bound one peer could open streams until nobody else can.
 #[tokio::test]
 async fn regression_health_watches_of_one_peer_are_bounded() {
-    let server = Server::start();
+    let server = Server::start().await;
     let mut open = Vec::new();
     let refused = loop {
         // A connection for a few of them, so that no other limit comes first.

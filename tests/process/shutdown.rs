@@ -29,7 +29,7 @@ const ORDERLY: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn every_watcher_is_told_to_come_back_at_a_time_of_its_own() {
-    let mut server = Server::start();
+    let mut server = Server::start().await;
     let token = token(&server, Role::Worker, "w").await;
     let channel = channel(server.address()).await;
     let mut streams = Vec::new();
@@ -54,14 +54,14 @@ async fn every_watcher_is_told_to_come_back_at_a_time_of_its_own() {
         assert_eq!(event(&mut stream).await.unwrap(), None, "an orderly end");
     }
     assert!(delays.len() > 15, "the delays are not random: {delays:?}");
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     assert!(begun.elapsed() < ORDERLY, "{:?}", begun.elapsed());
 }
 
 /// Probes watch for ever, and are told nothing that would make them go.
 #[tokio::test]
 async fn regression_open_health_watches_do_not_hold_the_stop() {
-    let mut server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let mut server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
     let mut watches = Vec::new();
     for address in [server.address(), server.health_address()] {
         let channel = channel(address).await;
@@ -81,7 +81,7 @@ async fn regression_open_health_watches_do_not_hold_the_stop() {
         }
         assert_eq!(soon(watch.message()).await.unwrap(), None, "{service}: an orderly end");
     }
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     assert!(begun.elapsed() < ORDERLY, "{:?}", begun.elapsed());
 }
 
@@ -109,11 +109,11 @@ pub fn create(token: &str, name: &str, value: Value) -> Request<CreateResourceRe
 
 #[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_the_stop() {
-    let mut server = Server::start();
+    let mut server = Server::start().await;
     let unread = unread(&server).await;
     server.signal(Signal::TERM);
     let begun = Instant::now();
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     assert!(begun.elapsed() > ORDERLY, "the client did read, so that this shows nothing");
     // Its connection is cut with the hard stop, so that the end of the stream is still audited.
     assert!(!server.log().contains("could not be written"), "{}", server.log());
@@ -123,7 +123,7 @@ async fn a_client_that_never_reads_does_not_hold_the_stop() {
 /// Whoever sends traffic here has to know while the server still answers, not when it is gone.
 #[tokio::test]
 async fn readiness_is_lost_while_the_server_drains() {
-    let mut server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let mut server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
     let unread = unread(&server).await;
     let mut watches = Vec::new();
     for address in [server.address(), server.health_address()] {
@@ -138,7 +138,7 @@ async fn readiness_is_lost_while_the_server_drains() {
         assert_eq!(soon(watch.message()).await.unwrap().unwrap().status(), ServingStatus::NotServing);
     }
     let told = begun.elapsed();
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     assert!(begun.elapsed() > ORDERLY, "nothing held the stop, so that this shows nothing");
     assert!(told < ORDERLY, "it was told only after {told:?}");
     drop(unread);
@@ -146,7 +146,7 @@ async fn readiness_is_lost_while_the_server_drains() {
 
 #[tokio::test]
 async fn what_is_acknowledged_before_the_stop_is_there_after_it_and_nothing_is_taken_while_it_stops() {
-    let mut server = Server::start();
+    let mut server = Server::start().await;
     let folder = server.share_folder();
     let admin = server.admin_token();
     let unread = unread(&server).await;
@@ -171,19 +171,19 @@ async fn what_is_acknowledged_before_the_stop_is_there_after_it_and_nothing_is_t
     };
     assert!(matches!(refused.code(), Code::Unavailable | Code::Unknown | Code::Cancelled), "{refused}");
     drop(unread);
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     drop(server);
-    let server = Server::start_in(&folder, &[]);
+    let server = Server::start_in(&folder, &[]).await;
     let count = status(&server).await.resources - before;
     assert!((acknowledged..=acknowledged + 1).contains(&count), "{count} of {acknowledged}");
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::start_with(&["--shutdown-grace", "60s", "--shutdown-deadline", "90s"]);
+    let mut server = Server::start_with(&["--shutdown-grace", "60s", "--shutdown-deadline", "90s"]).await;
     let unread = unread(&server).await;
     server.signal(Signal::INT);
     server.signal(Signal::TERM);
-    assert_eq!(server.wait(DEADLINE).code(), Some(130));
+    assert_eq!(server.wait(DEADLINE).await.code(), Some(130));
     drop(unread);
 }

@@ -43,7 +43,7 @@ async fn reflection(address: &str) -> Code {
 
 #[tokio::test]
 async fn the_ready_line_names_the_addresses_and_then_everything_is_served() {
-    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]);
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
     assert_eq!(
         server.ready_line(),
         format!(
@@ -97,12 +97,12 @@ fn nothing_listens_before_the_settings_are_read() {
 }
 
 /// A store that can't be opened: whatever is wrong must be found before anybody can connect.
-#[test]
-fn a_start_that_fails_never_listens_and_names_what_is_wrong() {
-    let first = Server::start();
+#[tokio::test]
+async fn a_start_that_fails_never_listens_and_names_what_is_wrong() {
+    let first = Server::start().await;
     let folder = first.share_folder();
     let taken = first.address().to_owned();
-    assert!(first.stop().success());
+    assert!(first.stop().await.success());
     let key = folder.path().join("data/encryption.key");
     fs::remove_file(&key).unwrap();
     let mut child = harness::command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
@@ -129,19 +129,19 @@ fn a_start_that_fails_never_listens_and_names_what_is_wrong() {
 }
 
 /// The soft limit is 0 in many places anyway; the hard one only where somebody has set it, and nobody raises it again.
-#[test]
-fn the_process_leaves_no_core() {
-    let server = Server::start();
+#[tokio::test]
+async fn the_process_leaves_no_core() {
+    let server = Server::start().await;
     let limits = server.kernel_limits();
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
     let numbers: Vec<&str> = core.expect("the kernel tells it").split_whitespace().take(2).collect();
     assert_eq!(numbers, ["0", "0"], "{limits}");
 }
 
-#[test]
-fn plaintext_beyond_loopback_is_refused_without_the_flag() {
+#[tokio::test]
+async fn plaintext_beyond_loopback_is_refused_without_the_flag() {
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let (code, said) = Server::refused(&["--listen", address]);
+        let (code, said) = Server::refused(&["--listen", address]).await;
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("--allow-plaintext") && said.contains("SIGNALBOX_LISTEN"), "{said}");
     }
@@ -149,7 +149,7 @@ fn plaintext_beyond_loopback_is_refused_without_the_flag() {
 
 #[tokio::test]
 async fn plaintext_beyond_loopback_is_allowed_with_the_flag_and_shows_no_reflection() {
-    let server = Server::start_with(&["--listen", "0.0.0.0:0", "--allow-plaintext"]);
+    let server = Server::start_with(&["--listen", "0.0.0.0:0", "--allow-plaintext"]).await;
     let address = server.address().replace("0.0.0.0", "127.0.0.1");
     assert_eq!(reflection(&address).await, Code::Unimplemented);
     let mut admin = AdminServiceClient::new(channel(&address).await);
@@ -158,18 +158,19 @@ async fn plaintext_beyond_loopback_is_allowed_with_the_flag_and_shows_no_reflect
     assert!(answer.warnings.iter().any(|warning| warning.contains("without TLS")), "{:?}", answer.warnings);
     assert_eq!(refusal(admin.get_status(GetStatusRequest {}).await).0, Code::Unauthenticated);
     drop(server);
-    let asked = Server::start_with(&["--listen", "0.0.0.0:0", "--allow-plaintext", "--reflection", "on"]);
+    let asked =
+        Server::start_with(&["--listen", "0.0.0.0:0", "--allow-plaintext", "--reflection", "on"]).await;
     assert_eq!(reflection(&asked.address().replace("0.0.0.0", "127.0.0.1")).await, Code::Ok);
-    let off = Server::start_with(&["--reflection", "off"]);
+    let off = Server::start_with(&["--reflection", "off"]).await;
     assert_eq!(reflection(off.address()).await, Code::Unimplemented);
 }
 
-#[test]
-fn an_address_that_is_taken_is_named() {
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
-    let (code, said) = Server::refused(&["--listen", &address]);
+    let (code, said) = Server::refused(&["--listen", &address]).await;
     assert!(code == Some(1) && said.contains(&address), "{said}");
-    let (code, said) = Server::refused(&["--health-listen", &address]);
+    let (code, said) = Server::refused(&["--health-listen", &address]).await;
     assert!(code == Some(1) && said.contains(&address), "{said}");
 }

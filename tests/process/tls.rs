@@ -1,13 +1,6 @@
 //! TLS, certificates of clients, and certificates that are replaced while the server runs.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
 use signalbox::{
@@ -15,12 +8,16 @@ use signalbox::{
     proto::v1::{GetStatusRequest, admin_service_client::AdminServiceClient},
 };
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
     calls::{soon, with},
     command_line::{said, signalbox},
-    harness::{self, Server},
+    harness::{self, Server, run},
 };
 
 /// An authority, and what it signs.
@@ -55,10 +52,10 @@ fn install(folder: &Path, (certificate, key): &(String, String)) {
     }
 }
 
-fn start(folder: &Arc<TempDir>, more: &[&str]) -> Server {
+async fn start(folder: &Arc<TempDir>, more: &[&str]) -> Server {
     let mut arguments = vec!["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
     arguments.extend(more);
-    Server::start_in(folder, &arguments)
+    Server::start_in(folder, &arguments).await
 }
 
 /// A call with the admin's token, over TLS as told.
@@ -82,16 +79,15 @@ async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_pla
     let folder = harness::folder();
     install(folder.path(), &ours.sign("localhost"));
     // With TLS, beyond loopback needs no flag.
-    let server = start(&folder, &["--listen", "0.0.0.0:0"]);
+    let server = start(&folder, &["--listen", "0.0.0.0:0"]).await;
     assert!(server.ready_line().contains("gRPC on https://"), "{}", server.ready_line());
     call(&server, trusting(&ours)).await.unwrap();
     assert!(call(&server, trusting(&other)).await.is_err(), "another authority signed it");
     let (_, port) = server.address().rsplit_once(':').unwrap();
-    let mut plain = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-    plain.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut plain = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer);
+    let _ = soon(plain.read_to_end(&mut answer)).await;
     // At most a TLS alert (RFC 8446, section 6), never a frame of HTTP/2.
     assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
     let ca_file = folder.path().join("ca.pem");
@@ -111,7 +107,7 @@ async fn where_clients_need_a_certificate_none_is_served_without_one() {
     let folder = harness::folder();
     install(folder.path(), &servers.sign("localhost"));
     fs::write(folder.path().join("clients.pem"), clients.pem()).unwrap();
-    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]);
+    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]).await;
     let as_client = |authority: &Authority| {
         let (certificate, key) = authority.sign("worker");
         trusting(&servers).identity(Identity::from_pem(certificate, key))
@@ -134,7 +130,7 @@ async fn the_command_line_and_the_client_show_a_certificate() {
     let (certificate, key) = clients.sign("worker");
     fs::write(path("client.crt"), certificate).unwrap();
     fs::write(path("client.key"), key).unwrap();
-    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]);
+    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]).await;
     let (_, port) = server.address().rsplit_once(':').unwrap();
     let url = format!("https://localhost:{port}");
 
@@ -152,41 +148,43 @@ async fn the_command_line_and_the_client_show_a_certificate() {
         command
     };
     let all = "--ca-file servers.pem --cert-file client.crt --key-file client.key";
-    let output = status(&url, all).output().unwrap();
+    let output = run(&mut status(&url, all)).await;
     assert!(output.status.success(), "{output:?}");
     let mut from_env = status(&url, "");
     from_env.env("SIGNALBOX_CA_FILE", "servers.pem").env("SIGNALBOX_CLIENT_CERT_FILE", "client.crt");
-    let half = said(&from_env.output().unwrap(), 2);
+    let half = said(&run(&mut from_env).await, 2);
     assert!(half.contains("--key-file"), "{half}");
-    let output = from_env.env("SIGNALBOX_CLIENT_KEY_FILE", "client.key").output().unwrap();
+    let output = run(from_env.env("SIGNALBOX_CLIENT_KEY_FILE", "client.key")).await;
     assert!(output.status.success(), "{output:?}");
 
-    let without = said(&status(&url, "--ca-file servers.pem").output().unwrap(), 6);
+    let without = said(&run(&mut status(&url, "--ca-file servers.pem")).await, 6);
     assert!(without.contains("hint: ") && without.contains("--cert-file"), "{without}");
-    let untrusted = said(&status(&url, "").output().unwrap(), 6);
+    let untrusted = said(&run(&mut status(&url, "")).await, 6);
     assert!(untrusted.contains("hint: ") && untrusted.contains("--ca-file"), "{untrusted}");
-    let plain = said(&status(&url.replace("https", "http"), "").output().unwrap(), 6);
+    let plain_url = url.replace("https", "http");
+    let plain = said(&run(&mut status(&plain_url, "")).await, 6);
     assert!(plain.contains("hint: ") && plain.contains("https://"), "{plain}");
-    let nowhere = said(&status(&url.replace("https", "http"), all).output().unwrap(), 2);
+    let nowhere = said(&run(&mut status(&plain_url, all)).await, 2);
     assert!(nowhere.contains("--ca-file"), "{nowhere}");
 }
 
-#[test]
-fn a_certificate_that_can_not_be_used_stops_the_start() {
+#[tokio::test]
+async fn a_certificate_that_can_not_be_used_stops_the_start() {
     let authority = Authority::new();
     let (certificate, _) = authority.sign("localhost");
     let (_, other_key) = authority.sign("localhost");
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     install(folder.path(), &(certificate, other_key));
-    let refused = |key: &str| {
-        let (code, said) = Server::refused(&["--tls-cert-file", &path("tls.crt"), "--tls-key-file", key]);
+    let refused = async |key: &str| {
+        let (code, said) =
+            Server::refused(&["--tls-cert-file", &path("tls.crt"), "--tls-key-file", key]).await;
         assert!(code != Some(0) && said.contains("TLS"), "{said}");
         said
     };
-    refused(&path("tls.key"));
+    refused(&path("tls.key")).await;
     fs::write(path("empty"), "").unwrap();
-    let said = refused(&path("empty"));
+    let said = refused(&path("empty")).await;
     assert!(said.contains("empty"), "{said}");
 }
 
@@ -205,7 +203,7 @@ async fn a_certificate_that_is_replaced_is_taken_up_and_a_broken_one_is_not() {
     let (old, new, newest) = (Authority::new(), Authority::new(), Authority::new());
     let folder = harness::folder();
     install(folder.path(), &old.sign("localhost"));
-    let server = start(&folder, &[]);
+    let server = start(&folder, &[]).await;
     let (_, port) = server.address().rsplit_once(':').unwrap();
     let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
     let open = endpoint.tls_config(trusting(&old)).unwrap().connect().await.unwrap();
