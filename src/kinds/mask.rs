@@ -107,6 +107,9 @@ fn parse_path(path: &str, kind: KindName) -> Result<MaskPath, String> {
     }
     let path = shown(path);
     match paths::resolve(&resource, &segments) {
+        Ok(steps) if steps.iter().any(|step| matches!(step, Step::Key { key, .. } if key.is_empty())) => {
+            Err(format!("`{path}` lacks the key of the entry that it names"))
+        }
         Ok(steps) => Ok(MaskPath(steps)),
         Err(PathError::Unknown { .. }) if first.is_none() => Err(match within(kind, &segments) {
             true => format!("`{path}` names no field; did you mean `{kind}.{path}`?"),

@@ -2,7 +2,7 @@
 //!
 //! Must not know where a setting is read or what hides it; it only sees to the key's spelling and the value's form.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -208,7 +208,12 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
         self.enter()?;
-        while entries.next_key::<serde::de::IgnoredAny>()?.is_some() {
+        let mut keys = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            // Parsers differ in which of the two they take.
+            if !keys.insert(key) {
+                return Err(A::Error::custom("an object in it has one key twice"));
+            }
             entries.next_value_seed(self.child())?;
         }
         Ok(())
@@ -276,6 +281,9 @@ mod tests {
         }
         let wide = format!("[{}1]", "1,".repeat(JSON_NODES));
         let long = format!("\"{}\"", "x".repeat(65536));
+        for text in [r#"{"a": 1, "a": 2}"#, r#"[{"a": {"b": 1, "\u0062": 2}}]"#] {
+            bad(Value::JsonValue(text.into()));
+        }
         for text in ["", "{", "{} {}", "{a:1}", "NaN", "'a'", &nested(65), &nested(10_000), &wide, &long] {
             bad(Value::JsonValue(text.into()));
         }

@@ -26,7 +26,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The open streams.
 #[derive(Default)]
 pub(super) struct OpenStreams {
-    by_subject: HashMap<String, usize>,
+    /// By issuer and subject: what one issuer calls `ci` is not what another does.
+    by_caller: HashMap<(String, String), usize>,
     leases: HashMap<u64, Lease>,
     next: u64,
 }
@@ -112,8 +113,8 @@ impl Admission {
     pub fn to(open: &Arc<Mutex<OpenStreams>>, limits: &StreamLimits, lease: Lease) -> Result<Self> {
         let mut streams = open.lock();
         let total = streams.count();
-        let subject = lease.principal.subject.clone();
-        let own = streams.by_subject.get(&subject).copied().unwrap_or_default();
+        let caller = (lease.principal.issuer.clone(), lease.principal.subject.clone());
+        let own = streams.by_caller.get(&caller).copied().unwrap_or_default();
         if total >= limits.total || own >= limits.per_subject {
             return Err(Error::Exhausted {
                 reason: "TOO_MANY_STREAMS",
@@ -126,7 +127,7 @@ impl Admission {
         }
         let id = streams.next;
         streams.next += 1;
-        *streams.by_subject.entry(subject).or_default() += 1;
+        *streams.by_caller.entry(caller).or_default() += 1;
         let pulse = Arc::clone(&lease.pulse);
         streams.leases.insert(id, lease);
         Ok(Self { id, pulse, open: Arc::clone(open) })
@@ -148,11 +149,11 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let mut streams = self.open.lock();
         let Some(lease) = streams.leases.remove(&self.id) else { return };
-        let subject = &lease.principal.subject;
-        if let Some(count) = streams.by_subject.get_mut(subject) {
+        let caller = (lease.principal.issuer.clone(), lease.principal.subject.clone());
+        if let Some(count) = streams.by_caller.get_mut(&caller) {
             *count -= 1;
             if *count == 0 {
-                streams.by_subject.remove(subject);
+                streams.by_caller.remove(&caller);
             }
         }
     }

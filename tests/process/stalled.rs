@@ -13,7 +13,7 @@ use crate::{
 /// Fault 15 of the reliability contract.
 #[tokio::test]
 async fn a_watcher_that_never_reads_is_cut_and_one_with_nothing_to_read_stays() {
-    let server = Server::start_with(&["--stream-stall-timeout", "1s"]);
+    let server = Server::start_with(&["--stream-stall-timeout", "1s"]).await;
     let idle_token = token(&server, Role::Worker, "idle").await;
     let mut idle = watch(&channel(server.address()).await, &idle_token).await.unwrap();
     let stalled = unread(&server).await;

@@ -157,6 +157,8 @@ fn paths_that_lead_nowhere_are_named() {
         ("setting.int_value", "of kind `setting`, but the resource is of kind `provider`"),
         ("spec", "paths begin with"),
         ("*", "must stand alone"),
+        ("labels.", "lacks the key"),
+        ("provider.headers..secret", "lacks the key"),
     ] {
         let paths = ["provider.type".to_owned(), path.to_owned()];
         let violations = Mask::parse(&paths, KindName("provider"), "update_mask").unwrap_err();
