@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use signalbox::{
-    domain::{ApplyError, PlannedChange, Revision},
+    domain::{ApplyError, PlannedChange, Revision, RevisionToken},
     store::{Log as _, LogPage, Store as _, StoreError, sqlite::SqliteStore},
 };
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
     fixture::{
-        DEADLINE, Place as _, apply, create, name, put, record, removal, revocation, update, with_secret,
-        write,
+        DEADLINE, Place as _, apply, create, name, position, put, record, removal, revocation, update,
+        with_secret, write,
     },
     sqlite::Directory,
 };
@@ -52,6 +52,7 @@ async fn found(place: &Directory, floor: u64, sql: &str) -> Vec<String> {
         store.compact(Revision(floor)).await.unwrap();
     }
     assert_eq!(store.verify(None).await.unwrap().defects, []);
+    let start = position(&*store, Revision(floor)).await;
     edit(place, sql).await;
     let found = store.verify(None).await.unwrap();
     let told = found.defects.into_iter().map(|defect| {
@@ -64,7 +65,7 @@ async fn found(place: &Directory, floor: u64, sql: &str) -> Vec<String> {
     let told = told.collect();
     // Nothing else may panic on it, whatever it answers.
     let _ = store.snapshot().await;
-    let _ = store.changes_after(Revision(floor), 100).await;
+    let _ = store.changes_after(&start, 100).await;
     let _ = store.records_at(Revision(7)).await;
     let _ = store.record_at(&name("settings/a"), Revision(7)).await;
     let _ = store.apply(create("settings/new", "x")).await;
@@ -205,21 +206,24 @@ async fn an_edited_log_is_not_followed() {
     ] {
         let place = Directory::new();
         let store = filled(&place).await;
-        assert!(store.changes_after(Revision(1), 100).await.is_ok());
+        let mut at = position(&*store, Revision(1)).await;
+        assert!(store.changes_after(&at, 100).await.is_ok());
         store.close(Duration::from_secs(5)).await;
         edit(&place, sql).await;
         // What this process wrote it knows by itself; a new one has only the file.
         let store = place.open().await;
         // What comes before the edit may be served; then it stops.
-        let mut after = Revision(1);
         let stopped = loop {
-            match store.changes_after(after, 1).await {
-                Ok(LogPage::Batches(page)) => after = page.last().expect(sql).revision,
+            match store.changes_after(&at, 1).await {
+                Ok(LogPage::Batches(page)) => {
+                    let last = page.last().expect(sql);
+                    at = RevisionToken::new(at.epoch, last.revision, &last.hash);
+                }
                 other => break other,
             }
         };
         assert!(matches!(stopped, Err(StoreError::Damaged(_))), "{sql}: {stopped:?}");
-        assert!(after < Revision(7), "{sql}");
+        assert!(at.revision < Revision(7), "{sql}");
     }
 }
 
