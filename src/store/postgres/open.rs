@@ -41,8 +41,9 @@ const BEGIN_MIGRATION: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL l
     SET LOCAL client_min_messages = 'warning'; SELECT pg_advisory_xact_lock(8316291851234042735)";
 const BEGIN_LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '3s'; \
     SET LOCAL lock_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+/// Looked up in the catalogue, since `to_regclass` may remember from before the lock that there is no such table.
 const ABILITIES: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), \
-    to_regclass('signalbox_migrations') IS NOT NULL";
+    EXISTS (SELECT 1 FROM pg_class WHERE relname = 'signalbox_migrations' AND pg_table_is_visible(oid))";
 const MAKE_TABLE: &str = "CREATE TABLE signalbox_migrations (version BIGINT PRIMARY KEY, \
     description TEXT NOT NULL, checksum BYTEA NOT NULL, time TIMESTAMPTZ NOT NULL DEFAULT now())";
 const APPLIED: &str = "SELECT version, checksum FROM signalbox_migrations ORDER BY version";

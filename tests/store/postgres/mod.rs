@@ -1,10 +1,16 @@
 //! PostgreSQL: the conformance suite, and what only a server that others use can suffer.
 
 mod faults;
+mod opening;
+mod pooled;
+#[path = "../../support/pgbouncer.rs"]
+mod pooler;
 #[path = "../../support/proxy.rs"]
 mod proxy;
+mod replicas;
 #[path = "../../support/postgres.rs"]
 pub mod server;
+mod tampering;
 
 use std::sync::Arc;
 
