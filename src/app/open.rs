@@ -7,10 +7,7 @@ use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
     domain::{Clock, RevisionToken, SystemClock},
     settings::{Database, Settings},
-    store::{
-        Defect, Log, Store, Verification,
-        sqlite::{SqliteDatabase, SqliteStore},
-    },
+    store::{Defect, Store, Verification, sqlite::SqliteDatabase},
     view::{Revealer, State, Undecryptable},
 };
 
@@ -29,7 +26,7 @@ pub enum Purpose {
 /// A store that is open and unlocked.
 pub struct Opened {
     /// The store.
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
     /// What opens and seals its secrets.
     pub vault: Vault,
     /// Things that an operator should know.
@@ -112,13 +109,13 @@ pub struct Inspection {
 pub async fn inspect(settings: &Settings, anchor: Option<RevisionToken>) -> Result<Inspection, AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock).await?;
-    let found = look(&store, vault, anchor).await;
+    let found = look(&*store, vault, anchor).await;
     store.close(CLOSING).await;
     found
 }
 
 async fn look(
-    store: &SqliteStore,
+    store: &dyn Store,
     vault: Vault,
     anchor: Option<RevisionToken>,
 ) -> Result<Inspection, AppError> {

@@ -84,7 +84,7 @@ pub enum Error {
     /// It can't be done now.
     #[error("{description}")]
     Unavailable {
-        /// Stable word, for example `STORE_UNAVAILABLE`, `REPLICA_BEHIND`.
+        /// Stable word, for example `STORE_UNAVAILABLE`, `REPLICA_BEHIND`, `OUTCOME_UNKNOWN`.
         reason: &'static str,
         /// What is the matter.
         description: String,
@@ -171,6 +171,13 @@ impl From<ApplyError> for Error {
             ApplyError::Unavailable { reason } => Error::Unavailable {
                 reason: "STORE_UNAVAILABLE",
                 description: format!("the store can't take the write now: {reason}"),
+                retry_after: Duration::from_secs(1),
+            },
+            ApplyError::Unknown => Error::Unavailable {
+                reason: "OUTCOME_UNKNOWN",
+                description: "the store was lost while it committed: the write may have been made; \
+                    repeat it with the same request_id to learn of it"
+                    .into(),
                 retry_after: Duration::from_secs(1),
             },
             ApplyError::Internal { detail } => Error::Internal { detail },

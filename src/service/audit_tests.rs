@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     domain::{
-        Applied, ApplyError, ChainHash, LoggedChange, Record, ResourceName, Revision, Role, StoreId,
-        SystemClock, WriteSet,
+        Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionToken,
+        Role, StoreId, SystemClock, WriteSet,
     },
-    store::{Doorbell, Head, Log, LogPage, StateSnapshot, Verification},
+    store::{Doorbell, DoorbellState, Head, Log, LogPage, StateSnapshot, Verification},
 };
 
 /// A store for audit events only, which is away for so many attempts.
@@ -34,7 +34,7 @@ impl Log for Book {
     async fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
         none()
     }
-    async fn changes_after(&self, _: Revision, _: usize) -> Result<LogPage, StoreError> {
+    async fn changes_after(&self, _: &RevisionToken, _: usize) -> Result<LogPage, StoreError> {
         none()
     }
     async fn hash_at(&self, _: Revision) -> Result<Option<ChainHash>, StoreError> {
@@ -42,6 +42,12 @@ impl Log for Book {
     }
     fn doorbell(&self) -> Doorbell {
         tokio::sync::watch::channel(0).1
+    }
+    fn doorbell_state(&self) -> DoorbellState {
+        DoorbellState::Local
+    }
+    async fn begin_life(&self, _: Epoch) -> Result<Epoch, StoreError> {
+        none()
     }
 }
 
@@ -75,6 +81,9 @@ impl Store for Book {
         none()
     }
     async fn verify(&self, _: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError> {
+        none()
+    }
+    async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         none()
     }
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {

@@ -4,21 +4,31 @@
 //! [`Store`] in a file of its own and run the conformance suite on it.
 
 pub mod chain;
+mod decode;
+mod failure;
 pub mod plan;
+pub mod postgres;
+mod reads;
 pub mod rows;
 mod sql;
 pub mod sqlite;
 pub mod verify;
+mod writer;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::{
     Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
-    Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
+    RevisionToken, Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
 };
+
+/// How long a request's answer is kept.
+const REQUESTS_KEPT: TimeDelta = TimeDelta::days(1);
+/// How long an audit event is kept.
+const AUDIT_KEPT: TimeDelta = TimeDelta::days(90);
 
 /// Why the store did not answer a read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +82,31 @@ pub enum LogPage {
         /// The oldest revision that it can go on from.
         floor: Revision,
     },
+    /// The store has begun another life since: what was read of the old one has to be read anew.
+    OtherLife {
+        /// The life that it is in now.
+        epoch: Epoch,
+    },
+    /// The same life, but not the same log: what was read once is not in it, because a restore or a failover lost commits.
+    /// See [`Log::begin_life`].
+    Diverged {
+        /// Where the log that was found ends.
+        revision: Revision,
+    },
+}
+
+/// How a process learns of the commits of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoorbellState {
+    /// There are no others: it rings from memory.
+    Local,
+    /// The database tells, and was lately seen to.
+    Notify,
+    /// The database does not tell: commits of others are found by polling.
+    Polling {
+        /// Why, in words for an operator.
+        reason: &'static str,
+    },
 }
 
 /// What [`Store::verify`] found.
@@ -109,12 +144,21 @@ pub trait Log: Send + Sync + 'static {
     async fn head(&self) -> Result<Head, StoreError>;
     /// The whole current state.
     async fn snapshot(&self) -> Result<StateSnapshot, StoreError>;
-    /// The revisions after `after`, oldest first: at least one if there is one, at most about `limit` changes.
-    async fn changes_after(&self, after: Revision, limit: usize) -> Result<LogPage, StoreError>;
+    /// The revisions after a position, oldest first: at least one if there is one, at most about `limit` changes. Every
+    /// link of the chain is checked, from the position's own hash on, so that nothing is ever left out unnoticed.
+    async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError>;
     /// The hash chain's head at a revision that the log still holds, to check a token.
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError>;
     /// Rings after every group of commits.
     fn doorbell(&self) -> Doorbell;
+    /// Whether the doorbell can be relied on. Never waits.
+    fn doorbell_state(&self) -> DoorbellState;
+    /// Begins a new life of the store, because commits of the life `seen` were found to be lost. Only one of those who
+    /// find it out does so: whoever comes after a change is told the life that is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the database does not take it now; the life then is the old one, or the new one.
+    async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError>;
 }
 
 /// A store that is open and unlocked.
@@ -145,6 +189,8 @@ pub trait Store: Log {
     async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError>;
     /// Checks the log, and the state against it. `anchor` is a token's revision and hash from outside.
     async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError>;
+    /// What the database's own full check finds; empty if nothing, or if it has none. May take seconds.
+    async fn integrity(&self) -> Result<Vec<String>, StoreError>;
     /// Writes audit events; all or none.
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError>;
     /// Forgets idempotency keys and audit events that are older than they need to be.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::{Head, chain::StateDigest};
+use super::{Head, chain::StateDigest, failure::Failure};
 use crate::domain::{
     ChainHash, ChangeType, Epoch, FieldPath, KindName, Labels, LoggedChange, Previous, Record, ResourceName,
     Revision, Revocation, SealedSecret, SecretId, Uid, spec,
@@ -166,6 +166,48 @@ impl HeadRow {
         }
         let digest = StateDigest::from_bytes(&self.digest).ok_or_else(broken)?;
         Ok(HeadState { head, digest, floor_hash: read_hash(&self.floor_hash)? })
+    }
+}
+
+impl HeadState {
+    /// Whether a compaction to `floor` has anything to do.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] if the log ends before.
+    pub fn may_rise_to(&self, floor: Revision) -> Result<bool, Failure> {
+        if floor > self.head.revision {
+            let text = format!("the log can't be compacted to {floor}: it ends at {}", self.head.revision);
+            return Err(Failure::Refused(text));
+        }
+        Ok(floor > self.head.floor)
+    }
+
+    /// Moves the floor to that of a checkpoint.
+    ///
+    /// # Errors
+    /// When the checkpoint can't be read.
+    pub fn rise_to(&mut self, checkpoint: &CheckpointRow) -> Result<(), RowDefect> {
+        self.head.floor = read_revision(checkpoint.floor)?;
+        self.floor_hash = read_hash(&checkpoint.hash)?;
+        Ok(())
+    }
+}
+
+impl CheckpointRow {
+    /// The checkpoint of a floor, from the log's hash and digest there.
+    ///
+    /// # Errors
+    /// When the log has no such revision.
+    pub fn at(
+        floor: Revision,
+        found: Option<(Vec<u8>, Vec<u8>)>,
+        time: String,
+        mac: impl FnOnce(&Self) -> [u8; 32],
+    ) -> Result<Self, RowDefect> {
+        let (hash, digest) = found.ok_or_else(|| RowDefect(format!("its log has no revision {floor}")))?;
+        let mut row = Self { floor: write_revision(floor), hash, digest, time, mac: vec![] };
+        row.mac = mac(&row).to_vec();
+        Ok(row)
     }
 }
 

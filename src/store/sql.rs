@@ -9,6 +9,8 @@ pub const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash 
 /// Moves the head row: revision, hash, digest; from the revision that was read.
 pub const MOVE_HEAD: &str =
     "UPDATE head SET revision = ?, hash = ?, digest = ? WHERE id = 1 AND revision = ?";
+/// Gives the store a new epoch: the new one, the one that was seen.
+pub const BEGIN_LIFE: &str = "UPDATE head SET epoch = $1 WHERE id = 1 AND epoch = $2";
 /// The newest creation beneath a prefix: first name, first name beyond it. By name, not by revision.
 pub const NEWEST_BENEATH: &str =
     "SELECT coalesce(max(create_revision), 0) FROM resources WHERE name >= $1 AND name < $2";
@@ -47,6 +49,16 @@ pub const PUT_CHECKPOINT: &str =
     "INSERT INTO checkpoints (floor, hash, digest, time, mac) VALUES ($1, $2, $3, $4, $5)";
 /// Raises the floor.
 pub const RAISE_FLOOR: &str = "UPDATE head SET floor = $1, floor_hash = $2 WHERE id = 1";
+/// Log rows that one step of a compaction looks at.
+pub const STEP_ROWS: i64 = 2000;
+/// Where a step ends.
+pub const STEP_END: &str = "SELECT max(revision) FROM ( \
+    SELECT revision FROM log WHERE revision > $1 AND revision <= $2 ORDER BY revision, ordinal LIMIT $3) AS step";
+/// Everything but the newest row at the floor of every name that was live there. Older rows of a name go in the same
+/// step or before, so that what is left of an interrupted compaction tells the same state.
+pub const FORGET_ROWS: &str = "DELETE FROM log WHERE revision > $1 AND revision <= $2 AND (change_type = 'deleted' \
+    OR EXISTS (SELECT 1 FROM log AS newer WHERE newer.name = log.name AND newer.revision > log.revision \
+    AND newer.revision <= $3))";
 /// All current rows by name.
 pub const RESOURCES: &str = "SELECT * FROM resources ORDER BY name";
 /// One answered request.
@@ -61,6 +73,14 @@ pub const DATA_KEYS: &str = "SELECT id, kek, wrapped FROM data_keys ORDER BY id"
 pub const KEY_CHECKS: &str = "SELECT kek, value FROM key_checks ORDER BY kek";
 /// The store's identity.
 pub const IDENTITY: &str = "SELECT store_id, password_salt FROM identity WHERE id = 1";
+
+/// The first text after everything that begins with the prefix; prefixes end in `/`.
+pub fn beyond(prefix: &str) -> String {
+    let mut end = prefix.strip_suffix('/').unwrap_or(prefix).to_owned();
+    // The character after the slash.
+    end.push('0');
+    end
+}
 
 /// Writes current rows.
 pub static PUT_RESOURCES: Bulk = Bulk::new(

@@ -2,47 +2,37 @@
 //!
 //! A [`SqliteDatabase`] is locked, checked and migrated, and knows no key; with the log key it becomes a [`SqliteStore`].
 
+mod base;
 mod commit;
 mod compaction;
 mod failure;
+mod moment;
 mod open;
-mod reads;
 mod tail;
-mod verify;
-mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use parking_lot::Mutex;
+use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::sync::watch;
 
-use self::{
-    failure::Failure,
-    open::Lock,
-    reads::Reader,
-    tail::Tail,
-    writer::{Job, QUEUE, Writer},
-};
+pub(super) use self::failure::failure_of;
+use self::{base::SqliteBase, moment::SqliteReads, open::Lock, tail::Tail};
 use super::{
-    Doorbell, Head, Log, LogPage, StateSnapshot, Store, StoreError, Verification, chain::ChainKeys,
-    plan::replayed,
+    AUDIT_KEPT, Doorbell, DoorbellState, Head, Log, LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError,
+    Verification,
+    chain::ChainKeys,
+    failure::Failure,
+    reads::Reader,
+    writer::{Job, WriterHandle},
 };
 use crate::domain::{
-    Applied, ApplyError, ChainHash, Clock, LoggedChange, Record, ResourceName, Revision, StoreId, WriteSet,
+    Applied, ApplyError, ChainHash, Clock, Epoch, LoggedChange, Record, ResourceName, Revision,
+    RevisionToken, StoreId, WriteSet,
     audit::AuditEvent,
     keys::{FirstKeys, Identity, LogKey},
 };
-
-/// How long a request's answer is kept.
-const REQUESTS_KEPT: TimeDelta = TimeDelta::days(1);
-/// How long an audit event is kept.
-const AUDIT_KEPT: TimeDelta = TimeDelta::days(90);
 
 /// A database that is open and ours alone, but locked: nothing in it can be checked or written without its log key.
 #[derive(Debug)]
@@ -57,8 +47,9 @@ pub struct SqliteDatabase {
 /// The store. Cheap to share behind an `Arc`; [`Store::close`] ends it in order.
 pub struct SqliteStore {
     reader: Reader,
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: SqlitePool,
+    writer: WriterHandle,
+    tail: Arc<Tail>,
     bell: Doorbell,
     store_id: StoreId,
     schema_version: u32,
@@ -117,8 +108,7 @@ impl SqliteDatabase {
         let keys = Arc::new(ChainKeys::derive(key)?);
         let tail = Arc::new(Tail::default());
         let (bell, rung) = watch::channel(0);
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Writer {
+        let base = SqliteBase {
             options,
             connection: Some(connection),
             keys: Arc::clone(&keys),
@@ -126,17 +116,13 @@ impl SqliteDatabase {
             bell,
             left_at: None,
             tail: Arc::clone(&tail),
-            compacting: false,
         };
-        let task = tokio::spawn(async move {
-            writer.run(queue).await;
-            // Not before the last statement.
-            drop(lock);
-        });
         Ok(SqliteStore {
-            reader: Reader { pool: readers, keys, tail },
-            jobs: Mutex::new(Some(jobs)),
-            writer: Mutex::new(Some(task)),
+            reader: Reader { moments: Arc::new(SqliteReads(readers.clone())), keys },
+            readers,
+            // The lock is let go of after the last statement, not before.
+            writer: WriterHandle::start(base, lock),
+            tail,
             bell: rung,
             store_id: identity.store_id,
             schema_version: identity.schema_version,
@@ -151,25 +137,6 @@ impl SqliteDatabase {
     }
 }
 
-impl SqliteStore {
-    /// What the database's own full check finds; empty if nothing. Reads every page: seconds for a large store.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if the database can't be read at all.
-    pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.reader.integrity().await?)
-    }
-
-    /// Hands a job to the writer and waits for its answer. The writer goes on if the caller does not wait.
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Failure> {
-        const CLOSED: Failure = Failure::Unavailable("it is shutting down");
-        let jobs = self.jobs.lock().clone().ok_or(CLOSED)?;
-        let (reply, answer) = oneshot::channel();
-        jobs.send(job(reply)).await.map_err(|_| CLOSED)?;
-        answer.await.map_err(|_| CLOSED)
-    }
-}
-
 #[async_trait]
 impl Log for SqliteStore {
     async fn head(&self) -> Result<Head, StoreError> {
@@ -180,8 +147,12 @@ impl Log for SqliteStore {
         Ok(self.reader.snapshot().await?)
     }
 
-    async fn changes_after(&self, after: Revision, limit: usize) -> Result<LogPage, StoreError> {
-        Ok(self.reader.changes_after(after, limit).await?)
+    async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
+        // What was just committed comes from memory: the check of the chain is for what lay in the database.
+        match self.tail.after(at, limit).map_err(Failure::from)? {
+            batches if batches.is_empty() => Ok(self.reader.changes_after(at, limit).await?),
+            batches => Ok(LogPage::Batches(batches)),
+        }
     }
 
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {
@@ -190,6 +161,14 @@ impl Log for SqliteStore {
 
     fn doorbell(&self) -> Doorbell {
         self.bell.clone()
+    }
+
+    fn doorbell_state(&self) -> DoorbellState {
+        DoorbellState::Local
+    }
+
+    async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError> {
+        self.writer.ask(|reply| Job::BeginLife(seen, reply)).await?
     }
 }
 
@@ -208,12 +187,11 @@ impl Store for SqliteStore {
     }
 
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
-        self.ask(|reply| Job::Apply(Box::new(write), reply)).await?
+        self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
     }
 
     async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {
-        let found = self.reader.request(principal, id).await?;
-        found.map(|(head, row)| replayed(&head, &row, mac)).transpose()
+        self.reader.replay(principal, id, mac).await
     }
 
     async fn record_at(
@@ -229,7 +207,7 @@ impl Store for SqliteStore {
     }
 
     async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError> {
-        self.ask(|reply| Job::Compact(floor, reply)).await?
+        self.writer.ask(|reply| Job::Compact(floor, reply)).await?
     }
 
     async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
@@ -240,27 +218,22 @@ impl Store for SqliteStore {
         Ok(self.reader.verify(anchor).await?)
     }
 
+    async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        let lines = sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&self.readers).await;
+        let lines: Vec<String> = lines.map_err(Failure::from)?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
-        self.ask(|reply| Job::Audit(events, reply)).await?
+        self.writer.ask(|reply| Job::Audit(events, reply)).await?
     }
 
     async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let times = [now - REQUESTS_KEPT, now - AUDIT_KEPT];
-        self.ask(|reply| Job::Expire(times, reply)).await?
+        self.writer.ask(|reply| Job::Expire(times, reply)).await?
     }
 
     async fn close(&self, deadline: Duration) {
-        drop(self.jobs.lock().take());
-        let writer = self.writer.lock().take();
-        let ends = async {
-            if let Some(writer) = writer {
-                // A writer that panicked has nothing left to close.
-                let _ = writer.await;
-            }
-            self.reader.pool.close().await;
-        };
-        if tokio::time::timeout(deadline, ends).await.is_err() {
-            tracing::warn!("the store did not close in time");
-        }
+        self.writer.close(deadline, self.readers.close()).await;
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{State, View};
 use crate::{
-    domain::RevisionBatch,
+    domain::{Epoch, RevisionBatch},
     store::{Log, LogPage, StoreError},
 };
 
@@ -55,7 +55,7 @@ pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, s
 /// Applies one page. Breaks when the view stands at the head.
 async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<ControlFlow<()>, StoreError> {
     let state = view.state();
-    let page = match log.changes_after(state.revision, PAGE).await {
+    let page = match log.changes_after(&state.token(), PAGE).await {
         Ok(page) => page,
         Err(StoreError::Damaged(detail)) => {
             tracing::error!(revision = %state.revision, detail, "the log can't be followed; building the view anew");
@@ -80,7 +80,28 @@ async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<
             tracing::error!(revision = %state.revision, %floor, "the log was compacted past the view; building it anew");
             rebuild(log, view, publish).await.map(ControlFlow::Continue)
         }
+        LogPage::OtherLife { epoch } => {
+            tracing::error!(revision = %state.revision, %epoch, "the store has begun another life; building the view anew");
+            rebuild(log, view, publish).await.map(ControlFlow::Continue)
+        }
+        LogPage::Diverged { revision } => {
+            tracing::error!(revision = %state.revision, found = %revision, "the store has lost commits: it begins a new life");
+            begin_life(log, state.epoch).await?;
+            rebuild(log, view, publish).await.map(ControlFlow::Continue)
+        }
     }
+}
+
+/// The first to find that commits are lost begins a new life, so that every token of the old one is noticed from now on,
+/// whatever is written over the lost revisions.
+async fn begin_life(log: &dyn Log, lost: Epoch) -> Result<(), StoreError> {
+    match log.begin_life(lost).await {
+        Ok(epoch) => tracing::warn!(%epoch, "the store is in a new life; every stream begins anew"),
+        // It was edited: no new life makes that good. What there is is served, with an alarm.
+        Err(StoreError::Damaged(detail)) => tracing::error!(detail, "no new life can begin"),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 async fn rebuild(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<(), StoreError> {

@@ -357,8 +357,8 @@ impl Cursor {
     async fn read_log(&mut self) -> Result<Option<Bytes>> {
         let streams = Arc::clone(&self.streams);
         let permit = streams.log_readers.acquire().await.map_err(Error::internal)?;
-        let page =
-            streams.log.changes_after(self.at.revision, PAGE).await.map_err(|error| unavailable(&error))?;
+        let at = RevisionToken::new(self.at.epoch, self.at.revision, &self.at.hash);
+        let page = streams.log.changes_after(&at, PAGE).await.map_err(|error| unavailable(&error))?;
         drop(permit);
         match page {
             LogPage::Batches(batches) => {
@@ -373,6 +373,10 @@ impl Cursor {
                 Ok(self.take_all(&batches))
             }
             LogPage::Compacted { .. } => self.begin_snapshot(Some(ResetReason::Lagged)).await.map(Some),
+            // The view finds it out by itself; until it has, the stream gets what the view shows.
+            LogPage::OtherLife { .. } | LogPage::Diverged { .. } => {
+                self.begin_snapshot(Some(ResetReason::OtherStore)).await.map(Some)
+            }
         }
     }
 

@@ -142,17 +142,30 @@ pub async fn record(store: &impl Store, at: &str) -> Record {
     snapshot.records.into_iter().find(|record| record.name.as_str() == at).unwrap()
 }
 
+/// The position of a revision, as somebody holds it who was there; below the floor the hash does not matter.
+pub async fn position(store: &impl Store, revision: Revision) -> RevisionToken {
+    let hash = store.hash_at(revision).await.unwrap().unwrap_or_default();
+    RevisionToken::new(store.head().await.unwrap().epoch, revision, &hash)
+}
+
+/// One page of the log after a revision.
+pub async fn page_after(store: &impl Store, after: u64, limit: usize) -> LogPage {
+    let at = position(store, Revision(after)).await;
+    store.changes_after(&at, limit).await.unwrap()
+}
+
 /// All of the log after a revision, page by page.
-pub async fn log_after(store: &impl Store, mut after: Revision) -> Vec<RevisionBatch> {
-    let mut all = vec![];
+pub async fn log_after(store: &impl Store, after: Revision) -> Vec<RevisionBatch> {
+    let (mut at, mut all) = (position(store, after).await, vec![]);
     loop {
-        match store.changes_after(after, 100).await.unwrap() {
+        match store.changes_after(&at, 100).await.unwrap() {
             LogPage::Batches(page) if page.is_empty() => return all,
             LogPage::Batches(page) => {
-                after = page.last().unwrap().revision;
+                let last = page.last().unwrap();
+                at = RevisionToken::new(at.epoch, last.revision, &last.hash);
                 all.extend(page);
             }
-            LogPage::Compacted { floor } => panic!("compacted to {floor}"),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -8,5 +8,6 @@ mod fixture;
 mod groups;
 mod measure;
 mod model;
+mod postgres;
 mod sqlite;
 mod tampering;

@@ -8,7 +8,7 @@ use signalbox::{
     store::{Log as _, LogPage, Store},
 };
 
-use crate::fixture::{DEADLINE, Place, apply, delete, log_after, name, put, spec_json, write};
+use crate::fixture::{DEADLINE, Place, apply, delete, log_after, name, page_after, put, spec_json, write};
 
 /// One resource of the model: version, text, update revision.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,7 +160,7 @@ async fn compare(store: &impl Store, model: &Model, random: &mut StdRng) {
         assert_eq!(state, model.states[(batch.revision.0 - model.base) as usize], "at {}", batch.revision);
     }
     if model.floor > 0 {
-        let below = store.changes_after(Revision(model.floor - 1), 10).await.unwrap();
+        let below = page_after(store, model.floor - 1, 10).await;
         assert!(matches!(below, LogPage::Compacted { floor } if floor.0 == model.floor));
     }
 }

@@ -3,18 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use signalbox::{
-    domain::{ApplyError, PlannedChange, Revision},
-    store::{Log as _, LogPage, Store as _, StoreError, sqlite::SqliteStore},
+    domain::{ApplyError, PlannedChange, Revision, RevisionToken},
+    store::{Log as _, LogPage, Store as _, StoreError},
 };
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
     fixture::{
-        DEADLINE, Place as _, apply, create, name, put, record, removal, revocation, update, with_secret,
-        write,
+        DEADLINE, Place, apply, create, name, position, put, record, removal, revocation, update,
+        with_secret, write,
     },
     sqlite::Directory,
 };
+
+/// A place whose database somebody else has a hand in.
+pub trait Edited: Place {
+    /// Runs SQL past triggers and checks.
+    fn edit(&self, sql: &str) -> impl Future<Output = ()> + Send;
+}
+
+impl Edited for Directory {
+    async fn edit(&self, sql: &str) {
+        edit(self, sql).await;
+    }
+}
 
 /// Runs SQL on the file as someone with `sqlite3` would, past triggers and checks.
 pub async fn edit(place: &Directory, sql: &str) {
@@ -29,7 +41,7 @@ pub async fn edit(place: &Directory, sql: &str) {
 }
 
 /// Seven revisions: a at 1, 2 and 6; b at 3 and gone at 4; a batch at 5; a revocation at 7.
-async fn filled(place: &Directory) -> Arc<SqliteStore> {
+pub async fn filled<P: Place>(place: &P) -> Arc<P::Store> {
     let store = place.open().await;
     apply(&*store, create("settings/a", "one")).await;
     apply(&*store, update(&record(&*store, "settings/a").await, "two")).await;
@@ -46,13 +58,14 @@ async fn filled(place: &Directory) -> Arc<SqliteStore> {
 }
 
 /// What `verify` says after an edit: reasons with revisions and names, the first ones first.
-async fn found(place: &Directory, floor: u64, sql: &str) -> Vec<String> {
+pub async fn found(place: &impl Edited, floor: u64, sql: &str) -> Vec<String> {
     let store = filled(place).await;
     if floor > 0 {
         store.compact(Revision(floor)).await.unwrap();
     }
     assert_eq!(store.verify(None).await.unwrap().defects, []);
-    edit(place, sql).await;
+    let start = position(&*store, Revision(floor)).await;
+    place.edit(sql).await;
     let found = store.verify(None).await.unwrap();
     let told = found.defects.into_iter().map(|defect| {
         let revision = defect.revision.map_or(String::new(), |revision| format!(" {revision}"));
@@ -64,7 +77,7 @@ async fn found(place: &Directory, floor: u64, sql: &str) -> Vec<String> {
     let told = told.collect();
     // Nothing else may panic on it, whatever it answers.
     let _ = store.snapshot().await;
-    let _ = store.changes_after(Revision(floor), 100).await;
+    let _ = store.changes_after(&start, 100).await;
     let _ = store.records_at(Revision(7)).await;
     let _ = store.record_at(&name("settings/a"), Revision(7)).await;
     let _ = store.apply(create("settings/new", "x")).await;
@@ -73,17 +86,19 @@ async fn found(place: &Directory, floor: u64, sql: &str) -> Vec<String> {
     told
 }
 
+/// Makes a test of every edit: the floor before it, the SQL, and what is found.
 macro_rules! finds {
-    ($($test:ident: $floor:literal, $sql:expr => [$($found:literal),*];)*) => {
+    ($place:expr; $($test:ident: $floor:literal, $sql:expr => [$($found:literal),*];)*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
-            let place = Directory::new();
-            assert_eq!(found(&place, $floor, $sql).await, [$($found),*] as [&str; _]);
+            let place = $place;
+            assert_eq!($crate::tampering::found(&place, $floor, $sql).await, [$($found),*] as [&str; _]);
         })*
     };
 }
+pub(crate) use finds;
 
-finds! {
+finds! { Directory::new();
     an_edited_spec: 0, "UPDATE log SET spec = replace(spec, 'two', 'six') WHERE revision = 2"
         => ["log_row_edited 2 settings/a"];
     an_edited_actor: 0, "UPDATE log SET actor = 'mallory' WHERE revision = 4" => ["log_row_edited 4 settings/b"];
@@ -205,21 +220,24 @@ async fn an_edited_log_is_not_followed() {
     ] {
         let place = Directory::new();
         let store = filled(&place).await;
-        assert!(store.changes_after(Revision(1), 100).await.is_ok());
+        let mut at = position(&*store, Revision(1)).await;
+        assert!(store.changes_after(&at, 100).await.is_ok());
         store.close(Duration::from_secs(5)).await;
         edit(&place, sql).await;
         // What this process wrote it knows by itself; a new one has only the file.
         let store = place.open().await;
         // What comes before the edit may be served; then it stops.
-        let mut after = Revision(1);
         let stopped = loop {
-            match store.changes_after(after, 1).await {
-                Ok(LogPage::Batches(page)) => after = page.last().expect(sql).revision,
+            match store.changes_after(&at, 1).await {
+                Ok(LogPage::Batches(page)) => {
+                    let last = page.last().expect(sql);
+                    at = RevisionToken::new(at.epoch, last.revision, &last.hash);
+                }
                 other => break other,
             }
         };
         assert!(matches!(stopped, Err(StoreError::Damaged(_))), "{sql}: {stopped:?}");
-        assert!(after < Revision(7), "{sql}");
+        assert!(at.revision < Revision(7), "{sql}");
     }
 }
 

@@ -9,14 +9,15 @@ use sqlx::{
     sqlite::SqliteArguments,
 };
 
-use super::{failure::Failure, writer::Answer};
 use crate::{
-    domain::{SealedSecret, WriteSet, audit::AuditEvent, keys::FirstKeys},
+    domain::{Epoch, SealedSecret, WriteSet, audit::AuditEvent, keys::FirstKeys},
     store::{
         chain::ChainKeys,
+        failure::Failure,
         plan::{Effects, Facts, Group, Wanted},
         rows::{HeadRow, HeadState, LogRow, RequestRow, ResourceRow, write_revision, write_time},
         sql,
+        writer::Answer,
     },
 };
 
@@ -45,9 +46,7 @@ pub(super) async fn commit_group(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let facts = read_facts(&mut transaction, writes).await?;
     let before = facts.head;
-    if left_at.is_some_and(|left| left != before) {
-        return Err(Failure::Damaged("its head row was changed by another program".into()));
-    }
+    check_left(left_at, before)?;
     let mut group = Group::new(keys, facts);
     let answers = writes.iter().map(|write| group.plan(write)).collect();
     let Some(effects) = group.finish() else {
@@ -57,6 +56,32 @@ pub(super) async fn commit_group(
     write_effects(&mut transaction, before, &effects).await?;
     transaction.commit().await?;
     Ok(Committed { answers, before, effects: Some(effects) })
+}
+
+/// The lock file keeps others out, so the head is where it was left.
+fn check_left(left_at: Option<HeadState>, found: HeadState) -> Result<(), Failure> {
+    if left_at.is_some_and(|left| left != found) {
+        return Err(Failure::Damaged("its head row was changed by another program".into()));
+    }
+    Ok(())
+}
+
+/// Gives the store a new epoch if it still has the one that was seen.
+pub(super) async fn begin_life(
+    connection: &mut SqliteConnection,
+    left_at: Option<HeadState>,
+    seen: Epoch,
+) -> Result<HeadState, Failure> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut head = read_head(&mut transaction).await?;
+    check_left(left_at, head)?;
+    if head.head.epoch == seen {
+        head.head.epoch = Epoch(rand::random());
+        let epoch = head.head.epoch.to_string();
+        sqlx::query(sql::BEGIN_LIFE).bind(epoch).bind(seen.to_string()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+    }
+    Ok(head)
 }
 
 /// The head row.
@@ -75,7 +100,7 @@ async fn read_facts(connection: &mut SqliteConnection, writes: &[WriteSet]) -> R
         sqlx::query_as(RESOURCES_NAMED).bind(to_json(&wanted.names)?).fetch_all(&mut *connection).await?;
     let mut newest_beneath = HashMap::new();
     for prefix in wanted.prefixes {
-        let query = sqlx::query_scalar(sql::NEWEST_BENEATH).bind(prefix).bind(beyond(prefix));
+        let query = sqlx::query_scalar(sql::NEWEST_BENEATH).bind(prefix).bind(sql::beyond(prefix));
         newest_beneath.insert(prefix.to_owned(), query.fetch_one(&mut *connection).await?);
     }
     Ok(Facts {
@@ -87,14 +112,6 @@ async fn read_facts(connection: &mut SqliteConnection, writes: &[WriteSet]) -> R
             .collect(),
         newest_beneath,
     })
-}
-
-/// The first text after everything that begins with the prefix; prefixes end in `/`.
-fn beyond(prefix: &str) -> String {
-    let mut end = prefix.strip_suffix('/').unwrap_or(prefix).to_owned();
-    // The character after the slash.
-    end.push('0');
-    end
 }
 
 /// A list as SQLite takes it: one parameter, however long it is.

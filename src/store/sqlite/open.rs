@@ -16,7 +16,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::failure::Failure;
+use crate::store::failure::Failure;
 use crate::{
     domain::{
         Epoch, StoreId,

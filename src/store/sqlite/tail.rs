@@ -12,10 +12,11 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    domain::{Revision, SealedSecret},
+    domain::{Epoch, Revision, RevisionBatch, RevisionToken, SealedSecret},
     store::{
+        decode,
         plan::Effects,
-        rows::{LogRow, read_secrets, write_revision},
+        rows::{LogRow, RowDefect, read_secrets, write_revision},
     },
 };
 
@@ -38,13 +39,14 @@ struct Held {
 }
 
 /// What one transaction wrote.
-pub(super) struct CommittedGroup {
+struct CommittedGroup {
     /// Its log rows, in order.
-    pub rows: Vec<LogRow>,
+    rows: Vec<LogRow>,
     /// Every sealed value that they name, by id.
-    pub sealed: HashMap<String, SealedSecret>,
+    sealed: HashMap<String, SealedSecret>,
     bytes: usize,
     newest: i64,
+    epoch: Epoch,
 }
 
 impl Tail {
@@ -56,7 +58,8 @@ impl Tail {
         let newest = write_revision(effects.head.head.revision);
         let sealed = effects.secrets.into_iter().map(|secret| (secret.id.0.clone(), secret)).collect();
         let bytes = effects.log.iter().map(weight).sum();
-        let group = CommittedGroup { rows: effects.log, sealed, bytes, newest };
+        let group =
+            CommittedGroup { rows: effects.log, sealed, bytes, newest, epoch: effects.head.head.epoch };
         let mut held = self.0.lock();
         let follows = held.groups.back().map_or(held.after, |group| group.newest) == write_revision(before);
         if !follows || !group.is_complete() {
@@ -76,10 +79,24 @@ impl Tail {
         *held = Held { after, ..Held::default() };
     }
 
-    /// The groups that hold the revisions after `after`, with at least `limit` rows if there are as many. The first may
-    /// begin before. Empty where the log has to be read.
-    pub fn after(&self, after: Revision, limit: usize) -> Vec<Arc<CommittedGroup>> {
-        let (held, after) = (self.0.lock(), write_revision(after));
+    /// The revisions after a position, with at least `limit` rows if there are as many. Empty where the log has to be read.
+    pub fn after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, RowDefect> {
+        let after = write_revision(at.revision);
+        let mut found = vec![];
+        for group in self.groups_after(after, limit) {
+            let rows = &group.rows[group.rows.partition_point(|row| row.revision <= after)..];
+            let follows = |row: &LogRow| group.epoch == at.epoch && row.previous_hash.starts_with(&at.hash);
+            if found.is_empty() && !rows.first().is_some_and(follows) {
+                return Ok(found);
+            }
+            found.extend(decode::batches(rows, &group.sealed)?);
+        }
+        Ok(found)
+    }
+
+    /// The groups that hold the revisions after `after`. The first may begin before.
+    fn groups_after(&self, after: i64, limit: usize) -> Vec<Arc<CommittedGroup>> {
+        let held = self.0.lock();
         if after < held.after {
             return Vec::new();
         }

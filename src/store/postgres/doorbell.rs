@@ -1,0 +1,248 @@
+//! The doorbell between replicas: LISTEN on a connection of its own, and the proof that it works.
+//!
+//! A ring says only "look". Whoever waits for it polls besides, so a dead doorbell costs latency and nothing else; but it
+//! has to be known, so every few seconds a probe goes out through another connection and has to come in here. Engines
+//! that have no NOTIFY, and poolers that give each transaction another connection, are found out and polled.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    failure::bounded,
+    session::{BEGIN_ASIDE, Lease, SILENCE, asked, execute},
+};
+use crate::store::{Doorbell, DoorbellState, failure::Failure};
+
+/// The channel of the commits.
+const COMMITS: &str = "signalbox";
+/// The channel of the probes.
+const PROBES: &str = "signalbox_probe";
+/// How long a probe may be under way.
+const PROOF: Duration = Duration::from_secs(2);
+/// Pause between probes.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Pauses before it is tried anew: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Pause where it can't work: behind a pooler, or on an engine without it.
+const HOPELESS: Duration = Duration::from_secs(60);
+
+const POOLED: &str = "a pooler gives each transaction another connection, so notifications do not arrive";
+
+/// Where the rings of this process and of others come together, and what is known of the latter.
+pub struct Bell {
+    rings: watch::Sender<u64>,
+    state: Mutex<DoorbellState>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        let state = DoorbellState::Polling { reason: "it is not proven yet" };
+        Self { rings: watch::Sender::new(0), state: Mutex::new(state) }
+    }
+}
+
+impl Bell {
+    /// Rings.
+    pub fn ring(&self) {
+        self.rings.send_modify(|rings| *rings += 1);
+    }
+
+    /// Tells of every ring from now on.
+    pub fn subscribe(&self) -> Doorbell {
+        self.rings.subscribe()
+    }
+
+    /// Whether the rings of others arrive.
+    pub fn state(&self) -> DoorbellState {
+        *self.state.lock()
+    }
+
+    fn set(&self, state: DoorbellState) {
+        let before = std::mem::replace(&mut *self.state.lock(), state);
+        match (before == state, state) {
+            (false, DoorbellState::Polling { reason }) => {
+                tracing::warn!(reason, "the database does not tell of the commits of others; it is polled");
+            }
+            (false, _) => tracing::info!("the database tells of the commits of others"),
+            (true, _) => {}
+        }
+    }
+}
+
+/// Listens, for as long as the store is open.
+pub struct Listening {
+    pub bell: Arc<Bell>,
+    /// One connection, which listens.
+    pub listener: PgPool,
+    /// Other connections, through which probes go.
+    pub readers: PgPool,
+    /// The server's process that writes for us.
+    pub writer: Arc<AtomicI32>,
+    /// Whether the database knows NOTIFY.
+    pub notifies: bool,
+}
+
+/// Why listening ended.
+struct Ended {
+    reason: &'static str,
+    /// Whether there is no use in trying again soon.
+    hopeless: bool,
+    /// Whether it had worked.
+    worked: bool,
+}
+
+impl Ended {
+    fn because(reason: &'static str) -> Self {
+        Self { reason, hopeless: false, worked: false }
+    }
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(reason) => Self::because(reason),
+            _ => Self::because("the database refuses it"),
+        }
+    }
+}
+
+impl Listening {
+    /// Listens until `stop`, trying again whenever it breaks. `tried` is told once the first attempt listens or has failed.
+    pub async fn run(self, tried: oneshot::Sender<()>, stop: CancellationToken) {
+        let mut tried = Some(tried);
+        let mut pause = BACKOFF.0;
+        loop {
+            let ended = tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.listen(&mut tried) => ended,
+            };
+            self.bell.set(DoorbellState::Polling { reason: ended.reason });
+            drop(tried.take());
+            if ended.worked {
+                pause = BACKOFF.0;
+            }
+            let now = if ended.hopeless { HOPELESS } else { pause };
+            pause = (pause * 2).min(BACKOFF.1);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(now) => {}
+            }
+        }
+    }
+
+    /// Listens until it breaks.
+    async fn listen(&self, tried: &mut Option<oneshot::Sender<()>>) -> Ended {
+        if !self.notifies {
+            return Ended { hopeless: true, ..Ended::because("the database has no notifications") };
+        }
+        let mut listener = match self.connect().await {
+            Ok(listener) => listener,
+            Err(ended) => return ended,
+        };
+        // What was committed before is not told any more.
+        self.bell.ring();
+        drop(tried.take());
+        let mut worked = false;
+        loop {
+            match self.prove(&mut listener).await {
+                Ok(()) => self.bell.set(DoorbellState::Notify),
+                Err(ended) => return Ended { worked, ..ended },
+            }
+            worked = true;
+            if let Err(ended) = self.serve(&mut listener, Instant::now() + PROBE_EVERY, None).await {
+                return Ended { worked, ..ended };
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<PgListener, Ended> {
+        let connecting = bounded(SILENCE, PgListener::connect_with(&self.listener)).await;
+        let mut listener = connecting.map_err(|trouble| Ended::from(trouble.failure))?;
+        // A lost connection is told, and rung for, instead of being replaced unseen.
+        listener.eager_reconnect(false);
+        if self.is_pooled(&mut listener).await? {
+            return Err(Ended { hopeless: true, ..Ended::because(POOLED) });
+        }
+        let listening = bounded(SILENCE, listener.listen_all([COMMITS, PROBES])).await;
+        listening.map_err(|trouble| Ended::from(trouble.failure))?;
+        Ok(listener)
+    }
+
+    /// Whether our connection changes behind a pooler. Asked before LISTEN, which would stay on whichever of the server's
+    /// connections it met, and ring there in the midst of somebody else's answers.
+    ///
+    /// A session stays in one process of the server. While another session is in a transaction, a pooler has given it the
+    /// process that we had, or gives us another one.
+    async fn is_pooled(&self, listener: &mut PgListener) -> Result<bool, Ended> {
+        let before = self.process_of(listener).await?;
+        let mut other = Lease::begin(&self.readers, BEGIN_ASIDE).await?;
+        let others: Vec<(i32,)> =
+            asked(other.connection()?, "SELECT pg_backend_pid()", SILENCE).await.map_err(Failure::from)?;
+        let pooled = others.contains(&(before,)) || self.process_of(listener).await? != before;
+        other.end().await;
+        Ok(pooled)
+    }
+
+    async fn process_of(&self, listener: &mut PgListener) -> Result<i32, Ended> {
+        let row = bounded(SILENCE, sqlx::Executor::fetch_one(listener, "SELECT pg_backend_pid()")).await;
+        let row = row.map_err(|trouble| Ended::from(trouble.failure))?;
+        sqlx::Row::try_get(&row, 0).map_err(|_| Ended::because("the database's answer was not understood"))
+    }
+
+    /// Sends a probe out and waits until it comes in.
+    async fn prove(&self, listener: &mut PgListener) -> Result<(), Ended> {
+        let nonce = format!("{:032x}", rand::random::<u128>());
+        let sent = async {
+            let mut lease = Lease::begin(&self.readers, BEGIN_ASIDE).await?;
+            let query = sqlx::query("SELECT pg_notify($1, $2)").bind(PROBES).bind(&nonce);
+            execute(lease.connection()?, query, SILENCE).await?;
+            lease.end().await;
+            Ok::<(), Failure>(())
+        };
+        match timeout(PROOF, sent).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(Ended::because("the database does not answer")),
+        }
+        match self.serve(listener, Instant::now() + PROOF, Some(&nonce)).await? {
+            true => Ok(()),
+            false => Err(Ended::because("notifications do not arrive")),
+        }
+    }
+
+    /// Rings for what comes in until a time, or until the probe that is waited for. Says whether it came.
+    async fn serve(
+        &self,
+        listener: &mut PgListener,
+        until: Instant,
+        nonce: Option<&str>,
+    ) -> Result<bool, Ended> {
+        loop {
+            let told = match timeout_at(until, listener.try_recv()).await {
+                Err(_) => return Ok(false),
+                Ok(Ok(Some(told))) => told,
+                Ok(_) => return Err(Ended::because("the connection to the database was lost")),
+            };
+            let own = i32::try_from(told.process_id()) == Ok(self.writer.load(Ordering::Relaxed));
+            if told.channel() == PROBES {
+                if nonce == Some(told.payload()) {
+                    return Ok(true);
+                }
+            } else if !own {
+                self.bell.ring();
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Read transactions on PostgreSQL.
+
+use async_trait::async_trait;
+use sqlx::{FromRow, PgConnection, PgPool, Row as _};
+
+use super::session::{BEGIN_LONG_READ, BEGIN_READ, LONG_SILENCE, Lease, SILENCE, all, asked, each, first};
+use crate::store::{
+    failure::Failure,
+    reads::{Moment, Moments, Pace},
+    rows::{CheckpointRow, HeadRow, HeadState, LogRow, RequestRow, ResourceRow, SecretRow},
+    sql,
+};
+
+const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash, pg_is_in_recovery() AS standby \
+    FROM head WHERE id = 1";
+const RESOURCES: &str = "SELECT name, kind, uid, labels_text AS labels, version, create_revision, create_time, \
+    update_revision, update_time, updated_by, spec_text AS spec, secrets_text AS secrets, digest \
+    FROM resources ORDER BY name";
+const SECRETS_NAMED: &str = "SELECT id, data_key, token FROM secrets WHERE id = ANY($1::text[])";
+const SECRETS_IN_USE: &str = "SELECT id, data_key, token FROM secrets WHERE id IN ( \
+    SELECT used.value FROM resources, jsonb_each_text(resources.secrets) AS used)";
+
+/// The reading connections.
+pub struct PostgresReads(pub PgPool);
+
+struct PostgresMoment(Lease);
+
+/// The head row, and whether the server that answers is one that only follows another.
+#[derive(FromRow)]
+struct FoundHead {
+    #[sqlx(flatten)]
+    row: HeadRow,
+    standby: bool,
+}
+
+/// The head row, never a standby's: what that holds may be old.
+pub async fn read_head(connection: &mut PgConnection) -> Result<HeadState, Failure> {
+    let found: Vec<FoundHead> = asked(connection, HEAD, SILENCE).await?;
+    let found = found.into_iter().next();
+    let FoundHead { row, standby } =
+        found.ok_or_else(|| Failure::Damaged("its head row is missing".into()))?;
+    if standby {
+        return Err(Failure::Unavailable("the database is a standby"));
+    }
+    Ok(row.read()?)
+}
+
+#[async_trait]
+impl Moments for PostgresReads {
+    async fn begin(&self, pace: Pace) -> Result<Box<dyn Moment>, Failure> {
+        let text = match pace {
+            Pace::Short => BEGIN_READ,
+            Pace::Long => BEGIN_LONG_READ,
+        };
+        Ok(Box::new(PostgresMoment(Lease::begin(&self.0, text).await?)))
+    }
+}
+
+#[async_trait]
+impl Moment for PostgresMoment {
+    async fn head(&mut self) -> Result<HeadState, Failure> {
+        read_head(self.0.connection()?).await
+    }
+
+    async fn request(&mut self, principal: &str, id: &str) -> Result<Option<RequestRow>, Failure> {
+        let query = sqlx::query(sql::REQUEST).bind(principal).bind(id);
+        Ok(first(self.0.connection()?, query).await?)
+    }
+
+    async fn resources(&mut self, take: &mut (dyn FnMut(Option<ResourceRow>) + Send)) -> Result<(), Failure> {
+        let query = sqlx::query(RESOURCES);
+        let rows =
+            each(self.0.connection()?, query, LONG_SILENCE, |row| take(ResourceRow::from_row(&row).ok()));
+        Ok(rows.await?)
+    }
+
+    async fn log(
+        &mut self,
+        take: &mut (dyn FnMut(Result<LogRow, Option<i64>>) + Send),
+    ) -> Result<(), Failure> {
+        let rows = each(self.0.connection()?, sqlx::query(sql::LOG), LONG_SILENCE, |row| {
+            take(LogRow::from_row(&row).map_err(|_| row.try_get("revision").ok()));
+        });
+        Ok(rows.await?)
+    }
+
+    async fn secrets_in_use(&mut self) -> Result<Vec<SecretRow>, Failure> {
+        Ok(all(self.0.connection()?, sqlx::query(SECRETS_IN_USE), LONG_SILENCE).await?)
+    }
+
+    async fn secrets(&mut self, ids: Vec<String>) -> Result<Vec<SecretRow>, Failure> {
+        Ok(all(self.0.connection()?, sqlx::query(SECRETS_NAMED).bind(ids), SILENCE).await?)
+    }
+
+    async fn log_end(&mut self, revision: i64) -> Result<Option<LogRow>, Failure> {
+        Ok(first(self.0.connection()?, sqlx::query(sql::LOG_END).bind(revision)).await?)
+    }
+
+    async fn log_after(&mut self, revision: i64, limit: i64) -> Result<Vec<LogRow>, Failure> {
+        let query = sqlx::query(sql::LOG_AFTER).bind(revision).bind(limit);
+        Ok(all(self.0.connection()?, query, SILENCE).await?)
+    }
+
+    async fn log_row_at(&mut self, name: &str, revision: i64) -> Result<Option<LogRow>, Failure> {
+        let query = sqlx::query(sql::LOG_ROW_AT).bind(name).bind(revision);
+        Ok(first(self.0.connection()?, query).await?)
+    }
+
+    async fn log_rows_at(&mut self, revision: i64) -> Result<Vec<LogRow>, Failure> {
+        Ok(all(self.0.connection()?, sqlx::query(sql::LOG_ROWS_AT).bind(revision), LONG_SILENCE).await?)
+    }
+
+    async fn first_since(&mut self, floor: i64, time: String) -> Result<Option<i64>, Failure> {
+        let query = sqlx::query(sql::FIRST_SINCE).bind(floor).bind(time);
+        let found: Vec<(i64,)> = all(self.0.connection()?, query, LONG_SILENCE).await?;
+        Ok(found.first().map(|(revision,)| *revision))
+    }
+
+    async fn checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure> {
+        Ok(all(self.0.connection()?, sqlx::query(sql::CHECKPOINTS), LONG_SILENCE).await?)
+    }
+
+    async fn checkpoint_digest(&mut self, floor: i64) -> Result<Option<Vec<u8>>, Failure> {
+        let query = sqlx::query(sql::CHECKPOINT_DIGEST).bind(floor);
+        let found: Option<(Vec<u8>,)> = first(self.0.connection()?, query).await?;
+        Ok(found.map(|(digest,)| digest))
+    }
+
+    async fn end(self: Box<Self>) {
+        self.0.end().await;
+    }
+}

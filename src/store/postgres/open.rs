@@ -1,0 +1,194 @@
+//! Opening the database: what it has to be able to do, migrations, identity. Nothing here needs a key.
+//!
+//! Several replicas may start at once: the schema is made in one transaction under an advisory lock, so that one makes it
+//! and the others find it, and whoever dies on the way leaves it as it was.
+
+use std::sync::LazyLock;
+
+use sqlx::{
+    PgConnection, SqlStr,
+    migrate::{Migration, MigrationType},
+};
+
+use super::{
+    failure::bounded,
+    session::{LONG_SILENCE, SILENCE, Server, all, asked, execute, say},
+};
+use crate::{
+    domain::{
+        Epoch, StoreId,
+        keys::{Identity, KeyCheck, WrappedKey},
+    },
+    store::{StoreError, failure::Failure, sql},
+};
+
+/// Generated columns came with it.
+const OLDEST_SERVER: i32 = 120_000;
+
+/// The schema, step by step; a step that has landed is never edited.
+///
+/// sqlx could run them, but only with a lock of the session, which a pooler loses and nothing bounds.
+static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
+    let step = |version, description: &'static str, sql: &'static str| {
+        Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    vec![step(1, "initial", include_str!("../../../migrations/postgres/0001_initial.sql"))]
+});
+
+/// Begins the transaction of the migrations. The number is `signalbo` in ASCII: nobody else's lock.
+const BEGIN_MIGRATION: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '25s'; \
+    SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '1min'; \
+    SET LOCAL client_min_messages = 'warning'; SELECT pg_advisory_xact_lock(8316291851234042735)";
+const BEGIN_LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '3s'; \
+    SET LOCAL lock_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+/// Looked up in the catalogue, since `to_regclass` may remember from before the lock that there is no such table.
+const ABILITIES: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), \
+    EXISTS (SELECT 1 FROM pg_class WHERE relname = 'signalbox_migrations' AND pg_table_is_visible(oid))";
+const MAKE_TABLE: &str = "CREATE TABLE signalbox_migrations (version BIGINT PRIMARY KEY, \
+    description TEXT NOT NULL, checksum BYTEA NOT NULL, time TIMESTAMPTZ NOT NULL DEFAULT now())";
+const APPLIED: &str = "SELECT version, checksum FROM signalbox_migrations ORDER BY version";
+const NOTE_APPLIED: &str =
+    "INSERT INTO signalbox_migrations (version, description, checksum) VALUES ($1, $2, $3)";
+const PUT_IDENTITY: &str =
+    "INSERT INTO identity (id, store_id, password_salt) VALUES (1, $1, $2) ON CONFLICT DO NOTHING";
+const PUT_HEAD: &str = "INSERT INTO head (id, epoch, revision, hash, digest, floor, floor_hash) \
+    SELECT 1, $1, 0, $2, $3, 0, $2 WHERE NOT EXISTS (SELECT 1 FROM head) AND NOT EXISTS (SELECT 1 FROM log)";
+
+/// Brings the schema up to date, or only looks at it; the store's identity, and whether the database knows NOTIFY.
+pub async fn prepare(server: &Server, create: bool) -> Result<(Identity, bool), StoreError> {
+    let mut connection = server.connect().await.map_err(Failure::from)?;
+    let done = prepare_on(&mut connection, create).await?;
+    // It wrote nothing since its last COMMIT.
+    let _ = bounded(SILENCE, sqlx::Connection::close(connection)).await;
+    Ok(done)
+}
+
+async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<(Identity, bool), StoreError> {
+    let applied = look(connection).await?;
+    if applied < MIGRATIONS.len() {
+        if !create {
+            return Err(StoreError::Unavailable(match applied {
+                0 => "there is no store in this database".into(),
+                _ => "the store was written by an older signalbox; start the server to bring it up to date"
+                    .into(),
+            }));
+        }
+        migrate(connection).await?;
+    }
+    say(connection, BEGIN_LOOK, SILENCE).await.map_err(Failure::from)?;
+    let identity = read_identity(connection).await?;
+    say(connection, "COMMIT", SILENCE).await.map_err(Failure::from)?;
+    // An engine that has none refuses it.
+    let notifies = say(connection, "NOTIFY signalbox_probe", SILENCE).await.is_ok();
+    Ok((identity, notifies))
+}
+
+/// Checks what the database can do, and which steps it has.
+async fn look(connection: &mut PgConnection) -> Result<usize, StoreError> {
+    say(connection, BEGIN_LOOK, SILENCE).await.map_err(Failure::from)?;
+    let applied = async {
+        let found: Vec<(i32, String, bool)> =
+            asked(connection, ABILITIES, SILENCE).await.map_err(Failure::from)?;
+        let Some((version, encoding, ours)) = found.into_iter().next() else {
+            return Err(StoreError::Internal("the database does not say what it is".into()));
+        };
+        if version < OLDEST_SERVER {
+            return Err(StoreError::Unavailable("PostgreSQL is too old; at least 12 is needed".into()));
+        }
+        if encoding != "UTF8" {
+            return Err(StoreError::Unavailable(format!(
+                "the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
+            )));
+        }
+        if ours { check_applied(connection).await } else { Ok(0) }
+    }
+    .await?;
+    say(connection, "COMMIT", SILENCE).await.map_err(Failure::from)?;
+    Ok(applied)
+}
+
+/// How many steps the database has; they must be the ones that this binary knows.
+async fn check_applied(connection: &mut PgConnection) -> Result<usize, StoreError> {
+    let applied: Vec<(i64, Vec<u8>)> = asked(connection, APPLIED, SILENCE).await.map_err(Failure::from)?;
+    if let Some((newest, _)) = applied.last()
+        && *newest > i64::from(schema_version())
+    {
+        return Err(StoreError::Unavailable(format!(
+            "the store was written by a newer signalbox: its schema is {newest}, this one knows {}",
+            schema_version()
+        )));
+    }
+    let same = |(found, known): (&(i64, Vec<u8>), &Migration)| {
+        found.0 == known.version && found.1.as_slice() == &*known.checksum
+    };
+    match applied.iter().zip(MIGRATIONS.iter()).all(same) {
+        true => Ok(applied.len()),
+        false => {
+            Err(StoreError::Damaged("the store has a schema that is not the one of this signalbox".into()))
+        }
+    }
+}
+
+/// Applies what is missing and names an empty database, all in one transaction.
+async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let failed = Failure::from;
+    say(connection, BEGIN_MIGRATION, LONG_SILENCE).await.map_err(failed)?;
+    // Another replica may have been here while the lock was waited for.
+    let found: Vec<(i32, String, bool)> = asked(connection, ABILITIES, SILENCE).await.map_err(failed)?;
+    let applied = match found.first() {
+        Some((_, _, true)) => check_applied(connection).await?,
+        _ => {
+            say(connection, MAKE_TABLE, SILENCE).await.map_err(failed)?;
+            0
+        }
+    };
+    for step in &MIGRATIONS[applied..] {
+        let text = sqlx::raw_sql(step.sql.clone()).execute(&mut *connection);
+        bounded(LONG_SILENCE, text).await.map_err(failed)?;
+        let note = sqlx::query(NOTE_APPLIED).bind(step.version).bind(&*step.description);
+        execute(connection, note.bind(&*step.checksum), SILENCE).await.map_err(failed)?;
+    }
+    ensure_identity(connection).await.map_err(failed)?;
+    say(connection, "COMMIT", LONG_SILENCE).await.map_err(failed)?;
+    Ok(())
+}
+
+async fn ensure_identity(connection: &mut PgConnection) -> Result<(), super::failure::Trouble> {
+    let salt: [u8; 16] = rand::random();
+    let identity = sqlx::query(PUT_IDENTITY).bind(uuid::Uuid::new_v4().to_string()).bind(salt.to_vec());
+    execute(connection, identity, SILENCE).await?;
+    let epoch = Epoch(rand::random()).to_string();
+    let head = sqlx::query(PUT_HEAD).bind(epoch).bind(vec![0_u8; 32]).bind(vec![0_u8; 16]);
+    execute(connection, head, SILENCE).await?;
+    Ok(())
+}
+
+/// The newest schema that this binary knows.
+pub fn schema_version() -> u32 {
+    MIGRATIONS.last().and_then(|migration| migration.version.try_into().ok()).unwrap_or(0)
+}
+
+/// What the store says of itself, within a transaction.
+pub async fn read_identity(connection: &mut PgConnection) -> Result<Identity, StoreError> {
+    let failed = Failure::from;
+    let identity: Vec<(String, Vec<u8>)> = asked(connection, sql::IDENTITY, SILENCE).await.map_err(failed)?;
+    let nameless = || StoreError::Damaged("it has no identity".into());
+    let (store_id, salt) = identity.into_iter().next().ok_or_else(nameless)?;
+    let checks: Vec<(String, String)> =
+        all(connection, sqlx::query(sql::KEY_CHECKS), SILENCE).await.map_err(failed)?;
+    let keys: Vec<(String, String, String)> =
+        all(connection, sqlx::query(sql::DATA_KEYS), SILENCE).await.map_err(failed)?;
+    let revision: Vec<(i64,)> =
+        asked(connection, "SELECT revision FROM head WHERE id = 1", SILENCE).await.map_err(failed)?;
+    let revision = revision.first().ok_or_else(|| StoreError::Damaged("its head row is missing".into()))?.0;
+    Ok(Identity {
+        store_id: StoreId(store_id),
+        fresh: checks.is_empty() && keys.is_empty() && revision == 0,
+        key_checks: checks.into_iter().map(|(kek, value)| KeyCheck { kek, value }).collect(),
+        keys: keys.into_iter().map(|(id, kek, wrapped)| WrappedKey { id, kek, wrapped }).collect(),
+        password_salt: salt
+            .try_into()
+            .map_err(|_| StoreError::Damaged("its salt has a wrong length".into()))?,
+        schema_version: schema_version(),
+    })
+}

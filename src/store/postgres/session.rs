@@ -1,0 +1,211 @@
+//! Connections to PostgreSQL, and statements on them: each bounded, by the server and by us.
+//!
+//! It works through a pooler that gives each transaction another connection of the server's. Therefore:
+//!
+//! - Everything happens within an explicit transaction. sqlx prepares and executes in two round trips, between which
+//!   such a pooler would change the connection.
+//! - Statements have no names (`persistent(false)`): sqlx never closes the named ones that its cache is too small for, and
+//!   the next client of the connection would find its own names taken. What has no parameters goes as plain text.
+//! - Nothing is set for a session. The bounds are `SET LOCAL`, in the same message as `BEGIN`, so that they cost no round
+//!   trip; nor are they given at the start of a connection, where poolers refuse what they don't know.
+//!
+//! The driver offers no TCP keepalives. The bounds here stand in for them: nothing ever waits for a silent server longer.
+
+use std::{str::FromStr as _, time::Duration};
+
+use futures_util::TryStreamExt as _;
+use sqlx::{
+    ConnectOptions as _, FromRow, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    query::Query,
+};
+use tokio::time::Instant;
+
+use super::failure::{Trouble, bounded};
+use crate::store::{StoreError, failure::Failure};
+
+/// After so long without a word the server is given up. Longer than its own bounds, so that it can say why.
+pub const SILENCE: Duration = Duration::from_millis(4000);
+/// The same for statements that read or write much before they answer.
+pub const LONG_SILENCE: Duration = Duration::from_secs(30);
+/// How long opening a connection may take, with TLS and password.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Connections that read.
+const READERS: u32 = 8;
+/// An idle connection is closed before firewalls forget it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Begins a short read: all of it sees one moment.
+pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+    SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = '2s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '10s'";
+/// Begins a read of everything.
+pub const BEGIN_LONG_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+    SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '2s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '1min'";
+/// Begins a write, and takes the lock that all writes take first. What follows sees everything that was committed before.
+///
+/// A server whose commits don't wait for the disk is made to wait: what is acknowledged has to survive.
+pub const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '5s'; \
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; \
+    SELECT 1 FROM head WHERE id = 1 FOR UPDATE";
+
+/// Begins a write that has nothing to do with the log.
+pub const BEGIN_ASIDE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '5s'; \
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Where the database is and who we are there. It can't be printed: it holds a password.
+#[derive(Clone)]
+pub struct Server {
+    options: PgConnectOptions,
+}
+
+impl Server {
+    /// Reads a URL, in the form that `psql` takes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] without the URL's text, which may hold a password.
+    pub fn parse(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Unavailable("the database's URL can't be read".into()))?;
+        // Poolers refuse parameters that they don't know at the start of a connection.
+        let options = options.extra_float_digits(None).statement_cache_capacity(0);
+        let options = if options.get_application_name().is_some() {
+            options
+        } else {
+            options.application_name("signalbox")
+        };
+        Ok(Self { options: options.disable_statement_logging() })
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> Result<PgConnection, Trouble> {
+        bounded(CONNECT, self.options.connect()).await
+    }
+
+    /// A pool for reads, which opens connections when they are needed.
+    pub fn readers(&self) -> PgPool {
+        let pool = PgPoolOptions::new().max_connections(READERS).acquire_timeout(CONNECT);
+        // `Lease::begin` finds out by itself, without a round trip of its own.
+        let pool = pool.test_before_acquire(false).idle_timeout(IDLE);
+        pool.connect_lazy_with(self.options.clone())
+    }
+
+    /// A pool of one connection, which is never let go of.
+    pub fn listener(&self) -> PgPool {
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
+        pool.idle_timeout(None).max_lifetime(None).connect_lazy_with(self.options.clone())
+    }
+}
+
+/// A reading connection within a transaction. Only [`Lease::end`] gives it back: one that is dropped, because its reader
+/// was cancelled or the server failed, is closed, since nobody knows what it is in the middle of.
+pub struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Lease {
+    /// Begins a transaction with one of the texts above.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] after [`SILENCE`] at the latest.
+    pub async fn begin(pool: &PgPool, text: &'static str) -> Result<Self, Failure> {
+        let deadline = Instant::now() + SILENCE;
+        loop {
+            let mut lease = Self(Some(bounded(SILENCE, pool.acquire()).await?));
+            let left = deadline.saturating_duration_since(Instant::now());
+            match say(lease.connection()?, text, left).await {
+                Ok(()) => return Ok(lease),
+                // One that had died while it lay idle: the next one may live.
+                Err(trouble) if !trouble.answered && Instant::now() < deadline => {}
+                Err(trouble) => return Err(trouble.failure),
+            }
+        }
+    }
+
+    /// The connection.
+    pub fn connection(&mut self) -> Result<&mut PgConnection, Failure> {
+        self.0.as_deref_mut().ok_or(Failure::Unavailable("the database is closed"))
+    }
+
+    /// Ends the transaction and gives the connection back.
+    pub async fn end(mut self) {
+        if let Ok(connection) = self.connection()
+            && say(connection, "COMMIT", SILENCE).await.is_ok()
+        {
+            drop(self.0.take());
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Carries out text without parameters, whatever it answers.
+pub async fn say(
+    connection: &mut PgConnection,
+    text: &'static str,
+    patience: Duration,
+) -> Result<(), Trouble> {
+    bounded(patience, sqlx::raw_sql(text).execute(connection)).await.map(drop)
+}
+
+/// The rows that text without parameters answers.
+pub async fn asked<T: for<'r> FromRow<'r, PgRow>>(
+    connection: &mut PgConnection,
+    text: &'static str,
+    patience: Duration,
+) -> Result<Vec<T>, Trouble> {
+    let rows = bounded(patience, sqlx::raw_sql(text).fetch_all(connection)).await?;
+    Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+}
+
+/// Gives each row of a query to `each` as it comes.
+pub async fn each(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+    patience: Duration,
+    mut each: impl FnMut(PgRow),
+) -> Result<(), Trouble> {
+    let mut rows = query.persistent(false).fetch(connection);
+    while let Some(row) = bounded(patience, rows.try_next()).await? {
+        each(row);
+    }
+    Ok(())
+}
+
+/// All rows of a query.
+pub async fn all<T: for<'r> FromRow<'r, PgRow>>(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+    patience: Duration,
+) -> Result<Vec<T>, Trouble> {
+    let mut found = vec![];
+    each(connection, query, patience, |row| found.push(T::from_row(&row))).await?;
+    Ok(found.into_iter().collect::<Result<_, _>>()?)
+}
+
+/// The first row of a query.
+pub async fn first<T: for<'r> FromRow<'r, PgRow>>(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Option<T>, Trouble> {
+    Ok(all(connection, query, SILENCE).await?.into_iter().next())
+}
+
+/// Carries out a statement; how many rows it wrote.
+pub async fn execute(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+    patience: Duration,
+) -> Result<u64, Trouble> {
+    Ok(bounded(patience, query.persistent(false).execute(connection)).await?.rows_affected())
+}

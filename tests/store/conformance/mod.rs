@@ -1,0 +1,63 @@
+//! What every store must do, whatever database it stands on. Each function is one rule, given a fresh [`Place`].
+
+mod compaction;
+mod lives;
+mod log;
+mod requests;
+mod together;
+mod writes;
+
+pub use self::{compaction::*, lives::*, log::*, requests::*, together::*, writes::*};
+use crate::fixture::Place;
+
+/// Makes a test of every rule, each on a place of its own.
+macro_rules! conformance {
+    ($place:expr) => {
+        $crate::conformance::conformance!($place;
+            an_empty_store_stands_at_zero
+            a_write_is_state_and_log
+            updates_and_deletions_tell_what_was_before
+            a_batch_is_one_revision
+            reads_that_no_longer_hold_are_stale
+            creations_beneath_a_prefix_are_seen
+            a_request_is_done_once
+            requests_survive_reopening_and_expire
+            a_write_that_changes_nothing_is_remembered
+            a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace
+            one_bad_write_does_not_take_the_others_along
+            a_caller_that_goes_away_does_not_stop_its_write
+            revocations_are_no_resources
+            pages_hold_whole_revisions
+            sixty_four_writers_leave_no_gap
+            writers_of_one_resource_conflict
+            the_doorbell_rings
+            state_survives_reopening
+            the_past_can_be_read
+            revisions_are_found_by_time
+            compaction_keeps_what_the_floor_needs
+            compaction_forgets_secrets_that_nothing_refers_to
+            compaction_and_writes_go_together
+            an_untouched_store_verifies
+            anchors_tell_a_rolled_back_store
+            a_closed_store_takes_nothing
+            a_position_that_is_not_in_the_log_is_noticed
+            a_life_is_begun_once
+            a_view_that_lost_its_ground_is_built_anew
+            random_histories_match_a_model
+        );
+    };
+    ($place:expr; $($rule:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            $crate::conformance::$rule(&$place).await;
+        })*
+    };
+}
+pub(crate) use conformance;
+
+/// Random writes, replays, compactions and reopenings, against a map and a list.
+pub async fn random_histories_match_a_model(place: &impl Place) {
+    for seed in 0..4 {
+        crate::model::run(place, seed).await;
+    }
+}

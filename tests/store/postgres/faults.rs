@@ -1,0 +1,227 @@
+//! Servers that fail: what was acknowledged is there, what was refused is not, and nobody waits for long.
+
+use std::time::{Duration, Instant};
+
+use signalbox::{
+    domain::{Applied, ApplyError, Read, Revision, WriteSet},
+    store::{DoorbellState, Log as _, Store, StoreError},
+};
+
+use super::{
+    Database, open,
+    proxy::{Fault, Proxy},
+    server::{self, Server},
+};
+use crate::fixture::{DEADLINE, Place as _, apply, create, log_after};
+
+/// Every bound is kept with this to spare on a busy machine.
+const BOUND: Duration = Duration::from_secs(7);
+
+/// Waits for something that has to come true.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds().await {
+        assert!(begin.elapsed() < DEADLINE, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The same write until it is taken, as a caller repeats it.
+async fn insist(store: &impl Store, write: &WriteSet) -> Applied {
+    let begin = Instant::now();
+    loop {
+        match store.apply(write.clone()).await {
+            Ok(applied) => return applied,
+            Err(ApplyError::Unavailable { .. } | ApplyError::Unknown) if begin.elapsed() < DEADLINE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+async fn is_refused_in_time(store: &impl Store) {
+    let begin = Instant::now();
+    let refused = store.apply(create("settings/refused", "x")).await;
+    assert!(matches!(refused, Err(ApplyError::Unavailable { .. })), "{refused:?}");
+    assert!(begin.elapsed() < BOUND, "a write waited for {:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_answered_as_what_it_became() {
+    let direct = server::shared().database().await;
+    let port = server::port_of(&direct);
+    let proxy = Proxy::before(port).await;
+    let store = open(&proxy.url(&direct, port)).await;
+    let mut revision = 0;
+    for (index, fault) in
+        [Fault::LoseAnswer, Fault::LoseCommit, Fault::Silence, Fault::Stall].into_iter().enumerate()
+    {
+        let first = apply(&*store, create(&format!("settings/before{index}"), "x")).await;
+        revision += 1;
+        assert_eq!(first.revision, Revision(revision));
+        proxy.break_next(fault);
+        let write = create(&format!("settings/hit{index}"), "x");
+        let begin = Instant::now();
+        let answer = store.apply(write.clone()).await;
+        assert!(proxy.has_broken() && begin.elapsed() < Duration::from_secs(16), "{:?}", begin.elapsed());
+        let came_through = matches!(fault, Fault::LoseAnswer | Fault::Silence);
+        match answer {
+            Ok(Applied::Committed { token, .. }) => {
+                revision += 1;
+                assert!(came_through && token.revision == Revision(revision), "{fault:?}");
+            }
+            Err(ApplyError::Unavailable { .. }) => assert!(!came_through, "{fault:?}"),
+            other => panic!("{fault:?}: {other:?}"),
+        }
+        // A repeated request is never done twice.
+        let again = insist(&*store, &write).await;
+        assert_eq!(matches!(again, Applied::Replayed { .. }), came_through, "{fault:?}");
+        revision += u64::from(!came_through);
+    }
+    assert_eq!(log_after(&*store, Revision::ZERO).await.len() as u64, revision);
+    assert_eq!(store.verify(None).await.unwrap().defects, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_commit_became_is_not_claimed_where_it_is_not_known() {
+    let direct = server::shared().database().await;
+    let port = server::port_of(&direct);
+    let proxy = Proxy::before(port).await;
+    let store = open(&proxy.url(&direct, port)).await;
+    apply(&*store, create("settings/a", "x")).await;
+    proxy.break_next(Fault::LoseAnswer);
+    proxy.close(true);
+    let write = create("settings/b", "x");
+    assert_eq!(store.apply(write.clone()).await, Err(ApplyError::Unknown));
+    proxy.close(false);
+    assert!(matches!(insist(&*store, &write).await, Applied::Replayed { .. }), "it had come through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_sessions_cost_a_try_and_nothing_else() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    let killer = tokio::spawn({
+        let url = place.0.clone();
+        async move {
+            for _ in 0..25 {
+                tokio::time::sleep(Duration::from_millis(40)).await;
+                server::run(
+                    &url,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                )
+                .await;
+            }
+        }
+    });
+    let mut done = 0;
+    while !killer.is_finished() {
+        insist(&*store, &create(&format!("settings/k{done}"), "x")).await;
+        done += 1;
+    }
+    killer.await.unwrap();
+    until("reading", async || store.head().await.is_ok()).await;
+    assert_eq!(log_after(&*store, Revision::ZERO).await.len(), done, "each once");
+    assert_eq!(store.verify(None).await.unwrap().defects, []);
+    until("the doorbell", async || store.doorbell_state() == DoorbellState::Notify).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_another_session_holds_is_waited_for_but_not_for_long() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "x")).await;
+    let mut other = server::connect(&place.0).await;
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM head FOR UPDATE").execute(&mut other).await.unwrap();
+    is_refused_in_time(&*store).await;
+    assert_eq!(store.head().await.unwrap().revision, Revision(1), "reads go on");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    apply(&*store, create("settings/b", "x")).await;
+    assert_eq!(store.verify(None).await.unwrap().defects, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_can_only_be_read_takes_no_write() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "x")).await;
+    let name = place.0.rsplit_once('/').unwrap().1;
+    server::run(&place.0, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    store.close(DEADLINE).await;
+    let store = place.open().await;
+    is_refused_in_time(&*store).await;
+    assert_eq!(store.snapshot().await.unwrap().records.len(), 1);
+    let told = store.begin_life(store.head().await.unwrap().epoch).await;
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_is_given_up_and_found_again() {
+    let server = Server::start(&[]);
+    let place = Database(server.database().await);
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "x")).await;
+    until("the doorbell", async || store.doorbell_state() == DoorbellState::Notify).await;
+    server.freeze();
+    for _ in 0..2 {
+        is_refused_in_time(&*store).await;
+        let begin = Instant::now();
+        assert!(matches!(store.head().await, Err(StoreError::Unavailable(_))));
+        assert!(begin.elapsed() < BOUND, "a read waited for {:?}", begin.elapsed());
+    }
+    until("silence", async || matches!(store.doorbell_state(), DoorbellState::Polling { .. })).await;
+    server.thaw();
+    let begin = Instant::now();
+    until("reading", async || store.head().await.is_ok()).await;
+    assert!(begin.elapsed() < BOUND, "{:?}", begin.elapsed());
+    insist(&*store, &create("settings/b", "x")).await;
+    until("the doorbell", async || store.doorbell_state() == DoorbellState::Notify).await;
+    assert_eq!(
+        log_after(&*store, Revision::ZERO).await.len(),
+        2,
+        "what was refused did not come through later"
+    );
+    assert_eq!(store.verify(None).await.unwrap().defects, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_stopped_and_comes_back_is_found_again() {
+    let mut server = Server::start(&["fsync=on"]);
+    let place = Database(server.database().await);
+    let store = place.open().await;
+    for index in 0..20 {
+        apply(&*store, create(&format!("settings/k{index}"), "x")).await;
+    }
+    let mut bell = store.doorbell();
+    server.stop();
+    is_refused_in_time(&*store).await;
+    assert!(matches!(store.head().await, Err(StoreError::Unavailable(_))));
+    server.run(&["fsync=on"]);
+    let mut write = create("settings/after", "x");
+    write.reads.push(Read::Unchanged { name: crate::fixture::name("settings/k19"), revision: Revision(20) });
+    let applied = insist(&*store, &write).await;
+    assert_eq!(applied.token().revision, Revision(21), "all of what was acknowledged is there");
+    assert!(bell.has_changed().unwrap());
+    bell.mark_unchanged();
+    until("the doorbell", async || store.doorbell_state() == DoorbellState::Notify).await;
+    assert_eq!(store.verify(None).await.unwrap().defects, []);
+}
+
+#[tokio::test]
+async fn what_can_not_be_opened_is_refused_in_time_and_without_its_password() {
+    let begin = Instant::now();
+    for (url, told) in [
+        ("postgres://u:hunter2@127.0.0.1:1/db", "can't be read or written"),
+        ("postgres://u:hunter2@[bad", "URL can't be read"),
+        ("postgres://u:hunter2@127.0.0.1/db?sslmode=sometimes", "URL can't be read"),
+    ] {
+        let error = match signalbox::store::postgres::PostgresDatabase::open(url, true).await {
+            Ok(_) => panic!("{url}"),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        assert!(error.contains(told) && !error.contains("hunter2"), "{error}");
+    }
+    assert!(begin.elapsed() < BOUND);
+}
