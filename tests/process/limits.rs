@@ -108,7 +108,8 @@ async fn closed_by_server(stream: &mut TcpStream, within: Duration) -> Result<Du
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once_and_a_place_comes_back() {
-    let server = Server::start_with(&["--max-connections", "2"]).await;
+    // So long that nobody is closed for having said nothing.
+    let server = Server::start_with(&["--max-connections", "2", "--handshake-timeout", "300s"]).await;
     let admin = server.admin_token();
     let call = async |address: &str| {
         let endpoint = tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap();
@@ -120,8 +121,7 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_a_place_comes_back(
     let first = call(server.address()).await.unwrap();
     let second = call(server.address()).await.unwrap();
     let mut third = TcpStream::connect(server.address()).await.unwrap();
-    let closed = closed_by_server(&mut third, LIMIT).await.unwrap();
-    assert!(closed < Duration::from_secs(5), "closed only after {closed:?}");
+    closed_by_server(&mut third, LIMIT).await.unwrap();
     assert!(call(server.address()).await.is_err());
     let alive = AdminServiceClient::new(first.clone()).get_status(with(&admin, GetStatusRequest {})).await;
     assert_eq!(refusal(alive).0, Code::Ok, "those inside are not disturbed");
@@ -138,13 +138,15 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_a_place_comes_back(
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const SHORT: [&str; 6] =
     ["--keepalive-interval", "1s", "--keepalive-timeout", "1s", "--handshake-timeout", "1s"];
+/// Far more than the short times, and less than those that hold otherwise.
+const FREED: Duration = Duration::from_secs(9);
 
 #[tokio::test]
 async fn a_peer_that_answers_no_ping_is_freed() {
     let server = Server::start_with(&SHORT).await;
     let mut peer = TcpStream::connect(server.address()).await.unwrap();
     peer.write_all(HELLO).await.unwrap();
-    let closed = closed_by_server(&mut peer, Duration::from_secs(10)).await.unwrap();
+    let closed = closed_by_server(&mut peer, FREED).await.unwrap();
     assert!(closed >= Duration::from_millis(900), "it was given no time: {closed:?}");
 }
 
@@ -155,7 +157,7 @@ async fn regression_a_peer_that_never_speaks_is_freed() {
     for said in [&HELLO[..0], &HELLO[..1], &HELLO[..23]] {
         let mut peer = TcpStream::connect(server.address()).await.unwrap();
         peer.write_all(said).await.unwrap();
-        let closed = closed_by_server(&mut peer, Duration::from_secs(10)).await;
+        let closed = closed_by_server(&mut peer, FREED).await;
         assert!(closed.is_ok(), "after {} bytes {closed:?}", said.len());
     }
 }
@@ -178,7 +180,8 @@ async fn regression_a_peer_that_drips_its_preface_is_freed() {
 
 #[tokio::test]
 async fn a_quiet_client_that_answers_pings_stays() {
-    let server = Server::start_with(&SHORT).await;
+    // A busy machine may be late with an answer, but not by so much. The two heartbeats take twice as long.
+    let server = Server::start_with(&["--keepalive-interval", "1s", "--keepalive-timeout", "4s"]).await;
     let token = token(&server, Role::Worker, "w").await;
     let channel = channel(server.address()).await;
     let mut stream = watch(&channel, &token).await.unwrap();
