@@ -25,6 +25,8 @@ mod lifecycle;
 #[cfg(feature = "client")]
 pub mod proto;
 #[cfg(feature = "server")]
+pub mod replica;
+#[cfg(feature = "server")]
 pub mod service;
 pub mod setting_key;
 #[cfg(feature = "server")]

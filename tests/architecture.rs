@@ -27,10 +27,11 @@ struct Room {
 #[rustfmt::skip]
 const ROOMS: &[Room] = &[
     Room { name: "cli",       knows: "app lifecycle client auth telemetry settings domain proto digest", never: "sql" },
-    Room { name: "app",       knows: "lifecycle grpc auth service kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
-    Room { name: "grpc",      knows: "lifecycle auth service kinds watch view telemetry settings domain proto digest", never: "sql" },
-    Room { name: "service",   knows: "auth:: kinds watch view store:: crypto:: settings domain proto digest", never: "grpc sql web" },
+    Room { name: "app",       knows: "lifecycle grpc auth service replica kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
+    Room { name: "grpc",      knows: "lifecycle auth service replica kinds watch view telemetry settings domain proto digest", never: "sql" },
+    Room { name: "service",   knows: "auth:: replica:: kinds watch view store:: crypto:: settings domain proto digest", never: "grpc sql web" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },
+    Room { name: "replica",   knows: "view store:: domain", never: "grpc sql web" },
     Room { name: "watch",     knows: "kinds view store:: settings domain proto digest", never: "grpc sql web" },
     Room { name: "view",      knows: "kinds store:: crypto:: domain proto digest", never: "grpc sql web" },
     Room { name: "store",     knows: "settings domain proto digest", never: "grpc web" },

@@ -6,6 +6,7 @@
 mod access;
 mod certificates;
 mod connections;
+mod housekeeping;
 mod open;
 mod server;
 
@@ -21,19 +22,19 @@ pub use crate::{
     view::{Undecryptable, Unopened},
 };
 
+use self::housekeeping::Housekeeping;
 use crate::{
-    domain::{Clock, Principal, Revision, SystemClock},
+    crypto::Vault,
+    domain::{Clock, Principal, ReplicaId, Revision, SystemClock},
     grpc::{self, MessageLimits},
     lifecycle::{self, Lifecycle},
+    replica::{Identity, Replicas},
     service::{AuditTrail, Parts, Service, Warnings},
     settings::Settings,
     store::{Log, Store},
     view::{Revealer, State, View, follow},
     watch::{Hub, StreamLimits, Streams},
 };
-
-/// How often old idempotency keys, audit lines and log rows are looked for.
-const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
 /// How long the last audit events may take to be written.
 const LAST_AUDITS: Duration = Duration::from_secs(1);
@@ -126,14 +127,15 @@ async fn serve(
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
-    lifecycle.spawn(keep_house(
-        Arc::clone(&store),
-        Arc::clone(clock),
-        settings.store.retention,
-        warnings.clone(),
-        lifecycle.clone(),
-    ));
-
+    let replicas = Arc::new(Replicas::new(identity(settings, &vault), store.feature_level().await?));
+    let housekeeping = Housekeeping {
+        store: Arc::clone(&store),
+        clock: Arc::clone(clock),
+        retention: settings.store.retention,
+        warnings: warnings.clone(),
+        replica: replicas.id().clone(),
+    };
+    lifecycle.spawn(housekeeping.run(lifecycle.clone()));
     let limits = StreamLimits {
         total: settings.limits.max_streams,
         per_subject: settings.limits.max_streams_per_identity,
@@ -154,15 +156,16 @@ async fn serve(
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
     let access = access::build(settings, empty, clock, is_revoked)?;
-    let (audit, audit_writer) = AuditTrail::new(Arc::clone(&store), Arc::clone(clock));
+    let (audit, audit_writer) = AuditTrail::new(store.clone(), Arc::clone(clock));
     let auditing = tokio::spawn(audit_writer.run());
     let parts = Parts {
-        store,
+        store: Arc::clone(&store),
         audit,
-        view,
+        view: Arc::clone(&view),
         revealer,
         vault,
-        streams,
+        streams: Arc::clone(&streams),
+        replicas: Arc::clone(&replicas),
         issuer: access.issuer,
         clock: Arc::clone(clock),
         retention: settings.store.retention,
@@ -179,6 +182,10 @@ async fn serve(
     let routes =
         grpc::routes(&service, messages, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
     let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
+    // The others know of this one before anybody can reach it.
+    replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
+    let watchers = move || streams.watchers();
+    lifecycle.spawn(replicas.run(store, view, watchers, lifecycle.soft()));
     ready(&server.addresses);
     let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
     // The last streams have just told of their end; the trail ends with the last use case.
@@ -187,6 +194,17 @@ async fn serve(
         tracing::error!("the last audit events could not be written");
     }
     served
+}
+
+/// What this process is among the replicas of its store.
+fn identity(settings: &Settings, vault: &Vault) -> Identity {
+    Identity {
+        id: ReplicaId::random(),
+        advertise: settings.cluster.advertise.clone(),
+        feature_level: settings.cluster.supports,
+        key_ids: vault.key_ids().to_vec(),
+        raises_level: settings.cluster.raises_level,
+    }
 }
 
 /// Reads the state for the first time. Nothing is served before.
@@ -217,55 +235,4 @@ async fn check_secrets(revealer: Arc<Revealer>, state: Arc<State>) {
         }
         Err(error) => tracing::error!(%error, "the check of the secrets failed"),
     }
-}
-
-/// Checks the log once, in the background, and forgets what is older than it needs to be.
-async fn keep_house(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    retention: Option<Duration>,
-    warnings: Warnings,
-    lifecycle: Lifecycle,
-) {
-    match store.verify(None).await {
-        Ok(found) => {
-            for defect in &found.defects {
-                tracing::error!(reason = defect.reason, name = defect.name, "{}", defect.description);
-            }
-            if let Some(first) = found.defects.first() {
-                let (count, what) = (found.defects.len(), &first.description);
-                warnings
-                    .add(format!("the log has {count} defects, run `signalbox doctor`; the first: {what}"));
-            }
-        }
-        Err(error) => tracing::error!(%error, "the log can't be checked"),
-    }
-    let soft = lifecycle.soft();
-    loop {
-        if let Err(error) = tidy(&*store, &*clock, retention).await {
-            tracing::warn!(%error, "housekeeping failed; it is tried again in an hour");
-        }
-        tokio::select! {
-            () = soft.cancelled() => return,
-            () = tokio::time::sleep(HOUSEKEEPING) => {}
-        }
-    }
-}
-
-async fn tidy(
-    store: &dyn Store,
-    clock: &dyn Clock,
-    retention: Option<Duration>,
-) -> Result<(), crate::store::StoreError> {
-    let now = clock.now();
-    store.expire(now).await?;
-    let Some(retention) = retention.and_then(|time| chrono::Duration::from_std(time).ok()) else {
-        return Ok(());
-    };
-    let floor = store.revision_before(now - retention).await?;
-    if floor > store.head().await?.floor {
-        let (floor, removed) = store.compact(floor).await?;
-        tracing::info!(%floor, removed, "the log was compacted");
-    }
-    Ok(())
 }

@@ -225,10 +225,22 @@ pub struct Watch {
     #[arg(long)]
     pub secrets: bool,
     /// Go on from this token instead of beginning with a snapshot
-    #[arg(long, requires = "view_id", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        requires = "view_id",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     pub resume_token: String,
     /// View that the token came from
-    #[arg(long, requires = "resume_token", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        requires = "resume_token",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     pub view_id: String,
     /// Show progress as well
     #[arg(long)]
@@ -315,7 +327,7 @@ pub struct Doctor {
     pub offline: bool,
     /// A resume or revision token that was kept outside: the store must still have its revision, as it was. Finds a store
     /// that was cut short or put back
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub anchor: Option<String>,
     /// The server's settings, for a stopped one.
     #[command(flatten)]

@@ -8,7 +8,7 @@ use super::{
     table,
     text::{age, duration, moment, printable},
 };
-use crate::proto::v1::{GetStatusRequest, GetStatusResponse};
+use crate::proto::v1::{GetStatusRequest, GetStatusResponse, Replica};
 
 /// Shows how the server is.
 pub async fn status(session: &mut Session<'_>, target: &Target) -> Outcome {
@@ -30,6 +30,19 @@ fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
         .as_ref()
         .map_or_else(String::new, |time| format!("{} ({} ago)", moment(time), age(now, Some(time))));
     let row = |what: &str, value: String| vec![what.to_owned(), printable(&value)];
+    let replica = |replica: &Replica| {
+        let age = replica.age.as_ref().map(duration).unwrap_or_default();
+        let here = if replica.answering { ", answers this" } else { "" };
+        format!(
+            "{} at revision {}, {} watchers, {}, version {} (level {}), heard {age} ago{here}",
+            replica.address,
+            replica.revision,
+            replica.watchers,
+            replica.doorbell,
+            replica.version,
+            replica.feature_level
+        )
+    };
     let mut rows = vec![
         row("version", status.version.clone()),
         row("started", started),
@@ -44,11 +57,14 @@ fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
                 status.store_kind, status.schema_version
             ),
         ),
+        row("doorbell", status.doorbell.clone()),
+        row("feature level", status.feature_level.to_string()),
         row("store id", status.store_id.clone()),
         row("epoch", status.epoch.clone()),
         row("digest", hex::encode(&status.digest)),
         row("keys", status.key_ids.join(", ")),
     ];
+    rows.extend(status.replicas.iter().map(|found| row("replica", replica(found))));
     rows.extend(status.undecryptable.iter().map(|name| row("undecryptable", name.clone())));
     rows.extend(status.warnings.iter().map(|warning| row("warning", warning.clone())));
     rows

@@ -10,9 +10,10 @@ use crate::{
     domain::Result,
     proto::v1::{
         CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
-        GetStatusResponse, LogDefect, RevokeTokenRequest, RevokeTokenResponse, VerifyLogRequest,
+        GetStatusResponse, LogDefect, Replica, RevokeTokenRequest, RevokeTokenResponse, VerifyLogRequest,
         VerifyLogResponse, admin_service_server::AdminService,
     },
+    replica::Seen,
     service::Service,
     watch::timestamp,
 };
@@ -54,6 +55,9 @@ impl AdminService for Admin {
             undecryptable: status.undecryptable,
             start_time: Some(timestamp(status.started)),
             warnings: status.warnings,
+            replicas: status.replicas.into_iter().map(replica).collect(),
+            doorbell: status.doorbell.to_string(),
+            feature_level: status.feature_level.0,
         }))
     }
 
@@ -114,5 +118,22 @@ impl AdminService for Admin {
             revision: found.revision.0,
             defects,
         }))
+    }
+}
+
+fn replica(seen: Seen) -> Replica {
+    let Seen { heartbeat, age, own } = seen;
+    Replica {
+        id: heartbeat.id.0,
+        address: heartbeat.address,
+        version: heartbeat.version,
+        feature_level: heartbeat.feature_level.0,
+        revision: heartbeat.revision.0,
+        digest: heartbeat.digest.to_vec(),
+        key_ids: heartbeat.key_ids,
+        doorbell: heartbeat.doorbell,
+        watchers: heartbeat.watchers,
+        age: prost_types::Duration::try_from(age).ok(),
+        answering: own,
     }
 }

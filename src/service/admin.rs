@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{PATIENCE, Service, parse_revision_token, store_error};
 use crate::{
-    domain::{Epoch, Error, Principal, Result, Revision, RevisionToken, Role, StoreId},
-    store::Verification,
+    domain::{Epoch, Error, FeatureLevel, Principal, Result, Revision, RevisionToken, Role, StoreId},
+    replica::Seen,
+    store::{DoorbellState, Verification},
     view::Freshness,
 };
 
@@ -35,6 +36,12 @@ pub struct Status {
     pub key_ids: Vec<String>,
     /// Resources with a secret that can't be opened; only for admins. The warnings say why.
     pub undecryptable: Vec<String>,
+    /// The replicas that live, this one included.
+    pub replicas: Vec<Seen>,
+    /// How this replica hears of the others' commits.
+    pub doorbell: DoorbellState,
+    /// What the store may hold.
+    pub feature_level: FeatureLevel,
     /// When the server started.
     pub started: chrono::DateTime<chrono::Utc>,
     /// Things that an operator should look at; only for admins.
@@ -61,6 +68,7 @@ impl Service {
         let admin = caller.role == Role::Admin;
         let unopened = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
         let mut warnings = if admin { parts.warnings.all() } else { Vec::new() };
+        warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
         warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
         let mut undecryptable: Vec<String> = unopened.iter().map(|secret| secret.name.to_string()).collect();
         undecryptable.dedup();
@@ -77,6 +85,9 @@ impl Service {
             freshness: parts.view.freshness(),
             key_ids: parts.vault.key_ids().to_vec(),
             undecryptable,
+            replicas: parts.replicas.all(),
+            doorbell: parts.store.doorbell_state(),
+            feature_level: parts.replicas.level(),
             started: self.started,
             warnings,
         }

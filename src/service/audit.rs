@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{PATIENCE, store_error};
 use crate::{
     domain::{Clock, Error, Principal, Result, audit::AuditEvent},
-    store::{Store, StoreError},
+    store::{AuditLog, StoreError},
 };
 
 /// Events that wait for the store at most.
@@ -38,7 +38,7 @@ pub struct AuditTrail {
 pub struct AuditWriter {
     entries: mpsc::Receiver<Entry>,
     lost: Arc<AtomicU64>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn AuditLog>,
     clock: Arc<dyn Clock>,
 }
 
@@ -51,7 +51,7 @@ struct Entry {
 impl AuditTrail {
     /// A trail, and the writer that has to be run for it.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> (Self, AuditWriter) {
+    pub fn new(store: Arc<dyn AuditLog>, clock: Arc<dyn Clock>) -> (Self, AuditWriter) {
         let (sender, entries) = mpsc::channel(BUFFER);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = AuditWriter { entries, lost: Arc::clone(&lost), store, clock: Arc::clone(&clock) };

@@ -3,17 +3,10 @@
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use super::*;
-use crate::{
-    domain::{
-        Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionToken,
-        Role, StoreId, SystemClock, WriteSet,
-    },
-    store::{Doorbell, DoorbellState, Head, Log, LogPage, StateSnapshot, Verification},
-};
+use crate::domain::{Role, SystemClock};
 
 /// A store for audit events only, which is away for so many attempts.
 #[derive(Default)]
@@ -22,70 +15,8 @@ struct Book {
     written: Mutex<Vec<AuditEvent>>,
 }
 
-fn none<T>() -> Result<T, StoreError> {
-    Err(StoreError::Internal("this store takes audit events only".into()))
-}
-
 #[async_trait]
-impl Log for Book {
-    async fn head(&self) -> Result<Head, StoreError> {
-        none()
-    }
-    async fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
-        none()
-    }
-    async fn changes_after(&self, _: &RevisionToken, _: usize) -> Result<LogPage, StoreError> {
-        none()
-    }
-    async fn hash_at(&self, _: Revision) -> Result<Option<ChainHash>, StoreError> {
-        none()
-    }
-    fn doorbell(&self) -> Doorbell {
-        tokio::sync::watch::channel(0).1
-    }
-    fn doorbell_state(&self) -> DoorbellState {
-        DoorbellState::Local
-    }
-    async fn begin_life(&self, _: Epoch) -> Result<Epoch, StoreError> {
-        none()
-    }
-}
-
-#[async_trait]
-impl Store for Book {
-    fn kind(&self) -> &'static str {
-        "book"
-    }
-    fn schema_version(&self) -> u32 {
-        0
-    }
-    fn store_id(&self) -> &StoreId {
-        panic!("it has no identity")
-    }
-    async fn apply(&self, _: WriteSet) -> Result<Applied, ApplyError> {
-        Err(ApplyError::RequestMismatch)
-    }
-    async fn replay(&self, _: &str, _: &str, _: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {
-        Ok(None)
-    }
-    async fn record_at(&self, _: &ResourceName, _: Revision) -> Result<Option<LoggedChange>, StoreError> {
-        none()
-    }
-    async fn records_at(&self, _: Revision) -> Result<Vec<Record>, StoreError> {
-        none()
-    }
-    async fn compact(&self, _: Revision) -> Result<(Revision, u64), StoreError> {
-        none()
-    }
-    async fn revision_before(&self, _: DateTime<Utc>) -> Result<Revision, StoreError> {
-        none()
-    }
-    async fn verify(&self, _: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError> {
-        none()
-    }
-    async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        none()
-    }
+impl AuditLog for Book {
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
         let less = |left: usize| left.checked_sub(1);
         if self.away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
@@ -94,10 +25,6 @@ impl Store for Book {
         self.written.lock().extend(events);
         Ok(())
     }
-    async fn expire(&self, _: DateTime<Utc>) -> Result<(), StoreError> {
-        none()
-    }
-    async fn close(&self, _: Duration) {}
 }
 
 fn book(away: usize) -> (Arc<Book>, AuditTrail, AuditWriter) {

@@ -26,6 +26,7 @@ use crate::{
     auth::TokenIssuer,
     crypto::Vault,
     domain::{ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken},
+    replica::Replicas,
     store::{Store, StoreError},
     view::{Revealer, State, View},
     watch::Streams,
@@ -69,6 +70,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// The open streams.
     pub streams: Arc<Streams>,
+    /// The replicas that live.
+    pub replicas: Arc<Replicas>,
     /// Makes tokens, where this server may.
     pub issuer: Option<TokenIssuer>,
     /// Who read secrets, who ran the service.

@@ -4,6 +4,7 @@
 //! options do to the server. To add an option: a constant of [`Opt`] in its section, a line in the section's
 //! `OPTIONS`, a field, a line in `read`; flags, help, file keys and complaints follow.
 
+mod cluster;
 mod file;
 mod jwt;
 mod keys;
@@ -25,6 +26,7 @@ use std::{fmt, path::Path};
 
 use self::reader::Reader;
 pub use self::{
+    cluster::Cluster,
     jwt::{Jwt, JwtKey},
     keys::Keys,
     limits::Limits,
@@ -56,6 +58,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Where configuration is kept.
     pub store: Store,
+    /// What this replica is to others.
+    pub cluster: Cluster,
     /// Where the encryption key comes from.
     pub keys: Keys,
     /// Whose tokens are accepted.
@@ -81,6 +85,7 @@ pub fn options() -> impl Iterator<Item = &'static Opt> {
         .into_iter()
         .chain(listen::OPTIONS)
         .chain(store::OPTIONS)
+        .chain(cluster::OPTIONS)
         .chain(keys::OPTIONS)
         .chain(jwt::OPTIONS)
         .chain(tls::OPTIONS)
@@ -99,6 +104,7 @@ impl Settings {
         // Where the store could not be read the rest is still checked, though nothing will come of it.
         let data_dir = store.as_ref().map_or(Path::new("."), |store| store.data_dir.as_path());
         let keys = Keys::read(&mut from, data_dir);
+        let cluster = Cluster::read(&mut from);
         let jwt = Jwt::read(&mut from);
         let tls = Tls::read(&mut from);
         let limits = Limits::read(&mut from);
@@ -111,6 +117,7 @@ impl Settings {
         let mut problems = from.into_problems();
         problems.extend(listen.iter().flat_map(|listen| listen.validate(has_tls)));
         problems.extend(store.iter().flat_map(Store::validate));
+        problems.extend(cluster.iter().flat_map(Cluster::validate));
         problems.extend(keys.iter().flat_map(Keys::validate));
         problems.extend(jwt.iter().flat_map(Jwt::validate));
         problems.extend(tls.iter().flatten().flat_map(Tls::validate));
@@ -118,9 +125,9 @@ impl Settings {
         problems.extend(log.iter().flat_map(Log::validate));
         problems.extend(shutdown.iter().flat_map(Shutdown::validate));
         let whole = || {
-            let (listen, store, keys, jwt) = (listen?, store?, keys?, jwt?);
+            let (listen, store, cluster, keys, jwt) = (listen?, store?, cluster?, keys?, jwt?);
             let (tls, limits, log, shutdown) = (tls?, limits?, log?, shutdown?);
-            Some(Self { listen, store, keys, jwt, tls, limits, log, shutdown, old_names })
+            Some(Self { listen, store, cluster, keys, jwt, tls, limits, log, shutdown, old_names })
         };
         match whole() {
             Some(settings) if problems.is_empty() => Ok(settings),

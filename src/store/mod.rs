@@ -4,6 +4,7 @@
 //! [`Store`] in a file of its own and run the conformance suite on it.
 
 pub mod chain;
+pub mod cluster;
 mod decode;
 mod failure;
 pub mod plan;
@@ -24,6 +25,8 @@ use crate::domain::{
     Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
     RevisionToken, Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
 };
+
+pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, Lease, Replica, Work};
 
 /// How long a request's answer is kept.
 const REQUESTS_KEPT: TimeDelta = TimeDelta::days(1);
@@ -109,6 +112,16 @@ pub enum DoorbellState {
     },
 }
 
+impl std::fmt::Display for DoorbellState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DoorbellState::Local => formatter.write_str("local"),
+            DoorbellState::Notify => formatter.write_str("notify"),
+            DoorbellState::Polling { reason } => write!(formatter, "polling: {reason}"),
+        }
+    }
+}
+
 /// What [`Store::verify`] found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Verification {
@@ -161,9 +174,16 @@ pub trait Log: Send + Sync + 'static {
     async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError>;
 }
 
+/// Where audit events are kept.
+#[async_trait]
+pub trait AuditLog: Send + Sync + 'static {
+    /// Writes audit events; all or none.
+    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError>;
+}
+
 /// A store that is open and unlocked.
 #[async_trait]
-pub trait Store: Log {
+pub trait Store: Log + Cluster + AuditLog {
     /// Which database this is: `sqlite`, `postgres`.
     fn kind(&self) -> &'static str;
     /// Version of the schema.
@@ -184,15 +204,21 @@ pub trait Store: Log {
     async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError>;
     /// Forgets the log up to and including `floor`, but for the newest row of each live name.
     /// Returns the floor that now holds and the number of rows removed.
-    async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError>;
+    async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError> {
+        self.compact_under(None, floor).await
+    }
+    /// As [`Store::compact`], unless another replica has taken the lease over.
+    async fn compact_under(
+        &self,
+        lease: Option<Lease>,
+        floor: Revision,
+    ) -> Result<(Revision, u64), StoreError>;
     /// The newest revision that was committed before `time`.
     async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError>;
     /// Checks the log, and the state against it. `anchor` is a token's revision and hash from outside.
     async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError>;
     /// What the database's own full check finds; empty if nothing, or if it has none. May take seconds.
     async fn integrity(&self) -> Result<Vec<String>, StoreError>;
-    /// Writes audit events; all or none.
-    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError>;
     /// Forgets idempotency keys and audit events that are older than they need to be.
     async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError>;
     /// Ends the writer after what it has taken on, within `deadline`, and closes the database.

@@ -6,6 +6,7 @@
 
 mod aside;
 mod base;
+mod cluster;
 mod commit;
 mod doorbell;
 mod failure;
@@ -32,8 +33,8 @@ use self::{
     session::{BEGIN_WRITE, SILENCE, Server, say},
 };
 use super::{
-    AUDIT_KEPT, Doorbell, DoorbellState, Head, Log, LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError,
-    Verification,
+    AUDIT_KEPT, AuditLog, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT, StateSnapshot,
+    Store, StoreError, Verification,
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
@@ -183,6 +184,13 @@ impl Log for PostgresStore {
 }
 
 #[async_trait]
+impl AuditLog for PostgresStore {
+    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        self.writer.ask(|reply| Job::Audit(events, reply)).await?
+    }
+}
+
+#[async_trait]
 impl Store for PostgresStore {
     fn kind(&self) -> &'static str {
         "postgres"
@@ -216,8 +224,12 @@ impl Store for PostgresStore {
         Ok(self.reader.records_at(revision).await?)
     }
 
-    async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError> {
-        self.writer.ask(|reply| Job::Compact(floor, reply)).await?
+    async fn compact_under(
+        &self,
+        lease: Option<Lease>,
+        floor: Revision,
+    ) -> Result<(Revision, u64), StoreError> {
+        self.writer.ask(|reply| Job::Compact(lease, floor, reply)).await?
     }
 
     async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
@@ -231,10 +243,6 @@ impl Store for PostgresStore {
     /// PostgreSQL has no check of its own that any user may run: its pages bear checksums, where it was told to.
     async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
-    }
-
-    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
-        self.writer.ask(|reply| Job::Audit(events, reply)).await?
     }
 
     async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {

@@ -154,9 +154,8 @@ impl HeadRow {
     /// When it was edited into something that is no head.
     pub fn read(&self) -> Result<HeadState, RowDefect> {
         let broken = || RowDefect("the head row is broken".into());
-        let epoch = u64::from_str_radix(&self.epoch, 16).map_err(|_| broken())?;
         let head = Head {
-            epoch: Epoch(epoch),
+            epoch: Epoch::parse(&self.epoch).ok_or_else(broken)?,
             revision: read_revision(self.revision)?,
             hash: read_hash(&self.hash)?,
             floor: read_revision(self.floor)?,

@@ -3,6 +3,7 @@
 //! A [`SqliteDatabase`] is locked, checked and migrated, and knows no key; with the log key it becomes a [`SqliteStore`].
 
 mod base;
+mod cluster;
 mod commit;
 mod compaction;
 mod failure;
@@ -20,8 +21,8 @@ use tokio::sync::watch;
 pub(super) use self::failure::failure_of;
 use self::{base::SqliteBase, moment::SqliteReads, open::Lock, tail::Tail};
 use super::{
-    AUDIT_KEPT, Doorbell, DoorbellState, Head, Log, LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError,
-    Verification,
+    AUDIT_KEPT, AuditLog, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT, StateSnapshot,
+    Store, StoreError, Verification,
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
@@ -48,6 +49,8 @@ pub struct SqliteDatabase {
 pub struct SqliteStore {
     reader: Reader,
     readers: SqlitePool,
+    /// For the rare writes that have nothing to do with the log.
+    aside: SqlitePool,
     writer: WriterHandle,
     tail: Arc<Tail>,
     bell: Doorbell,
@@ -108,6 +111,7 @@ impl SqliteDatabase {
         let keys = Arc::new(ChainKeys::derive(key)?);
         let tail = Arc::new(Tail::default());
         let (bell, rung) = watch::channel(0);
+        let aside = open::aside(options.clone());
         let base = SqliteBase {
             options,
             connection: Some(connection),
@@ -120,6 +124,7 @@ impl SqliteDatabase {
         Ok(SqliteStore {
             reader: Reader { moments: Arc::new(SqliteReads(readers.clone())), keys },
             readers,
+            aside,
             // The lock is let go of after the last statement, not before.
             writer: WriterHandle::start(base, lock),
             tail,
@@ -173,6 +178,13 @@ impl Log for SqliteStore {
 }
 
 #[async_trait]
+impl AuditLog for SqliteStore {
+    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        self.writer.ask(|reply| Job::Audit(events, reply)).await?
+    }
+}
+
+#[async_trait]
 impl Store for SqliteStore {
     fn kind(&self) -> &'static str {
         "sqlite"
@@ -206,8 +218,12 @@ impl Store for SqliteStore {
         Ok(self.reader.records_at(revision).await?)
     }
 
-    async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError> {
-        self.writer.ask(|reply| Job::Compact(floor, reply)).await?
+    async fn compact_under(
+        &self,
+        lease: Option<Lease>,
+        floor: Revision,
+    ) -> Result<(Revision, u64), StoreError> {
+        self.writer.ask(|reply| Job::Compact(lease, floor, reply)).await?
     }
 
     async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
@@ -224,16 +240,16 @@ impl Store for SqliteStore {
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
-        self.writer.ask(|reply| Job::Audit(events, reply)).await?
-    }
-
     async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let times = [now - REQUESTS_KEPT, now - AUDIT_KEPT];
         self.writer.ask(|reply| Job::Expire(times, reply)).await?
     }
 
     async fn close(&self, deadline: Duration) {
-        self.writer.close(deadline, self.readers.close()).await;
+        let rest = async {
+            self.readers.close().await;
+            self.aside.close().await;
+        };
+        self.writer.close(deadline, rest).await;
     }
 }

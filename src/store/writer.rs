@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{StoreError, failure::Failure};
+use super::{Lease, StoreError, failure::Failure};
 use crate::domain::{Applied, ApplyError, Epoch, PlannedChange, Revision, WriteSet, audit::AuditEvent};
 
 /// Jobs that may wait; more callers wait for a place.
@@ -37,8 +37,8 @@ pub trait Base: Send + 'static {
     async fn audit(&mut self, events: &[AuditEvent]) -> Result<(), Failure>;
     /// Forgets requests and audit events that are older than these times.
     async fn expire(&mut self, requests: DateTime<Utc>, audit: DateTime<Utc>) -> Result<(), Failure>;
-    /// Raises the floor, never lowers it, and says where it now is.
-    async fn raise_floor(&mut self, floor: Revision) -> Result<Revision, Failure>;
+    /// Raises the floor, never lowers it, and says where it now is. Refuses if the lease is another's by now.
+    async fn raise_floor(&mut self, lease: Option<&Lease>, floor: Revision) -> Result<Revision, Failure>;
     /// One step of forgetting after the revision `from`: where it ended and how many rows went; `None` when nothing is
     /// left to look at.
     async fn forget_rows(&mut self, from: i64, floor: Revision) -> Result<Option<(i64, u64)>, Failure>;
@@ -58,8 +58,8 @@ pub enum Job {
     Audit(Vec<AuditEvent>, oneshot::Sender<Result<(), StoreError>>),
     /// Forget requests and audit events older than these times.
     Expire([DateTime<Utc>; 2], oneshot::Sender<Result<(), StoreError>>),
-    /// Forget the log up to a floor.
-    Compact(Revision, oneshot::Sender<Result<(Revision, u64), StoreError>>),
+    /// Forget the log up to a floor, as whoever holds a lease.
+    Compact(Option<Lease>, Revision, oneshot::Sender<Result<(Revision, u64), StoreError>>),
     /// Begin a new life.
     BeginLife(Epoch, oneshot::Sender<Result<Epoch, StoreError>>),
 }
@@ -136,8 +136,8 @@ impl<B: Base> Writer<B> {
                 Job::Expire([requests, audit], reply) => {
                     let _ = reply.send(self.base.expire(requests, audit).await.map_err(StoreError::from));
                 }
-                Job::Compact(floor, reply) => {
-                    let _ = reply.send(self.compact(floor, jobs).await);
+                Job::Compact(lease, floor, reply) => {
+                    let _ = reply.send(self.compact(lease.as_ref(), floor, jobs).await);
                 }
                 Job::BeginLife(seen, reply) => {
                     let _ = reply.send(self.base.begin_life(seen).await.map_err(StoreError::from));
@@ -198,6 +198,7 @@ impl<B: Base> Writer<B> {
     /// not; a compaction that was cut short is completed by the next one.
     async fn compact(
         &mut self,
+        lease: Option<&Lease>,
         floor: Revision,
         jobs: &mut mpsc::Receiver<Job>,
     ) -> Result<(Revision, u64), StoreError> {
@@ -205,17 +206,18 @@ impl<B: Base> Writer<B> {
             return Err(StoreError::Unavailable("it is being compacted already".into()));
         }
         self.compacting = true;
-        let done = self.compact_in_steps(floor, jobs).await;
+        let done = self.compact_in_steps(lease, floor, jobs).await;
         self.compacting = false;
         Ok(done?)
     }
 
     async fn compact_in_steps(
         &mut self,
+        lease: Option<&Lease>,
         floor: Revision,
         jobs: &mut mpsc::Receiver<Job>,
     ) -> Result<(Revision, u64), Failure> {
-        let floor = self.base.raise_floor(floor).await?;
+        let floor = self.base.raise_floor(lease, floor).await?;
         let (mut from, mut forgotten) = (0, 0);
         while let Some((end, rows)) = self.base.forget_rows(from, floor).await? {
             (from, forgotten) = (end, forgotten + rows);

@@ -80,6 +80,14 @@ fn command_lines_are_read() {
         panic!()
     };
     assert_eq!((set.value.as_deref(), set.value_type), (Some("-5"), Some(ValueType::Float)));
+    // Tokens are base64url: one in 64 begins with a hyphen.
+    let Verb::Doctor(doctor) = parse("signalbox doctor --anchor -AbC --offline").unwrap().verb else {
+        panic!()
+    };
+    assert_eq!((doctor.anchor.as_deref(), doctor.offline), (Some("-AbC"), true));
+    let line = "signalbox watch --resume-token -AbC --view-id -d --progress";
+    let Verb::Watch(watch) = parse(line).unwrap().verb else { panic!() };
+    assert_eq!((watch.resume_token.as_str(), watch.view_id.as_str(), watch.progress), ("-AbC", "-d", true));
     let Verb::Set(set) = parse("signalbox set -f - --dry-run").unwrap().verb else { panic!() };
     assert!(set.write.dry_run && set.name.is_none());
     let Verb::Token(Token::Create(token)) =

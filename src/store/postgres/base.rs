@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     aside::{expire, forget_rows, forget_secrets, raise_floor, write_audit},
+    cluster::check_fence,
     commit::{LOST, read_facts, read_locked_head, write_effects},
     doorbell::Bell,
     failure::Trouble,
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     domain::{Clock, Epoch, Revision, WriteSet, audit::AuditEvent},
     store::{
+        Lease,
         chain::ChainKeys,
         failure::Failure,
         plan::{Effects, Group},
@@ -103,9 +105,16 @@ impl Base for PostgresBase {
         self.end(done).await
     }
 
-    async fn raise_floor(&mut self, floor: Revision) -> Result<Revision, Failure> {
+    async fn raise_floor(&mut self, lease: Option<&Lease>, floor: Revision) -> Result<Revision, Failure> {
         let (keys, left, time) = (Arc::clone(&self.keys), self.left_at, write_time(self.clock.now()));
-        let done = raise_floor(self.begin(BEGIN_WRITE).await?, &keys, left, floor, time).await;
+        let connection = self.begin(BEGIN_WRITE).await?;
+        let done = async {
+            if let Some(lease) = lease {
+                check_fence(connection, lease).await?;
+            }
+            raise_floor(connection, &keys, left, floor, time).await
+        };
+        let done = done.await;
         let head = self.end(done).await?;
         self.left_at = Some(head);
         Ok(head.head.floor)

@@ -32,7 +32,10 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
     let step = |version, description: &'static str, sql: &'static str| {
         Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     };
-    vec![step(1, "initial", include_str!("../../../migrations/postgres/0001_initial.sql"))]
+    vec![
+        step(1, "initial", include_str!("../../../migrations/postgres/0001_initial.sql")),
+        step(2, "cluster", include_str!("../../../migrations/postgres/0002_cluster.sql")),
+    ]
 });
 
 /// Begins the transaction of the migrations. The number is `signalbo` in ASCII: nobody else's lock.

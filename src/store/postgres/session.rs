@@ -131,7 +131,17 @@ impl Lease {
         self.0.as_deref_mut().ok_or(Failure::Unavailable("the database is closed"))
     }
 
-    /// Ends the transaction and gives the connection back.
+    /// Commits what was written, and gives the connection back.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`]: whether it was committed is not known then.
+    pub async fn commit(mut self) -> Result<(), Failure> {
+        say(self.connection()?, "COMMIT", SILENCE).await?;
+        drop(self.0.take());
+        Ok(())
+    }
+
+    /// Ends a transaction that only read, and gives the connection back.
     pub async fn end(mut self) {
         if let Ok(connection) = self.connection()
             && say(connection, "COMMIT", SILENCE).await.is_ok()

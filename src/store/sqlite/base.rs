@@ -17,6 +17,7 @@ use super::{
 use crate::{
     domain::{Clock, Epoch, Revision, WriteSet, audit::AuditEvent},
     store::{
+        Lease,
         chain::ChainKeys,
         failure::Failure,
         rows::{HeadState, write_time},
@@ -64,7 +65,8 @@ impl Base for SqliteBase {
         self.or_forget(done).await
     }
 
-    async fn raise_floor(&mut self, floor: Revision) -> Result<Revision, Failure> {
+    // There is no other replica that could have taken the lease.
+    async fn raise_floor(&mut self, _: Option<&Lease>, floor: Revision) -> Result<Revision, Failure> {
         let (keys, time) = (Arc::clone(&self.keys), write_time(self.clock.now()));
         let done = raise_floor(self.connection().await?.0, &keys, floor, time).await;
         let head = self.or_forget(done).await?;

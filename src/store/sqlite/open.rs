@@ -40,11 +40,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let step = |version, description: &'static str, sql: &'static str| {
         Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     };
-    Migrator::with_migrations(vec![step(
-        1,
-        "initial",
-        include_str!("../../../migrations/sqlite/0001_initial.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        step(1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql")),
+        step(2, "cluster", include_str!("../../../migrations/sqlite/0002_cluster.sql")),
+    ])
 });
 
 /// Holds the lock file. The kernel lets go of it when the process dies, however it dies.
@@ -188,6 +187,12 @@ pub(super) async fn open_readers(path: &Path) -> Result<SqlitePool, StoreError> 
     // A file does not hang up: asking each connection whether it still works would only cost a round.
     let pool = pool.test_before_acquire(false);
     pool.connect_with(options).await.map_err(|error| Failure::from(error).into())
+}
+
+/// A connection for rare writes, which is opened when it is needed and closed soon after.
+pub(super) fn aside(options: SqliteConnectOptions) -> SqlitePool {
+    let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY_TIMEOUT);
+    pool.idle_timeout(BUSY_TIMEOUT).connect_lazy_with(options)
 }
 
 /// Opens the writer's connection on a file that [`prepare_files`] has let through, and brings the schema up to date.

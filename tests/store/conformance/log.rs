@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use signalbox::{
     domain::{ChangeType, PlannedChange, Revision, audit::AuditEvent},
-    store::{Log as _, LogPage, Store as _},
+    store::{AuditLog as _, Log as _, LogPage, Store as _},
 };
 
 use crate::fixture::{

@@ -1,0 +1,42 @@
+//! Replicas of the service: what names one, and which features all of them have.
+
+use std::fmt;
+
+/// Name of one run of one server; another after each start.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplicaId(pub String);
+
+/// What a store may hold: kinds, fields and enum values are written only once every live replica knows them, and a
+/// binary below the store's level refuses to start.
+///
+/// Level 1 is the first release. Whoever adds something to the API that an older binary can't hold raises
+/// [`FeatureLevel::CURRENT`] once a release, and has the kind say so.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FeatureLevel(pub u32);
+
+impl FeatureLevel {
+    /// The first release.
+    pub const FIRST: Self = Self(1);
+    /// What this binary supports.
+    pub const CURRENT: Self = Self(1);
+}
+
+impl ReplicaId {
+    /// A name that no other run has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string())
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for FeatureLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}

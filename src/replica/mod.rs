@@ -1,0 +1,242 @@
+//! Replicas that know each other: heartbeats, digests compared, features raised together.
+//!
+//! Nothing here decides what is read or written: a cluster whose heartbeats fail serves on. It must not know SQL.
+
+mod digests;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{FeatureLevel, ReplicaId},
+    store::{Heartbeat, Replica, Store, StoreError},
+    view::View,
+};
+use digests::Digests;
+
+/// How often a replica tells of itself.
+const BEAT: Duration = Duration::from_secs(2);
+
+/// What this replica is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name.
+    pub id: ReplicaId,
+    /// Where clients reach it; `None` where it listens.
+    pub advertise: Option<String>,
+    /// What its binary supports.
+    pub feature_level: FeatureLevel,
+    /// Ids of the keys that it has loaded, the one that seals first.
+    pub key_ids: Vec<String>,
+    /// Whether it raises the store's level once all replicas support a higher one.
+    pub raises_level: bool,
+}
+
+/// What this replica knows of all.
+pub struct Replicas {
+    identity: Identity,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    /// Where this replica is reached.
+    address: String,
+    replicas: Vec<Replica>,
+    heard: Instant,
+    level: FeatureLevel,
+    alarms: Vec<String>,
+}
+
+/// A replica, as it was last heard of.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What it told.
+    pub heartbeat: Heartbeat,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether it is this one.
+    pub own: bool,
+}
+
+impl Replicas {
+    /// Begins to know nobody; `level` is the store's.
+    #[must_use]
+    pub fn new(identity: Identity, level: FeatureLevel) -> Self {
+        let address = identity.advertise.clone().unwrap_or_default();
+        let known = Known { address, replicas: vec![], heard: Instant::now(), level, alarms: vec![] };
+        Self { identity, known: Mutex::new(known) }
+    }
+
+    /// This replica's name.
+    #[must_use]
+    pub fn id(&self) -> &ReplicaId {
+        &self.identity.id
+    }
+
+    /// What the store may hold, as it was last heard.
+    #[must_use]
+    pub fn level(&self) -> FeatureLevel {
+        self.known.lock().level
+    }
+
+    /// Every replica that lived when the store was last heard from, by address.
+    #[must_use]
+    pub fn all(&self) -> Vec<Seen> {
+        let known = self.known.lock();
+        let since = known.heard.elapsed();
+        let seen = |replica: &Replica| Seen {
+            heartbeat: replica.heartbeat.clone(),
+            age: replica.age + since,
+            own: replica.heartbeat.id == self.identity.id,
+        };
+        let mut all: Vec<Seen> = known.replicas.iter().map(seen).collect();
+        all.sort_by(|one, other| {
+            let key = |seen: &Seen| (seen.heartbeat.address.clone(), seen.heartbeat.id.clone());
+            key(one).cmp(&key(other))
+        });
+        all
+    }
+
+    /// What an operator has to look at.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<String> {
+        self.known.lock().alarms.clone()
+    }
+
+    /// Tells of this replica for the first time, before it serves anybody. It listens at `address`.
+    ///
+    /// # Errors
+    /// When the store holds what this binary does not know, or does not answer.
+    pub async fn join(&self, store: &dyn Store, view: &View, address: String) -> Result<(), StoreError> {
+        if self.identity.advertise.is_none() {
+            self.known.lock().address = address;
+        }
+        let heartbeat = self.heartbeat(store, view, 0);
+        self.exchange(store, &heartbeat, &mut Digests::default()).await
+    }
+
+    /// Tells of this replica until `stop`, and says goodbye.
+    pub async fn run(
+        self: Arc<Self>,
+        store: Arc<dyn Store>,
+        view: Arc<View>,
+        watchers: impl Fn() -> u64 + Send + 'static,
+        stop: CancellationToken,
+    ) {
+        let mut digests = Digests::default();
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = beat.tick() => {}
+            }
+            let heartbeat = self.heartbeat(&*store, &view, watchers());
+            digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
+            if let Err(error) = self.exchange(&*store, &heartbeat, &mut digests).await {
+                tracing::debug!(%error, "a heartbeat was not taken");
+            }
+        }
+        if let Err(error) = store.leave(&self.identity.id).await {
+            tracing::debug!(%error, "the other replicas were not told of the end");
+        }
+    }
+
+    fn heartbeat(&self, store: &dyn Store, view: &View, watchers: u64) -> Heartbeat {
+        let state = view.state();
+        Heartbeat {
+            id: self.identity.id.clone(),
+            address: self.known.lock().address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: self.identity.feature_level,
+            epoch: state.epoch,
+            revision: state.revision,
+            digest: state.digest.to_bytes(),
+            key_ids: self.identity.key_ids.clone(),
+            doorbell: store.doorbell_state().to_string(),
+            watchers,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        store: &dyn Store,
+        heartbeat: &Heartbeat,
+        digests: &mut Digests,
+    ) -> Result<(), StoreError> {
+        let replicas = store.beat(heartbeat).await?;
+        let mut level = store.feature_level().await?;
+        if level < self.identity.feature_level && self.identity.raises_level {
+            let raised = store.raise_feature_level(self.identity.feature_level).await?;
+            if raised > level {
+                tracing::info!(from = %level, to = %raised, "every replica supports it: the feature level is raised");
+            }
+            level = raised;
+        }
+        let alarms = digests.alarms(&self.identity.id, &replicas).chain(lacking_keys(&replicas)).collect();
+        let before = {
+            let mut known = self.known.lock();
+            (known.replicas, known.heard, known.level) = (replicas, Instant::now(), level);
+            std::mem::replace(&mut known.alarms, alarms)
+        };
+        self.tell_new(&before);
+        Ok(())
+    }
+
+    /// An alarm is logged when it begins, not with every heartbeat.
+    fn tell_new(&self, before: &[String]) {
+        for alarm in self.alarms().iter().filter(|alarm| !before.contains(alarm)) {
+            tracing::error!("{alarm}");
+        }
+    }
+}
+
+/// Replicas that can't load the key that another one seals with: what that one writes stays closed to them.
+fn lacking_keys(replicas: &[Replica]) -> impl Iterator<Item = String> {
+    let sealing = |replica: &Replica| replica.heartbeat.key_ids.first().cloned();
+    let in_use: std::collections::BTreeSet<String> = replicas.iter().filter_map(sealing).collect();
+    let lacks = move |replica: &Replica| {
+        let heartbeat = &replica.heartbeat;
+        let missing = in_use.iter().find(|key| !heartbeat.key_ids.contains(key))?;
+        let (id, address) = (&heartbeat.id, &heartbeat.address);
+        Some(format!(
+            "replica {id} at {address} has not loaded the key {missing}, which another one seals with"
+        ))
+    };
+    replicas.iter().filter_map(lacks).collect::<Vec<_>>().into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Epoch, Revision};
+
+    fn replica(id: &str, keys: &[&str]) -> Replica {
+        let heartbeat = Heartbeat {
+            id: ReplicaId(id.into()),
+            address: format!("{id}:1"),
+            version: "1".into(),
+            feature_level: FeatureLevel::FIRST,
+            epoch: Epoch(7),
+            revision: Revision(1),
+            digest: [0; 16],
+            key_ids: keys.iter().map(|key| (*key).to_owned()).collect(),
+            doorbell: "notify".into(),
+            watchers: 0,
+        };
+        Replica { heartbeat, age: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_replica_without_a_key_that_is_in_use_is_named() {
+        assert_eq!(lacking_keys(&[replica("a", &["k1"]), replica("b", &["k1"])]).count(), 0);
+        // In the middle of a rotation both have both keys, in another order.
+        assert_eq!(lacking_keys(&[replica("a", &["k2", "k1"]), replica("b", &["k1", "k2"])]).count(), 0);
+        let alarms: Vec<_> = lacking_keys(&[replica("a", &["k2", "k1"]), replica("b", &["k1"])]).collect();
+        assert_eq!(alarms.len(), 1);
+        assert!(alarms[0].contains("replica b") && alarms[0].contains("k2"), "{alarms:?}");
+    }
+}

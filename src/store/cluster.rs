@@ -1,0 +1,104 @@
+//! What replicas share beside the log: who lives, who does what only one may do, and which features all of them have.
+//!
+//! Ages and the ends of leases are judged by the database's clock, so that replicas need not agree on the time.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::{Epoch, FeatureLevel, ReplicaId, Revision, SealedSecret};
+
+/// A replica that is not heard of for so long is taken for dead.
+pub const LIFETIME: Duration = Duration::from_secs(10);
+
+/// What a replica tells of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// Which one it is.
+    pub id: ReplicaId,
+    /// Where clients reach it.
+    pub address: String,
+    /// Version of its binary.
+    pub version: String,
+    /// What its binary supports.
+    pub feature_level: FeatureLevel,
+    /// The store's life that it serves.
+    pub epoch: Epoch,
+    /// The revision that it serves.
+    pub revision: Revision,
+    /// Digest of its state there.
+    pub digest: [u8; 16],
+    /// Ids of the keys that it can load, the one that seals first.
+    pub key_ids: Vec<String>,
+    /// How it hears of commits, in a word.
+    pub doorbell: String,
+    /// Streams that it serves.
+    pub watchers: u64,
+}
+
+/// A replica that has told of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replica {
+    /// What it told.
+    pub heartbeat: Heartbeat,
+    /// How long ago.
+    pub age: Duration,
+}
+
+/// Something that only one replica may do at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Work(pub &'static str);
+
+/// Forgetting what is older than the retention.
+pub const HOUSEKEEPING: Work = Work("housekeeping");
+
+/// The right to do a work, until it ends or another replica takes it over after it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The work.
+    pub work: Work,
+    /// Grows with every holder, so that a holder that was late can be told from the present one.
+    pub fence: u64,
+}
+
+/// What replicas share.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// Tells of this replica, forgets those that have long been silent, and gives all that live, this one included.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the database does not take it now, and when the store holds what this replica's
+    /// binary does not know.
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<Vec<Replica>, StoreError>;
+    /// Takes this replica out of those that live.
+    async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError>;
+    /// Takes or renews the lease of a work for `ttl`; `None` while another replica holds it.
+    async fn acquire(
+        &self,
+        work: Work,
+        holder: &ReplicaId,
+        ttl: Duration,
+    ) -> Result<Option<Lease>, StoreError>;
+    /// Gives a lease back, if it is still held.
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+    /// What the store may hold.
+    async fn feature_level(&self) -> Result<FeatureLevel, StoreError>;
+    /// The sealed secret of the service under a name; the first one that was offered is everybody's.
+    ///
+    /// Without an offer only what is there is given.
+    async fn share_secret(
+        &self,
+        name: &'static str,
+        offer: Option<SealedSecret>,
+    ) -> Result<Option<SealedSecret>, StoreError>;
+    /// Raises the level as far as `to`, if every replica that lives supports it. Gives the level that now holds.
+    async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError>;
+}
+
+/// What a binary is told that the store has outgrown.
+pub(super) fn too_old(level: FeatureLevel, own: FeatureLevel) -> StoreError {
+    StoreError::Unavailable(format!(
+        "the store is at feature level {level}, and this signalbox supports only {own}; start a newer one"
+    ))
+}

@@ -1,0 +1,210 @@
+//! What replicas share beside the log, in tables of the database that all of them write.
+//!
+//! Whoever joins and whoever raises the level lock the level's row, so that no binary slips in below a level that is just
+//! being raised.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, postgres::PgArguments, query::Query};
+
+use super::{
+    PostgresStore,
+    session::{BEGIN_ASIDE, Lease as Session, SILENCE, all, execute, first},
+};
+use crate::{
+    domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
+    store::{
+        StoreError,
+        cluster::{Cluster, Heartbeat, LIFETIME, Lease, Replica, Work, too_old},
+        failure::Failure,
+        rows::{read_revision, write_revision},
+    },
+};
+
+const LEVEL_SHARED: &str = "SELECT level FROM feature_level WHERE id = 1 FOR SHARE";
+const LEVEL_LOCKED: &str = "SELECT level FROM feature_level WHERE id = 1 FOR UPDATE";
+const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
+/// As far as asked, and no further than the oldest replica that lives.
+const RAISE: &str = "UPDATE feature_level SET level = supported.level FROM ( \
+    SELECT least($1, min(feature_level)) AS level FROM replicas WHERE seen > now() - make_interval(secs => $2)) AS supported \
+    WHERE id = 1 AND feature_level.level < supported.level";
+const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1)";
+const BEAT: &str = "INSERT INTO replicas \
+    (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, seen) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now()) ON CONFLICT (id) DO UPDATE SET \
+    address = excluded.address, version = excluded.version, feature_level = excluded.feature_level, \
+    epoch = excluded.epoch, revision = excluded.revision, digest = excluded.digest, key_ids = excluded.key_ids, \
+    doorbell = excluded.doorbell, watchers = excluded.watchers, seen = excluded.seen";
+const LIVING: &str = "SELECT id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, \
+    greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas ORDER BY id";
+const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
+/// A lease that another one holds stays as it is, and no row is answered.
+const ACQUIRE: &str = "INSERT INTO leases (work, holder, fence, ends) \
+    VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) ON CONFLICT (work) DO UPDATE SET \
+    holder = excluded.holder, ends = excluded.ends, \
+    fence = leases.fence + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END \
+    WHERE leases.holder = excluded.holder OR leases.ends < clock_timestamp() RETURNING fence";
+const RELEASE: &str = "UPDATE leases SET ends = clock_timestamp() WHERE work = $1 AND fence = $2";
+/// Whether a lease is still the newest, for as long as the transaction lasts.
+const HELD: &str = "SELECT fence FROM leases WHERE work = $1 FOR SHARE";
+const OFFER: &str = "INSERT INTO service_secrets (name, id, data_key, token) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT DO NOTHING";
+const SHARED: &str = "SELECT id, data_key, token FROM service_secrets WHERE name = $1";
+
+#[derive(FromRow)]
+struct ReplicaRow {
+    id: String,
+    address: String,
+    version: String,
+    feature_level: i64,
+    epoch: String,
+    revision: i64,
+    digest: Vec<u8>,
+    key_ids: Vec<String>,
+    doorbell: String,
+    watchers: i64,
+    age: f64,
+}
+
+impl TryFrom<ReplicaRow> for Replica {
+    type Error = Failure;
+
+    fn try_from(row: ReplicaRow) -> Result<Self, Failure> {
+        let damaged = || Failure::Damaged("a replica's row can't be read".into());
+        let heartbeat = Heartbeat {
+            id: ReplicaId(row.id),
+            address: row.address,
+            version: row.version,
+            feature_level: level_of(row.feature_level)?,
+            epoch: Epoch::parse(&row.epoch).ok_or_else(damaged)?,
+            revision: read_revision(row.revision).map_err(|_| damaged())?,
+            digest: row.digest.try_into().map_err(|_| damaged())?,
+            key_ids: row.key_ids,
+            doorbell: row.doorbell,
+            watchers: row.watchers.try_into().map_err(|_| damaged())?,
+        };
+        let age = Duration::try_from_secs_f64(row.age).map_err(|_| damaged())?;
+        Ok(Self { heartbeat, age })
+    }
+}
+
+#[async_trait]
+impl Cluster for PostgresStore {
+    async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let replicas = beat(session.connection()?, own).await?;
+        session.commit().await?;
+        Ok(replicas)
+    }
+
+    async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
+        write(&self.readers, sqlx::query(LEAVE).bind(&id.0)).await
+    }
+
+    async fn acquire(
+        &self,
+        work: Work,
+        holder: &ReplicaId,
+        ttl: Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let query = sqlx::query(ACQUIRE).bind(work.0).bind(&holder.0).bind(ttl.as_secs_f64());
+        let fence: Option<(i64,)> = first(session.connection()?, query).await.map_err(Failure::from)?;
+        session.commit().await?;
+        Ok(fence.map(|(fence,)| Lease { work, fence: fence.unsigned_abs() }))
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        write(&self.readers, sqlx::query(RELEASE).bind(lease.work.0).bind(fence_of(lease))).await
+    }
+
+    async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
+        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let level = read_level(session.connection()?, LEVEL).await?;
+        session.commit().await?;
+        Ok(level)
+    }
+
+    async fn share_secret(
+        &self,
+        name: &'static str,
+        offer: Option<SealedSecret>,
+    ) -> Result<Option<SealedSecret>, StoreError> {
+        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let connection = session.connection()?;
+        if let Some(SealedSecret { id, data_key, token }) = offer {
+            let offer = sqlx::query(OFFER).bind(name).bind(id.0).bind(data_key).bind(token);
+            execute(connection, offer, SILENCE).await.map_err(Failure::from)?;
+        }
+        let shared: Option<(String, String, String)> =
+            first(connection, sqlx::query(SHARED).bind(name)).await.map_err(Failure::from)?;
+        session.commit().await?;
+        Ok(shared.map(|(id, data_key, token)| SealedSecret { id: SecretId(id), data_key, token }))
+    }
+
+    async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
+        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let connection = session.connection()?;
+        // Whoever joins meanwhile waits, and then finds the new level.
+        read_level(connection, LEVEL_LOCKED).await?;
+        let raise = sqlx::query(RAISE).bind(i64::from(to.0)).bind(LIFETIME.as_secs_f64());
+        execute(connection, raise, SILENCE).await.map_err(Failure::from)?;
+        let level = read_level(connection, LEVEL).await?;
+        session.commit().await?;
+        Ok(level)
+    }
+}
+
+async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+    let level = read_level(connection, LEVEL_SHARED).await?;
+    if level > own.feature_level {
+        return Err(too_old(level, own.feature_level));
+    }
+    let failed = Failure::from;
+    let forget = sqlx::query(FORGET).bind(LIFETIME.as_secs_f64());
+    execute(connection, forget, SILENCE).await.map_err(failed)?;
+    let beat = sqlx::query(BEAT)
+        .bind(&own.id.0)
+        .bind(&own.address)
+        .bind(&own.version)
+        .bind(i64::from(own.feature_level.0))
+        .bind(own.epoch.to_string())
+        .bind(write_revision(own.revision))
+        .bind(own.digest.to_vec())
+        .bind(&own.key_ids)
+        .bind(&own.doorbell)
+        .bind(i64::try_from(own.watchers).unwrap_or(i64::MAX));
+    execute(connection, beat, SILENCE).await.map_err(failed)?;
+    let rows: Vec<ReplicaRow> = all(connection, sqlx::query(LIVING), SILENCE).await.map_err(failed)?;
+    Ok(rows.into_iter().map(Replica::try_from).collect::<Result<_, _>>()?)
+}
+
+/// Refuses what a holder does after another one has taken its work over, within the transaction that does it.
+pub async fn check_fence(connection: &mut PgConnection, lease: &Lease) -> Result<(), Failure> {
+    let held: Option<(i64,)> = first(connection, sqlx::query(HELD).bind(lease.work.0)).await?;
+    match held {
+        Some((fence,)) if fence == fence_of(lease) => Ok(()),
+        _ => Err(Failure::Unavailable("another replica has taken this work over")),
+    }
+}
+
+fn fence_of(lease: &Lease) -> i64 {
+    i64::try_from(lease.fence).unwrap_or(i64::MAX)
+}
+
+async fn read_level(connection: &mut PgConnection, text: &'static str) -> Result<FeatureLevel, Failure> {
+    let level: Option<(i64,)> = first(connection, sqlx::query(text)).await?;
+    level_of(level.ok_or_else(|| Failure::Damaged("its feature level is missing".into()))?.0)
+}
+
+fn level_of(level: i64) -> Result<FeatureLevel, Failure> {
+    let level = u32::try_from(level).map_err(|_| Failure::Damaged("a feature level can't be read".into()))?;
+    Ok(FeatureLevel(level))
+}
+
+async fn write(pool: &PgPool, query: Query<'_, Postgres, PgArguments>) -> Result<(), StoreError> {
+    let mut session = Session::begin(pool, BEGIN_ASIDE).await?;
+    execute(session.connection()?, query, SILENCE).await.map_err(Failure::from)?;
+    Ok(session.commit().await?)
+}

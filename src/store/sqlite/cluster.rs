@@ -1,0 +1,68 @@
+//! What replicas share, where there is one: the lock file keeps out every other, so each lease is free.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::SqliteStore;
+use crate::{
+    domain::{FeatureLevel, ReplicaId, SealedSecret, SecretId},
+    store::{
+        StoreError,
+        cluster::{Cluster, Heartbeat, Lease, Replica, Work, too_old},
+        failure::Failure,
+    },
+};
+
+const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
+const RAISE: &str = "UPDATE feature_level SET level = $1 WHERE id = 1 AND level < $1";
+const OFFER: &str = "INSERT INTO service_secrets (name, id, data_key, token) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT DO NOTHING";
+const SHARED: &str = "SELECT id, data_key, token FROM service_secrets WHERE name = $1";
+
+#[async_trait]
+impl Cluster for SqliteStore {
+    async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+        let level = self.feature_level().await?;
+        if level > own.feature_level {
+            return Err(too_old(level, own.feature_level));
+        }
+        Ok(vec![Replica { heartbeat: own.clone(), age: Duration::ZERO }])
+    }
+
+    async fn leave(&self, _: &ReplicaId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn acquire(&self, work: Work, _: &ReplicaId, _: Duration) -> Result<Option<Lease>, StoreError> {
+        Ok(Some(Lease { work, fence: 1 }))
+    }
+
+    async fn release(&self, _: &Lease) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
+        let level: u32 = sqlx::query_scalar(LEVEL).fetch_one(&self.readers).await.map_err(Failure::from)?;
+        Ok(FeatureLevel(level))
+    }
+
+    async fn share_secret(
+        &self,
+        name: &'static str,
+        offer: Option<SealedSecret>,
+    ) -> Result<Option<SealedSecret>, StoreError> {
+        if let Some(SealedSecret { id, data_key, token }) = offer {
+            let offer = sqlx::query(OFFER).bind(name).bind(id.0).bind(data_key).bind(token);
+            offer.execute(&self.aside).await.map_err(Failure::from)?;
+        }
+        let shared = sqlx::query_as(SHARED).bind(name).fetch_optional(&self.readers).await;
+        let shared: Option<(String, String, String)> = shared.map_err(Failure::from)?;
+        Ok(shared.map(|(id, data_key, token)| SealedSecret { id: SecretId(id), data_key, token }))
+    }
+
+    async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
+        sqlx::query(RAISE).bind(to.0).execute(&self.aside).await.map_err(Failure::from)?;
+        self.feature_level().await
+    }
+}
