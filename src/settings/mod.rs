@@ -4,6 +4,7 @@
 //! options do to the server. To add an option: a constant of [`Opt`] in its section, a line in the section's
 //! `OPTIONS`, a field, a line in `read`; flags, help, file keys and complaints follow.
 
+mod database;
 mod file;
 mod jwt;
 mod keys;
@@ -25,6 +26,7 @@ use std::{fmt, path::Path};
 
 use self::reader::Reader;
 pub use self::{
+    database::{Database, Encryption, PostgresUrl},
     jwt::{Jwt, JwtKey},
     keys::Keys,
     limits::Limits,
@@ -34,7 +36,7 @@ pub use self::{
     reader::{Env, Flags},
     secret::SecretText,
     shutdown::Shutdown,
-    store::{Database, Store},
+    store::Store,
     tls::Tls,
 };
 
@@ -132,7 +134,10 @@ impl Settings {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.listen.warnings(self.tls.is_some());
-        warnings.extend(self.keys.warnings(&self.store.data_dir));
+        warnings.extend(self.store.warnings());
+        if let Database::Sqlite(_) = self.store.database {
+            warnings.extend(self.keys.warnings(&self.store.data_dir));
+        }
         warnings.extend(self.old_names.iter().cloned());
         warnings
     }
