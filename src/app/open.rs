@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::{AppError, access};
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
+    domain::keys::{FirstKeys, Identity, LogKey},
     domain::{Clock, RevisionToken, SystemClock},
     settings::{Database, Settings},
-    store::{Defect, Store, Verification, sqlite::SqliteDatabase},
+    store::{Defect, Store, StoreError, Verification, postgres::PostgresDatabase, sqlite::SqliteDatabase},
     view::{Revealer, State, Undecryptable},
 };
 
@@ -33,20 +34,76 @@ pub struct Opened {
     pub warnings: Vec<String>,
 }
 
+/// A database whose store is still locked.
+enum Locked {
+    Sqlite(Box<SqliteDatabase>),
+    Postgres(Box<PostgresDatabase>),
+}
+
+impl Locked {
+    async fn open(database: &Database, create: bool) -> Result<Self, StoreError> {
+        Ok(match database {
+            Database::Sqlite(path) => Self::Sqlite(Box::new(SqliteDatabase::open(path, create).await?)),
+            Database::Postgres(at) => {
+                Self::Postgres(Box::new(PostgresDatabase::open(at.url.expose(), create).await?))
+            }
+        })
+    }
+
+    fn identity(&self) -> &Identity {
+        match self {
+            Self::Sqlite(database) => database.identity(),
+            Self::Postgres(database) => database.identity(),
+        }
+    }
+
+    /// Gives the store its first keys; `false` if another replica was first.
+    async fn initialise(&mut self, first: FirstKeys) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(database) => database.initialise(first).await.map(|()| true),
+            Self::Postgres(database) => database.initialise(first).await,
+        }
+    }
+
+    async fn into_store(self, key: &LogKey, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(database) => Arc::new(database.into_store(key, clock)?),
+            Self::Postgres(database) => Arc::new(database.into_store(key, clock).await?),
+        })
+    }
+}
+
 /// Opens the store that the settings name.
 ///
 /// # Errors
 /// When there is no key, when it does not fit, when the store is in use, damaged or of a newer version; nothing has
 /// been written then.
 pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
-    let mut warnings = settings.warnings();
-    let Database::Sqlite(path) = &settings.store.database;
-    let create = purpose == Purpose::Serve;
-    let mut database = SqliteDatabase::open(path, create).await?;
-    let identity = database.identity().clone();
-    if identity.fresh && purpose == Purpose::Serve {
+    let mut database = Locked::open(&settings.store.database, purpose == Purpose::Serve).await?;
+    if database.identity().fresh && purpose == Purpose::Serve {
         refuse_to_begin_anew(settings)?;
     }
+    let (unlocked, remarks) = match unlock(settings, purpose, &mut database).await? {
+        Some(unlocked) => unlocked,
+        // Another replica that starts beside this one was first: its keys are the store's.
+        None => unlock(settings, purpose, &mut database).await?.ok_or_else(|| {
+            AppError::Store(StoreError::Unavailable("its keys were changed while it was opened".into()))
+        })?,
+    };
+    let mut warnings = settings.warnings();
+    warnings.extend(remarks);
+    let store = database.into_store(&unlocked.log_key, Arc::clone(clock)).await?;
+    Ok(Opened { store, vault: unlocked.vault, warnings })
+}
+
+/// Opens the store's keys, or gives it its first ones, with what an operator should know of that. `None` if another replica
+/// has given it its first keys meanwhile.
+async fn unlock(
+    settings: &Settings,
+    purpose: Purpose,
+    database: &mut Locked,
+) -> Result<Option<(Unlocked, Vec<String>)>, AppError> {
+    let identity = database.identity().clone();
     let sources = key_sources(settings, purpose);
     let loading = identity.clone();
     // A password is stretched for a good part of a second.
@@ -54,16 +111,16 @@ pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>)
         .await
         .map_err(|error| AppError::Auth(error.to_string()))??;
     let remarks = loaded.warnings;
-    let Unlocked { vault, log_key, first_keys } = match Vault::unlock(loaded.keyring, &identity) {
+    let mut unlocked = match Vault::unlock(loaded.keyring, &identity) {
         Ok(unlocked) => unlocked,
         Err(error) => return Err(AppError::Unlock { error, remarks }),
     };
-    warnings.extend(remarks);
-    if let Some(keys) = first_keys {
-        database.initialise(keys).await?;
+    if let Some(keys) = unlocked.first_keys.take()
+        && !database.initialise(keys).await?
+    {
+        return Ok(None);
     }
-    let store = database.into_store(&log_key, Arc::clone(clock))?;
-    Ok(Opened { store: Arc::new(store), vault, warnings })
+    Ok(Some((unlocked, remarks)))
 }
 
 /// An empty database beside the token of its first administrator is one that was lost, not one that is new: to begin
@@ -83,11 +140,13 @@ fn refuse_to_begin_anew(settings: &Settings) -> Result<(), AppError> {
 fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
     let keys = &settings.keys;
     let made = keys.dir.join("encryption.key");
+    let may_make = purpose == Purpose::Serve && matches!(settings.store.database, Database::Sqlite(_));
     KeySources {
         file: keys.encryption_key_file.clone(),
         env: keys.encryption_key.as_ref().map(|key| key.secret().clone()),
         password: keys.encryption_password.as_ref().map(|password| password.secret().clone()),
-        generate_into: (purpose == Purpose::Serve || made.exists()).then_some(made),
+        // Replicas on PostgreSQL have to have the same key: none of them makes one.
+        generate_into: (may_make || made.exists()).then_some(made),
     }
 }
 

@@ -184,15 +184,20 @@ async fn offline(session: &Session<'_>, args: &Doctor, anchor: Option<RevisionTo
     };
     let mut checks = vec![ok("settings", "they can be used".to_owned())];
     checks.extend(settings.warnings().into_iter().map(|warning| warn("settings", warning, "")));
-    let Database::Sqlite(file) = &settings.store.database;
-    if !file.exists() {
+    let file = match &settings.store.database {
+        Database::Sqlite(file) => Some(file),
+        Database::Postgres(_) => None,
+    };
+    if let Some(file) = file.filter(|file| !file.exists()) {
         let what = "name the right --data-dir or --database-url; a new store is made by `signalbox serve`";
         checks.push(fail("database", format!("{} does not exist", file.display()), what));
         return checks;
     }
     match app::inspect(&settings, anchor).await {
         Ok(found) => {
-            checks.extend(of_corruption(&found.corruption));
+            if file.is_some() {
+                checks.extend(of_corruption(&found.corruption));
+            }
             checks.extend(of_verification(&found.verification));
             checks.extend(of_undecryptable(found.undecryptable.iter().map(ToString::to_string)));
         }

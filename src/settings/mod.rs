@@ -5,6 +5,7 @@
 //! `OPTIONS`, a field, a line in `read`; flags, help, file keys and complaints follow.
 
 mod cluster;
+mod database;
 mod file;
 mod jwt;
 mod keys;
@@ -27,6 +28,7 @@ use std::{fmt, path::Path};
 use self::reader::Reader;
 pub use self::{
     cluster::Cluster,
+    database::{Database, Encryption, PostgresUrl},
     jwt::{Jwt, JwtKey},
     keys::Keys,
     limits::Limits,
@@ -36,7 +38,7 @@ pub use self::{
     reader::{Env, Flags},
     secret::SecretText,
     shutdown::Shutdown,
-    store::{Database, Store},
+    store::Store,
     tls::Tls,
 };
 
@@ -139,7 +141,10 @@ impl Settings {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.listen.warnings(self.tls.is_some());
-        warnings.extend(self.keys.warnings(&self.store.data_dir));
+        warnings.extend(self.store.warnings());
+        if let Database::Sqlite(_) = self.store.database {
+            warnings.extend(self.keys.warnings(&self.store.data_dir));
+        }
         warnings.extend(self.old_names.iter().cloned());
         warnings
     }

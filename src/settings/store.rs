@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
+    database::{Database, Encryption},
     options::{Opt, Problem},
     reader::Reader,
-    values::{self, Wrong},
+    values,
 };
 
 const DATA_DIR: Opt = Opt::new(
@@ -24,8 +25,16 @@ const DATABASE_URL: Opt = Opt::new(
     "SIGNALBOX_DATABASE_URL",
     "store.database_url",
     "URL",
-    "The database: sqlite://PATH; by default sqlite://{data-dir}/signalbox.db",
+    "The database: sqlite://PATH, or postgres://USER@HOST/DATABASE; by default sqlite://{data-dir}/signalbox.db",
 );
+const ALLOW_PLAINTEXT: Opt = Opt::new(
+    "database-allow-plaintext",
+    "SIGNALBOX_DATABASE_ALLOW_PLAINTEXT",
+    "store.database_allow_plaintext",
+    "BOOL",
+    "Reach PostgreSQL on another machine without TLS: password and configuration then cross the network in the clear",
+)
+.switch();
 const RETENTION: Opt = Opt::new(
     "retention",
     "SIGNALBOX_RETENTION",
@@ -36,17 +45,10 @@ const RETENTION: Opt = Opt::new(
 .or("90d");
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 3] = [&DATA_DIR, &DATABASE_URL, &RETENTION];
+pub static OPTIONS: [&Opt; 4] = [&DATA_DIR, &DATABASE_URL, &ALLOW_PLAINTEXT, &RETENTION];
 
 /// Name of the database file in the data directory.
 const DATABASE_FILE: &str = "signalbox.db";
-
-/// Which database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
-    /// A SQLite file.
-    Sqlite(PathBuf),
-}
 
 /// Where configuration is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Store {
     pub data_dir: PathBuf,
     /// The database.
     pub database: Database,
+    /// Whether a database on another machine may be reached without TLS.
+    pub allow_plaintext: bool,
     /// How long history is kept; `None` for ever.
     pub retention: Option<Duration>,
 }
@@ -63,17 +67,17 @@ impl Store {
     /// Reads the section.
     pub fn read(from: &mut Reader<'_>) -> Option<Self> {
         let data_dir = from.get(&DATA_DIR, values::path);
-        let database = from.optional(&DATABASE_URL, database);
+        let database = from.optional(&DATABASE_URL, Database::parse);
+        let allow_plaintext = from.get(&ALLOW_PLAINTEXT, values::switch);
         let retention = from.get(&RETENTION, values::duration_or_off);
         let data_dir = data_dir?;
         let database = database?.unwrap_or_else(|| Database::Sqlite(data_dir.join(DATABASE_FILE)));
-        Some(Self { data_dir, database, retention: retention? })
+        Some(Self { data_dir, database, allow_plaintext: allow_plaintext?, retention: retention? })
     }
 
     /// What is wrong with it.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let Database::Sqlite(file) = &self.database;
         let hour = Duration::from_secs(3600);
         let bounds = (hour, hour * 24 * 36_500);
         let retention = self
@@ -83,42 +87,44 @@ impl Store {
             let what = format_args!("{} is a file; give a directory", path.display()).to_string();
             path.is_file().then(|| Problem::with(option, what))
         };
-        let no_file = file.is_dir().then(|| {
-            Problem::with(&DATABASE_URL, format_args!("{} is a directory; give a file", file.display()))
-        });
-        [retention, no_directory(&DATA_DIR, &self.data_dir), no_file].into_iter().flatten().collect()
+        [retention, no_directory(&DATA_DIR, &self.data_dir), self.validate_database()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
-}
 
-/// Reads the URL. It may hold a password, so no error repeats it.
-fn database(url: &str) -> Result<Database, Wrong> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
-        "sqlite" => sqlite(url),
-        "postgres" | "postgresql" => Err("PostgreSQL is not supported by this version yet; \
-             leave the setting out or give sqlite://PATH"
-            .to_owned()),
-        _ => Err("is not the URL of a supported database; give sqlite://PATH, for example sqlite://data/signalbox.db"
-            .to_owned()),
+    fn validate_database(&self) -> Option<Problem> {
+        match &self.database {
+            Database::Sqlite(file) => file.is_dir().then(|| {
+                Problem::with(&DATABASE_URL, format_args!("{} is a directory; give a file", file.display()))
+            }),
+            Database::Postgres(_) if self.allow_plaintext => None,
+            Database::Postgres(url) => (!url.local && url.encryption == Encryption::None).then(|| {
+                Problem::with(
+                    &DATABASE_URL,
+                    "leads to another machine, and without TLS password and configuration would cross the network in \
+                     the clear; add ?sslmode=verify-full (and sslrootcert=FILE), or say --database-allow-plaintext \
+                     (SIGNALBOX_DATABASE_ALLOW_PLAINTEXT) if something else encrypts",
+                )
+            }),
+        }
     }
-}
 
-fn sqlite(url: &str) -> Result<Database, Wrong> {
-    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
-    // `sqlite:///absolute` has three slashes, of which the last belongs to the path.
-    let path = if url.starts_with("sqlite:///") {
-        format!("/{}", path.trim_start_matches('/'))
-    } else {
-        path.to_owned()
-    };
-    if path.is_empty() || path == ":memory:" {
-        return Err(
-            "needs the path of a file that outlives the process, for example sqlite://data/signalbox.db"
-                .to_owned(),
-        );
+    /// What an operator should know about it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let Database::Postgres(url) = &self.database else { return Vec::new() };
+        let warning = match url.encryption {
+            _ if url.local => return Vec::new(),
+            Encryption::Verified => return Vec::new(),
+            Encryption::None => {
+                "the database on another machine is reached without TLS: whoever sees the traffic reads it"
+            }
+            Encryption::Unverified => {
+                "the certificate of the database is not verified: whoever stands in between can pose as it; \
+                 say sslmode=verify-full"
+            }
+        };
+        vec![warning.to_owned()]
     }
-    if path.contains(['?', '#']) {
-        return Err("takes no parameters; give sqlite://PATH and nothing after it".to_owned());
-    }
-    Ok(Database::Sqlite(PathBuf::from(path)))
 }

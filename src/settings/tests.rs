@@ -103,8 +103,16 @@ fn every_complaint_names_the_option_and_what_would_be_right() {
         (&[("SIGNALBOX_KEY_DIR", "Cargo.toml")], "Cargo.toml is a file; give a directory"),
         (
             &[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@h/d")],
-            "PostgreSQL is not supported by this version yet",
+            "without TLS password and configuration would cross the network in the clear",
         ),
+        (&[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@[h/d")], "is not a URL"),
+        (&[("SIGNALBOX_DATABASE_URL", "postgres:///d?user=u&password=hunter2")], "names no host"),
+        (
+            &[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@h/d?sslmode=always")],
+            "an sslmode that is none of",
+        ),
+        (&[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@localhost/d?ssl=on")], "a parameter `ssl`"),
+        (&[("SIGNALBOX_DATABASE_URL", "mysql://u:hunter2@h/d")], "give sqlite://PATH"),
         (&[("SIGNALBOX_DATABASE_URL", "sqlite::memory:")], "outlives the process"),
         (&[("SIGNALBOX_DATABASE_URL", "sqlite://a.db?mode=ro")], "takes no parameters"),
         (&[("SIGNALBOX_DATABASE_URL", "sqlite://src")], "src is a directory; give a file"),
@@ -191,10 +199,33 @@ fn no_secret_can_be_printed() {
 fn databases_are_named_by_url() {
     let path = |url| match load(&[("database-url", url)], &[]).unwrap().store.database {
         Database::Sqlite(path) => path.to_str().unwrap().to_owned(),
+        Database::Postgres(url) => panic!("{url:?}"),
     };
     assert_eq!(path("sqlite://data/x.db"), "data/x.db");
     assert_eq!(path("sqlite:///var/lib/x.db"), "/var/lib/x.db");
     assert_eq!(path("sqlite:x.db"), "x.db");
+}
+
+#[test]
+fn a_database_beyond_this_machine_needs_tls() {
+    let warnings = |url: &str, env: &[(&str, &str)]| {
+        let settings = load(&[("database-url", url)], env);
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        settings.map(|settings| settings.store.warnings().len()).map_err(|problems| problems.lines().count())
+    };
+    for here in ["localhost", "127.0.0.1:5433", "[::1]", "%2Frun%2Fpostgresql"] {
+        assert_eq!(warnings(&format!("postgres://u:hunter2@{here}/d"), &[]), Ok(0), "{here}");
+    }
+    assert_eq!(warnings("postgres:///d?host=/run/postgresql&user=u", &[]), Ok(0));
+    assert_eq!(warnings("postgresql://u:hunter2@db/d", &[]), Err(1));
+    assert_eq!(warnings("postgresql://u:hunter2@localhost/d?host=db", &[]), Err(1), "the parameter counts");
+    assert_eq!(
+        warnings("postgresql://u:hunter2@db/d", &[("SIGNALBOX_DATABASE_ALLOW_PLAINTEXT", "true")]),
+        Ok(1)
+    );
+    assert_eq!(warnings("postgresql://u:hunter2@db/d?sslmode=require", &[]), Ok(1));
+    assert_eq!(warnings("postgresql://u:hunter2@db/d?sslmode=verify-full&sslrootcert=ca.pem", &[]), Ok(0));
 }
 
 #[test]

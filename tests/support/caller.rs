@@ -130,6 +130,11 @@ impl Caller {
 }
 
 impl Rights {
+    /// May do everything but hand out secrets.
+    pub fn admin() -> Self {
+        Self { role: Role::Admin, ttl_seconds: 3600, ..Self::default() }
+    }
+
     /// Reads everything, masked.
     pub fn viewer() -> Self {
         Self { role: Role::Viewer, ttl_seconds: 3600, ..Self::default() }

@@ -10,7 +10,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -45,7 +45,7 @@ rm -rf "$1""#;
 /// A server.
 pub struct Server {
     /// Held open: see [`WATCHDOG`].
-    _watchdog: Option<ChildStdin>,
+    _watchdog: Option<Child>,
     server: Option<Child>,
     directory: PathBuf,
     port: u16,
@@ -124,9 +124,9 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut watchdog = Command::new("sh");
         watchdog.args(["-c", WATCHDOG, "watchdog"]).arg(&directory).stdin(Stdio::piped());
-        let mut watchdog = watchdog.spawn().unwrap();
+        let watchdog = Some(watchdog.spawn().unwrap());
         let admin = format!("postgres://{USER}@127.0.0.1:{port}/postgres");
-        let mut server = Self { _watchdog: watchdog.stdin.take(), server: None, directory, port, admin };
+        let mut server = Self { _watchdog: watchdog, server: None, directory, port, admin };
         server.run(settings);
         server
     }
@@ -217,16 +217,12 @@ impl Server {
     pub async fn database(&self) -> String {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("signalbox_test_{}_{number}", std::process::id());
-        let mut admin = self.connect(&self.admin).await;
+        let mut admin = connect(&self.admin).await;
         let text = format!("CREATE DATABASE {name}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut admin).await.unwrap();
         admin.close().await.unwrap();
         let (server, _) = self.admin.rsplit_once('/').unwrap();
         format!("{server}/{name}")
-    }
-
-    async fn connect(&self, url: &str) -> PgConnection {
-        connect(url).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every store must do, whatever database it stands on. Each function is one rule, given a fresh [`Place`].
 
+mod cluster;
 mod compaction;
 mod lives;
 mod log;
@@ -7,7 +8,7 @@ mod requests;
 mod together;
 mod writes;
 
-pub use self::{compaction::*, lives::*, log::*, requests::*, together::*, writes::*};
+pub use self::{cluster::*, compaction::*, lives::*, log::*, requests::*, together::*, writes::*};
 use crate::fixture::Place;
 
 /// Makes a test of every rule, each on a place of its own.
@@ -43,6 +44,10 @@ macro_rules! conformance {
             a_position_that_is_not_in_the_log_is_noticed
             a_life_is_begun_once
             a_view_that_lost_its_ground_is_built_anew
+            a_replica_is_told_of_as_it_told
+            a_binary_below_the_level_is_refused_and_the_level_never_falls
+            a_lease_is_renewed_by_its_holder
+            the_first_secret_that_is_offered_is_everybody_s
             random_histories_match_a_model
         );
     };

@@ -1,0 +1,126 @@
+//! Which database, from its URL.
+//!
+//! It must not know the driver: it checks what an operator would want to be told before anything is opened. A URL may
+//! hold a password, so no error and no printing repeats it.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use url::Url;
+
+use super::{secret::SecretText, values::Wrong};
+
+/// What may stand behind the question mark of a URL of PostgreSQL. The driver would pass over anything else.
+const PARAMETERS: [&str; 13] = [
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
+    "options[search_path]",
+];
+
+/// Which database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A database of a PostgreSQL server.
+    Postgres(PostgresUrl),
+}
+
+/// Where a database of PostgreSQL is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresUrl {
+    /// The URL, as the driver takes it.
+    pub url: SecretText,
+    /// Whether it is on this machine: what goes there crosses no network.
+    pub local: bool,
+    /// How its connection is encrypted.
+    pub encryption: Encryption,
+}
+
+/// How the connection to a database is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// Not at all, or only if the server wants to.
+    None,
+    /// Against whoever listens, not against whoever stands in between: nobody knows whose the certificate is.
+    Unverified,
+    /// With a certificate that is verified.
+    Verified,
+}
+
+impl Database {
+    /// Reads the URL.
+    pub fn parse(url: &str) -> Result<Self, Wrong> {
+        match url.split(':').next().unwrap_or_default() {
+            "sqlite" => sqlite(url),
+            "postgres" | "postgresql" => postgres(url),
+            _ => Err("is not the URL of a supported database; give sqlite://PATH, for example \
+                 sqlite://data/signalbox.db, or postgres://USER@HOST/DATABASE"
+                .to_owned()),
+        }
+    }
+}
+
+fn sqlite(url: &str) -> Result<Database, Wrong> {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    // `sqlite:///absolute` has three slashes, of which the last belongs to the path.
+    let path = if url.starts_with("sqlite:///") {
+        format!("/{}", path.trim_start_matches('/'))
+    } else {
+        path.to_owned()
+    };
+    if path.is_empty() || path == ":memory:" {
+        return Err(
+            "needs the path of a file that outlives the process, for example sqlite://data/signalbox.db"
+                .to_owned(),
+        );
+    }
+    if path.contains(['?', '#']) {
+        return Err("takes no parameters; give sqlite://PATH and nothing after it".to_owned());
+    }
+    Ok(Database::Sqlite(PathBuf::from(path)))
+}
+
+fn postgres(text: &str) -> Result<Database, Wrong> {
+    const FORM: &str = "give one such as postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full";
+    let url = Url::parse(text).map_err(|_| format!("is not a URL; {FORM}"))?;
+    if let Some((name, _)) = url.query_pairs().find(|(name, _)| !PARAMETERS.contains(&&**name)) {
+        return Err(format!("has a parameter `{name}`, which is none of {}", PARAMETERS.join(", ")));
+    }
+    let parameter = |wanted: &str| {
+        let found = url.query_pairs().filter(|(name, _)| name == wanted).last();
+        found.map(|(_, value)| value.into_owned())
+    };
+    let host =
+        parameter("hostaddr").or_else(|| parameter("host")).or_else(|| url.host_str().map(str::to_owned));
+    let host = host.filter(|host| !host.is_empty()).ok_or_else(|| format!("names no host; {FORM}"))?;
+    let encryption = match parameter("sslmode").as_deref() {
+        None | Some("disable" | "allow" | "prefer") => Encryption::None,
+        Some("require") => Encryption::Unverified,
+        Some("verify-ca" | "verify-full") => Encryption::Verified,
+        Some(_) => {
+            return Err(
+                "has an sslmode that is none of disable, allow, prefer, require, verify-ca, verify-full"
+                    .to_owned(),
+            );
+        }
+    };
+    let local = is_local(&host);
+    Ok(Database::Postgres(PostgresUrl { url: SecretText::new(text.to_owned()), local, encryption }))
+}
+
+/// Whether a host is this machine: the directory of a socket, or a loopback address.
+fn is_local(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let socket = host.starts_with('/') || host.to_ascii_lowercase().starts_with("%2f");
+    socket || host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}

@@ -1,0 +1,110 @@
+//! Replicas that share a database beside its log: who lives, who holds a lease, what all of them support.
+
+use std::time::Duration;
+
+use signalbox::{
+    domain::{FeatureLevel, ReplicaId, Revision},
+    store::{Cluster as _, HOUSEKEEPING, Log as _, Store as _, StoreError},
+};
+use sqlx::{Connection as _, PgConnection};
+
+use super::Database;
+use crate::{
+    conformance::heartbeat,
+    fixture::{DEADLINE, Place as _, apply, create},
+};
+
+fn ids(living: &[signalbox::store::Replica]) -> Vec<&str> {
+    living.iter().map(|replica| replica.heartbeat.id.0.as_str()).collect()
+}
+
+async fn sql(place: &Database, text: &'static str) -> u64 {
+    let mut connection = PgConnection::connect(&place.0).await.unwrap();
+    sqlx::raw_sql(text).execute(&mut connection).await.unwrap().rows_affected()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_know_of_each_other_until_they_leave_or_fall_silent() {
+    let place = Database::new().await;
+    let stores = [place.open().await, place.open().await, place.open().await];
+    for (store, id) in stores.iter().zip(["a", "b", "c"]) {
+        store.beat(&heartbeat(id, 1)).await.unwrap();
+    }
+    assert_eq!(ids(&stores[0].beat(&heartbeat("a", 1)).await.unwrap()), ["a", "b", "c"]);
+    stores[1].leave(&ReplicaId("b".into())).await.unwrap();
+    assert_eq!(ids(&stores[2].beat(&heartbeat("c", 1)).await.unwrap()), ["a", "c"]);
+    assert_eq!(
+        sql(&place, "UPDATE replicas SET seen = seen - interval '11 seconds' WHERE id = 'a'").await,
+        1
+    );
+    assert_eq!(ids(&stores[2].beat(&heartbeat("c", 1)).await.unwrap()), ["c"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_level_is_raised_only_as_far_as_every_living_replica_supports() {
+    let place = Database::new().await;
+    let stores = [place.open().await, place.open().await];
+    stores[0].beat(&heartbeat("new", 3)).await.unwrap();
+    stores[1].beat(&heartbeat("old", 2)).await.unwrap();
+    assert_eq!(stores[0].raise_feature_level(FeatureLevel(3)).await.unwrap(), FeatureLevel(2));
+    stores[1].leave(&ReplicaId("old".into())).await.unwrap();
+    // Whoever joins while the level is raised is either counted, or finds the new level.
+    for round in 0..20_u32 {
+        let (least, most) = (3 + round, 4 + round);
+        stores[0].beat(&heartbeat("new", most)).await.unwrap();
+        let old = heartbeat("old", least);
+        let (joined, raised) =
+            tokio::join!(stores[1].beat(&old), stores[0].raise_feature_level(FeatureLevel(most)));
+        let level = raised.unwrap();
+        match joined {
+            Ok(_) => assert!(level.0 <= most, "{level}"),
+            Err(StoreError::Unavailable(_)) => assert_eq!(level, FeatureLevel(most)),
+            Err(other) => panic!("{other}"),
+        }
+        let now = stores[0].feature_level().await.unwrap();
+        let living = stores[0].beat(&heartbeat("new", most)).await.unwrap();
+        assert!(living.iter().all(|replica| replica.heartbeat.feature_level >= now), "{now} {living:?}");
+        stores[1].leave(&old.id).await.unwrap();
+        stores[0].raise_feature_level(FeatureLevel(most)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_has_one_holder_and_one_that_was_late_is_kept_out() {
+    let place = Database::new().await;
+    let stores = [place.open().await, place.open().await];
+    let (one, other) = (ReplicaId("one".into()), ReplicaId("other".into()));
+    for index in 0..5 {
+        apply(&*stores[0], create(&format!("settings/k{index}"), "x")).await;
+    }
+    let held = stores[0].acquire(HOUSEKEEPING, &one, DEADLINE).await.unwrap().expect("it is free");
+    assert_eq!(stores[1].acquire(HOUSEKEEPING, &other, DEADLINE).await.unwrap(), None);
+    stores[0].compact_under(Some(held.clone()), Revision(1)).await.unwrap();
+    // It stops, and its time runs out.
+    assert_eq!(sql(&place, "UPDATE leases SET ends = now() - interval '1 second'").await, 1);
+    let taken = stores[1].acquire(HOUSEKEEPING, &other, DEADLINE).await.unwrap().expect("it has run out");
+    assert!(taken.fence > held.fence);
+    let late = stores[0].compact_under(Some(held.clone()), Revision(3)).await;
+    assert!(matches!(&late, Err(StoreError::Unavailable(why)) if why.contains("taken")), "{late:?}");
+    assert_eq!(stores[0].head().await.unwrap().floor, Revision(1), "nothing was done");
+    stores[0].release(&held).await.unwrap();
+    assert_eq!(stores[0].acquire(HOUSEKEEPING, &one, DEADLINE).await.unwrap(), None, "it gave back nothing");
+    stores[1].compact_under(Some(taken.clone()), Revision(3)).await.unwrap();
+    stores[1].release(&taken).await.unwrap();
+    assert!(stores[0].acquire(HOUSEKEEPING, &one, Duration::ZERO).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_want_a_lease_at_once_one_gets_it() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..16 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let holder = ReplicaId(format!("r{index}"));
+            store.acquire(HOUSEKEEPING, &holder, DEADLINE).await.unwrap().is_some()
+        });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().filter(|got| *got).count(), 1);
+}
