@@ -24,8 +24,6 @@ use support::{
 };
 use tokio::task::block_in_place;
 
-const JWT_SECRET: &str = "a secret that both of the replicas were given";
-
 /// A key as an operator makes one.
 fn key() -> String {
     let made = Command::new(env!("CARGO_BIN_EXE_signalbox")).args(["keys", "generate"]).output().unwrap();
@@ -37,6 +35,31 @@ fn leaked(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
+/// The first administrator's token: made with what the servers share, because none lies in a file.
+fn first_token(settings: &[(&'static str, &'static str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
+    command.current_dir(folder.path()).env_clear().envs(settings.iter().copied()).stdin(Stdio::null());
+    command.args(["token", "create", "--local", "--role", "admin", "--grant-secrets", "--ttl", "1h"]);
+    let made = command.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+/// Waits until a replica knows of so many.
+async fn knows_of(caller: &Caller, count: usize) -> Vec<signalbox::proto::v1::Replica> {
+    within(PATIENCE, "the replicas know of each other", async {
+        loop {
+            let replicas = caller.status().await.replicas;
+            if replicas.len() == count {
+                return replicas;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+}
+
 async fn create(caller: &Caller, resource: signalbox::proto::v1::Resource) -> u64 {
     let request = CreateResourceRequest { resource: Some(resource), ..CreateResourceRequest::default() };
     caller.config().create_resource(request).await.expect("it is created").into_inner().revision
@@ -45,17 +68,13 @@ async fn create(caller: &Caller, resource: signalbox::proto::v1::Resource) -> u6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_behave_as_one() {
     let url = leaked(postgres::shared().database().await);
-    let settings = [
-        ("SIGNALBOX_DATABASE_URL", url),
-        ("ENCRYPTION_KEY", leaked(key())),
-        ("SIGNALBOX_JWT_SECRET", JWT_SECRET),
-    ];
+    let settings = [("SIGNALBOX_DATABASE_URL", url), ("ENCRYPTION_KEY", leaked(key()))];
     // At once, so that one of them finds that the other gave the store its keys.
     let (left, right) = block_in_place(|| {
         let right = std::thread::spawn(move || Process::start(&settings));
         (Process::start(&settings), right.join().expect("it starts"))
     });
-    let here = left.admin();
+    let here = Caller::new(left.site(), &first_token(&settings));
     let there = Caller::new(right.site(), &here.token_for("admin-there", &Rights::admin()).await);
     let worker = here.token_for("worker", &Rights::worker(vec![by_kind("setting")], true)).await;
     let view = View { selectors: vec![], grants: vec![by_kind("setting")], secrets: true };
@@ -88,10 +107,26 @@ async fn two_replicas_behave_as_one() {
     let verified = there.admin().verify_log(VerifyLogRequest { anchor_token: one.revision_token }).await;
     assert!(verified.expect("the log is checked").into_inner().intact);
 
-    // One goes, the other goes on.
+    for caller in [&here, &there] {
+        let replicas = knows_of(caller, 2).await;
+        assert_eq!(replicas.iter().filter(|replica| replica.answering).count(), 1);
+        assert!(replicas.iter().all(|replica| replica.doorbell == "notify"), "{replicas:?}");
+        assert!(
+            replicas
+                .iter()
+                .all(|replica| replica.key_ids == replicas[0].key_ids && replica.feature_level > 0)
+        );
+        let sites = [left.site().address(), right.site().address()];
+        assert!(replicas.iter().all(|replica| sites.contains(&replica.address)), "{replicas:?} {sites:?}");
+        let status = caller.status().await;
+        assert_eq!((status.doorbell.as_str(), status.warnings), ("notify", vec![]));
+    }
+
+    // One goes without a word, the other goes on, and notices.
     drop(left);
     let revision = create(&there, setting("settings/after", "x")).await;
     stream.reach(revision).await;
+    assert!(knows_of(&there, 1).await[0].answering);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

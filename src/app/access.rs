@@ -1,24 +1,30 @@
 //! Whose tokens are believed, and whether this server makes some itself.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use super::AppError;
+use super::{AppError, Opened, Purpose, open};
 use crate::{
     auth::{
         Authenticator, IdentityMap, KeySource, OWN_NAME, RevocationCheck, RoleClaim, TokenIssuer, Trust,
         TrustedIssuer, VerificationKeys, bootstrap_admin, load_or_create_secret,
     },
     crypto::{
-        SecretText,
+        SecretText, Vault, generate_key,
         private_file::{self, FileError},
     },
-    domain::{Clock, Role},
+    domain::{Clock, FieldPath, Role, Uid},
     kinds,
-    settings::{Jwt, JwtKey, Settings},
+    settings::{Database, Jwt, JwtKey, Settings},
+    store::Store,
 };
 
 /// Name of the signing key that the first start makes, in the key directory.
 const SIGNING_KEY: &str = "jwt.key";
+/// Its name among the secrets of the service, where replicas share it, and its place there.
+const SHARED_KEY: &str = "signing_key";
+const SHARED_PLACE: &str = "service";
+/// How long the store may take to close after a look at it.
+const CLOSING: Duration = Duration::from_secs(5);
 /// What to do when it is gone.
 const LOST: &str = "; the server makes it on its first start only: restore it, or give another with \
                     SIGNALBOX_JWT_SECRET_FILE, and the tokens that it signed are refused from then on";
@@ -31,25 +37,43 @@ pub(super) struct Access {
     pub issuer: Option<TokenIssuer>,
 }
 
-/// Puts together what verifies tokens. On an `empty` store it makes the signing key and the first admin's token; never
-/// later: a token that was taken away must not come back, nor a new key void every token without a word.
-pub(super) fn build(
+/// The store as it is found at the start, for what concerns tokens.
+pub(super) struct Found<'a> {
+    pub store: &'a dyn Store,
+    pub vault: &'a Vault,
+    /// Whether nothing was ever written to it.
+    pub empty: bool,
+}
+
+/// Puts together what verifies tokens. On an empty store it makes the signing key and, in a file, the first admin's token;
+/// never later: a token that was taken away must not come back, nor a new key void every token without a word.
+pub(super) async fn build(
     settings: &Settings,
-    empty: bool,
+    found: Found<'_>,
     clock: &Arc<dyn Clock>,
     is_revoked: RevocationCheck,
 ) -> Result<Access, AppError> {
     let jwt = &settings.jwt;
-    if empty && jwt.key == JwtKey::Generated {
+    let own_files = matches!(settings.store.database, Database::Sqlite(_));
+    let generated = jwt.key == JwtKey::Generated;
+    if found.empty && generated && own_files {
         load_or_create_secret(&settings.keys.dir.join(SIGNING_KEY)).map_err(auth)?;
     }
-    let signing = signing_secret(jwt, &settings.keys.dir)?;
+    let signing = match generated && !own_files {
+        true => Some(shared_secret(found.store, found.vault, true).await?),
+        false => signing_secret(jwt, &settings.keys.dir)?,
+    };
     let issuer = signing
         .as_ref()
         .map(|secret| TokenIssuer::new(secret, Arc::clone(clock)))
         .transpose()
         .map_err(auth)?;
-    if let (Some(issuer), true) = (&issuer, empty) {
+    if let (Some(_), true, false) = (&issuer, found.empty, own_files) {
+        tracing::info!(
+            "the store is new: `signalbox token create --local --role admin` makes the first token"
+        );
+    }
+    if let (Some(issuer), true, true) = (&issuer, found.empty, own_files) {
         let path = settings.store.data_dir.join(ADMIN_TOKEN);
         if bootstrap_admin(issuer, &path).map_err(auth)?.is_some() {
             tracing::info!(path = %path.display(), "the first admin's token was written; it is good for a year");
@@ -65,15 +89,41 @@ pub(super) fn build(
     Ok(Access { authenticator, issuer })
 }
 
-/// A token made without a server, by whoever can read the signing key.
+/// A token made without a server, by whoever can read the signing key: from its file, or from the database that replicas
+/// share, together with the encryption key.
 ///
 /// # Errors
 /// When there is no signing key, or it is not good enough.
-pub fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<TokenIssuer, AppError> {
-    let secret = signing_secret(&settings.jwt, &settings.keys.dir)?;
-    let secret =
-        secret.ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?;
+pub async fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<TokenIssuer, AppError> {
+    let shared = matches!(settings.store.database, Database::Postgres(_));
+    let secret = match shared && settings.jwt.key == JwtKey::Generated {
+        true => {
+            let Opened { store, vault, .. } = open(settings, Purpose::Inspect, clock).await?;
+            let secret = shared_secret(&*store, &vault, false).await;
+            store.close(CLOSING).await;
+            secret?
+        }
+        false => signing_secret(&settings.jwt, &settings.keys.dir)?
+            .ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?,
+    };
     TokenIssuer::new(&secret, Arc::clone(clock)).map_err(auth)
+}
+
+/// The secret that all replicas sign with: sealed in the store, made by the first of them.
+async fn shared_secret(store: &dyn Store, vault: &Vault, make: bool) -> Result<SecretText, AppError> {
+    let place = (Uid(SHARED_PLACE.to_owned()), FieldPath(SHARED_KEY.to_owned()));
+    let mut shared = store.share_secret(SHARED_KEY, None).await?;
+    if shared.is_none() && make {
+        let offer = vault.seal(&place.0, &place.1, &generate_key().map_err(auth)?);
+        shared = store.share_secret(SHARED_KEY, Some(offer)).await?;
+    }
+    let sealed = shared.ok_or_else(|| {
+        AppError::Auth(
+            "the store has no signing key yet; the first server that starts on it makes one".into(),
+        )
+    })?;
+    let unopened = |error| AppError::Auth(format!("the signing key in the store can't be opened: {error}"));
+    vault.open(&place.0, &place.1, &sealed).map_err(unopened)
 }
 
 /// The secret that signs our own tokens; none where only a verification key is set.

@@ -155,7 +155,8 @@ async fn serve(
     let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
-    let access = access::build(settings, empty, clock, is_revoked)?;
+    let found = access::Found { store: &*store, vault: &vault, empty };
+    let access = access::build(settings, found, clock, is_revoked).await?;
     let (audit, audit_writer) = AuditTrail::new(store.clone(), Arc::clone(clock));
     let auditing = tokio::spawn(audit_writer.run());
     let parts = Parts {

@@ -28,7 +28,7 @@ pub async fn token(session: &mut Session<'_>, target: &Target, verb: &Token) -> 
 async fn create(session: &mut Session<'_>, target: &Target, args: &TokenCreate) -> Outcome {
     let request = request(args)?;
     let made = if args.local {
-        local_token(&serve::settings(session, &args.flags)?, &request)?
+        local_token(&serve::settings(session, &args.flags)?, &request).await?
     } else {
         if let Some(flag) = args.flags.0.keys().next() {
             return Err(Failure::usage(format!("--{flag}: is only for --local")));
@@ -71,11 +71,14 @@ fn request(args: &TokenCreate) -> Result<CreateTokenRequest, Failure> {
     })
 }
 
-/// Signs with `jwt.key`, without a server: whoever can read the key may.
-fn local_token(settings: &Settings, request: &CreateTokenRequest) -> Result<CreateTokenResponse, Failure> {
+/// Signs without a server: whoever can read the signing key may.
+async fn local_token(
+    settings: &Settings,
+    request: &CreateTokenRequest,
+) -> Result<CreateTokenResponse, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::told(Exit::Failed, format!("--local: {error}"));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let issuer = app::local_issuer(settings, &clock).map_err(|error| failed(&error))?;
+    let issuer = app::local_issuer(settings, &clock).await.map_err(|error| failed(&error))?;
     let new = app::parse_token(request).map_err(|error| failed(&error))?;
     let issued = issuer.issue(new).map_err(|error| failed(&error))?;
     Ok(CreateTokenResponse {
