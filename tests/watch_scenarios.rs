@@ -3,16 +3,17 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod harness;
 mod support;
 
 use std::time::{Duration, Instant};
 
+use harness::{PATIENCE, until_answered, within};
 use signalbox::proto::v1::{
     ChangeType, CompactLogRequest, GetResourceRequest, ResetReason, RevokeTokenRequest, Role, Selector,
     watch_config_response::Event,
 };
 use support::{
-    PATIENCE,
     caller::{Caller, Rights},
     record::{Asked, End, revision_of},
     resources::{api_key, by_name, by_prefix, labelled, narrowed, provider, setting},
@@ -20,7 +21,6 @@ use support::{
     truth::Recorder,
     view::View,
     watcher::{Cursor, Open},
-    within,
     writer::{Op, Writer},
 };
 use tonic::Code;
@@ -498,10 +498,9 @@ async fn a_stream_that_is_left_is_given_back() {
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert!(status.get_details_retry_info().is_some(), "it says when to try again");
         streams.into_iter().for_each(|stream| drop(stream.record(End::Left)));
-        let deadline = Instant::now() + PATIENCE;
-        while server.admin().status().await.watchers > 0 {
-            assert!(Instant::now() < deadline, "round {round}: the streams are not given back");
-        }
+        let admin = server.admin();
+        let what = format!("round {round}: the streams are given back");
+        until_answered(PATIENCE, &what, async || admin.status().await.watchers == 0).await;
     }
 }
 
@@ -514,10 +513,10 @@ async fn a_stuck_stream_is_freed_when_its_token_expires() {
     let mut stuck = Open::fresh(&caller, &View::everything()).await;
     stuck.wait_for("synced", is_synced).await;
     flood(&mut writer, "settings/big").await;
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while admin.status().await.watchers > 0 {
-        assert!(Instant::now() < deadline, "the token has expired, and the stream still has its place");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let limit = Duration::from_secs(20);
+    until_answered(limit, "the token expires, and with it the stream", async || {
+        admin.status().await.watchers == 0
+    })
+    .await;
     drop(stuck);
 }
