@@ -4,17 +4,16 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "outside/mod.rs"]
 mod harness;
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
-use rustix::process::Signal;
 use signalbox::{
     client::{Client, ClientOptions, Error, EventKind, Selector, Source, TokenSource, Update},
     proto::v1::{
@@ -28,9 +27,9 @@ use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
 use harness::{
-    Server,
-    calls::{LIMIT, channel, soon, token_with, with},
-    lines, run,
+    PATIENCE, Server,
+    calls::{channel, token_with, with},
+    command, lines, run, soon, until,
 };
 
 /// The administrator, who writes.
@@ -106,18 +105,8 @@ async fn worker(server: &Server) -> ClientOptions {
 
 async fn connect(options: ClientOptions) -> Client {
     let client = Client::connect(options).unwrap();
-    client.wait_ready(LIMIT).await.unwrap();
+    client.wait_ready(PATIENCE).await.unwrap();
     client
-}
-
-/// Waits for a condition that the client offers no wait for.
-async fn until(condition: impl Fn() -> bool) {
-    soon(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -159,14 +148,14 @@ async fn a_worker_reads_what_was_written_typed_and_opened() {
 
     admin.set(groq_key("prod", "gsk-rotated")).await;
     let revision = admin.delete("users/alice/settings/max_retries").await;
-    client.wait_revision(revision, LIMIT).await.unwrap();
+    client.wait_revision(revision, PATIENCE).await.unwrap();
     assert_eq!(client.api_key("groq", "prod").unwrap().secret().unwrap().expose(), "gsk-rotated");
     assert_eq!(client.setting_for("alice", "max_retries").unwrap().as_int(), Ok(3));
-    let masked = token_with(&server, Role::Worker, "masked", false, LIMIT).await;
+    let masked = token_with(&server, Role::Worker, "masked", false, PATIENCE).await;
     let refused = Client::connect(
         ClientOptions::new(server.url()).token(TokenSource::fixed(masked)).include_secrets(true),
     );
-    let error = refused.unwrap().wait_ready(LIMIT).await.unwrap_err();
+    let error = refused.unwrap().wait_ready(PATIENCE).await.unwrap_err();
     assert!(error.is_fatal(), "told at once, not after the whole wait: {error}");
 }
 
@@ -223,30 +212,30 @@ async fn changes_come_in_order_whole_and_only_those_asked_for() {
     assert_eq!(heard, expected.map(|(kind, name, revision)| (kind, name.to_owned(), revision)));
     drop(callback);
     let unheard = admin.set_int("a", 3).await;
-    client.wait_revision(unheard, LIMIT).await.unwrap();
+    client.wait_revision(unheard, PATIENCE).await.unwrap();
     assert_eq!(soon(called.recv()).await, None, "a dropped callback is gone, and was not called");
 }
 
 #[tokio::test]
 async fn a_restarted_server_is_resumed_without_a_snapshot() {
     let server = Server::start().await;
-    let (address, folder) = (server.address().to_owned(), server.share_folder());
+    let (address, home) = (server.address().to_owned(), Arc::clone(server.home()));
     let mut admin = Admin::of(&server).await;
     admin.set_int("a", 1).await;
     let client = connect(worker(&server).await).await;
     let mut subscription = client.subscribe();
-    assert!(server.stop().await.success());
+    server.stop().await;
     // Told to go, so that the end of the stream is no error; what may follow is that nobody is there.
     let error = client.status().last_error;
     assert!(matches!(error.as_deref(), None | Some(Error::Connect { .. })), "{error:?}");
 
     // Elsewhere, as after an upgrade that went wrong first: what is written meanwhile must come as changes.
-    let meanwhile = Server::start_in(&folder, &[]).await;
+    let meanwhile = Server::start_in(&home).await;
     let mut admin = Admin::of(&meanwhile).await;
     let missed = [admin.set_int("a", 2).await, admin.set_int("b", 1).await, admin.delete("settings/b").await];
-    assert!(meanwhile.stop().await.success());
-    let server = Server::start_in(&folder, &["--listen", &address]).await;
-    client.wait_revision(missed[2], LIMIT).await.unwrap();
+    meanwhile.stop().await;
+    let server = Server::start_in_with(&home, &["--listen", &address]).await;
+    client.wait_revision(missed[2], PATIENCE).await.unwrap();
     for revision in missed {
         let Some(Update::Changes(set)) = soon(subscription.next()).await else { panic!("not a change") };
         assert_eq!((set.snapshot.revision(), set.events.len()), (revision, 1), "each once, in order");
@@ -261,22 +250,22 @@ async fn a_restarted_server_is_resumed_without_a_snapshot() {
 #[tokio::test]
 async fn who_comes_back_after_a_compaction_is_reset_and_has_the_present() {
     let server = Server::start().await;
-    let (address, folder) = (server.address().to_owned(), server.share_folder());
+    let (address, home) = (server.address().to_owned(), Arc::clone(server.home()));
     let mut admin = Admin::of(&server).await;
     admin.set_int("stays", 1).await;
     admin.set_int("goes", 1).await;
     let client = connect(worker(&server).await).await;
     let mut subscription = client.subscribe();
-    assert!(server.stop().await.success());
-    let meanwhile = Server::start_in(&folder, &[]).await;
+    server.stop().await;
+    let meanwhile = Server::start_in(&home).await;
     let mut admin = Admin::of(&meanwhile).await;
     admin.delete("settings/goes").await;
     let revision = admin.set_int("comes", 1).await;
     let compact = with(&admin.token, CompactLogRequest { revision });
     assert_eq!(admin.admin.compact_log(compact).await.unwrap().into_inner().floor_revision, revision);
-    assert!(meanwhile.stop().await.success());
-    let server = Server::start_in(&folder, &["--listen", &address]).await;
-    client.wait_revision(revision, LIMIT).await.unwrap();
+    meanwhile.stop().await;
+    let server = Server::start_in_with(&home, &["--listen", &address]).await;
+    client.wait_revision(revision, PATIENCE).await.unwrap();
     let Some(Update::Changes(set)) = soon(subscription.next()).await else { panic!("not a change") };
     let mut events: Vec<_> = set.events.iter().map(|event| (event.name.as_str(), event.kind)).collect();
     events.sort_by_key(|(name, _)| *name);
@@ -294,37 +283,36 @@ async fn a_token_that_expires_is_replaced_in_its_file() {
     let short = token_with(&server, Role::Worker, "w", false, Duration::from_secs(4)).await;
     fs::write(&file, short).unwrap();
     let client = connect(ClientOptions::new(server.url()).token(TokenSource::file(&file))).await;
-    until(|| {
+    let expired = || {
         let error = client.status().last_error;
         error.is_some_and(|error| {
             error.rpc().is_some_and(|rpc| rpc.reason.as_deref() == Some("TOKEN_EXPIRED"))
         })
-    })
-    .await;
+    };
+    until(PATIENCE, "the token expires", expired).await;
     assert!(client.status().ready, "the cache is served on");
     let revision = Admin::of(&server).await.set_int("a", 1).await;
     let next = token_with(&server, Role::Worker, "w", false, Duration::from_secs(3_600)).await;
     fs::write(&file, next).unwrap();
-    client.wait_revision(revision, LIMIT).await.unwrap();
+    client.wait_revision(revision, PATIENCE).await.unwrap();
     assert_eq!((client.setting_int("a").unwrap(), client.status().resets), (Some(1), 0));
 }
 
 #[tokio::test]
 async fn a_cache_is_stale_while_its_server_is_away_and_fresh_again_after() {
-    let mut server = Server::start().await;
-    let (address, folder) = (server.address().to_owned(), server.share_folder());
+    let server = Server::start().await;
+    let (address, home) = (server.address().to_owned(), Arc::clone(server.home()));
     Admin::of(&server).await.set_int("a", 1).await;
     let client = connect(worker(&server).await.staleness(Duration::from_secs(2))).await;
     assert!(!client.status().stale);
-    server.signal(Signal::KILL);
-    server.wait(LIMIT).await;
-    until(|| client.status().stale).await;
+    server.kill().await;
+    until(PATIENCE, "the cache is stale", || client.status().stale).await;
     let status = client.status();
     assert!(status.ready && status.confirmed_age.unwrap() > Duration::from_secs(2), "{status:?}");
     assert!(status.last_error.is_some());
     assert_eq!(client.setting_int("a").unwrap(), Some(1), "served while nobody is there");
-    let _server = Server::start_in(&folder, &["--listen", &address]).await;
-    until(|| !client.status().stale).await;
+    let _server = Server::start_in_with(&home, &["--listen", &address]).await;
+    until(PATIENCE, "the cache is fresh", || !client.status().stale).await;
     assert_eq!((client.status().resets, client.status().last_error.is_none()), (0, true));
 }
 
@@ -342,9 +330,10 @@ async fn in_normal_life_no_cache_heals_itself() {
         let revision = admin.delete("settings/k3").await;
         let written = tokio::time::Instant::now();
         for client in [&everything, &some] {
-            client.wait_revision(revision, LIMIT).await.unwrap();
+            client.wait_revision(revision, PATIENCE).await.unwrap();
             // The heartbeat after the changes, with the digest that is compared.
-            until(|| client.status().last_confirmed.is_some_and(|confirmed| confirmed > written)).await;
+            let confirmed = || client.status().last_confirmed.is_some_and(|confirmed| confirmed > written);
+            until(PATIENCE, "a heartbeat", confirmed).await;
         }
     }
     for client in [&everything, &some] {
@@ -379,7 +368,7 @@ async fn the_example_prints_what_it_is_told_and_no_secret() {
     let mut admin = Admin::of(&server).await;
     let provider = admin.set(groq()).await;
     let token = token_with(&server, Role::Worker, "w", true, Duration::from_secs(60)).await;
-    let mut child = harness::command(program, server.folder())
+    let mut child = command(program, server.home().folder())
         .env("SIGNALBOX_URL", server.url())
         .env("SIGNALBOX_TOKEN", token)
         .stdout(Stdio::piped())

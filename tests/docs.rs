@@ -15,39 +15,34 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::Path,
-    process::{Command, Stdio},
-    sync::{
-        Arc,
-        mpsc::{self, Receiver},
-    },
-    thread,
-    time::{Duration, Instant},
+    process::{Child, ChildStdin, Stdio},
+    sync::Arc,
 };
 
-/// How long a command, or a line of a command in the background, may take to show what is documented.
-const PATIENCE: Duration = Duration::from_secs(20);
+use harness::{Home, PATIENCE, Server, command, lines, run, tool};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, timeout_at},
+};
 
-#[test]
-fn the_tour_of_the_readme_works() {
+#[tokio::test]
+async fn the_tour_of_the_readme_works() {
     let steps = steps(&document("README.md"));
     assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
-    let server = harness::Server::start();
-    let mut shell = Shell::start(server.folder(), server.address());
+    let server = Server::start().await;
+    let mut shell = Shell::start(&server);
     for step in &steps {
-        shell.run(step);
+        shell.run(step).await;
     }
 }
 
-#[test]
-fn every_setting_is_documented_and_every_documented_setting_exists() {
+#[tokio::test]
+async fn every_setting_is_documented_and_every_documented_setting_exists() {
     let mut real = BTreeSet::new();
     for verb in ["serve", "get"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_signalbox"))
-            .args([verb, "--help"])
-            .output()
-            .expect("the binary runs");
+        let output = Home::new().run(&[verb, "--help"]).await;
         assert!(output.status.success(), "{output:?}");
         real.extend(variables(&String::from_utf8_lossy(&output.stdout)));
     }
@@ -61,15 +56,13 @@ fn every_setting_is_documented_and_every_documented_setting_exists() {
 }
 
 /// `set -a; . ./.env.example; signalbox serve`
-#[test]
-fn a_server_starts_with_the_settings_that_are_listed() {
+#[tokio::test]
+async fn a_server_starts_with_the_settings_that_are_listed() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
-    let mut home = harness::Home::new();
-    let sourced = harness::command("bash", &home.path(""))
-        .args(["-c", r#"set -ae; . "$1"; exec env -0"#, "bash"])
-        .arg(file)
-        .output()
-        .expect("bash runs");
+    let mut home = Home::new();
+    let mut sourcing = command("bash", home.folder());
+    sourcing.args(["-c", r#"set -ae; . "$1"; exec env -0"#, "bash"]).arg(file);
+    let sourced = run(&mut sourcing).await;
     assert!(sourced.status.success() && sourced.stderr.is_empty(), "{sourced:?}");
     let sourced = String::from_utf8(sourced.stdout).expect("text");
     for (name, value) in sourced.split('\0').filter_map(|variable| variable.split_once('=')) {
@@ -77,19 +70,19 @@ fn a_server_starts_with_the_settings_that_are_listed() {
     }
     assert!(sourced.contains("SIGNALBOX_LISTEN=127.0.0.1:50051"), "{sourced}");
     // The harness gives it another port, and the data directory that is the default.
-    harness::Server::start_in(&Arc::new(home)).stop();
+    Server::start_in(&Arc::new(home)).await.stop().await;
 }
 
 /// A file that is laid out in another way stops the start.
-#[test]
-fn the_principal_map_of_the_readme_is_read() {
+#[tokio::test]
+async fn the_principal_map_of_the_readme_is_read() {
     let readme = document("README.md");
     let map = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a map");
-    let home = harness::Home::new().with("SIGNALBOX_JWT_PRINCIPAL_MAP_FILE", "map.toml");
+    let home = Home::new().with("SIGNALBOX_JWT_PRINCIPAL_MAP_FILE", "map.toml");
     fs::write(home.path("map.toml"), map.replace("selectors", "grants")).expect("a file");
-    assert!(home.refused().message.contains("identity map"));
+    assert!(home.refused().await.message.contains("identity map"));
     fs::write(home.path("map.toml"), map).expect("a file");
-    harness::Server::start_in(&Arc::new(home)).stop();
+    Server::start_in(&Arc::new(home)).await.stop().await;
 }
 
 #[test]
@@ -183,34 +176,28 @@ fn matches(shown: &str, printed: &str) -> bool {
 
 /// One shell for the whole tour, so that what a command exports or leaves running is there for the next.
 struct Shell {
-    child: std::process::Child,
-    input: std::process::ChildStdin,
-    lines: Receiver<String>,
+    child: Child,
+    input: ChildStdin,
+    lines: UnboundedReceiver<String>,
     address: String,
 }
 
 impl Shell {
-    fn start(folder: &Path, address: &str) -> Self {
+    fn start(server: &Server) -> Self {
         let shims = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shims");
         let binaries = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
-        harness::tool("bin/buf");
+        tool("bin/buf");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut child = harness::command("bash", folder)
+        let mut child = command("bash", server.home().folder())
             .env("PATH", format!("{}:{}:{path}", shims.display(), binaries.display()))
-            .env("SIGNALBOX_URL", format!("http://{address}"))
+            .env("SIGNALBOX_URL", server.url())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("bash starts");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (send, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let _ = send.send(line);
-            }
-        });
-        let mut shell =
-            Self { input: child.stdin.take().expect("a pipe"), child, lines, address: address.to_owned() };
+        let (input, output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let address = server.address().to_owned();
+        let mut shell = Self { input, child, lines: lines(output), address };
         shell.write("exec 2>&1");
         shell
     }
@@ -220,7 +207,7 @@ impl Shell {
     }
 
     /// Runs a command, and waits until it has ended well and everything that the document shows has been printed.
-    fn run(&mut self, step: &Step) {
+    async fn run(&mut self, step: &Step) {
         const END: &str = "--- end of command, code ";
         let command = step.command.replace("localhost:50051", &self.address);
         // The shell reads its commands from the same input: a command must not.
@@ -230,8 +217,7 @@ impl Shell {
         let mut ended = false;
         let mut printed = String::new();
         while !ended || shown.peek().is_some() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
+            let Ok(Some(line)) = timeout_at(deadline, self.lines.recv()).await else {
                 let missing = shown.next().map_or("its end", String::as_str);
                 panic!("$ {command}\n{printed}\nwas not seen within {PATIENCE:?}: {missing}");
             };

@@ -6,6 +6,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod harness;
 mod support;
 
 use std::{
@@ -16,14 +17,14 @@ use std::{
     time::Duration,
 };
 
+use harness::{Home, PATIENCE, Server, until};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use signalbox::proto::v1::VerifyLogRequest;
 use support::{
-    Alarm, PATIENCE,
-    caller::{Caller, Rights},
+    Alarm,
+    caller::{Caller, Rights, Site},
     from_env, load,
     plan::Planner,
-    process::Process,
     record::Reader,
     resources::{by_kind, by_prefix, narrowed},
     rows, seed,
@@ -32,7 +33,7 @@ use support::{
     watcher::{Habits, Watcher},
     writer::Writer,
 };
-use tokio::{sync::watch, task::block_in_place};
+use tokio::sync::watch;
 
 const WRITERS: usize = 4;
 
@@ -42,37 +43,39 @@ async fn what_was_acknowledged_survives_every_kill() {
     let run = format!("SIGNALBOX_TEST_SEED={seed}");
     let rounds = from_env("SIGNALBOX_KILL_ROUNDS", 20);
     eprintln!("{run}, {rounds} rounds");
-    let mut process = block_in_place(|| Process::start(&[("SIGNALBOX_LOG_RING_BYTES", "1MiB")]));
-    let foreign = block_in_place(|| Process::start(&[])).admin().status().await.revision_token;
-    let base = process.admin().status().await.revision;
+    let home = Arc::new(Home::new().with("SIGNALBOX_LOG_RING_BYTES", "1MiB"));
+    let mut server = Server::start_in(&home).await;
+    let site = Site::of(&server);
+    let admin = || Caller::new(&site, &home.admin_token());
+    let foreign = token_of_another_store().await;
+    let base = admin().status().await.revision;
     let (alarm, recorder, over) = (Alarm::default(), Recorder::default(), Arc::new(AtomicBool::new(false)));
     let (goal, goals) = watch::channel(None);
 
-    let readers: Vec<_> = watchers(&process.admin(), seed, &foreign)
+    let readers: Vec<_> = watchers(&admin(), seed, &foreign)
         .await
         .into_iter()
         .map(|watcher| alarm.spawn(watcher.run(recorder.clone(), goals.clone())))
         .collect();
     let writers: Vec<_> = (0..WRITERS)
         .map(|id| {
-            let writer = Writer::new(process.admin(), recorder.clone());
+            let writer = Writer::new(admin(), recorder.clone());
             alarm.spawn(write(writer, Planner::new(seed, id), Arc::clone(&over)))
         })
         .collect();
     let mut rng = StdRng::seed_from_u64(seed);
     for round in 0..rounds {
         let acknowledged = some_writes(&recorder, &alarm, &mut rng, &run).await;
-        block_in_place(|| {
-            process.kill();
-            process.resume();
-        });
-        recovered(&process.admin(), acknowledged, &format!("{run}, round {round}")).await;
+        server.kill().await;
+        server = Server::start_in(&home).await;
+        site.moved_to(server.address());
+        recovered(&admin(), acknowledged, &format!("{run}, round {round}")).await;
     }
     over.store(true, Ordering::Relaxed);
     for writer in writers {
         alarm.unless(PATIENCE, &format!("a writer's end ({run})"), writer).await.expect("no writer fails");
     }
-    let head = process.admin().status().await.revision;
+    let head = admin().status().await.revision;
     goal.send_replace(Some(head));
     let mut recorded = Vec::new();
     for reader in readers {
@@ -85,9 +88,14 @@ async fn what_was_acknowledged_survives_every_kill() {
     assert_eq!(truth.orphan(), None, "{run}");
     let all = truth.view_at(&View::everything(), head);
     let own = digest(all.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));
-    assert_eq!(process.admin().status().await.digest, own, "the store holds what was acknowledged ({run})");
+    assert_eq!(admin().status().await.digest, own, "the store holds what was acknowledged ({run})");
     let streams: usize = recorded.iter().map(|reader| reader.streams.len()).sum();
     eprintln!("{rounds} kills, revisions {base}..={head}, {} readers, {streams} streams", recorded.len());
+}
+
+async fn token_of_another_store() -> String {
+    let other = Server::start().await;
+    Caller::new(&Site::of(&other), &other.admin_token()).status().await.revision_token
 }
 
 /// Lets some writes be acknowledged, and stops at any moment of the next one.
@@ -100,7 +108,7 @@ async fn some_writes(
     let newest = || recorder.newest().map_or(0, |(revision, _)| revision);
     let target = newest() + rng.random_range(1..25);
     let what = format!("the writers' progress ({run})");
-    alarm.unless(PATIENCE * 2, &what, support::until(PATIENCE, &what, || newest() >= target)).await;
+    alarm.unless(PATIENCE * 2, &what, until(PATIENCE, &what, || newest() >= target)).await;
     // Not a wait for anything: the moment of the kill is to be any.
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..20_000))).await;
     recorder.newest()

@@ -7,19 +7,21 @@ mod harness;
 
 use std::path::Path;
 
+use harness::{Server, command, run, tool};
+
 /// The tests that there are at least: a runner that finds none would pass as well.
 const AT_LEAST: usize = 20;
 
-#[test]
-fn a_client_that_knows_only_reflection_finds_what_is_promised() {
-    let server = harness::Server::start();
+#[tokio::test]
+async fn a_client_that_knows_only_reflection_finds_what_is_promised() {
+    let server = Server::start().await;
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
-    let output = harness::command(harness::tool("python/bin/python"), &tests)
+    let mut python = command(tool("python/bin/python"), &tests);
+    python
         .args(["-B", "-m", "unittest", "--verbose"])
         .env("SIGNALBOX_TEST_ADDRESS", server.address())
-        .env("SIGNALBOX_TEST_ADMIN_TOKEN_FILE", server.folder().join("data/admin.token"))
-        .output()
-        .expect("Python runs");
+        .env("SIGNALBOX_TEST_ADMIN_TOKEN_FILE", server.home().path("data/admin.token"));
+    let output = run(&mut python).await;
     let printed = String::from_utf8_lossy(&output.stdout);
     let report = String::from_utf8_lossy(&output.stderr);
     print!("{printed}");

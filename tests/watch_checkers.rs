@@ -4,6 +4,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod harness;
 mod support;
 
 use std::time::Instant;

@@ -6,14 +6,16 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod harness;
 mod support;
 
 use std::sync::Arc;
 
+use harness::{PATIENCE, until};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use signalbox::proto::v1::{CompactLogRequest, RevokeTokenRequest, VerifyLogRequest};
 use support::{
-    Alarm, PATIENCE,
+    Alarm,
     caller::{Caller, Rights},
     from_env, load,
     plan::Planner,
@@ -22,7 +24,6 @@ use support::{
     rows, seed,
     server::Server,
     truth::{Answer, Recorder, digest},
-    until,
     view::View,
     watcher::{Habits, Watcher},
     writer::{Writer, unknown},

@@ -1,20 +1,16 @@
 //! The audit table: every way in which a secret leaves the server is written down, and nothing else is.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use signalbox::proto::v1::{ListResourcesRequest, WatchConfigRequest, WatchConfigResponse, Worker};
 use tonic::Streaming;
 
 use crate::{
     api::{Api, secret_setting, setting},
-    harness::{Home, Server},
+    harness::{Home, PATIENCE, Server, soon, until_answered},
     sqlite::texts,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "audit-secret~?>-31622776601";
 
 /// What is written of secrets, in order: the event and its particulars.
@@ -24,7 +20,7 @@ async fn written(home: &Home) -> Vec<String> {
 
 /// A server with one secret and one setting in the clear: revision 2.
 async fn furnished(home: &Arc<Home>) -> Server {
-    let server = Server::start_in(home);
+    let server = Server::start_in(home).await;
     let mut admin = Api::admin(&server).await;
     admin.create("settings/pass", secret_setting(SECRET)).await;
     admin.create("settings/open", setting("in the clear")).await;
@@ -51,7 +47,7 @@ async fn reads_of_secrets_are_written_down_and_others_are_not() {
         all[1].starts_with("secrets_listed: 2 resources of ") && all[1].ends_with(" at revision 2"),
         "{all:?}"
     );
-    server.stop();
+    server.stop().await;
 }
 
 /// A stream with or without secrets, from which something has come.
@@ -59,8 +55,7 @@ async fn watch(worker: &mut Api, include_secrets: bool) -> Streaming<WatchConfig
     let identity = Worker { id: "w-1".to_owned(), ..Default::default() };
     let request = WatchConfigRequest { include_secrets, worker: Some(identity), ..Default::default() };
     let mut stream = worker.config.watch_config(request).await.unwrap().into_inner();
-    let first = tokio::time::timeout(PATIENCE, stream.message()).await.expect("a snapshot");
-    first.expect("it goes on").expect("it does not end");
+    soon(stream.message()).await.expect("it goes on").expect("it does not end");
     stream
 }
 
@@ -80,17 +75,14 @@ async fn the_life_of_a_stream_with_secrets_is_written_down() {
     let mut admin = Api::admin(&server).await;
     admin.create("settings/later", setting("x")).await;
     drop(stream);
-    let deadline = Instant::now() + PATIENCE;
-    while written(&home).await.len() < 2 {
-        assert!(Instant::now() < deadline, "the end is not written");
-    }
+    until_answered(PATIENCE, "the end is written", async || written(&home).await.len() == 2).await;
     // Its end names the same session.
     let ended = written(&home).await.remove(1);
     let (same, _) = session.rsplit_once(" at revision ").unwrap();
     assert!(ended.starts_with(&format!("secrets_watch_ended: {same} at revision ")), "{ended}");
 
     let kept = watch(&mut worker, true).await;
-    server.stop();
+    server.stop().await;
     let all = written(&home).await;
     let events: Vec<&str> = all.iter().filter_map(|line| line.split(':').next()).collect();
     let life = ["secrets_watch_opened", "secrets_watch_ended"];

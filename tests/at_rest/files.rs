@@ -10,7 +10,7 @@ use std::{
 use crate::{
     api::{Api, secret_setting},
     forms::{Forms, contains},
-    harness::{Home, Server},
+    harness::{Home, Server, run},
 };
 
 const KEY: &str = "q83vEiM0RVZneImaq7zN3u_wAhM1V3mbvd_yBCZIaoA=";
@@ -23,7 +23,7 @@ fn mode(path: &Path) -> u32 {
 async fn files_and_directories_are_ours_alone() {
     // Apart, as is advised: the key directory is made as well.
     let home = Arc::new(Home::new().with("SIGNALBOX_KEY_DIR", "keys"));
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     Api::admin(&server).await.create("settings/pass", secret_setting("files-secret~?>-27182818")).await;
     let check = |expected: &[&str]| {
         for directory in ["data", "keys"] {
@@ -44,15 +44,15 @@ async fn files_and_directories_are_ours_alone() {
         "keys/encryption.key",
         "keys/jwt.key",
     ]);
-    server.stop();
+    server.stop().await;
     check(&["data/signalbox.db"]);
-    Server::start_in(&home).stop();
+    Server::start_in(&home).await.stop().await;
     check(&["data/signalbox.db"]);
 }
 
 /// Modes and owners of a key file, and whether a start takes it.
-#[test]
-fn a_key_file_that_others_can_reach_is_refused() {
+#[tokio::test]
+async fn a_key_file_that_others_can_reach_is_refused() {
     let root = rustix::process::geteuid().is_root();
     let cases = [
         (0o600, None, ""),
@@ -87,9 +87,9 @@ fn a_key_file_that_others_can_reach_is_refused() {
             let value = if variable == "SIGNALBOX_KEY_DIR" { home.path("") } else { path };
             let home = Arc::new(home.with(variable, value.display().to_string()));
             if said.is_empty() {
-                Server::start_in(&home).stop();
+                Server::start_in(&home).await.stop().await;
             } else {
-                let refused = home.refused();
+                let refused = home.refused().await;
                 assert_eq!(refused.code, Some(1), "{mode:o} {variable}: {refused:?}");
                 assert!(refused.message.contains(said), "{mode:o} {variable}: {}", refused.message);
                 assert!(refused.message.contains(file), "{mode:o} {variable}: {}", refused.message);
@@ -101,16 +101,16 @@ fn a_key_file_that_others_can_reach_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_the_same_directory_refuses() {
     let home = Arc::new(Home::new());
-    let server = Server::start_in(&home);
-    let refused = home.refused();
+    let server = Server::start_in(&home).await;
+    let refused = home.refused().await;
     assert_eq!(refused.code, Some(1));
     assert!(refused.message.contains("another process has") && refused.message.contains("signalbox.db.lock"));
-    let doctor = home.run(&["doctor", "--offline"]);
+    let doctor = home.run(&["doctor", "--offline"]).await;
     assert_eq!(doctor.status.code(), Some(1), "a look at it from beside is refused as well");
     Api::admin(&server).await.create("settings/pass", secret_setting("files-secret~?>-27182818")).await;
     // However it ends, the next one gets in.
     drop(server);
-    Server::start_in(&home).stop();
+    Server::start_in(&home).await.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,14 +124,14 @@ async fn the_most_talkative_log_holds_no_key_and_no_secret() {
         let token = {
             let mut command =
                 home.signalbox(&["token", "create", "--local", "--role", "admin", "--ttl", "1h"]);
-            let output = command.output().unwrap();
+            let output = run(&mut command).await;
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         };
-        let server = Server::start_in(&home);
+        let server = Server::start_in(&home).await;
         let mut admin = Api::with(&server, &token).await;
         admin.create("settings/pass", secret_setting(SECRET)).await;
-        server.stop();
+        server.stop().await;
         let log =
             [fs::read(home.path("server.log")).unwrap(), fs::read(home.path("server.out")).unwrap()].concat();
         assert!(contains(&log, b"TRACE"), "it is as talkative as can be");

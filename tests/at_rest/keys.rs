@@ -16,16 +16,16 @@ const SECRET: &str = "keys-secret~?>-16180339887";
 
 /// A store with one secret, whose server has stopped.
 async fn stored(home: &Arc<Home>) {
-    let server = Server::start_in(home);
+    let server = Server::start_in(home).await;
     Api::admin(&server).await.create("settings/pass", secret_setting(SECRET)).await;
-    server.stop();
+    server.stop().await;
 }
 
 /// Whether a server on the store opens its secret.
 async fn opens(home: &Arc<Home>) -> bool {
-    let server = Server::start_in(home);
+    let server = Server::start_in(home).await;
     let secrets = Api::worker(&server).await.secrets("settings/pass", true).await;
-    server.stop();
+    server.stop().await;
     secrets[0].value() == SECRET
 }
 
@@ -41,10 +41,10 @@ fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A start that is refused, and has changed nothing.
-fn refused_untouched(home: &Home) -> Refused {
+async fn refused_untouched(home: &Home) -> Refused {
     let before = contents(home);
     assert!(before.keys().any(|path| path.ends_with("signalbox.db")));
-    let refused = home.refused();
+    let refused = home.refused().await;
     let after = contents(home);
     assert!(before.keys().eq(after.keys()), "{:?} {:?}: {}", before.keys(), after.keys(), refused.message);
     for (path, bytes) in &before {
@@ -67,14 +67,14 @@ async fn a_wrong_key_is_refused_before_anything_is_written() {
     assert!(!home.path("data/encryption.key").exists(), "one was given");
     let mut home = Arc::into_inner(home).expect("nobody else");
     home.set("ENCRYPTION_KEY", OTHER_KEY);
-    let refused = refused_untouched(&home);
+    let refused = refused_untouched(&home).await;
     assert_says(&refused, &["wrong one", "kek-", "restore the right key", "Nothing was changed"]);
     for key in [KEY, OTHER_KEY] {
         assert_eq!(Forms::of(key).found_in(refused.message.as_bytes()), None);
     }
     home.set("ENCRYPTION_PASSWORD", PASSWORD);
     home.unset("ENCRYPTION_KEY");
-    assert_says(&refused_untouched(&home), &["wrong one", "restore the right key"]);
+    assert_says(&refused_untouched(&home).await, &["wrong one", "restore the right key"]);
     home.unset("ENCRYPTION_PASSWORD");
     home.set("ENCRYPTION_KEY", KEY);
     assert!(opens(&Arc::new(home)).await, "and the right one still opens");
@@ -86,10 +86,10 @@ async fn a_lost_key_is_told_and_never_made_anew() {
     stored(&home).await;
     let (key, safe) = (home.path("data/encryption.key"), home.path("safe.key"));
     fs::rename(&key, &safe).unwrap();
-    let refused = refused_untouched(&home);
+    let refused = refused_untouched(&home).await;
     assert_says(&refused, &["no encryption key was given", "kek-", "ENCRYPTION_KEY_FILE", "restore it"]);
     assert!(!key.exists());
-    let doctor = home.run(&["doctor", "--offline"]);
+    let doctor = home.run(&["doctor", "--offline"]).await;
     let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert_eq!(doctor.status.code(), Some(1), "{found}");
     assert!(found.contains("no encryption key was given"), "{found}");
@@ -100,7 +100,7 @@ async fn a_lost_key_is_told_and_never_made_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_whose_server_was_killed_is_as_safe_from_a_wrong_key() {
     let home = Arc::new(Home::new().with("ENCRYPTION_KEY", KEY));
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     Api::admin(&server).await.create("settings/pass", secret_setting(SECRET)).await;
     drop(server);
     let mut home = Arc::into_inner(home).expect("nobody else");
@@ -108,7 +108,7 @@ async fn a_store_whose_server_was_killed_is_as_safe_from_a_wrong_key() {
     assert!(contents(&home).keys().any(|path| path.ends_with("-wal")), "the write is in the write-ahead log");
     let before = everything(&home).await;
     // SQLite may fold its log into the database; what they hold together is the same.
-    assert_says(&home.refused(), &["wrong one"]);
+    assert_says(&home.refused().await, &["wrong one"]);
     assert!(everything(&home).await == before);
     home.set("ENCRYPTION_KEY", KEY);
     assert!(opens(&Arc::new(home)).await);
@@ -127,7 +127,7 @@ async fn a_key_may_come_from_a_file_the_environment_or_a_password() {
         assert!(!home.path("data/encryption.key").exists(), "{name}: none is made");
         let mut home = Arc::into_inner(home).expect("nobody else");
         home.unset(name);
-        assert_says(&refused_untouched(&home), &["no encryption key was given"]);
+        assert_says(&refused_untouched(&home).await, &["no encryption key was given"]);
     }
 }
 
@@ -140,7 +140,7 @@ async fn a_key_that_was_made_is_ignored_once_one_is_given_and_opens_as_a_second(
     let mut home = Arc::into_inner(home).expect("nobody else");
     for (name, value) in [("ENCRYPTION_KEY", KEY), ("ENCRYPTION_PASSWORD", PASSWORD)] {
         home.set(name, value);
-        let refused = refused_untouched(&home);
+        let refused = refused_untouched(&home).await;
         assert_says(
             &refused,
             &["wrong one", "data/encryption.key is ignored", "second key of ENCRYPTION_KEY"],
@@ -174,7 +174,7 @@ async fn a_second_key_still_opens() {
     assert!(opens(&home).await);
     let mut home = Arc::into_inner(home).expect("nobody else");
     home.set("ENCRYPTION_KEY", OTHER_KEY);
-    assert_says(&refused_untouched(&home), &["wrong one"]);
+    assert_says(&refused_untouched(&home).await, &["wrong one"]);
     // The old one in another source than the new one.
     private(&home.path("new.key"), OTHER_KEY);
     home.set("ENCRYPTION_KEY_FILE", "new.key");
@@ -188,22 +188,23 @@ async fn a_second_key_still_opens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generated_key_is_printed_alone_and_can_be_used() {
     let home = Home::new();
-    let keys = ["one", "another"].map(|_| {
-        let output = home.run(&["keys", "generate"]);
+    let generated = async || {
+        let output = home.run(&["keys", "generate"]).await;
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         let key = text.strip_suffix('\n').expect("a line").to_owned();
         assert!(key.len() == 44 && key.ends_with('='), "Fernet's format: 32 bytes in URL-safe base64");
         key
-    });
+    };
+    let keys = [generated().await, generated().await];
     assert_ne!(keys[0], keys[1]);
     let home = Arc::new(home.with("ENCRYPTION_KEY", keys.join(",")));
     stored(&home).await;
     assert!(opens(&home).await);
 }
 
-#[test]
-fn keys_that_everybody_knows_are_refused() {
+#[tokio::test]
+async fn keys_that_everybody_knows_are_refused() {
     let bad = [
         ("ENCRYPTION_KEY", "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=", "everybody knows"),
         ("ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "repeats"),
@@ -219,22 +220,22 @@ fn keys_that_everybody_knows_are_refused() {
     ];
     for (name, value, said) in bad {
         let home = Home::new().with(name, value);
-        let refused = home.refused();
+        let refused = home.refused().await;
         assert!(matches!(refused.code, Some(1 | 2)), "{name}={value}: {refused:?}");
         assert!(refused.message.contains(said), "{name}={value}: {}", refused.message);
         assert!(value.len() < 6 || !refused.message.contains(value), "{}", refused.message);
     }
 }
 
-#[test]
-fn a_key_is_never_made_over_a_file() {
+#[tokio::test]
+async fn a_key_is_never_made_over_a_file() {
     for file in ["encryption.key", "jwt.key", "admin.token"] {
         let home = Home::new();
         fs::create_dir(home.path("data")).unwrap();
         let path = home.path("data").join(file);
         private(&path, "somebody's own");
         let home = Arc::new(home);
-        assert_eq!(home.refused().code, Some(1), "{file}");
+        assert_eq!(home.refused().await.code, Some(1), "{file}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's own", "{file}");
     }
 }
@@ -247,7 +248,7 @@ async fn regression_a_lost_database_is_not_begun_anew() {
     for name in ["signalbox.db", "signalbox.db-wal", "signalbox.db-shm"] {
         let _ = fs::remove_file(home.path("data").join(name));
     }
-    assert_says(&home.refused(), &["database is empty or missing", "admin.token", "restore"]);
+    assert_says(&home.refused().await, &["database is empty or missing", "admin.token", "restore"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +271,7 @@ async fn a_store_whose_keys_were_changed_by_hand_is_refused() {
     for (sql, said) in cases {
         fs::write(&database, &untouched).unwrap();
         edit(&home, sql).await;
-        assert_says(&refused_untouched(&home), &[said, "Nothing was changed"]);
+        assert_says(&refused_untouched(&home).await, &[said, "Nothing was changed"]);
     }
     fs::write(&database, &untouched).unwrap();
     assert!(opens(&home).await);
@@ -280,21 +281,21 @@ async fn a_store_whose_keys_were_changed_by_hand_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_first_start_makes_is_made_then_only() {
     let home = Arc::new(Home::new());
-    Server::start_in(&home).stop();
+    Server::start_in(&home).await.stop().await;
     let (token, key) = (home.path("data/admin.token"), home.path("data/jwt.key"));
     fs::remove_file(&token).unwrap();
     // Nothing has been written to the store yet: it is as if this were the first.
     stored(&home).await;
     let safe = home.path("safe.token");
     fs::rename(&token, &safe).unwrap();
-    Server::start_in(&home).stop();
+    Server::start_in(&home).await.stop().await;
     assert!(!token.exists(), "an administrator's token has come back");
     fs::rename(&key, home.path("safe.key")).unwrap();
     assert_says(
-        &refused_untouched(&home),
+        &refused_untouched(&home).await,
         &["jwt.key does not exist", "restore it", "SIGNALBOX_JWT_SECRET_FILE"],
     );
-    let local = home.run(&["token", "create", "--local", "--role", "admin", "--ttl", "1h"]);
+    let local = home.run(&["token", "create", "--local", "--role", "admin", "--ttl", "1h"]).await;
     assert_eq!(local.status.code(), Some(1));
     assert!(!key.exists());
     fs::rename(home.path("safe.key"), &key).unwrap();

@@ -9,7 +9,7 @@ use signalbox::proto::v1::{
 
 use crate::{
     api::{Api, setting},
-    harness::{Home, Server},
+    harness::{Home, Server, run},
     sqlite::edit,
 };
 
@@ -61,66 +61,66 @@ async fn what_was_changed_by_hand_is_named_by_the_doctor() {
         ("UPDATE head SET revision = 5, hash = (SELECT hash FROM log WHERE revision = 5)", &["head_edited"]),
     ];
     let home = Arc::new(Home::new());
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     filled(&server).await;
-    server.stop();
+    server.stop().await;
     let database = home.path("data/signalbox.db");
     let untouched = std::fs::read(&database).unwrap();
-    assert!(home.run(&["doctor", "--offline"]).status.success(), "nothing to find yet");
+    assert!(home.run(&["doctor", "--offline"]).await.status.success(), "nothing to find yet");
     for (sql, expected) in cases {
         std::fs::write(&database, &untouched).unwrap();
-        let server = Server::start_in(&home);
-        assert!(server.run(&["doctor"]).status.success(), "nothing to find yet");
+        let server = Server::start_in(&home).await;
+        assert!(server.run(&["doctor"]).await.status.success(), "nothing to find yet");
         edit(&home, sql).await;
-        let online = findings(server.run(&["doctor"]));
-        server.stop();
-        let offline = findings(home.run(&["doctor", "--offline"]));
+        let online = findings(server.run(&["doctor"]).await);
+        server.stop().await;
+        let offline = findings(home.run(&["doctor", "--offline"]).await);
         for finding in expected {
             assert!(online.contains(finding), "{sql}\nagainst a server:\n{online}");
             assert!(offline.contains(finding), "{sql}\noffline:\n{offline}");
         }
         // A server on it serves what is there, and says what is wrong.
-        let server = Server::start_in(&home);
-        findings(server.run(&["doctor"]));
+        let server = Server::start_in(&home).await;
+        findings(server.run(&["doctor"]).await);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_that_is_gone_is_found_against_a_token() {
     let home = Arc::new(Home::new());
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     let early = filled(&server).await;
-    server.stop();
+    server.stop().await;
     let database = home.path("data/signalbox.db");
     let before = std::fs::read(&database).unwrap();
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     let late = Api::admin(&server).await.create("settings/late", setting("acknowledged")).await;
-    server.stop();
+    server.stop().await;
 
     // The whole file of an hour ago: in itself all is well.
     std::fs::write(&database, &before).unwrap();
-    assert!(home.run(&["doctor", "--offline"]).status.success());
-    let elsewhere = Server::start();
+    assert!(home.run(&["doctor", "--offline"]).await.status.success());
+    let elsewhere = Server::start().await;
     let foreign = Api::admin(&elsewhere).await.create("settings/late", setting("elsewhere")).await;
-    let doctor = |command: &mut Command, token: &str| {
-        let output = command.args(["--anchor", token]).output().expect("the binary runs");
+    let doctor = async |mut command: Command, token: &str| {
+        let output = run(command.args(["--anchor", token])).await;
         (
             output.status.code(),
             [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat(),
         )
     };
-    let all = |command: &dyn Fn() -> Command| {
-        assert_eq!(doctor(&mut command(), &early).0, Some(0));
+    let all = async |command: &dyn Fn() -> Command| {
+        assert_eq!(doctor(command(), &early).await.0, Some(0));
         for (token, word) in [(&late, "rolled_back"), (&foreign, "another life")] {
-            let (code, told) = doctor(&mut command(), token);
+            let (code, told) = doctor(command(), token).await;
             assert!(code == Some(1) && told.contains(word), "{told}");
         }
-        let (code, told) = doctor(&mut command(), "nonsense");
+        let (code, told) = doctor(command(), "nonsense").await;
         assert!(code == Some(2) && told.contains("--anchor"), "{told}");
     };
-    all(&|| home.signalbox(&["doctor", "--offline"]));
-    let server = Server::start_in(&home);
-    all(&|| server.signalbox(&["doctor"]));
+    all(&|| home.signalbox(&["doctor", "--offline"])).await;
+    let server = Server::start_in(&home).await;
+    all(&|| server.signalbox(&["doctor"])).await;
     let mut admin = Api::admin(&server).await;
     let mut verify = async |anchor: &str| {
         let request = VerifyLogRequest { anchor_token: anchor.to_owned() };

@@ -4,16 +4,15 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "../harness/api.rs"]
-mod api;
-mod audit;
-mod files;
-#[path = "../harness/forms.rs"]
-mod forms;
 #[path = "../harness/mod.rs"]
 mod harness;
+
+mod audit;
+mod files;
 mod keys;
 mod log;
 mod past;
 mod sealed;
 mod sqlite;
+
+use harness::{api, forms};

@@ -54,7 +54,7 @@ fn page(revision: u64, before: Option<&ListResourcesResponse>) -> ListResourcesR
 #[tokio::test(flavor = "multi_thread")]
 async fn the_past_opens_no_secret() {
     let home = Arc::new(Home::new());
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     let (mut admin, mut worker) = (Api::admin(&server).await, Api::worker(&server).await);
     admin.create("providers/groq", provider(&[])).await;
     admin.create(KEY, api_key(OLD)).await;
@@ -88,7 +88,7 @@ async fn the_past_opens_no_secret() {
     assert_eq!((shown(&third), third.revision), (vec![(PASS, open(SAME))], 4));
 
     assert!(admin.undecryptable().await.is_empty(), "nothing is wrong with any secret");
-    server.stop();
+    server.stop().await;
     let log = fs::read_to_string(home.path("server.log")).unwrap();
     assert!(!log.contains("can't be decrypted"), "{log}");
 }

@@ -1,9 +1,6 @@
 //! Secrets in the database: sealed, bound to their place, and failing closed one by one.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use signalbox::proto::v1::{
     ListResourcesRequest, VerifyLogRequest, WatchConfigRequest, resource::Spec, secret::State,
@@ -13,11 +10,9 @@ use signalbox::proto::v1::{
 use crate::{
     api::{Api, api_key, provider, secret_setting, secrets_of, setting},
     forms::Forms,
-    harness::{Home, Server},
+    harness::{Home, PATIENCE, Server, soon, until_answered},
     sqlite::{edit, everything, texts},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Every secret of the store that the tests begin with, and where it stands.
 const SECRETS: [(&str, &str); 5] = [
@@ -30,7 +25,7 @@ const SECRETS: [(&str, &str); 5] = [
 
 /// A store with two secrets in one resource, two of one kind, one of another, and something in the clear.
 async fn filled(home: &Arc<Home>) {
-    let server = Server::start_in(home);
+    let server = Server::start_in(home).await;
     let mut admin = Api::admin(&server).await;
     let [(_, first), (_, second), (one, key_one), (two, key_two), (pass, password)] = SECRETS;
     admin.create("providers/groq", provider(&[("x-first", first), ("x-second", second)])).await;
@@ -38,7 +33,7 @@ async fn filled(home: &Arc<Home>) {
     admin.create(two, api_key(key_two)).await;
     admin.create(pass, secret_setting(password)).await;
     admin.create("settings/open", setting("in the clear")).await;
-    server.stop();
+    server.stop().await;
 }
 
 /// What `UPDATE secrets SET token` finds a secret by.
@@ -84,10 +79,8 @@ async fn closed(worker: &mut Api) -> Vec<String> {
 
 /// Asks for the status until it names what it should; the check at the start runs beside serving.
 async fn named(admin: &mut Api, expected: &[&str]) {
-    let deadline = Instant::now() + PATIENCE;
-    while admin.undecryptable().await != expected {
-        assert!(Instant::now() < deadline, "{:?} instead of {expected:?}", admin.undecryptable().await);
-    }
+    let what = format!("{expected:?} are named");
+    until_answered(PATIENCE, &what, async || admin.undecryptable().await == expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +117,7 @@ async fn swapped_ciphertexts_are_listed_fail_closed_and_stop_nothing_else() {
     edit(&home, &swap(&key_id("one"), &key_id("two"))).await;
     let both = ["providers/groq/apiKeys/one", "providers/groq/apiKeys/two"];
 
-    let offline = home.run(&["doctor", "--offline"]);
+    let offline = home.run(&["doctor", "--offline"]).await;
     let told = String::from_utf8_lossy(&offline.stdout).into_owned();
     assert_eq!(offline.status.code(), Some(1), "{told}");
     assert!(both.iter().all(|name| told.contains(name)) && !told.contains("settings/pass"), "{told}");
@@ -135,7 +128,7 @@ async fn swapped_ciphertexts_are_listed_fail_closed_and_stop_nothing_else() {
     );
     assert!(told.contains("set the secret again") && !told.contains("key that sealed it"), "{told}");
 
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     let (mut admin, mut worker) = (Api::admin(&server).await, Api::worker(&server).await);
     named(&mut admin, &both).await;
     assert!(worker.undecryptable().await.is_empty(), "only admins are told");
@@ -145,7 +138,7 @@ async fn swapped_ciphertexts_are_listed_fail_closed_and_stop_nothing_else() {
     assert_eq!(admin.secrets(both[1], false).await[0].state(), State::Undecryptable);
     assert_eq!(admin.secrets("settings/pass", false).await[0].state(), State::Present);
 
-    let online = server.run(&["doctor"]);
+    let online = server.run(&["doctor"]).await;
     let told = String::from_utf8_lossy(&online.stdout).into_owned();
     assert_eq!(online.status.code(), Some(1), "{told}");
     assert!(both.iter().all(|name| told.contains(name)) && !told.contains("settings/pass"), "{told}");
@@ -164,7 +157,7 @@ async fn swapped_ciphertexts_are_listed_fail_closed_and_stop_nothing_else() {
     named(&mut admin, &both[1..]).await;
     let log = std::fs::read_to_string(home.path("server.log")).unwrap();
     assert!(log.contains("ERROR") && log.contains("can't be decrypted"), "an alarm: {log}");
-    server.stop();
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,13 +165,12 @@ async fn a_stream_with_secrets_goes_on_past_what_cannot_be_opened() {
     let home = Arc::new(Home::new());
     filled(&home).await;
     edit(&home, &swap(&key_id("one"), &key_id("two"))).await;
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     let (mut admin, mut worker) = (Api::admin(&server).await, Api::worker(&server).await);
     let request = WatchConfigRequest { include_secrets: true, ..Default::default() };
     let mut stream = worker.config.watch_config(request).await.unwrap().into_inner();
     let mut next = async || {
-        let message = tokio::time::timeout(PATIENCE, stream.message()).await.expect("an event");
-        message.expect("the stream goes on").expect("and does not end").event.unwrap()
+        soon(stream.message()).await.expect("the stream goes on").expect("and does not end").event.unwrap()
     };
     let mut snapshot = Vec::new();
     loop {
@@ -275,13 +267,13 @@ async fn ciphertext_opens_only_where_it_was_sealed() {
     for (what, sql, expected) in &cases {
         std::fs::write(&database, &untouched).unwrap();
         edit(&home, sql).await;
-        let server = Server::start_in(&home);
+        let server = Server::start_in(&home).await;
         let (mut admin, mut worker) = (Api::admin(&server).await, Api::worker(&server).await);
         assert_eq!(closed(&mut worker).await, *expected, "{what}");
         named(&mut admin, expected).await;
-        server.stop();
+        server.stop().await;
     }
     std::fs::write(&database, &untouched).unwrap();
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     assert!(closed(&mut Api::worker(&server).await).await.is_empty(), "untouched, all open");
 }

@@ -4,12 +4,15 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../support/mod.rs"]
+mod support;
+
 mod contents;
 mod reads;
 mod repeats;
 mod rights;
-#[path = "../support/mod.rs"]
-mod support;
 mod together;
 mod updates;
 

@@ -4,14 +4,15 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Command, Output, Stdio},
+    io::Write as _,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
     sync::Arc,
 };
 
 use crate::{
     api::new_token,
-    harness::{Home, Server},
+    harness::{Home, PATIENCE, Server, end, run, until},
     trail::Trail,
 };
 
@@ -39,7 +40,7 @@ use Given::{Argument, File, Input, Variable};
 
 impl Shell<'_> {
     /// Runs a command line that is given a new canary; it has to end with this code.
-    fn run(&mut self, code: i32, line: &str, given: &Given<'_>) -> Output {
+    async fn run(&mut self, code: i32, line: &str, given: &Given<'_>) -> Output {
         let used = format!("signalbox {line} [{}]", self.verbs.len());
         let canary = self.trail.canary(&used);
         let arguments: Vec<String> = line.split(' ').map(|word| word.replace("{}", &canary)).collect();
@@ -58,7 +59,7 @@ impl Shell<'_> {
             Input(text) => Some(text.replace("{}", &canary)),
             Argument => None,
         };
-        let output = fed(&mut command, input.as_deref());
+        let output = fed(&mut command, input.as_deref()).await;
         // What was given is not what was made of it.
         if let File(name, _) = given {
             fs::remove_file(self.home.path(name)).expect("the file");
@@ -71,7 +72,7 @@ impl Shell<'_> {
     }
 }
 
-fn fed(command: &mut Command, input: Option<&str>) -> Output {
+async fn fed(command: &mut Command, input: Option<&str>) -> Output {
     let mut child = command
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -82,7 +83,7 @@ fn fed(command: &mut Command, input: Option<&str>) -> Output {
         // Whoever does not want it closes the pipe.
         let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
     }
-    child.wait_with_output().expect("it ends")
+    end(child).await
 }
 
 const KEY_YAML: &str = "name: providers/groq/apiKeys/yaml\napiKey:\n  secret:\n    value: '{}'\n";
@@ -176,41 +177,41 @@ const CREDENTIALS: [(i32, &str, Given<'static>); 11] = [
     (1, "doctor --offline --data-dir d", Variable("ENCRYPTION_KEY", "{}")),
 ];
 
-#[test]
-fn nothing_that_goes_through_the_command_line_is_found_anywhere_else() {
+#[tokio::test]
+async fn nothing_that_goes_through_the_command_line_is_found_anywhere_else() {
     let trail = Trail::new();
     let home = Arc::new(Home::new().with("RUST_LOG", "trace"));
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     for key in ["encryption.key", "jwt.key"] {
         trail.known(key, fs::read_to_string(home.path("data").join(key)).unwrap().trim());
     }
     let mut shell = Shell { home: Arc::clone(&home), server, trail: &trail, verbs: BTreeSet::new() };
-    let watch = watch(&shell.server);
+    let watch = Watching::start(&shell.server).await;
     for (code, line, given) in &LINES {
-        shell.run(*code, line, given);
+        shell.run(*code, line, given).await;
     }
     for (code, line, given) in &CREDENTIALS {
-        let output = shell.run(*code, line, given);
+        let output = shell.run(*code, line, given).await;
         let told = [output.stdout, output.stderr].concat();
         assert!(!told.is_empty(), "{line}: it says what is wrong");
     }
-    trail.saw("what an administrator watched", &watch.end());
+    trail.saw("what an administrator watched", &watch.end().await);
     assert!(trail.shows("what an administrator watched", "providers/groq/apiKeys/stdin"));
-    let wanted = verbs(&home);
+    let wanted = verbs(&home).await;
     let missing: Vec<_> = wanted.difference(&shell.verbs).collect();
     assert!(missing.is_empty(), "verbs without a canary case: {missing:?}");
 
     // Whoever may read is told, on standard output alone.
-    let token = new_token(&shell.server, &["--role", "worker", "--selector", "*", "--secrets"]);
+    let token = new_token(&shell.server, &["--role", "worker", "--selector", "*", "--secrets"]).await;
     let mut command = shell.server.signalbox(&["list", "--secrets", "-o", "json"]);
-    let output = command.env("SIGNALBOX_TOKEN", token).output().unwrap();
+    let output = run(command.env("SIGNALBOX_TOKEN", token)).await;
     let found = Trail::new();
     found.saw("the list", &output.stdout);
     assert_eq!(found.leaks().len(), 1, "the search sees what is there");
     trail.saw("standard error of a list with secrets", &output.stderr);
 
     trail.saw_files(&home);
-    shell.server.stop();
+    shell.server.stop().await;
     trail.saw_files(&home);
     assert!(
         trail.shows("server.log", "TRACE") && trail.shows("signalbox.db", "providers/groq/apiKeys/stdin")
@@ -220,8 +221,8 @@ fn nothing_that_goes_through_the_command_line_is_found_anywhere_else() {
 }
 
 /// The verbs that the help tells; a new one wants a line above.
-fn verbs(home: &Home) -> BTreeSet<String> {
-    let help = String::from_utf8(home.run(&["--help"]).stdout).unwrap();
+async fn verbs(home: &Home) -> BTreeSet<String> {
+    let help = String::from_utf8(home.run(&["--help"]).await.stdout).unwrap();
     let (_, list) = help.split_once("Commands:\n").expect("a list of verbs");
     let names = list.lines().take_while(|line| !line.trim().is_empty()).filter_map(|line| {
         let name = line.strip_prefix("  ")?.split(' ').next()?;
@@ -234,33 +235,26 @@ fn verbs(home: &Home) -> BTreeSet<String> {
 
 /// `signalbox watch` in the background.
 struct Watching {
-    child: std::process::Child,
-    printed: std::thread::JoinHandle<Vec<u8>>,
-}
-
-fn watch(server: &Server) -> Watching {
-    let mut command = server.signalbox(&["watch", "-o", "json"]);
-    let errors = fs::File::create(server.folder().join("watch.err")).expect("a file");
-    let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("it runs");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut first = String::new();
-    while !first.contains("synced") {
-        assert!(lines.read_line(&mut first).expect("text") > 0, "it watches");
-    }
-    let printed = std::thread::spawn(move || {
-        let mut all = Vec::new();
-        std::io::Read::read_to_end(&mut lines, &mut all).expect("bytes");
-        all
-    });
-    Watching { child, printed }
+    child: Child,
+    printed: PathBuf,
 }
 
 impl Watching {
+    async fn start(server: &Server) -> Self {
+        let (printed, errors) = (server.home().path("watch.out"), server.home().path("watch.err"));
+        let [output, errors] = [&printed, &errors].map(|path| fs::File::create(path).expect("a file"));
+        let mut command = server.signalbox(&["watch", "-o", "json"]);
+        let child = command.stdout(output).stderr(errors).spawn().expect("it runs");
+        let shown = || fs::read_to_string(&printed).expect("text").contains("synced");
+        until(PATIENCE, "it watches", shown).await;
+        Self { child, printed }
+    }
+
     /// Ends it as ctrl-c does; everything that it printed.
-    fn end(mut self) -> Vec<u8> {
+    async fn end(self) -> Vec<u8> {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::INT).expect("it is running");
-        self.child.wait().expect("it ends");
-        self.printed.join().expect("all is read")
+        end(self.child).await;
+        fs::read(self.printed).expect("what it printed")
     }
 }

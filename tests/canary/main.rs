@@ -5,15 +5,15 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "../harness/api.rs"]
-mod api;
+#[path = "../harness/mod.rs"]
+mod harness;
+
 mod calls;
 mod cases;
 mod command_line;
-#[path = "../harness/forms.rs"]
-mod forms;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod rpcs;
+mod search;
 mod trail;
 mod ways;
+
+use harness::{api, forms};

@@ -13,10 +13,10 @@ use signalbox::proto::{
 use tonic::transport::Channel;
 
 use crate::{
-    api::{Api, admin_token, channel, new_token, provider, secret_setting, setting},
+    api::{Api, new_token, provider, secret_setting, setting},
     calls::{Answer, call},
     cases::{self, Case},
-    harness::{Home, Server},
+    harness::{Home, Server, calls::channel},
     trail::Trail,
 };
 
@@ -79,15 +79,17 @@ impl Run<'_> {
 async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     let trail = Trail::new();
     let home = Arc::new(Home::new().with("RUST_LOG", "trace"));
-    let server = Server::start_in(&home);
+    let server = Server::start_in(&home).await;
     for key in ["encryption.key", "jwt.key"] {
         trail.known(key, std::fs::read_to_string(home.path("data").join(key)).unwrap().trim());
     }
     prepare(&server, &trail).await;
-    let token =
-        |arguments: &[&str]| new_token(&server, &[&["--selector", "*", "--role"], arguments].concat());
-    let forged = format!("{}x", admin_token(&server));
-    let (reads, worker, viewer) = (token(&["worker", "--secrets"]), token(&["worker"]), token(&["viewer"]));
+    let token = async |arguments: &[&str]| {
+        new_token(&server, &[&["--selector", "*", "--role"], arguments].concat()).await
+    };
+    let forged = format!("{}x", server.admin_token());
+    let (reads, worker, viewer) =
+        (token(&["worker", "--secrets"]).await, token(&["worker"]).await, token(&["viewer"]).await);
     let nobody = trail.canary("a bearer that is no token");
     let others = [
         ("by a worker that reads", Some(reads.as_str())),
@@ -97,8 +99,8 @@ async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
         ("with no token of ours", Some(nobody.as_str())),
         ("by nobody", None),
     ];
-    let run = Run { trail: &trail, channel: channel(&server).await, number: 0.into() };
-    let admin = admin_token(&server);
+    let run = Run { trail: &trail, channel: channel(server.address()).await, number: 0.into() };
+    let admin = server.admin_token();
     let mut methods = 0;
     for service in DESCRIPTOR_POOL.services().filter(|service| service.package_name() == "signalbox.v1") {
         for method in service.methods() {
@@ -120,7 +122,7 @@ async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     only_who_may_read_is_told(&run, &trail, &reads).await;
     // The write-ahead log and its index are there while the server runs only.
     trail.saw_files(&home);
-    server.stop();
+    server.stop().await;
     trail.saw_files(&home);
     assert!(trail.shows("server.log", "TRACE") && trail.shows("server.out", "is ready"));
     assert!(trail.shows("signalbox.db", "shown-to-all"), "the database is searched");

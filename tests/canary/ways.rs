@@ -1,19 +1,17 @@
 //! The ways in beside our own methods: health, reflection, headers, paths, and what is no gRPC at all.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Request, codegen::http::HeaderMap, metadata::MetadataMap};
 
 use crate::{
-    api::{admin_token, channel},
-    calls::{Answer, send},
-    harness::{Home, Server},
+    calls::{Answer, once, send},
+    harness::{Home, Server, calls::channel, soon},
     trail::Trail,
 };
 
@@ -30,15 +28,15 @@ fn text(number: u32, text: &str) -> Vec<u8> {
 async fn nothing_that_comes_in_otherwise_is_found_anywhere() {
     let trail = Trail::new();
     let home = Arc::new(Home::new().with("RUST_LOG", "trace").with("SIGNALBOX_HEALTH_LISTEN", "127.0.0.1:0"));
-    let server = Server::start_in(&home);
-    let channel = channel(&server).await;
-    let admin = admin_token(&server);
+    let server = Server::start_in(&home).await;
+    let channel = channel(server.address()).await;
+    let admin = server.admin_token();
     let call = async |path: &str, body: Vec<u8>, headers: &[(&'static str, String)]| -> Answer {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a header"));
         }
-        let mut request = Request::new(tokio_stream::once(body));
+        let mut request = Request::new(once(body));
         *request.metadata_mut() = MetadataMap::from_headers(map);
         let answer = send(&channel, path, request).await;
         // Reflection repeats the name that it was asked for, to who asked.
@@ -92,16 +90,15 @@ async fn nothing_that_comes_in_otherwise_is_found_anywhere() {
         ),
         ("no HTTP", "{}\n{}\n"),
     ] {
-        let mut stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.replace("{}", &canary(what)).as_bytes()).unwrap();
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(request.replace("{}", &canary(what)).as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         // Cut, already or later, or answered: either will do.
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let _ = stream.read_to_end(&mut answer);
+        let _ = stream.shutdown().await;
+        let _ = soon(stream.read_to_end(&mut answer)).await;
         trail.saw(format!("the answer to {what}"), &answer);
     }
-    server.stop();
+    server.stop().await;
     trail.saw_files(&home);
     assert!(trail.shows("server.log", "TRACE"));
     let leaks = trail.leaks();

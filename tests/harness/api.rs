@@ -1,64 +1,34 @@
 //! The typed clients beside a server that runs, and what tests ask of them again and again.
 
-#![allow(dead_code, reason = "no test uses all of it")]
-
+use super::{
+    Server,
+    calls::{Authorised, Bearer, channel},
+};
 use signalbox::proto::v1::{
     ApiKeySpec, CreateResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ProviderSpec,
     ProviderType, Resource, Secret, SettingSpec, UpdateResourceRequest,
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, header_value,
     resource::Spec, setting_spec,
 };
-use tonic::{
-    Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
-};
-
-use crate::harness::Server;
 
 /// The clients, as whoever a token names.
 pub struct Api {
-    pub config: ConfigServiceClient<Authorized>,
-    pub admin: AdminServiceClient<Authorized>,
-}
-
-type Authorized = InterceptedService<Channel, Bearer>;
-
-#[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
-/// A connection to the server.
-pub async fn channel(server: &Server) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).expect("an address");
-    endpoint.connect().await.expect("it listens")
+    pub config: ConfigServiceClient<Authorised>,
+    pub admin: AdminServiceClient<Authorised>,
 }
 
 /// The text of a token that a command line printed.
-pub fn new_token(server: &Server, arguments: &[&str]) -> String {
-    let output = server.run(&[&["token", "create", "--ttl", "1h"], arguments].concat());
+pub async fn new_token(server: &Server, arguments: &[&str]) -> String {
+    let output = server.run(&[&["token", "create", "--ttl", "1h"], arguments].concat()).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
-}
-
-/// The token of the first administrator.
-pub fn admin_token(server: &Server) -> String {
-    let text = std::fs::read_to_string(server.folder().join("data/admin.token")).expect("it was written");
-    text.trim().to_owned()
 }
 
 impl Api {
     /// As whoever the token names.
     pub async fn with(server: &Server, token: &str) -> Self {
-        let bearer = Bearer(format!("Bearer {token}").parse().expect("a token"));
-        let channel = channel(server).await;
+        let bearer = Bearer::new(token);
+        let channel = channel(server.address()).await;
         Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             admin: AdminServiceClient::with_interceptor(channel, bearer),
@@ -67,12 +37,13 @@ impl Api {
 
     /// As the first administrator.
     pub async fn admin(server: &Server) -> Self {
-        Self::with(server, &admin_token(server)).await
+        Self::with(server, &server.admin_token()).await
     }
 
     /// As a worker that may read every secret.
     pub async fn worker(server: &Server) -> Self {
-        Self::with(server, &new_token(server, &["--role", "worker", "--selector", "*", "--secrets"])).await
+        let token = new_token(server, &["--role", "worker", "--selector", "*", "--secrets"]).await;
+        Self::with(server, &token).await
     }
 
     /// Creates a resource, and answers the revision's token.

@@ -1,25 +1,49 @@
 //! The real binary, for tests that see it only from outside: started on a free port, in a folder of its own, with
-//! nothing in its environment that the developer happens to have there.
+//! nothing in its environment that the developer happens to have there. And what such tests need beside it.
+//!
+//! Owns how the binary is spawned, and how tests wait. What a server is told over gRPC stands in [`calls`] and [`api`].
 
-#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy's exemption of tests does not reach their helpers"
+)]
+
+pub mod api;
+pub mod calls;
+mod commands;
+pub mod forms;
+pub mod raw;
+mod waiting;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader, Write as _},
+    fs::{self, File},
+    io::{Read, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, mpsc},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
-/// Far more than a start takes, so that only a server that will never be ready runs into it.
-const PATIENCE: Duration = Duration::from_secs(30);
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{sleep, timeout},
+};
+
+pub use commands::{command, end, lines, run, tool};
+pub use waiting::{PATIENCE, soon, until, until_answered, within};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_signalbox");
 
 /// A folder that servers run in, one after the other, and what stands in their environment. Their data directory is
 /// `data` in there; what they print is gathered in `server.out` and `server.log`.
 pub struct Home {
-    folder: tempfile::TempDir,
+    folder: TempDir,
     environment: Vec<(String, String)>,
 }
 
@@ -46,31 +70,79 @@ impl Home {
         self.environment.retain(|(other, _)| other != name);
     }
 
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A path in the folder.
     pub fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
+        self.folder().join(relative)
+    }
+
+    /// The first administrator's token.
+    pub fn admin_token(&self) -> String {
+        admin_token(&self.path("data"))
+    }
+
+    /// What the servers have logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("server.log")).unwrap_or_default()
     }
 
     /// The binary, which is stopped should it hang.
     pub fn signalbox(&self, arguments: &[&str]) -> Command {
-        let mut command = command("timeout", self.folder.path());
-        command.arg("60").arg(env!("CARGO_BIN_EXE_signalbox")).args(arguments);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = self.command("timeout");
+        command.arg("60").arg(BINARY).args(arguments);
+        command
+    }
+
+    /// The command that starts a server, on a free port unless the arguments say otherwise.
+    pub fn serve(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(BINARY);
+        command.args(serving(arguments));
         command
     }
 
     /// Runs the binary to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.signalbox(arguments).output().expect("the binary runs")
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        run(&mut self.signalbox(arguments)).await
     }
 
     /// A start that must not succeed.
-    pub fn refused(&self) -> Refused {
-        let output = self.run(&["serve", "--listen", "127.0.0.1:0"]);
+    pub async fn refused(&self) -> Refused {
+        self.refused_with(&[]).await
+    }
+
+    /// A start with these arguments that must not succeed.
+    pub async fn refused_with(&self, arguments: &[&str]) -> Refused {
+        let output = self.run(&serving(arguments)).await;
         let message = String::from_utf8(output.stderr).expect("text");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "it did not become ready");
         Refused { code: output.status.code(), message }
     }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = command(program, self.folder());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// A file that everything is added to which a server prints.
+    fn appended(&self, name: &str) -> File {
+        let file = File::options().create(true).append(true).open(self.path(name));
+        file.expect("a file for what the server prints")
+    }
+}
+
+/// The arguments of `serve`, with those that a test leaves out.
+fn serving<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec!["serve", "--data-dir", "data"];
+    if !arguments.contains(&"--listen") {
+        all.extend(["--listen", "127.0.0.1:0"]);
+    }
+    all.extend(arguments);
+    all
 }
 
 /// How a start was refused.
@@ -84,120 +156,177 @@ pub struct Refused {
 pub struct Server {
     child: Child,
     home: Arc<Home>,
-    address: String,
-    printed: Option<thread::JoinHandle<()>>,
+    ready_line: String,
+    /// What it still has to say; closed when it has ended.
+    lines: UnboundedReceiver<String>,
 }
 
 impl Server {
     /// Starts a server on an empty store, and returns when it has said that it is ready.
-    pub fn start() -> Self {
-        Self::start_in(&Arc::new(Home::new()))
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
     }
 
-    /// Starts a server on whatever is in a folder, and returns when it has said that it is ready.
-    pub fn start_in(home: &Arc<Home>) -> Self {
-        let appended = |name| {
-            let file: std::io::Result<File> =
-                OpenOptions::new().create(true).append(true).open(home.path(name));
-            file.expect("a file for what the server prints")
+    /// As [`Self::start`], with further arguments of `serve`.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in_with(&Arc::new(Home::new()), arguments).await
+    }
+
+    /// As [`Self::start`], on whatever is in a folder.
+    pub async fn start_in(home: &Arc<Home>) -> Self {
+        Self::start_in_with(home, &[]).await
+    }
+
+    /// As [`Self::start_in`], with further arguments of `serve`.
+    pub async fn start_in_with(home: &Arc<Home>, arguments: &[&str]) -> Self {
+        Self::launch(home, home.serve(arguments)).await
+    }
+
+    /// As [`Self::start`], with a limit to the size of every file that it writes.
+    pub async fn start_with_file_limit(kib: u32) -> Self {
+        let home = Arc::new(Home::new());
+        let limited = format!("ulimit -f {kib} && exec \"$0\" \"$@\"");
+        let mut command = home.command("bash");
+        command.args(["-c", &limited, BINARY]).args(serving(&[]));
+        Self::launch(&home, command).await
+    }
+
+    async fn launch(home: &Arc<Home>, mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(home.appended("server.log"));
+        let mut child = command.spawn().expect("the binary starts");
+        let output = child.stdout.take().expect("a pipe");
+        let lines = lines(Copied { output, copy: home.appended("server.out") });
+        let mut server = Self { child, home: Arc::clone(home), ready_line: String::new(), lines };
+        let Ok(Some(line)) = timeout(PATIENCE, server.lines.recv()).await else {
+            panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{}", home.log())
         };
-        let mut child = command(env!("CARGO_BIN_EXE_signalbox"), home.folder.path())
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
-            .envs(home.environment.iter().map(|(name, value)| (name, value)))
-            .stdout(Stdio::piped())
-            .stderr(appended("server.log"))
-            .spawn()
-            .expect("the binary starts");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut copy = appended("server.out");
-        let (send, lines) = mpsc::channel();
-        // Reads on to the end, so that the server never meets a closed pipe.
-        let printed = thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let _ = writeln!(copy, "{line}");
-                let _ = send.send(line);
-            }
-        });
-        let mut server =
-            Self { child, home: Arc::clone(home), address: String::new(), printed: Some(printed) };
-        // The ready line names the addresses, that of the gRPC listener first.
-        while server.address.is_empty() {
-            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                let log = fs::read_to_string(home.path("server.log")).unwrap_or_default();
-                panic!("the server was not ready within {PATIENCE:?}, or ended; its log:\n{log}")
-            });
-            server.address = first_address(&line).unwrap_or_default();
-        }
+        server.ready_line = line;
         server
+    }
+
+    /// The line that it said when it was ready.
+    pub fn ready_line(&self) -> &str {
+        &self.ready_line
+    }
+
+    /// URL of the gRPC listener.
+    pub fn url(&self) -> &str {
+        word_after(&self.ready_line, "gRPC on ").expect("a ready line with the address")
     }
 
     /// Host and port of the gRPC listener.
     pub fn address(&self) -> &str {
-        &self.address
+        self.url().split_once("://").expect("a URL").1
     }
 
-    /// The folder that the server runs in; its data directory is `data` in there.
-    pub fn folder(&self) -> &Path {
-        self.home.folder.path()
+    /// Host and port of the health-only listener.
+    pub fn health_address(&self) -> &str {
+        word_after(&self.ready_line, "health on ").expect("a ready line with the health listener")
+    }
+
+    /// Where it runs.
+    pub fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// The first administrator's token.
+    pub fn admin_token(&self) -> String {
+        self.home.admin_token()
+    }
+
+    /// The limits of the process, as the kernel tells them.
+    pub fn kernel_limits(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("the process is there")
     }
 
     /// A command line beside the server, as its administrator unless the environment says otherwise.
     pub fn signalbox(&self, arguments: &[&str]) -> Command {
         let mut command = self.home.signalbox(arguments);
-        command.env("SIGNALBOX_URL", format!("http://{}", self.address));
+        command.env("SIGNALBOX_URL", self.url());
         command
     }
 
     /// Runs a command line beside the server to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.signalbox(arguments).output().expect("the binary runs")
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        run(&mut self.signalbox(arguments)).await
     }
 
-    /// Asks the server to stop, and waits until it has, and until all that it printed is in the files.
-    pub fn stop(mut self) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it is running");
-        let status = self.child.wait().expect("it ends");
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the server is there to be signalled");
+    }
+
+    /// How the process ended, if it does so in time. All that it printed is in the files by then.
+    pub async fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let ended = async {
+            while self.lines.recv().await.is_some() {}
+            loop {
+                match self.child.try_wait().expect("a child of ours") {
+                    Some(status) => return status,
+                    None => sleep(Duration::from_millis(1)).await,
+                }
+            }
+        };
+        timeout(limit, ended).await.ok()
+    }
+
+    /// Waits for the end of the process.
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let ended = self.ended(limit).await;
+        ended.unwrap_or_else(|| panic!("the server did not end within {limit:?}"))
+    }
+
+    /// Tells the server to stop, as an operator does, and waits until it has.
+    pub async fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait(PATIENCE).await;
         assert!(status.success(), "the server ended with {status}");
-        self.printed.take().expect("not yet joined").join().expect("all is read");
+    }
+
+    /// kill -9.
+    pub async fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.wait(PATIENCE).await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Who is killed waits for nobody, so that this does not either.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let log = fs::read_to_string(self.home.path("server.log")).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(100).collect();
+            let log = self.home.log();
+            let lines: Vec<&str> = log.lines().collect();
             eprintln!("--- the end of the server's log ---");
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            lines[lines.len().saturating_sub(100)..].iter().for_each(|line| eprintln!("{line}"));
         }
     }
 }
 
-/// A command in a folder, with a bare environment and nothing to read.
-pub fn command(program: impl AsRef<Path>, folder: &Path) -> Command {
-    let mut command = Command::new(program.as_ref());
-    command.current_dir(folder).env_clear().stdin(Stdio::null());
-    for name in ["PATH", "HOME", "LANG", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
+/// The token that the first start wrote into its data directory.
+pub fn admin_token(data: &Path) -> String {
+    let path = data.join("admin.token");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.trim().to_owned()
+}
+
+/// Output of which a copy is kept.
+struct Copied<R> {
+    output: R,
+    copy: File,
+}
+
+impl<R: Read> Read for Copied<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.output.read(buffer)?;
+        self.copy.write_all(&buffer[..length])?;
+        Ok(length)
     }
-    command
 }
 
-/// A file that `scripts/tools` installs.
-pub fn tool(path: &str) -> PathBuf {
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
-    assert!(tool.exists(), "{} is missing: run scripts/tools, or scripts/test, which does", tool.display());
-    tool
-}
-
-/// The first `host:port` on a loopback address in a line.
-fn first_address(line: &str) -> Option<String> {
-    let (_, behind) = line.split_once("127.0.0.1:")?;
-    let port = behind.split(|c: char| !c.is_ascii_digit()).next()?;
-    (!port.is_empty()).then(|| format!("127.0.0.1:{port}"))
+fn word_after<'a>(line: &'a str, before: &str) -> Option<&'a str> {
+    let (_, behind) = line.split_once(before)?;
+    behind.split([',', ' ']).next()
 }

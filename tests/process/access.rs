@@ -1,6 +1,6 @@
 //! Who gets in, through the whole server: roles, odd paths, tokens of somebody else's identity provider.
 
-use std::{fs, path::PathBuf};
+use std::{fs, sync::Arc};
 
 use http::uri::PathAndQuery;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
@@ -18,8 +18,8 @@ use tonic::{Code, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use crate::{
-    calls::{channel, refusal, soon, token, watch, with},
-    harness::{self, Server},
+    calls::{channel, refusal, token, watch, with},
+    harness::{Home, Server, soon},
 };
 
 /// What the server says of itself to its administrator.
@@ -85,9 +85,9 @@ async fn a_revocation_outlives_the_server() {
     for revocation in revocations {
         admin.revoke_token(with(&server.admin_token(), revocation)).await.unwrap();
     }
-    let folder = server.share_folder();
-    assert_eq!(server.stop().await.code(), Some(0));
-    let server = Server::start_in(&folder, &[]).await;
+    let home = Arc::clone(server.home());
+    server.stop().await;
+    let server = Server::start_in(&home).await;
     let revoked = (Code::Unauthenticated, "TOKEN_REVOKED".to_owned());
     for token in [&by_subject, &by_id] {
         assert_eq!(answers(&server, token).await, [revoked.clone(), revoked.clone()], "after the restart");
@@ -195,15 +195,13 @@ impl Issuer {
 
 /// Starts a server that believes the keys in a file.
 async fn trusting(flag: &str, keys: &str) -> Server {
-    let folder = harness::folder();
-    let path: PathBuf = folder.path().join("keys");
-    fs::write(&path, keys).unwrap();
-    let path = path.to_str().unwrap().to_owned();
-    Server::start_in(
-        &folder,
+    let home = Arc::new(Home::new());
+    fs::write(home.path("keys"), keys).unwrap();
+    Server::start_in_with(
+        &home,
         &[
             flag,
-            &path,
+            "keys",
             "--jwt-issuer",
             "https://idp.example",
             "--jwt-audience",
@@ -263,7 +261,7 @@ async fn tokens_of_an_identity_provider_are_good_with_the_role_that_is_mapped() 
         let server = trusting("--jwt-public-key-file", &issuer.public_pem).await;
         believes(&server, issuer).await;
         for own in ["admin.token", "jwt.key"] {
-            assert!(!server.folder().join("data").join(own).exists(), "{own} is good for nothing here");
+            assert!(!server.home().path("data").join(own).exists(), "{own} is good for nothing here");
         }
     }
     let set = json!({ "keys": issuers.each_ref().map(Issuer::jwk) }).to_string();

@@ -2,23 +2,12 @@
 
 use std::{
     fs,
-    path::Path,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
 use rustix::process::Signal;
 
-use crate::{
-    calls::soon,
-    harness::{self, Server, end, lines, run},
-};
-
-/// A command line in the server's folder; it is the administrator's.
-pub fn signalbox(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = harness::command("timeout", folder);
-    command.arg("30").arg(env!("CARGO_BIN_EXE_signalbox")).args(arguments);
-    command
-}
+use crate::harness::{Server, end, lines, run, soon};
 
 /// What a command said that had to fail with this code.
 pub fn said(output: &Output, code: i32) -> String {
@@ -31,7 +20,8 @@ pub fn said(output: &Output, code: i32) -> String {
 async fn a_watch_whose_server_goes_away_says_so_and_how_to_go_on() {
     for signal in [Signal::KILL, Signal::TERM] {
         let server = Server::start().await;
-        let mut watch = signalbox(server.folder(), &["watch", "--quiet", "--server", server.url()])
+        let mut watch = server
+            .signalbox(&["watch", "--quiet"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -56,16 +46,13 @@ async fn a_watch_whose_server_goes_away_says_so_and_how_to_go_on() {
 #[tokio::test]
 async fn a_setting_without_a_value_is_told_how_to_give_one() {
     let server = Server::start().await;
-    let set = async |arguments: &[&str]| {
-        let mut command = signalbox(server.folder(), &["set", "--server", server.url()]);
-        run(command.args(arguments)).await
-    };
+    let set = async |arguments: &[&str]| run(server.signalbox(&["set"]).args(arguments)).await;
     let missing = said(&set(&["settings/k"]).await, 1);
     assert!(missing.contains("--value") && missing.contains("--secret"), "{missing}");
     let missing = said(&set(&["providers/k"]).await, 1);
     assert!(missing.contains("--field"), "{missing}");
 
-    fs::write(server.folder().join("value"), "something").unwrap();
+    fs::write(server.home().path("value"), "something").unwrap();
     assert!(set(&["settings/k", "--secret", "@value"]).await.status.success());
     // It has a value by now; this only adds to it.
     assert!(set(&["settings/k", "--label", "a=b"]).await.status.success());

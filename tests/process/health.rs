@@ -10,8 +10,8 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    calls::{channel, refusal, soon, with},
-    harness::Server,
+    calls::{channel, refusal, with},
+    harness::{PATIENCE, Server, soon, until_answered},
 };
 
 async fn check(channel: &Channel, service: &str) -> Result<ServingStatus, Status> {
@@ -71,10 +71,6 @@ async fn regression_health_watches_of_one_peer_are_bounded() {
     };
     assert_eq!(refused.code(), Code::ResourceExhausted);
     open.clear();
-    let again = async {
-        while check(&channel(server.address()).await, "readiness").await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(again).await;
+    let again = async || check(&channel(server.address()).await, "readiness").await.is_ok();
+    until_answered(PATIENCE, "the places come back", again).await;
 }

@@ -1,6 +1,9 @@
 //! How much of the server one caller and all together may take, and that what was taken comes back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use signalbox::proto::v1::{
     GetResourceRequest, GetStatusRequest, Resource, Role, Secret, UpdateResourceRequest,
@@ -17,8 +20,8 @@ use tonic_types::StatusExt;
 
 use crate::{
     access::status,
-    calls::{LIMIT, channel, refusal, soon, token, token_with, watch, with},
-    harness::Server,
+    calls::{channel, refusal, token, token_with, watch, with},
+    harness::{PATIENCE, Server, soon, until_answered},
     shutdown::create,
 };
 
@@ -32,12 +35,8 @@ fn assert_full(status: &Status) {
 
 /// Waits until the server counts so many streams.
 async fn watchers(server: &Server, count: u64) {
-    soon(async {
-        while status(server).await.watchers != count {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let what = format!("{count} streams");
+    until_answered(PATIENCE, &what, async || status(server).await.watchers == count).await;
 }
 
 #[tokio::test]
@@ -121,17 +120,13 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_a_place_comes_back(
     let first = call(server.address()).await.unwrap();
     let second = call(server.address()).await.unwrap();
     let mut third = TcpStream::connect(server.address()).await.unwrap();
-    closed_by_server(&mut third, LIMIT).await.unwrap();
+    closed_by_server(&mut third, PATIENCE).await.unwrap();
     assert!(call(server.address()).await.is_err());
     let alive = AdminServiceClient::new(first.clone()).get_status(with(&admin, GetStatusRequest {})).await;
     assert_eq!(refusal(alive).0, Code::Ok, "those inside are not disturbed");
     drop(second);
-    soon(async {
-        while call(server.address()).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let again = async || call(server.address()).await.is_ok();
+    until_answered(PATIENCE, "the place comes back", again).await;
 }
 
 /// The preface of HTTP/2 and an empty SETTINGS frame.
@@ -240,8 +235,8 @@ async fn regression_a_file_size_limit_refuses_writes_and_ends_nothing() {
     assert_eq!(get("settings/pass", false).await, served, "what is masked does not");
     assert_eq!(status(&server).await.resources, acknowledged + 1);
 
-    let folder = server.share_folder();
-    drop(server);
-    let server = Server::start_in(&folder, &[]).await;
+    let home = Arc::clone(server.home());
+    server.kill().await;
+    let server = Server::start_in(&home).await;
     assert_eq!(status(&server).await.resources, acknowledged + 1, "what was acknowledged, and nothing else");
 }

@@ -5,7 +5,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../outside/mod.rs"]
+#[path = "../harness/mod.rs"]
 mod harness;
 
 mod access;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,8 +19,8 @@ use tonic_health::pb::{
 
 use crate::{
     access::status,
-    calls::{channel, event, soon, token, watch, with},
-    harness::Server,
+    calls::{channel, event, token, watch, with},
+    harness::{Server, soon},
 };
 
 /// What a stop may take in all.
@@ -121,7 +122,7 @@ async fn a_client_that_never_reads_does_not_hold_the_stop() {
     assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     assert!(begun.elapsed() >= GRACE, "the client did read, so that this shows nothing");
     // Its connection is cut with the hard stop, so that the end of the stream is still audited.
-    assert!(!server.log().contains("could not be written"), "{}", server.log());
+    assert!(!server.home().log().contains("could not be written"), "{}", server.home().log());
     drop(unread);
 }
 
@@ -153,7 +154,7 @@ async fn readiness_is_lost_while_the_server_drains() {
 #[tokio::test]
 async fn what_is_acknowledged_before_the_stop_is_there_after_it_and_nothing_is_taken_while_it_stops() {
     let mut server = Server::start().await;
-    let folder = server.share_folder();
+    let home = Arc::clone(server.home());
     let admin = server.admin_token();
     let unread = unread(&server).await;
     let before = status(&server).await.resources;
@@ -179,7 +180,7 @@ async fn what_is_acknowledged_before_the_stop_is_there_after_it_and_nothing_is_t
     drop(unread);
     assert_eq!(server.wait(DEADLINE).await.code(), Some(0));
     drop(server);
-    let server = Server::start_in(&folder, &[]).await;
+    let server = Server::start_in(&home).await;
     let count = status(&server).await.resources - before;
     assert!((acknowledged..=acknowledged + 1).contains(&count), "{count} of {acknowledged}");
 }

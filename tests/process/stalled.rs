@@ -5,8 +5,8 @@ use tonic::Code;
 
 use crate::{
     access::status,
-    calls::{channel, event, soon, token, watch},
-    harness::Server,
+    calls::{channel, event, token, watch},
+    harness::{Server, soon},
     shutdown::{create, unread},
 };
 
@@ -22,7 +22,7 @@ async fn a_watcher_that_never_reads_is_cut_and_one_with_nothing_to_read_stays() 
         assert!(matches!(next, Some(Event::Changes(_))), "{number}: {next:?}");
     }
     soon(async { while status(&server).await.watchers > 1 {} }).await;
-    assert!(server.log().contains("leaves unread what it is sent"), "{}", server.log());
+    assert!(server.home().log().contains("leaves unread what it is sent"), "{}", server.home().log());
     let mut stalled = stalled;
     let end = loop {
         match soon(stalled.message()).await {

@@ -6,7 +6,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::Stdio,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Instant,
 };
 
 use rustix::fs::Mode;
@@ -21,8 +22,8 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::{
-    calls::{channel, refusal, soon, with},
-    harness::{self, Server},
+    calls::{channel, refusal, with},
+    harness::{Home, PATIENCE, Refused, Server, end, soon},
 };
 
 /// The code that reflection is answered with.
@@ -74,12 +75,11 @@ fn nothing_listens_before_the_settings_are_read() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let folder = harness::folder();
-    let pipe = folder.path().join("key");
+    let home = Home::new();
+    let pipe = home.path("settings");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
-    let mut child = harness::command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
-        .args(["serve", "--data-dir", "data", "--listen", &address.to_string(), "--config"])
-        .arg(&pipe)
+    let mut child = home
+        .serve(&["--listen", &address.to_string(), "--config", "settings"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -100,30 +100,23 @@ fn nothing_listens_before_the_settings_are_read() {
 #[tokio::test]
 async fn a_start_that_fails_never_listens_and_names_what_is_wrong() {
     let first = Server::start().await;
-    let folder = first.share_folder();
+    let home = Arc::clone(first.home());
     let taken = first.address().to_owned();
-    assert!(first.stop().await.success());
-    let key = folder.path().join("data/encryption.key");
+    first.stop().await;
+    let key = home.path("data/encryption.key");
     fs::remove_file(&key).unwrap();
-    let mut child = harness::command(env!("CARGO_BIN_EXE_signalbox"), folder.path())
-        .args(["serve", "--data-dir", "data", "--listen", &taken])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    let mut connected = false;
-    let status = loop {
+    let mut child =
+        home.serve(&["--listen", &taken]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (deadline, mut connected) = (Instant::now() + PATIENCE, false);
+    // Without a pause: it may listen for a moment only.
+    while child.try_wait().unwrap().is_none() {
         connected |= TcpStream::connect(&taken).is_ok();
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "it neither refuses nor ends");
-    };
-    let output = child.wait_with_output().unwrap();
+        assert!(Instant::now() < deadline, "it neither refuses nor ends");
+    }
+    let output = end(child).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!connected, "it listened although its key is lost");
-    assert!(!status.success() && output.stdout.is_empty(), "{said}");
+    assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
     assert!(said.contains("ENCRYPTION_KEY_FILE"), "{said}");
     assert!(!key.exists(), "a key must never be made for a store that has another");
 }
@@ -141,9 +134,9 @@ async fn the_process_leaves_no_core() {
 #[tokio::test]
 async fn plaintext_beyond_loopback_is_refused_without_the_flag() {
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let (code, said) = Server::refused(&["--listen", address]).await;
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("--allow-plaintext") && said.contains("SIGNALBOX_LISTEN"), "{said}");
+        let Refused { code, message } = Home::new().refused_with(&["--listen", address]).await;
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains("--allow-plaintext") && message.contains("SIGNALBOX_LISTEN"), "{message}");
     }
 }
 
@@ -169,8 +162,8 @@ async fn plaintext_beyond_loopback_is_allowed_with_the_flag_and_shows_no_reflect
 async fn an_address_that_is_taken_is_named() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
-    let (code, said) = Server::refused(&["--listen", &address]).await;
-    assert!(code == Some(1) && said.contains(&address), "{said}");
-    let (code, said) = Server::refused(&["--health-listen", &address]).await;
-    assert!(code == Some(1) && said.contains(&address), "{said}");
+    for flag in ["--listen", "--health-listen"] {
+        let Refused { code, message } = Home::new().refused_with(&[flag, &address]).await;
+        assert!(code == Some(1) && message.contains(&address), "{flag}: {message}");
+    }
 }

@@ -1,13 +1,12 @@
 //! TLS, certificates of clients, and certificates that are replaced while the server runs.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
 use signalbox::{
     client::{ClientOptions, Connection, Error, TokenSource},
     proto::v1::{GetStatusRequest, admin_service_client::AdminServiceClient},
 };
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -15,9 +14,9 @@ use tokio::{
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
-    calls::{soon, with},
-    command_line::{said, signalbox},
-    harness::{self, Server, run},
+    calls::with,
+    command_line::said,
+    harness::{Home, PATIENCE, Server, run, soon, until, until_answered},
 };
 
 /// An authority, and what it signs.
@@ -44,18 +43,18 @@ impl Authority {
 }
 
 /// Puts a certificate and its key where the server looks, as a whole.
-fn install(folder: &Path, (certificate, key): &(String, String)) {
+fn install(home: &Home, (certificate, key): &(String, String)) {
     for (name, text) in [("tls.crt", certificate), ("tls.key", key)] {
-        let next = folder.join(format!("{name}.next"));
+        let next = home.path(&format!("{name}.next"));
         fs::write(&next, text).unwrap();
-        fs::rename(next, folder.join(name)).unwrap();
+        fs::rename(next, home.path(name)).unwrap();
     }
 }
 
-async fn start(folder: &Arc<TempDir>, more: &[&str]) -> Server {
+async fn start(home: &Arc<Home>, more: &[&str]) -> Server {
     let mut arguments = vec!["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
     arguments.extend(more);
-    Server::start_in(folder, &arguments).await
+    Server::start_in_with(home, &arguments).await
 }
 
 /// A call with the admin's token, over TLS as told.
@@ -76,10 +75,10 @@ fn trusting(authority: &Authority) -> ClientTlsConfig {
 #[tokio::test]
 async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_plaintext() {
     let (ours, other) = (Authority::new(), Authority::new());
-    let folder = harness::folder();
-    install(folder.path(), &ours.sign("localhost"));
+    let home = Arc::new(Home::new());
+    install(&home, &ours.sign("localhost"));
     // With TLS, beyond loopback needs no flag.
-    let server = start(&folder, &["--listen", "0.0.0.0:0"]).await;
+    let server = start(&home, &["--listen", "0.0.0.0:0"]).await;
     assert!(server.ready_line().contains("gRPC on https://"), "{}", server.ready_line());
     call(&server, trusting(&ours)).await.unwrap();
     assert!(call(&server, trusting(&other)).await.is_err(), "another authority signed it");
@@ -90,7 +89,7 @@ async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_pla
     let _ = soon(plain.read_to_end(&mut answer)).await;
     // At most a TLS alert (RFC 8446, section 6), never a frame of HTTP/2.
     assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
-    let ca_file = folder.path().join("ca.pem");
+    let ca_file = home.path("ca.pem");
     fs::write(&ca_file, ours.pem()).unwrap();
     let options = ClientOptions::new(format!("https://localhost:{port}"))
         .token(TokenSource::fixed(server.admin_token()))
@@ -104,10 +103,10 @@ async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_pla
 #[tokio::test]
 async fn where_clients_need_a_certificate_none_is_served_without_one() {
     let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
-    let folder = harness::folder();
-    install(folder.path(), &servers.sign("localhost"));
-    fs::write(folder.path().join("clients.pem"), clients.pem()).unwrap();
-    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]).await;
+    let home = Arc::new(Home::new());
+    install(&home, &servers.sign("localhost"));
+    fs::write(home.path("clients.pem"), clients.pem()).unwrap();
+    let server = start(&home, &["--tls-client-ca-file", "clients.pem"]).await;
     let as_client = |authority: &Authority| {
         let (certificate, key) = authority.sign("worker");
         trusting(&servers).identity(Identity::from_pem(certificate, key))
@@ -122,15 +121,15 @@ async fn where_clients_need_a_certificate_none_is_served_without_one() {
 #[tokio::test]
 async fn the_command_line_and_the_client_show_a_certificate() {
     let (servers, clients) = (Authority::new(), Authority::new());
-    let folder = harness::folder();
-    install(folder.path(), &servers.sign("localhost"));
-    let path = |name: &str| folder.path().join(name);
+    let home = Arc::new(Home::new());
+    install(&home, &servers.sign("localhost"));
+    let path = |name: &str| home.path(name);
     fs::write(path("servers.pem"), servers.pem()).unwrap();
     fs::write(path("clients.pem"), clients.pem()).unwrap();
     let (certificate, key) = clients.sign("worker");
     fs::write(path("client.crt"), certificate).unwrap();
     fs::write(path("client.key"), key).unwrap();
-    let server = start(&folder, &["--tls-client-ca-file", "clients.pem"]).await;
+    let server = start(&home, &["--tls-client-ca-file", "clients.pem"]).await;
     let (_, port) = server.address().rsplit_once(':').unwrap();
     let url = format!("https://localhost:{port}");
 
@@ -143,7 +142,7 @@ async fn the_command_line_and_the_client_show_a_certificate() {
 
     let status = |url: &str, flags: &str| {
         let flags = flags.split_whitespace();
-        let mut command = signalbox(folder.path(), &["status", "--server", url]);
+        let mut command = home.signalbox(&["status", "--server", url]);
         command.args(flags);
         command
     };
@@ -173,55 +172,43 @@ async fn a_certificate_that_can_not_be_used_stops_the_start() {
     let authority = Authority::new();
     let (certificate, _) = authority.sign("localhost");
     let (_, other_key) = authority.sign("localhost");
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    install(folder.path(), &(certificate, other_key));
+    let home = Home::new();
+    install(&home, &(certificate, other_key));
     let refused = async |key: &str| {
-        let (code, said) =
-            Server::refused(&["--tls-cert-file", &path("tls.crt"), "--tls-key-file", key]).await;
-        assert!(code != Some(0) && said.contains("TLS"), "{said}");
-        said
+        let refused = home.refused_with(&["--tls-cert-file", "tls.crt", "--tls-key-file", key]).await;
+        assert!(refused.code != Some(0) && refused.message.contains("TLS"), "{refused:?}");
+        refused.message
     };
-    refused(&path("tls.key")).await;
-    fs::write(path("empty"), "").unwrap();
-    let said = refused(&path("empty")).await;
+    refused("tls.key").await;
+    fs::write(home.path("empty"), "").unwrap();
+    let said = refused("empty").await;
     assert!(said.contains("empty"), "{said}");
 }
 
 /// Waits until a client that trusts only this authority is served.
 async fn served_under(server: &Server, authority: &Authority) {
-    let served = async {
-        while call(server, trusting(authority)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon(served).await;
+    let served = async || call(server, trusting(authority)).await.is_ok();
+    until_answered(PATIENCE, "the certificate is taken up", served).await;
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_replaced_is_taken_up_and_a_broken_one_is_not() {
     let (old, new, newest) = (Authority::new(), Authority::new(), Authority::new());
-    let folder = harness::folder();
-    install(folder.path(), &old.sign("localhost"));
-    let server = start(&folder, &[]).await;
+    let home = Arc::new(Home::new());
+    install(&home, &old.sign("localhost"));
+    let server = start(&home, &[]).await;
     let (_, port) = server.address().rsplit_once(':').unwrap();
     let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
     let open = endpoint.tls_config(trusting(&old)).unwrap().connect().await.unwrap();
-    install(folder.path(), &new.sign("localhost"));
+    install(&home, &new.sign("localhost"));
     served_under(&server, &new).await;
     assert!(call(&server, trusting(&old)).await.is_err(), "the old certificate is still shown");
     let mut still = AdminServiceClient::new(open);
     still.get_status(with(&server.admin_token(), GetStatusRequest {})).await.expect("open connections stay");
     // Half a replacement, as it looks for a moment or for ever: the last good one stays.
-    fs::write(folder.path().join("tls.crt"), "-----BEGIN CERTIFICATE-----\nbroken\n").unwrap();
-    let complaint = "the old one stays";
-    soon(async {
-        while !server.log().contains(complaint) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    fs::write(home.path("tls.crt"), "-----BEGIN CERTIFICATE-----\nbroken\n").unwrap();
+    until(PATIENCE, "it is complained of", || home.log().contains("the old one stays")).await;
     call(&server, trusting(&new)).await.unwrap();
-    install(folder.path(), &newest.sign("localhost"));
+    install(&home, &newest.sign("localhost"));
     served_under(&server, &newest).await;
 }

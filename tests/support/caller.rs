@@ -7,10 +7,13 @@ use signalbox::proto::v1::{
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
 };
 use tonic::{
-    Request, Status,
-    metadata::MetadataValue,
-    service::{Interceptor, interceptor::InterceptedService},
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
+};
+
+use crate::harness::{
+    Server,
+    calls::{Authorised, Bearer},
 };
 
 /// The smallest window that HTTP/2 has: a stream that is not read fills up soon.
@@ -18,18 +21,11 @@ const STREAM_WINDOW: u32 = 65_535;
 /// Far above it, so that one stream that is not read does not stop the others on its connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// A channel that sends a token along.
-pub type Authorised = InterceptedService<Channel, Bearer>;
-
 /// Where a server is; another address after each of its starts.
 #[derive(Clone, Default)]
 pub struct Site {
     address: Arc<RwLock<String>>,
 }
-
-/// Sends the token along.
-#[derive(Clone)]
-pub struct Bearer(Arc<str>);
 
 /// Somebody who calls. Clones share the connection.
 #[derive(Clone)]
@@ -49,6 +45,13 @@ pub struct Rights {
 }
 
 impl Site {
+    /// Where a server is in a process of its own.
+    pub fn of(server: &Server) -> Self {
+        let site = Self::default();
+        site.moved_to(server.address());
+        site
+    }
+
     pub fn moved_to(&self, address: impl Into<String>) {
         *self.address.write().expect("nobody panics under this lock") = address.into();
     }
@@ -62,16 +65,6 @@ impl Site {
             Endpoint::from_shared(format!("http://{}", self.address())).expect("an address is a URI");
         let endpoint = endpoint.initial_stream_window_size(STREAM_WINDOW);
         endpoint.initial_connection_window_size(CONNECTION_WINDOW).connect_lazy()
-    }
-}
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if !self.0.is_empty() {
-            let value = MetadataValue::try_from(format!("Bearer {}", self.0)).expect("a token is ASCII");
-            request.metadata_mut().insert("authorization", value);
-        }
-        Ok(request)
     }
 }
 
@@ -92,7 +85,7 @@ impl Caller {
     }
 
     pub fn authorised(&self) -> Authorised {
-        InterceptedService::new(self.channel.clone(), Bearer(Arc::clone(&self.token)))
+        InterceptedService::new(self.channel.clone(), Bearer::new(&self.token))
     }
 
     pub fn config(&self) -> ConfigServiceClient<Authorised> {

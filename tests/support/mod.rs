@@ -10,7 +10,6 @@
 pub mod caller;
 pub mod load;
 pub mod plan;
-pub mod process;
 pub mod raw;
 pub mod record;
 pub mod resources;
@@ -23,28 +22,9 @@ pub mod writer;
 
 use std::{future::Future, thread, time::Duration};
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::watch, task::JoinHandle};
 
-/// Far more than anything takes on a busy machine, so that only what never comes runs into it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for something that has to come.
-pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
-    timeout(limit, future).await.unwrap_or_else(|_| panic!("{what}: did not come within {limit:?}"))
-}
-
-/// Waits until a condition holds.
-pub async fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: does not hold after {limit:?}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
+use crate::harness::within;
 
 /// A number from the environment, for budgets.
 pub fn from_env(name: &str, default: u64) -> u64 {

@@ -1,52 +1,11 @@
-//! A codec that leaves messages as they are: to keep what a stream really carried, and to send what no message is.
+//! Calls by path and bytes: to keep what a stream really carried, and to send what no message is.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
-use tonic::{
-    Request, Response, Status, Streaming,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-};
+use tonic::{Request, Response, Status, Streaming, client::Grpc};
 
-use super::caller::{Authorised, Caller};
-
-/// Bytes in, bytes out.
-#[derive(Clone, Copy, Default)]
-pub struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = RawCodec;
-    type Decoder = RawCodec;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        RawCodec
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        RawCodec
-    }
-}
-
-impl Encoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
+use super::caller::Caller;
+use crate::harness::{calls::Authorised, raw::RawCodec};
 
 /// Opens a stream and leaves its messages undecoded.
 pub async fn stream(caller: &Caller, path: &'static str, body: Bytes) -> Result<Streaming<Bytes>, Status> {

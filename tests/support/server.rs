@@ -1,10 +1,6 @@
 //! A real server in this process, on a free port, in a folder of its own, that can be stopped and started again.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use signalbox::{
     app::{self, AppError},
@@ -12,11 +8,8 @@ use signalbox::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{
-    PATIENCE,
-    caller::{Caller, Site},
-    within,
-};
+use super::caller::{Caller, Site};
+use crate::harness::{PATIENCE, admin_token, within};
 
 /// A server. Its folder is gone when the test lets go of it.
 pub struct Server {
@@ -104,11 +97,4 @@ impl Server {
     pub fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
-}
-
-/// The token that the first start wrote.
-pub fn admin_token(data: &Path) -> String {
-    let path = data.join("admin.token");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.trim().to_owned()
 }

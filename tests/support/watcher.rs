@@ -16,16 +16,14 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    PATIENCE,
     caller::Caller,
     raw,
     record::{Asked, End, Read, Reader, Seen, Stream, token_of},
     truth::Recorder,
-    until,
     view::View,
-    within,
     writer::unknown,
 };
+use crate::harness::{PATIENCE, until, within};
 
 pub const WATCH: &str = "/signalbox.v1.ConfigService/WatchConfig";
 /// No message that the server sends is larger.

@@ -12,12 +12,12 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
-    PATIENCE,
     caller::Caller,
     resources::{Secrets, values_in},
     shown,
     truth::{Answer, Recorder, Told},
 };
+use crate::harness::PATIENCE;
 
 /// One thing to write.
 #[derive(Clone, Debug)]

@@ -1,28 +1,50 @@
 //! Calls that a test makes: over a channel, with a token, and what came of them.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use signalbox::proto::v1::{
     CreateTokenRequest, Role, Selector, WatchConfigRequest, WatchConfigResponse,
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, selector::Pattern,
     watch_config_response::Event,
 };
-use tonic::{Code, Request, Status, Streaming, transport::Channel};
+use tonic::{
+    Code, Request, Status, Streaming,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 use tonic_types::StatusExt;
 
-use super::Server;
+use super::{Server, soon};
 
-/// Far more than anything here takes.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// A channel that sends a token along.
+pub type Authorised = InterceptedService<Channel, Bearer>;
 
-/// Waits for something that has to come soon.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, what).await.expect("it comes in time")
+/// Sends a token along, if there is one.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// An empty text is no token.
+    pub fn new(token: &str) -> Self {
+        let value = || format!("Bearer {token}").parse().expect("a token is ASCII");
+        Self((!token.is_empty()).then(value))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// A channel to a server in plaintext.
 pub async fn channel(address: &str) -> Channel {
-    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect().await.expect("it listens")
 }
 
 /// A request that carries a token.
