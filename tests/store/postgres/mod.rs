@@ -1,5 +1,6 @@
 //! PostgreSQL: the conformance suite, and what only a server that others use can suffer.
 
+mod encrypted;
 mod faults;
 mod opening;
 mod pooled;
