@@ -36,7 +36,7 @@ pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
 
 use crate::domain::{
-    Action, FieldViolation, KindName, ResourceName,
+    Action, FeatureLevel, FieldViolation, KindName, ResourceName,
     record::{FieldPath, Spec},
     spec,
 };
@@ -68,6 +68,12 @@ pub trait Kind: Sync {
     /// Whether a resource may only exist beneath its parent.
     fn parent_required(&self) -> bool {
         false
+    }
+
+    /// What the store's feature level has to be for this spec to be written: more than the first where an older binary
+    /// could not hold it.
+    fn feature_level(&self, _spec: &Spec) -> FeatureLevel {
+        FeatureLevel::FIRST
     }
 
     /// Fills in what the caller left out. Must be idempotent, and must not touch what was given.

@@ -76,6 +76,18 @@ impl Replicas {
         &self.identity.id
     }
 
+    /// What this replica's binary supports.
+    #[must_use]
+    pub fn supports(&self) -> FeatureLevel {
+        self.identity.feature_level
+    }
+
+    /// Takes note of a level that was just read.
+    pub fn heard_level(&self, level: FeatureLevel) {
+        let mut known = self.known.lock();
+        known.level = known.level.max(level);
+    }
+
     /// What the store may hold, as it was last heard.
     #[must_use]
     pub fn level(&self) -> FeatureLevel {

@@ -15,8 +15,9 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::{
-        Error, FieldPath, FieldViolation, Labels, PlannedChange, Principal, Read, Record, ResourceName,
-        Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec, write::PlannedPut,
+        Error, FeatureLevel, FieldPath, FieldViolation, Labels, PlannedChange, Principal, Read, Record,
+        ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec,
+        write::PlannedPut,
     },
     kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
@@ -344,6 +345,11 @@ impl<'a> Planner<'a> {
             self.note(&format!("{path}resource."), violations);
             return Ok(None);
         }
+        let (needed, level) = (kind.feature_level(&spec), self.parts.replicas.level());
+        if needed > level {
+            self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
+            return Ok(None);
+        }
         self.warnings.extend(kind.warnings(old, &spec));
         let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
         let rotated = replaced.iter().any(stored);
@@ -469,6 +475,15 @@ struct Finished {
     put: PlannedPut,
     spec: Spec,
     replaced: BTreeSet<FieldPath>,
+}
+
+/// The error for what an older replica could not hold.
+fn below(needed: FeatureLevel, level: FeatureLevel) -> Error {
+    let description = format!(
+        "needs feature level {needed}, and the store is at {level}: it is raised once every replica supports it \
+         (`signalbox status` shows them), or by `signalbox raise-feature-level` where that is left to you"
+    );
+    Error::FailedPrecondition { reason: "FEATURE_LEVEL", subject: "feature_level".into(), description }
 }
 
 fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser};
 
 use super::{args::*, failure::Outcome, session::Format, *};
 use crate::{
-    domain::Clock,
+    domain::{Clock, FeatureLevel},
     proto::v1::{self, ProviderType, resource::Spec, secret::State, setting_spec},
 };
 
@@ -39,6 +39,7 @@ fn with_session<T>(
         err: &mut err,
         input: &mut Cursor::new(input.to_owned()),
         env: &env,
+        supports: FeatureLevel::CURRENT,
         clock: &At(1_000_000),
         interactive: false,
         format,
