@@ -118,6 +118,8 @@ pub fn secrets_of(resource: &Resource) -> Vec<Secret> {
             });
             values.collect()
         }
+        // Kinds without secrets.
+        Spec::Router(_) => vec![],
     }
 }
 
