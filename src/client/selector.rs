@@ -22,6 +22,8 @@ pub enum Kind {
     Setting,
     /// `routers/{id}`.
     Router,
+    /// `tools/{id}`.
+    Tool,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
             Spec::Router(_) => Self::Router,
+            Spec::Tool(_) => Self::Tool,
         })
     }
 
@@ -44,6 +47,7 @@ impl Kind {
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
             Self::Router => "router",
+            Self::Tool => "tool",
         }
     }
 }

@@ -16,6 +16,7 @@
 pub mod api_key;
 pub mod diff;
 pub mod filter;
+mod json;
 pub mod mask;
 pub mod names;
 mod paths;
@@ -27,6 +28,8 @@ pub mod router;
 pub mod rules;
 pub mod secrets;
 pub mod setting;
+pub mod tool;
+mod tool_schema;
 
 use std::borrow::Cow;
 
@@ -118,7 +121,7 @@ pub struct CheckContext<'a> {
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &router::Router]
+    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &router::Router, &tool::Tool]
 }
 
 /// The kind with this name.

@@ -221,6 +221,7 @@ fn provider_of(spec: &Spec) -> Option<&ProviderSpec> {
 fn enabled_of(spec: &Spec) -> Option<Option<bool>> {
     match spec {
         Spec::Provider(spec) => Some(spec.enabled),
+        Spec::Tool(spec) => Some(spec.enabled),
         _ => None,
     }
 }
