@@ -20,6 +20,8 @@ pub enum Kind {
     ApiKey,
     /// `settings/{key}` and `users/{user}/settings/{key}`.
     Setting,
+    /// `models/{provider}/{model}`.
+    Model,
     /// `routers/{id}`.
     Router,
     /// `tools/{id}`.
@@ -34,6 +36,7 @@ impl Kind {
             Spec::Provider(_) => Self::Provider,
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
+            Spec::Model(_) => Self::Model,
             Spec::Router(_) => Self::Router,
             Spec::Tool(_) => Self::Tool,
         })
@@ -46,6 +49,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
+            Self::Model => "model",
             Self::Router => "router",
             Self::Tool => "tool",
         }

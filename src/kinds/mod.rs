@@ -18,7 +18,9 @@ pub mod diff;
 pub mod filter;
 mod json;
 pub mod mask;
+pub mod model;
 pub mod names;
+mod parameters;
 mod paths;
 pub mod provider;
 pub mod provider_types;
@@ -121,7 +123,7 @@ pub struct CheckContext<'a> {
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &router::Router, &tool::Tool]
+    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &model::Model, &router::Router, &tool::Tool]
 }
 
 /// The kind with this name.
