@@ -107,7 +107,7 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
             }
         }
         // Without secrets. Listed one by one, so that a kind which has some can't be forgotten.
-        Some(Spec::Model(_) | Spec::Router(_) | Spec::Tool(_)) | None => {}
+        Some(Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_)) | None => {}
     }
     taken
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Setting,
     /// `models/{provider}/{model}`.
     Model,
+    /// `promptTemplates/{id}`.
+    PromptTemplate,
     /// `routers/{id}`.
     Router,
     /// `tools/{id}`.
@@ -37,6 +39,7 @@ impl Kind {
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
             Spec::Model(_) => Self::Model,
+            Spec::PromptTemplate(_) => Self::PromptTemplate,
             Spec::Router(_) => Self::Router,
             Spec::Tool(_) => Self::Tool,
         })
@@ -50,6 +53,7 @@ impl Kind {
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
             Self::Model => "model",
+            Self::PromptTemplate => "prompt_template",
             Self::Router => "router",
             Self::Tool => "tool",
         }

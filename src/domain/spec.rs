@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_arm_is_known() {
-        let first: Vec<&str> = kinds().map(|kind| kind.0).take(3).collect();
-        assert_eq!(first, ["provider", "api_key", "setting"]);
+        let first: Vec<&str> = kinds().map(|kind| kind.0).take(5).collect();
+        assert_eq!(first, ["provider", "api_key", "setting", "model", "prompt_template"]);
     }
 }

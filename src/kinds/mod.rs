@@ -19,9 +19,11 @@ pub mod filter;
 mod json;
 pub mod mask;
 pub mod model;
+mod model_fit;
 pub mod names;
 mod parameters;
 mod paths;
+pub mod prompt_template;
 pub mod provider;
 pub mod provider_types;
 mod references;
@@ -30,6 +32,7 @@ pub mod router;
 pub mod rules;
 pub mod secrets;
 pub mod setting;
+mod template_text;
 pub mod tool;
 mod tool_schema;
 
@@ -123,7 +126,15 @@ pub struct CheckContext<'a> {
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &model::Model, &router::Router, &tool::Tool]
+    &[
+        &provider::Provider,
+        &api_key::ApiKey,
+        &setting::Setting,
+        &model::Model,
+        &prompt_template::PromptTemplate,
+        &router::Router,
+        &tool::Tool,
+    ]
 }
 
 /// The kind with this name.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{model::tests::any_model, router::tests::any_router, tool::tests::any_tool, *};
+use super::{
+    model::tests::any_model, prompt_template::tests::any_template, router::tests::any_router,
+    tool::tests::any_tool, *,
+};
 use crate::domain::FieldPath;
 use crate::proto::v1::{
     ApiKeySpec, HeaderValue, ProviderSpec, Secret, SettingSpec, header_value, secret::State, setting_spec,
@@ -77,6 +80,7 @@ pub(super) fn any_spec() -> impl Strategy<Value = (String, Spec)> {
         any_api_key().prop_map(|spec| ("providers/some/apiKeys/one".to_owned(), Spec::ApiKey(spec))),
         any_setting().prop_map(|spec| ("users/alice/settings/someKey".to_owned(), Spec::Setting(spec))),
         any_model().prop_map(|spec| ("models/openai/some+model".to_owned(), Spec::Model(spec))),
+        any_template().prop_map(|spec| ("promptTemplates/some".to_owned(), Spec::PromptTemplate(spec))),
         any_router().prop_map(|spec| ("routers/default".to_owned(), Spec::Router(spec))),
         any_tool().prop_map(|spec| ("tools/some".to_owned(), Spec::Tool(spec))),
     ]

@@ -119,7 +119,7 @@ pub fn secrets_of(resource: &Resource) -> Vec<Secret> {
             values.collect()
         }
         // Kinds without secrets.
-        Spec::Model(_) | Spec::Router(_) | Spec::Tool(_) => vec![],
+        Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_) => vec![],
     }
 }
 

@@ -107,7 +107,7 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             _ => Vec::new(),
         },
         // Kinds without secrets.
-        Some(Spec::Model(_) | Spec::Router(_) | Spec::Tool(_)) | None => Vec::new(),
+        Some(Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_)) | None => Vec::new(),
     }
 }
 
