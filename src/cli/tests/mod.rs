@@ -166,6 +166,35 @@ fn tables_show_what_a_person_wants() {
 }
 
 #[test]
+fn kinds_without_a_switch_show_what_is_looked_for_first() {
+    let model = v1::ModelSpec {
+        limits: Some(v1::ModelLimits { context_window_tokens: 128_000, ..Default::default() }),
+        prices: Some(v1::ModelPrices { input: "0.075".into(), ..Default::default() }),
+        deprecation: Some(v1::ModelDeprecation { deprecated: true, ..Default::default() }),
+        ..Default::default()
+    };
+    let router = v1::RouterSpec {
+        primary: "providers/a".into(),
+        fallbacks: vec!["providers/b".into(), "providers/c".into()],
+        ..Default::default()
+    };
+    let template = v1::PromptTemplateSpec { model: "models/a/m".into(), ..Default::default() };
+    let tool = v1::ToolSpec { enabled: Some(true), ..Default::default() };
+    let specs = [
+        (Spec::Model(model), "model", "deprecated context=128000 input=0.075"),
+        (Spec::Router(router), "router", "primary=providers/a fallbacks=providers/b,provid…"),
+        (Spec::PromptTemplate(template), "prompt_template", "model=models/a/m"),
+        (Spec::Tool(tool), "tool", "enabled"),
+    ];
+    for (spec, kind, state) in specs {
+        let resource = v1::Resource { name: "x/y".into(), spec: Some(spec), ..Default::default() };
+        let shown = table::list(&[resource], At(1_000_000).now());
+        let row = shown.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(row, format!("x/y {kind} {state} 0"));
+    }
+}
+
+#[test]
 fn deleting_asks_first() {
     let args = || Delete { names: vec!["providers/groq".into()], ..Default::default() };
     let delete = |args: &Delete, interactive, input: &str| -> Outcome {

@@ -15,7 +15,7 @@ use super::{
 use crate::fixture::{DEADLINE, Place as _, apply, create, log_after};
 
 /// Every bound is kept with this to spare on a busy machine.
-const BOUND: Duration = Duration::from_secs(7);
+const BOUND: Duration = Duration::from_secs(15);
 
 /// Waits for something that has to come true.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
