@@ -3,10 +3,12 @@
 //! Owns the split between what may be printed (the resource, masked) and what may not (its secrets), so that a secret
 //! can be refused after its revocation whatever way is used to read it. Must not know maps, streams or revisions.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::secret::SecretText;
-use crate::proto::v1::{Resource, Secret, header_value, resource::Spec, secret::State, setting_spec};
+use crate::proto::v1::{
+    HeaderValue, Resource, Secret, database_option, header_value, resource::Spec, secret::State, setting_spec,
+};
 
 /// Why a secret can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,11 +94,7 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
     let mut taken = Vec::new();
     match &mut resource.spec {
         Some(Spec::Provider(provider)) => {
-            for (header, value) in &mut provider.headers {
-                if let Some(header_value::Value::Secret(secret)) = &mut value.value {
-                    taken.push(take(format!("provider.headers.{header}"), secret));
-                }
-            }
+            take_headers("provider", &mut provider.headers, &mut taken);
         }
         Some(Spec::ApiKey(api_key)) => {
             taken.extend(api_key.secret.as_mut().map(|secret| take(API_KEY_SECRET.to_owned(), secret)));
@@ -106,13 +104,32 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
                 taken.push(take(SETTING_SECRET.to_owned(), secret));
             }
         }
+        Some(Spec::Database(database)) => {
+            let password = database.password.as_mut();
+            taken.extend(password.map(|secret| take(DATABASE_PASSWORD.to_owned(), secret)));
+            for (option, value) in &mut database.options {
+                if let Some(database_option::Value::Secret(secret)) = &mut value.value {
+                    taken.push(take(format!("database.options.{option}"), secret));
+                }
+            }
+        }
         None => {}
     }
     taken
 }
 
+fn take_headers(arm: &str, headers: &mut BTreeMap<String, HeaderValue>, taken: &mut Vec<SealedField>) {
+    for (header, value) in headers {
+        if let Some(header_value::Value::Secret(secret)) = &mut value.value {
+            taken.push(take(format!("{arm}.headers.{header}"), secret));
+        }
+    }
+}
+
 /// Path of an API key's secret.
 pub(super) const API_KEY_SECRET: &str = "api_key.secret";
+/// Path of a database's password.
+pub(super) const DATABASE_PASSWORD: &str = "database.password";
 /// Path of a setting's secret.
 pub(super) const SETTING_SECRET: &str = "setting.secret_value";
 
@@ -126,8 +143,11 @@ fn take(path: String, secret: &mut Secret) -> SealedField {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Entry, Held, Resource, Secret, SecretError, Spec, State};
-    use crate::proto::v1::{ApiKeySpec, HeaderValue, ProviderSpec, SettingSpec, header_value, setting_spec};
+    use super::{Arc, Entry, HeaderValue, Held, Resource, Secret, SecretError, Spec, State};
+    use crate::proto::v1::{
+        ApiKeySpec, DatabaseOption, DatabaseSpec, ProviderSpec, SettingSpec, database_option, header_value,
+        setting_spec,
+    };
 
     const CANARY: &str = "sk-canary";
 
@@ -149,7 +169,19 @@ mod tests {
     #[test]
     fn no_plaintext_stays_in_the_resource_of_any_kind() {
         let header = HeaderValue { value: Some(header_value::Value::Secret(secret())) };
+        let option = DatabaseOption { value: Some(database_option::Value::Secret(secret())) };
         let cases = [
+            (
+                "database.password",
+                Spec::Database(DatabaseSpec { password: Some(secret()), ..DatabaseSpec::default() }),
+            ),
+            (
+                "database.options.token",
+                Spec::Database(DatabaseSpec {
+                    options: [("token".to_owned(), option)].into(),
+                    ..DatabaseSpec::default()
+                }),
+            ),
             (
                 "provider.headers.x-key",
                 Spec::Provider(ProviderSpec {

@@ -25,6 +25,7 @@ use super::{
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
+    views::Database,
     watcher::Watcher,
 };
 use crate::proto::v1::Resource;
@@ -169,6 +170,12 @@ impl Client {
     #[must_use]
     pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
         self.0.readers.served.load().active_api_keys(provider)
+    }
+
+    /// See [`Snapshot::database`].
+    #[must_use]
+    pub fn database(&self, id: &str) -> Option<Database> {
+        self.0.readers.served.load().database(id)
     }
 
     /// See [`Snapshot::setting`].

@@ -36,6 +36,7 @@ mod snapshot;
 mod subscription;
 mod token;
 mod transport;
+mod views;
 mod watcher;
 
 pub use connection::{Authorized, Bearer, Connection};
@@ -52,3 +53,4 @@ pub use settings::{Setting, SettingError, Source};
 pub use snapshot::Snapshot;
 pub use subscription::{Callback, Subscription, Update};
 pub use token::TokenSource;
+pub use views::Database;

@@ -20,6 +20,8 @@ pub enum Kind {
     ApiKey,
     /// `settings/{key}` and `users/{user}/settings/{key}`.
     Setting,
+    /// `databases/{id}`.
+    Database,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Spec::Provider(_) => Self::Provider,
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
+            Spec::Database(_) => Self::Database,
         })
     }
 
@@ -40,6 +43,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
+            Self::Database => "database",
         }
     }
 }

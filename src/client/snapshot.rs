@@ -113,6 +113,11 @@ impl Snapshot {
         &self.entries
     }
 
+    /// A resource of a collection by its id; whether it is of the collection's kind, the caller sees.
+    pub(super) fn held(&self, collection: &str, id: &str) -> Option<Held> {
+        self.entries.get(format!("{collection}/{id}").as_str()).map(|entry| self.hold(entry))
+    }
+
     pub(super) fn held_provider(&self, id: &str) -> Option<Held> {
         self.providers.get(id).map(|entry| self.hold(entry))
     }

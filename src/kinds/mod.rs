@@ -14,8 +14,10 @@
 //! descriptors and fails while steps 2 and 3 are missing.
 
 pub mod api_key;
+pub mod database;
 pub mod diff;
 pub mod filter;
+mod headers;
 pub mod mask;
 pub mod names;
 mod paths;
@@ -49,6 +51,11 @@ pub const UPDATED: Action = Action("updated");
 pub const DELETED: Action = Action("deleted");
 /// A stored secret was replaced by another.
 pub const ROTATED: Action = Action("rotated");
+
+/// A resource may be used again.
+pub const ENABLED: Action = Action("enabled");
+/// A resource may not be used any more.
+pub const DISABLED: Action = Action("disabled");
 
 /// What the engine has to know of one kind of configuration.
 ///
@@ -117,7 +124,7 @@ pub struct Reference {
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting]
+    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &database::Database]
 }
 
 /// The kind with this name.
@@ -148,6 +155,16 @@ pub fn check_arm(kind: &dyn Kind, name: &ResourceName, spec: &Spec) -> Option<Fi
             format!("is set, but `{name}` is of kind `{wanted}`; set `{wanted}` instead"),
         )
     })
+}
+
+/// What the history calls an update of something that can be switched on and off.
+fn switched(before: bool, after: bool, rotated: bool) -> Action {
+    match (before, after) {
+        (false, true) => ENABLED,
+        (true, false) => DISABLED,
+        _ if rotated => ROTATED,
+        _ => UPDATED,
+    }
 }
 
 /// What the history calls a change of a resource.

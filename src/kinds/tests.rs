@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+mod any;
+
 use super::*;
 use crate::proto::v1::{
     ApiKeySpec, HeaderValue, ProviderSpec, Secret, SettingSpec, header_value, secret::State, setting_spec,
@@ -69,7 +71,7 @@ fn numbers_come_back_from_the_store_as_they_were() {
     assert_eq!(spec::from_json(&spec::to_json(&stored).unwrap()).unwrap(), stored);
 }
 
-/// Any spec, most of them sensible.
+/// Any spec of the kinds that the tests of filters have a reference for, most of them sensible.
 pub(super) fn any_spec() -> impl Strategy<Value = (String, Spec)> {
     prop_oneof![
         any_provider().prop_map(|spec| ("providers/some".to_owned(), Spec::Provider(spec))),
@@ -136,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn what_is_accepted_stays_accepted((name, given) in any_spec()) {
+    fn what_is_accepted_stays_accepted((name, given) in any::of_every_kind()) {
         let (stored, violations) = plan(&name, given, None);
         prop_assert!(secrets::states(&stored).values().all(|state| *state != State::Unspecified));
         if violations.is_empty() {
@@ -150,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn no_value_stays_in_a_masked_spec((_, mut spec) in any_spec()) {
+    fn no_value_stays_in_a_masked_spec((_, mut spec) in any::of_every_kind()) {
         let inputs = secrets::split(&mut spec);
         let paths: BTreeSet<FieldPath> = secrets::states(&spec).into_keys().collect();
         prop_assert_eq!(paths, inputs.keys().cloned().collect::<BTreeSet<_>>());

@@ -14,6 +14,7 @@ mod command_line;
 mod forms;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod kinds;
 mod rpcs;
 mod trail;
 mod ways;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use signalbox::proto::v1::{
     ApiKeySpec, HeaderValue, ProviderSpec, ProviderType, Resource, Secret, Selector, SettingSpec,
-    header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    database_option, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 /// Every secret of every test holds this, and nothing else does: what carries it, carries a secret.
@@ -84,6 +84,7 @@ pub fn kind(resource: &Resource) -> &'static str {
         Some(Spec::Provider(_)) => "provider",
         Some(Spec::ApiKey(_)) => "api_key",
         Some(Spec::Setting(_)) => "setting",
+        Some(Spec::Database(_)) => "database",
         None => "",
     }
 }
@@ -105,6 +106,14 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             Some(Value::SecretValue(secret)) => vec![("secret_value".to_owned(), secret)],
             _ => Vec::new(),
         },
+        Some(Spec::Database(spec)) => {
+            let options = spec.options.iter_mut().filter_map(|(name, option)| match &mut option.value {
+                Some(database_option::Value::Secret(secret)) => Some((format!("options.{name}"), secret)),
+                _ => None,
+            });
+            let password = spec.password.iter_mut().map(|secret| ("password".to_owned(), secret));
+            options.chain(password).collect()
+        }
         None => Vec::new(),
     }
 }

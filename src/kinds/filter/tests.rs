@@ -250,6 +250,7 @@ const LEAVES: [Tree; 13] = [
         Spec::Provider(spec) => spec.description.as_str() < "m",
         Spec::ApiKey(spec) => spec.description.as_str() < "m",
         Spec::Setting(spec) => spec.description.as_str() < "m",
+        _ => unreachable!("`any_spec` makes no others"),
     }),
     Tree::Leaf("int_value < 0", |_, _, spec| int_of(spec).is_some_and(|it| it.is_some_and(|it| it < 0))),
     Tree::Leaf("int_value != 0", |_, _, spec| int_of(spec).is_some_and(|it| it.is_none_or(|it| it != 0))),
