@@ -113,6 +113,9 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
                 }
             }
         }
+        Some(Spec::VirtualKey(key)) => {
+            taken.extend(key.key_hash.as_mut().map(|secret| take(VIRTUAL_KEY_HASH.to_owned(), secret)));
+        }
         None => {}
     }
     taken
@@ -130,6 +133,8 @@ fn take_headers(arm: &str, headers: &mut BTreeMap<String, HeaderValue>, taken: &
 pub(super) const API_KEY_SECRET: &str = "api_key.secret";
 /// Path of a database's password.
 pub(super) const DATABASE_PASSWORD: &str = "database.password";
+/// Path of a virtual key's hash.
+pub(super) const VIRTUAL_KEY_HASH: &str = "virtual_key.key_hash";
 /// Path of a setting's secret.
 pub(super) const SETTING_SECRET: &str = "setting.secret_value";
 
@@ -145,8 +150,8 @@ fn take(path: String, secret: &mut Secret) -> SealedField {
 mod tests {
     use super::{Arc, Entry, HeaderValue, Held, Resource, Secret, SecretError, Spec, State};
     use crate::proto::v1::{
-        ApiKeySpec, DatabaseOption, DatabaseSpec, ProviderSpec, SettingSpec, database_option, header_value,
-        setting_spec,
+        ApiKeySpec, DatabaseOption, DatabaseSpec, ProviderSpec, SettingSpec, VirtualKeySpec, database_option,
+        header_value, setting_spec,
     };
 
     const CANARY: &str = "sk-canary";
@@ -171,6 +176,10 @@ mod tests {
         let header = HeaderValue { value: Some(header_value::Value::Secret(secret())) };
         let option = DatabaseOption { value: Some(database_option::Value::Secret(secret())) };
         let cases = [
+            (
+                "virtual_key.key_hash",
+                Spec::VirtualKey(VirtualKeySpec { key_hash: Some(secret()), ..VirtualKeySpec::default() }),
+            ),
             (
                 "database.password",
                 Spec::Database(DatabaseSpec { password: Some(secret()), ..DatabaseSpec::default() }),

@@ -25,7 +25,7 @@ use super::{
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
-    views::Database,
+    views::{Database, VirtualKey},
     watcher::Watcher,
 };
 use crate::proto::v1::Resource;
@@ -176,6 +176,16 @@ impl Client {
     #[must_use]
     pub fn database(&self, id: &str) -> Option<Database> {
         self.0.readers.served.load().database(id)
+    }
+
+    /// See [`Snapshot::virtual_key`]; asks the machine's clock for the time.
+    #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "expiry is by the gateway's own clock; nothing injects one here"
+    )]
+    pub fn virtual_key(&self, presented: &str) -> Option<VirtualKey> {
+        self.0.readers.served.load().virtual_key(presented, std::time::SystemTime::now())
     }
 
     /// See [`Snapshot::setting`].

@@ -37,6 +37,7 @@ mod subscription;
 mod token;
 mod transport;
 mod views;
+mod virtual_keys;
 mod watcher;
 
 pub use connection::{Authorized, Bearer, Connection};
@@ -53,4 +54,4 @@ pub use settings::{Setting, SettingError, Source};
 pub use snapshot::Snapshot;
 pub use subscription::{Callback, Subscription, Update};
 pub use token::TokenSource;
-pub use views::Database;
+pub use views::{Database, VirtualKey};

@@ -22,6 +22,8 @@ pub enum Kind {
     Setting,
     /// `databases/{id}`.
     Database,
+    /// `virtualKeys/{id}`.
+    VirtualKey,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
             Spec::Database(_) => Self::Database,
+            Spec::VirtualKey(_) => Self::VirtualKey,
         })
     }
 
@@ -44,6 +47,7 @@ impl Kind {
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
             Self::Database => "database",
+            Self::VirtualKey => "virtual_key",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     secret::SecretText,
     snapshot::Snapshot,
 };
-use crate::proto::v1::{DatabaseSpec, Resource, database_option, resource::Spec};
+use crate::proto::v1::{DatabaseSpec, Resource, VirtualKeySpec, database_option, resource::Spec};
 
 /// A view of a kind: its id, its resource, its spec, whether it is enabled, and how a snapshot finds it.
 macro_rules! view {
@@ -64,6 +64,13 @@ macro_rules! view {
 view!(
     /// A connection to a database, as it was in one snapshot.
     Database, DatabaseSpec of Database, "databases", database
+);
+
+view!(
+    /// A key that a gateway takes from its callers, as it was in one snapshot.
+    ///
+    /// [`Snapshot::virtual_key`] finds the one that a caller presents.
+    VirtualKey, VirtualKeySpec of VirtualKey, "virtualKeys", virtual_key_by_id
 );
 
 impl Database {

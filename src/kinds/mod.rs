@@ -27,6 +27,7 @@ mod reflect;
 pub mod rules;
 pub mod secrets;
 pub mod setting;
+pub mod virtual_key;
 
 use std::borrow::Cow;
 
@@ -36,6 +37,7 @@ pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
+use zeroize::Zeroizing;
 
 use crate::domain::{
     Action, FieldViolation, KindName, ResourceName,
@@ -80,6 +82,15 @@ pub trait Kind: Sync {
     /// Fills in what the caller left out. Must be idempotent, and must not touch what was given.
     fn fill_defaults(&self, _spec: &mut Spec, _name: &ResourceName) {}
 
+    /// Puts back what only the server sets, where the caller left it out: as it is stored, or nothing for a creation.
+    fn keep_made(&self, _spec: &mut Spec, _before: Option<&Spec>) {}
+
+    /// What adds to a new, checked and masked spec what the server makes itself, from random bytes: a key, of which only
+    /// its creator is ever shown more than the spec keeps.
+    fn maker(&self) -> Option<fn(&mut Spec, &[u8; RANDOM_BYTES]) -> Made> {
+        None
+    }
+
     /// Everything that is wrong with a spec whose defaults are filled in; paths begin with the arm.
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation>;
 
@@ -112,6 +123,17 @@ pub struct CheckContext<'a> {
     pub secrets: &'a SecretInputs,
 }
 
+/// Random bytes that the making of a key takes.
+pub const RANDOM_BYTES: usize = 40;
+
+/// What the server has made for a new resource.
+pub struct Made {
+    /// Shown once, to the creator alone, and kept nowhere.
+    pub one_time_secret: Zeroizing<String>,
+    /// What is to be sealed of it.
+    pub secrets: SecretInputs,
+}
+
 /// A resource that another one needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
@@ -124,7 +146,7 @@ pub struct Reference {
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &database::Database]
+    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &database::Database, &virtual_key::VirtualKey]
 }
 
 /// The kind with this name.

@@ -13,6 +13,8 @@ pub const NAME_CHARS: usize = 200;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS: usize = 4096;
 const URL_BYTES: usize = 2048;
+/// Where the year 10000 begins.
+const LAST_SECOND: i64 = 253_402_300_800;
 
 /// Everything that is wrong with labels, with paths beneath `field`.
 #[must_use]
@@ -127,6 +129,15 @@ pub fn check_duration(
     if given.is_none() {
         let (least, most) = (range.0.as_secs_f64(), range.1.as_secs_f64());
         violations.add(field, "OUT_OF_RANGE", format!("must be from {least} s to {most} s"));
+    }
+}
+
+/// Checks a moment that may be left out. JSON can write the years 1 to 9999; nothing here is older than 1970.
+pub fn check_timestamp(field: &str, time: Option<prost_types::Timestamp>, violations: &mut Violations) {
+    let Some(time) = time else { return };
+    if !(0..LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
+        let problem = "must be a time of the years 1970 to 9999, with nanos from 0 to 999999999";
+        violations.add(field, "OUT_OF_RANGE", problem);
     }
 }
 

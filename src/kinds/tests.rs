@@ -19,8 +19,9 @@ pub(super) fn secret(value: &str) -> Secret {
 /// Does what the engine does with a spec before it stores it. Gives the masked spec and what is wrong.
 pub(super) fn plan(name: &str, mut spec: Spec, before: Option<&Spec>) -> (Spec, Vec<FieldViolation>) {
     let (name, kind) = parse_name(name).unwrap();
-    let inputs = secrets::split(&mut spec);
     kind.fill_defaults(&mut spec, &name);
+    kind.keep_made(&mut spec, before);
+    let inputs = secrets::split(&mut spec);
     let violations = check(kind, &CheckContext { name: &name, spec: &spec, before, secrets: &inputs });
     (spec, violations)
 }

@@ -9,7 +9,7 @@ use std::{
 use chrono::DateTime;
 
 use super::{
-    Parts,
+    Parts, content,
     write::{Operation, OperationKind},
 };
 use crate::{
@@ -44,6 +44,8 @@ pub(super) struct Planner<'a> {
     parts: &'a Parts,
     state: &'a State,
     caller: &'a Principal,
+    /// Whether this only shows what would be: then no key is made, which nobody could use.
+    dry_run: bool,
     staged: BTreeMap<ResourceName, Staged>,
     /// Children that are created, with the fields that name them.
     children: Vec<(String, ResourceName)>,
@@ -87,6 +89,7 @@ impl<'a> Planner<'a> {
             parts,
             state,
             caller,
+            dry_run: false,
             staged: BTreeMap::new(),
             children: Vec::new(),
             reads: Vec::new(),
@@ -102,7 +105,8 @@ impl<'a> Planner<'a> {
 
     /// Plans all operations. Every violation of every operation is found before any is reported; what the state does not
     /// allow comes after them, because it may be another when the request is right. What is not granted ends it at once.
-    pub fn plan(mut self, operations: &[Operation]) -> Result<Plan> {
+    pub fn plan(mut self, operations: &[Operation], dry_run: bool) -> Result<Plan> {
+        self.dry_run = dry_run;
         for operation in operations {
             let result = match &operation.action {
                 OperationKind::Create(resource) => self.create(&operation.path, resource),
@@ -215,7 +219,7 @@ impl<'a> Planner<'a> {
         }
         self.staged.insert(name, Staged::Deleted);
         self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
-        Ok(Some(BatchResult { resource: None, diffs }))
+        Ok(Some(BatchResult { diffs, ..BatchResult::default() }))
     }
 
     // -- their parts
@@ -316,7 +320,8 @@ impl<'a> Planner<'a> {
                 r#type: ChangeType::Updated.into(),
                 fields: vec![],
             };
-            return Ok(Some(BatchResult { resource: Some(resource), diffs: vec![diff] }));
+            let resource = Some(resource);
+            return Ok(Some(BatchResult { resource, diffs: vec![diff], ..BatchResult::default() }));
         }
         let diff = diff(&put, Some(record));
         Ok(Some(self.stage(put, Some(record), diff)))
@@ -325,32 +330,29 @@ impl<'a> Planner<'a> {
     /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.
     fn finish(&mut self, draft: Draft, uid: Uid, before: Option<&Record>) -> Result<Option<Finished>> {
         let Draft { path, name, kind, labels, mut spec } = draft;
-        kind.fill_defaults(&mut spec, &name);
-        let inputs = kinds::secrets::split(&mut spec);
         let old = before.map(|record| &record.spec);
+        kind.fill_defaults(&mut spec, &name);
+        kind.keep_made(&mut spec, old);
+        let mut inputs = kinds::secrets::split(&mut spec);
         let mut violations = kinds::check_labels(&labels, "labels");
         let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
         violations.extend(kinds::check(kind, &context));
         let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
-        let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
-        self.bytes += spec_json.len();
-        if spec_json.len() > limits::RESOURCE_BYTES {
-            let description =
-                format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
-            violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
-        }
-        if !violations.is_empty() {
+        let new = before.is_none() && violations.is_empty() && !self.dry_run;
+        let one_time_secret = if new { content::make(kind, &mut spec, &mut inputs)? } else { String::new() };
+        let Some(spec_json) = content::json(kind, &spec, &mut violations)? else {
             self.note(&format!("{path}resource."), violations);
             return Ok(None);
-        }
+        };
+        self.bytes += spec_json.len();
         self.warnings.extend(kind.warnings(old, &spec));
         let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
         let rotated = replaced.iter().any(stored);
         let action = kinds::action(kind, old, Some(&spec), rotated);
         let version = before.map_or(1, |record| record.version + 1);
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
-        Ok(Some(Finished { put, spec, replaced }))
+        Ok(Some(Finished { put, spec, replaced, one_time_secret }))
     }
 
     /// Seals new values and finds the ids of kept ones.
@@ -377,7 +379,7 @@ impl<'a> Planner<'a> {
     }
 
     fn stage(&mut self, finished: Finished, before: Option<&Record>, diff: ResourceDiff) -> BatchResult {
-        let Finished { put, spec, .. } = finished;
+        let Finished { put, spec, one_time_secret, .. } = finished;
         // Revision and time are filled in when the store has given them.
         let record = Record {
             name: put.name.clone(),
@@ -396,7 +398,7 @@ impl<'a> Planner<'a> {
         };
         let resource = self.parts.revealer.resource(&record, &[], self.state.epoch, Reveal::Masked);
         self.changes.push(PlannedChange::Put(Box::new(put)));
-        BatchResult { resource: Some(resource), diffs: vec![diff] }
+        BatchResult { resource: Some(resource), diffs: vec![diff], one_time_secret }
     }
 
     fn remove(&mut self, entry: &Entry) -> ResourceDiff {
@@ -469,10 +471,12 @@ struct Finished {
     put: PlannedPut,
     spec: Spec,
     replaced: BTreeSet<FieldPath>,
+    /// Shown to the caller, and to nobody else.
+    one_time_secret: String,
 }
 
 fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
-    let Finished { put, spec, replaced } = finished;
+    let Finished { put, spec, replaced, .. } = finished;
     let old = before.map(|record| (&record.labels, &record.spec));
     let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
     let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);

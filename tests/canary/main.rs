@@ -15,6 +15,7 @@ mod forms;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kinds;
+mod made;
 mod rpcs;
 mod trail;
 mod ways;

@@ -85,6 +85,7 @@ pub fn kind(resource: &Resource) -> &'static str {
         Some(Spec::ApiKey(_)) => "api_key",
         Some(Spec::Setting(_)) => "setting",
         Some(Spec::Database(_)) => "database",
+        Some(Spec::VirtualKey(_)) => "virtual_key",
         None => "",
     }
 }
@@ -113,6 +114,9 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             });
             let password = spec.password.iter_mut().map(|secret| ("password".to_owned(), secret));
             options.chain(password).collect()
+        }
+        Some(Spec::VirtualKey(spec)) => {
+            spec.key_hash.iter_mut().map(|secret| ("key_hash".to_owned(), secret)).collect()
         }
         None => Vec::new(),
     }

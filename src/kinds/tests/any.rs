@@ -5,13 +5,16 @@ use proptest::prelude::*;
 use super::{any_secret, any_spec};
 use crate::{
     domain::record::Spec,
-    proto::v1::{DatabaseOption, DatabasePool, DatabaseSpec, database_option},
+    proto::v1::{
+        DatabaseOption, DatabasePool, DatabaseSpec, VirtualKeyBudget, VirtualKeySpec, database_option,
+    },
 };
 
 /// Any spec of any kind.
 pub(super) fn of_every_kind() -> impl Strategy<Value = (String, Spec)> {
     prop_oneof![
         3 => any_spec(),
+        1 => any_virtual_key().prop_map(|spec| ("virtualKeys/one".to_owned(), Spec::VirtualKey(spec))),
         1 => any_database().prop_map(|spec| ("databases/main".to_owned(), Spec::Database(spec))),
     ]
 }
@@ -48,6 +51,29 @@ fn any_database() -> impl Strategy<Value = DatabaseSpec> {
                 ..Default::default()
             }),
             enabled: numbers.3,
+            ..Default::default()
+        },
+    )
+}
+
+fn any_virtual_key() -> impl Strategy<Value = VirtualKeySpec> {
+    let providers = proptest::collection::vec(
+        prop_oneof![4 => Just("providers/a"), 4 => Just("providers/b"), 1 => Just("c")],
+        0..3,
+    );
+    let models = proptest::collection::btree_set("[a-z]{1,3}", 0..4);
+    let budget = proptest::option::of((0..5u64, 0..6i32));
+    let time = proptest::option::of((-1..i64::from(u32::MAX), 0..5i32));
+    let made = (prop_oneof![4 => Just(""), 1 => Just("x")], proptest::option::weighted(0.3, any_secret()));
+    (providers, models, budget, time, made, any::<Option<bool>>()).prop_map(
+        |(providers, models, budget, time, made, enabled)| VirtualKeySpec {
+            key_id: made.0.to_owned(),
+            key_hash: made.1,
+            allowed_models: models.into_iter().collect(),
+            allowed_providers: providers.into_iter().map(str::to_owned).collect(),
+            budget: budget.map(|(amount_micro_usd, period)| VirtualKeyBudget { amount_micro_usd, period }),
+            expire_time: time.map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos }),
+            enabled,
             ..Default::default()
         },
     )
