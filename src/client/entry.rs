@@ -80,6 +80,22 @@ impl Held {
     }
 }
 
+impl Held {
+    /// The value of a header of this resource, sealed or not.
+    pub(super) fn header(
+        &self,
+        arm: &str,
+        headers: &BTreeMap<String, HeaderValue>,
+        name: &str,
+    ) -> Result<Option<SecretText>, SecretError> {
+        match headers.get(name).and_then(|header| header.value.as_ref()) {
+            None => Ok(None),
+            Some(header_value::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
+            Some(header_value::Value::Secret(_)) => self.secret(&format!("{arm}.headers.{name}")).map(Some),
+        }
+    }
+}
+
 impl fmt::Debug for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resource = &self.entry.resource;
@@ -116,6 +132,12 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
         Some(Spec::VirtualKey(key)) => {
             taken.extend(key.key_hash.as_mut().map(|secret| take(VIRTUAL_KEY_HASH.to_owned(), secret)));
         }
+        Some(Spec::NotificationChannel(channel)) => {
+            taken.extend(channel.url.as_mut().map(|secret| take(CHANNEL_URL.to_owned(), secret)));
+            let signing = channel.signing_secret.as_mut();
+            taken.extend(signing.map(|secret| take(CHANNEL_SIGNING_SECRET.to_owned(), secret)));
+            take_headers("notification_channel", &mut channel.headers, &mut taken);
+        }
         None => {}
     }
     taken
@@ -135,6 +157,10 @@ pub(super) const API_KEY_SECRET: &str = "api_key.secret";
 pub(super) const DATABASE_PASSWORD: &str = "database.password";
 /// Path of a virtual key's hash.
 pub(super) const VIRTUAL_KEY_HASH: &str = "virtual_key.key_hash";
+/// Path of a notification channel's URL.
+pub(super) const CHANNEL_URL: &str = "notification_channel.url";
+/// Path of what a notification channel signs with.
+pub(super) const CHANNEL_SIGNING_SECRET: &str = "notification_channel.signing_secret";
 /// Path of a setting's secret.
 pub(super) const SETTING_SECRET: &str = "setting.secret_value";
 
@@ -150,11 +176,17 @@ fn take(path: String, secret: &mut Secret) -> SealedField {
 mod tests {
     use super::{Arc, Entry, HeaderValue, Held, Resource, Secret, SecretError, Spec, State};
     use crate::proto::v1::{
-        ApiKeySpec, DatabaseOption, DatabaseSpec, ProviderSpec, SettingSpec, VirtualKeySpec, database_option,
-        header_value, setting_spec,
+        ApiKeySpec, DatabaseOption, DatabaseSpec, NotificationChannelSpec, ProviderSpec, SettingSpec,
+        VirtualKeySpec, database_option, header_value, setting_spec,
     };
 
     const CANARY: &str = "sk-canary";
+
+    fn channel(change: impl FnOnce(&mut NotificationChannelSpec)) -> Spec {
+        let mut spec = NotificationChannelSpec::default();
+        change(&mut spec);
+        Spec::NotificationChannel(spec)
+    }
 
     fn secret() -> Secret {
         Secret { value: Some(CANARY.to_owned()), ..Secret::default() }
@@ -176,6 +208,12 @@ mod tests {
         let header = HeaderValue { value: Some(header_value::Value::Secret(secret())) };
         let option = DatabaseOption { value: Some(database_option::Value::Secret(secret())) };
         let cases = [
+            ("notification_channel.url", channel(|spec| spec.url = Some(secret()))),
+            ("notification_channel.signing_secret", channel(|spec| spec.signing_secret = Some(secret()))),
+            (
+                "notification_channel.headers.x-key",
+                channel(|spec| drop(spec.headers.insert("x-key".to_owned(), header.clone()))),
+            ),
             (
                 "virtual_key.key_hash",
                 Spec::VirtualKey(VirtualKeySpec { key_hash: Some(secret()), ..VirtualKeySpec::default() }),

@@ -25,7 +25,7 @@ use super::{
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
-    views::{Database, VirtualKey},
+    views::{Database, NotificationChannel, VirtualKey},
     watcher::Watcher,
 };
 use crate::proto::v1::Resource;
@@ -176,6 +176,12 @@ impl Client {
     #[must_use]
     pub fn database(&self, id: &str) -> Option<Database> {
         self.0.readers.served.load().database(id)
+    }
+
+    /// See [`Snapshot::notification_channel`].
+    #[must_use]
+    pub fn notification_channel(&self, id: &str) -> Option<NotificationChannel> {
+        self.0.readers.served.load().notification_channel(id)
     }
 
     /// See [`Snapshot::virtual_key`]; asks the machine's clock for the time.

@@ -54,4 +54,4 @@ pub use settings::{Setting, SettingError, Source};
 pub use snapshot::Snapshot;
 pub use subscription::{Callback, Subscription, Update};
 pub use token::TokenSource;
-pub use views::{Database, VirtualKey};
+pub use views::{Database, NotificationChannel, VirtualKey};

@@ -24,6 +24,8 @@ pub enum Kind {
     Database,
     /// `virtualKeys/{id}`.
     VirtualKey,
+    /// `notificationChannels/{id}`.
+    NotificationChannel,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Spec::Setting(_) => Self::Setting,
             Spec::Database(_) => Self::Database,
             Spec::VirtualKey(_) => Self::VirtualKey,
+            Spec::NotificationChannel(_) => Self::NotificationChannel,
         })
     }
 
@@ -48,6 +51,7 @@ impl Kind {
             Self::Setting => "setting",
             Self::Database => "database",
             Self::VirtualKey => "virtual_key",
+            Self::NotificationChannel => "notification_channel",
         }
     }
 }

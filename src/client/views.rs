@@ -3,11 +3,13 @@
 //! Owns nothing but their shape: each reads one snapshot. Must not know streams.
 
 use super::{
-    entry::{DATABASE_PASSWORD, Held, SecretError},
+    entry::{CHANNEL_SIGNING_SECRET, CHANNEL_URL, DATABASE_PASSWORD, Held, SecretError},
     secret::SecretText,
     snapshot::Snapshot,
 };
-use crate::proto::v1::{DatabaseSpec, Resource, VirtualKeySpec, database_option, resource::Spec};
+use crate::proto::v1::{
+    DatabaseSpec, NotificationChannelSpec, Resource, VirtualKeySpec, database_option, resource::Spec,
+};
 
 /// A view of a kind: its id, its resource, its spec, whether it is enabled, and how a snapshot finds it.
 macro_rules! view {
@@ -73,6 +75,38 @@ view!(
     VirtualKey, VirtualKeySpec of VirtualKey, "virtualKeys", virtual_key_by_id
 );
 
+view!(
+    /// Where changes are told to, as it was in one snapshot.
+    NotificationChannel, NotificationChannelSpec of NotificationChannel,
+    "notificationChannels", notification_channel
+);
+
+impl NotificationChannel {
+    /// Where to post.
+    ///
+    /// # Errors
+    /// Says why it can't be had.
+    pub fn url(&self) -> Result<SecretText, SecretError> {
+        self.0.secret(CHANNEL_URL)
+    }
+
+    /// What messages are signed with.
+    ///
+    /// # Errors
+    /// Says why it can't be had; [`SecretError::Absent`] where the channel signs nothing.
+    pub fn signing_secret(&self) -> Result<SecretText, SecretError> {
+        self.0.secret(CHANNEL_SIGNING_SECRET)
+    }
+
+    /// The value of an extra header, sealed or not; `None` when there is no such header.
+    ///
+    /// # Errors
+    /// Says why a sealed value can't be had.
+    pub fn header(&self, name: &str) -> Result<Option<SecretText>, SecretError> {
+        self.0.header("notification_channel", &self.spec().headers, name)
+    }
+}
+
 impl Database {
     /// The user's password.
     ///
@@ -101,7 +135,9 @@ impl Database {
 mod tests {
     use std::sync::Arc;
 
-    use super::{DatabaseSpec, Resource, SecretError, Snapshot, Spec, database_option::Value};
+    use super::{
+        DatabaseSpec, NotificationChannelSpec, Resource, SecretError, Snapshot, Spec, database_option::Value,
+    };
     use crate::{
         client::entry::Entry,
         proto::v1::{DatabaseOption, Secret, SettingSpec},
@@ -117,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_are_read_with_their_secrets() {
+    fn resources_are_read_with_their_secrets() {
         let mut snapshot = Snapshot::default();
         let option = |value| DatabaseOption { value: Some(value) };
         let options = [
@@ -141,6 +177,18 @@ mod tests {
         assert_eq!(option("sslpassword"), Ok(Some("s3".to_owned())));
         assert_eq!(option("none"), Ok(None));
         assert!(snapshot.database("none").is_none() && snapshot.database("other").is_none());
+        put(
+            &mut snapshot,
+            "notificationChannels/ops",
+            Spec::NotificationChannel(NotificationChannelSpec {
+                url: Some(secret("https://a.example")),
+                ..NotificationChannelSpec::default()
+            }),
+        );
+        let channel = snapshot.notification_channel("ops").unwrap();
+        assert_eq!(channel.url().unwrap().expose(), "https://a.example");
+        assert_eq!(channel.signing_secret(), Err(SecretError::Absent));
+        assert_eq!(channel.header("x"), Ok(None));
         put(&mut snapshot, "databases/open", Spec::Database(DatabaseSpec::default()));
         assert_eq!(snapshot.database("open").unwrap().password(), Err(SecretError::Absent));
     }

@@ -20,6 +20,7 @@ pub mod filter;
 mod headers;
 pub mod mask;
 pub mod names;
+pub mod notification_channel;
 mod paths;
 pub mod provider;
 pub mod provider_types;
@@ -146,7 +147,14 @@ pub struct Reference {
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting, &database::Database, &virtual_key::VirtualKey]
+    &[
+        &provider::Provider,
+        &api_key::ApiKey,
+        &setting::Setting,
+        &database::Database,
+        &virtual_key::VirtualKey,
+        &notification_channel::NotificationChannel,
+    ]
 }
 
 /// The kind with this name.

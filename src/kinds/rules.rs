@@ -12,7 +12,8 @@ use crate::domain::{FieldViolation, Labels, Text, Violations, limits};
 pub const NAME_CHARS: usize = 200;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS: usize = 4096;
-const URL_BYTES: usize = 2048;
+/// Bytes of a URL.
+pub const URL_BYTES: usize = 2048;
 /// Where the year 10000 begins.
 const LAST_SECOND: i64 = 253_402_300_800;
 

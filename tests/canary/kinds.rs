@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use signalbox::proto::v1::{
-    DatabaseOption, DatabaseSpec, DatabaseType, Resource, database_option, resource::Spec,
+    DatabaseOption, DatabaseSpec, DatabaseType, HeaderValue, NotificationChannelSpec,
+    NotificationChannelType, Resource, Secret, database_option, header_value, resource::Spec,
 };
 
 use crate::{
@@ -40,7 +41,48 @@ pub fn rows() -> Vec<Row> {
                 spec.options.insert("password".into(), DatabaseOption { value });
             })
         }),
+        ("notification URL", true, |canary, n| channel(n, |spec| spec.url = Some(hook(canary)))),
+        ("notification signature", true, |canary, n| {
+            channel(n, |spec| spec.signing_secret = Some(secret(canary)))
+        }),
+        ("notification header", true, |canary, n| {
+            channel(n, |spec| {
+                let value = Some(header_value::Value::Secret(secret(canary)));
+                spec.headers.insert("x-token".into(), HeaderValue { value });
+            })
+        }),
+        ("notification URL that is none", false, |canary, n| {
+            channel(n, |spec| spec.url = Some(secret(&format!("https://hooks.example/{canary}"))))
+        }),
+        ("notification URL of a private network", false, |canary, n| {
+            channel(n, |spec| {
+                let url = hook(canary).value().replace("hooks.example", "10.0.0.1");
+                spec.url = Some(secret(&url));
+            })
+        }),
+        ("notification selector", false, |canary, n| {
+            channel(n, |spec| spec.selectors = vec![canary.to_owned()])
+        }),
     ]
+}
+
+/// A URL that holds a secret as such URLs do.
+fn hook(canary: &str) -> Secret {
+    let encoded = |byte: u8| match byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    secret(&format!("https://hooks.example/services/{}", canary.bytes().map(encoded).collect::<String>()))
+}
+
+fn channel(number: usize, change: impl FnOnce(&mut NotificationChannelSpec)) -> Resource {
+    let mut spec = NotificationChannelSpec {
+        r#type: NotificationChannelType::Webhook.into(),
+        url: Some(secret("https://hooks.example/")),
+        ..Default::default()
+    };
+    change(&mut spec);
+    resource(format!("notificationChannels/c{number}"), Spec::NotificationChannel(spec))
 }
 
 fn database(number: usize, change: impl FnOnce(&mut DatabaseSpec)) -> Resource {

@@ -86,6 +86,7 @@ pub fn kind(resource: &Resource) -> &'static str {
         Some(Spec::Setting(_)) => "setting",
         Some(Spec::Database(_)) => "database",
         Some(Spec::VirtualKey(_)) => "virtual_key",
+        Some(Spec::NotificationChannel(_)) => "notification_channel",
         None => "",
     }
 }
@@ -93,13 +94,7 @@ pub fn kind(resource: &Resource) -> &'static str {
 /// Every secret of a resource, by its path.
 pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
     match &mut resource.spec {
-        Some(Spec::Provider(spec)) => {
-            let headers = spec.headers.iter_mut().filter_map(|(name, header)| match &mut header.value {
-                Some(header_value::Value::Secret(secret)) => Some((format!("headers.{name}"), secret)),
-                _ => None,
-            });
-            headers.collect()
-        }
+        Some(Spec::Provider(spec)) => secret_headers(&mut spec.headers).collect(),
         Some(Spec::ApiKey(spec)) => {
             spec.secret.iter_mut().map(|secret| ("secret".to_owned(), secret)).collect()
         }
@@ -118,8 +113,22 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
         Some(Spec::VirtualKey(spec)) => {
             spec.key_hash.iter_mut().map(|secret| ("key_hash".to_owned(), secret)).collect()
         }
+        Some(Spec::NotificationChannel(spec)) => {
+            let url = spec.url.iter_mut().map(|secret| ("url".to_owned(), secret));
+            let signing = spec.signing_secret.iter_mut().map(|secret| ("signing_secret".to_owned(), secret));
+            url.chain(signing).chain(secret_headers(&mut spec.headers)).collect()
+        }
         None => Vec::new(),
     }
+}
+
+fn secret_headers(
+    headers: &mut BTreeMap<String, HeaderValue>,
+) -> impl Iterator<Item = (String, &mut Secret)> {
+    headers.iter_mut().filter_map(|(name, header)| match &mut header.value {
+        Some(header_value::Value::Secret(secret)) => Some((format!("headers.{name}"), secret)),
+        _ => None,
+    })
 }
 
 /// The values that a resource carries.

@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::{any_secret, any_spec};
+use super::{any_header, any_secret, any_spec};
 use crate::{
     domain::record::Spec,
     proto::v1::{
-        DatabaseOption, DatabasePool, DatabaseSpec, VirtualKeyBudget, VirtualKeySpec, database_option,
+        DatabaseOption, DatabasePool, DatabaseSpec, NotificationChannelSpec, Secret, VirtualKeyBudget,
+        VirtualKeySpec, database_option,
     },
 };
 
@@ -15,6 +16,8 @@ pub(super) fn of_every_kind() -> impl Strategy<Value = (String, Spec)> {
     prop_oneof![
         3 => any_spec(),
         1 => any_virtual_key().prop_map(|spec| ("virtualKeys/one".to_owned(), Spec::VirtualKey(spec))),
+        1 => any_channel()
+            .prop_map(|spec| ("notificationChannels/one".to_owned(), Spec::NotificationChannel(spec))),
         1 => any_database().prop_map(|spec| ("databases/main".to_owned(), Spec::Database(spec))),
     ]
 }
@@ -73,6 +76,30 @@ fn any_virtual_key() -> impl Strategy<Value = VirtualKeySpec> {
             allowed_providers: providers.into_iter().map(str::to_owned).collect(),
             budget: budget.map(|(amount_micro_usd, period)| VirtualKeyBudget { amount_micro_usd, period }),
             expire_time: time.map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos }),
+            enabled,
+            ..Default::default()
+        },
+    )
+}
+
+fn any_channel() -> impl Strategy<Value = NotificationChannelSpec> {
+    let given = |value: &str| Secret { value: Some(value.to_owned()), state: 0 };
+    let url = prop_oneof![4 => Just(given("https://a.example/x")), 1 => any_secret()];
+    let signing = proptest::option::of(prop_oneof![Just(given("0123456789abcdef")), any_secret()]);
+    let selectors = proptest::collection::vec(
+        prop_oneof![4 => Just("providers/*"), 4 => Just("kind:setting"), 1 => Just("x")],
+        0..3,
+    );
+    let events = proptest::collection::vec(0..5i32, 0..3);
+    let headers = proptest::collection::btree_map("[a-d]", any_header(), 0..3);
+    (0..7i32, url, signing, selectors, events, headers, any::<Option<bool>>()).prop_map(
+        |(r#type, url, signing_secret, selectors, events, headers, enabled)| NotificationChannelSpec {
+            r#type,
+            url: Some(url),
+            signing_secret,
+            selectors: selectors.into_iter().map(str::to_owned).collect(),
+            events,
+            headers,
             enabled,
             ..Default::default()
         },
