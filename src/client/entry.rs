@@ -138,7 +138,8 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
             taken.extend(signing.map(|secret| take(CHANNEL_SIGNING_SECRET.to_owned(), secret)));
             take_headers("notification_channel", &mut channel.headers, &mut taken);
         }
-        None => {}
+        // Kinds without a secret.
+        Some(Spec::FeatureFlag(_)) | None => {}
     }
     taken
 }

@@ -14,6 +14,7 @@ use super::{
     entry::SecretError,
     error::Error,
     events::ChangeEvent,
+    flags::FlagContext,
     getters::{ApiKey, Provider},
     health::{Health, Status},
     options::ClientOptions,
@@ -25,7 +26,7 @@ use super::{
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
-    views::{Database, NotificationChannel, VirtualKey},
+    views::{Database, FeatureFlag, NotificationChannel, VirtualKey},
     watcher::Watcher,
 };
 use crate::proto::v1::Resource;
@@ -182,6 +183,18 @@ impl Client {
     #[must_use]
     pub fn notification_channel(&self, id: &str) -> Option<NotificationChannel> {
         self.0.readers.served.load().notification_channel(id)
+    }
+
+    /// See [`Snapshot::feature_flag`].
+    #[must_use]
+    pub fn feature_flag(&self, id: &str) -> Option<FeatureFlag> {
+        self.0.readers.served.load().feature_flag(id)
+    }
+
+    /// See [`Snapshot::flag`].
+    #[must_use]
+    pub fn flag(&self, id: &str, context: &FlagContext, otherwise: bool) -> bool {
+        self.0.readers.served.load().flag(id, context, otherwise)
     }
 
     /// See [`Snapshot::virtual_key`]; asks the machine's clock for the time.

@@ -26,6 +26,8 @@ pub enum Kind {
     VirtualKey,
     /// `notificationChannels/{id}`.
     NotificationChannel,
+    /// `featureFlags/{id}`.
+    FeatureFlag,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Spec::Database(_) => Self::Database,
             Spec::VirtualKey(_) => Self::VirtualKey,
             Spec::NotificationChannel(_) => Self::NotificationChannel,
+            Spec::FeatureFlag(_) => Self::FeatureFlag,
         })
     }
 
@@ -52,6 +55,7 @@ impl Kind {
             Self::Database => "database",
             Self::VirtualKey => "virtual_key",
             Self::NotificationChannel => "notification_channel",
+            Self::FeatureFlag => "feature_flag",
         }
     }
 }

@@ -8,7 +8,8 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::proto::v1::{
-    DatabaseSpec, NotificationChannelSpec, Resource, VirtualKeySpec, database_option, resource::Spec,
+    DatabaseSpec, FeatureFlagSpec, NotificationChannelSpec, Resource, VirtualKeySpec, database_option,
+    resource::Spec,
 };
 
 /// A view of a kind: its id, its resource, its spec, whether it is enabled, and how a snapshot finds it.
@@ -79,6 +80,11 @@ view!(
     /// Where changes are told to, as it was in one snapshot.
     NotificationChannel, NotificationChannelSpec of NotificationChannel,
     "notificationChannels", notification_channel
+);
+
+view!(
+    /// A switch of a feature, as it was in one snapshot.
+    FeatureFlag, FeatureFlagSpec of FeatureFlag, "featureFlags", feature_flag
 );
 
 impl NotificationChannel {

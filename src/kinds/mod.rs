@@ -16,6 +16,7 @@
 pub mod api_key;
 pub mod database;
 pub mod diff;
+pub mod feature_flag;
 pub mod filter;
 mod headers;
 pub mod mask;
@@ -154,6 +155,7 @@ pub fn registry() -> &'static [&'static dyn Kind] {
         &database::Database,
         &virtual_key::VirtualKey,
         &notification_channel::NotificationChannel,
+        &feature_flag::FeatureFlag,
     ]
 }
 

@@ -87,6 +87,7 @@ pub fn kind(resource: &Resource) -> &'static str {
         Some(Spec::Database(_)) => "database",
         Some(Spec::VirtualKey(_)) => "virtual_key",
         Some(Spec::NotificationChannel(_)) => "notification_channel",
+        Some(Spec::FeatureFlag(_)) => "feature_flag",
         None => "",
     }
 }
@@ -118,7 +119,7 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             let signing = spec.signing_secret.iter_mut().map(|secret| ("signing_secret".to_owned(), secret));
             url.chain(signing).chain(secret_headers(&mut spec.headers)).collect()
         }
-        None => Vec::new(),
+        Some(Spec::FeatureFlag(_)) | None => Vec::new(),
     }
 }
 

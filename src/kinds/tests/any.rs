@@ -6,8 +6,9 @@ use super::{any_header, any_secret, any_spec};
 use crate::{
     domain::record::Spec,
     proto::v1::{
-        DatabaseOption, DatabasePool, DatabaseSpec, NotificationChannelSpec, Secret, VirtualKeyBudget,
-        VirtualKeySpec, database_option,
+        DatabaseOption, DatabasePool, DatabaseSpec, FeatureFlagRule, FeatureFlagSpec,
+        NotificationChannelSpec, Secret, VirtualKeyBudget, VirtualKeySpec, database_option,
+        feature_flag_rule::Outcome,
     },
 };
 
@@ -18,6 +19,7 @@ pub(super) fn of_every_kind() -> impl Strategy<Value = (String, Spec)> {
         1 => any_virtual_key().prop_map(|spec| ("virtualKeys/one".to_owned(), Spec::VirtualKey(spec))),
         1 => any_channel()
             .prop_map(|spec| ("notificationChannels/one".to_owned(), Spec::NotificationChannel(spec))),
+        1 => any_flag().prop_map(|spec| ("featureFlags/one".to_owned(), Spec::FeatureFlag(spec))),
         1 => any_database().prop_map(|spec| ("databases/main".to_owned(), Spec::Database(spec))),
     ]
 }
@@ -104,4 +106,34 @@ fn any_channel() -> impl Strategy<Value = NotificationChannelSpec> {
             ..Default::default()
         },
     )
+}
+
+fn any_flag() -> impl Strategy<Value = FeatureFlagSpec> {
+    let outcome = prop_oneof![
+        any::<bool>().prop_map(Outcome::On),
+        (0..10_100_u32).prop_map(Outcome::RolloutBasisPoints),
+    ];
+    let rule = (
+        "[a-c]{0,2}",
+        0..12i32,
+        proptest::collection::vec("[0-9]{0,2}", 0..3),
+        proptest::option::of(outcome),
+    )
+        .prop_map(|(attribute, operator, values, outcome)| FeatureFlagRule {
+            attribute,
+            operator,
+            values,
+            outcome,
+        });
+    let rules = proptest::collection::vec(rule, 0..2);
+    (0..4i32, any::<Option<bool>>(), any::<bool>(), prop_oneof![Just(0), 0..10_100_u32], "[a-z]{0,3}", rules)
+        .prop_map(|(r#type, enabled, default_on, rollout_basis_points, salt, rules)| FeatureFlagSpec {
+            r#type,
+            enabled,
+            default_on,
+            rollout_basis_points,
+            salt,
+            rules,
+            ..Default::default()
+        })
 }
