@@ -139,7 +139,7 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
             take_headers("notification_channel", &mut channel.headers, &mut taken);
         }
         // Kinds without a secret.
-        Some(Spec::FeatureFlag(_)) | None => {}
+        Some(Spec::FeatureFlag(_) | Spec::CachePolicy(_)) | None => {}
     }
     taken
 }

@@ -26,7 +26,7 @@ use super::{
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
-    views::{Database, FeatureFlag, NotificationChannel, VirtualKey},
+    views::{CachePolicy, Database, FeatureFlag, NotificationChannel, VirtualKey},
     watcher::Watcher,
 };
 use crate::proto::v1::Resource;
@@ -171,6 +171,12 @@ impl Client {
     #[must_use]
     pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
         self.0.readers.served.load().active_api_keys(provider)
+    }
+
+    /// See [`Snapshot::cache_policy`].
+    #[must_use]
+    pub fn cache_policy(&self, id: &str) -> Option<CachePolicy> {
+        self.0.readers.served.load().cache_policy(id)
     }
 
     /// See [`Snapshot::database`].

@@ -56,4 +56,4 @@ pub use settings::{Setting, SettingError, Source};
 pub use snapshot::Snapshot;
 pub use subscription::{Callback, Subscription, Update};
 pub use token::TokenSource;
-pub use views::{Database, FeatureFlag, NotificationChannel, VirtualKey};
+pub use views::{CachePolicy, Database, FeatureFlag, NotificationChannel, VirtualKey};

@@ -28,6 +28,8 @@ pub enum Kind {
     NotificationChannel,
     /// `featureFlags/{id}`.
     FeatureFlag,
+    /// `cachePolicies/{id}`.
+    CachePolicy,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Spec::VirtualKey(_) => Self::VirtualKey,
             Spec::NotificationChannel(_) => Self::NotificationChannel,
             Spec::FeatureFlag(_) => Self::FeatureFlag,
+            Spec::CachePolicy(_) => Self::CachePolicy,
         })
     }
 
@@ -56,6 +59,7 @@ impl Kind {
             Self::VirtualKey => "virtual_key",
             Self::NotificationChannel => "notification_channel",
             Self::FeatureFlag => "feature_flag",
+            Self::CachePolicy => "cache_policy",
         }
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! Owns nothing but their shape: each reads one snapshot. Must not know streams.
 
+use std::time::Duration;
+
 use super::{
     entry::{CHANNEL_SIGNING_SECRET, CHANNEL_URL, DATABASE_PASSWORD, Held, SecretError},
     secret::SecretText,
     snapshot::Snapshot,
 };
 use crate::proto::v1::{
-    DatabaseSpec, FeatureFlagSpec, NotificationChannelSpec, Resource, VirtualKeySpec, database_option,
-    resource::Spec,
+    CachePolicySpec, DatabaseSpec, FeatureFlagSpec, NotificationChannelSpec, Resource, VirtualKeySpec,
+    database_option, resource::Spec,
 };
 
 /// A view of a kind: its id, its resource, its spec, whether it is enabled, and how a snapshot finds it.
@@ -87,6 +89,19 @@ view!(
     FeatureFlag, FeatureFlagSpec of FeatureFlag, "featureFlags", feature_flag
 );
 
+view!(
+    /// Which answers of providers are kept, as it was in one snapshot.
+    CachePolicy, CachePolicySpec of CachePolicy, "cachePolicies", cache_policy
+);
+
+impl CachePolicy {
+    /// How long an answer is good for.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.spec().ttl.and_then(|ttl| Duration::try_from(ttl).ok()).unwrap_or_default()
+    }
+}
+
 impl NotificationChannel {
     /// Where to post.
     ///
@@ -142,7 +157,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        DatabaseSpec, NotificationChannelSpec, Resource, SecretError, Snapshot, Spec, database_option::Value,
+        CachePolicySpec, DatabaseSpec, NotificationChannelSpec, Resource, SecretError, Snapshot, Spec,
+        database_option::Value,
     };
     use crate::{
         client::entry::Entry,
@@ -195,6 +211,10 @@ mod tests {
         assert_eq!(channel.url().unwrap().expose(), "https://a.example");
         assert_eq!(channel.signing_secret(), Err(SecretError::Absent));
         assert_eq!(channel.header("x"), Ok(None));
+        let ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let policy = CachePolicySpec { ttl, ..CachePolicySpec::default() };
+        put(&mut snapshot, "cachePolicies/default", Spec::CachePolicy(policy));
+        assert_eq!(snapshot.cache_policy("default").unwrap().ttl().as_secs(), 60);
         put(&mut snapshot, "databases/open", Spec::Database(DatabaseSpec::default()));
         assert_eq!(snapshot.database("open").unwrap().password(), Err(SecretError::Absent));
     }

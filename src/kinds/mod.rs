@@ -14,6 +14,7 @@
 //! descriptors and fails while steps 2 and 3 are missing.
 
 pub mod api_key;
+pub mod cache_policy;
 pub mod database;
 pub mod diff;
 pub mod feature_flag;
@@ -156,6 +157,7 @@ pub fn registry() -> &'static [&'static dyn Kind] {
         &virtual_key::VirtualKey,
         &notification_channel::NotificationChannel,
         &feature_flag::FeatureFlag,
+        &cache_policy::CachePolicy,
     ]
 }
 

@@ -88,6 +88,7 @@ pub fn kind(resource: &Resource) -> &'static str {
         Some(Spec::VirtualKey(_)) => "virtual_key",
         Some(Spec::NotificationChannel(_)) => "notification_channel",
         Some(Spec::FeatureFlag(_)) => "feature_flag",
+        Some(Spec::CachePolicy(_)) => "cache_policy",
         None => "",
     }
 }
@@ -119,7 +120,7 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             let signing = spec.signing_secret.iter_mut().map(|secret| ("signing_secret".to_owned(), secret));
             url.chain(signing).chain(secret_headers(&mut spec.headers)).collect()
         }
-        Some(Spec::FeatureFlag(_)) | None => Vec::new(),
+        Some(Spec::FeatureFlag(_) | Spec::CachePolicy(_)) | None => Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{any_header, any_secret, any_spec};
 use crate::{
     domain::record::Spec,
     proto::v1::{
-        DatabaseOption, DatabasePool, DatabaseSpec, FeatureFlagRule, FeatureFlagSpec,
+        CachePolicySpec, DatabaseOption, DatabasePool, DatabaseSpec, FeatureFlagRule, FeatureFlagSpec,
         NotificationChannelSpec, Secret, VirtualKeyBudget, VirtualKeySpec, database_option,
         feature_flag_rule::Outcome,
     },
@@ -20,6 +20,7 @@ pub(super) fn of_every_kind() -> impl Strategy<Value = (String, Spec)> {
         1 => any_channel()
             .prop_map(|spec| ("notificationChannels/one".to_owned(), Spec::NotificationChannel(spec))),
         1 => any_flag().prop_map(|spec| ("featureFlags/one".to_owned(), Spec::FeatureFlag(spec))),
+        1 => any_policy().prop_map(|spec| ("cachePolicies/one".to_owned(), Spec::CachePolicy(spec))),
         1 => any_database().prop_map(|spec| ("databases/main".to_owned(), Spec::Database(spec))),
     ]
 }
@@ -134,6 +135,22 @@ fn any_flag() -> impl Strategy<Value = FeatureFlagSpec> {
             rollout_basis_points,
             salt,
             rules,
+            ..Default::default()
+        })
+}
+
+fn any_policy() -> impl Strategy<Value = CachePolicySpec> {
+    let size = || proptest::option::of(prop_oneof![Just(0), 1000..1_000_000_u64]);
+    let list = |last: i32| proptest::collection::btree_set(1..=last, 0..4);
+    (any::<Option<bool>>(), proptest::option::of(any_duration()), 0..6i32, (size(), size()), list(9), list(9))
+        .prop_map(|(enabled, ttl, scope, sizes, fields, kinds)| CachePolicySpec {
+            enabled,
+            ttl,
+            scope,
+            max_entries: sizes.0,
+            max_bytes: sizes.1,
+            key_fields: fields.into_iter().collect(),
+            request_kinds: kinds.into_iter().collect(),
             ..Default::default()
         })
 }
