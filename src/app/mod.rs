@@ -192,9 +192,10 @@ async fn serve(
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     let watchers = move || streams.watchers();
-    lifecycle.spawn(replicas.run(store, view, watchers, lifecycle.soft()));
+    lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
     ready(&server.addresses);
     let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
+    replicas.leave(&*store).await;
     // The last streams have just told of their end; the trail ends with the last use case.
     drop(service);
     if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {

@@ -14,6 +14,7 @@ use crate::{
 pub struct Cluster {
     url: String,
     key: String,
+    extra: Vec<(&'static str, String)>,
 }
 
 /// One server of a cluster.
@@ -32,12 +33,19 @@ impl Cluster {
     pub async fn on(url: String) -> Self {
         let made = Home::new().run(&["keys", "generate"]).await;
         let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-        Self { url, key }
+        Self { url, key, extra: Vec::new() }
+    }
+
+    /// With a further variable for every process.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.extra.push((name, value.to_owned()));
+        self
     }
 
     /// A folder whose processes have the settings of the cluster.
     pub fn home(&self) -> Home {
-        Home::new().with("SIGNALBOX_DATABASE_URL", &self.url).with("ENCRYPTION_KEY", &self.key)
+        let home = Home::new().with("SIGNALBOX_DATABASE_URL", &self.url).with("ENCRYPTION_KEY", &self.key);
+        self.extra.iter().fold(home, |home, (name, value)| home.with(name, value))
     }
 
     /// Starts one more replica.
@@ -55,7 +63,8 @@ impl Cluster {
 }
 
 impl Member {
-    fn of(server: Server) -> Self {
+    /// A server as a member.
+    pub fn of(server: Server) -> Self {
         let site = Site::default();
         site.moved_to(server.address());
         Self { server, site }

@@ -12,3 +12,4 @@ mod postgres;
 #[path = "../support/mod.rs"]
 mod support;
 mod together;
+mod upgrade;
