@@ -6,13 +6,7 @@
 
 mod harness;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, process::Stdio, sync::Arc, time::Duration};
 
 use signalbox::{
     client::{Client, ClientOptions, Error, EventKind, Selector, Source, TokenSource, Update},
@@ -29,7 +23,7 @@ use tonic::transport::Channel;
 use harness::{
     PATIENCE, Server,
     calls::{channel, token_with, with},
-    command, lines, run, soon, until,
+    command, example, lines, soon, until,
 };
 
 /// The administrator, who writes.
