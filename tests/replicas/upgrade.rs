@@ -1,7 +1,5 @@
 //! Old and new binary side by side on one store, as a rolling upgrade has them. The older one is `examples/one_level_older.rs`.
 
-use std::sync::Arc;
-
 use signalbox::{
     domain::FeatureLevel,
     proto::v1::{CreateResourceRequest, RaiseFeatureLevelRequest, Resource, ToolSpec, resource::Spec},
@@ -11,7 +9,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     cluster::{Cluster, Member, create, knows_of},
-    harness::{Home, PATIENCE, Server, example, run, until_answered},
+    harness::{Home, PATIENCE, example, until_answered},
     support::{
         caller::Caller,
         resources::{named, setting},
@@ -26,7 +24,7 @@ async fn older(cluster: &Cluster) -> Home {
 }
 
 async fn start_older(cluster: &Cluster) -> Member {
-    Member::of(Server::start_in(&Arc::new(older(cluster).await)).await)
+    Member::start_in(older(cluster).await).await
 }
 
 /// Something that the older binary does not know.
@@ -50,7 +48,7 @@ async fn level(caller: &Caller) -> u32 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     let cluster = Cluster::new().await;
-    let old = start_older(&cluster).await;
+    let mut old = start_older(&cluster).await;
     let token = cluster.first_token().await;
     let (there, new) = (old.caller(&token), cluster.start().await);
     let here = new.caller(&token);
@@ -72,7 +70,7 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     assert!(asked.message().contains(&old.site.address()), "it is named: {asked}");
 
     // The last old one goes: nobody has to do anything.
-    old.server.stop().await;
+    old.stop().await;
     until_answered(PATIENCE, "the level is raised", async || level(&here).await == CURRENT).await;
     write(&here, tool("late")).await.expect("every replica knows it now");
 
@@ -85,10 +83,10 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_come_back() {
     let cluster = Cluster::new().await.with("SIGNALBOX_RAISE_FEATURE_LEVEL", "manual");
-    let old = start_older(&cluster).await;
+    let mut old = start_older(&cluster).await;
     create(&old.caller(&cluster.first_token().await), setting("settings/before", "x")).await;
-    old.server.stop().await;
-    let new = cluster.start().await;
+    old.stop().await;
+    let mut new = cluster.start().await;
     let here = new.caller(&cluster.first_token().await);
     let revision = create(&here, setting("settings/a", "x")).await;
     // With a heartbeat after this it would have been raised.
@@ -96,12 +94,15 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
     until_answered(PATIENCE, "a heartbeat", beaten).await;
     assert_eq!(level(&here).await, CURRENT - 1);
     write(&here, tool("early")).await.unwrap_err();
-    new.server.stop().await;
-    start_older(&cluster).await.server.stop().await;
+    new.stop().await;
+    start_older(&cluster).await.stop().await;
     let new = cluster.start().await;
     let here = new.caller(&cluster.first_token().await);
-    let mut command = new.server.signalbox(&["raise-feature-level"]);
-    let raised = run(command.env("SIGNALBOX_TOKEN", cluster.first_token().await)).await;
+    let home = cluster
+        .home()
+        .with("SIGNALBOX_URL", format!("http://{}", new.site.address()))
+        .with("SIGNALBOX_TOKEN", cluster.first_token().await);
+    let raised = home.run(&["raise-feature-level"]).await;
     assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
     assert_eq!(level(&here).await, CURRENT);
     write(&here, tool("late")).await.expect("it was allowed");
