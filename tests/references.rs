@@ -17,7 +17,7 @@ use signalbox::proto::v1::{
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use support::{
     caller::{Caller, Rights},
-    resources::{by_prefix, labelled, named, provider},
+    resources::{api_key, by_prefix, labelled, named, provider},
     server::Server,
     truth::Recorder,
     writer::{Job, Op, Writer},
@@ -109,7 +109,7 @@ async fn what_is_referred_to_has_to_be_there() {
     let gone = Op::Delete { name: "providers/none".into(), etag: String::new(), allow_missing: true };
     let crossed = vec![Op::Create(router("s", &["none"])), gone.clone()];
     assert_eq!(refused(&admin, crossed).await, missing(&path("router.primary"), "providers/none"));
-    let orphan = support::resources::api_key("providers/none/apiKeys/k", "sk-0123456789");
+    let orphan = api_key("providers/none/apiKeys/k", "sk-0123456789");
     let (_, reason, ..) = refused(&admin, vec![gone, Op::Create(orphan)]).await;
     assert_eq!(reason, "PARENT_MISSING");
 }
@@ -328,4 +328,39 @@ fn only(outcome: Result<(), Status>, reasons: &[&str]) {
     let Err(status) = outcome else { return };
     let reason = status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default();
     assert!(reasons.contains(&reason.as_str()), "{status:?}");
+}
+
+/// Found by a stranger: a worker was told to send the stored key to another host.
+#[tokio::test]
+async fn regression_stored_keys_do_not_follow_a_provider_to_another_host() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let key = |id: &str, value: &str| api_key(&format!("providers/a/apiKeys/{id}"), value);
+    writer(&admin).write(Op::Create(provider("providers/a"))).await;
+    for id in ["k", "l"] {
+        writer(&admin).write(Op::Create(key(id, "sk-0123456789"))).await;
+    }
+    let moved = || {
+        let mut moved = provider("providers/a");
+        if let Some(Spec::Provider(spec)) = &mut moved.spec {
+            spec.base_url = "https://elsewhere.example.com".to_owned();
+        }
+        Op::update(moved, &["provider.base_url"])
+    };
+    let field = "operations[0].update.resource.provider.base_url".to_owned();
+    for (with, left) in [
+        (vec![moved()], "providers/a/apiKeys/k"),
+        (vec![moved(), Op::update(key("k", "sk-9876543210"), &["api_key.secret"])], "providers/a/apiKeys/l"),
+    ] {
+        let told = refused(&admin, with).await;
+        let wanted = (Code::FailedPrecondition, "SECRET_REQUIRED".to_owned(), field.clone(), left.to_owned());
+        assert_eq!(told, wanted);
+    }
+    let again = vec![
+        moved(),
+        Op::update(key("k", "sk-9876543210"), &["api_key.secret"]),
+        Op::delete("providers/a/apiKeys/l"),
+    ];
+    attempt(&admin, again).await.expect("one is given again, the other is gone");
+    writer(&admin).write(moved()).await;
 }

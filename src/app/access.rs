@@ -60,7 +60,7 @@ pub(super) async fn build(
         load_or_create_secret(&settings.keys.dir.join(SIGNING_KEY)).map_err(auth)?;
     }
     let signing = match generated && !own_files {
-        true => Some(shared_secret(found.store, found.vault, true).await?),
+        true => Some(shared_secret(found.store, found.vault, found.empty).await?),
         false => signing_secret(jwt, &settings.keys.dir)?,
     };
     let issuer = signing
@@ -119,7 +119,7 @@ async fn shared_secret(store: &dyn Store, vault: &Vault, make: bool) -> Result<S
     }
     let sealed = shared.ok_or_else(|| {
         AppError::Auth(
-            "the store has no signing key yet; the first server that starts on it makes one".into(),
+            "the store has no signing key: the first server that starts on an empty one makes it, and never later, because that would void every token without a word; put its row back from a backup, or give every replica one with SIGNALBOX_JWT_SECRET_FILE".into(),
         )
     })?;
     let unopened = |error| AppError::Auth(format!("the signing key in the store can't be opened: {error}"));

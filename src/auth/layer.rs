@@ -32,6 +32,8 @@ pub struct Caller {
     principal: Arc<Principal>,
     /// The roles of the row that let the call in.
     admitted: &'static [Role],
+    /// Asked once more when the message is there: a caller may take its time with the body.
+    authenticator: Option<Arc<Authenticator>>,
 }
 
 /// Puts the gate in front of services.
@@ -65,17 +67,14 @@ impl Caller {
     /// Who made this request.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when the request did not come through the gate, or may be made by everybody.
+    /// [`Error::Unauthenticated`] when the request did not come through the gate, or may be made by everybody; when the
+    /// token has expired or was revoked since, while the message was on its way.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<&Principal, Error> {
-        Self::find(request).map(|caller| &*caller.principal)
-    }
-
-    /// As [`Caller::of`], for streams that outlive their request.
-    ///
-    /// # Errors
-    /// As [`Caller::of`].
-    pub fn shared<T>(request: &tonic::Request<T>) -> Result<Arc<Principal>, Error> {
-        Self::find(request).map(|caller| Arc::clone(&caller.principal))
+        let caller = Self::find(request)?;
+        if let Some(authenticator) = &caller.authenticator {
+            authenticator.check_still_valid(&caller.principal)?;
+        }
+        Ok(&caller.principal)
     }
 
     fn find<T>(request: &tonic::Request<T>) -> Result<&Self, Error> {
@@ -85,7 +84,11 @@ impl Caller {
     /// A request that came from this principal, for tests of services without a gate.
     #[cfg(test)]
     pub(crate) fn stamp<T>(request: &mut tonic::Request<T>, principal: Principal, admitted: &'static [Role]) {
-        request.extensions_mut().insert(Self { principal: Arc::new(principal), admitted });
+        request.extensions_mut().insert(Self {
+            principal: Arc::new(principal),
+            admitted,
+            authenticator: None,
+        });
     }
 }
 
@@ -144,7 +147,8 @@ impl Gate {
 
     fn caller(&self, headers: &HeaderMap, roles: &'static [Role]) -> Result<Caller, Error> {
         let principal = self.authenticator.authenticate(bearer(headers)?)?;
-        let caller = Caller { principal, admitted: roles };
+        let caller =
+            Caller { principal, admitted: roles, authenticator: Some(Arc::clone(&self.authenticator)) };
         check_role(&caller, roles)?;
         Ok(caller)
     }

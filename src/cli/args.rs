@@ -288,7 +288,8 @@ pub struct TokenCreate {
     /// How long it is good for
     #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
     pub ttl: std::time::Duration,
-    /// Sign with jwt.key of the key directory, without a server; takes the flags of `serve`
+    /// Sign without a server, with jwt.key of the key directory, or with the key in the database that replicas share; takes
+    /// the flags of `serve`
     #[arg(long)]
     pub local: bool,
     /// The server's settings, for --local.
@@ -298,7 +299,8 @@ pub struct TokenCreate {
 
 /// Options of `token revoke`.
 #[derive(Args)]
-#[group(id = "whose", required = true, multiple = false, args = ["id", "subject"])]
+// A group of its own: that of the struct would hold every option.
+#[command(group(clap::ArgGroup::new("whose").required(true).args(["id", "subject"])))]
 pub struct TokenRevoke {
     /// Id of the token, as `token create` told it
     #[arg(long)]

@@ -59,6 +59,17 @@ pub enum PlannedChange {
     },
 }
 
+impl PlannedChange {
+    /// The resource that it changes.
+    #[must_use]
+    pub fn name(&self) -> &ResourceName {
+        match self {
+            PlannedChange::Put(put) => &put.name,
+            PlannedChange::Delete { name, .. } => name,
+        }
+    }
+}
+
 /// A resource as it is to be written.
 #[derive(Clone, Debug)]
 pub struct PlannedPut {

@@ -89,6 +89,12 @@ pub trait Kind: Sync {
         false
     }
 
+    /// The field that says where the secrets beneath a resource go, if a write changes it: a stored secret goes only where
+    /// it was saved for, so that they have to be given again.
+    fn moves_secrets_beneath(&self, _before: &Spec, _after: &Spec) -> Option<&'static str> {
+        None
+    }
+
     /// What the store's feature level has to be for this spec to be written: more than the first where an older binary
     /// could not hold it.
     fn feature_level(&self, _spec: &Spec) -> FeatureLevel {

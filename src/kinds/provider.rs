@@ -48,6 +48,15 @@ impl Kind for Provider {
         }
     }
 
+    fn moves_secrets_beneath(&self, before: &Spec, after: &Spec) -> Option<&'static str> {
+        match (before, after) {
+            (Spec::Provider(before), Spec::Provider(after)) => {
+                (before.base_url != after.base_url).then_some("provider.base_url")
+            }
+            _ => None,
+        }
+    }
+
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation> {
         let Spec::Provider(spec) = context.spec else { return Vec::new() };
         let mut violations = Violations::default();

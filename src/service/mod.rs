@@ -106,7 +106,7 @@ impl Service {
     async fn at_least(&self, token: Option<RevisionToken>) -> Result<()> {
         let Some(token) = token else { return Ok(()) };
         if self.parts.view.state().has(&token) {
-            return Ok(());
+            return self.same_log(&token).await;
         }
         // Only the store knows whether this replica is behind, also behind the beginning of a life, or the token is lost.
         let head = self.parts.store.head().await.map_err(store_error)?;
@@ -114,13 +114,27 @@ impl Service {
             return Err(other_life());
         }
         match self.parts.view.has_seen(&token, PATIENCE).await {
-            true => Ok(()),
+            true => self.same_log(&token).await,
             false => Err(Error::Unavailable {
                 reason: "REPLICA_BEHIND",
                 description: format!("this replica has not yet seen revision {}", token.revision),
                 retry_after: Duration::from_secs(1),
             }),
         }
+    }
+
+    /// Whether the log holds at the token's revision what the token saw there. A restore that went unnoticed may have put
+    /// another revision in its place.
+    async fn same_log(&self, token: &RevisionToken) -> Result<()> {
+        let agrees = match self.parts.view.agrees_with(token) {
+            Some(agrees) => agrees,
+            None => {
+                let hash = self.parts.store.hash_at(token.revision).await.map_err(store_error)?;
+                // What was compacted can't be told apart any more.
+                hash.is_none_or(|hash| hash.half() == token.hash)
+            }
+        };
+        if agrees { Ok(()) } else { Err(other_life()) }
     }
 
     fn same_life(&self, token: &RevisionToken) -> Result<()> {

@@ -54,6 +54,8 @@ pub(super) struct Planner<'a> {
     staged: BTreeMap<ResourceName, Staged>,
     /// Children that are created, with the fields that name them.
     children: Vec<(String, ResourceName)>,
+    /// What points elsewhere from now on, with the fields that say so.
+    moved: Vec<(String, ResourceName)>,
     /// New contents of kinds that refer to others or are referred to.
     written: BTreeMap<ResourceName, Written>,
     /// What is deleted, with the fields that say so.
@@ -110,6 +112,7 @@ impl<'a> Planner<'a> {
             dry_run: false,
             staged: BTreeMap::new(),
             children: Vec::new(),
+            moved: Vec::new(),
             written: BTreeMap::new(),
             deleted: BTreeMap::new(),
             reads: Vec::new(),
@@ -150,6 +153,7 @@ impl<'a> Planner<'a> {
         self.check_parents();
         let misfits = self.check_references();
         self.check_uses();
+        self.check_moves();
         self.check_size();
         let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;
         violations.into_result()?;
@@ -228,6 +232,10 @@ impl<'a> Planner<'a> {
         let field = format!("{path}name");
         let mut diffs = vec![self.remove(&field, &entry)];
         for child in state.beneath(&prefix) {
+            if !self.caller.reaches(&child.record.name, child.record.kind) {
+                // Which names there are is not given away either.
+                return Err(not_granted(self.caller, &format!("all that lives in {prefix}")).at(field));
+            }
             match self.staged.get(&child.record.name) {
                 None => {
                     self.staged.insert(child.record.name.clone(), Staged::Deleted);

@@ -17,9 +17,10 @@ use crate::{
         Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, Text,
         Violations, WriteSet, limits, write::RequestKey,
     },
+    kinds,
     proto::v1::{BatchWriteResponse, Resource},
     view::State,
-    watch::timestamp,
+    watch::{not_granted, timestamp},
 };
 
 /// A write that keeps losing against others gives up after this time.
@@ -90,9 +91,16 @@ impl Service {
         let found = check_frame(&request);
         let mac = self.parts.vault.request_mac(&request.body);
         let principal = format!("{}\n{}", caller.issuer, caller.subject);
-        let replay = Replay { principal, id: request.request_id.clone(), mac };
+        let replay = Replay {
+            principal,
+            id: request.request_id.clone(),
+            mac,
+            token_id: caller.token_id.clone().unwrap_or_default(),
+        };
+        // Also what was answered before is answered only to who may still have it.
+        authorise(caller, &request.operations)?;
         if found.is_empty()
-            && let Some(answer) = self.replayed(&replay, request.validate_only).await?
+            && let Some(answer) = self.replayed(caller, &replay, request.validate_only).await?
         {
             return Ok(answer);
         }
@@ -107,7 +115,7 @@ impl Service {
                         continue;
                     }
                     // The same request may have been carried out between the look-up and the plan.
-                    return self.replayed(&replay, request.validate_only).await?.ok_or(error);
+                    return self.replayed(caller, &replay, request.validate_only).await?.ok_or(error);
                 }
                 Err(Refusal { error, .. }) => return Err(error),
             };
@@ -118,7 +126,7 @@ impl Service {
             let planned = plan.response.clone();
             match self.parts.store.apply(self.write_set(caller, &request, plan, &replay)).await {
                 Ok(Applied::Committed { token, time }) => return Ok(self.seen(planned, token, time).await),
-                Ok(applied) => return self.answer(applied).await,
+                Ok(applied) => return self.answer(caller, &replay, applied).await,
                 Err(ApplyError::Stale { at }) if Instant::now() < deadline => {
                     self.parts.view.reached(at, PATIENCE).await;
                 }
@@ -132,7 +140,7 @@ impl Service {
             true => uuid::Uuid::new_v4().to_string(),
             false => replay.id.clone(),
         };
-        let outcome = outcome::seal(&self.parts.vault, &plan.response);
+        let outcome = outcome::seal(&self.parts.vault, &replay.place(), &plan.response);
         WriteSet {
             reads: plan.reads,
             changes: plan.changes,
@@ -145,12 +153,17 @@ impl Service {
         }
     }
 
-    async fn replayed(&self, replay: &Replay, validate_only: bool) -> Result<Option<BatchWriteResponse>> {
+    async fn replayed(
+        &self,
+        caller: &Principal,
+        replay: &Replay,
+        validate_only: bool,
+    ) -> Result<Option<BatchWriteResponse>> {
         if replay.id.is_empty() || validate_only {
             return Ok(None);
         }
         match self.parts.store.replay(&replay.principal, &replay.id, &replay.mac).await? {
-            Some(applied) => self.answer(applied).await.map(Some),
+            Some(applied) => self.answer(caller, replay, applied).await.map(Some),
             None => Ok(None),
         }
     }
@@ -162,11 +175,24 @@ impl Service {
     }
 
     /// The answer that a replayed write had.
-    async fn answer(&self, applied: Applied) -> Result<BatchWriteResponse> {
+    async fn answer(
+        &self,
+        caller: &Principal,
+        replay: &Replay,
+        applied: Applied,
+    ) -> Result<BatchWriteResponse> {
         let Applied::Replayed { token, time, outcome } = applied else {
             return Err(Error::internal("a look-up of a request answered with a new write"));
         };
-        let response = outcome::open(&self.parts.vault, &outcome)?;
+        let response = outcome::open(&self.parts.vault, &replay.place(), &outcome)?;
+        let shown = response.results.iter().filter(|result| !result.one_time_secret.is_empty());
+        let names: Vec<&str> = shown
+            .filter_map(|result| result.resource.as_ref())
+            .map(|resource| resource.name.as_str())
+            .collect();
+        if !names.is_empty() {
+            self.audit(caller, "one_time_secret_repeated", names.join(", ")).await?;
+        }
         Ok(self.seen(response, token, time).await)
     }
 
@@ -187,6 +213,33 @@ struct Replay {
     principal: String,
     id: String,
     mac: [u8; 32],
+    token_id: String,
+}
+
+impl Replay {
+    /// Where an outcome belongs: to this request of this principal, and its secrets to the very token that was shown them.
+    fn place(&self) -> outcome::Place<'_> {
+        outcome::Place { principal: &self.principal, request_id: &self.id, token_id: &self.token_id }
+    }
+}
+
+/// Whether the caller reaches everything that the request names.
+fn authorise(caller: &Principal, operations: &[Operation]) -> Result<()> {
+    for Operation { path, action } in operations {
+        let (field, name) = match action {
+            OperationKind::Create(resource) | OperationKind::Update { resource, .. } => {
+                ("resource.name", resource.name.as_str())
+            }
+            OperationKind::Delete { name, .. } => ("name", name.as_str()),
+            OperationKind::Missing => continue,
+        };
+        // What is no name is a violation, which the plan finds.
+        let Ok((name, kind)) = kinds::parse_name(name) else { continue };
+        if !caller.reaches(&name, kind.name()) {
+            return Err(not_granted(caller, name.as_str()).at(format!("{path}{field}")));
+        }
+    }
+    Ok(())
 }
 
 /// Fills in what was not known while planning: the revision and the time.

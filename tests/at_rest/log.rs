@@ -4,8 +4,11 @@
 use std::{process::Command, sync::Arc};
 
 use signalbox::proto::v1::{
-    DeleteResourceRequest, ResetReason, VerifyLogRequest, WatchConfigRequest, watch_config_response::Event,
+    DeleteResourceRequest, GetResourceRequest, ResetReason, VerifyLogRequest, WatchConfigRequest,
+    watch_config_response::Event,
 };
+
+use tonic::Code;
 
 use crate::{
     api::{Api, setting},
@@ -136,6 +139,16 @@ async fn a_tail_that_is_gone_is_found_against_a_token() {
     Api::admin(&server).await.create("settings/late", setting("another")).await;
     assert_eq!(verify(&early).await, [""; 0]);
     assert_eq!(verify(&late).await, ["rolled_back"]);
+    // Nor is a read answered from it that wants to be no older than what was lost.
+    for (token, code) in [(&early, Code::Ok), (&late, Code::FailedPrecondition)] {
+        let least = GetResourceRequest {
+            name: "settings/late".to_owned(),
+            min_revision_token: token.clone(),
+            ..Default::default()
+        };
+        let answer = admin.config.get_resource(least).await;
+        assert_eq!(answer.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok), code, "{answer:?}");
+    }
 
     // A watcher that comes back with it is told, and gets the state anew.
     let mut stream = admin.config.watch_config(WatchConfigRequest::default()).await.unwrap().into_inner();

@@ -1,5 +1,6 @@
 //! What an administrator asks for beyond its own rights: nobody writes, and nobody gives away, what he does not hold.
 
+use signalbox::proto::v1::{RevokeTokenRequest, RouterSpec, VirtualKeySpec};
 use support::caller::Rights;
 
 use super::*;
@@ -116,4 +117,94 @@ async fn writes_beyond_the_grants_are_denied() {
     call(&narrow, Call::Write(Op::delete("providers/a/apiKeys/k")))
         .await
         .expect("a delete within the grants");
+}
+
+/// Found by an attack: the answer was looked up before the rights were.
+#[tokio::test]
+async fn regression_a_repetition_is_answered_only_to_who_still_may() {
+    let server = furnished().await;
+    let key = named("virtualKeys/gateway", Spec::VirtualKey(VirtualKeySpec::default()));
+    let request = CreateResourceRequest {
+        resource: Some(key),
+        request_id: "made-once".to_owned(),
+        ..Default::default()
+    };
+    let create = async |caller: &Caller| {
+        caller.config().create_resource(request.clone()).await.map(|answer| answer.into_inner())
+    };
+    let admin = server.admin();
+    let made = create(&admin).await.expect("it is made");
+    assert!(made.one_time_secret.starts_with("sbx_"));
+    assert_eq!(create(&admin).await.expect("the same token").one_time_secret, made.one_time_secret);
+
+    // Somebody else's token that bears the same subject, with fewer rights.
+    let rights =
+        Rights { role: Role::Admin, grants: vec![by_name("settings/s")], secrets: false, ttl_seconds: 3600 };
+    let namesake = admin.colleague("admin", &rights).await;
+    let refused = create(&namesake).await.expect_err("it is not his");
+    assert_eq!(refused.code(), DENIED, "{refused:?}");
+    // With the rights, but another token: the answer, without what only the first was shown.
+    let other = admin.colleague("admin", &Rights { grants: vec![], ..rights }).await;
+    let again = create(&other).await.expect("it was done");
+    assert_eq!((again.one_time_secret.as_str(), again.revision), ("", made.revision));
+}
+
+#[tokio::test]
+async fn regression_nobody_deletes_what_lives_beneath_beyond_his_grants() {
+    let server = furnished().await;
+    let rights =
+        Rights { role: Role::Admin, grants: vec![by_name("providers/a")], secrets: false, ttl_seconds: 3600 };
+    let narrow = server.admin().colleague("narrow", &rights).await;
+    let dry = Job { validate_only: true, ..Job::one(Op::delete("providers/a")) };
+    let told = call(&narrow, Call::Job(dry)).await.expect_err("it takes the key along");
+    assert!(!format!("{told:?}").contains("apiKeys/k"), "its name is not told: {told:?}");
+    let cases =
+        vec![("a provider with a key", Call::Write(Op::delete("providers/a")), DENIED, "NOT_GRANTED", "")];
+    refused_to(&narrow, &server, cases).await;
+}
+
+#[tokio::test]
+async fn regression_what_is_beyond_the_grants_can_not_be_referred_to_whether_it_exists_or_not() {
+    let server = furnished().await;
+    let rights =
+        Rights { role: Role::Admin, grants: vec![by_name("routers/r")], secrets: false, ttl_seconds: 3600 };
+    let narrow = server.admin().colleague("narrow", &rights).await;
+    let mut told = Vec::new();
+    for target in ["providers/a", "providers/x"] {
+        let router = RouterSpec { primary: target.to_owned(), ..RouterSpec::default() };
+        let write = Call::Write(Op::Create(named("routers/r", Spec::Router(router))));
+        let refused = call(&narrow, write).await.expect_err("it is not his");
+        assert_eq!(refused.code(), DENIED, "{refused:?}");
+        told.push(refused.message().replace(target, "TARGET"));
+    }
+    assert_eq!(told[0], told[1], "what exists is told as what does not");
+}
+
+/// A caller may take its time with the body; what the headers were let in with may be over by then.
+#[tokio::test]
+async fn regression_a_call_whose_token_is_revoked_before_its_body_comes_does_nothing() {
+    let server = furnished().await;
+    let admin = server.admin();
+    let rights = Rights { role: Role::Admin, ttl_seconds: 3600, ..Rights::default() };
+    let other = admin.colleague("other", &rights).await;
+    let request =
+        CreateResourceRequest { resource: Some(setting("settings/new", "x")), ..Default::default() };
+    let (send, body) = tokio::sync::oneshot::channel::<()>();
+    let late = raw::late_unary(&other, CREATE, request.encode_to_vec().into(), async { body.await.unwrap() });
+    let revoke = async {
+        let revoke = RevokeTokenRequest { subject: "other".to_owned(), ..Default::default() };
+        // The headers are there when the server has answered something else that came after them on the connection.
+        other
+            .config()
+            .get_resource(GetResourceRequest { name: "settings/s".into(), ..Default::default() })
+            .await
+            .unwrap();
+        admin.admin().revoke_token(revoke).await.unwrap();
+        send.send(()).unwrap();
+    };
+    let (answer, ()) = tokio::join!(late, revoke);
+    let refused = answer.expect_err("its token is revoked");
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+    let read = GetResourceRequest { name: "settings/new".to_owned(), ..Default::default() };
+    assert_eq!(admin.config().get_resource(read).await.unwrap_err().code(), Code::NotFound);
 }

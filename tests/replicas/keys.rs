@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{harness::Home, postgres};
+use crate::{
+    cluster::{Cluster, create, knows_of},
+    harness::Home,
+    postgres,
+    support::resources::setting,
+};
 
 /// How a server on this database is refused.
 async fn refused(home: &mut Home, url: &str) -> String {
@@ -26,4 +31,32 @@ async fn no_key_is_ever_made_and_no_password_is_told() {
     assert!(nowhere.contains("can't be read or written"), "{nowhere}");
     let plain = refused(&mut home, "postgres://u:hunter2hunter2@db.example/db").await;
     assert!(plain.contains("sslmode=verify-full"), "{plain}");
+}
+
+/// A replica that made another one would refuse every token of the others, and say nothing.
+#[tokio::test]
+async fn regression_a_signing_key_that_is_gone_is_not_made_anew() {
+    let cluster = Cluster::new().await;
+    let mut first = cluster.start().await;
+    create(&first.caller(&cluster.first_token().await), setting("settings/a", "x")).await;
+    postgres::run(cluster.url(), "DELETE FROM service_secrets").await;
+    let refused = cluster.home().refused().await;
+    assert!(refused.message.contains("has no signing key"), "{refused:?}");
+    assert!(refused.message.contains("SIGNALBOX_JWT_SECRET_FILE"), "it says what to do: {refused:?}");
+    first.stop().await;
+}
+
+/// One forged row of a neighbour takes nobody's heartbeats away, and does not stay.
+#[tokio::test]
+async fn regression_a_forged_replica_disturbs_nobody() {
+    let cluster = Cluster::new().await;
+    let first = cluster.start().await;
+    let caller = first.caller(&cluster.first_token().await);
+    let forge = "INSERT INTO replicas VALUES ('forged', E'h\\nERROR forged', 'x', 2, 'zzzzzzzzzzzzzzzz', 1, \
+                 '\\x00000000000000000000000000000000', '{}', 'notify', 0, now() + interval '100 years')";
+    postgres::run(cluster.url(), forge).await;
+    let second = cluster.start().await;
+    let known = knows_of(&caller, 2).await;
+    assert!(known.iter().all(|replica| replica.id != "forged"), "{known:?}");
+    drop(second);
 }

@@ -25,3 +25,19 @@ async fn ready(caller: &Caller) -> Result<Grpc<Authorised>, Status> {
     grpc.ready().await.map_err(|error| Status::unavailable(format!("not connected: {error}")))?;
     Ok(grpc)
 }
+
+/// As [`unary`], but the body follows the headers only when `wait` is over.
+pub async fn late_unary(
+    caller: &Caller,
+    path: &'static str,
+    body: Bytes,
+    wait: impl Future<Output = ()> + Send + 'static,
+) -> Result<Bytes, Status> {
+    let mut grpc = ready(caller).await?;
+    let late = futures_util::stream::once(async move {
+        wait.await;
+        body
+    });
+    let path = PathAndQuery::from_static(path);
+    grpc.client_streaming(Request::new(late), path, RawCodec).await.map(Response::into_inner)
+}

@@ -81,6 +81,13 @@ fn command_lines_are_read() {
         panic!()
     };
     assert_eq!((set.value.as_deref(), set.value_type), (Some("-5"), Some(ValueType::Float)));
+    let line = "signalbox token revoke --subject u --issuer https://id --reason leaked";
+    let Verb::Token(Token::Revoke(revoke)) = parse(line).unwrap().verb else { panic!() };
+    assert_eq!((revoke.subject.as_deref(), revoke.issuer.as_str()), (Some("u"), "https://id"));
+    assert_eq!(revoke.reason, "leaked");
+    assert!(parse("signalbox token revoke --id x --reason y").is_ok());
+    assert!(parse("signalbox token revoke --id x --subject y").is_err());
+    assert!(parse("signalbox token revoke --reason y").is_err());
     // Tokens are base64url: one in 64 begins with a hyphen.
     let Verb::Doctor(doctor) = parse("signalbox doctor --anchor -AbC --offline").unwrap().verb else {
         panic!()

@@ -41,6 +41,9 @@ impl Planner<'_> {
         self.bytes += spec_json.len();
         self.warnings.extend(kind.warnings(old, &spec));
         let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
+        if let Some(field) = old.and_then(|old| kind.moves_secrets_beneath(old, &spec)) {
+            self.moved.push((format!("{path}resource.{field}"), name.clone()));
+        }
         let rotated = replaced.iter().any(stored);
         let action = kinds::action(kind, old, Some(&spec), rotated);
         let version = before.map_or(1, |record| record.version + 1);

@@ -9,8 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Planner, Staged, Written};
 use crate::{
-    domain::{Error, FieldViolation, KindName, Read, ResourceName, Spec, Violations},
+    domain::{
+        Error, FieldPath, FieldViolation, KindName, PlannedChange, Read, ResourceName, SecretId, Spec,
+        Violations,
+    },
     kinds::{self, Kind, Reference, Targets},
+    watch::not_granted,
 };
 
 /// Resources that are named in an error.
@@ -34,6 +38,40 @@ impl<'a> Planner<'a> {
                     self.reads.push(Read::Unchanged { name: parent, revision: entry.record.update_revision });
                 }
             }
+        }
+    }
+
+    /// No secret beneath a resource goes elsewhere than it was saved for: where the resource moves, they are given again in
+    /// the same write, or are deleted.
+    pub(super) fn check_moves(&mut self) {
+        for (field, name) in std::mem::take(&mut self.moved) {
+            let prefix = name.beneath();
+            for child in self.state.beneath(&prefix) {
+                let record = &child.record;
+                let kept = record.secrets.iter().any(|(path, id)| self.keeps(&record.name, path, id));
+                if kept {
+                    let description = format!(
+                        "{} holds a secret that was saved for where {name} points now: give it again in one batch with \
+                         this change, or delete it",
+                        record.name
+                    );
+                    let (reason, subject) = ("SECRET_REQUIRED", record.name.to_string());
+                    let refused = Error::FailedPrecondition { reason, subject, description };
+                    self.refuse(field.clone(), refused);
+                }
+                self.reads
+                    .push(Read::Unchanged { name: record.name.clone(), revision: record.update_revision });
+            }
+            self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
+        }
+    }
+
+    /// Whether the write leaves a stored secret as it is.
+    fn keeps(&self, name: &ResourceName, path: &FieldPath, id: &SecretId) -> bool {
+        match self.changes.iter().find(|change| change.name() == name) {
+            Some(PlannedChange::Put(put)) => put.secrets.get(path) == Some(id),
+            Some(PlannedChange::Delete { .. }) => false,
+            None => true,
         }
     }
 
@@ -91,6 +129,13 @@ impl<'a> Planner<'a> {
         'a: 'w,
     {
         let name = &reference.name;
+        let reached = kinds::resolve(name).is_some_and(|kind| self.caller.reaches(name, kind.name()));
+        if !reached {
+            // Whether it exists is not given away, and nobody routes to what is not his.
+            let field = format!("{path}resource.{}", reference.field);
+            self.refuse(field, not_granted(self.caller, name.as_str()));
+            return None;
+        }
         let stored = self.state.get(name.as_str());
         match (self.staged.get(name), stored) {
             (Some(Staged::Kept), _) => {

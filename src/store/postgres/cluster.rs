@@ -29,7 +29,9 @@ const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
 const RAISE: &str = "UPDATE feature_level SET level = supported.level FROM ( \
     SELECT least($1, min(feature_level)) AS level FROM replicas WHERE seen > now() - make_interval(secs => $2)) AS supported \
     WHERE id = 1 AND feature_level.level < supported.level";
-const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1)";
+/// Those that have long been silent, and those whose time is none of this database's.
+const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1) \
+    OR seen > now() + make_interval(secs => $1)";
 const BEAT: &str = "INSERT INTO replicas \
     (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, seen) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now()) ON CONFLICT (id) DO UPDATE SET \
@@ -177,7 +179,13 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
         .bind(i64::try_from(own.watchers).unwrap_or(i64::MAX));
     execute(connection, beat, SILENCE).await.map_err(failed)?;
     let rows: Vec<ReplicaRow> = all(connection, sqlx::query(LIVING), SILENCE).await.map_err(failed)?;
-    Ok(rows.into_iter().map(Replica::try_from).collect::<Result<_, _>>()?)
+    // A row that somebody edited must not take the others along.
+    let read = rows.into_iter().filter_map(|row| {
+        let id: String = row.id.escape_debug().take(64).collect();
+        let unread = |_| tracing::warn!(id, "a replica's row can't be read");
+        Replica::try_from(row).map_err(unread).ok()
+    });
+    Ok(read.collect())
 }
 
 /// Refuses what a holder does after another one has taken its work over, within the transaction that does it.
