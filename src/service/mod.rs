@@ -103,8 +103,15 @@ impl Service {
     /// Waits until this replica has seen what `token` has seen, so that no answer is older than one given before.
     async fn at_least(&self, token: Option<RevisionToken>) -> Result<()> {
         let Some(token) = token else { return Ok(()) };
-        if self.parts.view.state().has(&token) {
-            return Ok(());
+        let state = self.parts.view.state();
+        if state.has(&token) {
+            // A revision of this number, but another one: what the token has seen is lost.
+            let other = self.parts.streams.hash_in_memory(&state, token.revision);
+            return if other.is_some_and(|hash| hash.half() != token.hash) {
+                Err(other_life())
+            } else {
+                Ok(())
+            };
         }
         // Only the store knows whether this replica is behind, also behind the beginning of a life, or the token is lost.
         let head = self.parts.store.head().await.map_err(store_error)?;

@@ -190,7 +190,11 @@ async fn a_token_that_the_database_has_lost_is_found_out_by_one_who_never_saw_it
     let first = stream.next().await.expect("an event");
     assert!(matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::Ahead), "{first:?}");
     // Written over, the revision is there again, and is another one.
-    assert_eq!(create(&caller, setting("settings/other", "x")).await, lost);
+    for (name, revision) in [("settings/other", lost), ("settings/another", lost + 1)] {
+        assert_eq!(create(&caller, setting(name, "x")).await, revision);
+        let told = read(&caller, "settings/kept", &cursor.token).await;
+        assert_eq!(refusal(told), (Code::FailedPrecondition, "OTHER_STORE".into()), "at revision {revision}");
+    }
     let mut stream = Open::resumed(&caller, &View::everything(), &cursor).await;
     let first = stream.next().await.expect("an event");
     assert!(matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::OtherStore), "{first:?}");
