@@ -32,7 +32,7 @@ impl Stage for Replicas {
 
     async fn disturb(&mut self) {
         let member = &mut self.members[self.gone % 3];
-        if self.gone % 2 == 0 {
+        if self.gone.is_multiple_of(2) {
             member.stop().await;
         } else {
             member.kill().await;
