@@ -127,7 +127,14 @@ async fn serve(
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
-    let replicas = Arc::new(Replicas::new(identity(settings, &vault), store.feature_level().await?));
+    let empty = view.state().revision == Revision(0);
+    let identity = identity(settings, &vault);
+    let level = match empty {
+        // Nothing older was ever here, unless it just starts beside this one: then it is counted.
+        true => store.raise_feature_level(identity.feature_level).await?,
+        false => store.feature_level().await?,
+    };
+    let replicas = Arc::new(Replicas::new(identity, level));
     let housekeeping = Housekeeping {
         store: Arc::clone(&store),
         clock: Arc::clone(clock),
@@ -152,7 +159,6 @@ async fn serve(
         limits,
     ));
     lifecycle.spawn(Arc::clone(&streams).watch_over());
-    let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
     let found = access::Found { store: &*store, vault: &vault, empty };
@@ -186,9 +192,10 @@ async fn serve(
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     let watchers = move || streams.watchers();
-    lifecycle.spawn(replicas.run(store, view, watchers, lifecycle.soft()));
+    lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
     ready(&server.addresses);
     let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
+    replicas.leave(&*store).await;
     // The last streams have just told of their end; the trail ends with the last use case.
     drop(service);
     if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {

@@ -20,6 +20,24 @@ pub enum Kind {
     ApiKey,
     /// `settings/{key}` and `users/{user}/settings/{key}`.
     Setting,
+    /// `models/{provider}/{model}`.
+    Model,
+    /// `promptTemplates/{id}`.
+    PromptTemplate,
+    /// `routers/{id}`.
+    Router,
+    /// `tools/{id}`.
+    Tool,
+    /// `databases/{id}`.
+    Database,
+    /// `virtualKeys/{id}`.
+    VirtualKey,
+    /// `notificationChannels/{id}`.
+    NotificationChannel,
+    /// `featureFlags/{id}`.
+    FeatureFlag,
+    /// `cachePolicies/{id}`.
+    CachePolicy,
 }
 
 impl Kind {
@@ -30,6 +48,15 @@ impl Kind {
             Spec::Provider(_) => Self::Provider,
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
+            Spec::Model(_) => Self::Model,
+            Spec::PromptTemplate(_) => Self::PromptTemplate,
+            Spec::Router(_) => Self::Router,
+            Spec::Tool(_) => Self::Tool,
+            Spec::Database(_) => Self::Database,
+            Spec::VirtualKey(_) => Self::VirtualKey,
+            Spec::NotificationChannel(_) => Self::NotificationChannel,
+            Spec::FeatureFlag(_) => Self::FeatureFlag,
+            Spec::CachePolicy(_) => Self::CachePolicy,
         })
     }
 
@@ -40,6 +67,15 @@ impl Kind {
             Self::Provider => "provider",
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
+            Self::Model => "model",
+            Self::PromptTemplate => "prompt_template",
+            Self::Router => "router",
+            Self::Tool => "tool",
+            Self::Database => "database",
+            Self::VirtualKey => "virtual_key",
+            Self::NotificationChannel => "notification_channel",
+            Self::FeatureFlag => "feature_flag",
+            Self::CachePolicy => "cache_policy",
         }
     }
 }

@@ -34,6 +34,13 @@ pub enum Read {
         /// The revision that was planned on.
         revision: Revision,
     },
+    /// Nothing beneath the prefix was created or changed after this revision.
+    NoneChangedAfter {
+        /// The prefix, ending in `/`.
+        prefix: String,
+        /// The revision that was planned on.
+        revision: Revision,
+    },
 }
 
 /// One change that the store is to make. Revision, time and actor are the store's to fill in.
@@ -82,7 +89,7 @@ pub struct RequestKey {
     pub id: String,
     /// Keyed MAC of the request's body; another body under the same id is refused.
     pub mac: [u8; 32],
-    /// What the service wants back on a replay, masked; opaque to the store.
+    /// What the service wants back on a replay: masked, what is shown once sealed; opaque to the store.
     pub outcome: Vec<u8>,
 }
 

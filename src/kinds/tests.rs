@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::*;
+mod any;
+
+use super::{
+    model::tests::any_model, prompt_template::tests::any_template, router::tests::any_router,
+    tool::tests::any_tool, *,
+};
+use crate::domain::FieldPath;
 use crate::proto::v1::{
     ApiKeySpec, HeaderValue, ProviderSpec, Secret, SettingSpec, header_value, secret::State, setting_spec,
 };
@@ -17,8 +23,9 @@ pub(super) fn secret(value: &str) -> Secret {
 /// Does what the engine does with a spec before it stores it. Gives the masked spec and what is wrong.
 pub(super) fn plan(name: &str, mut spec: Spec, before: Option<&Spec>) -> (Spec, Vec<FieldViolation>) {
     let (name, kind) = parse_name(name).unwrap();
-    let inputs = secrets::split(&mut spec);
     kind.fill_defaults(&mut spec, &name);
+    kind.keep_made(&mut spec, before);
+    let inputs = secrets::split(&mut spec);
     let violations = check(kind, &CheckContext { name: &name, spec: &spec, before, secrets: &inputs });
     (spec, violations)
 }
@@ -69,12 +76,16 @@ fn numbers_come_back_from_the_store_as_they_were() {
     assert_eq!(spec::from_json(&spec::to_json(&stored).unwrap()).unwrap(), stored);
 }
 
-/// Any spec, most of them sensible.
+/// Any spec of the kinds that the tests of filters have a reference for, most of them sensible.
 pub(super) fn any_spec() -> impl Strategy<Value = (String, Spec)> {
     prop_oneof![
         any_provider().prop_map(|spec| ("providers/some".to_owned(), Spec::Provider(spec))),
         any_api_key().prop_map(|spec| ("providers/some/apiKeys/one".to_owned(), Spec::ApiKey(spec))),
         any_setting().prop_map(|spec| ("users/alice/settings/someKey".to_owned(), Spec::Setting(spec))),
+        any_model().prop_map(|spec| ("models/openai/some+model".to_owned(), Spec::Model(spec))),
+        any_template().prop_map(|spec| ("promptTemplates/some".to_owned(), Spec::PromptTemplate(spec))),
+        any_router().prop_map(|spec| ("routers/default".to_owned(), Spec::Router(spec))),
+        any_tool().prop_map(|spec| ("tools/some".to_owned(), Spec::Tool(spec))),
     ]
 }
 
@@ -136,7 +147,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn what_is_accepted_stays_accepted((name, given) in any_spec()) {
+    fn what_is_accepted_stays_accepted((name, given) in any::of_every_kind()) {
         let (stored, violations) = plan(&name, given, None);
         prop_assert!(secrets::states(&stored).values().all(|state| *state != State::Unspecified));
         if violations.is_empty() {
@@ -150,7 +161,16 @@ proptest! {
     }
 
     #[test]
-    fn no_value_stays_in_a_masked_spec((_, mut spec) in any_spec()) {
+    fn references_are_of_the_kinds_that_are_told((name, spec) in any_spec()) {
+        let (_, kind) = parse_name(&name).unwrap();
+        for reference in kind.references(&spec) {
+            let (_, target) = parse_name(reference.name.as_str()).unwrap();
+            prop_assert!(kind.refers_to().contains(&target.name()) || !wrong(&name, spec.clone()).is_empty());
+        }
+    }
+
+    #[test]
+    fn no_value_stays_in_a_masked_spec((_, mut spec) in any::of_every_kind()) {
         let inputs = secrets::split(&mut spec);
         let paths: BTreeSet<FieldPath> = secrets::states(&spec).into_keys().collect();
         prop_assert_eq!(paths, inputs.keys().cloned().collect::<BTreeSet<_>>());

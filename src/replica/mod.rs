@@ -20,6 +20,9 @@ use digests::Digests;
 /// How often a replica tells of itself.
 const BEAT: Duration = Duration::from_secs(2);
 
+/// How long saying goodbye may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What this replica is.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -76,6 +79,18 @@ impl Replicas {
         &self.identity.id
     }
 
+    /// What this replica's binary supports.
+    #[must_use]
+    pub fn supports(&self) -> FeatureLevel {
+        self.identity.feature_level
+    }
+
+    /// Takes note of a level that was just read.
+    pub fn heard_level(&self, level: FeatureLevel) {
+        let mut known = self.known.lock();
+        known.level = known.level.max(level);
+    }
+
     /// What the store may hold, as it was last heard.
     #[must_use]
     pub fn level(&self) -> FeatureLevel {
@@ -118,7 +133,7 @@ impl Replicas {
         self.exchange(store, &heartbeat, &mut Digests::default()).await
     }
 
-    /// Tells of this replica until `stop`, and says goodbye.
+    /// Tells of this replica until `stop`.
     pub async fn run(
         self: Arc<Self>,
         store: Arc<dyn Store>,
@@ -140,8 +155,13 @@ impl Replicas {
                 tracing::debug!(%error, "a heartbeat was not taken");
             }
         }
-        if let Err(error) = store.leave(&self.identity.id).await {
-            tracing::debug!(%error, "the other replicas were not told of the end");
+    }
+
+    /// Tells the others that this replica is gone, so that they need not wait for its silence.
+    pub async fn leave(&self, store: &dyn Store) {
+        match tokio::time::timeout(FAREWELL, store.leave(&self.identity.id)).await {
+            Ok(Ok(())) => {}
+            _ => tracing::debug!("the other replicas were not told of the end"),
         }
     }
 

@@ -5,7 +5,9 @@
 
 mod admin;
 mod audit;
+mod content;
 mod fit;
+mod outcome;
 mod plan;
 mod read;
 mod tokens;

@@ -1,6 +1,10 @@
 //! Plans a write on one state: checks every operation by its kind's rules, seals what is secret, and declares what it
 //! relied on. Pure but for sealing: nothing is written here, and the same plan is what a dry run shows.
 
+mod finish;
+mod references;
+mod refusal;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,17 +12,18 @@ use std::{
 
 use chrono::DateTime;
 
+pub(super) use refusal::Refusal;
+
 use super::{
     Parts,
     write::{Operation, OperationKind},
 };
 use crate::{
-    crypto::SecretText,
     domain::{
-        Error, FieldPath, FieldViolation, Labels, PlannedChange, Principal, Read, Record, ResourceName,
-        Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec, write::PlannedPut,
+        Error, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read, Record,
+        ResourceName, Result, Revision, SealedSecret, Spec, Uid, Violations, limits, spec, write::PlannedPut,
     },
-    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
+    kinds::{self, Kind, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
     watch::not_granted,
@@ -44,9 +49,15 @@ pub(super) struct Planner<'a> {
     parts: &'a Parts,
     state: &'a State,
     caller: &'a Principal,
+    /// Whether this only shows what would be: then no key is made, which nobody could use.
+    dry_run: bool,
     staged: BTreeMap<ResourceName, Staged>,
     /// Children that are created, with the fields that name them.
     children: Vec<(String, ResourceName)>,
+    /// New contents of kinds that refer to others or are referred to.
+    written: BTreeMap<ResourceName, Written>,
+    /// What is deleted, with the fields that say so.
+    deleted: BTreeMap<ResourceName, (String, KindName)>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
@@ -62,6 +73,15 @@ pub(super) struct Planner<'a> {
 enum Staged {
     Kept,
     Deleted,
+}
+
+/// The new content of a resource, as far as others look at it.
+struct Written {
+    path: String,
+    kind: &'static dyn Kind,
+    spec: Spec,
+    /// Whether it is another content than before.
+    changed: bool,
 }
 
 /// The new content of a resource, before its secrets are sealed.
@@ -87,8 +107,11 @@ impl<'a> Planner<'a> {
             parts,
             state,
             caller,
+            dry_run: false,
             staged: BTreeMap::new(),
             children: Vec::new(),
+            written: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
@@ -102,7 +125,8 @@ impl<'a> Planner<'a> {
 
     /// Plans all operations. Every violation of every operation is found before any is reported; what the state does not
     /// allow comes after them, because it may be another when the request is right. What is not granted ends it at once.
-    pub fn plan(mut self, operations: &[Operation]) -> Result<Plan> {
+    pub fn plan(mut self, operations: &[Operation], dry_run: bool) -> Result<Plan, Refusal> {
+        self.dry_run = dry_run;
         for operation in operations {
             let result = match &operation.action {
                 OperationKind::Create(resource) => self.create(&operation.path, resource),
@@ -124,10 +148,13 @@ impl<'a> Planner<'a> {
             self.results.push(result.unwrap_or_default());
         }
         self.check_parents();
+        let misfits = self.check_references();
+        self.check_uses();
         self.check_size();
         let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;
         violations.into_result()?;
         refused.map_or(Ok(()), Err)?;
+        misfits.into_result().map_err(|error| Refusal { error, depends_on_state: true })?;
         let response = BatchWriteResponse { results, warnings, ..BatchWriteResponse::default() };
         Ok(Plan { reads, changes, sealed, response })
     }
@@ -188,7 +215,8 @@ impl<'a> Planner<'a> {
         let Some((name, _)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
-                self.reads.push(Read::Absent { name });
+                self.reads.push(Read::Absent { name: name.clone() });
+                self.staged.insert(name, Staged::Deleted);
                 return Ok(Some(BatchResult::default()));
             }
             self.refuse(format!("{path}name"), Error::NotFound { name: name.to_string() });
@@ -197,25 +225,26 @@ impl<'a> Planner<'a> {
         self.check_etag(&entry.record, etag, &format!("{path}etag"));
         let prefix = name.beneath();
         let state = self.state;
-        let mut diffs = vec![self.remove(&entry)];
+        let field = format!("{path}name");
+        let mut diffs = vec![self.remove(&field, &entry)];
         for child in state.beneath(&prefix) {
             match self.staged.get(&child.record.name) {
                 None => {
                     self.staged.insert(child.record.name.clone(), Staged::Deleted);
-                    diffs.push(self.remove(child));
+                    diffs.push(self.remove(&field, child));
                 }
                 Some(Staged::Deleted) => {}
                 // Left alone it would outlive what it belongs to.
                 Some(Staged::Kept) => {
                     let child = &child.record.name;
                     let description = format!("takes {child} along, which this request writes as well");
-                    self.violations.add(format!("{path}name"), "DUPLICATE", description);
+                    self.violations.add(&field, "DUPLICATE", description);
                 }
             }
         }
         self.staged.insert(name, Staged::Deleted);
         self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
-        Ok(Some(BatchResult { resource: None, diffs }))
+        Ok(Some(BatchResult { diffs, ..BatchResult::default() }))
     }
 
     // -- their parts
@@ -316,68 +345,15 @@ impl<'a> Planner<'a> {
                 r#type: ChangeType::Updated.into(),
                 fields: vec![],
             };
-            return Ok(Some(BatchResult { resource: Some(resource), diffs: vec![diff] }));
+            let resource = Some(resource);
+            return Ok(Some(BatchResult { resource, diffs: vec![diff], ..BatchResult::default() }));
         }
         let diff = diff(&put, Some(record));
         Ok(Some(self.stage(put, Some(record), diff)))
     }
 
-    /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.
-    fn finish(&mut self, draft: Draft, uid: Uid, before: Option<&Record>) -> Result<Option<Finished>> {
-        let Draft { path, name, kind, labels, mut spec } = draft;
-        kind.fill_defaults(&mut spec, &name);
-        let inputs = kinds::secrets::split(&mut spec);
-        let old = before.map(|record| &record.spec);
-        let mut violations = kinds::check_labels(&labels, "labels");
-        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
-        violations.extend(kinds::check(kind, &context));
-        let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
-        violations.extend(kinds::secrets::check_kept(&inputs, stored));
-        let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
-        self.bytes += spec_json.len();
-        if spec_json.len() > limits::RESOURCE_BYTES {
-            let description =
-                format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
-            violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
-        }
-        if !violations.is_empty() {
-            self.note(&format!("{path}resource."), violations);
-            return Ok(None);
-        }
-        self.warnings.extend(kind.warnings(old, &spec));
-        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
-        let rotated = replaced.iter().any(stored);
-        let action = kinds::action(kind, old, Some(&spec), rotated);
-        let version = before.map_or(1, |record| record.version + 1);
-        let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
-        Ok(Some(Finished { put, spec, replaced }))
-    }
-
-    /// Seals new values and finds the ids of kept ones.
-    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Record>) -> SealedSecrets {
-        let mut done = SealedSecrets::default();
-        for (field, input) in inputs {
-            match input {
-                SecretInput::Replace(value) => {
-                    let value = SecretText::new(value.as_str().to_owned());
-                    let sealed = self.parts.vault.seal(uid, &field, &value);
-                    done.secrets.insert(field.clone(), sealed.id.clone());
-                    done.replaced.insert(field);
-                    self.sealed.push(sealed);
-                }
-                SecretInput::Keep | SecretInput::KeepMissing => {
-                    if let Some(id) = before.and_then(|record| record.secrets.get(&field)) {
-                        done.secrets.insert(field, id.clone());
-                    }
-                }
-                SecretInput::Clear | SecretInput::Unknown(_) => {}
-            }
-        }
-        done
-    }
-
     fn stage(&mut self, finished: Finished, before: Option<&Record>, diff: ResourceDiff) -> BatchResult {
-        let Finished { put, spec, .. } = finished;
+        let Finished { put, spec, one_time_secret, .. } = finished;
         // Revision and time are filled in when the store has given them.
         let record = Record {
             name: put.name.clone(),
@@ -396,11 +372,12 @@ impl<'a> Planner<'a> {
         };
         let resource = self.parts.revealer.resource(&record, &[], self.state.epoch, Reveal::Masked);
         self.changes.push(PlannedChange::Put(Box::new(put)));
-        BatchResult { resource: Some(resource), diffs: vec![diff] }
+        BatchResult { resource: Some(resource), diffs: vec![diff], one_time_secret }
     }
 
-    fn remove(&mut self, entry: &Entry) -> ResourceDiff {
+    fn remove(&mut self, field: &str, entry: &Entry) -> ResourceDiff {
         let record = &entry.record;
+        self.deleted.insert(record.name.clone(), (field.to_owned(), record.kind));
         self.reads.push(Read::Unchanged { name: record.name.clone(), revision: record.update_revision });
         self.changes.push(PlannedChange::Delete {
             name: record.name.clone(),
@@ -409,25 +386,6 @@ impl<'a> Planner<'a> {
         });
         let fields = kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new());
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
-    }
-
-    fn check_parents(&mut self) {
-        for (field, child) in std::mem::take(&mut self.children) {
-            let Some(parent) = child.parent() else { continue };
-            match (self.staged.get(&parent), self.state.get(parent.as_str())) {
-                (Some(Staged::Deleted), _) | (None, None) => {
-                    let description = format!(
-                        "{child} needs {parent}, which does not exist; create it first, or in one batch"
-                    );
-                    let (reason, subject) = ("PARENT_MISSING", parent.to_string());
-                    self.refuse(field, Error::FailedPrecondition { reason, subject, description });
-                }
-                (Some(Staged::Kept), _) => {}
-                (None, Some(entry)) => {
-                    self.reads.push(Read::Unchanged { name: parent, revision: entry.record.update_revision });
-                }
-            }
-        }
     }
 
     fn check_size(&mut self) {
@@ -457,22 +415,17 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Where the secrets of a resource lie now, and which of them are new.
-#[derive(Default)]
-struct SealedSecrets {
-    secrets: BTreeMap<FieldPath, SecretId>,
-    replaced: BTreeSet<FieldPath>,
-}
-
 /// A put that passed every check.
 struct Finished {
     put: PlannedPut,
     spec: Spec,
     replaced: BTreeSet<FieldPath>,
+    /// Shown to the caller, and to nobody else.
+    one_time_secret: String,
 }
 
 fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
-    let Finished { put, spec, replaced } = finished;
+    let Finished { put, spec, replaced, .. } = finished;
     let old = before.map(|record| (&record.labels, &record.spec));
     let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
     let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);

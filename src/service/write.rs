@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prost::Message;
 use tokio::time::Instant;
 
 use super::{
     PATIENCE, Service,
     fit::fit,
-    plan::{Plan, Planner},
+    outcome,
+    plan::{Plan, Planner, Refusal},
     store_error,
 };
 use crate::{
@@ -100,16 +100,16 @@ impl Service {
         loop {
             let state = self.parts.view.state();
             let planner = Planner::new(&self.parts, &state, caller, found.clone());
-            let plan = match planner.plan(&request.operations) {
+            let plan = match planner.plan(&request.operations, request.validate_only) {
                 Ok(plan) => plan,
-                Err(error) if depends_on_state(&error) => {
+                Err(Refusal { error, depends_on_state: true }) => {
                     if Instant::now() < deadline && self.caught_up(&state).await? {
                         continue;
                     }
                     // The same request may have been carried out between the look-up and the plan.
                     return self.replayed(&replay, request.validate_only).await?.ok_or(error);
                 }
-                Err(error) => return Err(error),
+                Err(Refusal { error, .. }) => return Err(error),
             };
             // Without an id of the caller's nobody can ask for the answer again.
             if request.validate_only || (plan.is_empty() && request.request_id.is_empty()) {
@@ -132,7 +132,7 @@ impl Service {
             true => uuid::Uuid::new_v4().to_string(),
             false => replay.id.clone(),
         };
-        let outcome = plan.response.encode_to_vec();
+        let outcome = outcome::seal(&self.parts.vault, &plan.response);
         WriteSet {
             reads: plan.reads,
             changes: plan.changes,
@@ -166,7 +166,7 @@ impl Service {
         let Applied::Replayed { token, time, outcome } = applied else {
             return Err(Error::internal("a look-up of a request answered with a new write"));
         };
-        let response = BatchWriteResponse::decode(outcome.as_slice()).map_err(Error::internal)?;
+        let response = outcome::open(&self.parts.vault, &outcome)?;
         Ok(self.seen(response, token, time).await)
     }
 
@@ -224,11 +224,6 @@ fn answer_without_write(
         }
     }
     response
-}
-
-/// Errors that a newer state might not give.
-fn depends_on_state(error: &Error) -> bool {
-    !matches!(error.cause(), Error::Invalid(_) | Error::PermissionDenied { .. } | Error::Internal { .. })
 }
 
 /// What is wrong with the request apart from its operations.

@@ -6,18 +6,22 @@ use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, CreateResourceRequest,
     CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
-    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, Resource, RevokeTokenRequest, Role,
-    Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest,
-    batch_operation, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, Resource,
+    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
+    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
+    setting_spec::Value,
 };
 
-use crate::api::{api_key, provider, secret, secret_setting};
+use crate::{
+    api::{api_key, provider, secret, secret_setting},
+    kinds,
+};
 
 /// Makes a body with this secret and with this number, which no other call has.
 type Body = Box<dyn Fn(&str, usize) -> Vec<u8>>;
 
 /// A name for the report, whether it may be written, and the resource with a secret and a number.
-type Row = (&'static str, bool, fn(&str, usize) -> Resource);
+pub type Row = (&'static str, bool, fn(&str, usize) -> Resource);
 
 /// A request, with a name for the report and the secret in it.
 pub struct Case {
@@ -99,6 +103,9 @@ pub fn of(method: &str) -> Vec<Case> {
             case("plain", true, |_, _| VerifyLogRequest::default()),
             case("anchor", false, |canary, _| VerifyLogRequest { anchor_token: canary.into() }),
         ],
+        "signalbox.v1.AdminService.RaiseFeatureLevel" => {
+            vec![case("plain", true, |_, _| RaiseFeatureLevelRequest {})]
+        }
         "signalbox.v1.AdminService.CompactLog" => {
             vec![case("ahead", false, |_, _| CompactLogRequest { revision: 1 << 40 })]
         }
@@ -134,12 +141,12 @@ fn token(subject: &str, grants: Vec<Selector>) -> CreateTokenRequest {
     CreateTokenRequest { role, subject: subject.to_owned(), grants, ttl, ..Default::default() }
 }
 
-fn resource(name: String, spec: Spec) -> Resource {
+pub fn resource(name: String, spec: Spec) -> Resource {
     Resource { name, spec: Some(spec), ..Default::default() }
 }
 
 /// Resources with a secret in them, the right ones first. Each is created, updated and written in a batch.
-fn resources() -> Vec<Row> {
+pub fn resources() -> Vec<Row> {
     fn header(name: &str, value: header_value::Value) -> Spec {
         let headers = [(name.to_owned(), HeaderValue { value: Some(value) })].into();
         Spec::Provider(ProviderSpec { r#type: ProviderType::Groq.into(), headers, ..Default::default() })
@@ -154,7 +161,7 @@ fn resources() -> Vec<Row> {
     fn text(value: Value) -> Spec {
         Spec::Setting(SettingSpec { value: Some(value), ..Default::default() })
     }
-    vec![
+    let mut rows: Vec<Row> = vec![
         ("key", true, |canary, n| resource(format!("providers/groq/apiKeys/k{n}"), api_key(canary))),
         ("header", true, |canary, n| resource(format!("providers/p{n}"), provider(&[("x-tenant", canary)]))),
         ("setting", true, |canary, n| resource(format!("settings/s{n}"), secret_setting(canary))),
@@ -215,7 +222,9 @@ fn resources() -> Vec<Row> {
         ("broken JSON", false, |canary, n| {
             resource(format!("settings/s{n}"), text(Value::JsonValue(format!("{{\"key\": \"{canary}\""))))
         }),
-    ]
+    ];
+    rows.extend(kinds::rows());
+    rows
 }
 
 fn create() -> Vec<Case> {

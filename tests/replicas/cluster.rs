@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
 use signalbox::proto::v1::{
     CreateResourceRequest, CreateResourceResponse, GetResourceRequest, GetResourceResponse,
     GetStatusResponse, Replica, Resource,
@@ -79,10 +78,7 @@ impl Cluster {
 
     /// Starts one that reaches the database at another URL.
     pub async fn start_at(&self, url: &str) -> Member {
-        let home = Arc::new(self.home_at(url));
-        let mut member = Member { server: None, home, site: Site::default() };
-        member.start().await;
-        member
+        Member::start_in(self.home_at(url)).await
     }
 
     /// Starts three at once.
@@ -101,6 +97,13 @@ impl Cluster {
 }
 
 impl Member {
+    /// Starts one in a folder.
+    pub async fn start_in(home: Home) -> Self {
+        let mut member = Self { server: None, home: Arc::new(home), site: Site::default() };
+        member.start().await;
+        member
+    }
+
     /// Starts it, or starts it again, on another port.
     pub async fn start(&mut self) {
         let server = Server::start_in(&self.home).await;
@@ -112,9 +115,8 @@ impl Member {
     pub async fn stop(&mut self) -> Duration {
         let server = self.server.take().expect("it runs");
         // Whoever comes now goes to another one: the port may be somebody else's soon.
-        server.signal(Signal::TERM);
-        let begin = Instant::now();
         self.site.moved_to(NOWHERE);
+        let begin = Instant::now();
         server.stop().await;
         begin.elapsed()
     }

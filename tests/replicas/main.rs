@@ -22,4 +22,5 @@ mod rolling;
 mod support;
 mod together;
 mod tokens;
+mod upgrade;
 mod writers;

@@ -213,7 +213,7 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
             let answer = caller.config().create_resource(request).await?.into_inner();
             let diffs = answer.diff.into_iter().collect();
             (
-                BatchResult { resource: answer.resource, diffs },
+                BatchResult { resource: answer.resource, diffs, ..BatchResult::default() },
                 answer.revision,
                 answer.revision_token,
                 answer.warnings,
@@ -231,7 +231,7 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
             let answer = caller.config().update_resource(request).await?.into_inner();
             let diffs = answer.diff.into_iter().collect();
             (
-                BatchResult { resource: answer.resource, diffs },
+                BatchResult { resource: answer.resource, diffs, ..BatchResult::default() },
                 answer.revision,
                 answer.revision_token,
                 answer.warnings,
@@ -247,7 +247,7 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
                 ..Default::default()
             };
             let answer = caller.config().delete_resource(request).await?.into_inner();
-            let result = BatchResult { resource: None, diffs: answer.diffs };
+            let result = BatchResult { diffs: answer.diffs, ..BatchResult::default() };
             (result, answer.revision, answer.revision_token, answer.warnings)
         }
     };
