@@ -33,6 +33,6 @@ impl Stage for Server {
 async fn the_contract_holds_for_one_server() {
     let mut server = Server::with(&[("log-ring-bytes", "1MiB"), ("shutdown-grace", "1s")]).await;
     let foreign = Server::start().await.admin().status().await.revision_token;
-    every_row_of_the_table_holds(&mut server, &foreign).await;
+    every_row_of_the_table_holds(&mut server, &foreign, 300).await;
     server.stop().await;
 }

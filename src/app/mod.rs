@@ -76,6 +76,9 @@ pub enum AppError {
     /// The certificate of the listener can't be used.
     #[error("TLS: {0}")]
     Tls(String),
+    /// The store holds what this binary does not know.
+    #[error("the store is at a higher feature level than this signalbox supports; start a newer one")]
+    Outdated,
     /// A listener can't be opened, or died.
     #[error("{0}")]
     Listen(String),
@@ -134,6 +137,9 @@ async fn serve(
         true => store.raise_feature_level(identity.feature_level).await?,
         false => store.feature_level().await?,
     };
+    if level > identity.feature_level {
+        return Err(AppError::Outdated);
+    }
     let replicas = Arc::new(Replicas::new(identity, level));
     let housekeeping = Housekeeping {
         store: Arc::clone(&store),
@@ -194,7 +200,15 @@ async fn serve(
     let watchers = move || streams.watchers();
     lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
     ready(&server.addresses);
-    let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
+    let outdated = replicas.outdated();
+    let ending = async {
+        tokio::select! {
+            () = shutdown => {}
+            () = outdated.cancelled() => {}
+        }
+    };
+    let served = server.run(hub, lifecycle, settings.shutdown.grace, ending).await;
+    let served = if outdated.is_cancelled() { Err(AppError::Outdated) } else { served };
     replicas.leave(&*store).await;
     // The last streams have just told of their end; the trail ends with the last use case.
     drop(service);

@@ -48,7 +48,7 @@ impl AdminService for Admin {
             revision_token: status.token.to_string(),
             floor_revision: status.floor.unwrap_or_default().0,
             resources: status.resources as u64,
-            digest: status.digest.to_vec(),
+            digest: status.digest.map(Vec::from).unwrap_or_default(),
             watchers: status.watchers,
             stale: status.freshness.stale,
             confirmed_age: prost_types::Duration::try_from(status.freshness.confirmed_age).ok(),

@@ -41,7 +41,9 @@ impl Digests {
                 format!(
                     "replica {} at {} holds another state than this one at revision {}: restart the one whose \
                      digest `signalbox doctor` does not confirm",
-                    heartbeat.id, heartbeat.address, heartbeat.revision
+                    heartbeat.id.0.escape_debug(),
+                    heartbeat.address.escape_debug(),
+                    heartbeat.revision
                 )
             })
         };

@@ -42,6 +42,7 @@ pub struct Identity {
 pub struct Replicas {
     identity: Identity,
     known: Mutex<Known>,
+    outdated: CancellationToken,
 }
 
 struct Known {
@@ -70,7 +71,7 @@ impl Replicas {
     pub fn new(identity: Identity, level: FeatureLevel) -> Self {
         let address = identity.advertise.clone().unwrap_or_default();
         let known = Known { address, replicas: vec![], heard: Instant::now(), level, alarms: vec![] };
-        Self { identity, known: Mutex::new(known) }
+        Self { identity, known: Mutex::new(known), outdated: CancellationToken::new() }
     }
 
     /// This replica's name.
@@ -83,6 +84,12 @@ impl Replicas {
     #[must_use]
     pub fn supports(&self) -> FeatureLevel {
         self.identity.feature_level
+    }
+
+    /// Told when the store holds what this binary does not know: it has to stop then.
+    #[must_use]
+    pub fn outdated(&self) -> CancellationToken {
+        self.outdated.clone()
     }
 
     /// Takes note of a level that was just read.
@@ -152,7 +159,13 @@ impl Replicas {
             let heartbeat = self.heartbeat(&*store, &view, watchers());
             digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
             if let Err(error) = self.exchange(&*store, &heartbeat, &mut digests).await {
-                tracing::debug!(%error, "a heartbeat was not taken");
+                self.alarm(vec![format!("this replica's heartbeats are not taken: {error}")]);
+                if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
+                    // It slept while the others went on: what it knows of the store is no longer all there is.
+                    tracing::error!(%error, "this binary is too old for the store by now; it stops");
+                    self.outdated.cancel();
+                    break;
+                }
             }
         }
     }
@@ -197,20 +210,21 @@ impl Replicas {
             level = raised;
         }
         let alarms = digests.alarms(&self.identity.id, &replicas).chain(lacking_keys(&replicas)).collect();
-        let before = {
+        {
             let mut known = self.known.lock();
             (known.replicas, known.heard, known.level) = (replicas, Instant::now(), level);
-            std::mem::replace(&mut known.alarms, alarms)
-        };
-        self.tell_new(&before);
+        }
+        self.alarm(alarms);
         Ok(())
     }
 
-    /// An alarm is logged when it begins, not with every heartbeat.
-    fn tell_new(&self, before: &[String]) {
-        for alarm in self.alarms().iter().filter(|alarm| !before.contains(alarm)) {
+    /// Keeps the alarms that there are now. One is logged when it begins, not with every heartbeat.
+    fn alarm(&self, alarms: Vec<String>) {
+        let before = self.alarms();
+        for alarm in alarms.iter().filter(|alarm| !before.contains(alarm)) {
             tracing::error!("{alarm}");
         }
+        self.known.lock().alarms = alarms;
     }
 }
 
@@ -221,7 +235,8 @@ fn lacking_keys(replicas: &[Replica]) -> impl Iterator<Item = String> {
     let lacks = move |replica: &Replica| {
         let heartbeat = &replica.heartbeat;
         let missing = in_use.iter().find(|key| !heartbeat.key_ids.contains(key))?;
-        let (id, address) = (&heartbeat.id, &heartbeat.address);
+        // From a table that others write: it must not begin a line of the log.
+        let (id, address) = (heartbeat.id.0.escape_debug(), heartbeat.address.escape_debug());
         Some(format!(
             "replica {id} at {address} has not loaded the key {missing}, which another one seals with"
         ))

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{PATIENCE, Service, parse_revision_token, store_error};
 use crate::{
-    domain::{Epoch, Error, FeatureLevel, Principal, Result, Revision, RevisionToken, Role, StoreId},
+    domain::{
+        Epoch, Error, FeatureLevel, Pattern, Principal, Result, Revision, RevisionToken, Role, StoreId,
+    },
     replica::Seen,
     store::{DoorbellState, Verification},
     view::Freshness,
@@ -27,7 +29,7 @@ pub struct Status {
     /// Resources in the view.
     pub resources: usize,
     /// Their digest.
-    pub digest: [u8; 16],
+    pub digest: Option<[u8; 16]>,
     /// Open streams.
     pub watchers: u64,
     /// How fresh the view is.
@@ -66,6 +68,7 @@ impl Service {
         let parts = &self.parts;
         let state = parts.view.state();
         let admin = caller.role == Role::Admin;
+        let everything = caller.grants.contains(&Pattern::All);
         let unopened = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
         let mut warnings = if admin { parts.warnings.all() } else { Vec::new() };
         warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
@@ -79,13 +82,14 @@ impl Service {
             schema_version: parts.store.schema_version(),
             token: state.token(),
             floor: parts.store.head().await.ok().map(|head| head.floor),
-            resources: state.resources.len(),
-            digest: state.digest.to_bytes(),
+            // Of everything: who sees a part of it could test guesses at the rest.
+            resources: if everything { state.resources.len() } else { 0 },
+            digest: everything.then(|| state.digest.to_bytes()),
             watchers: parts.streams.watchers(),
             freshness: parts.view.freshness(),
-            key_ids: parts.vault.key_ids().to_vec(),
+            key_ids: if admin { parts.vault.key_ids().to_vec() } else { Vec::new() },
             undecryptable,
-            replicas: parts.replicas.all(),
+            replicas: if admin { parts.replicas.all() } else { Vec::new() },
             doorbell: parts.store.doorbell_state(),
             feature_level: parts.replicas.level(),
             started: self.started,

@@ -128,11 +128,13 @@ impl Service {
     async fn same_log(&self, token: &RevisionToken) -> Result<()> {
         let agrees = match self.parts.view.agrees_with(token) {
             Some(agrees) => agrees,
-            None => {
-                let hash = self.parts.store.hash_at(token.revision).await.map_err(store_error)?;
+            None => match self.parts.store.hash_at(token.revision).await {
                 // What was compacted can't be told apart any more.
-                hash.is_none_or(|hash| hash.half() == token.hash)
-            }
+                Ok(hash) => hash.is_none_or(|hash| hash.half() == token.hash),
+                // Reads go on from memory while the store is away, and say how old they are.
+                Err(StoreError::Unavailable(_)) => true,
+                Err(error) => return Err(store_error(error)),
+            },
         };
         if agrees { Ok(()) } else { Err(other_life()) }
     }

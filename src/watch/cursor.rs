@@ -276,10 +276,7 @@ impl Cursor {
 
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>> {
         let state = self.streams.view.state();
-        if state.revision == revision {
-            return Ok(Some(state.hash));
-        }
-        if let Some(hash) = self.streams.hub.hash_at(revision) {
+        if let Some(hash) = self.streams.hash_in_memory(&state, revision) {
             return Ok(Some(hash));
         }
         let _permit = self.streams.log_readers.acquire().await.map_err(Error::internal)?;

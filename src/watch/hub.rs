@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::batch::{Batch, Budget};
 use crate::{
-    domain::{ChainHash, Revision, RevisionBatch},
+    domain::{ChainHash, Epoch, Revision, RevisionBatch},
     view::{Publish, State},
 };
 
@@ -93,12 +93,13 @@ impl Hub {
         Behind::Batches(ring.batches.range(start..).take(limit).cloned().collect())
     }
 
-    /// The chain's head at a revision that the ring holds.
+    /// The chain's head at a revision of a life, if the ring holds it.
     #[must_use]
-    pub fn hash_at(&self, revision: Revision) -> Option<ChainHash> {
+    pub fn hash_at(&self, epoch: Epoch, revision: Revision) -> Option<ChainHash> {
         let ring = self.ring.read();
         let index = ring.batches.binary_search_by_key(&revision, |batch| batch.revision).ok()?;
-        Some(ring.batches[index].hash)
+        let batch = &ring.batches[index];
+        (batch.token().epoch == epoch).then_some(batch.hash)
     }
 
     /// What the ring's budget is, for batches that are made beside it.

@@ -26,9 +26,9 @@ pub use hub::Hub;
 use admission::{Admission, Lease, OpenStreams};
 
 use crate::{
-    domain::{Clock, Principal, Result, Revision, Selector},
+    domain::{ChainHash, Clock, Principal, Result, Revision, Selector},
     store::Log,
-    view::{Revealer, View},
+    view::{Revealer, State, View},
 };
 
 /// Streams that read pages of the log at the same time: slow ones must not starve writes of the database.
@@ -126,6 +126,12 @@ impl Streams {
             admission,
         };
         Ok(Cursor::new(Arc::clone(self), opening))
+    }
+
+    /// The chain's head at a revision, as far as it is known without asking the store.
+    #[must_use]
+    pub fn hash_in_memory(&self, state: &State, revision: Revision) -> Option<ChainHash> {
+        if state.revision == revision { Some(state.hash) } else { self.hub.hash_at(state.epoch, revision) }
     }
 
     /// How many streams are open.

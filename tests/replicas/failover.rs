@@ -75,7 +75,7 @@ async fn lose(callers: &[Caller]) -> Old {
 }
 
 /// Every watcher is told, every replica is in the same new life, and nothing of the old one is honoured anywhere.
-async fn is_a_new_life(callers: &[Caller], mut old: Old) -> GetStatusResponse {
+async fn is_a_new_life(callers: &[Caller], old: &mut Old) -> GetStatusResponse {
     for stream in &mut old.streams {
         let event = stream.wait_for("the reset", |event| matches!(event, Event::Reset(_))).await;
         let Event::Reset(reset) = event else { unreachable!() };
@@ -92,8 +92,7 @@ async fn is_a_new_life(callers: &[Caller], mut old: Old) -> GetStatusResponse {
     for caller in callers {
         let told = read(caller, "settings/kept_0", &old.status.revision_token).await;
         assert_eq!(refusal(told), (Code::FailedPrecondition, "OTHER_STORE".into()));
-        let told = caller.config().list_resources(old.page.clone()).await;
-        assert_eq!(refusal(told), (Code::FailedPrecondition, "PAGE_TOKEN_EXPIRED".into()));
+        is_over(caller, &old.page).await;
         let mut stream = Open::resumed(caller, &View::everything(), &old.cursor).await;
         let first = stream.next().await.expect("an event");
         assert!(
@@ -103,6 +102,12 @@ async fn is_a_new_life(callers: &[Caller], mut old: Old) -> GetStatusResponse {
         assert_eq!(snapshot(&mut stream).await.len(), KEPT);
     }
     now
+}
+
+/// A list that was begun in a life that is over does not go on.
+async fn is_over(caller: &Caller, page: &ListResourcesRequest) {
+    let told = caller.config().list_resources(page.clone()).await;
+    assert_eq!(refusal(told), (Code::FailedPrecondition, "PAGE_TOKEN_EXPIRED".into()));
 }
 
 /// What a stream shows until it is synced.
@@ -119,18 +124,26 @@ async fn snapshot(stream: &mut Open) -> Vec<Resource> {
     resources
 }
 
-/// After it all, writes go on, and are seen by everybody.
-async fn goes_on(callers: &[Caller]) {
-    let after = insist(&callers[1], &request(setting("settings/after", "x"))).await;
-    agree(callers, after.revision).await;
+/// After it all, writes go on, and are seen by everybody. What was lost is not there again when its revision is.
+async fn goes_on(callers: &[Caller], old: &Old) {
+    let mut revision = 0;
+    for index in 0..6 {
+        let after = request(setting(&format!("settings/after_{index}"), "x"));
+        revision = insist(&callers[index % callers.len()], &after).await.revision;
+    }
+    assert!(revision > old.status.revision);
+    agree(callers, revision).await;
+    for caller in callers {
+        is_over(caller, &old.page).await;
+    }
     let verified = callers[0].admin().verify_log(VerifyLogRequest::default()).await.expect("it is checked");
     assert!(verified.get_ref().intact, "{:?}", verified.get_ref().defects);
 }
 
 /// Reads on one replica after the other, each time no older than the answer before: it must not be, or it must be refused
-/// because that life is over. How many lives were met.
+/// because that life is over. Whoever has been answered of the new life is never refused again. How often it was refused.
 async fn read_around(caller: Caller, over: Arc<AtomicBool>) -> usize {
-    let (mut caller, mut held, mut lives) = (caller, None::<RevisionToken>, 1);
+    let (mut caller, mut held, mut first, mut refusals) = (caller, None::<RevisionToken>, None, 0);
     while !over.load(Ordering::Relaxed) {
         let least = held.map(|token| token.to_string()).unwrap_or_default();
         match read(&caller, "settings/kept_0", &least).await {
@@ -141,17 +154,19 @@ async fn read_around(caller: Caller, over: Arc<AtomicBool>) -> usize {
                     assert!(token.revision >= held.revision, "{token:?} after {held:?}");
                 }
                 held = Some(token);
+                first = first.or(Some(token.epoch));
+                caller = caller.reconnected();
             }
             Err(status) if status.code() == Code::Unavailable => {}
             told => {
                 assert_eq!(refusal(told), (Code::FailedPrecondition, "OTHER_STORE".into()));
-                (held, lives) = (None, lives + 1);
+                assert_eq!(held.map(|token| token.epoch), first, "a token of the new life was refused");
+                (held, refusals) = (None, refusals + 1);
             }
         }
-        caller = caller.reconnected();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    lives
+    refusals
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,20 +180,20 @@ async fn commits_that_a_restore_lost_end_the_life_of_the_store_for_every_replica
     database.stop();
     database.save();
     database.run(&["fsync=on"]);
-    let old = lose(&callers).await;
+    let mut old = lose(&callers).await;
     let (alarm, over) = (Alarm::default(), Arc::new(AtomicBool::new(false)));
     let sites: Vec<Site> = members.iter().map(|member| member.site.clone()).collect();
     let reading = alarm.spawn(read_around(Caller::new(&Site::among(&sites), &token), Arc::clone(&over)));
     database.stop();
     database.restore();
     database.run(&["fsync=on"]);
-    let judged = is_a_new_life(&callers, old);
+    let judged = is_a_new_life(&callers, &mut old);
     let now = alarm.unless(PATIENCE * 3, "a new life", judged).await;
     assert_eq!(now.revision, KEPT as u64);
-    goes_on(&callers).await;
+    goes_on(&callers, &old).await;
     over.store(true, Ordering::Relaxed);
-    let lives = alarm.unless(PATIENCE, "the reader's end", reading).await.expect("no answer is older");
-    assert!(lives > 1, "the reader noticed");
+    let refusals = alarm.unless(PATIENCE, "the reader's end", reading).await.expect("no answer is older");
+    assert!(refusals > 0, "the reader noticed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,7 +213,7 @@ async fn a_real_standby_that_was_behind_is_promoted() {
     })
     .await;
     standby.fall_behind().await;
-    let old = lose(&callers).await;
+    let mut old = lose(&callers).await;
     primary.stop();
     proxy.lead_to(standby.port());
 
@@ -210,8 +225,8 @@ async fn a_real_standby_that_was_behind_is_promoted() {
         assert_eq!(answer.revision_token, old.status.revision_token);
     }
     standby.promote().await;
-    is_a_new_life(&callers, old).await;
-    goes_on(&callers).await;
+    is_a_new_life(&callers, &mut old).await;
+    goes_on(&callers, &old).await;
 }
 
 /// The revision that a database holds.

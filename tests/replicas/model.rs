@@ -50,5 +50,5 @@ async fn the_contract_holds_for_three_replicas() {
     let other = Cluster::new().await;
     let foreign = other.start().await.caller(&other.first_token().await).status().await.revision_token;
     let mut replicas = Replicas { members, token: cluster.first_token().await, gone: 0 };
-    every_row_of_the_table_holds(&mut replicas, &foreign).await;
+    every_row_of_the_table_holds(&mut replicas, &foreign, 150).await;
 }

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use signalbox::proto::v1::watch_config_response::Event;
 
 use crate::{
-    cluster::{Cluster, agree, create, knows_of},
+    cluster::{Cluster, Member, agree, create, knows_of},
     harness::{PATIENCE, until_answered},
     pgbouncer::Pooler,
     postgres,
     support::{resources::setting, view::View, watcher::Open},
 };
 
+/// A probe is given 2 s; the rest is a busy machine.
+const FOUND_OUT: Duration = Duration::from_secs(6);
 /// Polls are at most a second apart; the rest is a busy machine.
 const POLLED: Duration = Duration::from_secs(4);
 
@@ -29,8 +31,15 @@ async fn behind_a_pooler_replicas_poll_and_say_so() {
     let token = cluster.first_token().await;
     let callers = members.each_ref().map(|member| member.caller(&token));
     for (caller, member) in callers.iter().zip(&members) {
-        let status = caller.status().await;
-        assert!(status.doorbell.starts_with("polling: a pooler"), "{}", status.doorbell);
+        // Found out before it listens, or by the first probe that does not arrive.
+        let mut told = String::new();
+        until_answered(FOUND_OUT, "the pooler is found out", async || {
+            told = caller.status().await.doorbell;
+            assert!(told.starts_with("polling: "), "{told}");
+            told != "polling: it is not proven yet"
+        })
+        .await;
+        eprintln!("{told}");
         assert!(member.log().contains("it is polled"), "it is logged");
     }
     let known = knows_of(&callers[0], 3).await;
@@ -72,6 +81,8 @@ async fn a_doorbell_that_is_killed_is_noticed_and_hung_anew() {
         stream.wait_for("the snapshot", |event| matches!(event, Event::Synced(_))).await;
         streams.push(stream);
     }
+    let polled = |member: &Member| member.log().matches("it is polled").count();
+    let logged = [polled(&left), polled(&right)];
     let before = listeners(cluster.url()).await;
     assert_eq!(before.len(), 2, "one for each replica");
     for pid in &before {
@@ -82,8 +93,8 @@ async fn a_doorbell_that_is_killed_is_noticed_and_hung_anew() {
     for stream in &mut streams {
         stream.reach(revision).await;
     }
-    for (caller, member) in callers.iter().zip([&left, &right]) {
-        let noticed = async || member.log().contains("it is polled");
+    for ((caller, member), logged) in callers.iter().zip([&left, &right]).zip(logged) {
+        let noticed = async || polled(member) > logged;
         until_answered(PATIENCE, "it is noticed", noticed).await;
         let rings = async || caller.status().await.doorbell == "notify";
         until_answered(PATIENCE, "the doorbell is hung anew", rings).await;

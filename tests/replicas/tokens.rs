@@ -10,7 +10,7 @@ use signalbox::{
         watch_config_response::Event,
     },
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
@@ -23,7 +23,7 @@ use crate::{
         record::{Asked, token_of},
         resources::setting,
         view::View,
-        watcher::Open,
+        watcher::{Cursor, Open},
     },
 };
 
@@ -115,16 +115,13 @@ async fn a_token_ahead_of_a_replica_that_is_cut_off_is_refused_for_now() {
     let cursor = stream.cursor.clone().expect("it is synced");
 
     is_refused_for_now("a read", read(there, "settings/seen", &ahead.revision_token)).await;
-    let resumed = async {
-        let mut stream = Open::resumed(there, &View::everything(), &cursor).await;
-        let first = stream.next_or_refusal().await;
-        first.map(|event| panic!("it was answered with {event:?}"))
-    };
-    is_refused_for_now::<()>("a stream", resumed).await;
+    is_refused_for_now("a stream", resume(there, &cursor)).await;
     let foreign = RevisionToken::parse(&ahead.revision_token).expect("a token");
     let foreign =
         RevisionToken { epoch: signalbox::domain::Epoch(foreign.epoch.0 ^ 1), ..foreign }.to_string();
     is_refused_for_now("a token that may be of a new life", read(there, "settings/seen", &foreign)).await;
+    let foreign = Cursor { token: foreign, ..cursor };
+    is_refused_for_now("a stream that may be of a new life", resume(there, &foreign)).await;
     // What it has seen, it answers from memory.
     assert_eq!(read(there, "settings/seen", &seen).await.expect("from memory").revision_token, seen);
     proxy.close(false);
@@ -132,6 +129,11 @@ async fn a_token_ahead_of_a_replica_that_is_cut_off_is_refused_for_now() {
         read(there, "settings/ahead", &ahead.revision_token).await.is_ok()
     })
     .await;
+}
+
+/// The first event of a stream that goes on from a cursor.
+async fn resume(caller: &Caller, cursor: &Cursor) -> Result<Event, Status> {
+    Open::resumed(caller, &View::everything(), cursor).await.next_or_refusal().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +192,11 @@ async fn a_token_that_the_database_has_lost_is_found_out_by_one_who_never_saw_it
     let first = stream.next().await.expect("an event");
     assert!(matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::Ahead), "{first:?}");
     // Written over, the revision is there again, and is another one.
-    assert_eq!(create(&caller, setting("settings/other", "x")).await, lost);
+    for (name, revision) in [("settings/other", lost), ("settings/another", lost + 1)] {
+        assert_eq!(create(&caller, setting(name, "x")).await, revision);
+        let told = read(&caller, "settings/kept", &cursor.token).await;
+        assert_eq!(refusal(told), (Code::FailedPrecondition, "OTHER_STORE".into()), "at revision {revision}");
+    }
     let mut stream = Open::resumed(&caller, &View::everything(), &cursor).await;
     let first = stream.next().await.expect("an event");
     assert!(matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::OtherStore), "{first:?}");

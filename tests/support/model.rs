@@ -35,12 +35,13 @@ pub trait Stage {
     fn disturb(&mut self) -> impl Future<Output = ()>;
 }
 
-/// Runs the model. `foreign` is a token of another store.
-pub async fn every_row_of_the_table_holds(stage: &mut impl Stage, foreign: &str) {
+/// Runs the model, with so many writes of each writer unless the environment says otherwise. `foreign` is a token of
+/// another store.
+pub async fn every_row_of_the_table_holds(stage: &mut impl Stage, foreign: &str, writes: u64) {
     let seed = seed();
     let run = format!("SIGNALBOX_TEST_SEED={seed}");
     eprintln!("{run}");
-    let writes = from_env("SIGNALBOX_TEST_WRITES", 300);
+    let writes = from_env("SIGNALBOX_TEST_WRITES", writes);
     let base = stage.admin().status().await.revision;
     let alarm = Alarm::default();
     let (recorder, (goal, goals)) = (Recorder::default(), watch::channel(None));

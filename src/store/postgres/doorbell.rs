@@ -39,6 +39,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Pause where it can't work: behind a pooler, or on an engine without it.
 const HOPELESS: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether there is a pooler: while others use it, it may give us what we had by chance.
+const LOOKS: usize = 6;
+
 const POOLED: &str = "a pooler gives each transaction another connection, so notifications do not arrive";
 
 /// Where the rings of this process and of others come together, and what is known of the latter.
@@ -174,8 +177,10 @@ impl Listening {
         let mut listener = connecting.map_err(|trouble| Ended::from(trouble.failure))?;
         // A lost connection is told, and rung for, instead of being replaced unseen.
         listener.eager_reconnect(false);
-        if self.is_pooled(&mut listener).await? {
-            return Err(Ended { hopeless: true, ..Ended::because(POOLED) });
+        for _ in 0..LOOKS {
+            if self.is_pooled(&mut listener).await? {
+                return Err(Ended { hopeless: true, ..Ended::because(POOLED) });
+            }
         }
         let listening = bounded(SILENCE, listener.listen_all([COMMITS, PROBES])).await;
         listening.map_err(|trouble| Ended::from(trouble.failure))?;
@@ -186,7 +191,7 @@ impl Listening {
     /// connections it met, and ring there in the midst of somebody else's answers.
     ///
     /// A session stays in one process of the server. While another session is in a transaction, a pooler has given it the
-    /// process that we had, or gives us another one.
+    /// process that we had, or gives us another one: unless others come in between, so it is looked at several times.
     async fn is_pooled(&self, listener: &mut PgListener) -> Result<bool, Ended> {
         let before = self.process_of(listener).await?;
         let mut other = Lease::begin(&self.readers, BEGIN_ASIDE).await?;
