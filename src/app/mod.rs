@@ -25,7 +25,7 @@ pub use crate::{
 use self::housekeeping::Housekeeping;
 use crate::{
     crypto::Vault,
-    domain::{Clock, Principal, ReplicaId, Revision, SystemClock},
+    domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
     grpc::{self, MessageLimits},
     lifecycle::{self, Lifecycle},
     replica::{Identity, Replicas},
@@ -77,8 +77,15 @@ pub enum AppError {
     #[error("TLS: {0}")]
     Tls(String),
     /// The store holds what this binary does not know.
-    #[error("the store is at a higher feature level than this signalbox supports; start a newer one")]
-    Outdated,
+    #[error(
+        "the store is at feature level {level}, and this signalbox supports only {supports}; start a newer one"
+    )]
+    Outdated {
+        /// What the store may hold.
+        level: FeatureLevel,
+        /// What this binary knows.
+        supports: FeatureLevel,
+    },
     /// A listener can't be opened, or died.
     #[error("{0}")]
     Listen(String),
@@ -137,8 +144,9 @@ async fn serve(
         true => store.raise_feature_level(identity.feature_level).await?,
         false => store.feature_level().await?,
     };
-    if level > identity.feature_level {
-        return Err(AppError::Outdated);
+    let supports = identity.feature_level;
+    if level > supports {
+        return Err(AppError::Outdated { level, supports });
     }
     let replicas = Arc::new(Replicas::new(identity, level));
     let housekeeping = Housekeeping {
@@ -208,7 +216,10 @@ async fn serve(
         }
     };
     let served = server.run(hub, lifecycle, settings.shutdown.grace, ending).await;
-    let served = if outdated.is_cancelled() { Err(AppError::Outdated) } else { served };
+    let served = match outdated.is_cancelled() {
+        true => Err(AppError::Outdated { level: store.feature_level().await.unwrap_or(supports), supports }),
+        false => served,
+    };
     replicas.leave(&*store).await;
     // The last streams have just told of their end; the trail ends with the last use case.
     drop(service);
