@@ -36,12 +36,20 @@ impl Failure {
     }
 }
 
+/// Holds for SQLite never.
+const NO_TLS: &str =
+    "no TLS could be agreed on with the database: look at sslmode, sslrootcert and its certificate";
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) => Failure::of_answer(&**database),
+            // What rustls says comes as this.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Failure::Unavailable(NO_TLS)
+            }
             sqlx::Error::Io(_) => Failure::Unavailable("the database can't be read or written"),
-            sqlx::Error::Tls(_) => Failure::Unavailable("no TLS could be agreed on with the database"),
+            sqlx::Error::Tls(_) => Failure::Unavailable(NO_TLS),
             sqlx::Error::Protocol(_) => Failure::Unavailable("the database's answer was not understood"),
             sqlx::Error::PoolTimedOut => Failure::Unavailable("too many reads wait, or it can't be reached"),
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {

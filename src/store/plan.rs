@@ -68,6 +68,16 @@ pub struct Effects {
     pub requests: Vec<RequestRow>,
 }
 
+impl Effects {
+    /// About the bytes that it writes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let rows = self.log.iter().map(|row| 1024 + 2 * row.spec.as_ref().map_or(0, String::len));
+        let sealed = self.secrets.iter().map(|secret| secret.token.len());
+        rows.chain(sealed).sum()
+    }
+}
+
 /// A log row before it has its place.
 struct Draft {
     change_type: ChangeType,

@@ -64,7 +64,6 @@ pub struct PostgresStore {
     readers: PgPool,
     writer: WriterHandle,
     bell: Arc<Bell>,
-    listener: PgPool,
     stop: CancellationToken,
     _stopped_with_it: DropGuard,
     store_id: StoreId,
@@ -115,10 +114,10 @@ impl PostgresDatabase {
         let Self { server, identity, notifies } = self;
         let keys = Arc::new(ChainKeys::derive(key)?);
         let (bell, session) = (Arc::new(Bell::default()), Arc::new(AtomicI32::new(0)));
-        let (readers, listener) = (server.readers(), server.listener());
+        let readers = server.readers();
         let listening = Listening {
             bell: Arc::clone(&bell),
-            listener: listener.clone(),
+            server: server.clone(),
             readers: readers.clone(),
             writer: Arc::clone(&session),
             notifies,
@@ -143,7 +142,6 @@ impl PostgresDatabase {
             readers,
             writer: WriterHandle::start(base, ()),
             bell,
-            listener,
             _stopped_with_it: stop.clone().drop_guard(),
             stop,
             store_id: identity.store_id,
@@ -254,7 +252,6 @@ impl Store for PostgresStore {
         let rest = async {
             self.stop.cancel();
             self.readers.close().await;
-            self.listener.close().await;
         };
         self.writer.close(deadline, rest).await;
     }

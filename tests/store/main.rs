@@ -9,5 +9,6 @@ mod groups;
 mod measure;
 mod model;
 mod postgres;
+mod restored;
 mod sqlite;
 mod tampering;

@@ -7,17 +7,18 @@ use std::{
 
 use signalbox::{
     domain::{PlannedChange, Read, Revision},
-    store::{Log as _, Store as _, sqlite::SqliteStore},
+    store::{Log as _, Store},
 };
 use tokio::task::JoinSet;
 
 use crate::{
-    fixture::{Place as _, apply, create, name, put, write},
+    fixture::{Place, apply, create, name, put, write},
+    postgres::{Database, server::Server},
     sqlite::Directory,
 };
 
 /// Writes a second that so many writers get done, each waiting for its answer before the next.
-async fn rate(store: &Arc<SqliteStore>, writers: usize, round: &str) -> f64 {
+async fn rate<S: Store>(store: &Arc<S>, writers: usize, round: &str) -> f64 {
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
     for writer in 0..writers {
@@ -46,7 +47,17 @@ async fn rate(store: &Arc<SqliteStore>, writers: usize, round: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes seconds and says nothing in a debug build"]
 async fn many_writers_share_a_commit() {
-    let place = Directory::new();
+    compare_writers(&Directory::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes seconds and says nothing in a debug build"]
+async fn many_writers_share_a_commit_on_postgres() {
+    let server = Server::start(&["fsync=on"]);
+    compare_writers(&Database(server.database().await)).await;
+}
+
+async fn compare_writers(place: &impl Place) {
     let store = place.open().await;
     let one = rate(&store, 1, "a").await;
     let many = rate(&store, 64, "b").await;
@@ -56,7 +67,17 @@ async fn many_writers_share_a_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes seconds and says nothing in a debug build"]
 async fn a_large_state_is_read_at_once() {
-    let place = Directory::new();
+    read_a_large_state(&Directory::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes seconds and says nothing in a debug build"]
+async fn a_large_state_is_read_at_once_on_postgres() {
+    let server = Server::start(&["fsync=on"]);
+    read_a_large_state(&Database(server.database().await)).await;
+}
+
+async fn read_a_large_state(place: &impl Place) {
     let store = place.open().await;
     for batch in 0..10 {
         let puts = (0..10_000).map(|index| put(&format!("settings/b{batch}i{index}"), 1, &"x".repeat(300)));

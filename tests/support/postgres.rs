@@ -157,6 +157,18 @@ impl Server {
         }
     }
 
+    /// Writes a file that only the server may read; its path.
+    pub fn give(&self, name: &str, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.directory.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            assert!(Command::new("chown").arg(account()).arg(&path).status().unwrap().success());
+        }
+        path.display().to_string()
+    }
+
     /// The port on the loopback.
     pub fn port(&self) -> u16 {
         self.port

@@ -37,7 +37,7 @@ pub async fn write_audit(connection: &mut PgConnection, events: &[AuditEvent]) -
     let names: Vec<_> = events.iter().map(|event| event.event).collect();
     let details: Vec<_> = events.iter().map(|event| event.detail.as_str()).collect();
     let query = sqlx::query(PUT_AUDIT).bind(times).bind(actors).bind(names).bind(details);
-    Ok(execute(connection, query, LONG_SILENCE).await.map(drop)?)
+    Ok(execute(connection, query, SILENCE).await.map(drop)?)
 }
 
 /// Forgets requests and audit events that are older than these times.

@@ -1,12 +1,12 @@
 //! What a group of writes says to PostgreSQL: facts in, effects out, few statements however large the group.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 
 use super::{
     moment::read_head,
-    session::{LONG_SILENCE, SILENCE, all, asked, execute, first},
+    session::{SILENCE, all, asked, execute, first},
 };
 use crate::{
     domain::{SealedSecret, WriteSet},
@@ -59,6 +59,7 @@ const WRITE_EFFECTS: &str = "WITH gone AS ( \
     ) \
     UPDATE head SET revision = $47, hash = $48, digest = $49 WHERE id = 1 AND revision = $50";
 
+const MEBIBYTE: usize = 1 << 20;
 /// What a write is told that comes before the new life has begun.
 pub const LOST: Failure = Failure::Unavailable("the database has lost commits; the store begins a new life");
 
@@ -158,7 +159,9 @@ pub async fn write_effects(
     query = bind_requests(query, requests);
     query = query.bind(write_revision(head.head.revision)).bind(head.head.hash.0.to_vec());
     query = query.bind(head.digest.to_bytes().to_vec()).bind(write_revision(before.head.revision));
-    match execute(connection, query, LONG_SILENCE).await? {
+    // What is large takes its time on the line and on the disk.
+    let large = Duration::from_secs((effects.weight() / MEBIBYTE) as u64);
+    match execute(connection, query, SILENCE + large).await? {
         1 => Ok(()),
         _ => Err(Failure::Damaged("its head row is missing".into())),
     }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     failure::bounded,
-    session::{BEGIN_ASIDE, Lease, SILENCE, asked, execute},
+    session::{BEGIN_ASIDE, Lease, SILENCE, Server, asked, execute},
 };
 use crate::store::{Doorbell, DoorbellState, failure::Failure};
 
@@ -85,8 +85,8 @@ impl Bell {
 /// Listens, for as long as the store is open.
 pub struct Listening {
     pub bell: Arc<Bell>,
-    /// One connection, which listens.
-    pub listener: PgPool,
+    /// Where the database is.
+    pub server: Server,
     /// Other connections, through which probes go.
     pub readers: PgPool,
     /// The server's process that writes for us.
@@ -169,7 +169,8 @@ impl Listening {
     }
 
     async fn connect(&self) -> Result<PgListener, Ended> {
-        let connecting = bounded(SILENCE, PgListener::connect_with(&self.listener)).await;
+        let pool = self.server.listener();
+        let connecting = bounded(SILENCE, PgListener::connect_with(&pool)).await;
         let mut listener = connecting.map_err(|trouble| Ended::from(trouble.failure))?;
         // A lost connection is told, and rung for, instead of being replaced unseen.
         listener.eager_reconnect(false);

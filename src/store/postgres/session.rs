@@ -36,9 +36,10 @@ const READERS: u32 = 8;
 /// An idle connection is closed before firewalls forget it.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Begins a short read: all of it sees one moment.
+/// Begins a short read: all of it sees one moment. The server counts the time that a slow line takes, too; a silent one is
+/// given up by us.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
-    SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = '2s'; \
+    SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
     SET LOCAL idle_in_transaction_session_timeout = '10s'";
 /// Begins a read of everything.
 pub const BEGIN_LONG_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
@@ -96,7 +97,8 @@ impl Server {
         pool.connect_lazy_with(self.options.clone())
     }
 
-    /// A pool of one connection, which is never let go of.
+    /// A pool of one connection, to listen on. A new one for each attempt: the driver cleans up behind a listener, and a
+    /// connection that hangs would keep the place of the next.
     pub fn listener(&self) -> PgPool {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
         pool.idle_timeout(None).max_lifetime(None).connect_lazy_with(self.options.clone())
@@ -119,9 +121,16 @@ impl Lease {
             let left = deadline.saturating_duration_since(Instant::now());
             match say(lease.connection()?, text, left).await {
                 Ok(()) => return Ok(lease),
-                // One that had died while it lay idle: the next one may live.
-                Err(trouble) if !trouble.answered && Instant::now() < deadline => {}
-                Err(trouble) => return Err(trouble.failure),
+                Err(trouble) if trouble.answered => return Err(trouble.failure),
+                // It had died while it lay idle. So have the others, most likely: none of them is to cost a wait of its own.
+                Err(trouble) => {
+                    while let Some(idle) = pool.try_acquire() {
+                        drop(idle.detach());
+                    }
+                    if Instant::now() >= deadline {
+                        return Err(trouble.failure);
+                    }
+                }
             }
         }
     }

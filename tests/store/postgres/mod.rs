@@ -1,6 +1,7 @@
 //! PostgreSQL: the conformance suite, and what only a server that others use can suffer.
 
 mod cluster;
+mod encrypted;
 mod faults;
 mod opening;
 mod pooled;

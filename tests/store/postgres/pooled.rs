@@ -1,12 +1,14 @@
 //! Behind a pooler in transaction mode: everything works, but for the doorbell, and that is known.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use signalbox::{
-    domain::Revision,
+    domain::{Revision, RevisionBatch},
     store::{DoorbellState, Log as _, Store as _},
+    view::{Publish, State, View, follow},
 };
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Database, open,
@@ -24,7 +26,7 @@ struct Pooled {
 impl Place for Pooled {
     type Store = signalbox::store::postgres::PostgresStore;
 
-    async fn open(&self) -> std::sync::Arc<Self::Store> {
+    async fn open(&self) -> Arc<Self::Store> {
         open(&self.url).await
     }
 }
@@ -68,6 +70,34 @@ async fn a_pooler_in_transaction_mode_is_found_out_and_polled_through() {
 async fn the_model_holds_through_a_pooler() {
     let Some(place) = pooled().await else { return };
     tokio::time::timeout(Duration::from_secs(120), crate::model::run(&place, 7)).await.unwrap();
+}
+
+/// No ring arrives; the view looks by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_behind_a_pooler_is_a_second_behind_at_most() {
+    let Some(place) = pooled().await else { return };
+    let (writes, reads) = (place.open().await, place.open().await);
+    let view = Arc::new(View::new(State::from_snapshot(reads.snapshot().await.unwrap())));
+    let stop = CancellationToken::new();
+    let following = tokio::spawn(follow(reads, view.clone(), Nobody, stop.clone()));
+    for index in 0..3 {
+        let token = apply(&*writes, create(&format!("settings/k{index}"), "x")).await;
+        assert!(
+            view.reached(token.revision, Duration::from_millis(1500)).await,
+            "{:?}",
+            view.state().revision
+        );
+    }
+    stop.cancel();
+    following.await.unwrap();
+}
+
+/// Is told, and tells nobody.
+struct Nobody;
+
+impl Publish for Nobody {
+    fn batch(&self, _: RevisionBatch, _: &Arc<State>) {}
+    fn rebuilt(&self, _: &Arc<State>) {}
 }
 
 /// A view from a replica that is told directly, of writes that came through the pooler.
