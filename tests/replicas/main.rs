@@ -7,6 +7,7 @@ mod cluster;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;
+mod moving;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../support/mod.rs"]

@@ -119,7 +119,7 @@ async fn identity_is_made_once_and_keys_are_given_once() {
     let mut database = SqliteDatabase::open(&place.path(), true).await.unwrap();
     let first = database.identity().clone();
     assert!(first.fresh && first.keys.is_empty() && first.key_checks.is_empty());
-    assert_eq!((first.schema_version, first.store_id.0.len()), (1, 36));
+    assert_eq!((first.schema_version, first.store_id.0.len()), (3, 36));
     database.initialise(first_keys()).await.unwrap();
     assert!(database.initialise(first_keys()).await.is_err());
     let keyed = database.identity().clone();

@@ -48,7 +48,9 @@ pub enum MoveError {
     )]
     Fencing(StoreError),
     /// The store is in the target.
-    #[error("source: {0}; the store is in the target already, and the same command again tells the source so")]
+    #[error(
+        "source: {0}; the store is in the target already, and the same command again tells the source so"
+    )]
     Telling(StoreError),
     /// The target's commit may or may not have taken place.
     #[error(
@@ -222,7 +224,11 @@ async fn has_arrived(target: &mut dyn Carrier, fence: Option<&Passage>) -> Resul
 }
 
 /// Nobody may serve the source, and unless it was found to be whole before it was fenced, it has to be.
-async fn check_source(source: &mut dyn Carrier, order: &Order<'_>, thoroughly: bool) -> Result<(), MoveError> {
+async fn check_source(
+    source: &mut dyn Carrier,
+    order: &Order<'_>,
+    thoroughly: bool,
+) -> Result<(), MoveError> {
     if let Some(guest) = source.guests().await.map_err(of_source)?.first() {
         return Err(MoveError::Refused(format!(
             "the source is being served: the replica at {} was heard of {} s ago. Stop every server on it; one that died \
@@ -291,17 +297,16 @@ fn other_target(fence: &Passage, order: &Order<'_>) -> String {
             order.to
         ),
         State::Arrived | State::Moved => {
-            format!("the source was moved to {place} at {time}, and is not at {}: move it from there", order.to)
+            format!(
+                "the source was moved to {place} at {time}, and is not at {}: move it from there",
+                order.to
+            )
         }
     }
 }
 
 /// What was written has to be there, row by row, and the log has to verify with the target's own rows.
-async fn check_copy(
-    target: &mut dyn Carrier,
-    order: &Order<'_>,
-    copied: &[Copied],
-) -> Result<(), MoveError> {
+async fn check_copy(target: &mut dyn Carrier, order: &Order<'_>, copied: &[Copied]) -> Result<(), MoveError> {
     for Copied { table, expected } in copied {
         if fingerprint(target, table).await.map_err(of_target)? != *expected {
             let text = format!("its {} are not those that were written", table.shown);

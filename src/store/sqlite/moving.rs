@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Row as _, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments,
+};
 
 use super::{
     SqliteDatabase,
