@@ -64,7 +64,7 @@ fn summary(resource: &Resource) -> String {
             Some(value) => format!("{value:?}"),
             None => "unset".to_owned(),
         },
-        None => String::new(),
+        _ => String::new(),
     }
 }
 

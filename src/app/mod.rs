@@ -44,6 +44,9 @@ use crate::{
 /// How long the last audit events may take to be written.
 const LAST_AUDITS: Duration = Duration::from_secs(1);
 
+/// How long saying goodbye to the other replicas may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// Where a running server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -135,7 +138,14 @@ async fn serve(
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
-    let replicas = Arc::new(Replicas::new(identity(settings, &vault), store.feature_level().await?));
+    let empty = view.state().revision == Revision(0);
+    let identity = identity(settings, &vault);
+    let level = match empty {
+        // Nothing older was ever here, unless it just starts beside this one: then it is counted.
+        true => store.raise_feature_level(identity.feature_level).await?,
+        false => store.feature_level().await?,
+    };
+    let replicas = Arc::new(Replicas::new(identity, level));
     let housekeeping = Housekeeping {
         store: Arc::clone(&store),
         clock: Arc::clone(clock),
@@ -160,7 +170,6 @@ async fn serve(
         limits,
     ));
     lifecycle.spawn(Arc::clone(&streams).watch_over());
-    let empty = view.state().revision == Revision(0);
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
     let found = access::Found { store: &*store, vault: &vault, empty };
@@ -194,9 +203,14 @@ async fn serve(
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     let watchers = move || streams.watchers();
-    lifecycle.spawn(replicas.run(store, view, watchers, lifecycle.soft()));
+    let telling = Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft());
+    lifecycle.spawn(telling);
     ready(&server.addresses);
     let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
+    // Not by the task that told of it, which the hard stop may have cut off in the middle of its farewell.
+    if tokio::time::timeout(LAST_WORD, replicas.leave(&*store)).await.is_err() {
+        tracing::debug!("the other replicas were not told of the end in time");
+    }
     // The last streams have just told of their end; the trail ends with the last use case.
     drop(service);
     if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {

@@ -36,6 +36,7 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.AdminService/CreateToken", ADMINS),
     ("/signalbox.v1.AdminService/RevokeToken", ADMINS),
     ("/signalbox.v1.AdminService/CompactLog", ADMINS),
+    ("/signalbox.v1.AdminService/RaiseFeatureLevel", ADMINS),
     ("/signalbox.v1.AdminService/VerifyLog", ADMINS),
     ("/grpc.health.v1.Health/Check", Access::Anonymous),
     ("/grpc.health.v1.Health/Watch", Access::Anonymous),

@@ -68,6 +68,8 @@ pub enum Verb {
     /// Make and revoke tokens
     #[command(subcommand)]
     Token(Token),
+    /// Let the store hold what older binaries don't know: from then on they no longer start
+    RaiseFeatureLevel,
     /// Make encryption keys
     #[command(subcommand)]
     Keys(Keys),

@@ -44,10 +44,22 @@ use self::{
     failure::{Failure, Outcome},
     session::Session,
 };
-use crate::{domain::SystemClock, settings::Env};
+use crate::{
+    domain::{FeatureLevel, SystemClock},
+    settings::Env,
+};
 
 /// Runs one command line, and tells what the process should end with.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
+    run_supporting(FeatureLevel::CURRENT, arguments, env)
+}
+
+/// As [`run`], as a binary that supports only `level`: how a server behaves that is one level older than this one.
+pub fn run_supporting(
+    level: FeatureLevel,
+    arguments: impl IntoIterator<Item = OsString>,
+    env: Env<'_>,
+) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(told) => return tell_usage(&told),
@@ -60,6 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit 
         err: &mut io::stderr(),
         input: &mut io::stdin(),
         env,
+        supports: level,
         clock: &SystemClock,
         interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
         format: cli.output,
@@ -104,6 +117,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Delete(args) => delete::delete(session, target, args).await,
         Verb::Watch(args) => watch::watch(session, target, args).await,
         Verb::Status => status::status(session, target).await,
+        Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
         Verb::Keys(verb) => keys::keys(session, verb),
         Verb::Doctor(args) => doctor::doctor(session, target, args).await,

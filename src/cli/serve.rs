@@ -22,13 +22,16 @@ pub async fn run(session: &mut Session<'_>, flags: &ServerFlags) -> Outcome {
 
 /// The server's settings, or everything that is wrong with them.
 pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, Failure> {
-    Settings::load(&flags.0, session.env).map_err(|problems| match problems.0.as_slice() {
-        [only] => Failure::usage(only.to_string()),
-        many => {
-            let lines: Vec<String> = many.iter().map(|problem| format!("  {problem}")).collect();
-            Failure::usage(format!("{} settings are wrong\n{}", many.len(), lines.join("\n")))
-        }
-    })
+    let mut settings =
+        Settings::load(&flags.0, session.env).map_err(|problems| match problems.0.as_slice() {
+            [only] => Failure::usage(only.to_string()),
+            many => {
+                let lines: Vec<String> = many.iter().map(|problem| format!("  {problem}")).collect();
+                Failure::usage(format!("{} settings are wrong\n{}", many.len(), lines.join("\n")))
+            }
+        })?;
+    settings.cluster.supports = session.supports;
+    Ok(settings)
 }
 
 /// Runs the server, and says in one line on standard output when it serves, and where.

@@ -10,7 +10,10 @@ use prost_reflect::{ReflectMessage, SerializeOptions};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure, Outcome};
-use crate::{domain::Clock, settings::Env};
+use crate::{
+    domain::{Clock, FeatureLevel},
+    settings::Env,
+};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +36,8 @@ pub struct Session<'a> {
     pub input: &'a mut dyn Read,
     /// The environment.
     pub env: Env<'a>,
+    /// What a server that is started supports.
+    pub supports: FeatureLevel,
     /// The time, for ages.
     pub clock: &'a dyn Clock,
     /// Whether there is somebody to ask.

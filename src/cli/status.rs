@@ -8,7 +8,7 @@ use super::{
     table,
     text::{age, duration, moment, printable},
 };
-use crate::proto::v1::{GetStatusRequest, GetStatusResponse, Replica};
+use crate::proto::v1::{GetStatusRequest, GetStatusResponse, RaiseFeatureLevelRequest, Replica};
 
 /// Shows how the server is.
 pub async fn status(session: &mut Session<'_>, target: &Target) -> Outcome {
@@ -19,6 +19,16 @@ pub async fn status(session: &mut Session<'_>, target: &Target) -> Outcome {
     }
     let rows = rows(session, &status);
     session.line(&table::plain(&[], rows))
+}
+
+/// Has the level of the store raised to what the server supports.
+pub async fn raise_feature_level(session: &mut Session<'_>, target: &Target) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    let answer = connection.admin.raise_feature_level(RaiseFeatureLevelRequest {}).await?.into_inner();
+    if session.document(&canonical(&answer)?)? {
+        return Ok(());
+    }
+    session.line(&format!("the feature level is {}", answer.feature_level))
 }
 
 fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {

@@ -39,7 +39,7 @@ fn row(resource: &v1::Resource, now: DateTime<Utc>) -> Vec<String> {
     let arm = schema::arms().find(|arm| message.has_field(arm));
     let (kind, state) = match &arm {
         Some(arm) => match message.get_field(arm).as_message() {
-            Some(spec) => (type_of(arm.name(), spec), state_of(spec)),
+            Some(spec) => (type_of(arm.name(), spec), state_of(arm.name(), spec)),
             None => (arm.name().to_owned(), String::new()),
         },
         // A kind that this command is too old for.
@@ -68,14 +68,39 @@ fn type_of(arm: &str, spec: &DynamicMessage) -> String {
     value.unwrap_or_else(|| arm.to_owned())
 }
 
-/// Whether it may be used; for a setting, its value.
-fn state_of(spec: &DynamicMessage) -> String {
+/// What a person looks for first in kinds that can't be switched on and off: fields, and the words that they are shown
+/// with.
+const TOLD: [(&str, &str); 7] = [
+    ("deprecation.deprecated", "deprecated"),
+    ("limits.context_window_tokens", "context"),
+    ("prices.input", "input"),
+    ("prices.output", "output"),
+    ("primary", "primary"),
+    ("fallbacks", "fallbacks"),
+    ("model", "model"),
+];
+
+/// Whether it may be used; for a setting, its value; else the fields that tell most.
+fn state_of(arm: &str, spec: &DynamicMessage) -> String {
     for (name, yes, no) in [("enabled", "enabled", "disabled"), ("active", "active", "inactive")] {
         if let Some(value) = spec.get_field_by_name(name).and_then(|value| value.as_bool()) {
             return if value { yes } else { no }.to_owned();
         }
     }
-    alternative(spec).map_or_else(String::new, |field| shown(&spec.get_field(&field), &field.kind()))
+    if let Some(field) = alternative(spec) {
+        return shown(&spec.get_field(&field), &field.kind());
+    }
+    let mut rows = Vec::new();
+    flatten(arm, &Value::Message(spec.clone()), &Kind::Message(spec.descriptor()), &mut rows);
+    let told = TOLD.iter().filter_map(|(path, word)| {
+        let named = |row: &&Vec<String>| row[0].strip_prefix(arm).is_some_and(|rest| rest[1..] == **path);
+        match rows.iter().find(named)?[1].as_str() {
+            "true" => Some((*word).to_owned()),
+            "false" => None,
+            value => Some(format!("{word}={}", value.replace(", ", ","))),
+        }
+    });
+    told.collect::<Vec<_>>().join(" ")
 }
 
 /// The alternative of a spec's `oneof` that is set.

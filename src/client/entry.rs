@@ -106,7 +106,8 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
                 taken.push(take(SETTING_SECRET.to_owned(), secret));
             }
         }
-        None => {}
+        // Without secrets. Listed one by one, so that a kind which has some can't be forgotten.
+        Some(Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_)) | None => {}
     }
     taken
 }

@@ -20,6 +20,14 @@ pub enum Kind {
     ApiKey,
     /// `settings/{key}` and `users/{user}/settings/{key}`.
     Setting,
+    /// `models/{provider}/{model}`.
+    Model,
+    /// `promptTemplates/{id}`.
+    PromptTemplate,
+    /// `routers/{id}`.
+    Router,
+    /// `tools/{id}`.
+    Tool,
 }
 
 impl Kind {
@@ -30,6 +38,10 @@ impl Kind {
             Spec::Provider(_) => Self::Provider,
             Spec::ApiKey(_) => Self::ApiKey,
             Spec::Setting(_) => Self::Setting,
+            Spec::Model(_) => Self::Model,
+            Spec::PromptTemplate(_) => Self::PromptTemplate,
+            Spec::Router(_) => Self::Router,
+            Spec::Tool(_) => Self::Tool,
         })
     }
 
@@ -40,6 +52,10 @@ impl Kind {
             Self::Provider => "provider",
             Self::ApiKey => "api_key",
             Self::Setting => "setting",
+            Self::Model => "model",
+            Self::PromptTemplate => "prompt_template",
+            Self::Router => "router",
+            Self::Tool => "tool",
         }
     }
 }

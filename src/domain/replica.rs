@@ -17,8 +17,10 @@ pub struct FeatureLevel(pub u32);
 impl FeatureLevel {
     /// The first release.
     pub const FIRST: Self = Self(1);
+    /// The kinds beyond providers, API keys and settings.
+    pub const KINDS: Self = Self(2);
     /// What this binary supports.
-    pub const CURRENT: Self = Self(1);
+    pub const CURRENT: Self = Self::KINDS;
 }
 
 impl ReplicaId {

@@ -34,6 +34,13 @@ pub enum Read {
         /// The revision that was planned on.
         revision: Revision,
     },
+    /// Nothing beneath the prefix was created or changed after this revision.
+    NoneChangedAfter {
+        /// The prefix, ending in `/`.
+        prefix: String,
+        /// The revision that was planned on.
+        revision: Revision,
+    },
 }
 
 /// One change that the store is to make. Revision, time and actor are the store's to fill in.

@@ -10,8 +10,9 @@ use crate::{
     domain::Result,
     proto::v1::{
         CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
-        GetStatusResponse, LogDefect, Replica, RevokeTokenRequest, RevokeTokenResponse, VerifyLogRequest,
-        VerifyLogResponse, admin_service_server::AdminService,
+        GetStatusResponse, LogDefect, RaiseFeatureLevelRequest, RaiseFeatureLevelResponse, Replica,
+        RevokeTokenRequest, RevokeTokenResponse, VerifyLogRequest, VerifyLogResponse,
+        admin_service_server::AdminService,
     },
     replica::Seen,
     service::Service,
@@ -93,6 +94,15 @@ impl AdminService for Admin {
             floor_revision: done.floor.0,
             removed_rows: done.removed_rows,
         }))
+    }
+
+    async fn raise_feature_level(
+        &self,
+        request: Request<RaiseFeatureLevelRequest>,
+    ) -> Result<Response<RaiseFeatureLevelResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let level = self.service.raise_feature_level(caller).await.map_err(to_status)?;
+        Ok(Response::new(RaiseFeatureLevelResponse { feature_level: level.0 }))
     }
 
     async fn verify_log(

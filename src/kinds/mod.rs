@@ -16,15 +16,25 @@
 pub mod api_key;
 pub mod diff;
 pub mod filter;
+mod json;
 pub mod mask;
+pub mod model;
+mod model_fit;
 pub mod names;
+mod parameters;
 mod paths;
+pub mod prompt_template;
 pub mod provider;
 pub mod provider_types;
+mod references;
 mod reflect;
+pub mod router;
 pub mod rules;
 pub mod secrets;
 pub mod setting;
+mod template_text;
+pub mod tool;
+mod tool_schema;
 
 use std::borrow::Cow;
 
@@ -32,14 +42,11 @@ pub use diff::diff;
 pub use filter::{Filter, FilterError};
 pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
+pub use references::{Findings, Reference, Targets, prefixes_of, referring_to};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
 
-use crate::domain::{
-    Action, FieldViolation, KindName, ResourceName,
-    record::{FieldPath, Spec},
-    spec,
-};
+use crate::domain::{Action, FeatureLevel, FieldViolation, KindName, ResourceName, record::Spec, spec};
 
 /// A resource came into being.
 pub const CREATED: Action = Action("created");
@@ -70,6 +77,12 @@ pub trait Kind: Sync {
         false
     }
 
+    /// What the store's feature level has to be for this spec to be written: more than the first where an older binary
+    /// could not hold it.
+    fn feature_level(&self, _spec: &Spec) -> FeatureLevel {
+        FeatureLevel::FIRST
+    }
+
     /// Fills in what the caller left out. Must be idempotent, and must not touch what was given.
     fn fill_defaults(&self, _spec: &mut Spec, _name: &ResourceName) {}
 
@@ -86,9 +99,20 @@ pub trait Kind: Sync {
         Vec::new()
     }
 
+    /// The kinds that its resources may refer to: what [`Kind::references`] names is of one of these.
+    fn refers_to(&self) -> &'static [KindName] {
+        &[]
+    }
+
     /// The resources that a spec needs to exist. The engine refuses dangling ones, and deletes of what is in use.
     fn references(&self, _spec: &Spec) -> Vec<Reference> {
         Vec::new()
+    }
+
+    /// What is wrong or worth knowing of a spec beside the resources that it refers to. Asked when it is written, and not
+    /// again when one of these changes.
+    fn check_targets(&self, _spec: &Spec, _targets: &Targets<'_>) -> Findings {
+        Findings::default()
     }
 }
 
@@ -105,19 +129,18 @@ pub struct CheckContext<'a> {
     pub secrets: &'a SecretInputs,
 }
 
-/// A resource that another one needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
-    /// The field that names it.
-    pub field: FieldPath,
-    /// Its name.
-    pub name: ResourceName,
-}
-
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
-    &[&provider::Provider, &api_key::ApiKey, &setting::Setting]
+    &[
+        &provider::Provider,
+        &api_key::ApiKey,
+        &setting::Setting,
+        &model::Model,
+        &prompt_template::PromptTemplate,
+        &router::Router,
+        &tool::Tool,
+    ]
 }
 
 /// The kind with this name.

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use super::{
     CheckContext, Kind, ROTATED, SecretInput, UPDATED,
     provider_types::{TypeDefaults, defaults},
-    rules::{DESCRIPTION_CHARS, NAME_CHARS, header_value_problem, is_header_name, shown, url_problem},
+    rules::{
+        DESCRIPTION_CHARS, NAME_CHARS, header_value_problem, is_header_name, shown, unknown_value,
+        url_problem,
+    },
 };
 use crate::{
     domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
@@ -146,10 +149,6 @@ fn check_enums(spec: &ProviderSpec, violations: &mut Violations) {
     if HttpMethod::try_from(spec.method).is_err() {
         violations.add("provider.method", "UNKNOWN_VALUE", unknown_value(spec.method));
     }
-}
-
-fn unknown_value(number: i32) -> String {
-    format!("has the unknown value {number}; use one of the enumeration's values")
 }
 
 fn check_base_url(spec: &ProviderSpec, violations: &mut Violations) {

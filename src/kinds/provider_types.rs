@@ -29,6 +29,25 @@ pub fn defaults(provider_type: i32) -> Option<&'static TypeDefaults> {
     TYPES.iter().find(|row| i32::from(row.provider_type) == provider_type)
 }
 
+/// The word for a type, in names and as a key: `google_ai`.
+#[must_use]
+pub fn word(provider_type: ProviderType) -> String {
+    let name = provider_type.as_str_name();
+    name.strip_prefix("PROVIDER_TYPE_").unwrap_or(name).to_ascii_lowercase()
+}
+
+/// The type that a word stands for.
+#[must_use]
+pub fn type_of_word(text: &str) -> Option<ProviderType> {
+    TYPES.iter().map(|row| row.provider_type).find(|known| word(*known) == text)
+}
+
+/// The words for all types, for an error.
+#[must_use]
+pub fn words() -> String {
+    TYPES.iter().map(|row| format!("`{}`", word(row.provider_type))).collect::<Vec<_>>().join(", ")
+}
+
 /// A row that presents the key as a bearer token.
 const fn bearer(
     provider_type: ProviderType,
@@ -121,5 +140,15 @@ mod tests {
         assert_eq!(found.len(), TYPES.len());
         assert!(defaults(0).is_none());
         assert!(defaults(17).is_none(), "a new type needs a row");
+    }
+
+    #[test]
+    fn every_type_has_its_word() {
+        assert_eq!(type_of_word("google_ai"), Some(ProviderType::GoogleAi));
+        assert!(TYPES.iter().all(|row| type_of_word(&word(row.provider_type)) == Some(row.provider_type)));
+        for text in ["", "unspecified", "OPENAI", "PROVIDER_TYPE_OPENAI"] {
+            assert_eq!(type_of_word(text), None, "{text:?}");
+        }
+        assert!(words().starts_with("`openai`, `anthropic`"));
     }
 }

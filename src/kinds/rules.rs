@@ -3,6 +3,8 @@
 //! Descriptions read on from the field's path and say what would be right. They never repeat a value, which may be a
 //! secret in the wrong place.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{FieldViolation, Labels, Text, Violations, limits};
 
 /// Characters of a name for people.
@@ -10,6 +12,8 @@ pub const NAME_CHARS: usize = 200;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS: usize = 4096;
 const URL_BYTES: usize = 2048;
+/// Values of a list of choices; more than any enumeration has.
+const MAX_CHOICES: usize = 64;
 
 /// Everything that is wrong with labels, with paths beneath `field`.
 #[must_use]
@@ -55,6 +59,65 @@ pub fn shown(key: &str) -> String {
         return key.to_owned();
     }
     format!("{:?}", key.chars().take(64).collect::<String>())
+}
+
+/// Checks one value of the enumeration `E`, which may be left unset.
+pub fn check_choice<E: TryFrom<i32>>(violations: &mut Violations, field: &str, number: i32) {
+    if E::try_from(number).is_err() {
+        violations.add(field, "UNKNOWN_VALUE", unknown_value(number));
+    }
+}
+
+/// Checks a list of values of the enumeration `E`: each is known, is set, and stands there once.
+pub fn check_choices<E: TryFrom<i32>>(violations: &mut Violations, field: &str, numbers: &[i32]) {
+    violations.at_most(field, numbers.len(), MAX_CHOICES, "values");
+    let mut seen = BTreeSet::new();
+    for (index, number) in numbers.iter().enumerate().take(MAX_CHOICES) {
+        let field = format!("{field}[{index}]");
+        match E::try_from(*number) {
+            Err(_) => violations.add(field, "UNKNOWN_VALUE", unknown_value(*number)),
+            Ok(_) if *number == 0 => {
+                violations.add(field, "REQUIRED", "is not set; use one of the enumeration's values");
+            }
+            Ok(_) if !seen.insert(number) => violations.add(field, "DUPLICATE", "is listed twice"),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What is said of a number that an enumeration does not have.
+#[must_use]
+pub fn unknown_value(number: i32) -> String {
+    format!("has the unknown value {number}; use one of the enumeration's values")
+}
+
+/// What is wrong with a date, if anything: `YYYY-MM-DD`, or `YYYY-MM` or `YYYY` where no more is known.
+#[must_use]
+pub fn date_problem(text: &str) -> Option<&'static str> {
+    let digits = text.bytes().enumerate().all(|(index, byte)| match index {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    let whole = match text.len() {
+        4 => format!("{text}-01-01"),
+        7 => format!("{text}-01"),
+        _ => text.to_owned(),
+    };
+    let exists = whole.len() == 10 && chrono::NaiveDate::parse_from_str(&whole, "%Y-%m-%d").is_ok();
+    (!digits || !exists)
+        .then_some("must be a date such as `2025-04-30`, or `2025-04` or `2025` where no more is known")
+}
+
+/// What is wrong with an amount of money, if anything: a decimal number without sign or exponent.
+#[must_use]
+pub fn decimal_problem(text: &str) -> Option<&'static str> {
+    let digits = |text: &str, most: usize| {
+        !text.is_empty() && text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    (!digits(whole, 7) || !digits(fraction, 9)).then_some(
+        "must be a decimal number such as `2.5` or `0.075`, with up to 7 digits before the point and up to 9 behind it",
+    )
 }
 
 /// Whether a text is the name of an HTTP header (a token of RFC 9110).
@@ -131,5 +194,38 @@ mod tests {
         let many: Vec<String> = (0..33).map(|number| format!("k{number}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|key| (key.as_str(), "")).collect();
         assert_eq!(reasons(&many), ["TOO_MANY"]);
+    }
+
+    #[test]
+    fn dates_are_as_exact_as_they_can_be() {
+        for good in ["2025", "2025-04", "2025-04-30", "2024-02-29"] {
+            assert_eq!(date_problem(good), None, "{good}");
+        }
+        for bad in [
+            "",
+            "25",
+            "2025-4",
+            "2025-13",
+            "2025-02-29",
+            "2025-04-30T",
+            "2025/04",
+            "April",
+            "+025",
+            "２０２５",
+        ] {
+            assert!(date_problem(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn money_is_decimal() {
+        for good in ["0", "2.5", "0.075", "9999999.999999999", "10.00"] {
+            assert_eq!(decimal_problem(good), None, "{good}");
+        }
+        for bad in
+            ["", "-1", "+1", "1e-7", ".5", "5.", "1,5", "$1", "12345678", "0.1234567890", "NaN", "1.2.3", "٣"]
+        {
+            assert!(decimal_problem(bad).is_some(), "{bad}");
+        }
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! Must not know where a setting is read or what hides it; it only sees to the key's spelling and the value's form.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-
-use super::{CheckContext, Kind, rules::DESCRIPTION_CHARS};
+use super::{CheckContext, Kind, json, rules::DESCRIPTION_CHARS};
 use crate::{
     domain::{FieldViolation, KindName, Text, Violations, record::Spec},
     proto::v1::{SettingSpec, secret::State, setting_spec::Value},
@@ -17,8 +15,7 @@ use crate::{
 pub struct Setting;
 
 const VALUE_BYTES: usize = 64 * 1024;
-const JSON_DEPTH: usize = 64;
-const JSON_NODES: usize = 10_000;
+const JSON: json::Bounds = json::Bounds { depth: 64, nodes: 10_000 };
 /// The range of `google.protobuf.Duration`: about 10,000 years.
 const DURATION_SECONDS: i64 = 315_576_000_000;
 
@@ -76,7 +73,7 @@ fn check_value(value: &Value, creating: bool, violations: &mut Violations) {
             check_size(&field, text, violations);
             violations.text(&field, text, Text::Value, usize::MAX);
             if text.len() <= VALUE_BYTES
-                && let Err(problem) = check_json(text)
+                && let Err(problem) = json::check(text, JSON)
             {
                 violations.add(
                     field,
@@ -127,96 +124,6 @@ fn field_of(value: &Value) -> &'static str {
         Value::DurationValue(_) => "duration_value",
         Value::JsonValue(_) => "json_value",
         Value::SecretValue(_) => "secret_value",
-    }
-}
-
-/// Reads a JSON document without keeping it.
-fn check_json(text: &str) -> Result<(), serde_json::Error> {
-    let mut nodes = 0;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    Node { depth: 0, nodes: &mut nodes }.deserialize(&mut deserializer)?;
-    deserializer.end()
-}
-
-/// One value of a JSON document, which counts itself and what lies within.
-struct Node<'count> {
-    depth: usize,
-    nodes: &'count mut usize,
-}
-
-impl Node<'_> {
-    fn child(&mut self) -> Node<'_> {
-        Node { depth: self.depth + 1, nodes: self.nodes }
-    }
-
-    fn enter<E: Error>(&self) -> Result<(), E> {
-        if self.depth < JSON_DEPTH {
-            return Ok(());
-        }
-        Err(E::custom(format_args!("it is nested more than {JSON_DEPTH} levels deep")))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        *self.nodes += 1;
-        if *self.nodes > JSON_NODES {
-            return Err(D::Error::custom(format_args!("it has more than {JSON_NODES} values")));
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Node<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        self.enter()?;
-        while items.next_element_seed(self.child())?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        self.enter()?;
-        let mut keys = HashSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            // Parsers differ in which of the two they take.
-            if !keys.insert(key) {
-                return Err(A::Error::custom("an object in it has one key twice"));
-            }
-            entries.next_value_seed(self.child())?;
-        }
-        Ok(())
     }
 }
 
@@ -279,7 +186,7 @@ mod tests {
         for text in ["{}", " [1, \"a\", null, {\"b\": true}] ", "1e5", &nested(64)] {
             good(Value::JsonValue(text.into()));
         }
-        let wide = format!("[{}1]", "1,".repeat(JSON_NODES));
+        let wide = format!("[{}1]", "1,".repeat(JSON.nodes));
         let long = format!("\"{}\"", "x".repeat(65536));
         for text in [r#"{"a": 1, "a": 2}"#, r#"[{"a": {"b": 1, "\u0062": 2}}]"#] {
             bad(Value::JsonValue(text.into()));

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    model::tests::any_model, prompt_template::tests::any_template, router::tests::any_router,
+    tool::tests::any_tool, *,
+};
+use crate::domain::FieldPath;
 use crate::proto::v1::{
     ApiKeySpec, HeaderValue, ProviderSpec, Secret, SettingSpec, header_value, secret::State, setting_spec,
 };
@@ -75,6 +79,10 @@ pub(super) fn any_spec() -> impl Strategy<Value = (String, Spec)> {
         any_provider().prop_map(|spec| ("providers/some".to_owned(), Spec::Provider(spec))),
         any_api_key().prop_map(|spec| ("providers/some/apiKeys/one".to_owned(), Spec::ApiKey(spec))),
         any_setting().prop_map(|spec| ("users/alice/settings/someKey".to_owned(), Spec::Setting(spec))),
+        any_model().prop_map(|spec| ("models/openai/some+model".to_owned(), Spec::Model(spec))),
+        any_template().prop_map(|spec| ("promptTemplates/some".to_owned(), Spec::PromptTemplate(spec))),
+        any_router().prop_map(|spec| ("routers/default".to_owned(), Spec::Router(spec))),
+        any_tool().prop_map(|spec| ("tools/some".to_owned(), Spec::Tool(spec))),
     ]
 }
 
@@ -146,6 +154,15 @@ proptest! {
             let (again, violations) = plan(&name, read, Some(&stored));
             prop_assert_eq!(again, stored);
             prop_assert_eq!(violations, []);
+        }
+    }
+
+    #[test]
+    fn references_are_of_the_kinds_that_are_told((name, spec) in any_spec()) {
+        let (_, kind) = parse_name(&name).unwrap();
+        for reference in kind.references(&spec) {
+            let (_, target) = parse_name(reference.name.as_str()).unwrap();
+            prop_assert!(kind.refers_to().contains(&target.name()) || !wrong(&name, spec.clone()).is_empty());
         }
     }
 

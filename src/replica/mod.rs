@@ -76,6 +76,18 @@ impl Replicas {
         &self.identity.id
     }
 
+    /// What this replica's binary supports.
+    #[must_use]
+    pub fn supports(&self) -> FeatureLevel {
+        self.identity.feature_level
+    }
+
+    /// Takes note of a level that was just read.
+    pub fn heard_level(&self, level: FeatureLevel) {
+        let mut known = self.known.lock();
+        known.level = known.level.max(level);
+    }
+
     /// What the store may hold, as it was last heard.
     #[must_use]
     pub fn level(&self) -> FeatureLevel {
@@ -118,7 +130,7 @@ impl Replicas {
         self.exchange(store, &heartbeat, &mut Digests::default()).await
     }
 
-    /// Tells of this replica until `stop`, and says goodbye.
+    /// Tells of this replica until `stop`.
     pub async fn run(
         self: Arc<Self>,
         store: Arc<dyn Store>,
@@ -140,6 +152,10 @@ impl Replicas {
                 tracing::debug!(%error, "a heartbeat was not taken");
             }
         }
+    }
+
+    /// Says goodbye, after the last heartbeat: the others need not wait until this one is taken for dead.
+    pub async fn leave(&self, store: &dyn Store) {
         if let Err(error) = store.leave(&self.identity.id).await {
             tracing::debug!(%error, "the other replicas were not told of the end");
         }

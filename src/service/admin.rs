@@ -131,6 +131,31 @@ impl Service {
         Ok(Compaction { floor, removed_rows })
     }
 
+    /// Lets the store hold what this binary knows.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` while a replica lives that does not know it, `Unavailable`.
+    pub async fn raise_feature_level(&self, caller: &Principal) -> Result<FeatureLevel> {
+        let (store, replicas) = (&self.parts.store, &self.parts.replicas);
+        let wanted = replicas.supports();
+        self.audit(caller, "feature_level_raised", format!("to {wanted}")).await?;
+        let level = store.raise_feature_level(wanted).await.map_err(store_error)?;
+        replicas.heard_level(level);
+        if level >= wanted {
+            return Ok(level);
+        }
+        let older = replicas.all().into_iter().filter(|seen| seen.heartbeat.feature_level < wanted);
+        let older: Vec<String> = older.map(|seen| seen.heartbeat.address).collect();
+        Err(Error::FailedPrecondition {
+            reason: "REPLICAS_TOO_OLD",
+            subject: "feature_level".into(),
+            description: format!(
+                "the level is {level}: replicas that live don't support {wanted} ({}); replace them first",
+                older.join(", ")
+            ),
+        })
+    }
+
     /// Checks the log, and the state against it.
     ///
     /// # Errors

@@ -1,12 +1,17 @@
 //! Plans a write on one state: checks every operation by its kind's rules, seals what is secret, and declares what it
 //! relied on. Pure but for sealing: nothing is written here, and the same plan is what a dry run shows.
 
+mod references;
+mod refusal;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use chrono::DateTime;
+
+pub(super) use refusal::Refusal;
 
 use super::{
     Parts,
@@ -15,8 +20,9 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::{
-        Error, FieldPath, FieldViolation, Labels, PlannedChange, Principal, Read, Record, ResourceName,
-        Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec, write::PlannedPut,
+        Error, FeatureLevel, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read,
+        Record, ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec,
+        write::PlannedPut,
     },
     kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
@@ -47,6 +53,10 @@ pub(super) struct Planner<'a> {
     staged: BTreeMap<ResourceName, Staged>,
     /// Children that are created, with the fields that name them.
     children: Vec<(String, ResourceName)>,
+    /// New contents of kinds that refer to others or are referred to.
+    written: BTreeMap<ResourceName, Written>,
+    /// What is deleted, with the fields that say so.
+    deleted: BTreeMap<ResourceName, (String, KindName)>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
@@ -62,6 +72,15 @@ pub(super) struct Planner<'a> {
 enum Staged {
     Kept,
     Deleted,
+}
+
+/// The new content of a resource, as far as others look at it.
+struct Written {
+    path: String,
+    kind: &'static dyn Kind,
+    spec: Spec,
+    /// Whether it is another content than before.
+    changed: bool,
 }
 
 /// The new content of a resource, before its secrets are sealed.
@@ -89,6 +108,8 @@ impl<'a> Planner<'a> {
             caller,
             staged: BTreeMap::new(),
             children: Vec::new(),
+            written: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
@@ -102,7 +123,7 @@ impl<'a> Planner<'a> {
 
     /// Plans all operations. Every violation of every operation is found before any is reported; what the state does not
     /// allow comes after them, because it may be another when the request is right. What is not granted ends it at once.
-    pub fn plan(mut self, operations: &[Operation]) -> Result<Plan> {
+    pub fn plan(mut self, operations: &[Operation]) -> Result<Plan, Refusal> {
         for operation in operations {
             let result = match &operation.action {
                 OperationKind::Create(resource) => self.create(&operation.path, resource),
@@ -124,10 +145,13 @@ impl<'a> Planner<'a> {
             self.results.push(result.unwrap_or_default());
         }
         self.check_parents();
+        let misfits = self.check_references();
+        self.check_uses();
         self.check_size();
         let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;
         violations.into_result()?;
         refused.map_or(Ok(()), Err)?;
+        misfits.into_result().map_err(|error| Refusal { error, depends_on_state: true })?;
         let response = BatchWriteResponse { results, warnings, ..BatchWriteResponse::default() };
         Ok(Plan { reads, changes, sealed, response })
     }
@@ -188,7 +212,8 @@ impl<'a> Planner<'a> {
         let Some((name, _)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
-                self.reads.push(Read::Absent { name });
+                self.reads.push(Read::Absent { name: name.clone() });
+                self.staged.insert(name, Staged::Deleted);
                 return Ok(Some(BatchResult::default()));
             }
             self.refuse(format!("{path}name"), Error::NotFound { name: name.to_string() });
@@ -197,19 +222,20 @@ impl<'a> Planner<'a> {
         self.check_etag(&entry.record, etag, &format!("{path}etag"));
         let prefix = name.beneath();
         let state = self.state;
-        let mut diffs = vec![self.remove(&entry)];
+        let field = format!("{path}name");
+        let mut diffs = vec![self.remove(&field, &entry)];
         for child in state.beneath(&prefix) {
             match self.staged.get(&child.record.name) {
                 None => {
                     self.staged.insert(child.record.name.clone(), Staged::Deleted);
-                    diffs.push(self.remove(child));
+                    diffs.push(self.remove(&field, child));
                 }
                 Some(Staged::Deleted) => {}
                 // Left alone it would outlive what it belongs to.
                 Some(Staged::Kept) => {
                     let child = &child.record.name;
                     let description = format!("takes {child} along, which this request writes as well");
-                    self.violations.add(format!("{path}name"), "DUPLICATE", description);
+                    self.violations.add(&field, "DUPLICATE", description);
                 }
             }
         }
@@ -333,7 +359,15 @@ impl<'a> Planner<'a> {
         violations.extend(kinds::check(kind, &context));
         let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
-        let spec_json: Arc<str> = spec::to_json(&spec).map_err(Error::internal)?.into();
+        let spec_json: Arc<str> = match spec::to_json(&spec) {
+            Ok(json) => json.into(),
+            // What JSON can't hold is wrong already: a length of time beyond its range.
+            Err(_) if !violations.is_empty() => {
+                self.note(&format!("{path}resource."), violations);
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::internal(error)),
+        };
         self.bytes += spec_json.len();
         if spec_json.len() > limits::RESOURCE_BYTES {
             let description =
@@ -344,11 +378,17 @@ impl<'a> Planner<'a> {
             self.note(&format!("{path}resource."), violations);
             return Ok(None);
         }
+        let (needed, level) = (kind.feature_level(&spec), self.parts.replicas.level());
+        if needed > level {
+            self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
+            return Ok(None);
+        }
         self.warnings.extend(kind.warnings(old, &spec));
         let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
         let rotated = replaced.iter().any(stored);
         let action = kinds::action(kind, old, Some(&spec), rotated);
         let version = before.map_or(1, |record| record.version + 1);
+        self.keep_written(&path, &name, kind, (old, &spec));
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
         Ok(Some(Finished { put, spec, replaced }))
     }
@@ -399,8 +439,9 @@ impl<'a> Planner<'a> {
         BatchResult { resource: Some(resource), diffs: vec![diff] }
     }
 
-    fn remove(&mut self, entry: &Entry) -> ResourceDiff {
+    fn remove(&mut self, field: &str, entry: &Entry) -> ResourceDiff {
         let record = &entry.record;
+        self.deleted.insert(record.name.clone(), (field.to_owned(), record.kind));
         self.reads.push(Read::Unchanged { name: record.name.clone(), revision: record.update_revision });
         self.changes.push(PlannedChange::Delete {
             name: record.name.clone(),
@@ -409,25 +450,6 @@ impl<'a> Planner<'a> {
         });
         let fields = kinds::diff::diff(Some((&record.labels, &record.spec)), None, &BTreeSet::new());
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
-    }
-
-    fn check_parents(&mut self) {
-        for (field, child) in std::mem::take(&mut self.children) {
-            let Some(parent) = child.parent() else { continue };
-            match (self.staged.get(&parent), self.state.get(parent.as_str())) {
-                (Some(Staged::Deleted), _) | (None, None) => {
-                    let description = format!(
-                        "{child} needs {parent}, which does not exist; create it first, or in one batch"
-                    );
-                    let (reason, subject) = ("PARENT_MISSING", parent.to_string());
-                    self.refuse(field, Error::FailedPrecondition { reason, subject, description });
-                }
-                (Some(Staged::Kept), _) => {}
-                (None, Some(entry)) => {
-                    self.reads.push(Read::Unchanged { name: parent, revision: entry.record.update_revision });
-                }
-            }
-        }
     }
 
     fn check_size(&mut self) {
@@ -469,6 +491,15 @@ struct Finished {
     put: PlannedPut,
     spec: Spec,
     replaced: BTreeSet<FieldPath>,
+}
+
+/// The error for what an older replica could not hold.
+fn below(needed: FeatureLevel, level: FeatureLevel) -> Error {
+    let description = format!(
+        "needs feature level {needed}, and the store is at {level}: it is raised once every replica supports it \
+         (`signalbox status` shows them), or by `signalbox raise-feature-level` where that is left to you"
+    );
+    Error::FailedPrecondition { reason: "FEATURE_LEVEL", subject: "feature_level".into(), description }
 }
 
 fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     PATIENCE, Service,
     fit::fit,
-    plan::{Plan, Planner},
+    plan::{Plan, Planner, Refusal},
     store_error,
 };
 use crate::{
@@ -102,14 +102,14 @@ impl Service {
             let planner = Planner::new(&self.parts, &state, caller, found.clone());
             let plan = match planner.plan(&request.operations) {
                 Ok(plan) => plan,
-                Err(error) if depends_on_state(&error) => {
+                Err(Refusal { error, depends_on_state: true }) => {
                     if Instant::now() < deadline && self.caught_up(&state).await? {
                         continue;
                     }
                     // The same request may have been carried out between the look-up and the plan.
                     return self.replayed(&replay, request.validate_only).await?.ok_or(error);
                 }
-                Err(error) => return Err(error),
+                Err(Refusal { error, .. }) => return Err(error),
             };
             // Without an id of the caller's nobody can ask for the answer again.
             if request.validate_only || (plan.is_empty() && request.request_id.is_empty()) {
@@ -224,11 +224,6 @@ fn answer_without_write(
         }
     }
     response
-}
-
-/// Errors that a newer state might not give.
-fn depends_on_state(error: &Error) -> bool {
-    !matches!(error.cause(), Error::Invalid(_) | Error::PermissionDenied { .. } | Error::Internal { .. })
 }
 
 /// What is wrong with the request apart from its operations.

@@ -28,6 +28,8 @@ pub struct Facts {
     pub requests: HashMap<(String, String), RequestRow>,
     /// The newest creation beneath every prefix in [`Wanted::prefixes`]; 0 for none.
     pub newest_beneath: HashMap<String, i64>,
+    /// The newest change beneath every prefix in [`Wanted::changed_prefixes`], of what is still there; 0 for none.
+    pub newest_change_beneath: HashMap<String, i64>,
 }
 
 /// What a group has to know.
@@ -37,8 +39,10 @@ pub struct Wanted<'a> {
     pub names: BTreeSet<&'a str>,
     /// Principals and ids of requests.
     pub requests: BTreeSet<(&'a str, &'a str)>,
-    /// Prefixes of names.
+    /// Prefixes of names, to know what was created beneath them.
     pub prefixes: BTreeSet<&'a str>,
+    /// Prefixes of names, to know what was changed beneath them.
+    pub changed_prefixes: BTreeSet<&'a str>,
 }
 
 /// A group in the making: the facts, moved on by every write that was planned.
@@ -103,6 +107,7 @@ impl<'a> Wanted<'a> {
             match read {
                 Read::Unchanged { name, .. } | Read::Absent { name } => self.names.insert(name.as_str()),
                 Read::NoneCreatedAfter { prefix, .. } => self.prefixes.insert(prefix),
+                Read::NoneChangedAfter { prefix, .. } => self.changed_prefixes.insert(prefix),
             };
         }
     }
@@ -180,15 +185,31 @@ impl<'k> Group<'k> {
             }
             Read::Absent { name } => !self.facts.resources.contains_key(name.as_str()),
             Read::NoneCreatedAfter { prefix, revision } => {
-                let known = self.facts.newest_beneath.get(prefix).copied().unwrap_or_default();
-                let limit = write_revision(*revision);
-                let created_here = |name: &String| {
-                    let row = self.facts.resources.get(name).filter(|_| name.starts_with(prefix.as_str()));
-                    row.is_some_and(|row| row.create_revision > limit)
-                };
-                known <= limit && !self.touched.iter().any(created_here)
+                self.none_after(&self.facts.newest_beneath, prefix, *revision, |row| row.create_revision)
+            }
+            Read::NoneChangedAfter { prefix, revision } => {
+                self.none_after(&self.facts.newest_change_beneath, prefix, *revision, |row| {
+                    row.update_revision
+                })
             }
         }
+    }
+
+    /// Whether nothing beneath a prefix is newer than a revision, neither in the store nor in this group.
+    fn none_after(
+        &self,
+        newest: &HashMap<String, i64>,
+        prefix: &str,
+        revision: Revision,
+        revision_of: fn(&ResourceRow) -> i64,
+    ) -> bool {
+        let known = newest.get(prefix).copied().unwrap_or_default();
+        let limit = write_revision(revision);
+        let newer_here = |name: &String| {
+            let row = self.facts.resources.get(name).filter(|_| name.starts_with(prefix));
+            row.is_some_and(|row| revision_of(row) > limit)
+        };
+        known <= limit && !self.touched.iter().any(newer_here)
     }
 
     /// Every change of a write as rows that have no place in the chain yet.

@@ -14,6 +14,9 @@ pub const BEGIN_LIFE: &str = "UPDATE head SET epoch = $1 WHERE id = 1 AND epoch 
 /// The newest creation beneath a prefix: first name, first name beyond it. By name, not by revision.
 pub const NEWEST_BENEATH: &str =
     "SELECT coalesce(max(create_revision), 0) FROM resources WHERE name >= $1 AND name < $2";
+/// The newest change beneath a prefix, in the same way.
+pub const NEWEST_CHANGE_BENEATH: &str =
+    "SELECT coalesce(max(update_revision), 0) FROM resources WHERE name >= $1 AND name < $2";
 /// The chain's hash at a revision.
 pub const HASH_AT: &str = "SELECT hash FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
 /// Whole revisions after one, as many as begin within a number of rows.

@@ -6,9 +6,10 @@ use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, CreateResourceRequest,
     CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
-    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, Resource, RevokeTokenRequest, Role,
-    Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest,
-    batch_operation, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, Resource,
+    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
+    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
+    setting_spec::Value,
 };
 
 use crate::api::{api_key, provider, secret, secret_setting};
@@ -99,6 +100,9 @@ pub fn of(method: &str) -> Vec<Case> {
             case("plain", true, |_, _| VerifyLogRequest::default()),
             case("anchor", false, |canary, _| VerifyLogRequest { anchor_token: canary.into() }),
         ],
+        "signalbox.v1.AdminService.RaiseFeatureLevel" => {
+            vec![case("plain", true, |_, _| RaiseFeatureLevelRequest {})]
+        }
         "signalbox.v1.AdminService.CompactLog" => {
             vec![case("ahead", false, |_, _| CompactLogRequest { revision: 1 << 40 })]
         }

@@ -89,7 +89,7 @@ async fn fed(command: &mut Command, input: Option<&str>) -> Output {
 const KEY_YAML: &str = "name: providers/groq/apiKeys/yaml\napiKey:\n  secret:\n    value: '{}'\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 37] = [
+const LINES: [(i32, &str, Given<'static>); 38] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -157,6 +157,7 @@ const LINES: [(i32, &str, Given<'static>); 37] = [
     (4, "watch --secrets", Argument),
     (0, "status -o json", Argument),
     (0, "doctor", Argument),
+    (0, "raise-feature-level", Argument),
     (0, "delete --yes settings/pass", Argument),
     (0, "keys generate", Argument),
     (0, "completions bash", Argument),

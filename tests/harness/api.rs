@@ -89,6 +89,8 @@ pub fn secrets_of(resource: &Resource) -> Vec<Secret> {
             });
             values.collect()
         }
+        // Kinds without secrets.
+        Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_) => vec![],
     }
 }
 

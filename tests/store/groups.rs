@@ -27,6 +27,7 @@ fn plan(writes: &[WriteSet]) -> (Vec<Result<Applied, ApplyError>>, Option<Effect
         resources: HashMap::new(),
         requests: HashMap::new(),
         newest_beneath: HashMap::new(),
+        newest_change_beneath: HashMap::new(),
     };
     let mut group = Group::new(&keys, facts);
     let answers = writes.iter().map(|write| group.plan(write)).collect();
@@ -90,6 +91,31 @@ fn creations_of_the_same_group_are_seen_beneath_a_prefix() {
     ]);
     assert_eq!(answers[2], Err(ApplyError::Stale { at: Revision(12) }));
     assert_eq!(revisions(&answers), [Some(11), Some(12), None, Some(13), Some(14)]);
+}
+
+#[test]
+fn changes_of_the_same_group_are_seen_beneath_a_prefix() {
+    let guarded = |at: &str, revision| {
+        let prefix = "users/a/".to_owned();
+        changing(delete(at), Read::NoneChangedAfter { prefix, revision: Revision(revision) })
+    };
+    let again = PlannedChange::Put(Box::new(put("users/a/settings/k", 2, "two")));
+    let (answers, _) = plan(&[
+        create("settings/x", "x"),
+        create("settings/y", "y"),
+        create("users/a/settings/k", "one"),
+        guarded("settings/x", 13),
+        changing(again, unchanged("users/a/settings/k", 13)),
+        create("users/a2/settings/k", "one"),
+        guarded("settings/y", 13),
+        guarded("settings/y", 15),
+    ]);
+    assert_eq!(
+        answers[6],
+        Err(ApplyError::Stale { at: Revision(16) }),
+        "an update counts, also of this group"
+    );
+    assert_eq!(revisions(&answers)[3..], [Some(14), Some(15), Some(16), None, Some(17)]);
 }
 
 #[test]

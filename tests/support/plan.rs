@@ -167,7 +167,7 @@ impl Planner {
             Some(Spec::Provider(spec)) => spec.description = format!("Edit {count}"),
             Some(Spec::ApiKey(spec)) => spec.description = format!("Edit {count}"),
             Some(Spec::Setting(spec)) => spec.description = format!("Edit {count}"),
-            None => {}
+            _ => {}
         }
         if replace {
             secrets_in(&mut now).into_iter().for_each(|(_, held)| *held = given(&secret));

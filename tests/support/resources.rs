@@ -84,6 +84,7 @@ pub fn kind(resource: &Resource) -> &'static str {
         Some(Spec::Provider(_)) => "provider",
         Some(Spec::ApiKey(_)) => "api_key",
         Some(Spec::Setting(_)) => "setting",
+        Some(_) => "another",
         None => "",
     }
 }
@@ -105,7 +106,8 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             Some(Value::SecretValue(secret)) => vec![("secret_value".to_owned(), secret)],
             _ => Vec::new(),
         },
-        None => Vec::new(),
+        // Kinds without secrets.
+        Some(Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_)) | None => Vec::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser};
 
 use super::{args::*, failure::Outcome, session::Format, *};
 use crate::{
-    domain::Clock,
+    domain::{Clock, FeatureLevel},
     proto::v1::{self, ProviderType, resource::Spec, secret::State, setting_spec},
 };
 
@@ -39,6 +39,7 @@ fn with_session<T>(
         err: &mut err,
         input: &mut Cursor::new(input.to_owned()),
         env: &env,
+        supports: FeatureLevel::CURRENT,
         clock: &At(1_000_000),
         interactive: false,
         format,
@@ -162,6 +163,35 @@ fn tables_show_what_a_person_wants() {
     };
     assert!(row("api_key.secret ").ends_with("••••"));
     assert!(row("updated ").ends_with("(60s ago)"));
+}
+
+#[test]
+fn kinds_without_a_switch_show_what_is_looked_for_first() {
+    let model = v1::ModelSpec {
+        limits: Some(v1::ModelLimits { context_window_tokens: 128_000, ..Default::default() }),
+        prices: Some(v1::ModelPrices { input: "0.075".into(), ..Default::default() }),
+        deprecation: Some(v1::ModelDeprecation { deprecated: true, ..Default::default() }),
+        ..Default::default()
+    };
+    let router = v1::RouterSpec {
+        primary: "providers/a".into(),
+        fallbacks: vec!["providers/b".into(), "providers/c".into()],
+        ..Default::default()
+    };
+    let template = v1::PromptTemplateSpec { model: "models/a/m".into(), ..Default::default() };
+    let tool = v1::ToolSpec { enabled: Some(true), ..Default::default() };
+    let specs = [
+        (Spec::Model(model), "model", "deprecated context=128000 input=0.075"),
+        (Spec::Router(router), "router", "primary=providers/a fallbacks=providers/b,provid…"),
+        (Spec::PromptTemplate(template), "prompt_template", "model=models/a/m"),
+        (Spec::Tool(tool), "tool", "enabled"),
+    ];
+    for (spec, kind, state) in specs {
+        let resource = v1::Resource { name: "x/y".into(), spec: Some(spec), ..Default::default() };
+        let shown = table::list(&[resource], At(1_000_000).now());
+        let row = shown.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(row, format!("x/y {kind} {state} 0"));
+    }
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn errors_name_the_place_and_what_is_right() {
         ("duration_value > 5", 18, "such as `1.5s`"),
         ("models = x", 10, "ask with `:`"),
         ("auth = x", 8, "name one of them"),
-        ("provider = x", 1, "compare `kind = provider`"),
+        ("api_key = x", 1, "compare `kind = api_key`"),
         ("labels = x", 1, "compare one label"),
         ("secret : *", 1, "secrets can't be filtered by"),
         ("api_key.secret = x", 1, "secrets can't be filtered by"),
@@ -217,6 +217,15 @@ fn provider_of(spec: &Spec) -> Option<&ProviderSpec> {
     if let Spec::Provider(spec) = spec { Some(spec) } else { None }
 }
 
+/// Of the kinds that have one.
+fn enabled_of(spec: &Spec) -> Option<Option<bool>> {
+    match spec {
+        Spec::Provider(spec) => Some(spec.enabled),
+        Spec::Tool(spec) => Some(spec.enabled),
+        _ => None,
+    }
+}
+
 fn key_of(spec: &Spec) -> Option<&ApiKeySpec> {
     if let Spec::ApiKey(spec) = spec { Some(spec) } else { None }
 }
@@ -236,8 +245,8 @@ const LEAVES: [Tree; 13] = [
     Tree::Leaf("kind = api_key", |_, _, spec| key_of(spec).is_some()),
     Tree::Leaf("labels.a = \"1\"", |_, labels, _| labels.get("a").is_some_and(|value| value == "1")),
     Tree::Leaf("labels.a != 1", |_, labels, _| labels.get("a").is_none_or(|value| value != "1")),
-    Tree::Leaf("enabled = true", |_, _, spec| provider_of(spec).is_some_and(|it| it.enabled == Some(true))),
-    Tree::Leaf("enabled != true", |_, _, spec| provider_of(spec).is_some_and(|it| it.enabled != Some(true))),
+    Tree::Leaf("enabled = true", |_, _, spec| enabled_of(spec).is_some_and(|it| it == Some(true))),
+    Tree::Leaf("enabled != true", |_, _, spec| enabled_of(spec).is_some_and(|it| it != Some(true))),
     Tree::Leaf("type = GROQ", |_, _, spec| provider_of(spec).is_some_and(|it| it.r#type == 5)),
     Tree::Leaf("headers : a", |_, _, spec| provider_of(spec).is_some_and(|it| it.headers.contains_key("a"))),
     Tree::Leaf("models : ab", |_, _, spec| {
@@ -246,10 +255,11 @@ const LEAVES: [Tree; 13] = [
     Tree::Leaf("weight >= 500", |_, _, spec| {
         key_of(spec).is_some_and(|it| it.weight.is_some_and(|it| it >= 500))
     }),
-    Tree::Leaf("description < 'm'", |_, _, spec| match spec {
-        Spec::Provider(spec) => spec.description.as_str() < "m",
-        Spec::ApiKey(spec) => spec.description.as_str() < "m",
-        Spec::Setting(spec) => spec.description.as_str() < "m",
+    // Every kind has one.
+    Tree::Leaf("description < 'm'", |_, _, spec| {
+        let json = crate::domain::spec::to_value(spec).unwrap_or_default();
+        let content = json.as_object().and_then(|arm| arm.values().next());
+        content.is_some_and(|it| it["description"].as_str().unwrap_or_default() < "m")
     }),
     Tree::Leaf("int_value < 0", |_, _, spec| int_of(spec).is_some_and(|it| it.is_some_and(|it| it < 0))),
     Tree::Leaf("int_value != 0", |_, _, spec| int_of(spec).is_some_and(|it| it.is_none_or(|it| it != 0))),

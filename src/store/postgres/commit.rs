@@ -87,6 +87,12 @@ pub async fn read_facts(
         let newest: Option<(i64,)> = first(connection, query).await?;
         newest_beneath.insert(prefix.to_owned(), newest.map_or(0, |(revision,)| revision));
     }
+    let mut newest_change_beneath = HashMap::new();
+    for prefix in wanted.changed_prefixes {
+        let query = sqlx::query(sql::NEWEST_CHANGE_BENEATH).bind(prefix).bind(sql::beyond(prefix));
+        let newest: Option<(i64,)> = first(connection, query).await?;
+        newest_change_beneath.insert(prefix.to_owned(), newest.map_or(0, |(revision,)| revision));
+    }
     Ok(Facts {
         head,
         resources: resources.into_iter().map(|row| (row.name.clone(), row)).collect(),
@@ -95,6 +101,7 @@ pub async fn read_facts(
             .map(|row| ((row.principal.clone(), row.request_id.clone()), row))
             .collect(),
         newest_beneath,
+        newest_change_beneath,
     })
 }
 

@@ -103,6 +103,11 @@ async fn read_facts(connection: &mut SqliteConnection, writes: &[WriteSet]) -> R
         let query = sqlx::query_scalar(sql::NEWEST_BENEATH).bind(prefix).bind(sql::beyond(prefix));
         newest_beneath.insert(prefix.to_owned(), query.fetch_one(&mut *connection).await?);
     }
+    let mut newest_change_beneath = HashMap::new();
+    for prefix in wanted.changed_prefixes {
+        let query = sqlx::query_scalar(sql::NEWEST_CHANGE_BENEATH).bind(prefix).bind(sql::beyond(prefix));
+        newest_change_beneath.insert(prefix.to_owned(), query.fetch_one(&mut *connection).await?);
+    }
     Ok(Facts {
         head,
         resources: resources.into_iter().map(|row| (row.name.clone(), row)).collect(),
@@ -111,6 +116,7 @@ async fn read_facts(connection: &mut SqliteConnection, writes: &[WriteSet]) -> R
             .map(|row| ((row.principal.clone(), row.request_id.clone()), row))
             .collect(),
         newest_beneath,
+        newest_change_beneath,
     })
 }
 

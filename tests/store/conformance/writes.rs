@@ -139,6 +139,28 @@ pub async fn creations_beneath_a_prefix_are_seen(place: &impl Place) {
     apply(&*store, guarded("users/a/", 1)).await;
 }
 
+pub async fn changes_beneath_a_prefix_are_seen(place: &impl Place) {
+    let store = place.open().await;
+    apply(&*store, create("users/a/settings/x", "one")).await;
+    apply(&*store, create("users/a2/settings/x", "one")).await;
+    let guarded = |prefix: &str, revision: u64| {
+        let mut guarded = create(&format!("settings/n{}", unique()), "x");
+        guarded.reads.push(Read::NoneChangedAfter { prefix: prefix.into(), revision: Revision(revision) });
+        guarded
+    };
+    assert_eq!(store.apply(guarded("users/a/", 0)).await, Err(ApplyError::Stale { at: Revision(2) }));
+    apply(&*store, guarded("users/a/", 1)).await;
+    apply(&*store, guarded("users/b/", 0)).await;
+    // An update is a change, and a deletion leaves nothing that could have changed.
+    let child = record(&*store, "users/a/settings/x").await;
+    apply(&*store, update(&child, "two")).await;
+    assert_eq!(store.apply(guarded("users/a/", 4)).await, Err(ApplyError::Stale { at: Revision(5) }));
+    apply(&*store, guarded("users/a/", 5)).await;
+    let child = record(&*store, "users/a/settings/x").await;
+    apply(&*store, removal(&child)).await;
+    apply(&*store, guarded("users/a/", 0)).await;
+}
+
 pub async fn a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace(place: &impl Place) {
     let store = place.open().await;
     apply(&*store, create("settings/a", "one")).await;

@@ -1,0 +1,11 @@
+//! The binary as it would be one feature level ago: it has the same code, and says and does what that level allows. For the
+//! tests of upgrades, which run it beside the present one.
+
+use std::process::ExitCode;
+
+use signalbox::{cli, domain::FeatureLevel};
+
+fn main() -> ExitCode {
+    let older = FeatureLevel(FeatureLevel::CURRENT.0 - 1);
+    ExitCode::from(cli::run_supporting(older, std::env::args_os(), &|name| std::env::var_os(name)) as u8)
+}

@@ -1,0 +1,282 @@
+//! Whether a model takes what a template asks of it, by what the catalogue says of the model.
+//!
+//! What the catalogue does not know is not held against anybody: unset limits, ranges and lists allow everything.
+
+use super::parameters::PARAMETERS;
+use crate::{
+    domain::{FieldViolation, Violations},
+    proto::v1::{
+        GenerationParameters, ModelCapability, ModelSpec, PromptTemplateSpec, ReasoningEffort,
+        ReasoningParameters, ReasoningSupport, ThinkingMode,
+    },
+};
+
+const REASON: &str = "NOT_SUPPORTED";
+
+/// Everything that a model does not take of a template, with what it takes instead.
+pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
+    if let Some(given) = &template.generation {
+        check_generation(given, model, &mut violations);
+    }
+    check_chat(template, model, &mut violations);
+    if let Some(given) = &template.reasoning {
+        check_reasoning(given, model, &mut violations);
+    }
+    violations.into_vec()
+}
+
+fn check_generation(given: &GenerationParameters, model: &ModelSpec, violations: &mut Violations) {
+    let path = |field: &str| format!("prompt_template.generation.{field}");
+    let most = model.limits.as_ref().map_or(0, |limits| limits.max_output_tokens);
+    if most > 0 && given.max_tokens.is_some_and(|tokens| tokens > most) {
+        violations.add(path("max_tokens"), REASON, format!("must be at most {most}, which the model gives"));
+    }
+    let Some(support) = &model.parameters else { return };
+    for parameter in &PARAMETERS {
+        let (Some(value), Some(range)) = ((parameter.given)(given), (parameter.support)(support)) else {
+            continue;
+        };
+        let least = range.minimum.unwrap_or(parameter.least);
+        let most = range.maximum.unwrap_or(parameter.most);
+        if range.supported == Some(false) {
+            violations.add(
+                path(parameter.name),
+                REASON,
+                "must be left out, because the model does not take it",
+            );
+        } else if !(least..=most).contains(&value) {
+            let problem = format!("must be from {least} to {most}, which the model takes");
+            violations.add(path(parameter.name), REASON, problem);
+        }
+    }
+    if let Some(most) = support.max_stop_sequences
+        && given.stop_sequences.len() > most as usize
+    {
+        let problem = format!("must be at most {most}, which the model takes");
+        violations.add(path("stop_sequences"), REASON, problem);
+    }
+    if given.seed.is_some() && support.seed == Some(false) {
+        violations.add(path("seed"), REASON, "must be left out, because the model does not take it");
+    }
+}
+
+/// Only what the template asks for itself: what is filled in stands for nothing where there are no tools.
+fn check_chat(template: &PromptTemplateSpec, model: &ModelSpec, violations: &mut Violations) {
+    if !template.tools.is_empty() && lacks(model, ModelCapability::Tools) {
+        let problem = "must be empty, because the model calls no tools: MODEL_CAPABILITY_TOOLS is not in its capabilities";
+        violations.add("prompt_template.tools", REASON, problem);
+    }
+    let streamed = template.chat.as_ref().and_then(|chat| chat.stream).unwrap_or_default();
+    if streamed && lacks(model, ModelCapability::Streaming) {
+        let problem = "must be false, because the model does not stream: MODEL_CAPABILITY_STREAMING is not in its capabilities";
+        violations.add("prompt_template.chat.stream", REASON, problem);
+    }
+}
+
+fn check_reasoning(given: &ReasoningParameters, model: &ModelSpec, violations: &mut Violations) {
+    // A model that can't think is not to be told about it, but for that it should not.
+    let idle = matches!(given.effort(), ReasoningEffort::Unspecified | ReasoningEffort::None)
+        && matches!(given.thinking_mode(), ThinkingMode::Unspecified | ThinkingMode::Disabled)
+        && given.thinking_tokens.is_none()
+        && !given.chain_of_thought.unwrap_or_default();
+    if lacks(model, ModelCapability::Reasoning) {
+        if !idle {
+            let problem = "must be left out, because the model does not reason: MODEL_CAPABILITY_REASONING is not in \
+                           its capabilities";
+            violations.add("prompt_template.reasoning", REASON, problem);
+        }
+    } else if let Some(support) = &model.reasoning {
+        check_support(given, support, violations);
+    }
+}
+
+fn check_support(given: &ReasoningParameters, support: &ReasoningSupport, violations: &mut Violations) {
+    let efforts: Vec<&str> = support.efforts().map(|effort| effort.as_str_name()).collect();
+    if given.effort() != ReasoningEffort::Unspecified && !support.efforts.contains(&given.effort) {
+        violations.add("prompt_template.reasoning.effort", REASON, one_of(&efforts));
+    }
+    let modes: Vec<&str> = support.thinking_modes().map(|mode| mode.as_str_name()).collect();
+    if given.thinking_mode() != ThinkingMode::Unspecified
+        && !support.thinking_modes.contains(&given.thinking_mode)
+    {
+        violations.add("prompt_template.reasoning.thinking_mode", REASON, one_of(&modes));
+    }
+    if let Some(problem) = given.thinking_tokens.and_then(|tokens| budget_problem(tokens, support)) {
+        violations.add("prompt_template.reasoning.thinking_tokens", REASON, problem);
+    }
+    if given.chain_of_thought == Some(true) && support.chain_of_thought == Some(false) {
+        let problem = "must be false, because the model does not show its chain of thought";
+        violations.add("prompt_template.reasoning.chain_of_thought", REASON, problem);
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => "must be left out, because the model does not take it".to_owned(),
+        words => format!("must be one of {}, which the model takes", words.join(", ")),
+    }
+}
+
+fn budget_problem(tokens: u32, support: &ReasoningSupport) -> Option<String> {
+    match (support.min_thinking_tokens, support.max_thinking_tokens) {
+        (None, None) => Some("must be left out, because the model takes no budget".to_owned()),
+        (Some(least), None) if tokens < least => {
+            Some(format!("must be at least {least}, which the model takes"))
+        }
+        (None, Some(most)) if tokens > most => Some(format!("must be at most {most}, which the model takes")),
+        (Some(least), Some(most)) if !(least..=most).contains(&tokens) => {
+            Some(format!("must be from {least} to {most}, which the model takes"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the catalogue says what the model can do, and this is not among it.
+fn lacks(model: &ModelSpec, capability: ModelCapability) -> bool {
+    !model.capabilities.is_empty() && !model.capabilities.contains(&capability.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{ChatParameters, ModelLimits, ParameterRange, ParameterSupport};
+
+    /// A model that takes something of everything, but no penalties.
+    fn model() -> ModelSpec {
+        let none = Some(ParameterRange { supported: Some(false), ..Default::default() });
+        ModelSpec {
+            limits: Some(ModelLimits { max_output_tokens: 4096, ..Default::default() }),
+            capabilities: vec![ModelCapability::Chat.into(), ModelCapability::Reasoning.into()],
+            parameters: Some(ParameterSupport {
+                temperature: Some(ParameterRange {
+                    supported: Some(true),
+                    minimum: None,
+                    maximum: Some(1.0),
+                }),
+                frequency_penalty: none,
+                max_stop_sequences: Some(1),
+                seed: Some(false),
+                ..Default::default()
+            }),
+            reasoning: Some(ReasoningSupport {
+                efforts: vec![ReasoningEffort::Low.into(), ReasoningEffort::High.into()],
+                max_thinking_tokens: Some(1000),
+                chain_of_thought: Some(false),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn wrong(model: &ModelSpec, change: impl FnOnce(&mut PromptTemplateSpec)) -> Vec<(String, String)> {
+        let mut template = PromptTemplateSpec::default();
+        change(&mut template);
+        let found = misfits(&template, model).into_iter();
+        found
+            .map(|violation| {
+                assert_eq!(violation.reason, "NOT_SUPPORTED");
+                (violation.field.replace("prompt_template.", ""), violation.description)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_a_model_does_not_take_is_refused_with_what_it_takes() {
+        let generation = |change: fn(&mut GenerationParameters)| {
+            wrong(&model(), |template| change(template.generation.get_or_insert_default()))
+        };
+        let reasoning = |change: fn(&mut ReasoningParameters)| {
+            wrong(&model(), |template| change(template.reasoning.get_or_insert_default()))
+        };
+        for (found, field, words) in [
+            (generation(|given| given.max_tokens = Some(4097)), "generation.max_tokens", "at most 4096"),
+            (generation(|given| given.temperature = Some(1.5)), "generation.temperature", "from 0 to 1,"),
+            (
+                generation(|given| given.frequency_penalty = Some(0.0)),
+                "generation.frequency_penalty",
+                "left out",
+            ),
+            (
+                generation(|given| given.stop_sequences = vec!["a".into(), "b".into()]),
+                "generation.stop_sequences",
+                "at most 1",
+            ),
+            (generation(|given| given.seed = Some(1)), "generation.seed", "left out"),
+            (
+                reasoning(|given| given.set_effort(ReasoningEffort::Medium)),
+                "reasoning.effort",
+                "one of REASONING_EFFORT_LOW, REASONING_EFFORT_HIGH",
+            ),
+            (
+                reasoning(|given| given.set_thinking_mode(ThinkingMode::Enabled)),
+                "reasoning.thinking_mode",
+                "left out",
+            ),
+            (
+                reasoning(|given| given.thinking_tokens = Some(1001)),
+                "reasoning.thinking_tokens",
+                "at most 1000",
+            ),
+            (
+                reasoning(|given| given.chain_of_thought = Some(true)),
+                "reasoning.chain_of_thought",
+                "be false",
+            ),
+            (wrong(&model(), |template| template.tools = vec!["tools/a".into()]), "tools", "be empty"),
+            (
+                wrong(&model(), |template| {
+                    template.chat = Some(ChatParameters { stream: Some(true), ..Default::default() });
+                }),
+                "chat.stream",
+                "be false",
+            ),
+        ] {
+            let [(path, description)] = &found[..] else { panic!("{field}: {found:?}") };
+            assert_eq!(path, field);
+            assert!(description.contains(words), "{field}: {description}");
+        }
+        assert_eq!(generation(|given| (given.temperature, given.max_tokens) = (Some(1.0), Some(4096))), []);
+        assert_eq!(reasoning(|given| (given.effort, given.thinking_tokens) = (3, Some(1000))), []);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_refused() {
+        let everything = |template: &mut PromptTemplateSpec| {
+            template.generation =
+                Some(GenerationParameters { temperature: Some(2.0), seed: Some(1), ..Default::default() });
+            template.chat = Some(ChatParameters { stream: Some(true), ..Default::default() });
+            template.tools = vec!["tools/a".into()];
+            template.reasoning =
+                Some(ReasoningParameters { effort: 5, thinking_tokens: Some(9), ..Default::default() });
+        };
+        assert_eq!(wrong(&ModelSpec::default(), everything), []);
+        let mut plain = ModelSpec { capabilities: vec![ModelCapability::Chat.into()], ..Default::default() };
+        let fields: Vec<String> = wrong(&plain, everything).into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["tools", "chat.stream", "reasoning"]);
+        plain.reasoning = Some(ReasoningSupport::default());
+        let idle = |template: &mut PromptTemplateSpec| {
+            template.reasoning = Some(ReasoningParameters { thinking_mode: 1, ..Default::default() });
+        };
+        assert_eq!(wrong(&plain, idle), [], "a model that can't think may be told not to");
+    }
+
+    #[test]
+    fn budgets_have_one_bound_or_two() {
+        let problem = |tokens, least, most| {
+            let support = ReasoningSupport {
+                min_thinking_tokens: least,
+                max_thinking_tokens: most,
+                ..Default::default()
+            };
+            budget_problem(tokens, &support).unwrap_or_default()
+        };
+        assert!(problem(1, None, None).contains("no budget"));
+        assert!(problem(1, Some(2), None).contains("at least 2"));
+        assert!(problem(4, Some(2), Some(3)).contains("from 2 to 3"));
+        assert_eq!(
+            problem(3, Some(2), Some(3)) + &problem(3, Some(2), None) + &problem(3, None, Some(3)),
+            ""
+        );
+    }
+}

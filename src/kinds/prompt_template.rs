@@ -1,0 +1,270 @@
+//! Prompt templates: `promptTemplates/{id}`.
+//!
+//! Must not know how a template is filled; it sees to it that what a text leaves open is declared, that parameters are
+//! within their ranges, and that the model which is named takes them.
+
+use std::collections::BTreeSet;
+
+use super::{
+    CheckContext, Findings, Kind, Reference, Targets, json, model_fit,
+    parameters::{PROMPT_CHARS, check_chat, check_generation, check_reasoning, chosen_tool},
+    references,
+    rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice},
+    template_text::{BraceError, Usage, is_name, usages},
+};
+use crate::{
+    domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
+    proto::v1::{MessageRole, ModelSpec, PromptMessage, PromptTemplateSpec, TemplateVariable, VariableType},
+};
+
+/// The kind `prompt_template`.
+pub struct PromptTemplate;
+
+const MAX_MESSAGES: usize = 64;
+const MAX_VARIABLES: usize = 100;
+const MAX_TOOLS: usize = 128;
+const DEFAULT_CHARS: usize = 4096;
+const JSON: json::Bounds = json::Bounds { depth: 64, nodes: 10_000 };
+
+impl Kind for PromptTemplate {
+    fn name(&self) -> KindName {
+        KindName("prompt_template")
+    }
+
+    fn feature_level(&self, _: &Spec) -> FeatureLevel {
+        FeatureLevel::KINDS
+    }
+
+    fn patterns(&self) -> &'static [&'static str] {
+        &["promptTemplates/{id}"]
+    }
+
+    fn fill_defaults(&self, spec: &mut Spec, _name: &ResourceName) {
+        let Spec::PromptTemplate(spec) = spec else { return };
+        spec.chat.get_or_insert_default().parallel_tool_calls.get_or_insert(true);
+        for variable in &mut spec.variables {
+            if variable.r#type == i32::from(VariableType::Unspecified) {
+                variable.r#type = VariableType::String.into();
+            }
+            variable.required.get_or_insert(variable.default_value.is_none());
+        }
+    }
+
+    fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation> {
+        let Spec::PromptTemplate(spec) = context.spec else { return Vec::new() };
+        let mut violations = Violations::default();
+        violations.text("prompt_template.display_name", &spec.display_name, Text::Line, NAME_CHARS);
+        violations.text("prompt_template.description", &spec.description, Text::Prose, DESCRIPTION_CHARS);
+        check_template(spec, &mut violations);
+        check_messages(spec, &mut violations);
+        check_variables(&spec.variables, &mut violations);
+        check_usages(spec, &mut violations);
+        check_all_parameters(spec, &mut violations);
+        check_named(spec, &mut violations);
+        violations.into_vec()
+    }
+
+    fn warnings(&self, _before: Option<&Spec>, after: &Spec) -> Vec<String> {
+        let Spec::PromptTemplate(spec) = after else { return Vec::new() };
+        let used: BTreeSet<&str> =
+            texts(spec).filter_map(|(_, text)| usages(text).ok()).flatten().map(|usage| usage.name).collect();
+        let unused = |(index, variable): (usize, &TemplateVariable)| {
+            (!used.contains(variable.name.as_str()))
+                .then(|| format!("`prompt_template.variables[{index}]` is declared, but no text uses it"))
+        };
+        spec.variables.iter().enumerate().filter_map(unused).collect()
+    }
+
+    fn refers_to(&self) -> &'static [KindName] {
+        &[KindName("provider"), KindName("model"), KindName("tool")]
+    }
+
+    fn references(&self, spec: &Spec) -> Vec<Reference> {
+        let Spec::PromptTemplate(spec) = spec else { return Vec::new() };
+        let named = [("provider", &spec.provider), ("model", &spec.model)]
+            .into_iter()
+            .filter_map(|(field, name)| references::reference(format!("prompt_template.{field}"), name));
+        let tools = spec.tools.iter().enumerate().filter_map(|(index, name)| {
+            references::reference(format!("prompt_template.tools[{index}]"), name)
+        });
+        named.chain(tools).chain(chosen_tool("prompt_template.chat", spec.chat.as_ref())).collect()
+    }
+
+    fn check_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Findings {
+        let Spec::PromptTemplate(spec) = spec else { return Findings::default() };
+        let Some(Spec::Model(model)) = targets.get(spec.model.as_str()) else { return Findings::default() };
+        Findings {
+            violations: model_fit::misfits(spec, model),
+            warnings: deprecated(model).into_iter().collect(),
+        }
+    }
+}
+
+fn check_template(spec: &PromptTemplateSpec, violations: &mut Violations) {
+    let path = "prompt_template.template";
+    if spec.template.is_empty() && spec.messages.is_empty() {
+        let problem =
+            "is required where there are no messages: write the prompt, for example `Summarise: {{text}}`";
+        violations.add(path, "REQUIRED", problem);
+    }
+    violations.text(path, &spec.template, Text::Value, PROMPT_CHARS);
+}
+
+fn check_messages(spec: &PromptTemplateSpec, violations: &mut Violations) {
+    violations.at_most("prompt_template.messages", spec.messages.len(), MAX_MESSAGES, "messages");
+    let prompted = spec.chat.as_ref().is_some_and(|chat| !chat.system_prompt.is_empty());
+    for (index, PromptMessage { role, content }) in spec.messages.iter().enumerate().take(MAX_MESSAGES) {
+        let path = format!("prompt_template.messages[{index}].role");
+        check_choice::<MessageRole>(violations, &path, *role);
+        match MessageRole::try_from(*role) {
+            Ok(MessageRole::Unspecified) => {
+                let problem = "is required: MESSAGE_ROLE_SYSTEM, MESSAGE_ROLE_USER or MESSAGE_ROLE_ASSISTANT";
+                violations.add(path, "REQUIRED", problem);
+            }
+            Ok(MessageRole::System) if prompted => {
+                let problem =
+                    "must not be MESSAGE_ROLE_SYSTEM beside `chat.system_prompt`; keep one of the two";
+                violations.add(path, "NOT_ALLOWED", problem);
+            }
+            _ => {}
+        }
+        let path = format!("prompt_template.messages[{index}].content");
+        violations.required(&path, content, Text::Value, PROMPT_CHARS);
+    }
+}
+
+fn check_variables(variables: &[TemplateVariable], violations: &mut Violations) {
+    violations.at_most("prompt_template.variables", variables.len(), MAX_VARIABLES, "variables");
+    let mut seen = BTreeSet::new();
+    for (index, variable) in variables.iter().enumerate().take(MAX_VARIABLES) {
+        let path = format!("prompt_template.variables[{index}]");
+        if !is_name(&variable.name) {
+            let problem =
+                "must begin with a letter or `_` and go on with letters, digits and `_`, at most 64 in ASCII";
+            violations.add(format!("{path}.name"), "INVALID_FORMAT", problem);
+        } else if !seen.insert(&variable.name) {
+            violations.add(format!("{path}.name"), "DUPLICATE", "is declared twice");
+        }
+        check_choice::<VariableType>(violations, &format!("{path}.type"), variable.r#type);
+        check_default(&path, variable, violations);
+        violations.text(
+            &format!("{path}.description"),
+            &variable.description,
+            Text::Prose,
+            DESCRIPTION_CHARS,
+        );
+    }
+}
+
+fn check_default(path: &str, variable: &TemplateVariable, violations: &mut Violations) {
+    let Some(value) = &variable.default_value else { return };
+    if variable.required == Some(true) {
+        let problem = "must be false or left out where there is a `default_value`";
+        violations.add(format!("{path}.required"), "NOT_ALLOWED", problem);
+    }
+    let path = format!("{path}.default_value");
+    violations.text(&path, value, Text::Value, DEFAULT_CHARS);
+    let (right, wanted) = match variable.r#type() {
+        VariableType::Unspecified | VariableType::String => return,
+        VariableType::Integer => (value.parse::<i64>().is_ok(), "a whole number such as `5`"),
+        VariableType::Number => (value.parse::<f64>().is_ok_and(f64::is_finite), "a number such as `0.5`"),
+        VariableType::Boolean => (matches!(value.as_str(), "true" | "false"), "`true` or `false`"),
+        VariableType::Json => (json::check(value, JSON).is_ok(), "a JSON document such as `[\"a\"]`"),
+    };
+    if !right {
+        violations.add(path, "INVALID_FORMAT", format!("must be {wanted}, because of the variable's type"));
+    }
+}
+
+/// The texts that may use variables, with their paths.
+fn texts(spec: &PromptTemplateSpec) -> impl Iterator<Item = (String, &str)> {
+    let template = ("prompt_template.template".to_owned(), spec.template.as_str());
+    let messages = spec.messages.iter().enumerate().take(MAX_MESSAGES).map(|(index, message)| {
+        (format!("prompt_template.messages[{index}].content"), message.content.as_str())
+    });
+    let system = spec
+        .chat
+        .iter()
+        .map(|chat| ("prompt_template.chat.system_prompt".to_owned(), chat.system_prompt.as_str()));
+    std::iter::once(template).chain(messages).chain(system)
+}
+
+fn check_usages(spec: &PromptTemplateSpec, violations: &mut Violations) {
+    let declared: BTreeSet<&str> = spec.variables.iter().map(|variable| variable.name.as_str()).collect();
+    for (path, text) in texts(spec) {
+        match usages(text) {
+            Err(BraceError::Unclosed(at)) => {
+                let problem = format!(
+                    "opens `{{{{` at character {at} and never closes it; end the variable with `}}}}`, or write \
+                     `{{{{\"{{{{\"}}}}` for two opening braces"
+                );
+                violations.add(path, "INVALID_FORMAT", problem);
+            }
+            Err(BraceError::NoName(at)) => {
+                let problem = format!(
+                    "has something between the braces at character {at} that is no variable; variables are letters, \
+                     digits and `_`, and `{{{{\"{{{{\"}}}}` stands for two opening braces"
+                );
+                violations.add(path, "INVALID_FORMAT", problem);
+            }
+            Ok(found) => check_declared(&path, &found, &declared, violations),
+        }
+    }
+}
+
+fn check_declared(path: &str, found: &[Usage<'_>], declared: &BTreeSet<&str>, violations: &mut Violations) {
+    let mut missed = BTreeSet::new();
+    let undeclared = found.iter().filter(|usage| !declared.contains(usage.name));
+    // The name is left out: it stands in a text that may be a secret in the wrong place.
+    for Usage { at, .. } in undeclared.filter(|usage| missed.insert(usage.name)).take(MAX_VARIABLES) {
+        let problem =
+            format!("uses a variable at character {at} that is not in `variables`; declare it there");
+        violations.add(path, "UNDECLARED_VARIABLE", problem);
+    }
+}
+
+fn check_all_parameters(spec: &PromptTemplateSpec, violations: &mut Violations) {
+    if let Some(given) = &spec.generation {
+        check_generation("prompt_template.generation", given, violations);
+    }
+    if let Some(given) = &spec.chat {
+        check_chat("prompt_template.chat", given, &spec.tools, violations);
+    }
+    if let Some(given) = &spec.reasoning {
+        let most = spec.generation.as_ref().and_then(|given| given.max_tokens);
+        check_reasoning("prompt_template.reasoning", given, most, violations);
+    }
+}
+
+fn check_named(spec: &PromptTemplateSpec, violations: &mut Violations) {
+    for (field, name, kind, example) in [
+        ("provider", &spec.provider, "provider", "providers/groq"),
+        ("model", &spec.model, "model", "models/openai/gpt-4.1"),
+    ] {
+        if !name.is_empty() {
+            let path = format!("prompt_template.{field}");
+            references::check(violations, &path, name, KindName(kind), example);
+        }
+    }
+    violations.at_most("prompt_template.tools", spec.tools.len(), MAX_TOOLS, "tools");
+    let mut seen = BTreeSet::new();
+    for (index, tool) in spec.tools.iter().enumerate().take(MAX_TOOLS) {
+        let path = format!("prompt_template.tools[{index}]");
+        references::check(violations, &path, tool, KindName("tool"), "tools/search");
+        if !seen.insert(tool) {
+            violations.add(path, "DUPLICATE", "is listed twice");
+        }
+    }
+}
+
+fn deprecated(model: &ModelSpec) -> Option<String> {
+    let deprecation = model.deprecation.as_ref().filter(|deprecation| deprecation.deprecated)?;
+    let replacement = match deprecation.replacement.as_str() {
+        "" => String::new(),
+        replacement => format!("; {replacement} is to replace it"),
+    };
+    Some(format!("`prompt_template.model` names a deprecated model{replacement}"))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

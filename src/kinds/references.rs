@@ -1,0 +1,61 @@
+//! References between resources: how a field names another resource, and who may refer to what.
+
+use std::collections::BTreeMap;
+
+use super::{Kind, kind_named, parse_name, registry};
+use crate::domain::{FieldPath, FieldViolation, KindName, ResourceName, Violations, record::Spec};
+
+/// A resource that another one needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The field that names it.
+    pub field: FieldPath,
+    /// Its name.
+    pub name: ResourceName,
+}
+
+/// What a spec refers to, by name; all of it is there.
+pub type Targets<'a> = BTreeMap<ResourceName, &'a Spec>;
+
+/// What a kind finds when it looks at a spec beside what it refers to.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What stands against the write; paths begin with the arm.
+    pub violations: Vec<FieldViolation>,
+    /// What is worth knowing, as sentences.
+    pub warnings: Vec<String>,
+}
+
+/// The kinds whose resources may refer to one of this kind.
+pub fn referring_to(kind: KindName) -> impl Iterator<Item = &'static dyn Kind> {
+    registry().iter().copied().filter(move |other| other.refers_to().contains(&kind))
+}
+
+/// The prefixes that all names of a kind begin with: what stands before the first placeholder.
+pub fn prefixes_of(kind: &dyn Kind) -> impl Iterator<Item = &'static str> {
+    kind.patterns().iter().map(|pattern| pattern.split('{').next().unwrap_or_default())
+}
+
+/// The reference that a field makes, if it names a resource at all; whether it may is [`check`]'s to say.
+pub(super) fn reference(field: impl Into<String>, text: &str) -> Option<Reference> {
+    let (name, _) = parse_name(text).ok()?;
+    Some(Reference { field: FieldPath(field.into()), name })
+}
+
+/// Checks that a field names a resource of this kind, and says whether it does. Whether there is one is the engine's to
+/// find out.
+pub(super) fn check(
+    violations: &mut Violations,
+    field: &str,
+    text: &str,
+    kind: KindName,
+    example: &str,
+) -> bool {
+    let named = parse_name(text).is_ok_and(|(name, found)| found.name() == kind && name.as_str() == text);
+    if !named {
+        let pattern = kind_named(kind).and_then(|kind| kind.patterns().first()).copied().unwrap_or_default();
+        let problem = format!("must be the whole name of a resource, `{pattern}`, for example `{example}`");
+        violations.add(field, "INVALID_NAME", problem);
+    }
+    named
+}

@@ -1,0 +1,161 @@
+//! What a plan relies on beyond the resources that it writes: parents, and what specs refer to.
+//!
+//! All is looked at once every operation is planned, so that the order within a batch does not matter. What was found is
+//! declared as read, for the store to check once more under its lock: that what is referred to is unchanged, and that
+//! nothing which could refer to what is deleted was written in the meantime. Of two writers of which one deletes what
+//! the other refers to, the later one is planned again, and refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Planner, Staged, Written};
+use crate::{
+    domain::{Error, FieldViolation, KindName, Read, ResourceName, Spec, Violations},
+    kinds::{self, Kind, Reference, Targets},
+};
+
+/// Resources that are named in an error.
+const NAMED: usize = 5;
+
+impl<'a> Planner<'a> {
+    /// Nothing is created beneath a parent that it needs and that is not there.
+    pub(super) fn check_parents(&mut self) {
+        for (field, child) in std::mem::take(&mut self.children) {
+            let Some(parent) = child.parent() else { continue };
+            match (self.staged.get(&parent), self.state.get(parent.as_str())) {
+                (Some(Staged::Deleted), _) | (None, None) => {
+                    let description = format!(
+                        "{child} needs {parent}, which does not exist; create it first, or in one batch"
+                    );
+                    let (reason, subject) = ("PARENT_MISSING", parent.to_string());
+                    self.refuse(field, Error::FailedPrecondition { reason, subject, description });
+                }
+                (Some(Staged::Kept), _) => {}
+                (None, Some(entry)) => {
+                    self.reads.push(Read::Unchanged { name: parent, revision: entry.record.update_revision });
+                }
+            }
+        }
+    }
+
+    /// Keeps the new content of a resource, if others look at it.
+    pub(super) fn keep_written(
+        &mut self,
+        path: &str,
+        name: &ResourceName,
+        kind: &'static dyn Kind,
+        (before, spec): (Option<&Spec>, &Spec),
+    ) {
+        if !kind.refers_to().is_empty() || kinds::referring_to(kind.name()).next().is_some() {
+            let changed = before != Some(spec);
+            let written = Written { path: path.to_owned(), kind, spec: spec.clone(), changed };
+            self.written.insert(name.clone(), written);
+        }
+    }
+
+    /// Everything that the written resources refer to is there once the write is done. Gives what is wrong with them
+    /// beside it; another state may allow that. A content that stays as it is was judged when it was written: what its
+    /// model has become since must not stand against a new label.
+    pub(super) fn check_references(&mut self) -> Violations {
+        let mut misfits = Violations::default();
+        let written = std::mem::take(&mut self.written);
+        for Written { path, kind, spec, changed } in written.values() {
+            let mut targets = Targets::new();
+            for reference in kind.references(spec) {
+                if let Some(target) = self.target(path, &reference, &written) {
+                    targets.insert(reference.name, target);
+                }
+            }
+            if !changed {
+                continue;
+            }
+            let found = kind.check_targets(spec, &targets);
+            self.warnings.extend(found.warnings);
+            let placed = |violation: FieldViolation| FieldViolation {
+                field: format!("{path}resource.{}", violation.field),
+                ..violation
+            };
+            misfits.extend(found.violations.into_iter().map(placed));
+        }
+        self.written = written;
+        misfits
+    }
+
+    /// What is referred to, as the write leaves it; noted if it is not there.
+    fn target<'w>(
+        &mut self,
+        path: &str,
+        reference: &Reference,
+        written: &'w BTreeMap<ResourceName, Written>,
+    ) -> Option<&'w Spec>
+    where
+        'a: 'w,
+    {
+        let name = &reference.name;
+        let stored = self.state.get(name.as_str());
+        match (self.staged.get(name), stored) {
+            (Some(Staged::Kept), _) => {
+                let new = written.get(name).map(|written| &written.spec);
+                new.or(stored.map(|entry| &entry.record.spec))
+            }
+            (None, Some(entry)) => {
+                let revision = entry.record.update_revision;
+                self.reads.push(Read::Unchanged { name: name.clone(), revision });
+                Some(&entry.record.spec)
+            }
+            (Some(Staged::Deleted), _) | (None, None) => {
+                let description =
+                    format!("needs {name}, which does not exist; create it first, or in one batch");
+                let (reason, subject) = ("REFERENCE_MISSING", name.to_string());
+                let field = format!("{path}resource.{}", reference.field);
+                self.refuse(field, Error::FailedPrecondition { reason, subject, description });
+                None
+            }
+        }
+    }
+
+    /// Nothing is deleted that something which stays refers to. What this write changes itself was looked at by
+    /// [`Self::check_references`].
+    pub(super) fn check_uses(&mut self) {
+        let kinds: BTreeSet<KindName> = self.deleted.values().map(|(_, kind)| *kind).collect();
+        let referring = kinds.into_iter().flat_map(kinds::referring_to);
+        let prefixes: BTreeSet<&str> = referring.flat_map(kinds::prefixes_of).collect();
+        let mut users: BTreeMap<ResourceName, BTreeSet<(ResourceName, KindName)>> = BTreeMap::new();
+        for prefix in prefixes {
+            self.reads
+                .push(Read::NoneChangedAfter { prefix: prefix.to_owned(), revision: self.state.revision });
+            for entry in self.state.beneath(prefix) {
+                let record = &entry.record;
+                let Some(kind) = kinds::kind_named(record.kind) else { continue };
+                if self.deleted.contains_key(&record.name) || self.written.contains_key(&record.name) {
+                    continue;
+                }
+                for reference in kind.references(&record.spec) {
+                    if self.deleted.contains_key(&reference.name) {
+                        let user = (record.name.clone(), record.kind);
+                        users.entry(reference.name).or_default().insert(user);
+                    }
+                }
+            }
+        }
+        for (name, users) in users {
+            self.refuse_used(&name, &users);
+        }
+    }
+
+    fn refuse_used(&mut self, name: &ResourceName, users: &BTreeSet<(ResourceName, KindName)>) {
+        let Some((field, _)) = self.deleted.get(name) else { return };
+        // Names beyond the caller's grants are not given away.
+        let shown = users.iter().filter(|(user, kind)| self.caller.reaches(user, *kind)).take(NAMED);
+        let mut listed: Vec<String> = shown.map(|(user, _)| user.to_string()).collect();
+        let more = users.len() - listed.len();
+        if more > 0 {
+            listed.push(format!("{more} more"));
+        }
+        let description = format!(
+            "{name} is in use by {}; change or delete what uses it first, or in one batch",
+            listed.join(", ")
+        );
+        let (reason, subject) = ("IN_USE", name.to_string());
+        self.refuse(field.clone(), Error::FailedPrecondition { reason, subject, description });
+    }
+}
