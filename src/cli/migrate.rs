@@ -40,7 +40,7 @@ pub async fn migrate(session: &mut Session<'_>, args: &Migrate) -> Outcome {
         return abandon(session, &course).await;
     }
     if args.dry_run {
-        let found = Box::pin(app::survey(&course)).await.map_err(failure)?;
+        let found = Box::pin(app::survey(&course)).await.map_err(|error| failure(&error))?;
         return report(session, &course, found, None, "would move");
     }
     let mut tell = |what: &'static str, rows: u64| {
@@ -48,7 +48,7 @@ pub async fn migrate(session: &mut Session<'_>, args: &Migrate) -> Outcome {
             session.remark(&format!("copied {rows} {what}"));
         }
     };
-    let moved = Box::pin(app::migrate(&course, &mut tell)).await.map_err(failure)?;
+    let moved = Box::pin(app::migrate(&course, &mut tell)).await.map_err(|error| failure(&error))?;
     let Moved { contents, epoch, before, signing_key } = moved;
     if before {
         session.remark("it was there already; the source knows now");
@@ -60,7 +60,7 @@ pub async fn migrate(session: &mut Session<'_>, args: &Migrate) -> Outcome {
 }
 
 async fn abandon(session: &mut Session<'_>, course: &Course) -> Outcome {
-    let done = Box::pin(app::abandon(course)).await.map_err(failure)?;
+    let done = Box::pin(app::abandon(course)).await.map_err(|error| failure(&error))?;
     let from = &course.from.store.database;
     session.line(&match done {
         Abandoned::Lifted { new_life: false } => format!("given up: {from} can be served again"),
@@ -116,8 +116,8 @@ fn end(session: &Session<'_>, args: &Migrate, flag: &str, given: &str) -> Result
     })
 }
 
-fn failure(error: AppError) -> Failure {
-    let exit = match &error {
+fn failure(error: &AppError) -> Failure {
+    let exit = match error {
         AppError::Move(MoveError::Refused(_)) => Exit::Conflict,
         AppError::Store(StoreError::Unavailable(_))
         | AppError::Move(

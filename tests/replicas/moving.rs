@@ -3,7 +3,13 @@
 mod killed;
 mod refused;
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
 
 use signalbox::proto::v1::{
     BatchOperation, BatchWriteRequest, CompactLogRequest, CreateResourceRequest, CreateResourceResponse,
@@ -54,6 +60,15 @@ async fn moved(home: &Home, from: &str, to: &str) -> String {
     let output = migrate(home, from, to, &[]).await;
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Another program with a folder's environment.
+fn beside(home: &Home, program: &str, arguments: &[&str]) -> Command {
+    let around = home.signalbox(&[]);
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(home.folder()).env_clear().stdin(Stdio::null());
+    command.envs(around.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
 }
 
 /// The key that the first server made.

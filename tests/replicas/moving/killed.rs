@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    SQLITE, caller, made_key, migrate, moved,
+    SQLITE, beside, caller, made_key, migrate, moved,
     refused::{count, on_postgres, stored},
 };
 use crate::{
@@ -38,12 +38,15 @@ pub async fn at_commit(url: &str, what: &str) {
 
 /// `signalbox migrate` in the background, as a process that can be killed.
 fn start(home: &Home, from: &str, to: &str) -> Child {
-    let around = home.signalbox(&[]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
-    command.args(["migrate", "--from", from, "--to", to]).current_dir(home.folder()).env_clear();
-    command.envs(around.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
+    let mut command = beside(home, env!("CARGO_BIN_EXE_signalbox"), &["migrate", "--from", from, "--to", to]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// What stands in the environment of a folder's processes.
+fn variable(home: &Home, name: &str) -> String {
+    let command = home.signalbox(&[]);
+    let found = command.get_envs().find(|(other, _)| *other == name).and_then(|(_, value)| value);
+    found.unwrap().to_str().unwrap().to_owned()
 }
 
 async fn kill(mut child: Child) {
@@ -79,12 +82,13 @@ fn again(home: &Home, saved: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments_a_move_ends_well_when_it_is_run_again() {
-    let rounds = from_env("SIGNALBOX_TEST_ROUNDS", 6);
+    let rounds = from_env("SIGNALBOX_TEST_ROUNDS", 8);
     let home = stored().await;
     let saved = home.path("saved");
     assert!(Command::new("cp").arg("-a").arg(home.path("data")).arg(&saved).status().unwrap().success());
+    let first = postgres::shared().database().await;
     let begin = Instant::now();
-    moved(&home, SQLITE, &postgres::shared().database().await).await;
+    moved(&home, SQLITE, &first).await;
     let whole = begin.elapsed();
     for round in 0..rounds {
         again(&home, &saved);
@@ -196,12 +200,7 @@ async fn a_source_that_was_not_told_stays_fenced() {
     assert_eq!(count(&url, end_slow).await, 1);
     postgres::run(&url, "DROP TRIGGER slow ON moves").await;
     // The new place can be served before the old one knows.
-    let mut there = Home::new();
-    for name in ["ENCRYPTION_KEY", "ADMIN"] {
-        let around = home.signalbox(&[]);
-        let value = around.get_envs().find(|(other, _)| *other == name).unwrap().1.unwrap();
-        there.set(name, value.to_str().unwrap());
-    }
+    let there = Home::new().with("ENCRYPTION_KEY", variable(&home, "ENCRYPTION_KEY"));
     fs::rename(home.path("data"), there.path("data")).unwrap();
     let there = Arc::new(there);
     Server::start_in(&there).await.stop().await;
@@ -214,9 +213,7 @@ async fn a_source_that_was_not_told_stays_fenced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_slept_through_the_move_neither_writes_nor_claims_to_be_in_touch() {
     let (home, url) = on_postgres().await;
-    let around = home.signalbox(&[]);
-    let admin = around.get_envs().find(|(name, _)| *name == "ADMIN").unwrap().1.unwrap();
-    let admin = admin.to_str().unwrap().to_owned();
+    let admin = variable(&home, "ADMIN");
     let home = Arc::new(home);
     let server = Server::start_in(&home).await;
     let caller = caller(&server, &admin);

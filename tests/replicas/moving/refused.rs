@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output, sync::Arc};
 
-use super::{SECRET, SQLITE, caller, contents, made_key, migrate, moved};
+use super::{SECRET, SQLITE, beside, caller, contents, made_key, migrate, moved};
 use crate::{
     cluster::create,
     harness::{Home, Server, forms::Forms, run},
@@ -128,13 +128,9 @@ async fn a_full_disk_at_the_target_leaves_the_source_to_be_served() {
     for (round, kib) in [16, 150, 190, 220, 240, 260].into_iter().enumerate() {
         let target = format!("sqlite://full{round}/signalbox.db");
         let line = format!("ulimit -f {kib} && exec \"$0\" \"$@\"");
-        let mut command = home.signalbox(&["migrate", "--from", &url, "--to", &target]);
-        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let mut limited = std::process::Command::new("bash");
-        limited.args(["-c", &line, "timeout"]).args(arguments).current_dir(home.folder()).env_clear();
-        limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let output = run(&mut limited).await;
-        drop(command.stdout(std::process::Stdio::null()));
+        let arguments =
+            ["-c", &line, env!("CARGO_BIN_EXE_signalbox"), "migrate", "--from", &url, "--to", &target];
+        let output = run(&mut beside(&home, "bash", &arguments)).await;
         if output.status.success() {
             assert!(round > 0, "the disk was not full");
             return;
