@@ -288,14 +288,14 @@ async fn regression_looking_at_an_empty_store_gives_it_no_keys() {
     let mut home = Home::new().with("ENCRYPTION_KEY", "no key");
     home.refused().await;
     home.set("ENCRYPTION_KEY", KEY);
-    let before = contents(&home);
-    assert!(before.keys().any(|path| path.ends_with("signalbox.db")), "it was made, without keys");
+    // SQLite may fold its log into the database; what they hold together is the same.
+    let before = everything(&home).await;
     for line in [&["doctor", "--offline"][..], &["migrate", "--from", OWN, "--to", "sqlite://other.db"]] {
         let output = home.run(line).await;
         let told = [output.stdout, output.stderr].concat();
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&told).contains("there is nothing in it yet"), "{told:?}");
-        assert!(contents(&home) == before, "{line:?}");
+        assert!(everything(&home).await == before, "{line:?}");
     }
     assert!(!home.path("other.db").exists());
     Server::start_in(&Arc::new(home)).await.stop().await;

@@ -176,7 +176,7 @@ const CREDENTIALS: [(i32, &str, Given<'static>); 14] = [
     (2, "serve --listen 127.0.0.1:0 --config c.toml", File("c.toml", "[keys]\nencryption_key = \"{}\n")),
     (2, "serve --listen 127.0.0.1:0 --config c.toml", File("c.toml", "[keys]\nencryption_key = \"{}\"\n")),
     (1, "doctor --offline --data-dir d", Variable("ENCRYPTION_KEY", "{}")),
-    (6, "migrate --from postgres://me:{}@127.0.0.1:1/signalbox --to sqlite://d/x.db", Argument),
+    (2, "migrate --from postgres://me:{}@127.0.0.1:1/signalbox --to sqlite://d/x.db", Argument),
     (2, "migrate --from sqlite://d/x.db --to env:URL", Variable("URL", "postgres://me:{}@db/signalbox")),
     (2, "migrate --from mysql://me:{}@db/signalbox --to sqlite://d/x.db", Argument),
 ];
