@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".signalbox.v1.Secret",
         ".signalbox.v1.CreateTokenResponse",
         ".signalbox.v1.CreateResourceResponse",
+        ".signalbox.v1.UpdateResourceResponse",
+        ".signalbox.v1.BatchResult",
     ]);
     config.type_attribute(".signalbox.v1.Secret.State", "#[derive(Debug)]");
     if server {

@@ -64,7 +64,8 @@ fn summary(resource: &Resource) -> String {
             Some(value) => format!("{value:?}"),
             None => "unset".to_owned(),
         },
-        _ => String::new(),
+        // A worker shows what it uses.
+        Some(_) | None => String::new(),
     }
 }
 

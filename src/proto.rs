@@ -34,6 +34,22 @@ impl std::fmt::Debug for v1::CreateResourceResponse {
     }
 }
 
+impl std::fmt::Debug for v1::UpdateResourceResponse {
+    /// Everything but the secret that is shown once.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("UpdateResourceResponse");
+        shown.field("resource", &self.resource).field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::BatchResult {
+    /// Everything but the secret that is shown once.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("BatchResult");
+        shown.field("resource", &self.resource).field("diffs", &self.diffs).finish_non_exhaustive()
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the API, imports included; it serves reflection and ships beside the binary.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/signalbox.v1.bin"));
 

@@ -6,20 +6,14 @@
 
 mod harness;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, process::Stdio, sync::Arc, time::Duration};
 
 use signalbox::{
     client::{Client, ClientOptions, Error, EventKind, Selector, Source, TokenSource, Update},
     proto::v1::{
         ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, DeleteResourceRequest,
         GetStatusRequest, ProviderSpec, ProviderType, Resource, Role, Secret, SettingSpec,
-        UpdateResourceRequest, admin_service_client::AdminServiceClient, batch_operation,
+        UpdateResourceRequest, VirtualKeySpec, admin_service_client::AdminServiceClient, batch_operation,
         config_service_client::ConfigServiceClient, resource::Spec, setting_spec::Value,
     },
 };
@@ -29,7 +23,7 @@ use tonic::transport::Channel;
 use harness::{
     PATIENCE, Server,
     calls::{channel, token_with, with},
-    command, lines, run, soon, until,
+    command, example, lines, soon, until,
 };
 
 /// The administrator, who writes.
@@ -107,6 +101,35 @@ async fn connect(options: ClientOptions) -> Client {
     let client = Client::connect(options).unwrap();
     client.wait_ready(PATIENCE).await.unwrap();
     client
+}
+
+/// A virtual key as an administrator gets it, and a gateway that has to take it, until it is switched off.
+#[tokio::test]
+async fn a_gateway_takes_the_keys_that_were_made() {
+    let server = Server::start().await;
+    let mut admin = Admin::of(&server).await;
+    let key = |enabled| {
+        let spec = VirtualKeySpec { enabled: Some(enabled), ..VirtualKeySpec::default() };
+        resource("virtualKeys/team-a", Spec::VirtualKey(spec))
+    };
+    let request = UpdateResourceRequest {
+        resource: Some(key(true)),
+        allow_missing: true,
+        ..UpdateResourceRequest::default()
+    };
+    let made = admin.config.update_resource(with(&admin.token, request)).await.unwrap().into_inner();
+    let presented = made.one_time_secret;
+    let client = connect(worker(&server).await).await;
+    let found = client.virtual_key(&presented).unwrap();
+    assert_eq!(found.id(), "team-a");
+    assert!(presented.contains(found.key_id()) && found.allows_provider("groq"));
+    assert!(client.virtual_key(&presented.replace(|letter: char| letter.is_ascii_digit(), "0")).is_none());
+    // Without secrets there is nothing to check it with, and nobody is let in.
+    let blind = connect(worker(&server).await.include_secrets(false)).await;
+    assert!(blind.virtual_key(&presented).is_none() && blind.get("virtualKeys/team-a").is_some());
+    admin.set(key(false)).await;
+    until(PATIENCE, "the key is not taken any more", || client.virtual_key(&presented).is_none()).await;
+    assert!(client.get("virtualKeys/team-a").is_some());
 }
 
 #[tokio::test]
@@ -345,25 +368,9 @@ async fn in_normal_life_no_cache_heals_itself() {
     assert_ne!(some.snapshot().digest(), everything.snapshot().digest());
 }
 
-/// Builds the example as it is, with the profile of this test.
-async fn example() -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().unwrap();
-    let profile = match built.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        other => other,
-    };
-    let mut build = Command::new(env!("CARGO"));
-    build
-        .args(["build", "--quiet", "--offline", "--example", "worker", "--profile", profile])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    let built_it = run(&mut build).await;
-    assert!(built_it.status.success(), "{}", String::from_utf8_lossy(&built_it.stderr));
-    built.join("examples/worker")
-}
-
 #[tokio::test]
 async fn the_example_prints_what_it_is_told_and_no_secret() {
-    let program = example().await;
+    let program = example("worker").await;
     let server = Server::start().await;
     let mut admin = Admin::of(&server).await;
     let provider = admin.set(groq()).await;

@@ -1,5 +1,5 @@
-//! The model-based test of the watch contract: random writers, compactions, restarts and readers of every habit against
-//! one real server; afterwards every row of the guarantees' table is checked for every reader.
+//! The model-based test of the watch contract, against one real server on SQLite; `tests/replicas/model.rs` is the same
+//! against three on one PostgreSQL.
 //!
 //! `SIGNALBOX_TEST_SEED` repeats a run's plan, `SIGNALBOX_TEST_WRITES` enlarges it (writes of each of four writers).
 
@@ -9,215 +9,30 @@
 mod harness;
 mod support;
 
-use std::sync::Arc;
-
-use harness::{PATIENCE, until};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
-use signalbox::proto::v1::{CompactLogRequest, RevokeTokenRequest, VerifyLogRequest};
 use support::{
-    Alarm,
-    caller::{Caller, Rights},
-    from_env, load,
-    plan::Planner,
-    record::Reader,
-    resources::{by_kind, by_name, by_prefix, narrowed},
-    rows, seed,
+    caller::Caller,
+    model::{Stage, every_row_of_the_table_holds},
     server::Server,
-    truth::{Answer, Recorder, digest},
-    view::View,
-    watcher::{Habits, Watcher},
-    writer::{Writer, unknown},
 };
-use tokio::sync::{Barrier, Mutex, watch};
-use tonic::Code;
 
-const WRITERS: usize = 4;
+impl Stage for Server {
+    fn admin(&self) -> Caller {
+        Server::admin(self)
+    }
+
+    fn each(&self) -> Vec<Caller> {
+        vec![Server::admin(self)]
+    }
+
+    async fn disturb(&mut self) {
+        self.restart().await;
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_row_of_the_table_holds() {
-    let seed = seed();
-    let run = format!("SIGNALBOX_TEST_SEED={seed}");
-    eprintln!("{run}");
-    let writes = from_env("SIGNALBOX_TEST_WRITES", 300);
+async fn the_contract_holds_for_one_server() {
     let mut server = Server::with(&[("log-ring-bytes", "1MiB"), ("shutdown-grace", "1s")]).await;
     let foreign = Server::start().await.admin().status().await.revision_token;
-    let base = server.admin().status().await.revision;
-    let alarm = Alarm::default();
-    let (recorder, (goal, goals)) = (Recorder::default(), watch::channel(None));
-
-    let readers: Vec<_> = watchers(&server, seed, &foreign)
-        .await
-        .into_iter()
-        .map(|watcher| alarm.spawn(watcher.run(recorder.clone(), goals.clone())))
-        .collect();
-    let barrier = Arc::new(Barrier::new(WRITERS + 1));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|id| {
-            let writer = Writer::new(server.admin().reconnected(), recorder.clone());
-            alarm.spawn(write(writer, Planner::new(seed, id), writes, Arc::clone(&barrier)))
-        })
-        .collect();
-    let calm = Arc::new(Mutex::new(()));
-    let chores =
-        alarm.spawn(chores(server.admin(), recorder.clone(), seed, goals.clone(), Arc::clone(&calm)));
-    // Twice, in the middle of everything: the writers pass the barrier at a third and at two thirds of their way.
-    for _ in 0..2 {
-        alarm.unless(PATIENCE * 5, &format!("the writers' progress ({run})"), barrier.wait()).await;
-        let _calm = calm.lock().await;
-        server.restart().await;
-    }
-    for writer in writers {
-        alarm
-            .unless(PATIENCE * 5, &format!("a writer's end ({run})"), writer)
-            .await
-            .expect("no writer fails");
-    }
-    let head = server.admin().status().await.revision;
-    goal.send_replace(Some(head));
-    alarm.unless(PATIENCE, "the end of the chores", chores).await.expect("no chore fails");
-    let head = server.admin().status().await.revision.max(head);
-    goal.send_replace(Some(head));
-    let mut recorded = Vec::new();
-    for reader in readers {
-        recorded.push(
-            alarm
-                .unless(PATIENCE, &format!("a reader's end ({run})"), reader)
-                .await
-                .expect("no reader fails"),
-        );
-    }
-
-    let truth =
-        recorder.truth(base, head).unwrap_or_else(|why| panic!("the answers contradict ({run}): {why}"));
-    rows::judge(&truth, &recorded, &run);
-    assert_eq!(truth.orphan(), None, "{run}");
-    let status = server.admin().status().await;
-    let everything = truth.view_at(&View::everything(), head);
-    let own = digest(everything.iter().map(|(name, entry)| (*name, entry.masked.update_revision)));
-    assert_eq!(status.digest, own, "the store's own digest is that of the truth ({run})");
-    let verified =
-        server.admin().admin().verify_log(VerifyLogRequest::default()).await.expect("the log is verified");
-    assert!(verified.get_ref().intact, "{:?} ({run})", verified.get_ref().defects);
-    report(&recorded, base, head);
+    every_row_of_the_table_holds(&mut server, &foreign).await;
     server.stop().await;
-}
-
-/// One writer's way.
-async fn write(mut writer: Writer, mut planner: Planner, writes: u64, barrier: Arc<Barrier>) {
-    for step in 0..writes {
-        if step == writes / 3 || step == 2 * writes / 3 {
-            barrier.wait().await;
-        }
-        load::step(&mut writer, &mut planner).await;
-    }
-}
-
-/// Compactions at random floors, and revisions without configuration, until the writers are done.
-async fn chores(
-    mut admin: Caller,
-    recorder: Recorder,
-    seed: u64,
-    goals: watch::Receiver<Option<u64>>,
-    calm: Arc<Mutex<()>>,
-) {
-    let mut rng = StdRng::seed_from_u64(seed ^ 0xC0FFEE);
-    let mut next = 20;
-    while goals.borrow().is_none() {
-        let newest = || recorder.newest().map_or(0, |(revision, _)| revision);
-        until(PATIENCE * 2, "the writers go on", || newest() >= next || goals.borrow().is_some()).await;
-        if rng.random_bool(0.6) {
-            // Sometimes at the very head, or at a revision that may be just being written: the view must not trip.
-            let lag = if rng.random_bool(0.3) { 0 } else { rng.random_range(0..60) };
-            let revision = (newest() + u64::from(rng.random_bool(0.3))).saturating_sub(lag).max(1);
-            recorder.compacting(revision);
-            match admin.admin().compact_log(CompactLogRequest { revision }).await {
-                Ok(done) => {
-                    assert!(done.get_ref().floor_revision >= revision, "the floor is where it was wanted")
-                }
-                Err(status) if unknown(&status) => admin = admin.reconnected(),
-                Err(status) if status.code() == Code::OutOfRange => {}
-                Err(status) => panic!("a compaction: {status:?}"),
-            }
-        } else {
-            let _calm = calm.lock().await;
-            revoke(&admin.reconnected(), &recorder).await;
-        }
-        next = newest() + rng.random_range(5..60);
-    }
-}
-
-/// A revision that changes no configuration. It has no request id, so it is asked for only while nobody restarts the
-/// server: a lost answer would leave a revision that nobody owns.
-async fn revoke(admin: &Caller, recorder: &Recorder) {
-    let request = RevokeTokenRequest { token_id: "nobody's".to_owned(), ..RevokeTokenRequest::default() };
-    let answer = admin.admin().revoke_token(request).await.expect("a revocation is answered");
-    let revision = answer.get_ref().revision;
-    recorder.keep(Answer { revision, token: String::new(), changes: Vec::new() });
-}
-
-/// Readers of every kind of right, view and habit.
-async fn watchers(server: &Server, seed: u64, foreign: &str) -> Vec<Watcher> {
-    let admin = server.admin();
-    let everything = || vec![by_prefix("providers/"), by_kind("setting"), by_kind("api_key")];
-    let viewer = admin.colleague("viewer", &Rights::viewer()).await;
-    let plain = admin.colleague("plain", &Rights::worker(everything(), true)).await;
-    let narrow_grants =
-        vec![by_prefix("providers/w0-0/"), by_name("providers/w0-0"), by_name("settings/shared_0")];
-    let narrow = admin.colleague("narrow", &Rights::worker(narrow_grants.clone(), true)).await;
-    let red = narrowed(signalbox::proto::v1::Selector::default(), "team", "red");
-    let red_keys = vec![narrowed(by_kind("api_key"), "team", "red"), by_name("providers/shared-0")];
-    let production =
-        vec![narrowed(by_prefix("providers/"), "env", "prod"), narrowed(by_kind("setting"), "team", "blue")];
-    let granted = |selectors: Vec<_>, secrets| View { selectors, grants: everything(), secrets };
-
-    let views = [
-        ("admin, everything", &admin, View::everything()),
-        ("viewer, everything", &viewer, View::everything()),
-        ("viewer, team red", &viewer, View::of(vec![red])),
-        ("plain, all its grants", &plain, granted(vec![], true)),
-        ("plain, red keys", &plain, granted(red_keys, true)),
-        ("plain, production", &plain, granted(production.clone(), true)),
-        ("masked worker", &plain, granted(vec![by_kind("setting")], false)),
-        ("narrow", &narrow, View { selectors: vec![], grants: narrow_grants, secrets: true }),
-        ("viewer, production", &viewer, View::of(production)),
-        ("viewer, nothing", &viewer, View::of(vec![by_name("settings/nobody_writes_this")])),
-    ];
-    let restless = Habits { restless: true, slow: None };
-    let steady = Habits { restless: false, slow: None };
-    let slow = Habits { restless: false, slow: Some(60) };
-    let habits = [("restless", restless), ("steady", steady), ("slow", slow)];
-    let mut watchers = Vec::new();
-    for (what, caller, view) in views {
-        for (how, habits) in habits {
-            // The steady ones share a connection, so that slow and restless neighbours would show.
-            let caller = if how == "steady" { caller.clone() } else { caller.reconnected() };
-            let reader = Reader::new(format!("{what}, {how}"), view.clone());
-            let rng = StdRng::seed_from_u64(seed.wrapping_add(1000 + watchers.len() as u64));
-            watchers.push(Watcher::new(caller, reader, rng, habits, foreign));
-        }
-    }
-    watchers
-}
-
-/// What the run was worth: a run in which nobody was ever reset proves little.
-fn report(readers: &[Reader], base: u64, head: u64) {
-    use signalbox::proto::v1::watch_config_response::Event;
-    let events = readers.iter().flat_map(|reader| reader.streams.iter().flat_map(|stream| &stream.seen));
-    let (mut resets, mut changes, mut messages) = (std::collections::BTreeMap::<String, u32>::new(), 0, 0);
-    for seen in events {
-        messages += 1;
-        match seen.event() {
-            Some(Event::Reset(reset)) => *resets.entry(format!("{:?}", reset.reason())).or_default() += 1,
-            Some(Event::Changes(event)) => changes += event.changes.len(),
-            _ => {}
-        }
-    }
-    let (streams, reads): (usize, usize) = (
-        readers.iter().map(|reader| reader.streams.len()).sum(),
-        readers.iter().map(|reader| reader.reads.len()).sum(),
-    );
-    eprintln!(
-        "revisions {base}..={head}; {} readers, {streams} streams, {messages} messages, {changes} changes, {reads} lists; resets: {resets:?}",
-        readers.len()
-    );
 }

@@ -20,7 +20,7 @@ use super::{
 /// Writes before the ones that count.
 const WARM_UP: usize = 3;
 /// Pause between two writes whose arrival is timed, so that one does not run into the other.
-const BREATH: Duration = Duration::from_millis(5);
+pub const BREATH: Duration = Duration::from_millis(5);
 /// How long memory and connections are given to come to rest.
 const REST: Duration = Duration::from_secs(1);
 /// Writers that write at the same time, where there are many.
@@ -117,7 +117,7 @@ impl Case {
     pub async fn run(&self, target: &Target, plan: &Plan) -> Outcome<Vec<Figure>> {
         match *self {
             Self::WriteToCallback { watchers, wiring, .. } => {
-                write_to_callback(target, plan, watchers, wiring).await
+                write_to_callback(target, target, (watchers, wiring), plan.writes(watchers), || BREATH).await
             }
             Self::IdleWatcher(wiring) => idle_watcher(target, plan, wiring).await,
             Self::Saturation => saturation(target, plan).await,
@@ -129,17 +129,18 @@ impl Case {
     }
 }
 
-async fn write_to_callback(
-    target: &Target,
-    plan: &Plan,
-    count: usize,
-    wiring: Wiring,
+/// Writes on one server and waits for the arrivals at watchers of the same one, or of another replica; pauses after each.
+pub async fn write_to_callback(
+    written: &Target,
+    watched: &Target,
+    (count, wiring): (usize, Wiring),
+    writes: usize,
+    pause: impl Fn() -> Duration,
 ) -> Outcome<Vec<Figure>> {
-    let writes = plan.writes(count);
     let opening = Opening::quiet(count, wiring);
-    let watchers = Watchers::open(target, opening, (WARM_UP + writes) * count).await?;
-    let mut writer = Writer::new(target).await?;
-    sleep(BREATH).await;
+    let watchers = Watchers::open(watched, opening, (WARM_UP + writes) * count).await?;
+    let mut writer = Writer::new(written).await?;
+    sleep(pause()).await;
     let (mut all, mut slowest) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + writes {
         let (called, _, _) = writer.write().await?;
@@ -149,7 +150,7 @@ async fn write_to_callback(
             slowest.push(latencies.iter().copied().fold(0.0, f64::max));
             all.extend(latencies);
         }
-        sleep(BREATH).await;
+        sleep(pause()).await;
     }
     watchers.check(writer.written)?;
     Ok(vec![

@@ -9,7 +9,12 @@ mod callers;
 mod cases;
 mod failure;
 mod link;
+#[path = "../../tests/support/pgbouncer.rs"]
+mod pgbouncer;
 mod plan;
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+mod replicas;
 mod report;
 mod servers;
 mod state;
@@ -60,6 +65,9 @@ async fn measure(options: &Options) -> Outcome<()> {
     let signalbox = options.server.canonicalize().context(options.server.display())?;
     let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
     let yard = Yard { signalbox, folder };
+    if options.replicas {
+        return replicas::measure(&yard, &plan).await;
+    }
     let mut report = Report::default();
     for case in Case::all(&plan) {
         eprintln!("load: {}. {case}", case.measure());

@@ -18,6 +18,10 @@ pub struct Options {
     /// Numbers of watchers for measure 1; the largest is that of measure 7
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     watchers: Vec<usize>,
+    /// Instead of the measures: from a write on one replica on PostgreSQL to the callbacks on another, with the doorbell
+    /// and without it
+    #[arg(long, conflicts_with = "only")]
+    pub replicas: bool,
     /// Rounds, of which the median counts
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
@@ -69,6 +73,8 @@ pub struct Plan {
     pub time: Duration,
     /// Writes at 5 a second.
     pub paced_writes: usize,
+    /// Writes from one replica to another: enough to meet polling at every moment.
+    pub replicated_writes: usize,
     most_writes: usize,
 }
 
@@ -97,6 +103,7 @@ impl Plan {
             revisions: 3000,
             time: Duration::from_secs(3),
             paced_writes: 25,
+            replicated_writes: 60,
             most_writes: 200,
         }
     }
@@ -112,6 +119,7 @@ impl Plan {
             revisions: 300,
             time: Duration::from_millis(300),
             paced_writes: 3,
+            replicated_writes: 4,
             most_writes: 10,
         }
     }

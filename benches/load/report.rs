@@ -100,12 +100,12 @@ impl Row {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     percentile(&mut values.to_vec(), 0.5)
 }
 
 /// Three digits that count.
-fn rounded(value: f64) -> String {
+pub fn rounded(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -114,7 +114,7 @@ fn rounded(value: f64) -> String {
 }
 
 /// From the least to the greatest.
-fn span(values: &[f64]) -> String {
+pub fn span(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     format!("{}..{}", rounded(least), rounded(most))

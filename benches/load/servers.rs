@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use prost::Message;
@@ -65,13 +65,49 @@ impl Yard {
     /// Starts Signalbox and fills it with so many resources.
     pub async fn signalbox(&self, payload: Payload, count: usize) -> Outcome<Target> {
         let folder = tempfile::tempdir_in(&self.folder).context("a folder for the server")?;
-        let mut command = Command::new(&self.signalbox);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
-        let (process, address) = Process::start(command, folder).await.context("signalbox")?;
+        let (process, address) = Process::start(self.serve(), folder, &[]).await.context("signalbox")?;
         let token = fs::read_to_string(process.folder.path().join("data/admin.token"))
             .context("the token of the first administrator")?;
         let state = State::make(&address, token.trim(), payload, count).await.context("filling signalbox")?;
         Ok(Target { process, address, state: Arc::new(state) })
+    }
+
+    fn serve(&self) -> Command {
+        let mut command = Command::new(&self.signalbox);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+        command
+    }
+
+    /// Starts two replicas of Signalbox on an empty PostgreSQL, each by a URL of its own, with one resource in it.
+    pub async fn replicas(&self, urls: [&str; 2]) -> Outcome<[Target; 2]> {
+        let key = self.printed(&["keys", "generate"], &[])?;
+        let environment = |url| [("SIGNALBOX_DATABASE_URL", url), ("ENCRYPTION_KEY", key.as_str())];
+        let mut started = Vec::new();
+        for url in urls {
+            let folder = tempfile::tempdir_in(&self.folder).context("a folder for a replica")?;
+            started.push(Process::start(self.serve(), folder, &environment(url)).await.context("a replica")?);
+        }
+        let local = ["token", "create", "--local", "--role", "admin", "--grant-secrets", "--ttl", "48h"];
+        let token = self.printed(&local, &environment(urls[0]))?;
+        let state = State::make(&started[0].1, &token, Payload::Providers, 1).await.context("filling it")?;
+        let state = Arc::new(state);
+        let target = |(process, address)| Target { process, address, state: Arc::clone(&state) };
+        let targets: Vec<Target> = started.into_iter().map(target).collect();
+        let targets: [Target; 2] = targets.try_into().map_err(|_| Failure::new("two were started"))?;
+        targets[1].has_heard().await?;
+        Ok(targets)
+    }
+
+    /// What a command line of Signalbox prints.
+    fn printed(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Outcome<String> {
+        let folder = tempfile::tempdir_in(&self.folder).context("a folder for a command")?;
+        let mut command = Command::new(&self.signalbox);
+        command.args(arguments).current_dir(folder.path()).env_clear().envs(environment.iter().copied());
+        let output = command.output().context(arguments.join(" "))?;
+        if !output.status.success() {
+            return Err(Failure::new(String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Starts the reference, with what Signalbox was seen to hold.
@@ -81,7 +117,7 @@ impl Yard {
         fs::write(folder.path().join(bare::STATE_FILE), snapshot.encode_to_vec())?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bare", "."]);
-        let (process, address) = Process::start(command, folder).await.context("the reference")?;
+        let (process, address) = Process::start(command, folder, &[]).await.context("the reference")?;
         Ok(Target { process, address, state: Arc::clone(state) })
     }
 }
@@ -95,6 +131,18 @@ impl Target {
     /// A connection with the worker's token.
     pub async fn worker(&self) -> Outcome<Link> {
         Link::open(&self.address, &self.state.worker_token).await
+    }
+
+    /// Waits until it knows what was written through another replica.
+    async fn has_heard(&self) -> Outcome<()> {
+        let (link, begin) = (self.admin().await?, Instant::now());
+        while let Err(failure) = link.read(&self.state.resources[0].name).await {
+            if begin.elapsed() > PATIENCE {
+                return Err(failure);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Memory that the server holds, in KiB.
@@ -136,12 +184,16 @@ struct Process {
 }
 
 impl Process {
-    /// Starts a server in a folder, with nothing in its environment that somebody happens to have there, and waits
-    /// for the line that names its address.
-    async fn start(mut command: Command, folder: TempDir) -> Outcome<(Self, String)> {
+    /// Starts a server in a folder, with nothing in its environment but what is given, and waits for the line that
+    /// names its address.
+    async fn start(
+        mut command: Command,
+        folder: TempDir,
+        environment: &[(&str, &str)],
+    ) -> Outcome<(Self, String)> {
         let log = folder.path().join("stderr.log");
         command.current_dir(folder.path()).env_clear().stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(File::create(&log)?);
+        command.envs(environment.iter().copied()).stderr(File::create(&log)?);
         let mut child = command.spawn().context(command.get_program().display())?;
         let output = child.stdout.take().map(BufReader::new);
         let mut process = Self { child, folder, _output: None };

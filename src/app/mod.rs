@@ -44,9 +44,6 @@ use crate::{
 /// How long the last audit events may take to be written.
 const LAST_AUDITS: Duration = Duration::from_secs(1);
 
-/// How long saying goodbye to the other replicas may take.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
 /// Where a running server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -203,14 +200,10 @@ async fn serve(
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     let watchers = move || streams.watchers();
-    let telling = Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft());
-    lifecycle.spawn(telling);
+    lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
     ready(&server.addresses);
     let served = server.run(hub, lifecycle, settings.shutdown.grace, shutdown).await;
-    // Not by the task that told of it, which the hard stop may have cut off in the middle of its farewell.
-    if tokio::time::timeout(LAST_WORD, replicas.leave(&*store)).await.is_err() {
-        tracing::debug!("the other replicas were not told of the end in time");
-    }
+    replicas.leave(&*store).await;
     // The last streams have just told of their end; the trail ends with the last use case.
     drop(service);
     if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {

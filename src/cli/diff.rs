@@ -29,6 +29,21 @@ pub fn print(session: &mut Session<'_>, diffs: &[ResourceDiff], revision: u64, d
     Ok(())
 }
 
+/// Prints secrets that the server has made, each after the name of its resource; alone if there should be nothing else.
+pub fn print_one_time(session: &mut Session<'_>, secrets: &[(String, String)]) -> Outcome {
+    let made: Vec<_> = secrets.iter().filter(|(_, secret)| !secret.is_empty()).collect();
+    for (name, secret) in &made {
+        match session.quiet {
+            true => session.line(secret)?,
+            false => session.line(&format!("{}: {secret}", printable(name)))?,
+        }
+    }
+    if !made.is_empty() {
+        session.remark("store it now: the server keeps no copy, and never shows it again");
+    }
+    Ok(())
+}
+
 fn headline(diff: &ResourceDiff, revision: u64, dry_run: bool) -> String {
     let name = printable(&diff.name);
     let done = match diff.r#type() {

@@ -116,6 +116,15 @@ mod tests {
         assert_eq!(arm("providers/groq/apiKeys/prod").as_deref(), Some("api_key"));
         assert_eq!(arm("settings/maxRetries").as_deref(), Some("setting"));
         assert_eq!(arm("users/alice/settings/max_retries").as_deref(), Some("setting"));
+        for (name, kind) in [
+            ("databases/main", "database"),
+            ("virtualKeys/team-a", "virtual_key"),
+            ("notificationChannels/ops", "notification_channel"),
+            ("featureFlags/new_ui", "feature_flag"),
+            ("cachePolicies/default", "cache_policy"),
+        ] {
+            assert_eq!(arm(name).as_deref(), Some(kind));
+        }
         assert_eq!(arm("nonsense/x"), None);
         assert_eq!(arm("providers"), Some("provider".to_owned()));
         assert_eq!(arm(""), None);

@@ -90,10 +90,13 @@ async fn from_edit(
         .map_err(|status| failure(status, name))?
         .into_inner();
     session.warn(&answer.warnings);
-    if session.document(&canonical(&answer)?)? || session.quiet {
+    if session.document(&canonical(&answer)?)? {
         return Ok(());
     }
-    diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)
+    if !session.quiet {
+        diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
+    }
+    diff::print_one_time(session, &[(name.to_owned(), answer.one_time_secret)])
 }
 
 /// The server's refusal, and if it is for want of all content, the flag that gives it.
@@ -196,9 +199,19 @@ pub async fn write_batch(
         ));
     }
     session.warn(&answer.warnings);
-    if session.document(&canonical(&answer)?)? || session.quiet {
+    if session.document(&canonical(&answer)?)? {
         return Ok(());
     }
-    let diffs: Vec<_> = answer.results.into_iter().flat_map(|result| result.diffs).collect();
-    diff::print(session, &diffs, answer.revision, dry_run)
+    let (mut diffs, mut secrets) = (Vec::new(), Vec::new());
+    for result in answer.results {
+        secrets.push((
+            result.resource.map(|resource| resource.name).unwrap_or_default(),
+            result.one_time_secret,
+        ));
+        diffs.extend(result.diffs);
+    }
+    if !session.quiet {
+        diff::print(session, &diffs, answer.revision, dry_run)?;
+    }
+    diff::print_one_time(session, &secrets)
 }

@@ -168,6 +168,11 @@ fn shown(value: &Value, kind: &Kind) -> String {
         {
             message.transcode_to().map_or_else(|_| String::new(), |duration| text::duration(&duration))
         }
+        (Value::Message(message), Kind::Message(descriptor))
+            if descriptor.full_name() == "google.protobuf.Timestamp" =>
+        {
+            message.transcode_to().map_or_else(|_| String::new(), |time| text::moment(&time))
+        }
         (Value::Message(message), _) => serde_json::to_string(message).unwrap_or_default(),
         (Value::String(text), _) => text.clone(),
         (Value::Bool(value), _) => value.to_string(),

@@ -3,10 +3,12 @@
 //! Owns the split between what may be printed (the resource, masked) and what may not (its secrets), so that a secret
 //! can be refused after its revocation whatever way is used to read it. Must not know maps, streams or revisions.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::secret::SecretText;
-use crate::proto::v1::{Resource, Secret, header_value, resource::Spec, secret::State, setting_spec};
+use crate::proto::v1::{
+    HeaderValue, Resource, Secret, database_option, header_value, resource::Spec, secret::State, setting_spec,
+};
 
 /// Why a secret can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +80,22 @@ impl Held {
     }
 }
 
+impl Held {
+    /// The value of a header of this resource, sealed or not.
+    pub(super) fn header(
+        &self,
+        arm: &str,
+        headers: &BTreeMap<String, HeaderValue>,
+        name: &str,
+    ) -> Result<Option<SecretText>, SecretError> {
+        match headers.get(name).and_then(|header| header.value.as_ref()) {
+            None => Ok(None),
+            Some(header_value::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
+            Some(header_value::Value::Secret(_)) => self.secret(&format!("{arm}.headers.{name}")).map(Some),
+        }
+    }
+}
+
 impl fmt::Debug for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resource = &self.entry.resource;
@@ -92,11 +110,7 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
     let mut taken = Vec::new();
     match &mut resource.spec {
         Some(Spec::Provider(provider)) => {
-            for (header, value) in &mut provider.headers {
-                if let Some(header_value::Value::Secret(secret)) = &mut value.value {
-                    taken.push(take(format!("provider.headers.{header}"), secret));
-                }
-            }
+            take_headers("provider", &mut provider.headers, &mut taken);
         }
         Some(Spec::ApiKey(api_key)) => {
             taken.extend(api_key.secret.as_mut().map(|secret| take(API_KEY_SECRET.to_owned(), secret)));
@@ -106,14 +120,56 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
                 taken.push(take(SETTING_SECRET.to_owned(), secret));
             }
         }
+        Some(Spec::Database(database)) => {
+            let password = database.password.as_mut();
+            taken.extend(password.map(|secret| take(DATABASE_PASSWORD.to_owned(), secret)));
+            for (option, value) in &mut database.options {
+                if let Some(database_option::Value::Secret(secret)) = &mut value.value {
+                    taken.push(take(format!("database.options.{option}"), secret));
+                }
+            }
+        }
+        Some(Spec::VirtualKey(key)) => {
+            taken.extend(key.key_hash.as_mut().map(|secret| take(VIRTUAL_KEY_HASH.to_owned(), secret)));
+        }
+        Some(Spec::NotificationChannel(channel)) => {
+            taken.extend(channel.url.as_mut().map(|secret| take(CHANNEL_URL.to_owned(), secret)));
+            let signing = channel.signing_secret.as_mut();
+            taken.extend(signing.map(|secret| take(CHANNEL_SIGNING_SECRET.to_owned(), secret)));
+            take_headers("notification_channel", &mut channel.headers, &mut taken);
+        }
         // Without secrets. Listed one by one, so that a kind which has some can't be forgotten.
-        Some(Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_)) | None => {}
+        Some(
+            Spec::Model(_)
+            | Spec::PromptTemplate(_)
+            | Spec::Router(_)
+            | Spec::Tool(_)
+            | Spec::FeatureFlag(_)
+            | Spec::CachePolicy(_),
+        )
+        | None => {}
     }
     taken
 }
 
+fn take_headers(arm: &str, headers: &mut BTreeMap<String, HeaderValue>, taken: &mut Vec<SealedField>) {
+    for (header, value) in headers {
+        if let Some(header_value::Value::Secret(secret)) = &mut value.value {
+            taken.push(take(format!("{arm}.headers.{header}"), secret));
+        }
+    }
+}
+
 /// Path of an API key's secret.
 pub(super) const API_KEY_SECRET: &str = "api_key.secret";
+/// Path of a database's password.
+pub(super) const DATABASE_PASSWORD: &str = "database.password";
+/// Path of a virtual key's hash.
+pub(super) const VIRTUAL_KEY_HASH: &str = "virtual_key.key_hash";
+/// Path of a notification channel's URL.
+pub(super) const CHANNEL_URL: &str = "notification_channel.url";
+/// Path of what a notification channel signs with.
+pub(super) const CHANNEL_SIGNING_SECRET: &str = "notification_channel.signing_secret";
 /// Path of a setting's secret.
 pub(super) const SETTING_SECRET: &str = "setting.secret_value";
 
@@ -127,10 +183,19 @@ fn take(path: String, secret: &mut Secret) -> SealedField {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Entry, Held, Resource, Secret, SecretError, Spec, State};
-    use crate::proto::v1::{ApiKeySpec, HeaderValue, ProviderSpec, SettingSpec, header_value, setting_spec};
+    use super::{Arc, Entry, HeaderValue, Held, Resource, Secret, SecretError, Spec, State};
+    use crate::proto::v1::{
+        ApiKeySpec, DatabaseOption, DatabaseSpec, NotificationChannelSpec, ProviderSpec, SettingSpec,
+        VirtualKeySpec, database_option, header_value, setting_spec,
+    };
 
     const CANARY: &str = "sk-canary";
+
+    fn channel(change: impl FnOnce(&mut NotificationChannelSpec)) -> Spec {
+        let mut spec = NotificationChannelSpec::default();
+        change(&mut spec);
+        Spec::NotificationChannel(spec)
+    }
 
     fn secret() -> Secret {
         Secret { value: Some(CANARY.to_owned()), ..Secret::default() }
@@ -150,7 +215,29 @@ mod tests {
     #[test]
     fn no_plaintext_stays_in_the_resource_of_any_kind() {
         let header = HeaderValue { value: Some(header_value::Value::Secret(secret())) };
+        let option = DatabaseOption { value: Some(database_option::Value::Secret(secret())) };
         let cases = [
+            ("notification_channel.url", channel(|spec| spec.url = Some(secret()))),
+            ("notification_channel.signing_secret", channel(|spec| spec.signing_secret = Some(secret()))),
+            (
+                "notification_channel.headers.x-key",
+                channel(|spec| drop(spec.headers.insert("x-key".to_owned(), header.clone()))),
+            ),
+            (
+                "virtual_key.key_hash",
+                Spec::VirtualKey(VirtualKeySpec { key_hash: Some(secret()), ..VirtualKeySpec::default() }),
+            ),
+            (
+                "database.password",
+                Spec::Database(DatabaseSpec { password: Some(secret()), ..DatabaseSpec::default() }),
+            ),
+            (
+                "database.options.token",
+                Spec::Database(DatabaseSpec {
+                    options: [("token".to_owned(), option)].into(),
+                    ..DatabaseSpec::default()
+                }),
+            ),
             (
                 "provider.headers.x-key",
                 Spec::Provider(ProviderSpec {

@@ -10,7 +10,7 @@ use super::{
     settings::SettingError,
     snapshot::Snapshot,
 };
-use crate::proto::v1::{ApiKeySpec, ProviderSpec, Resource, header_value, resource::Spec};
+use crate::proto::v1::{ApiKeySpec, ProviderSpec, Resource, resource::Spec};
 
 // An index holds only entries of its kind; these stand for the case that can't be, so that no getter has to fail.
 static NO_PROVIDER: LazyLock<ProviderSpec> = LazyLock::new(ProviderSpec::default);
@@ -53,14 +53,7 @@ impl Provider {
     /// # Errors
     /// Says why a sealed value can't be had.
     pub fn header(&self, name: &str) -> Result<Option<SecretText>, SecretError> {
-        let header = self.spec().headers.get(name).and_then(|header| header.value.as_ref());
-        match header {
-            None => Ok(None),
-            Some(header_value::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
-            Some(header_value::Value::Secret(_)) => {
-                self.0.secret(&format!("provider.headers.{name}")).map(Some)
-            }
-        }
+        self.0.header("provider", &self.spec().headers, name)
     }
 }
 

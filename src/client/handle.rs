@@ -14,6 +14,7 @@ use super::{
     entry::SecretError,
     error::Error,
     events::ChangeEvent,
+    flags::FlagContext,
     getters::{ApiKey, Provider},
     health::{Health, Status},
     options::ClientOptions,
@@ -25,6 +26,7 @@ use super::{
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
+    views::{CachePolicy, Database, FeatureFlag, NotificationChannel, VirtualKey},
     watcher::Watcher,
 };
 use crate::proto::v1::Resource;
@@ -169,6 +171,46 @@ impl Client {
     #[must_use]
     pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
         self.0.readers.served.load().active_api_keys(provider)
+    }
+
+    /// See [`Snapshot::cache_policy`].
+    #[must_use]
+    pub fn cache_policy(&self, id: &str) -> Option<CachePolicy> {
+        self.0.readers.served.load().cache_policy(id)
+    }
+
+    /// See [`Snapshot::database`].
+    #[must_use]
+    pub fn database(&self, id: &str) -> Option<Database> {
+        self.0.readers.served.load().database(id)
+    }
+
+    /// See [`Snapshot::notification_channel`].
+    #[must_use]
+    pub fn notification_channel(&self, id: &str) -> Option<NotificationChannel> {
+        self.0.readers.served.load().notification_channel(id)
+    }
+
+    /// See [`Snapshot::feature_flag`].
+    #[must_use]
+    pub fn feature_flag(&self, id: &str) -> Option<FeatureFlag> {
+        self.0.readers.served.load().feature_flag(id)
+    }
+
+    /// See [`Snapshot::flag`].
+    #[must_use]
+    pub fn flag(&self, id: &str, context: &FlagContext, otherwise: bool) -> bool {
+        self.0.readers.served.load().flag(id, context, otherwise)
+    }
+
+    /// See [`Snapshot::virtual_key`]; asks the machine's clock for the time.
+    #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "expiry is by the gateway's own clock; nothing injects one here"
+    )]
+    pub fn virtual_key(&self, presented: &str) -> Option<VirtualKey> {
+        self.0.readers.served.load().virtual_key(presented, std::time::SystemTime::now())
     }
 
     /// See [`Snapshot::setting`].

@@ -28,6 +28,16 @@ pub enum Kind {
     Router,
     /// `tools/{id}`.
     Tool,
+    /// `databases/{id}`.
+    Database,
+    /// `virtualKeys/{id}`.
+    VirtualKey,
+    /// `notificationChannels/{id}`.
+    NotificationChannel,
+    /// `featureFlags/{id}`.
+    FeatureFlag,
+    /// `cachePolicies/{id}`.
+    CachePolicy,
 }
 
 impl Kind {
@@ -42,6 +52,11 @@ impl Kind {
             Spec::PromptTemplate(_) => Self::PromptTemplate,
             Spec::Router(_) => Self::Router,
             Spec::Tool(_) => Self::Tool,
+            Spec::Database(_) => Self::Database,
+            Spec::VirtualKey(_) => Self::VirtualKey,
+            Spec::NotificationChannel(_) => Self::NotificationChannel,
+            Spec::FeatureFlag(_) => Self::FeatureFlag,
+            Spec::CachePolicy(_) => Self::CachePolicy,
         })
     }
 
@@ -56,6 +71,11 @@ impl Kind {
             Self::PromptTemplate => "prompt_template",
             Self::Router => "router",
             Self::Tool => "tool",
+            Self::Database => "database",
+            Self::VirtualKey => "virtual_key",
+            Self::NotificationChannel => "notification_channel",
+            Self::FeatureFlag => "feature_flag",
+            Self::CachePolicy => "cache_policy",
         }
     }
 }

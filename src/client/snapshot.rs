@@ -37,6 +37,8 @@ pub struct Snapshot {
     api_keys: OrdMap<Arc<str>, Index>,
     settings: Index,
     user_settings: OrdMap<Arc<str>, Index>,
+    /// By the public id that a presented key carries.
+    virtual_keys: Index,
     digest: ViewDigest,
 }
 
@@ -113,6 +115,11 @@ impl Snapshot {
         &self.entries
     }
 
+    /// A resource of a collection by its id; whether it is of the collection's kind, the caller sees.
+    pub(super) fn held(&self, collection: &str, id: &str) -> Option<Held> {
+        self.entries.get(format!("{collection}/{id}").as_str()).map(|entry| self.hold(entry))
+    }
+
     pub(super) fn held_provider(&self, id: &str) -> Option<Held> {
         self.providers.get(id).map(|entry| self.hold(entry))
     }
@@ -134,6 +141,10 @@ impl Snapshot {
         self.user_settings.get(user)?.get(key).map(|entry| self.hold(entry))
     }
 
+    pub(super) fn held_virtual_key(&self, key_id: &str) -> Option<Held> {
+        self.virtual_keys.get(key_id).map(|entry| self.hold(entry))
+    }
+
     fn hold(&self, entry: &Arc<Entry>) -> Held {
         Held {
             entry: entry.clone(),
@@ -150,6 +161,7 @@ impl Snapshot {
             Place::ApiKey(provider, id) => insert_below(&mut self.api_keys, provider, id, &entry),
             Place::Setting(key) => drop(self.settings.insert(key.into(), entry.clone())),
             Place::UserSetting(user, key) => insert_below(&mut self.user_settings, user, key, &entry),
+            Place::VirtualKey(key_id) => drop(self.virtual_keys.insert(key_id.into(), entry.clone())),
             Place::NameOnly => {}
         }
         self.entries.insert(entry.resource.name.as_str().into(), entry);
@@ -165,6 +177,7 @@ impl Snapshot {
             Place::ApiKey(provider, id) => remove_below(&mut self.api_keys, provider, id),
             Place::Setting(key) => drop(self.settings.remove(key)),
             Place::UserSetting(user, key) => remove_below(&mut self.user_settings, user, key),
+            Place::VirtualKey(key_id) => drop(self.virtual_keys.remove(key_id)),
             Place::NameOnly => {}
         }
         Some(entry)
@@ -188,6 +201,7 @@ enum Place<'a> {
     ApiKey(&'a str, &'a str),
     Setting(&'a str),
     UserSetting(&'a str, &'a str),
+    VirtualKey(&'a str),
     NameOnly,
 }
 
@@ -198,6 +212,7 @@ fn place(resource: &Resource) -> Place<'_> {
         (["providers", provider, "apiKeys", id], Some(Spec::ApiKey(_))) => Place::ApiKey(provider, id),
         (["settings", key], Some(Spec::Setting(_))) => Place::Setting(key),
         (["users", user, "settings", key], Some(Spec::Setting(_))) => Place::UserSetting(user, key),
+        (["virtualKeys", _], Some(Spec::VirtualKey(key))) => Place::VirtualKey(&key.key_id),
         _ => Place::NameOnly,
     }
 }

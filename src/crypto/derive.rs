@@ -70,10 +70,18 @@ pub(super) fn mac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
 /// # Errors
 /// When that source fails.
 pub(super) fn random_key() -> Result<Key, RandomError> {
+    random_bytes()
+}
+
+/// Bytes from the operating system's random source, wiped on drop.
+///
+/// # Errors
+/// When that source fails.
+pub fn random_bytes<const LENGTH: usize>() -> Result<Zeroizing<[u8; LENGTH]>, RandomError> {
     use rand::TryRng as _;
-    let mut key = Key::new([0; 32]);
-    rand::rngs::SysRng.try_fill_bytes(key.as_mut()).map_err(|_| RandomError)?;
-    Ok(key)
+    let mut bytes = Zeroizing::new([0; LENGTH]);
+    rand::rngs::SysRng.try_fill_bytes(bytes.as_mut()).map_err(|_| RandomError)?;
+    Ok(bytes)
 }
 
 /// The operating system gave no random numbers.

@@ -18,6 +18,7 @@ mod secret;
 mod vault;
 pub(crate) mod weak;
 
+pub use derive::random_bytes;
 pub use key_sources::{KeyError, KeyOrigin, KeySources, LoadedKeyring, generate_key};
 pub use keyring::Keyring;
 pub use process::forbid_core_dumps;

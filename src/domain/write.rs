@@ -89,7 +89,7 @@ pub struct RequestKey {
     pub id: String,
     /// Keyed MAC of the request's body; another body under the same id is refused.
     pub mac: [u8; 32],
-    /// What the service wants back on a replay, masked; opaque to the store.
+    /// What the service wants back on a replay: masked, what is shown once sealed; opaque to the store.
     pub outcome: Vec<u8>,
 }
 

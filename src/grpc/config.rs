@@ -86,7 +86,7 @@ impl ConfigService for Config {
             revision_token,
             diff: result.diffs.into_iter().next(),
             warnings,
-            one_time_secret: String::new(),
+            one_time_secret: result.one_time_secret,
         }))
     }
 
@@ -111,6 +111,7 @@ impl ConfigService for Config {
             revision_token,
             diff,
             warnings,
+            one_time_secret: result.one_time_secret,
         }))
     }
 

@@ -14,13 +14,18 @@
 //! descriptors and fails while steps 2 and 3 are missing.
 
 pub mod api_key;
+pub mod cache_policy;
+pub mod database;
 pub mod diff;
+pub mod feature_flag;
 pub mod filter;
+mod headers;
 mod json;
 pub mod mask;
 pub mod model;
 mod model_fit;
 pub mod names;
+pub mod notification_channel;
 mod parameters;
 mod paths;
 pub mod prompt_template;
@@ -35,6 +40,7 @@ pub mod setting;
 mod template_text;
 pub mod tool;
 mod tool_schema;
+pub mod virtual_key;
 
 use std::borrow::Cow;
 
@@ -45,6 +51,7 @@ pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, pars
 pub use references::{Findings, Reference, Targets, prefixes_of, referring_to};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
+use zeroize::Zeroizing;
 
 use crate::domain::{Action, FeatureLevel, FieldViolation, KindName, ResourceName, record::Spec, spec};
 
@@ -56,6 +63,11 @@ pub const UPDATED: Action = Action("updated");
 pub const DELETED: Action = Action("deleted");
 /// A stored secret was replaced by another.
 pub const ROTATED: Action = Action("rotated");
+
+/// A resource may be used again.
+pub const ENABLED: Action = Action("enabled");
+/// A resource may not be used any more.
+pub const DISABLED: Action = Action("disabled");
 
 /// What the engine has to know of one kind of configuration.
 ///
@@ -85,6 +97,15 @@ pub trait Kind: Sync {
 
     /// Fills in what the caller left out. Must be idempotent, and must not touch what was given.
     fn fill_defaults(&self, _spec: &mut Spec, _name: &ResourceName) {}
+
+    /// Puts back what only the server sets, where the caller left it out: as it is stored, or nothing for a creation.
+    fn keep_made(&self, _spec: &mut Spec, _before: Option<&Spec>) {}
+
+    /// What adds to a new, checked and masked spec what the server makes itself, from random bytes: a key, of which only
+    /// its creator is ever shown more than the spec keeps.
+    fn maker(&self) -> Option<fn(&mut Spec, &[u8; RANDOM_BYTES]) -> Made> {
+        None
+    }
 
     /// Everything that is wrong with a spec whose defaults are filled in; paths begin with the arm.
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation>;
@@ -129,6 +150,17 @@ pub struct CheckContext<'a> {
     pub secrets: &'a SecretInputs,
 }
 
+/// Random bytes that the making of a key takes.
+pub const RANDOM_BYTES: usize = 40;
+
+/// What the server has made for a new resource.
+pub struct Made {
+    /// Shown once, to the creator alone, and kept nowhere.
+    pub one_time_secret: Zeroizing<String>,
+    /// What is to be sealed of it.
+    pub secrets: SecretInputs,
+}
+
 /// All kinds.
 #[must_use]
 pub fn registry() -> &'static [&'static dyn Kind] {
@@ -140,6 +172,11 @@ pub fn registry() -> &'static [&'static dyn Kind] {
         &prompt_template::PromptTemplate,
         &router::Router,
         &tool::Tool,
+        &database::Database,
+        &virtual_key::VirtualKey,
+        &notification_channel::NotificationChannel,
+        &feature_flag::FeatureFlag,
+        &cache_policy::CachePolicy,
     ]
 }
 
@@ -171,6 +208,16 @@ pub fn check_arm(kind: &dyn Kind, name: &ResourceName, spec: &Spec) -> Option<Fi
             format!("is set, but `{name}` is of kind `{wanted}`; set `{wanted}` instead"),
         )
     })
+}
+
+/// What the history calls an update of something that can be switched on and off.
+fn switched(before: bool, after: bool, rotated: bool) -> Action {
+    match (before, after) {
+        (false, true) => ENABLED,
+        (true, false) => DISABLED,
+        _ if rotated => ROTATED,
+        _ => UPDATED,
+    }
 }
 
 /// What the history calls a change of a resource.

@@ -5,54 +5,28 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CheckContext, Kind, ROTATED, SecretInput, UPDATED,
+    CheckContext, Kind,
+    headers::{CONNECTION_HEADERS, HEADER_BYTES, check_headers, is_one_of},
     provider_types::{TypeDefaults, defaults},
     rules::{
-        DESCRIPTION_CHARS, NAME_CHARS, header_value_problem, is_header_name, shown, unknown_value,
+        DESCRIPTION_CHARS, NAME_CHARS, check_not_moved, header_value_problem, is_header_name, unknown_value,
         url_problem,
     },
+    switched,
 };
 use crate::{
-    domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
+    domain::{Action, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{
         AuthScheme, HeaderValue, HttpMethod, ProviderAuth, ProviderSpec, ProviderType, header_value::Value,
-        secret::State,
     },
 };
 
 /// The kind `provider`.
 pub struct Provider;
 
-/// A provider may be used again.
-pub const ENABLED: Action = Action("enabled");
-/// A provider may not be used any more.
-pub const DISABLED: Action = Action("disabled");
-
 const PATH_BYTES: usize = 1024;
-const MAX_HEADERS: usize = 32;
-const HEADER_BYTES: usize = 4096;
 const MAX_MODELS: usize = 1000;
 const PLACEHOLDER: &str = "{api_key}";
-
-/// Headers that belong to one connection or to the framing of a message, and are not for a configuration to set.
-const CONNECTION_HEADERS: [&str; 12] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Headers that carry credentials, and are therefore never in the clear.
-const CREDENTIAL_HEADERS: [&str; 6] =
-    ["api-key", "authorization", "cookie", "x-api-key", "x-auth-token", "x-goog-api-key"];
 
 impl Kind for Provider {
     fn name(&self) -> KindName {
@@ -82,18 +56,15 @@ impl Kind for Provider {
         check_base_url(spec, &mut violations);
         check_auth(spec, &mut violations);
         check_endpoint_path(spec, &mut violations);
-        check_headers(context, spec, &mut violations);
+        let key_header = |name: &str| key_header_problem(spec.auth.as_ref(), name);
+        check_headers(context, &spec.headers, key_header, &mut violations);
+        check_base_url_kept(context, spec, &mut violations);
         check_models(spec, &mut violations);
         violations.into_vec()
     }
 
     fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {
-        match (is_enabled(before), is_enabled(after)) {
-            (false, true) => ENABLED,
-            (true, false) => DISABLED,
-            _ if rotated => ROTATED,
-            _ => UPDATED,
-        }
+        switched(is_enabled(before), is_enabled(after), rotated)
     }
 
     fn warnings(&self, before: Option<&Spec>, after: &Spec) -> Vec<String> {
@@ -230,89 +201,23 @@ fn check_endpoint_path(spec: &ProviderSpec, violations: &mut Violations) {
     violations.add(field, reason, problem);
 }
 
-fn check_headers(context: &CheckContext<'_>, spec: &ProviderSpec, violations: &mut Violations) {
-    violations.at_most("provider.headers", spec.headers.len(), MAX_HEADERS, "headers");
-    let mut seen = BTreeSet::new();
-    for (name, header) in spec.headers.iter().take(MAX_HEADERS) {
-        let path = format!("provider.headers.{}", shown(name));
-        if !seen.insert(name.to_ascii_lowercase()) {
-            violations.add(&path, "DUPLICATE", "is given twice; upper and lower case are the same header");
-        }
-        if let Some(problem) = header_name_problem(name, spec.auth.as_ref()) {
-            violations.add(&path, "NOT_ALLOWED", problem);
-        }
-        check_header_value(context, name, header, &path, violations);
-    }
-    check_moved(context, spec, violations);
-}
-
-fn header_name_problem(name: &str, auth: Option<&ProviderAuth>) -> Option<&'static str> {
-    let taken = auth.and_then(|auth| match auth.scheme() {
-        AuthScheme::Bearer => Some("authorization"),
-        AuthScheme::Header => auth.header_template.split_once(':').map(|(name, _)| name),
-        _ => None,
-    });
-    if !is_header_name(name) {
-        Some("has a name that is no header's; names are letters, digits and `!#$%&'*+-^_`|~`, at most 128")
-    } else if name.contains('.') {
-        Some("has a `.` in its name, which separates the parts of field paths")
-    } else if is_one_of(name, &CONNECTION_HEADERS) {
-        Some("belongs to the connection and is set by the client that makes the call")
-    } else if taken.is_some_and(|taken| taken.eq_ignore_ascii_case(name)) {
-        Some("is the header that carries the API key; store the key as an API key, or change `auth`")
-    } else {
-        None
-    }
-}
-
-fn check_header_value(
-    context: &CheckContext<'_>,
-    name: &str,
-    header: &HeaderValue,
-    path: &str,
-    violations: &mut Violations,
-) {
-    let (path, value) = match &header.value {
-        None => return violations.add(path, "REQUIRED", "has no value; set `plain` or `secret`"),
-        Some(Value::Plain(_)) if is_one_of(name, &CREDENTIAL_HEADERS) => {
-            let problem = "must not be set, because the header carries credentials; set `secret` instead";
-            return violations.add(format!("{path}.plain"), "SECRET_REQUIRED", problem);
-        }
-        Some(Value::Plain(value)) => (format!("{path}.plain"), value.as_str()),
-        Some(Value::Secret(secret)) if secret.state() == State::Absent => {
-            let problem = "has no value; give one, or remove the header";
-            return violations.add(format!("{path}.secret"), "REQUIRED", problem);
-        }
-        Some(Value::Secret(_)) => {
-            let path = format!("{path}.secret");
-            match context.secrets.get(&FieldPath(format!("provider.headers.{name}.secret"))) {
-                Some(SecretInput::Replace(value)) if !value.is_empty() => (path, value.as_str()),
-                _ => return,
-            }
-        }
+/// The header that carries the API key is the scheme's.
+fn key_header_problem(auth: Option<&ProviderAuth>, name: &str) -> Option<&'static str> {
+    let auth = auth?;
+    let taken = match auth.scheme() {
+        AuthScheme::Bearer => "authorization",
+        AuthScheme::Header => auth.header_template.split_once(':')?.0,
+        _ => return None,
     };
-    if value.len() > HEADER_BYTES {
-        let length = value.len();
-        violations.add(&path, "TOO_LONG", format!("has {length} bytes; at most {HEADER_BYTES} are allowed"));
-    }
-    if let Some(problem) = header_value_problem(value) {
-        violations.add(path, "INVALID_FORMAT", problem);
-    }
+    taken
+        .eq_ignore_ascii_case(name)
+        .then_some("is the header that carries the API key; store the key as an API key, or change `auth`")
 }
 
 /// A stored secret goes only to the base URL that it was saved with.
-fn check_moved(context: &CheckContext<'_>, spec: &ProviderSpec, violations: &mut Violations) {
-    let Some(Spec::Provider(before)) = context.before else { return };
-    if before.base_url == spec.base_url {
-        return;
-    }
-    let kept = context.secrets.iter().filter(|(_, input)| **input == SecretInput::Keep);
-    for (path, _) in kept {
-        violations.add(
-            path.to_string(),
-            "SECRET_REQUIRED",
-            "must be given again, because `base_url` changes and a stored secret goes only where it was saved for",
-        );
+fn check_base_url_kept(context: &CheckContext<'_>, spec: &ProviderSpec, violations: &mut Violations) {
+    if matches!(context.before, Some(Spec::Provider(before)) if before.base_url != spec.base_url) {
+        check_not_moved(context, "base_url", violations);
     }
 }
 
@@ -338,10 +243,6 @@ fn check_models(spec: &ProviderSpec, violations: &mut Violations) {
             "must be one of `models`; add it there, or leave `models` empty to allow any",
         );
     }
-}
-
-fn is_one_of(name: &str, lower_case: &[&str]) -> bool {
-    lower_case.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn is_enabled(spec: &Spec) -> bool {

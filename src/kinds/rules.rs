@@ -3,17 +3,21 @@
 //! Descriptions read on from the field's path and say what would be right. They never repeat a value, which may be a
 //! secret in the wrong place.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
+use super::{CheckContext, SecretInput};
 use crate::domain::{FieldViolation, Labels, Text, Violations, limits};
 
 /// Characters of a name for people.
 pub const NAME_CHARS: usize = 200;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS: usize = 4096;
-const URL_BYTES: usize = 2048;
+/// Bytes of a URL.
+pub const URL_BYTES: usize = 2048;
 /// Values of a list of choices; more than any enumeration has.
 const MAX_CHOICES: usize = 64;
+/// Where the year 10000 begins.
+const LAST_SECOND: i64 = 253_402_300_800;
 
 /// Everything that is wrong with labels, with paths beneath `field`.
 #[must_use]
@@ -85,7 +89,40 @@ pub fn check_choices<E: TryFrom<i32>>(violations: &mut Violations, field: &str, 
     }
 }
 
-/// What is said of a number that an enumeration does not have.
+/// Whether a host can only be the machine itself.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
+}
+
+/// What is wrong with a host name or an IP address, if anything.
+#[must_use]
+pub fn host_problem(host: &str) -> Option<&'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if host.parse::<IpAddr>().is_ok() {
+        None
+    } else if host.len() > 253 || !name.split('.').all(is_label) {
+        Some("must be a host name or an IP address, without scheme, port, brackets or credentials")
+    } else if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        Some("looks like an IP address and is none; write an IPv4 address as four numbers from 0 to 255")
+    } else {
+        None
+    }
+}
+
+/// What to say of a number that an enumeration does not have.
 #[must_use]
 pub fn unknown_value(number: i32) -> String {
     format!("has the unknown value {number}; use one of the enumeration's values")
@@ -118,6 +155,46 @@ pub fn decimal_problem(text: &str) -> Option<&'static str> {
     (!digits(whole, 7) || !digits(fraction, 9)).then_some(
         "must be a decimal number such as `2.5` or `0.075`, with up to 7 digits before the point and up to 9 behind it",
     )
+}
+
+/// Refuses every secret that is to be kept, because what the kind calls `field` says where it goes and changes: a stored
+/// secret goes only where it was saved for.
+///
+/// A secret that the caller believes to be missing counts as kept: there may be one after all, and the caller may know it.
+pub fn check_not_moved(context: &CheckContext<'_>, field: &str, violations: &mut Violations) {
+    let kept = |input: &SecretInput| matches!(input, SecretInput::Keep | SecretInput::KeepMissing);
+    for (path, _) in context.secrets.iter().filter(|(_, input)| kept(input)) {
+        let problem = format!(
+            "must be given again, because `{field}` changes and a stored secret goes only where it was saved for"
+        );
+        violations.add(path.to_string(), "SECRET_REQUIRED", problem);
+    }
+}
+
+/// Checks a length of time that may be left out.
+pub fn check_duration(
+    field: &str,
+    duration: Option<prost_types::Duration>,
+    range: (Duration, Duration),
+    violations: &mut Violations,
+) {
+    let Some(duration) = duration else { return };
+    let normal = (0..1_000_000_000).contains(&duration.nanos);
+    let given =
+        Duration::try_from(duration).ok().filter(|given| normal && (range.0..=range.1).contains(given));
+    if given.is_none() {
+        let (least, most) = (range.0.as_secs_f64(), range.1.as_secs_f64());
+        violations.add(field, "OUT_OF_RANGE", format!("must be from {least} s to {most} s"));
+    }
+}
+
+/// Checks a moment that may be left out. JSON can write the years 1 to 9999; nothing here is older than 1970.
+pub fn check_timestamp(field: &str, time: Option<prost_types::Timestamp>, violations: &mut Violations) {
+    let Some(time) = time else { return };
+    if !(0..LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
+        let problem = "must be a time of the years 1970 to 9999, with nanos from 0 to 999999999";
+        violations.add(field, "OUT_OF_RANGE", problem);
+    }
 }
 
 /// Whether a text is the name of an HTTP header (a token of RFC 9110).

@@ -3,10 +3,9 @@
 //! Must not know how a tool is carried out; it sees to the form in which models are told of it.
 
 use super::{
-    CheckContext, Kind, UPDATED,
-    provider::{DISABLED, ENABLED},
+    CheckContext, Kind,
     rules::{DESCRIPTION_CHARS, NAME_CHARS},
-    tool_schema,
+    switched, tool_schema,
 };
 use crate::{
     domain::{Action, FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
@@ -61,12 +60,8 @@ impl Kind for Tool {
         violations.into_vec()
     }
 
-    fn action(&self, before: &Spec, after: &Spec, _rotated: bool) -> Action {
-        match (is_enabled(before), is_enabled(after)) {
-            (false, true) => ENABLED,
-            (true, false) => DISABLED,
-            _ => UPDATED,
-        }
+    fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {
+        switched(is_enabled(before), is_enabled(after), rotated)
     }
 
     fn warnings(&self, _before: Option<&Spec>, after: &Spec) -> Vec<String> {
@@ -99,7 +94,10 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kinds::tests::{plan, wrong};
+    use crate::kinds::{
+        DISABLED, ENABLED, UPDATED,
+        tests::{plan, wrong},
+    };
 
     const NAME: &str = "tools/weather.now";
 

@@ -20,6 +20,9 @@ use digests::Digests;
 /// How often a replica tells of itself.
 const BEAT: Duration = Duration::from_secs(2);
 
+/// How long saying goodbye may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What this replica is.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -154,10 +157,11 @@ impl Replicas {
         }
     }
 
-    /// Says goodbye, after the last heartbeat: the others need not wait until this one is taken for dead.
+    /// Tells the others that this replica is gone, so that they need not wait for its silence.
     pub async fn leave(&self, store: &dyn Store) {
-        if let Err(error) = store.leave(&self.identity.id).await {
-            tracing::debug!(%error, "the other replicas were not told of the end");
+        match tokio::time::timeout(FAREWELL, store.leave(&self.identity.id)).await {
+            Ok(Ok(())) => {}
+            _ => tracing::debug!("the other replicas were not told of the end"),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use prost::Message;
 
-use crate::proto::v1::BatchWriteResponse;
+use crate::proto::v1::{BatchResult, BatchWriteResponse};
 
 /// Room for what a single write's answer wraps differently.
 const MARGIN: usize = 1024;
@@ -52,8 +52,12 @@ fn drop_contents(answer: &mut BatchWriteResponse) {
     }
 }
 
+/// What is shown only once stays in any case.
 fn drop_results(answer: &mut BatchWriteResponse) {
-    answer.results.iter_mut().for_each(|result| *result = Default::default());
+    for result in &mut answer.results {
+        let one_time_secret = std::mem::take(&mut result.one_time_secret);
+        *result = BatchResult { one_time_secret, ..BatchResult::default() };
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +65,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::limits,
-        proto::v1::{BatchResult, FieldDiff, Resource, ResourceDiff},
+        proto::v1::{FieldDiff, Resource, ResourceDiff},
     };
 
     const MAX: usize = limits::MESSAGE_OUT_BYTES;
@@ -71,6 +75,7 @@ mod tests {
         let result = BatchResult {
             resource: Some(Resource { name: "settings/a_name_of_some_length".into(), ..Default::default() }),
             diffs: vec![ResourceDiff { name: "settings/a_name_of_some_length".into(), r#type: 2, fields }],
+            one_time_secret: "sbx_0123456789abcdef_0123456789012345678901234567890123456789012".into(),
         };
         BatchWriteResponse { results: vec![result; operations], revision: 7, ..Default::default() }
     }
@@ -93,5 +98,6 @@ mod tests {
         let fitted = fit(answer(limits::BATCH_CHANGES, 100), MAX);
         assert!(fitted.encoded_len() < MAX);
         assert_eq!(fitted.results.len(), limits::BATCH_CHANGES);
+        assert!(fitted.results.iter().all(|result| result.one_time_secret.len() == 64));
     }
 }

@@ -5,7 +5,9 @@
 
 mod admin;
 mod audit;
+mod content;
 mod fit;
+mod outcome;
 mod plan;
 mod read;
 mod tokens;
@@ -103,15 +105,15 @@ impl Service {
     /// Waits until this replica has seen what `token` has seen, so that no answer is older than one given before.
     async fn at_least(&self, token: Option<RevisionToken>) -> Result<()> {
         let Some(token) = token else { return Ok(()) };
-        self.same_life(&token)?;
-        if self.parts.view.state().revision >= token.revision {
+        if self.parts.view.state().has(&token) {
             return Ok(());
         }
+        // Only the store knows whether this replica is behind, also behind the beginning of a life, or the token is lost.
         let head = self.parts.store.head().await.map_err(store_error)?;
-        if head.revision < token.revision {
+        if head.epoch != token.epoch || head.revision < token.revision {
             return Err(other_life());
         }
-        match self.parts.view.reached(token.revision, PATIENCE).await {
+        match self.parts.view.has_seen(&token, PATIENCE).await {
             true => Ok(()),
             false => Err(Error::Unavailable {
                 reason: "REPLICA_BEHIND",

@@ -1,6 +1,7 @@
 //! Plans a write on one state: checks every operation by its kind's rules, seals what is secret, and declares what it
 //! relied on. Pure but for sealing: nothing is written here, and the same plan is what a dry run shows.
 
+mod finish;
 mod references;
 mod refusal;
 
@@ -18,13 +19,11 @@ use super::{
     write::{Operation, OperationKind},
 };
 use crate::{
-    crypto::SecretText,
     domain::{
-        Error, FeatureLevel, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read,
-        Record, ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec,
-        write::PlannedPut,
+        Error, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read, Record,
+        ResourceName, Result, Revision, SealedSecret, Spec, Uid, Violations, limits, spec, write::PlannedPut,
     },
-    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs, mask::Mask},
+    kinds::{self, Kind, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
     view::{Entry, Reveal, State},
     watch::not_granted,
@@ -50,6 +49,8 @@ pub(super) struct Planner<'a> {
     parts: &'a Parts,
     state: &'a State,
     caller: &'a Principal,
+    /// Whether this only shows what would be: then no key is made, which nobody could use.
+    dry_run: bool,
     staged: BTreeMap<ResourceName, Staged>,
     /// Children that are created, with the fields that name them.
     children: Vec<(String, ResourceName)>,
@@ -106,6 +107,7 @@ impl<'a> Planner<'a> {
             parts,
             state,
             caller,
+            dry_run: false,
             staged: BTreeMap::new(),
             children: Vec::new(),
             written: BTreeMap::new(),
@@ -123,7 +125,8 @@ impl<'a> Planner<'a> {
 
     /// Plans all operations. Every violation of every operation is found before any is reported; what the state does not
     /// allow comes after them, because it may be another when the request is right. What is not granted ends it at once.
-    pub fn plan(mut self, operations: &[Operation]) -> Result<Plan, Refusal> {
+    pub fn plan(mut self, operations: &[Operation], dry_run: bool) -> Result<Plan, Refusal> {
+        self.dry_run = dry_run;
         for operation in operations {
             let result = match &operation.action {
                 OperationKind::Create(resource) => self.create(&operation.path, resource),
@@ -241,7 +244,7 @@ impl<'a> Planner<'a> {
         }
         self.staged.insert(name, Staged::Deleted);
         self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
-        Ok(Some(BatchResult { resource: None, diffs }))
+        Ok(Some(BatchResult { diffs, ..BatchResult::default() }))
     }
 
     // -- their parts
@@ -342,82 +345,15 @@ impl<'a> Planner<'a> {
                 r#type: ChangeType::Updated.into(),
                 fields: vec![],
             };
-            return Ok(Some(BatchResult { resource: Some(resource), diffs: vec![diff] }));
+            let resource = Some(resource);
+            return Ok(Some(BatchResult { resource, diffs: vec![diff], ..BatchResult::default() }));
         }
         let diff = diff(&put, Some(record));
         Ok(Some(self.stage(put, Some(record), diff)))
     }
 
-    /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.
-    fn finish(&mut self, draft: Draft, uid: Uid, before: Option<&Record>) -> Result<Option<Finished>> {
-        let Draft { path, name, kind, labels, mut spec } = draft;
-        kind.fill_defaults(&mut spec, &name);
-        let inputs = kinds::secrets::split(&mut spec);
-        let old = before.map(|record| &record.spec);
-        let mut violations = kinds::check_labels(&labels, "labels");
-        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
-        violations.extend(kinds::check(kind, &context));
-        let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
-        violations.extend(kinds::secrets::check_kept(&inputs, stored));
-        let spec_json: Arc<str> = match spec::to_json(&spec) {
-            Ok(json) => json.into(),
-            // What JSON can't hold is wrong already: a length of time beyond its range.
-            Err(_) if !violations.is_empty() => {
-                self.note(&format!("{path}resource."), violations);
-                return Ok(None);
-            }
-            Err(error) => return Err(Error::internal(error)),
-        };
-        self.bytes += spec_json.len();
-        if spec_json.len() > limits::RESOURCE_BYTES {
-            let description =
-                format!("has {} bytes; at most {} are allowed", spec_json.len(), limits::RESOURCE_BYTES);
-            violations.push(FieldViolation::new(kind.name().0, "TOO_LARGE", description));
-        }
-        if !violations.is_empty() {
-            self.note(&format!("{path}resource."), violations);
-            return Ok(None);
-        }
-        let (needed, level) = (kind.feature_level(&spec), self.parts.replicas.level());
-        if needed > level {
-            self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
-            return Ok(None);
-        }
-        self.warnings.extend(kind.warnings(old, &spec));
-        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
-        let rotated = replaced.iter().any(stored);
-        let action = kinds::action(kind, old, Some(&spec), rotated);
-        let version = before.map_or(1, |record| record.version + 1);
-        self.keep_written(&path, &name, kind, (old, &spec));
-        let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
-        Ok(Some(Finished { put, spec, replaced }))
-    }
-
-    /// Seals new values and finds the ids of kept ones.
-    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Record>) -> SealedSecrets {
-        let mut done = SealedSecrets::default();
-        for (field, input) in inputs {
-            match input {
-                SecretInput::Replace(value) => {
-                    let value = SecretText::new(value.as_str().to_owned());
-                    let sealed = self.parts.vault.seal(uid, &field, &value);
-                    done.secrets.insert(field.clone(), sealed.id.clone());
-                    done.replaced.insert(field);
-                    self.sealed.push(sealed);
-                }
-                SecretInput::Keep | SecretInput::KeepMissing => {
-                    if let Some(id) = before.and_then(|record| record.secrets.get(&field)) {
-                        done.secrets.insert(field, id.clone());
-                    }
-                }
-                SecretInput::Clear | SecretInput::Unknown(_) => {}
-            }
-        }
-        done
-    }
-
     fn stage(&mut self, finished: Finished, before: Option<&Record>, diff: ResourceDiff) -> BatchResult {
-        let Finished { put, spec, .. } = finished;
+        let Finished { put, spec, one_time_secret, .. } = finished;
         // Revision and time are filled in when the store has given them.
         let record = Record {
             name: put.name.clone(),
@@ -436,7 +372,7 @@ impl<'a> Planner<'a> {
         };
         let resource = self.parts.revealer.resource(&record, &[], self.state.epoch, Reveal::Masked);
         self.changes.push(PlannedChange::Put(Box::new(put)));
-        BatchResult { resource: Some(resource), diffs: vec![diff] }
+        BatchResult { resource: Some(resource), diffs: vec![diff], one_time_secret }
     }
 
     fn remove(&mut self, field: &str, entry: &Entry) -> ResourceDiff {
@@ -479,31 +415,17 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Where the secrets of a resource lie now, and which of them are new.
-#[derive(Default)]
-struct SealedSecrets {
-    secrets: BTreeMap<FieldPath, SecretId>,
-    replaced: BTreeSet<FieldPath>,
-}
-
 /// A put that passed every check.
 struct Finished {
     put: PlannedPut,
     spec: Spec,
     replaced: BTreeSet<FieldPath>,
-}
-
-/// The error for what an older replica could not hold.
-fn below(needed: FeatureLevel, level: FeatureLevel) -> Error {
-    let description = format!(
-        "needs feature level {needed}, and the store is at {level}: it is raised once every replica supports it \
-         (`signalbox status` shows them), or by `signalbox raise-feature-level` where that is left to you"
-    );
-    Error::FailedPrecondition { reason: "FEATURE_LEVEL", subject: "feature_level".into(), description }
+    /// Shown to the caller, and to nobody else.
+    one_time_secret: String,
 }
 
 fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
-    let Finished { put, spec, replaced } = finished;
+    let Finished { put, spec, replaced, .. } = finished;
     let old = before.map(|record| (&record.labels, &record.spec));
     let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
     let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);

@@ -53,7 +53,8 @@ pub struct ListRequest {
 /// the caller's rights are judged again on every page all the same.
 #[derive(Serialize, Deserialize)]
 struct PageToken {
-    revision: u64,
+    /// The token of the list's revision: another replica can wait for it, and notices when its life is over.
+    at: String,
     after: String,
     query: String,
     /// Whether the list is of the past: then it opens no secrets.
@@ -137,7 +138,7 @@ impl Service {
         }
         let next = resources.last().filter(|_| more).map(|last| {
             self.parts.view.pin(&state);
-            PageToken { revision: state.revision.0, after: last.name.clone(), query, past }
+            PageToken { at: state.token().to_string(), after: last.name.clone(), query, past }
         });
         let (stale, confirmed_age) = self.age();
         Ok(ListResourcesResponse {
@@ -208,14 +209,22 @@ impl Service {
         }
     }
 
+    /// The state that a list began with, on whichever replica.
     async fn page_state(&self, page: &PageToken) -> Result<Arc<State>> {
-        match self.state_at(page.revision).await {
-            Err(Error::OutOfRange { .. }) => Err(Error::FailedPrecondition {
-                reason: "PAGE_TOKEN_EXPIRED",
-                subject: "page_token".into(),
-                description: "the revision of this list is gone; list again from the first page".into(),
-            }),
-            other => other,
+        let gone = || Error::FailedPrecondition {
+            reason: "PAGE_TOKEN_EXPIRED",
+            subject: "page_token".into(),
+            description: "the revision of this list is gone; list again from the first page".into(),
+        };
+        let token = RevisionToken::parse(&page.at).ok_or_else(gone)?;
+        let state = match self.at_least(Some(token)).await {
+            Ok(()) => self.state_at(token.revision.0).await,
+            Err(error) => Err(error),
+        };
+        match state {
+            Ok(state) if state.token() == token => Ok(state),
+            Ok(_) | Err(Error::OutOfRange { .. } | Error::FailedPrecondition { .. }) => Err(gone()),
+            Err(error) => Err(error),
         }
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prost::Message;
 use tokio::time::Instant;
 
 use super::{
     PATIENCE, Service,
     fit::fit,
+    outcome,
     plan::{Plan, Planner, Refusal},
     store_error,
 };
@@ -100,7 +100,7 @@ impl Service {
         loop {
             let state = self.parts.view.state();
             let planner = Planner::new(&self.parts, &state, caller, found.clone());
-            let plan = match planner.plan(&request.operations) {
+            let plan = match planner.plan(&request.operations, request.validate_only) {
                 Ok(plan) => plan,
                 Err(Refusal { error, depends_on_state: true }) => {
                     if Instant::now() < deadline && self.caught_up(&state).await? {
@@ -132,7 +132,7 @@ impl Service {
             true => uuid::Uuid::new_v4().to_string(),
             false => replay.id.clone(),
         };
-        let outcome = plan.response.encode_to_vec();
+        let outcome = outcome::seal(&self.parts.vault, &plan.response);
         WriteSet {
             reads: plan.reads,
             changes: plan.changes,
@@ -166,7 +166,7 @@ impl Service {
         let Applied::Replayed { token, time, outcome } = applied else {
             return Err(Error::internal("a look-up of a request answered with a new write"));
         };
-        let response = BatchWriteResponse::decode(outcome.as_slice()).map_err(Error::internal)?;
+        let response = outcome::open(&self.parts.vault, &outcome)?;
         Ok(self.seen(response, token, time).await)
     }
 

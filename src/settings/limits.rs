@@ -111,7 +111,7 @@ limit!(
     "limits.handshake_timeout",
     "TIME",
     "10s",
-    "How long the TLS handshake may take"
+    "How long TLS and the beginning of HTTP/2 may take"
 );
 limit!(
     STREAM_STALL_TIMEOUT,
@@ -202,7 +202,7 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// How long a probe may go unanswered.
     pub keepalive_timeout: Duration,
-    /// How long the TLS handshake may take.
+    /// How long TLS and the beginning of HTTP/2 may take.
     pub handshake_timeout: Duration,
     /// How long a stream may leave what it was sent unread.
     pub stream_stall_timeout: Duration,

@@ -109,7 +109,7 @@ async fn rebuild(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<(
     if let Some(defect) = &snapshot.defect {
         tracing::error!(defect, "the state is not what the log says");
     }
-    let state = view.replace(State::from_snapshot(snapshot));
+    let state = view.begin_anew(State::from_snapshot(snapshot));
     publish.rebuilt(&state);
     view.confirm();
     Ok(())

@@ -20,7 +20,7 @@ pub use follower::{Publish, follow};
 pub use reveal::{Reveal, Revealer, Undecryptable, Unopened};
 pub use state::{Entry, State};
 
-use crate::domain::{Revision, RevisionBatch};
+use crate::domain::{Revision, RevisionBatch, RevisionToken};
 
 /// After so long without a word from the store, answers are marked stale.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
@@ -69,6 +69,14 @@ impl View {
         timeout(patience, arrived).await.is_ok_and(|arrived| arrived.is_ok())
     }
 
+    /// Waits until the view is in the life of a token and has reached its revision, at most for `patience`. Says whether
+    /// it has.
+    pub async fn has_seen(&self, token: &RevisionToken, patience: Duration) -> bool {
+        let mut watcher = self.revision.subscribe();
+        let arrived = watcher.wait_for(|_| self.state.load().has(token));
+        timeout(patience, arrived).await.is_ok_and(|arrived| arrived.is_ok())
+    }
+
     /// How fresh the current state is.
     #[must_use]
     pub fn freshness(&self) -> Freshness {
@@ -76,10 +84,12 @@ impl View {
         Freshness { confirmed_age, stale: confirmed_age > STALE_AFTER }
     }
 
-    /// Holds `state` for the pages that follow; the oldest one held makes room.
+    /// Holds `state` for the pages that follow; the oldest one held makes room. One of a life that is over is not held.
     pub fn pin(&self, state: &Arc<State>) {
         let mut pinned = self.pinned.lock();
-        if pinned.iter().any(|held| held.revision == state.revision) {
+        // Asked under the lock: who begins anew shows the new life first, and lets go of the old one after.
+        let over = state.epoch != self.state.load().epoch;
+        if over || pinned.iter().any(|held| held.revision == state.revision) {
             return;
         }
         if pinned.len() == PINNED {
@@ -102,6 +112,13 @@ impl View {
         *self.confirmed.lock() = Instant::now();
     }
 
+    /// Shows a state that does not follow from the one before it, and lets go of all that was held of that.
+    fn begin_anew(&self, state: State) -> Arc<State> {
+        let state = self.replace(state);
+        self.pinned.lock().clear();
+        state
+    }
+
     fn advance(&self, batch: &RevisionBatch) -> Arc<State> {
         self.replace(self.state.load().after(batch))
     }
@@ -111,5 +128,46 @@ impl View {
         self.state.store(Arc::clone(&state));
         self.revision.send_replace(state.revision);
         state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::Epoch, store::StateSnapshot};
+
+    fn state(epoch: u64, revision: u64) -> State {
+        let head = crate::store::Head {
+            epoch: Epoch(epoch),
+            revision: Revision(revision),
+            hash: Default::default(),
+            floor: Revision::ZERO,
+        };
+        let (records, sealed, revocations) = (vec![], vec![], vec![]);
+        State::from_snapshot(StateSnapshot { head, records, sealed, revocations, defect: None })
+    }
+
+    #[test]
+    fn nothing_of_a_life_that_is_over_is_held() {
+        let view = View::new(state(1, 5));
+        let old = view.state();
+        view.pin(&old);
+        view.replace(state(1, 6));
+        assert!(view.at(Revision(5)).is_some());
+        view.begin_anew(state(2, 7));
+        assert!(view.at(Revision(5)).is_none());
+        view.pin(&old);
+        assert!(view.at(Revision(5)).is_none(), "a list that had begun before does not bring it back");
+    }
+
+    #[tokio::test]
+    async fn a_token_of_another_life_is_not_seen_however_far_the_view_is() {
+        let view = View::new(state(1, 9));
+        let token = state(2, 3).token();
+        assert!(!view.has_seen(&token, Duration::ZERO).await);
+        view.begin_anew(state(2, 2));
+        assert!(!view.has_seen(&token, Duration::ZERO).await);
+        view.replace(state(2, 3));
+        assert!(view.has_seen(&token, Duration::ZERO).await);
     }
 }

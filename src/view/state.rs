@@ -90,6 +90,12 @@ impl State {
         RevisionToken::new(self.epoch, self.revision, &self.hash)
     }
 
+    /// Whether it is of the token's life, and no older.
+    #[must_use]
+    pub fn has(&self, token: &RevisionToken) -> bool {
+        self.epoch == token.epoch && self.revision >= token.revision
+    }
+
     /// The resource with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Entry> {

@@ -230,17 +230,14 @@ impl Cursor {
         let Some(token) = RevisionToken::parse(&resume.token) else {
             return Ok(Err(ResetReason::InvalidToken));
         };
-        let state = self.streams.view.state();
-        if token.epoch != state.epoch {
-            return Ok(Err(ResetReason::OtherStore));
+        // Before anything is judged, so that a view that is built anew meanwhile is noticed.
+        let generation = self.streams.hub.generation();
+        if let Some(reason) = self.wait_for(&token).await? {
+            return Ok(Err(reason));
         }
         if resume.view_id != self.filter.view_id {
             return Ok(Err(ResetReason::ViewChanged));
         }
-        if token.revision > state.revision && !self.wait_for(token.revision).await? {
-            return Ok(Err(ResetReason::Ahead));
-        }
-        let generation = self.streams.hub.generation();
         let position = |hash| Position { epoch: token.epoch, revision: token.revision, hash, generation };
         Ok(match self.hash_at(token.revision).await? {
             Some(hash) if hash.half() == token.hash => Ok(position(hash)),
@@ -249,14 +246,26 @@ impl Cursor {
         })
     }
 
-    /// Asks the store's own head about a revision that this replica has not seen. False: it does not exist.
-    async fn wait_for(&self, revision: Revision) -> Result<bool> {
-        let head = self.streams.log.head().await.map_err(|error| unavailable(&error))?;
-        if head.revision < revision {
-            return Ok(false);
+    /// Waits until this replica is where the token is, also where that is another life than its own. Asks the store's own
+    /// head about what it has not seen: why there is no such place, if there is none.
+    async fn wait_for(&self, token: &RevisionToken) -> Result<Option<ResetReason>> {
+        let (view, state) = (&self.streams.view, self.streams.view.state());
+        if state.has(token) {
+            return Ok(None);
         }
-        match self.streams.view.reached(revision, CATCH_UP).await {
-            true => Ok(true),
+        let head = self.streams.log.head().await.map_err(|error| unavailable(&error))?;
+        let reason = match head.epoch == token.epoch {
+            false => Some(ResetReason::OtherStore),
+            true => (head.revision < token.revision).then_some(ResetReason::Ahead),
+        };
+        let wanted = match reason {
+            None => *token,
+            Some(_) if head.epoch == state.epoch => return Ok(reason),
+            // What is shown here is about to be replaced, and may be older than what the client has.
+            Some(_) => RevisionToken::new(head.epoch, head.revision, &head.hash),
+        };
+        match view.has_seen(&wanted, CATCH_UP).await {
+            true => Ok(reason),
             false => Err(Error::Unavailable {
                 reason: "REPLICA_BEHIND",
                 description: "this replica has not yet seen the revision of the token".into(),

@@ -1,5 +1,7 @@
 //! Names that are none, and contents that are not allowed.
 
+use signalbox::proto::v1::{DatabasePool, DatabaseSpec, SettingSpec, VirtualKeySpec};
+
 use super::*;
 
 #[tokio::test]
@@ -171,6 +173,43 @@ async fn contents_that_are_not_allowed() {
                 "NOT_ALLOWED",
                 "resource.etag",
             ),
+        ],
+    )
+    .await;
+}
+
+/// Moments and lengths of time for which the stored form has no text: they are refused, and not an internal error.
+#[tokio::test]
+async fn times_that_are_none() {
+    let server = furnished().await;
+    let database = |nanos| {
+        let idle_timeout = Some(prost_types::Duration { seconds: 5, nanos });
+        let pool = Some(DatabasePool { idle_timeout, ..Default::default() });
+        let spec = DatabaseSpec { r#type: 1, host: "db.example".to_owned(), pool, ..DatabaseSpec::default() };
+        create(named("databases/new", Spec::Database(spec)))
+    };
+    let key = |seconds| {
+        let expire_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let spec = VirtualKeySpec { expire_time, ..VirtualKeySpec::default() };
+        create(named("virtualKeys/new", Spec::VirtualKey(spec)))
+    };
+    let setting = |seconds, nanos| {
+        let value = Some(Value::DurationValue(prost_types::Duration { seconds, nanos }));
+        create(named("settings/new", Spec::Setting(SettingSpec { value, ..SettingSpec::default() })))
+    };
+    let (pool, expiry) = ("resource.database.pool.idle_timeout", "resource.virtual_key.expire_time");
+    let duration = "resource.setting.duration_value";
+    let range = "OUT_OF_RANGE";
+    refused(
+        &server,
+        vec![
+            ("nanos below zero", database(-1), INVALID, range, pool),
+            ("nanos beyond all bounds", database(i32::MIN), INVALID, range, pool),
+            ("the year 10000", key(253_402_300_800), INVALID, range, expiry),
+            ("the end of all time", key(i64::MAX), INVALID, range, expiry),
+            ("its beginning", key(i64::MIN), INVALID, range, expiry),
+            ("a length with two signs", setting(1, -5), INVALID, range, duration),
+            ("a length without end", setting(i64::MAX, i32::MAX), INVALID, range, duration),
         ],
     )
     .await;

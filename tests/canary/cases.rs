@@ -12,13 +12,16 @@ use signalbox::proto::v1::{
     setting_spec::Value,
 };
 
-use crate::api::{api_key, provider, secret, secret_setting};
+use crate::{
+    api::{api_key, provider, secret, secret_setting},
+    kinds,
+};
 
 /// Makes a body with this secret and with this number, which no other call has.
 type Body = Box<dyn Fn(&str, usize) -> Vec<u8>>;
 
 /// A name for the report, whether it may be written, and the resource with a secret and a number.
-type Row = (&'static str, bool, fn(&str, usize) -> Resource);
+pub type Row = (&'static str, bool, fn(&str, usize) -> Resource);
 
 /// A request, with a name for the report and the secret in it.
 pub struct Case {
@@ -138,12 +141,12 @@ fn token(subject: &str, grants: Vec<Selector>) -> CreateTokenRequest {
     CreateTokenRequest { role, subject: subject.to_owned(), grants, ttl, ..Default::default() }
 }
 
-fn resource(name: String, spec: Spec) -> Resource {
+pub fn resource(name: String, spec: Spec) -> Resource {
     Resource { name, spec: Some(spec), ..Default::default() }
 }
 
 /// Resources with a secret in them, the right ones first. Each is created, updated and written in a batch.
-fn resources() -> Vec<Row> {
+pub fn resources() -> Vec<Row> {
     fn header(name: &str, value: header_value::Value) -> Spec {
         let headers = [(name.to_owned(), HeaderValue { value: Some(value) })].into();
         Spec::Provider(ProviderSpec { r#type: ProviderType::Groq.into(), headers, ..Default::default() })
@@ -158,7 +161,7 @@ fn resources() -> Vec<Row> {
     fn text(value: Value) -> Spec {
         Spec::Setting(SettingSpec { value: Some(value), ..Default::default() })
     }
-    vec![
+    let mut rows: Vec<Row> = vec![
         ("key", true, |canary, n| resource(format!("providers/groq/apiKeys/k{n}"), api_key(canary))),
         ("header", true, |canary, n| resource(format!("providers/p{n}"), provider(&[("x-tenant", canary)]))),
         ("setting", true, |canary, n| resource(format!("settings/s{n}"), secret_setting(canary))),
@@ -219,7 +222,9 @@ fn resources() -> Vec<Row> {
         ("broken JSON", false, |canary, n| {
             resource(format!("settings/s{n}"), text(Value::JsonValue(format!("{{\"key\": \"{canary}\""))))
         }),
-    ]
+    ];
+    rows.extend(kinds::rows());
+    rows
 }
 
 fn create() -> Vec<Case> {

@@ -11,6 +11,8 @@ mod harness;
 mod calls;
 mod cases;
 mod command_line;
+mod kinds;
+mod made;
 mod rpcs;
 mod search;
 mod trail;

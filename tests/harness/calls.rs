@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signalbox::proto::v1::{
     CreateTokenRequest, Role, Selector, WatchConfigRequest, WatchConfigResponse,
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, selector::Pattern,
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
     watch_config_response::Event,
 };
 use tonic::{
@@ -73,14 +73,12 @@ pub async fn token(server: &Server, role: Role, subject: &str) -> String {
 
 /// A token that reaches everything, for a subject.
 pub async fn token_with(server: &Server, role: Role, subject: &str, secrets: bool, ttl: Duration) -> String {
-    let everything =
-        |kind: &str| Selector { pattern: Some(Pattern::Kind(kind.to_owned())), ..Selector::default() };
     let request = CreateTokenRequest {
         role: role.into(),
         subject: subject.to_owned(),
         include_secrets: secrets,
         ttl: Some(ttl.try_into().unwrap()),
-        grants: ["provider", "api_key", "setting"].map(everything).to_vec(),
+        grants: vec![Selector::default()],
         ..CreateTokenRequest::default()
     };
     let mut admin = AdminServiceClient::new(channel(server.address()).await);

@@ -58,3 +58,17 @@ pub fn lines(output: impl Read + Send + 'static) -> UnboundedReceiver<String> {
     });
     lines
 }
+
+/// Builds an example as it is, with the profile of this test: cargo does so by itself only where it runs every test.
+pub async fn example(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
+    let profile = match built.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        other => other.expect("a profile"),
+    };
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--offline", "--example", name, "--profile", profile]);
+    let built_it = run(build.current_dir(env!("CARGO_MANIFEST_DIR"))).await;
+    assert!(built_it.status.success(), "{}", String::from_utf8_lossy(&built_it.stderr));
+    built.join("examples").join(name)
+}

@@ -35,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use commands::{command, end, lines, run, tool};
+pub use commands::{command, end, example, lines, run, tool};
 pub use waiting::{PATIENCE, soon, until, until_answered, within};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_signalbox");
@@ -45,12 +45,20 @@ const BINARY: &str = env!("CARGO_BIN_EXE_signalbox");
 pub struct Home {
     folder: TempDir,
     environment: Vec<(String, String)>,
+    binary: PathBuf,
 }
 
 impl Home {
     /// An empty folder.
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder for the server"), environment: Vec::new() }
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        Self { folder, environment: Vec::new(), binary: BINARY.into() }
+    }
+
+    /// With another binary than the one that is tested.
+    pub fn running(mut self, binary: &Path) -> Self {
+        self.binary = binary.to_owned();
+        self
     }
 
     /// With a variable for every process.
@@ -93,13 +101,13 @@ impl Home {
     /// The binary, which is stopped should it hang.
     pub fn signalbox(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("timeout");
-        command.arg("60").arg(BINARY).args(arguments);
+        command.arg("60").arg(&self.binary).args(arguments);
         command
     }
 
     /// The command that starts a server, on a free port unless the arguments say otherwise.
     pub fn serve(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(BINARY);
+        let mut command = self.command(&self.binary);
         command.args(serving(arguments));
         command
     }
@@ -122,7 +130,7 @@ impl Home {
         Refused { code: output.status.code(), message }
     }
 
-    fn command(&self, program: &str) -> Command {
+    fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = command(program, self.folder());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

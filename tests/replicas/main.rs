@@ -4,12 +4,24 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod cluster;
+mod database;
+mod failover;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;
+mod model;
 mod moving;
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
+mod pooled;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/proxy.rs"]
+mod proxy;
+mod rolling;
 #[path = "../support/mod.rs"]
 mod support;
 mod together;
+mod tokens;
+mod upgrade;
+mod writers;

@@ -19,7 +19,7 @@ use crate::{
 async fn two_replicas_behave_as_one() {
     let cluster = Cluster::new().await;
     // At once, so that one of them finds that the other gave the store its keys.
-    let (left, right) = tokio::join!(cluster.start(), cluster.start());
+    let (mut left, right) = tokio::join!(cluster.start(), cluster.start());
     let here = left.caller(&cluster.first_token().await);
     let there = right.caller(&here.token_for("admin-there", &Rights::admin()).await);
     let worker = here.token_for("worker", &Rights::worker(vec![by_kind("setting")], true)).await;
@@ -68,7 +68,7 @@ async fn two_replicas_behave_as_one() {
     }
 
     // One goes without a word, the other goes on, and notices.
-    left.server.kill().await;
+    left.kill().await;
     let revision = create(&there, setting("settings/after", "x")).await;
     stream.reach(revision).await;
     assert!(knows_of(&there, 1).await[0].answering);

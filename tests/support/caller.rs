@@ -1,6 +1,9 @@
 //! Somebody who calls a server: an address that may move, a token, a connection, and the generated clients on it.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{
+    Arc, RwLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
@@ -21,16 +24,22 @@ const STREAM_WINDOW: u32 = 65_535;
 /// Far above it, so that one stream that is not read does not stop the others on its connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// Where a server is; another address after each of its starts.
-#[derive(Clone, Default)]
+/// An address, another one after each start of its server.
+type Place = Arc<RwLock<String>>;
+
+/// Where a server is, or several that share a store: whoever calls them takes another one with each connection.
+#[derive(Clone)]
 pub struct Site {
-    address: Arc<RwLock<String>>,
+    places: Arc<[Place]>,
+    callers: Arc<AtomicUsize>,
 }
 
 /// Somebody who calls. Clones share the connection.
 #[derive(Clone)]
 pub struct Caller {
     site: Site,
+    /// Which of the site's servers it calls.
+    turn: usize,
     token: Arc<str>,
     channel: Channel,
 }
@@ -44,7 +53,24 @@ pub struct Rights {
     pub ttl_seconds: i64,
 }
 
+impl Default for Site {
+    fn default() -> Self {
+        Self { places: Arc::new([Place::default()]), callers: Arc::default() }
+    }
+}
+
 impl Site {
+    /// Where several servers are, wherever they move.
+    pub fn among(sites: &[Self]) -> Self {
+        let places = sites.iter().flat_map(|site| site.places.iter().cloned()).collect();
+        Self { places, callers: Arc::default() }
+    }
+
+    /// Whether there are several servers.
+    pub fn is_several(&self) -> bool {
+        self.places.len() > 1
+    }
+
     /// Where a server is in a process of its own.
     pub fn of(server: &Server) -> Self {
         let site = Self::default();
@@ -53,16 +79,20 @@ impl Site {
     }
 
     pub fn moved_to(&self, address: impl Into<String>) {
-        *self.address.write().expect("nobody panics under this lock") = address.into();
+        *self.places[0].write().expect("nobody panics under this lock") = address.into();
     }
 
     pub fn address(&self) -> String {
-        self.address.read().expect("nobody panics under this lock").clone()
+        self.address_at(0)
     }
 
-    fn channel(&self) -> Channel {
-        let endpoint =
-            Endpoint::from_shared(format!("http://{}", self.address())).expect("an address is a URI");
+    fn address_at(&self, turn: usize) -> String {
+        self.places[turn % self.places.len()].read().expect("nobody panics under this lock").clone()
+    }
+
+    fn channel(&self, turn: usize) -> Channel {
+        let address = self.address_at(turn);
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address is a URI");
         let endpoint = endpoint.initial_stream_window_size(STREAM_WINDOW);
         endpoint.initial_connection_window_size(CONNECTION_WINDOW).connect_lazy()
     }
@@ -71,12 +101,24 @@ impl Site {
 impl Caller {
     /// A caller with a connection of its own. It connects with its first call.
     pub fn new(site: &Site, token: &str) -> Self {
-        Self { site: site.clone(), token: token.into(), channel: site.channel() }
+        let turn = site.callers.fetch_add(1, Ordering::Relaxed);
+        Self { site: site.clone(), turn, token: token.into(), channel: site.channel(turn) }
     }
 
-    /// The same caller on a new connection, to where the server is now.
+    /// The same caller on a new connection, to where the server is now, or to the next one of several.
     pub fn reconnected(&self) -> Self {
-        Self { channel: self.site.channel(), ..self.clone() }
+        let turn = self.turn + 1;
+        Self { turn, channel: self.site.channel(turn), ..self.clone() }
+    }
+
+    /// On to the next one of several servers. Where there is only one, the connection stays.
+    pub fn elsewhere(&self) -> Self {
+        if self.roams() { self.reconnected() } else { self.clone() }
+    }
+
+    /// Whether it calls one of several servers.
+    pub fn roams(&self) -> bool {
+        self.site.is_several()
     }
 
     /// The same connection for another token.

@@ -10,20 +10,26 @@ use super::{
 };
 
 /// Writes what the planner wants next, and holds the outcome against what may become of it. Now and then a write is
-/// repeated under its request id, which has to be answered as before, and to change nothing.
-pub async fn step(writer: &mut Writer, planner: &mut Planner) {
+/// repeated under its request id, on another server if there are several, which has to be answered as before, and to
+/// change nothing. Says whether it was written.
+pub async fn step(writer: &mut Writer, planner: &mut Planner) -> bool {
     let (job, hope) = planner.next();
     match (writer.carry_out(&job).await, hope) {
         (Ok(answer), Hope::Success | Hope::Either) if !job.validate_only => {
             planner.learn(&answer);
             if planner.again() && answer.results.iter().any(changed) {
+                writer.move_on().await;
                 let again = writer.carry_out(&job).await.expect("a repetition is answered");
                 assert_eq!(again, answer, "a repetition is answered as the first time");
             }
+            true
         }
-        (Ok(_), Hope::Success | Hope::Either) => {}
-        (Err(status), Hope::Failure(code)) => assert_eq!(status.code(), code, "{}: {status:?}", shown(&job)),
-        (Err(status), Hope::Either) if status.code() != Code::Internal => {}
+        (Ok(_), Hope::Success | Hope::Either) => false,
+        (Err(status), Hope::Failure(code)) => {
+            assert_eq!(status.code(), code, "{}: {status:?}", shown(&job));
+            false
+        }
+        (Err(status), Hope::Either) if status.code() != Code::Internal => false,
         (outcome, hope) => panic!("{} was to be {hope:?}, and was {}", shown(&job), shown(&outcome)),
     }
 }

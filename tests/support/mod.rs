@@ -9,6 +9,7 @@
 
 pub mod caller;
 pub mod load;
+pub mod model;
 pub mod plan;
 pub mod raw;
 pub mod record;

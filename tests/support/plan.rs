@@ -167,6 +167,7 @@ impl Planner {
             Some(Spec::Provider(spec)) => spec.description = format!("Edit {count}"),
             Some(Spec::ApiKey(spec)) => spec.description = format!("Edit {count}"),
             Some(Spec::Setting(spec)) => spec.description = format!("Edit {count}"),
+            // Writers make no others.
             _ => {}
         }
         if replace {

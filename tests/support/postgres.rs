@@ -112,14 +112,49 @@ fn id(which: &str) -> String {
 impl Server {
     /// Starts a server with settings of its own, such as `fsync=on`. It listens on the loopback only.
     pub fn start(settings: &[&str]) -> Self {
+        let mut initdb = unprivileged(&binaries().join("initdb"));
+        initdb.args(["--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C", "-U", USER, "-D"]);
+        Self::made_by(initdb, settings)
+    }
+
+    /// A standby that follows this server, and answers reads.
+    pub fn standby(&self) -> Self {
+        let mut copy = unprivileged(&binaries().join("pg_basebackup"));
+        copy.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-h", "127.0.0.1", "-U", USER]);
+        copy.args(["-p", &self.port.to_string(), "-D"]);
+        Self::made_by(copy, &["fsync=on"])
+    }
+
+    /// No longer follows: what is committed from now on does not arrive.
+    pub async fn fall_behind(&self) {
+        run(&self.admin, "ALTER SYSTEM SET primary_conninfo = ''").await;
+        run(&self.admin, "SELECT pg_reload_conf()").await;
+        let begin = Instant::now();
+        let mut asking = connect(&self.admin).await;
+        while !sqlx::raw_sql("SELECT 1 FROM pg_stat_wal_receiver")
+            .fetch_all(&mut asking)
+            .await
+            .unwrap()
+            .is_empty()
+        {
+            assert!(begin.elapsed() < PATIENCE, "the standby still follows");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Makes a standby the server that takes writes.
+    pub async fn promote(&self) {
+        run(&self.admin, "SELECT pg_promote(true, 30)").await;
+    }
+
+    /// A server whose data a command makes.
+    fn made_by(mut command: Command, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("signalbox-pg-").tempdir().unwrap().keep();
         if rustix::process::geteuid().is_root() {
             let owner = format!("{}:{}", account(), group());
             assert!(Command::new("chown").arg(owner).arg(&directory).status().unwrap().success());
         }
-        let mut initdb = unprivileged(&binaries().join("initdb"));
-        initdb.args(["--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C", "-U", USER, "-D"]);
-        let made = initdb.arg(directory.join("data")).current_dir(&directory).output().unwrap();
+        let made = command.arg(directory.join("data")).current_dir(&directory).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut watchdog = Command::new("sh");

@@ -5,12 +5,17 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
 };
 
 /// What happens to the next COMMIT that passes.
@@ -32,6 +37,10 @@ pub struct Proxy {
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
     commits: Arc<AtomicU64>,
     closed: Arc<AtomicBool>,
+    /// Where it leads.
+    server: Arc<AtomicU16>,
+    /// Counts how often every connection was cut.
+    cuts: watch::Sender<u64>,
 }
 
 impl Proxy {
@@ -43,16 +52,28 @@ impl Proxy {
             fault: Arc::default(),
             commits: Arc::default(),
             closed: Arc::default(),
+            server: Arc::new(AtomicU16::new(server)),
+            cuts: watch::Sender::new(0),
         };
         let (fault, commits, closed) = (proxy.fault.clone(), proxy.commits.clone(), proxy.closed.clone());
+        let (server, cuts) = (proxy.server.clone(), proxy.cuts.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 if closed.load(Ordering::Relaxed) {
                     continue;
                 }
-                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                tokio::spawn(pass(client, server, fault.clone(), commits.clone()));
+                // Who is not there lets nobody in.
+                let server = TcpStream::connect(("127.0.0.1", server.load(Ordering::Relaxed))).await;
+                let Ok(server) = server else { continue };
+                let (passed, mut cut) =
+                    (pass(client, server, fault.clone(), commits.clone()), cuts.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = passed => {}
+                        _ = cut.changed() => {}
+                    }
+                });
             }
         });
         proxy
@@ -73,9 +94,53 @@ impl Proxy {
         self.fault.lock().is_none()
     }
 
+    /// Cuts every connection.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Leads to another port from now on.
+    pub fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::Relaxed);
+        self.cut();
+    }
+
     /// Lets nobody in any more, or again.
     pub fn close(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
+    }
+}
+
+/// Carries what the server says, until it is let go of.
+struct Answers {
+    task: JoinHandle<()>,
+    muted: Arc<AtomicBool>,
+}
+
+impl Answers {
+    fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Self {
+        let muted = Arc::new(AtomicBool::new(false));
+        let silent = muted.clone();
+        let task = tokio::spawn(async move {
+            let mut bytes = vec![0; 65_536];
+            while let Ok(read @ 1..) = from.read(&mut bytes).await {
+                if !silent.load(Ordering::Relaxed) && to.write_all(&bytes[..read]).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Self { task, muted }
+    }
+
+    /// Nothing is heard any more, and the connection stays open.
+    fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -85,12 +150,9 @@ async fn pass(
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
     commits: Arc<AtomicU64>,
 ) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let answers = tokio::spawn(async move {
-        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
-        to_client
-    });
+    let (mut from_client, to_client) = client.into_split();
+    let (from_server, mut to_server) = server.into_split();
+    let answers = Answers::carry(from_server, to_client);
     let mut bytes = vec![0; 65_536];
     loop {
         let read = match from_client.read(&mut bytes).await {
@@ -106,14 +168,14 @@ async fn pass(
                 None => {}
                 Some(Fault::LoseCommit) => break,
                 Some(Fault::LoseAnswer) => {
-                    answers.abort();
+                    answers.mute();
                     to_server.write_all(message).await.unwrap();
                     // Until it is done there.
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     return;
                 }
                 Some(Fault::Silence) => {
-                    answers.abort();
+                    answers.mute();
                     to_server.write_all(message).await.unwrap();
                     std::future::pending::<()>().await;
                 }
@@ -124,5 +186,4 @@ async fn pass(
             break;
         }
     }
-    answers.abort();
 }

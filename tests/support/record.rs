@@ -14,6 +14,8 @@ use super::view::View;
 pub struct Reader {
     pub name: String,
     pub view: View,
+    /// Whether it moves between several servers.
+    pub roams: bool,
     pub streams: Vec<Stream>,
     pub reads: Vec<Read>,
 }
@@ -80,7 +82,7 @@ pub type Events = Vec<(Asked, Vec<(Instant, Event)>)>;
 
 impl Reader {
     pub fn new(name: impl Into<String>, view: View) -> Self {
-        Self { name: name.into(), view, streams: Vec::new(), reads: Vec::new() }
+        Self { name: name.into(), view, roams: false, streams: Vec::new(), reads: Vec::new() }
     }
 
     /// Decodes everything once.

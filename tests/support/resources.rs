@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use signalbox::proto::v1::{
     ApiKeySpec, HeaderValue, ProviderSpec, ProviderType, Resource, Secret, Selector, SettingSpec,
-    header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    database_option, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 /// Every secret of every test holds this, and nothing else does: what carries it, carries a secret.
@@ -92,13 +92,7 @@ pub fn kind(resource: &Resource) -> &'static str {
 /// Every secret of a resource, by its path.
 pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
     match &mut resource.spec {
-        Some(Spec::Provider(spec)) => {
-            let headers = spec.headers.iter_mut().filter_map(|(name, header)| match &mut header.value {
-                Some(header_value::Value::Secret(secret)) => Some((format!("headers.{name}"), secret)),
-                _ => None,
-            });
-            headers.collect()
-        }
+        Some(Spec::Provider(spec)) => secret_headers(&mut spec.headers).collect(),
         Some(Spec::ApiKey(spec)) => {
             spec.secret.iter_mut().map(|secret| ("secret".to_owned(), secret)).collect()
         }
@@ -106,9 +100,34 @@ pub fn secrets_in(resource: &mut Resource) -> Vec<(String, &mut Secret)> {
             Some(Value::SecretValue(secret)) => vec![("secret_value".to_owned(), secret)],
             _ => Vec::new(),
         },
+        Some(Spec::Database(spec)) => {
+            let options = spec.options.iter_mut().filter_map(|(name, option)| match &mut option.value {
+                Some(database_option::Value::Secret(secret)) => Some((format!("options.{name}"), secret)),
+                _ => None,
+            });
+            let password = spec.password.iter_mut().map(|secret| ("password".to_owned(), secret));
+            options.chain(password).collect()
+        }
+        Some(Spec::VirtualKey(spec)) => {
+            spec.key_hash.iter_mut().map(|secret| ("key_hash".to_owned(), secret)).collect()
+        }
+        Some(Spec::NotificationChannel(spec)) => {
+            let url = spec.url.iter_mut().map(|secret| ("url".to_owned(), secret));
+            let signing = spec.signing_secret.iter_mut().map(|secret| ("signing_secret".to_owned(), secret));
+            url.chain(signing).chain(secret_headers(&mut spec.headers)).collect()
+        }
         // Kinds without secrets.
-        Some(Spec::Model(_) | Spec::PromptTemplate(_) | Spec::Router(_) | Spec::Tool(_)) | None => Vec::new(),
+        _ => Vec::new(),
     }
+}
+
+fn secret_headers(
+    headers: &mut BTreeMap<String, HeaderValue>,
+) -> impl Iterator<Item = (String, &mut Secret)> {
+    headers.iter_mut().filter_map(|(name, header)| match &mut header.value {
+        Some(header_value::Value::Secret(secret)) => Some((format!("headers.{name}"), secret)),
+        _ => None,
+    })
 }
 
 /// The values that a resource carries.

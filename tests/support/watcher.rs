@@ -119,6 +119,14 @@ impl Open {
         Ok(event)
     }
 
+    /// The first event of a stream that may be refused, with all that the refusal says.
+    pub async fn next_or_refusal(&mut self) -> Result<Event, Status> {
+        let message = within(PATIENCE, "the first event", self.messages.message()).await?;
+        let raw = message.ok_or_else(|| Status::unknown("the stream ended without a word"))?;
+        let message = WatchConfigResponse::decode(raw).expect("what is sent is a message");
+        Ok(message.event.expect("an event has content"))
+    }
+
     /// Reads until an event is what is waited for.
     pub async fn wait_for(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> bool) -> Event {
         within(PATIENCE, what, async {
@@ -156,6 +164,11 @@ impl Open {
         .await
     }
 
+    /// Lets go of what has come so far, where it is not to be judged.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// What is kept of it.
     pub fn record(self, end: End) -> Stream {
         Stream { asked: self.asked, seen: self.seen, end }
@@ -173,6 +186,7 @@ impl Open {
 
 impl Watcher {
     pub fn new(caller: Caller, reader: Reader, rng: StdRng, habits: Habits, foreign: &str) -> Self {
+        let reader = Reader { roams: caller.roams(), ..reader };
         Self { caller, reader, cursor: None, rng, habits, foreign: foreign.to_owned() }
     }
 
@@ -192,7 +206,7 @@ impl Watcher {
                         End::Left if goal.borrow().is_some_and(|goal| at.is_some_and(|at| at >= goal)) => {
                             break;
                         }
-                        End::Left => {}
+                        End::Left => self.caller = self.caller.elsewhere(),
                         End::Ended(
                             Code::Ok | Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal,
                             _,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use signalbox::proto::v1::{
     BatchOperation, BatchResult, BatchWriteRequest, BatchWriteResponse, ChangeType, CreateResourceRequest,
-    DeleteResourceRequest, Resource, UpdateResourceRequest, batch_operation,
+    DeleteResourceRequest, ListResourcesRequest, Resource, UpdateResourceRequest, batch_operation,
 };
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
@@ -41,6 +41,8 @@ pub struct Job {
 pub struct Writer {
     caller: Caller,
     recorder: Recorder,
+    /// The token of its newest write.
+    token: String,
 }
 
 impl Op {
@@ -103,7 +105,7 @@ impl Job {
 
 impl Writer {
     pub fn new(caller: Caller, recorder: Recorder) -> Self {
-        Self { caller, recorder }
+        Self { caller, recorder, token: String::new() }
     }
 
     pub fn caller(&self) -> &Caller {
@@ -133,6 +135,7 @@ impl Writer {
                 Ok(response) => {
                     if !job.validate_only {
                         self.keep(job, &response);
+                        self.token.clone_from(&response.revision_token);
                     }
                     return Ok(response);
                 }
@@ -144,9 +147,32 @@ impl Writer {
                     );
                     sleep(Duration::from_millis(20)).await;
                     self.caller = self.caller.reconnected();
+                    self.arrive(deadline).await;
                 }
                 Err(status) => return Err(status),
             }
+        }
+    }
+
+    /// On to the next server, if there are several.
+    pub async fn move_on(&mut self) {
+        self.caller = self.caller.elsewhere();
+        self.arrive(Instant::now() + PATIENCE).await;
+    }
+
+    /// Waits, on one of several servers, until it knows of what was written through another: what is only checked there
+    /// is checked against what it knows.
+    async fn arrive(&mut self, deadline: Instant) {
+        while self.caller.roams() && Instant::now() < deadline {
+            let min_revision_token = self.token.clone();
+            let request = ListResourcesRequest { page_size: 1, min_revision_token, ..Default::default() };
+            match self.caller.config().list_resources(request).await {
+                Ok(_) => return,
+                Err(status) if unknown(&status) => {}
+                Err(status) => panic!("after a move: {status:?}"),
+            }
+            sleep(Duration::from_millis(20)).await;
+            self.caller = self.caller.reconnected();
         }
     }
 
@@ -187,7 +213,7 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
             let answer = caller.config().create_resource(request).await?.into_inner();
             let diffs = answer.diff.into_iter().collect();
             (
-                BatchResult { resource: answer.resource, diffs },
+                BatchResult { resource: answer.resource, diffs, ..BatchResult::default() },
                 answer.revision,
                 answer.revision_token,
                 answer.warnings,
@@ -205,7 +231,7 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
             let answer = caller.config().update_resource(request).await?.into_inner();
             let diffs = answer.diff.into_iter().collect();
             (
-                BatchResult { resource: answer.resource, diffs },
+                BatchResult { resource: answer.resource, diffs, ..BatchResult::default() },
                 answer.revision,
                 answer.revision_token,
                 answer.warnings,
@@ -221,7 +247,7 @@ async fn call(caller: &Caller, job: &Job) -> Result<BatchWriteResponse, Status> 
                 ..Default::default()
             };
             let answer = caller.config().delete_resource(request).await?.into_inner();
-            let result = BatchResult { resource: None, diffs: answer.diffs };
+            let result = BatchResult { diffs: answer.diffs, ..BatchResult::default() };
             (result, answer.revision, answer.revision_token, answer.warnings)
         }
     };

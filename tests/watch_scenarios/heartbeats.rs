@@ -94,6 +94,6 @@ async fn progress_never_overtakes() {
             }
         }
     };
-    within(PATIENCE, "three heartbeats", writing).await;
+    within(PATIENCE, "three heartbeats", Box::pin(writing)).await;
     reading.await.expect("no heartbeat overtook");
 }

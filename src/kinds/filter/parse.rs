@@ -234,17 +234,22 @@ fn kind_operand(comparison: Comparison, literal: &Literal) -> Result<Operand, Pr
 /// The field in every kind that has it; at least one must, and must take the literal.
 fn spec_fields(field: &str, comparison: Comparison, literal: &Literal) -> Result<Subject, Problem> {
     let mut fields = Vec::new();
-    let mut refused = None;
+    let mut refused = Vec::new();
     for (kind, steps) in places(field)? {
         match Operand::read(&steps, comparison, literal) {
             Ok(operand) => fields.push(SpecField { kind, steps, operand }),
-            Err(problem) => refused = Some(problem),
+            Err(problem) => refused.push((kind, problem)),
         }
     }
-    match refused {
-        Some(problem) if fields.is_empty() => Err(Problem::Literal(problem)),
-        _ => Ok(Subject::Fields(fields)),
+    if !fields.is_empty() {
+        return Ok(Subject::Fields(fields));
     }
+    let first = refused.first().map(|(_, problem)| problem.clone()).unwrap_or_default();
+    if refused.iter().all(|(_, problem)| *problem == first) {
+        return Err(Problem::Literal(first));
+    }
+    let each: Vec<String> = refused.iter().map(|(kind, problem)| format!("of `{kind}` {problem}")).collect();
+    Err(Problem::Literal(each.join("; ")))
 }
 
 /// Where a path leads, in every kind.

@@ -1,7 +1,14 @@
 //! For every field of a provider what is accepted, and what is refused under which path.
 
 use super::*;
-use crate::kinds::tests::{plan, secret, wrong};
+use crate::{
+    kinds::{
+        DISABLED, ENABLED, ROTATED, UPDATED,
+        rules::shown,
+        tests::{plan, secret, wrong},
+    },
+    proto::v1::{Secret, secret::State},
+};
 
 const NAME: &str = "providers/some";
 
@@ -224,6 +231,15 @@ fn a_stored_secret_does_not_follow_to_another_address() {
     };
     assert_eq!(moved(None)[0].field, "provider.headers.X-Token.secret");
     assert_eq!(moved(Some("new")), []);
+
+    // Nor for a caller who pretends that there is none, which would keep it as well.
+    let Spec::Provider(mut after) = stored.clone() else { panic!() };
+    after.base_url = "https://elsewhere.example".into();
+    let pretended = Secret { value: None, state: State::Missing.into() };
+    header("X-Token", Value::Secret(pretended))(&mut after);
+    let fields: Vec<String> =
+        plan(NAME, Spec::Provider(after), Some(&stored)).1.into_iter().map(|found| found.field).collect();
+    assert_eq!(fields, ["provider.headers.X-Token.secret"]);
 }
 
 #[test]

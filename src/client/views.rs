@@ -1,0 +1,221 @@
+//! Typed views of the kinds whose resources stand alone in their collection.
+//!
+//! Owns nothing but their shape: each reads one snapshot. Must not know streams.
+
+use std::time::Duration;
+
+use super::{
+    entry::{CHANNEL_SIGNING_SECRET, CHANNEL_URL, DATABASE_PASSWORD, Held, SecretError},
+    secret::SecretText,
+    snapshot::Snapshot,
+};
+use crate::proto::v1::{
+    CachePolicySpec, DatabaseSpec, FeatureFlagSpec, NotificationChannelSpec, Resource, VirtualKeySpec,
+    database_option, resource::Spec,
+};
+
+/// A view of a kind: its id, its resource, its spec, whether it is enabled, and how a snapshot finds it.
+macro_rules! view {
+    ($(#[$doc:meta])* $view:ident, $spec:ident of $arm:ident, $collection:literal, $getter:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $view(pub(super) Held);
+
+        impl $view {
+            pub(super) fn of(held: Held) -> Option<Self> {
+                matches!(held.entry.resource.spec, Some(Spec::$arm(_))).then_some(Self(held))
+            }
+
+            /// Its id, the last segment of its name.
+            #[must_use]
+            pub fn id(&self) -> &str {
+                self.resource().name.rsplit('/').next().unwrap_or_default()
+            }
+
+            /// The whole resource, masked.
+            #[must_use]
+            pub fn resource(&self) -> &Resource {
+                &self.0.entry.resource
+            }
+
+            /// Its configuration; secrets are masked.
+            #[must_use]
+            pub fn spec(&self) -> &$spec {
+                static NONE: std::sync::LazyLock<$spec> = std::sync::LazyLock::new(<$spec>::default);
+                match &self.resource().spec {
+                    Some(Spec::$arm(spec)) => spec,
+                    // `of` lets no other in.
+                    _ => &NONE,
+                }
+            }
+
+            /// Whether it may be used.
+            #[must_use]
+            pub fn enabled(&self) -> bool {
+                self.spec().enabled.unwrap_or(true)
+            }
+        }
+
+        impl Snapshot {
+            #[doc = concat!("A resource of `", $collection, "/` by its id, enabled or not.")]
+            #[must_use]
+            pub fn $getter(&self, id: &str) -> Option<$view> {
+                self.held($collection, id).and_then($view::of)
+            }
+        }
+    };
+}
+
+view!(
+    /// A connection to a database, as it was in one snapshot.
+    Database, DatabaseSpec of Database, "databases", database
+);
+
+view!(
+    /// A key that a gateway takes from its callers, as it was in one snapshot.
+    ///
+    /// [`Snapshot::virtual_key`] finds the one that a caller presents.
+    VirtualKey, VirtualKeySpec of VirtualKey, "virtualKeys", virtual_key_by_id
+);
+
+view!(
+    /// Where changes are told to, as it was in one snapshot.
+    NotificationChannel, NotificationChannelSpec of NotificationChannel,
+    "notificationChannels", notification_channel
+);
+
+view!(
+    /// A switch of a feature, as it was in one snapshot.
+    FeatureFlag, FeatureFlagSpec of FeatureFlag, "featureFlags", feature_flag
+);
+
+view!(
+    /// Which answers of providers are kept, as it was in one snapshot.
+    CachePolicy, CachePolicySpec of CachePolicy, "cachePolicies", cache_policy
+);
+
+impl CachePolicy {
+    /// How long an answer is good for.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.spec().ttl.and_then(|ttl| Duration::try_from(ttl).ok()).unwrap_or_default()
+    }
+}
+
+impl NotificationChannel {
+    /// Where to post.
+    ///
+    /// # Errors
+    /// Says why it can't be had.
+    pub fn url(&self) -> Result<SecretText, SecretError> {
+        self.0.secret(CHANNEL_URL)
+    }
+
+    /// What messages are signed with.
+    ///
+    /// # Errors
+    /// Says why it can't be had; [`SecretError::Absent`] where the channel signs nothing.
+    pub fn signing_secret(&self) -> Result<SecretText, SecretError> {
+        self.0.secret(CHANNEL_SIGNING_SECRET)
+    }
+
+    /// The value of an extra header, sealed or not; `None` when there is no such header.
+    ///
+    /// # Errors
+    /// Says why a sealed value can't be had.
+    pub fn header(&self, name: &str) -> Result<Option<SecretText>, SecretError> {
+        self.0.header("notification_channel", &self.spec().headers, name)
+    }
+}
+
+impl Database {
+    /// The user's password.
+    ///
+    /// # Errors
+    /// Says why it can't be had; [`SecretError::Absent`] where the connection has none.
+    pub fn password(&self) -> Result<SecretText, SecretError> {
+        self.0.secret(DATABASE_PASSWORD)
+    }
+
+    /// The value of a further option, sealed or not; `None` when there is no such option.
+    ///
+    /// # Errors
+    /// Says why a sealed value can't be had.
+    pub fn option(&self, name: &str) -> Result<Option<SecretText>, SecretError> {
+        match self.spec().options.get(name).and_then(|option| option.value.as_ref()) {
+            None => Ok(None),
+            Some(database_option::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
+            Some(database_option::Value::Secret(_)) => {
+                self.0.secret(&format!("database.options.{name}")).map(Some)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{
+        CachePolicySpec, DatabaseSpec, NotificationChannelSpec, Resource, SecretError, Snapshot, Spec,
+        database_option::Value,
+    };
+    use crate::{
+        client::entry::Entry,
+        proto::v1::{DatabaseOption, Secret, SettingSpec},
+    };
+
+    fn put(snapshot: &mut Snapshot, name: &str, spec: Spec) {
+        let resource = Resource { name: name.to_owned(), spec: Some(spec), ..Resource::default() };
+        snapshot.upsert(Arc::new(Entry::new(resource)));
+    }
+
+    fn secret(value: &str) -> Secret {
+        Secret { value: Some(value.to_owned()), ..Secret::default() }
+    }
+
+    #[test]
+    fn resources_are_read_with_their_secrets() {
+        let mut snapshot = Snapshot::default();
+        let option = |value| DatabaseOption { value: Some(value) };
+        let options = [
+            ("application_name".to_owned(), option(Value::Plain("worker".to_owned()))),
+            ("sslpassword".to_owned(), option(Value::Secret(secret("s3")))),
+        ];
+        let spec = DatabaseSpec {
+            host: "db".to_owned(),
+            password: Some(secret("hunter2")),
+            options: options.into(),
+            ..DatabaseSpec::default()
+        };
+        put(&mut snapshot, "databases/main", Spec::Database(spec));
+        put(&mut snapshot, "databases/other", Spec::Setting(SettingSpec::default()));
+        let database = snapshot.database("main").unwrap();
+        assert_eq!((database.id(), database.enabled()), ("main", true));
+        assert_eq!(database.spec().host, "db");
+        assert_eq!(database.password().unwrap().expose(), "hunter2");
+        let option = |name| database.option(name).map(|value| value.map(|value| value.expose().to_owned()));
+        assert_eq!(option("application_name"), Ok(Some("worker".to_owned())));
+        assert_eq!(option("sslpassword"), Ok(Some("s3".to_owned())));
+        assert_eq!(option("none"), Ok(None));
+        assert!(snapshot.database("none").is_none() && snapshot.database("other").is_none());
+        put(
+            &mut snapshot,
+            "notificationChannels/ops",
+            Spec::NotificationChannel(NotificationChannelSpec {
+                url: Some(secret("https://a.example")),
+                ..NotificationChannelSpec::default()
+            }),
+        );
+        let channel = snapshot.notification_channel("ops").unwrap();
+        assert_eq!(channel.url().unwrap().expose(), "https://a.example");
+        assert_eq!(channel.signing_secret(), Err(SecretError::Absent));
+        assert_eq!(channel.header("x"), Ok(None));
+        let ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let policy = CachePolicySpec { ttl, ..CachePolicySpec::default() };
+        put(&mut snapshot, "cachePolicies/default", Spec::CachePolicy(policy));
+        assert_eq!(snapshot.cache_policy("default").unwrap().ttl().as_secs(), 60);
+        put(&mut snapshot, "databases/open", Spec::Database(DatabaseSpec::default()));
+        assert_eq!(snapshot.database("open").unwrap().password(), Err(SecretError::Absent));
+    }
+}

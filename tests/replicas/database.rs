@@ -1,0 +1,194 @@
+//! The database fails: reads and streams go on from memory and say so, writes are refused for now, and when it is back
+//! everything catches up by itself; a write whose answer was lost is done once.
+//!
+//! `SIGNALBOX_TEST_OUTAGE` says for how many seconds it is away (7), `SIGNALBOX_TEST_WATCHERS` how many watch (12).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
+
+use crate::{
+    cluster::{Cluster, agree, create, insist, is_refused_for_now, read, request},
+    harness::{PATIENCE, until, until_answered},
+    postgres,
+    proxy::{Fault, Proxy},
+    support::{
+        Alarm, caller::Caller, from_env, record::token_of, resources::setting, view::View, watcher::Open,
+    },
+};
+
+/// After so long without a word from the database, answers are marked stale.
+const STALE: Duration = Duration::from_secs(5);
+/// By then everything goes on by itself (I7).
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// How the database is away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Away {
+    Stopped,
+    Frozen,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_stopped_reads_and_streams_go_on() {
+    survive(Away::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_frozen_reads_and_streams_go_on() {
+    survive(Away::Frozen).await;
+}
+
+async fn survive(how: Away) {
+    let outage = Duration::from_secs(from_env("SIGNALBOX_TEST_OUTAGE", 7));
+    let watchers = from_env("SIGNALBOX_TEST_WATCHERS", 12) as usize;
+    let mut database = postgres::Server::start(&["fsync=on"]);
+    let cluster = Cluster::on(database.database().await).await;
+    let members = cluster.start_three().await;
+    let token = cluster.first_token().await;
+    let callers = members.each_ref().map(|member| member.caller(&token));
+    let before = create(&callers[0], setting("settings/before", "x")).await;
+    agree(&callers, before).await;
+    let alarm = Alarm::default();
+    // The last revision is known beforehand: one write is refused on each replica, and one is done at the end.
+    let last = before + callers.len() as u64 + 1;
+    let mut following = Vec::new();
+    for index in 0..watchers {
+        let stream = Open::fresh(&callers[index % 3], &View::everything()).await;
+        following.push(alarm.spawn(follow(stream, last)));
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let reading = callers.clone().map(|caller| alarm.spawn(read_on(caller, before, Arc::clone(&over))));
+
+    match how {
+        Away::Stopped => database.stop(),
+        Away::Frozen => database.freeze(),
+    }
+    let begin = Instant::now();
+    let refused: Vec<_> =
+        (0..callers.len()).map(|index| request(setting(&format!("settings/refused_{index}"), "x"))).collect();
+    let away = callers.iter().zip(&refused).map(|(caller, request)| async {
+        is_refused_for_now("a write", caller.config().create_resource(request.clone())).await;
+        until_answered(PATIENCE, "it is marked stale", async || caller.status().await.stale).await;
+    });
+    join_all(away).await;
+    alarm
+        .unless(PATIENCE + outage, "the outage", until(outage + PATIENCE, "", || begin.elapsed() >= outage))
+        .await;
+    match how {
+        Away::Stopped => database.run(&["fsync=on"]),
+        Away::Frozen => database.thaw(),
+    }
+    let back = Instant::now();
+    let fresh = callers.iter().map(|caller| async {
+        until_answered(PATIENCE, "it is fresh again", async || !caller.status().await.stale).await;
+    });
+    join_all(fresh).await;
+    let fresh = back.elapsed();
+    // What was refused can be repeated anywhere, and is done once.
+    for (index, request) in refused.iter().enumerate() {
+        insist(&callers[(index + 1) % 3], request).await;
+    }
+    let after = insist(&callers[0], &request(setting("settings/after", "x"))).await;
+    assert_eq!(after.revision, last, "what was refused is done once");
+    agree(&callers, last).await;
+    eprintln!(
+        "{how:?} for {:?}: fresh after {fresh:?}, all written and seen after {:?}",
+        back - begin,
+        back.elapsed()
+    );
+    assert!(fresh < RECOVERY, "{fresh:?}");
+
+    over.store(true, Ordering::Relaxed);
+    for reader in reading {
+        let (reads, stale) = alarm.unless(PATIENCE, "a reader's end", reader).await.expect("no read fails");
+        assert!(reads > stale && stale > 0, "{reads} reads, of which {stale} were stale");
+    }
+    for stream in following {
+        alarm.unless(PATIENCE, "a stream's end", stream).await.expect("no stream fails");
+    }
+    let verified = callers[1].admin().verify_log(VerifyLogRequest::default()).await.expect("it is checked");
+    assert!(verified.get_ref().intact, "{:?}", verified.get_ref().defects);
+}
+
+/// Reads, one after the other, none of which may fail, or say that it is fresh when it is not. How many there were, and
+/// how many of them were stale.
+async fn read_on(caller: Caller, revision: u64, over: Arc<AtomicBool>) -> (u64, u64) {
+    let (mut reads, mut stale, mut newest) = (0, 0, revision);
+    while !over.load(Ordering::Relaxed) {
+        let answer = read(&caller, "settings/before", "").await.expect("reads go on");
+        assert!(answer.revision >= newest, "{} after {newest}", answer.revision);
+        newest = answer.revision;
+        let age = Duration::try_from(answer.confirmed_age.expect("its age")).unwrap();
+        assert_eq!(answer.stale, age > STALE, "at an age of {age:?}");
+        reads += 1;
+        stale += u64::from(answer.stale);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (reads, stale)
+}
+
+/// Follows a stream, which stays the same one over everything, says how old it is, and misses nothing.
+async fn follow(mut stream: Open, last: u64) {
+    let (mut at, mut oldest) = (None, Duration::ZERO);
+    while at.is_none_or(|at| at < last) {
+        let event = stream.next().await.unwrap_or_else(|end| panic!("the stream ended: {end:?}"));
+        match &event {
+            Event::Reset(reset) => panic!("{reset:?}"),
+            Event::Changes(changes) => {
+                assert_eq!(Some(changes.revision), at.map(|at| at + 1), "nothing is missed")
+            }
+            Event::Progress(progress) => {
+                let age = Duration::try_from(progress.confirmed_age.expect("its age")).unwrap();
+                oldest = oldest.max(age);
+            }
+            _ => {}
+        }
+        at = token_of(&event).map(|(revision, _)| revision).or(at);
+        stream.forget();
+    }
+    assert!(oldest > STALE, "the heartbeat said how old it was: {oldest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_was_lost_is_done_once_whoever_is_asked_again() {
+    let cluster = Cluster::new().await;
+    let port = postgres::port_of(cluster.url());
+    let proxy = Proxy::before(port).await;
+    let (left, right) = (cluster.start_at(&proxy.url(cluster.url(), port)).await, cluster.start().await);
+    let token = cluster.first_token().await;
+    let callers = [left.caller(&token), right.caller(&token)];
+    let mut at = create(&callers[1], setting("settings/first", "x")).await;
+    agree(&callers, at).await;
+    let mut streams = [
+        Open::fresh(&callers[0], &View::everything()).await,
+        Open::fresh(&callers[1], &View::everything()).await,
+    ];
+    for fault in [Fault::LoseAnswer, Fault::LoseCommit, Fault::Silence, Fault::Stall] {
+        let request = request(setting(&format!("settings/{}", format!("{fault:?}").to_lowercase()), "x"));
+        proxy.break_next(fault);
+        let first = callers[0].config().create_resource(request.clone()).await;
+        assert!(proxy.has_broken(), "{fault:?}");
+        let again = insist(&callers[1], &request).await;
+        at += 1;
+        assert_eq!(again.revision, at, "{fault:?}: it was done, and once");
+        match first {
+            Ok(first) => assert_eq!(first.into_inner(), again, "{fault:?}"),
+            Err(status) => assert_eq!(status.code(), tonic::Code::Unavailable, "{fault:?}: {status:?}"),
+        }
+        assert_eq!(insist(&callers[0], &request).await, again, "{fault:?}");
+        agree(&callers, at).await;
+    }
+    for stream in &mut streams {
+        stream.reach(at).await;
+    }
+    let verified = callers[1].admin().verify_log(VerifyLogRequest::default()).await.expect("it is checked");
+    assert!(verified.get_ref().intact, "{:?}", verified.get_ref().defects);
+}

@@ -1,0 +1,221 @@
+//! The database fails over to one that has lost the last commits: the store begins a new life, every watcher is told, and
+//! nobody is given an older answer of the same life.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use signalbox::{
+    domain::RevisionToken,
+    proto::v1::{
+        GetStatusResponse, ListResourcesRequest, ResetReason, Resource, VerifyLogRequest,
+        watch_config_response::Event,
+    },
+};
+use tonic::Code;
+
+use crate::{
+    cluster::{Cluster, agree, create, insist, is_refused_for_now, read, request},
+    harness::{PATIENCE, calls::refusal, until_answered},
+    postgres,
+    proxy::Proxy,
+    support::{
+        Alarm,
+        caller::{Caller, Site},
+        resources::setting,
+        view::View,
+        watcher::{Cursor, Open},
+    },
+};
+
+const KEPT: usize = 8;
+
+/// What clients hold of the life that is about to end.
+struct Old {
+    status: GetStatusResponse,
+    cursor: Cursor,
+    page: ListResourcesRequest,
+    streams: Vec<Open>,
+}
+
+/// Writes what will be kept.
+async fn keep(callers: &[Caller]) {
+    let mut revision = 0;
+    for index in 0..KEPT {
+        let kept = setting(&format!("settings/kept_{index}"), "x");
+        revision = create(&callers[index % callers.len()], kept).await;
+    }
+    agree(callers, revision).await;
+}
+
+/// Writes what will be lost, and takes hold of it in every way.
+async fn lose(callers: &[Caller]) -> Old {
+    let mut revision = 0;
+    for index in 0..4 {
+        let lost = request(setting(&format!("settings/lost_{index}"), "x"));
+        revision = insist(&callers[index % callers.len()], &lost).await.revision;
+    }
+    let status = agree(callers, revision).await;
+    let mut streams = Vec::new();
+    for caller in callers {
+        let mut stream = Open::fresh(caller, &View::everything()).await;
+        stream.reach(revision).await;
+        streams.push(stream);
+    }
+    let cursor = streams[0].cursor.clone().expect("it is synced");
+    let mut page = ListResourcesRequest { page_size: 3, ..ListResourcesRequest::default() };
+    let first = callers[0].config().list_resources(page.clone()).await.expect("a page").into_inner();
+    page.page_token = first.next_page_token;
+    assert!(!page.page_token.is_empty());
+    Old { status, cursor, page, streams }
+}
+
+/// Every watcher is told, every replica is in the same new life, and nothing of the old one is honoured anywhere.
+async fn is_a_new_life(callers: &[Caller], mut old: Old) -> GetStatusResponse {
+    for stream in &mut old.streams {
+        let event = stream.wait_for("the reset", |event| matches!(event, Event::Reset(_))).await;
+        let Event::Reset(reset) = event else { unreachable!() };
+        assert_eq!(reset.reason(), ResetReason::OtherStore);
+        let shown = snapshot(stream).await;
+        assert_eq!(shown.len(), KEPT);
+        assert!(shown.iter().all(|resource| resource.name.starts_with("settings/kept")));
+    }
+    for caller in callers {
+        let renewed = async || caller.status().await.epoch != old.status.epoch;
+        until_answered(PATIENCE, "a new life", renewed).await;
+    }
+    let now = agree(callers, 0).await;
+    for caller in callers {
+        let told = read(caller, "settings/kept_0", &old.status.revision_token).await;
+        assert_eq!(refusal(told), (Code::FailedPrecondition, "OTHER_STORE".into()));
+        let told = caller.config().list_resources(old.page.clone()).await;
+        assert_eq!(refusal(told), (Code::FailedPrecondition, "PAGE_TOKEN_EXPIRED".into()));
+        let mut stream = Open::resumed(caller, &View::everything(), &old.cursor).await;
+        let first = stream.next().await.expect("an event");
+        assert!(
+            matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::OtherStore),
+            "{first:?}"
+        );
+        assert_eq!(snapshot(&mut stream).await.len(), KEPT);
+    }
+    now
+}
+
+/// What a stream shows until it is synced.
+async fn snapshot(stream: &mut Open) -> Vec<Resource> {
+    let mut resources = Vec::new();
+    stream
+        .wait_for("the snapshot", |event| {
+            if let Event::Snapshot(part) = event {
+                resources.extend(part.resources.iter().cloned());
+            }
+            matches!(event, Event::Synced(_))
+        })
+        .await;
+    resources
+}
+
+/// After it all, writes go on, and are seen by everybody.
+async fn goes_on(callers: &[Caller]) {
+    let after = insist(&callers[1], &request(setting("settings/after", "x"))).await;
+    agree(callers, after.revision).await;
+    let verified = callers[0].admin().verify_log(VerifyLogRequest::default()).await.expect("it is checked");
+    assert!(verified.get_ref().intact, "{:?}", verified.get_ref().defects);
+}
+
+/// Reads on one replica after the other, each time no older than the answer before: it must not be, or it must be refused
+/// because that life is over. How many lives were met.
+async fn read_around(caller: Caller, over: Arc<AtomicBool>) -> usize {
+    let (mut caller, mut held, mut lives) = (caller, None::<RevisionToken>, 1);
+    while !over.load(Ordering::Relaxed) {
+        let least = held.map(|token| token.to_string()).unwrap_or_default();
+        match read(&caller, "settings/kept_0", &least).await {
+            Ok(answer) => {
+                let token = RevisionToken::parse(&answer.revision_token).expect("a token");
+                if let Some(held) = held {
+                    assert_eq!(token.epoch, held.epoch, "an answer of another life than the token's");
+                    assert!(token.revision >= held.revision, "{token:?} after {held:?}");
+                }
+                held = Some(token);
+            }
+            Err(status) if status.code() == Code::Unavailable => {}
+            told => {
+                assert_eq!(refusal(told), (Code::FailedPrecondition, "OTHER_STORE".into()));
+                (held, lives) = (None, lives + 1);
+            }
+        }
+        caller = caller.reconnected();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    lives
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_a_restore_lost_end_the_life_of_the_store_for_every_replica() {
+    let mut database = postgres::Server::start(&["fsync=on"]);
+    let cluster = Cluster::on(database.database().await).await;
+    let members = cluster.start_three().await;
+    let token = cluster.first_token().await;
+    let callers = members.each_ref().map(|member| member.caller(&token));
+    keep(&callers).await;
+    database.stop();
+    database.save();
+    database.run(&["fsync=on"]);
+    let old = lose(&callers).await;
+    let (alarm, over) = (Alarm::default(), Arc::new(AtomicBool::new(false)));
+    let sites: Vec<Site> = members.iter().map(|member| member.site.clone()).collect();
+    let reading = alarm.spawn(read_around(Caller::new(&Site::among(&sites), &token), Arc::clone(&over)));
+    database.stop();
+    database.restore();
+    database.run(&["fsync=on"]);
+    let judged = is_a_new_life(&callers, old);
+    let now = alarm.unless(PATIENCE * 3, "a new life", judged).await;
+    assert_eq!(now.revision, KEPT as u64);
+    goes_on(&callers).await;
+    over.store(true, Ordering::Relaxed);
+    let lives = alarm.unless(PATIENCE, "the reader's end", reading).await.expect("no answer is older");
+    assert!(lives > 1, "the reader noticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_standby_that_was_behind_is_promoted() {
+    let mut primary = postgres::Server::start(&["fsync=on"]);
+    let direct = primary.database().await;
+    let proxy = Proxy::before(primary.port()).await;
+    let cluster = Cluster::on(proxy.url(&direct, primary.port())).await;
+    let members = cluster.start_three().await;
+    let token = cluster.first_token().await;
+    let callers = members.each_ref().map(|member| member.caller(&token));
+    let standby = primary.standby();
+    keep(&callers).await;
+    let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
+    until_answered(PATIENCE, "the standby has what is kept", async || {
+        revision_in(&there).await == KEPT as i64
+    })
+    .await;
+    standby.fall_behind().await;
+    let old = lose(&callers).await;
+    primary.stop();
+    proxy.lead_to(standby.port());
+
+    // A standby that takes no writes is behind what was read: it is not believed, and memory serves on.
+    for caller in &callers {
+        let early = request(setting("settings/too_early", "x"));
+        is_refused_for_now("a write to a standby", caller.config().create_resource(early)).await;
+        let answer = read(caller, "settings/lost_0", &old.status.revision_token).await.expect("from memory");
+        assert_eq!(answer.revision_token, old.status.revision_token);
+    }
+    standby.promote().await;
+    is_a_new_life(&callers, old).await;
+    goes_on(&callers).await;
+}
+
+/// The revision that a database holds.
+async fn revision_in(url: &str) -> i64 {
+    let mut connection = postgres::connect(url).await;
+    sqlx::query_scalar("SELECT revision FROM head").fetch_one(&mut connection).await.unwrap_or(0)
+}

@@ -1,0 +1,109 @@
+//! Old and new binary side by side on one store, as a rolling upgrade has them. The older one is `examples/one_level_older.rs`.
+
+use signalbox::{
+    domain::FeatureLevel,
+    proto::v1::{CreateResourceRequest, RaiseFeatureLevelRequest, Resource, ToolSpec, resource::Spec},
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::{
+    cluster::{Cluster, Member, create, knows_of},
+    harness::{Home, PATIENCE, example, until_answered},
+    support::{
+        caller::Caller,
+        resources::{named, setting},
+    },
+};
+
+const CURRENT: u32 = FeatureLevel::CURRENT.0;
+
+/// A folder that runs the binary of one level ago.
+async fn older(cluster: &Cluster) -> Home {
+    cluster.home().running(&example("one_level_older").await)
+}
+
+async fn start_older(cluster: &Cluster) -> Member {
+    Member::start_in(older(cluster).await).await
+}
+
+/// Something that the older binary does not know.
+fn tool(id: &str) -> Resource {
+    named(&format!("tools/{id}"), Spec::Tool(ToolSpec::default()))
+}
+
+async fn write(caller: &Caller, resource: Resource) -> Result<u64, Status> {
+    let request = CreateResourceRequest { resource: Some(resource), ..CreateResourceRequest::default() };
+    caller.config().create_resource(request).await.map(|answer| answer.into_inner().revision)
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+async fn level(caller: &Caller) -> u32 {
+    caller.status().await.feature_level
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
+    let cluster = Cluster::new().await;
+    let mut old = start_older(&cluster).await;
+    let token = cluster.first_token().await;
+    let (there, new) = (old.caller(&token), cluster.start().await);
+    let here = new.caller(&token);
+    let levels: Vec<u32> = knows_of(&here, 2).await.iter().map(|replica| replica.feature_level).collect();
+    assert!(levels.contains(&CURRENT) && levels.contains(&(CURRENT - 1)), "{levels:?}");
+
+    // Both serve, and what both know is written on either.
+    let revision = create(&here, setting("settings/from_the_new", "x")).await;
+    until_answered(PATIENCE, "the old one has it", async || there.status().await.revision >= revision).await;
+    create(&there, setting("settings/from_the_old", "x")).await;
+    for caller in [&here, &there] {
+        assert_eq!(level(caller).await, CURRENT - 1);
+        let refused = write(caller, tool("early")).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "FEATURE_LEVEL".into()));
+        assert!(refused.message().contains("raised once every replica supports it"), "{refused}");
+    }
+    let asked = here.admin().raise_feature_level(RaiseFeatureLevelRequest {}).await.unwrap_err();
+    assert_eq!((asked.code(), reason(&asked)), (Code::FailedPrecondition, "REPLICAS_TOO_OLD".into()));
+    assert!(asked.message().contains(&old.site.address()), "it is named: {asked}");
+
+    // The last old one goes: nobody has to do anything.
+    old.stop().await;
+    until_answered(PATIENCE, "the level is raised", async || level(&here).await == CURRENT).await;
+    write(&here, tool("late")).await.expect("every replica knows it now");
+
+    // None comes back.
+    let refused = older(&cluster).await.refused().await;
+    assert!(refused.message.contains(&format!("feature level {CURRENT}")), "{refused:?}");
+    assert_eq!(refused.code, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_come_back() {
+    let cluster = Cluster::new().await.with("SIGNALBOX_RAISE_FEATURE_LEVEL", "manual");
+    let mut old = start_older(&cluster).await;
+    create(&old.caller(&cluster.first_token().await), setting("settings/before", "x")).await;
+    old.stop().await;
+    let mut new = cluster.start().await;
+    let here = new.caller(&cluster.first_token().await);
+    let revision = create(&here, setting("settings/a", "x")).await;
+    // With a heartbeat after this it would have been raised.
+    let beaten = async || here.status().await.replicas.iter().any(|replica| replica.revision >= revision);
+    until_answered(PATIENCE, "a heartbeat", beaten).await;
+    assert_eq!(level(&here).await, CURRENT - 1);
+    write(&here, tool("early")).await.unwrap_err();
+    new.stop().await;
+    start_older(&cluster).await.stop().await;
+    let new = cluster.start().await;
+    let here = new.caller(&cluster.first_token().await);
+    let home = cluster
+        .home()
+        .with("SIGNALBOX_URL", format!("http://{}", new.site.address()))
+        .with("SIGNALBOX_TOKEN", cluster.first_token().await);
+    let raised = home.run(&["raise-feature-level"]).await;
+    assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
+    assert_eq!(level(&here).await, CURRENT);
+    write(&here, tool("late")).await.expect("it was allowed");
+}
