@@ -126,14 +126,22 @@ async fn fenced(home: &Home) {
     .await;
 }
 
+/// Waits until the database does what it was told to do slowly: the command has asked for it.
+async fn at_work(url: &str) {
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
+                  AND datname = current_database()";
+    until_answered(PATIENCE, "the database is at work", async || count(url, asleep).await == 1).await;
+}
+
 /// The command dies while the target is still committing for it: the store is there, though nobody was told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_outlives_the_command_is_found() {
     let home = stored().await;
     let url = postgres::shared().database().await;
-    at_commit(&url, "PERFORM pg_sleep(4)").await;
+    at_commit(&url, "PERFORM pg_sleep(20)").await;
     let child = start(&home, SQLITE, &url);
-    fenced(&home).await;
+    at_work(&url).await;
+    assert_eq!(states(&home.path("data/signalbox.db")).await, ["moving"]);
     kill(child).await;
     let refused = home.refused().await;
     assert!(refused.message.contains("is being moved to postgres at 127.0.0.1"), "{}", refused.message);
@@ -192,7 +200,8 @@ async fn a_source_that_was_not_told_stays_fenced() {
     postgres::run(&url, slow).await;
     let child = start(&home, &url, SQLITE);
     let file = home.path("data/signalbox.db");
-    until_answered(PATIENCE, "the store is there", async || states(&file).await.len() == 2).await;
+    at_work(&url).await;
+    assert_eq!(states(&file).await, ["arrived", "arrived"]);
     kill(child).await;
     assert!(home.refused().await.message.contains("is being moved to sqlite at"));
     let end_slow = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
