@@ -10,6 +10,8 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod harness;
+#[path = "support/postgres.rs"]
+mod postgres;
 
 use std::{
     collections::BTreeSet,
@@ -29,13 +31,37 @@ use tokio::{
 
 #[tokio::test]
 async fn the_tour_of_the_readme_works() {
-    let steps = steps(&document("README.md"));
+    let steps = steps(&document("README.md"), "console");
     assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
     let server = Server::start().await;
-    let mut shell = Shell::start(&server);
+    let mut shell = Shell::start(server.home(), server.url(), server.address());
     for step in &steps {
         shell.run(step).await;
     }
+}
+
+/// What the README says of moving, on the store of a server that has stopped; then a replica starts.
+#[tokio::test]
+async fn the_move_of_the_readme_works() {
+    const URL: &str = "postgres://signalbox@db.example/signalbox?sslmode=verify-full";
+    let url = postgres::shared().database().await;
+    let readme = document("README.md").replace(URL, &url);
+    let home = Arc::new(Home::new());
+    Server::start_in(&home).await.stop().await;
+    let mut shell = Shell::start(&home, "", "");
+    for step in &steps(&readme, "console move") {
+        shell.run(step).await;
+    }
+    let mut replica = Arc::into_inner(home).expect("nobody else");
+    replica.set("SIGNALBOX_DATABASE_URL", &url);
+    replica.set("SIGNALBOX_TOKEN_FILE", "admin.token");
+    let replica = Server::start_in(&Arc::new(replica)).await;
+    let status = replica.run(&["status"]).await;
+    assert!(
+        status.status.success() && String::from_utf8_lossy(&status.stdout).contains("postgres"),
+        "{status:?}"
+    );
+    replica.stop().await;
 }
 
 #[tokio::test]
@@ -102,7 +128,7 @@ fn the_links_of_the_documents_lead_somewhere() {
 #[test]
 fn a_transcript_is_read_as_it_is_meant() {
     let text = "```sh\n$ no\n```\n```console\n$ one\nshown\n$ two <<'X'\n> body\n> X\n```\n```console\n$ three\n```\n";
-    let read: Vec<_> = steps(text).into_iter().map(|step| (step.command, step.shown)).collect();
+    let read: Vec<_> = steps(text, "console").into_iter().map(|step| (step.command, step.shown)).collect();
     assert_eq!(
         read,
         [
@@ -130,13 +156,13 @@ struct Step {
     shown: Vec<String>,
 }
 
-/// The commands of all blocks marked `console`.
-fn steps(text: &str) -> Vec<Step> {
+/// The commands of all blocks that are marked so.
+fn steps(text: &str, wanted: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     for line in text.lines() {
         if let Some(mark) = line.strip_prefix("```") {
-            inside = mark == "console";
+            inside = mark == wanted;
         } else if inside {
             if let Some(command) = line.strip_prefix("$ ") {
                 steps.push(Step { command: command.to_owned(), shown: Vec::new() });
@@ -183,21 +209,20 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(server: &Server) -> Self {
+    fn start(home: &Home, url: &str, address: &str) -> Self {
         let shims = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shims");
         let binaries = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
         tool("bin/buf");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut child = command("bash", server.home().folder())
+        let mut child = command("bash", home.folder())
             .env("PATH", format!("{}:{}:{path}", shims.display(), binaries.display()))
-            .env("SIGNALBOX_URL", server.url())
+            .env("SIGNALBOX_URL", url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("bash starts");
         let (input, output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let address = server.address().to_owned();
-        let mut shell = Self { input, child, lines: lines(output), address };
+        let mut shell = Self { input, child, lines: lines(output), address: address.to_owned() };
         shell.write("exec 2>&1");
         shell
     }

@@ -12,16 +12,16 @@ use crate::{
         SecretText, Vault, generate_key,
         private_file::{self, FileError},
     },
-    domain::{Clock, FieldPath, Role, Uid},
+    domain::{Clock, FieldPath, Role, SealedSecret, Uid},
     kinds,
     settings::{Database, Jwt, JwtKey, Settings},
     store::Store,
 };
 
 /// Name of the signing key that the first start makes, in the key directory.
-const SIGNING_KEY: &str = "jwt.key";
+pub(super) const SIGNING_KEY: &str = "jwt.key";
 /// Its name among the secrets of the service, where replicas share it, and its place there.
-const SHARED_KEY: &str = "signing_key";
+pub(super) const SHARED_KEY: &str = "signing_key";
 const SHARED_PLACE: &str = "service";
 /// How long the store may take to close after a look at it.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -111,10 +111,9 @@ pub async fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result
 
 /// The secret that all replicas sign with: sealed in the store, made by the first of them.
 async fn shared_secret(store: &dyn Store, vault: &Vault, make: bool) -> Result<SecretText, AppError> {
-    let place = (Uid(SHARED_PLACE.to_owned()), FieldPath(SHARED_KEY.to_owned()));
     let mut shared = store.share_secret(SHARED_KEY, None).await?;
     if shared.is_none() && make {
-        let offer = vault.seal(&place.0, &place.1, &generate_key().map_err(auth)?);
+        let offer = seal_shared(vault, &generate_key().map_err(auth)?);
         shared = store.share_secret(SHARED_KEY, Some(offer)).await?;
     }
     let sealed = shared.ok_or_else(|| {
@@ -122,12 +121,29 @@ async fn shared_secret(store: &dyn Store, vault: &Vault, make: bool) -> Result<S
             "the store has no signing key: the first server that starts on an empty one makes it, and never later, because that would void every token without a word; put its row back from a backup, or give every replica one with SIGNALBOX_JWT_SECRET_FILE".into(),
         )
     })?;
+    open_shared(vault, &sealed)
+}
+
+/// Where the signing key is sealed, as if it were a field of a resource.
+fn shared_place() -> (Uid, FieldPath) {
+    (Uid(SHARED_PLACE.to_owned()), FieldPath(SHARED_KEY.to_owned()))
+}
+
+/// The signing key as replicas share it.
+pub(super) fn seal_shared(vault: &Vault, secret: &SecretText) -> SealedSecret {
+    let (uid, field) = shared_place();
+    vault.seal(&uid, &field, secret)
+}
+
+/// The signing key that replicas share.
+pub(super) fn open_shared(vault: &Vault, sealed: &SealedSecret) -> Result<SecretText, AppError> {
+    let (uid, field) = shared_place();
     let unopened = |error| AppError::Auth(format!("the signing key in the store can't be opened: {error}"));
-    vault.open(&place.0, &place.1, &sealed).map_err(unopened)
+    vault.open(&uid, &field, sealed).map_err(unopened)
 }
 
 /// The secret that signs our own tokens; none where only a verification key is set.
-fn signing_secret(jwt: &Jwt, key_dir: &Path) -> Result<Option<SecretText>, AppError> {
+pub(super) fn signing_secret(jwt: &Jwt, key_dir: &Path) -> Result<Option<SecretText>, AppError> {
     match &jwt.key {
         JwtKey::Generated => private_file::read(&key_dir.join(SIGNING_KEY)).map(Some).map_err(|error| {
             let missing = matches!(error, FileError::Missing(_));

@@ -7,18 +7,23 @@ mod access;
 mod certificates;
 mod connections;
 mod housekeeping;
+mod moving;
 mod open;
 mod server;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use access::local_issuer;
+pub use moving::{Course, Moved, abandon, migrate, survey};
 pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
     crypto::generate_key,
     service::parse_token,
-    store::{Defect, Verification},
+    store::{
+        Defect, StoreError, Verification,
+        moving::{Abandoned, Contents, MoveError, Tell},
+    },
     view::{Undecryptable, Unopened},
 };
 
@@ -66,7 +71,10 @@ pub enum AppError {
     },
     /// The store can't be opened.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
+    /// The store can't be moved.
+    #[error(transparent)]
+    Move(#[from] MoveError),
     /// The store was in use, and is empty.
     #[error("{0}")]
     Lost(String),

@@ -20,7 +20,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 pub enum Purpose {
     /// To serve it: it may be made, with its key.
     Serve,
-    /// To look at it: it has to be there.
+    /// To look at it: it has to be there, and nothing is written.
     Inspect,
 }
 
@@ -103,7 +103,27 @@ async fn unlock(
     purpose: Purpose,
     database: &mut Locked,
 ) -> Result<Option<(Unlocked, Vec<String>)>, AppError> {
-    let identity = database.identity().clone();
+    let (mut unlocked, remarks) = open_keys(settings, purpose, database.identity()).await?;
+    if let Some(keys) = unlocked.first_keys.take()
+        && !database.initialise(keys).await?
+    {
+        return Ok(None);
+    }
+    Ok(Some((unlocked, remarks)))
+}
+
+/// Opens a store's keys with those of the settings, with what an operator should know of these. Writes nothing but, for a
+/// fresh store that is to be served, the file of its first key.
+pub(super) async fn open_keys(
+    settings: &Settings,
+    purpose: Purpose,
+    identity: &Identity,
+) -> Result<(Unlocked, Vec<String>), AppError> {
+    if identity.fresh && purpose == Purpose::Inspect {
+        return Err(AppError::Store(StoreError::Unavailable(
+            "there is nothing in it yet: the first server that starts on it gives it its keys".into(),
+        )));
+    }
     let sources = key_sources(settings, purpose);
     let loading = identity.clone();
     // A password is stretched for a good part of a second.
@@ -111,16 +131,10 @@ async fn unlock(
         .await
         .map_err(|error| AppError::Auth(error.to_string()))??;
     let remarks = loaded.warnings;
-    let mut unlocked = match Vault::unlock(loaded.keyring, &identity) {
-        Ok(unlocked) => unlocked,
-        Err(error) => return Err(AppError::Unlock { error, remarks }),
-    };
-    if let Some(keys) = unlocked.first_keys.take()
-        && !database.initialise(keys).await?
-    {
-        return Ok(None);
+    match Vault::unlock(loaded.keyring, identity) {
+        Ok(unlocked) => Ok((unlocked, remarks)),
+        Err(error) => Err(AppError::Unlock { error, remarks }),
     }
-    Ok(Some((unlocked, remarks)))
 }
 
 /// An empty database beside the token of its first administrator is one that was lost, not one that is new: to begin

@@ -75,6 +75,8 @@ pub enum Verb {
     Keys(Keys),
     /// Check a running server, or a stopped one's store
     Doctor(Doctor),
+    /// Move the store of stopped servers to another database, from SQLite to PostgreSQL or back
+    Migrate(Migrate),
     /// Print completions for a shell, for example `signalbox completions bash > /etc/bash_completion.d/signalbox`
     Completions {
         /// Which shell.
@@ -334,6 +336,27 @@ pub struct Doctor {
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub anchor: Option<String>,
     /// The server's settings, for a stopped one.
+    #[command(flatten)]
+    pub flags: ServerFlags,
+}
+
+/// Options of `migrate`.
+#[derive(Args)]
+pub struct Migrate {
+    /// Where the store is: sqlite://PATH, postgres://USER@HOST/DATABASE, or env:NAME for a variable that holds the URL
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Where it is to be, in the same forms: a database with nothing in it, or a file that is not there
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// Say what would be moved, and change nothing
+    #[arg(long, conflicts_with = "abandon")]
+    pub dry_run: bool,
+    /// Give up a move that was begun and not finished: the source can be served again. Refused if the store is at the
+    /// target
+    #[arg(long)]
+    pub abandon: bool,
+    /// The server's settings, for its keys.
     #[command(flatten)]
     pub flags: ServerFlags,
 }

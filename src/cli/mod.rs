@@ -12,6 +12,7 @@ mod document;
 mod edit;
 mod failure;
 mod keys;
+mod migrate;
 mod read;
 mod scalar;
 mod schema;
@@ -120,6 +121,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Token(verb) => token::token(session, target, verb).await,
         Verb::Keys(verb) => keys::keys(session, verb),
         Verb::Doctor(args) => doctor::doctor(session, target, args).await,
+        Verb::Migrate(args) => migrate::migrate(session, args).await,
         Verb::Completions { shell } => completions(session, *shell),
     };
     outcome.map_err(|failure| connect::advise(failure, session, target))

@@ -3,7 +3,7 @@
 //! It must not know the driver: it checks what an operator would want to be told before anything is opened. A URL may
 //! hold a password, so no error and no printing repeats it.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use url::Url;
 
@@ -40,6 +40,8 @@ pub enum Database {
 pub struct PostgresUrl {
     /// The URL, as the driver takes it.
     pub url: SecretText,
+    /// Host, port and database: what may be told of it.
+    pub place: String,
     /// Whether it is on this machine: what goes there crosses no network.
     pub local: bool,
     /// How its connection is encrypted.
@@ -66,6 +68,19 @@ impl Database {
             _ => Err("is not the URL of a supported database; give sqlite://PATH, for example \
                  sqlite://data/signalbox.db, or postgres://USER@HOST/DATABASE"
                 .to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    /// Where it is, without user and password.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => {
+                let whole = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                write!(out, "sqlite at {}", whole.display())
+            }
+            Self::Postgres(at) => write!(out, "postgres at {}", at.place),
         }
     }
 }
@@ -115,7 +130,10 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
         }
     };
     let local = is_local(&host);
-    Ok(Database::Postgres(PostgresUrl { url: SecretText::new(text.to_owned()), local, encryption }))
+    let port = parameter("port").or_else(|| url.port().map(|port| port.to_string()));
+    let name = parameter("dbname").unwrap_or_else(|| url.path().trim_start_matches('/').to_owned());
+    let place = format!("{host}:{}/{name}", port.as_deref().unwrap_or("5432"));
+    Ok(Database::Postgres(PostgresUrl { url: SecretText::new(text.to_owned()), place, local, encryption }))
 }
 
 /// Whether a host is this machine: the directory of a socket, or a loopback address.

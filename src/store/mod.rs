@@ -7,6 +7,7 @@ pub mod chain;
 pub mod cluster;
 mod decode;
 mod failure;
+pub mod moving;
 pub mod plan;
 pub mod postgres;
 mod reads;

@@ -11,6 +11,7 @@ mod commit;
 mod doorbell;
 mod failure;
 mod moment;
+mod moving;
 mod open;
 mod session;
 
@@ -76,11 +77,14 @@ impl PostgresDatabase {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it can't be reached (within seconds), is held by another replica's migration (25 s),
-    /// or a newer binary wrote it; [`StoreError::Damaged`] if its schema is not ours. No text repeats the URL.
+    /// a newer binary wrote it, or it was moved away; [`StoreError::Damaged`] if its schema is not ours. No text repeats the URL.
     pub async fn open(url: &str, create: bool) -> Result<Self, StoreError> {
         let server = Server::parse(url)?;
-        let (identity, notifies) = open::prepare(&server, create).await?;
-        Ok(Self { server, identity, notifies })
+        let open::Prepared { identity, notifies, fence } = open::prepare(&server, create).await?;
+        match fence {
+            None => Ok(Self { server, identity, notifies }),
+            Some(fence) => Err(fence.refusal()),
+        }
     }
 
     /// What the store says of itself.

@@ -326,40 +326,41 @@ impl Reader {
     /// answer; an error is a database that can't be read.
     pub async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, Failure> {
         let mut moment = self.moments.begin(Pace::Long).await?;
-        let found = self.check(&mut *moment, anchor).await;
+        let found = check(&self.keys, &mut *moment, anchor).await;
         leave(moment, found).await
     }
+}
 
-    async fn check(
-        &self,
-        moment: &mut dyn Moment,
-        anchor: Option<(Revision, [u8; 16])>,
-    ) -> Result<Verification, Failure> {
-        let head = match moment.head().await {
-            Ok(head) => head,
-            Err(Failure::Damaged(description)) => {
-                let defect = Defect { reason: "head_edited", revision: None, name: None, description };
-                return Ok(Verification { defects: vec![defect], ..Verification::default() });
-            }
-            Err(failure) => return Err(failure),
-        };
-        let mut checker = Checker::new(&self.keys, head, anchor);
-        let checkpoints = moment.checkpoints().await?;
-        checkpoints.iter().for_each(|row| checker.checkpoint(row));
-        checker.end_of_checkpoints(checkpoints.last().map(|row| row.floor));
-        let mut log_row = |row| match row {
-            Ok(row) => checker.log_row(&row),
-            Err(revision) => checker.unreadable_log_row(revision),
-        };
-        moment.log(&mut log_row).await?;
-        checker.end_of_log();
-        let mut state_row = |row: Option<ResourceRow>| match row {
-            Some(row) => checker.state_row(&row),
-            None => checker.unreadable_state_row(),
-        };
-        moment.resources(&mut state_row).await?;
-        Ok(checker.finish())
-    }
+/// Checks the log, and the state against it, in one transaction.
+pub async fn check(
+    keys: &ChainKeys,
+    moment: &mut dyn Moment,
+    anchor: Option<(Revision, [u8; 16])>,
+) -> Result<Verification, Failure> {
+    let head = match moment.head().await {
+        Ok(head) => head,
+        Err(Failure::Damaged(description)) => {
+            let defect = Defect { reason: "head_edited", revision: None, name: None, description };
+            return Ok(Verification { defects: vec![defect], ..Verification::default() });
+        }
+        Err(failure) => return Err(failure),
+    };
+    let mut checker = Checker::new(keys, head, anchor);
+    let checkpoints = moment.checkpoints().await?;
+    checkpoints.iter().for_each(|row| checker.checkpoint(row));
+    checker.end_of_checkpoints(checkpoints.last().map(|row| row.floor));
+    let mut log_row = |row| match row {
+        Ok(row) => checker.log_row(&row),
+        Err(revision) => checker.unreadable_log_row(revision),
+    };
+    moment.log(&mut log_row).await?;
+    checker.end_of_log();
+    let mut state_row = |row: Option<ResourceRow>| match row {
+        Some(row) => checker.state_row(&row),
+        None => checker.unreadable_state_row(),
+    };
+    moment.resources(&mut state_row).await?;
+    Ok(checker.finish())
 }
 
 /// The log rows that made the state at a revision.

@@ -8,6 +8,7 @@ mod commit;
 mod compaction;
 mod failure;
 mod moment;
+mod moving;
 mod open;
 mod tail;
 
@@ -62,9 +63,21 @@ impl SqliteDatabase {
     /// Opens the file at `path`, or makes it if `create` says so; takes its lock and brings its schema up to date.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if there is no file, another process has it, or a newer binary wrote it;
-    /// [`StoreError::Damaged`] if it is no store of ours or was cut. These texts are for the operator: they name the file.
+    /// [`StoreError::Unavailable`] if there is no file, another process has it, a newer binary wrote it, or it was moved
+    /// away; [`StoreError::Damaged`] if it is no store of ours or was cut. These texts are for the operator: they name the file.
     pub async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
+        let mut database = Self::open_fenced(path, create).await?;
+        match open::read_fence(&mut database.writer).await? {
+            None => Ok(database),
+            Some(fence) => {
+                database.close().await;
+                Err(fence.refusal())
+            }
+        }
+    }
+
+    /// As [`SqliteDatabase::open`], even if the store was moved away.
+    async fn open_fenced(path: &Path, create: bool) -> Result<Self, StoreError> {
         let lock = open::prepare_files(path, create)?;
         let mut writer = open::open_writer(path).await?;
         let identity = open::read_identity(&mut writer).await?;

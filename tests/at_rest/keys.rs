@@ -12,6 +12,7 @@ use crate::{
 const KEY: &str = "q83vEiM0RVZneImaq7zN3u_wAhM1V3mbvd_yBCZIaoA=";
 const OTHER_KEY: &str = "Rgk8bX1Zs1n0qkWvJ0m6T3dQ5y2Lr7uEwB9hCx4aVno=";
 const PASSWORD: &str = "a long enough pass phrase of ours 4711";
+const OWN: &str = "sqlite://data/signalbox.db";
 const SECRET: &str = "keys-secret~?>-16180339887";
 
 /// A store with one secret, whose server has stopped.
@@ -259,7 +260,11 @@ async fn a_store_whose_keys_were_changed_by_hand_is_refused() {
     let untouched = fs::read(&database).unwrap();
     let cases = [
         ("UPDATE data_keys SET wrapped = (SELECT wrapped FROM data_keys WHERE id = 'log')", "altered"),
-        ("UPDATE data_keys SET wrapped = replace(wrapped, 'a', 'b')", "altered"),
+        (
+            "UPDATE data_keys SET wrapped = substr(wrapped, 1, 60) || \
+             CASE substr(wrapped, 61, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(wrapped, 62)",
+            "altered",
+        ),
         ("UPDATE data_keys SET kek = 'kek-0000000000000000'", "wrong one"),
         ("UPDATE key_checks SET value = 'x'", "altered"),
         ("DROP TRIGGER identity_stays; UPDATE identity SET store_id = upper(store_id)", "altered"),
@@ -275,6 +280,25 @@ async fn a_store_whose_keys_were_changed_by_hand_is_refused() {
     }
     fs::write(&database, &untouched).unwrap();
     assert!(opens(&home).await);
+}
+
+/// A look at a store that no server has used yet is no first start.
+#[tokio::test]
+async fn regression_looking_at_an_empty_store_gives_it_no_keys() {
+    let mut home = Home::new().with("ENCRYPTION_KEY", "no key");
+    home.refused().await;
+    home.set("ENCRYPTION_KEY", KEY);
+    // SQLite may fold its log into the database; what they hold together is the same.
+    let before = everything(&home).await;
+    for line in [&["doctor", "--offline"][..], &["migrate", "--from", OWN, "--to", "sqlite://other.db"]] {
+        let output = home.run(line).await;
+        let told = [output.stdout, output.stderr].concat();
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&told).contains("there is nothing in it yet"), "{told:?}");
+        assert!(everything(&home).await == before, "{line:?}");
+    }
+    assert!(!home.path("other.db").exists());
+    Server::start_in(&Arc::new(home)).await.stop().await;
 }
 
 /// Nothing is made on a store that is in use: neither the token that somebody took away, nor a key that would void all.

@@ -164,7 +164,7 @@ const LINES: [(i32, &str, Given<'static>); 38] = [
 ];
 
 /// Tokens, keys and addresses with passwords, in the wrong shape: what is wrong is told, and not what they are.
-const CREDENTIALS: [(i32, &str, Given<'static>); 11] = [
+const CREDENTIALS: [(i32, &str, Given<'static>); 14] = [
     (4, "status", Variable("SIGNALBOX_TOKEN", "{}")),
     (4, "status --token-file t", File("t", "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.{}.{}")),
     (2, "status", Variable("SIGNALBOX_TOKEN", "{}\u{7}")),
@@ -176,6 +176,9 @@ const CREDENTIALS: [(i32, &str, Given<'static>); 11] = [
     (2, "serve --listen 127.0.0.1:0 --config c.toml", File("c.toml", "[keys]\nencryption_key = \"{}\n")),
     (2, "serve --listen 127.0.0.1:0 --config c.toml", File("c.toml", "[keys]\nencryption_key = \"{}\"\n")),
     (1, "doctor --offline --data-dir d", Variable("ENCRYPTION_KEY", "{}")),
+    (2, "migrate --from postgres://me:{}@127.0.0.1:1/signalbox --to sqlite://d/x.db", Argument),
+    (2, "migrate --from sqlite://d/x.db --to env:URL", Variable("URL", "postgres://me:{}@db/signalbox")),
+    (2, "migrate --from mysql://me:{}@db/signalbox --to sqlite://d/x.db", Argument),
 ];
 
 #[tokio::test]

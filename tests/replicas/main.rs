@@ -10,6 +10,7 @@ mod failover;
 mod harness;
 mod keys;
 mod model;
+mod moving;
 #[path = "../support/pgbouncer.rs"]
 mod pgbouncer;
 mod pooled;

@@ -10,5 +10,6 @@ mod measure;
 mod model;
 mod postgres;
 mod restored;
+mod schema;
 mod sqlite;
 mod tampering;

@@ -10,7 +10,8 @@ use sqlx::{FromRow, PgConnection, PgPool, Postgres, postgres::PgArguments, query
 
 use super::{
     PostgresStore,
-    session::{BEGIN_ASIDE, Lease as Session, SILENCE, all, execute, first},
+    moment::MOVED,
+    session::{BEGIN_ASIDE, Lease as Session, SILENCE, all, asked, execute, first},
 };
 use crate::{
     domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
@@ -29,6 +30,7 @@ const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
 const RAISE: &str = "UPDATE feature_level SET level = supported.level FROM ( \
     SELECT least($1, min(feature_level)) AS level FROM replicas WHERE seen > now() - make_interval(secs => $2)) AS supported \
     WHERE id = 1 AND feature_level.level < supported.level";
+const FENCED: &str = "SELECT 1 FROM moves WHERE state <> 'arrived'";
 /// Those that have long been silent, and those whose time is none of this database's.
 const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1) \
     OR seen > now() + make_interval(secs => $1)";
@@ -164,6 +166,11 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
         return Err(too_old(level, own.feature_level));
     }
     let failed = Failure::from;
+    // Under the lock on the level, which a move takes before it looks for replicas: whoever comes after it learns of it.
+    let fence: Vec<(i32,)> = asked(connection, FENCED, SILENCE).await.map_err(failed)?;
+    if !fence.is_empty() {
+        return Err(StoreError::Unavailable(MOVED.into()));
+    }
     let forget = sqlx::query(FORGET).bind(LIFETIME.as_secs_f64());
     execute(connection, forget, SILENCE).await.map_err(failed)?;
     let beat = sqlx::query(BEAT)

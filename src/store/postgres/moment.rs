@@ -11,8 +11,8 @@ use crate::store::{
     sql,
 };
 
-const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash, pg_is_in_recovery() AS standby \
-    FROM head WHERE id = 1";
+const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash, pg_is_in_recovery() AS standby, \
+    EXISTS (SELECT 1 FROM moves WHERE state <> 'arrived') AS moved FROM head WHERE id = 1";
 const RESOURCES: &str = "SELECT name, kind, uid, labels_text AS labels, version, create_revision, create_time, \
     update_revision, update_time, updated_by, spec_text AS spec, secrets_text AS secrets, digest \
     FROM resources ORDER BY name";
@@ -20,27 +20,36 @@ const SECRETS_NAMED: &str = "SELECT id, data_key, token FROM secrets WHERE id = 
 const SECRETS_IN_USE: &str = "SELECT id, data_key, token FROM secrets WHERE id IN ( \
     SELECT used.value FROM resources, jsonb_each_text(resources.secrets) AS used)";
 
+/// What a replica is told whose store has left.
+pub const MOVED: &str = "the store was moved to another database: stop this server, and serve that one";
+
 /// The reading connections.
 pub struct PostgresReads(pub PgPool);
 
-struct PostgresMoment(Lease);
+/// A transaction that is read from.
+pub struct PostgresMoment(pub Lease);
 
-/// The head row, and whether the server that answers is one that only follows another.
+/// The head row, whether the server that answers is one that only follows another, and whether the store is elsewhere.
 #[derive(FromRow)]
 struct FoundHead {
     #[sqlx(flatten)]
     row: HeadRow,
     standby: bool,
+    moved: bool,
 }
 
-/// The head row, never a standby's: what that holds may be old.
+/// The head row, never a standby's: what that holds may be old. Nor one that the store has left behind: a replica that was
+/// asleep meanwhile must not go on telling that it is in touch.
 pub async fn read_head(connection: &mut PgConnection) -> Result<HeadState, Failure> {
     let found: Vec<FoundHead> = asked(connection, HEAD, SILENCE).await?;
     let found = found.into_iter().next();
-    let FoundHead { row, standby } =
+    let FoundHead { row, standby, moved } =
         found.ok_or_else(|| Failure::Damaged("its head row is missing".into()))?;
     if standby {
         return Err(Failure::Unavailable("the database is a standby"));
+    }
+    if moved {
+        return Err(Failure::Unavailable(MOVED));
     }
     Ok(row.read()?)
 }

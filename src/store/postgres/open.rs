@@ -19,7 +19,12 @@ use crate::{
         Epoch, StoreId,
         keys::{Identity, KeyCheck, WrappedKey},
     },
-    store::{StoreError, failure::Failure, sql},
+    store::{
+        StoreError,
+        failure::Failure,
+        moving::fence::{FENCE, Passage},
+        sql,
+    },
 };
 
 /// Generated columns came with it.
@@ -35,6 +40,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
     vec![
         step(1, "initial", include_str!("../../../migrations/postgres/0001_initial.sql")),
         step(2, "cluster", include_str!("../../../migrations/postgres/0002_cluster.sql")),
+        step(3, "moves", include_str!("../../../migrations/postgres/0003_moves.sql")),
     ]
 });
 
@@ -57,8 +63,24 @@ const PUT_IDENTITY: &str =
 const PUT_HEAD: &str = "INSERT INTO head (id, epoch, revision, hash, digest, floor, floor_hash) \
     SELECT 1, $1, 0, $2, $3, 0, $2 WHERE NOT EXISTS (SELECT 1 FROM head) AND NOT EXISTS (SELECT 1 FROM log)";
 
-/// Brings the schema up to date, or only looks at it; the store's identity, and whether the database knows NOTIFY.
-pub async fn prepare(server: &Server, create: bool) -> Result<(Identity, bool), StoreError> {
+/// What is found in a database whose schema is ours.
+pub struct Prepared {
+    /// What the store says of itself.
+    pub identity: Identity,
+    /// Whether the database knows NOTIFY.
+    pub notifies: bool,
+    /// Where the store was moved to, if it was.
+    pub fence: Option<Passage>,
+}
+
+/// Whether there is a schema of ours at all.
+pub async fn exists(server: &Server) -> Result<bool, StoreError> {
+    let mut connection = server.connect().await.map_err(Failure::from)?;
+    Ok(look(&mut connection).await? > 0)
+}
+
+/// Brings the schema up to date, or only looks at it.
+pub async fn prepare(server: &Server, create: bool) -> Result<Prepared, StoreError> {
     let mut connection = server.connect().await.map_err(Failure::from)?;
     let done = prepare_on(&mut connection, create).await?;
     // It wrote nothing since its last COMMIT.
@@ -66,7 +88,7 @@ pub async fn prepare(server: &Server, create: bool) -> Result<(Identity, bool), 
     Ok(done)
 }
 
-async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<(Identity, bool), StoreError> {
+async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<Prepared, StoreError> {
     let applied = look(connection).await?;
     if applied < MIGRATIONS.len() {
         if !create {
@@ -80,10 +102,14 @@ async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<(Iden
     }
     say(connection, BEGIN_LOOK, SILENCE).await.map_err(Failure::from)?;
     let identity = read_identity(connection).await?;
+    let fence: Vec<(String, String, String, String, String)> =
+        asked(connection, FENCE, SILENCE).await.map_err(Failure::from)?;
+    let read = |(id, state, place, other, time)| Passage::read([id, state, place, other, time]);
+    let fence = fence.into_iter().next().map(read).transpose()?;
     say(connection, "COMMIT", SILENCE).await.map_err(Failure::from)?;
     // An engine that has none refuses it.
     let notifies = say(connection, "NOTIFY signalbox_probe", SILENCE).await.is_ok();
-    Ok((identity, notifies))
+    Ok(Prepared { identity, notifies, fence })
 }
 
 /// Checks what the database can do, and which steps it has.

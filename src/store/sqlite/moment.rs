@@ -20,7 +20,8 @@ const SECRETS_IN_USE: &str = "SELECT id, data_key, token FROM secrets WHERE id I
 /// The reading connections.
 pub(super) struct SqliteReads(pub SqlitePool);
 
-struct SqliteMoment(Transaction<'static, Sqlite>);
+/// A transaction that is read from.
+pub(super) struct SqliteMoment(pub Transaction<'static, Sqlite>);
 
 #[async_trait]
 impl Moments for SqliteReads {

@@ -22,7 +22,11 @@ use crate::{
         Epoch, StoreId,
         keys::{Identity, KeyCheck, WrappedKey},
     },
-    store::{StoreError, sql},
+    store::{
+        StoreError,
+        moving::fence::{FENCE, Passage},
+        sql,
+    },
 };
 
 /// Marks our files: `SBOX`, at offset 68 of the header.
@@ -43,6 +47,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     Migrator::with_migrations(vec![
         step(1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql")),
         step(2, "cluster", include_str!("../../../migrations/sqlite/0002_cluster.sql")),
+        step(3, "moves", include_str!("../../../migrations/sqlite/0003_moves.sql")),
     ])
 });
 
@@ -321,4 +326,12 @@ pub(super) async fn read_identity(connection: &mut SqliteConnection) -> Result<I
             .map_err(|_| StoreError::Damaged("its salt has a wrong length".into()))?,
         schema_version: schema_version(),
     })
+}
+
+/// Where the store was moved to, if it was.
+pub(super) async fn read_fence(connection: &mut SqliteConnection) -> Result<Option<Passage>, StoreError> {
+    let found = sqlx::query_as(FENCE).fetch_optional(connection).await;
+    let found: Option<(String, String, String, String, String)> = found.map_err(Failure::from)?;
+    let read = |(id, state, place, other, time)| Passage::read([id, state, place, other, time]);
+    Ok(found.map(read).transpose()?)
 }

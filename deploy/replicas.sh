@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Three replicas on one PostgreSQL, on this machine, to try: deploy/replicas.sh postgres://USER@HOST/DATABASE
+#
+# The encryption key is made on the first run, in ./encryption.key: back it up. Each replica listens on the loopback, from
+# PORT (50051) on; any load balancer that speaks HTTP/2 may stand in front. Ctrl-c stops all three.
+set -euo pipefail
+
+export SIGNALBOX_DATABASE_URL=${1:?usage: $0 postgres://USER@HOST/DATABASE}
+export ENCRYPTION_KEY_FILE=${ENCRYPTION_KEY_FILE:-encryption.key}
+first=${PORT:-50051}
+
+if [ ! -e "$ENCRYPTION_KEY_FILE" ]; then
+    (umask 077 && signalbox keys generate > "$ENCRYPTION_KEY_FILE")
+    echo "made $ENCRYPTION_KEY_FILE: back it up, without it every secret is lost" >&2
+fi
+
+replicas=()
+stop() {
+    trap - INT TERM EXIT
+    kill -TERM "${replicas[@]}" 2>/dev/null || true
+    wait
+}
+trap stop INT TERM EXIT
+for number in 0 1 2; do
+    signalbox serve --listen "127.0.0.1:$((first + number))" &
+    replicas+=($!)
+done
+echo "the first token: signalbox token create --local --role admin --grant-secrets" >&2
+# One that ends takes the others along.
+wait -n

@@ -1,0 +1,66 @@
+//! What goes along when a store moves is held against the schema: a table or column that is new must not stay behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use signalbox::store::{
+    moving::tables::{Arrival, TABLES},
+    postgres::PostgresDatabase,
+    sqlite::SqliteDatabase,
+};
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
+
+use crate::postgres::server;
+
+/// Of the place, and not of the store: who serves it, and what was done to its schema.
+const STAYS: [&str; 5] = ["_sqlx_migrations", "signalbox_migrations", "replicas", "leases", "moves"];
+
+type Schema = BTreeMap<String, BTreeSet<String>>;
+
+fn gathered(columns: Vec<(String, String)>) -> Schema {
+    let mut schema = Schema::new();
+    for (table, column) in columns {
+        if !STAYS.contains(&table.as_str()) {
+            schema.entry(table).or_default().insert(column);
+        }
+    }
+    schema
+}
+
+fn moved(name: impl Fn(&signalbox::store::moving::tables::Column) -> &'static str) -> Schema {
+    let columns = TABLES.iter().flat_map(|table| {
+        // The only row of a table needs no number.
+        let id = (table.arrival == Arrival::Replaced).then_some("id");
+        table.columns.iter().map(&name).chain(id).map(|column| (table.name.to_owned(), column.to_owned()))
+    });
+    gathered(columns.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_table_of_sqlite_goes_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("signalbox.db");
+    SqliteDatabase::open(&path, true).await.unwrap().close().await;
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let columns = sqlx::query_as(
+        "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns \
+         WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'",
+    );
+    assert_eq!(gathered(columns.fetch_all(&mut connection).await.unwrap()), moved(|column| column.name));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_table_of_postgres_goes_along() {
+    let url = server::shared().database().await;
+    drop(PostgresDatabase::open(&url, true).await.unwrap());
+    let mut connection = server::connect(&url).await;
+    // What the database makes of the text is not copied.
+    let columns = sqlx::query_as(
+        "SELECT columns.table_name::text, column_name::text FROM information_schema.columns \
+         JOIN information_schema.tables USING (table_schema, table_name) \
+         WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND is_generated = 'NEVER'",
+    );
+    assert_eq!(
+        gathered(columns.fetch_all(&mut connection).await.unwrap()),
+        moved(|column| column.on_postgres)
+    );
+}
