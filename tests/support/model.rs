@@ -237,4 +237,5 @@ fn report(readers: &[Reader], base: u64, head: u64) {
         "revisions {base}..={head}; {} readers, {streams} streams, {messages} messages, {changes} changes, {reads} lists; resets: {resets:?}",
         readers.len()
     );
+    assert!(streams > readers.len() && changes > 0 && reads > 0, "the run shows nothing");
 }
