@@ -172,7 +172,7 @@ impl HeadState {
     /// Whether a compaction to `floor` has anything to do.
     ///
     /// # Errors
-    /// [`Failure::Refused`] if the log ends before.
+    /// `Failure::Refused` if the log ends before.
     pub fn may_rise_to(&self, floor: Revision) -> Result<bool, Failure> {
         if floor > self.head.revision {
             let text = format!("the log can't be compacted to {floor}: it ends at {}", self.head.revision);
