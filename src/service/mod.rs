@@ -126,17 +126,18 @@ impl Service {
     /// Whether the log holds at the token's revision what the token saw there. A restore that went unnoticed may have put
     /// another revision in its place.
     async fn same_log(&self, token: &RevisionToken) -> Result<()> {
-        let agrees = match self.parts.view.agrees_with(token) {
-            Some(agrees) => agrees,
+        let state = self.parts.view.state();
+        let hash = match self.parts.streams.hash_in_memory(&state, token.revision) {
+            Some(hash) => Some(hash),
             None => match self.parts.store.hash_at(token.revision).await {
-                // What was compacted can't be told apart any more.
-                Ok(hash) => hash.is_none_or(|hash| hash.half() == token.hash),
+                Ok(hash) => hash,
                 // Reads go on from memory while the store is away, and say how old they are.
-                Err(StoreError::Unavailable(_)) => true,
+                Err(StoreError::Unavailable(_)) => None,
                 Err(error) => return Err(store_error(error)),
             },
         };
-        if agrees { Ok(()) } else { Err(other_life()) }
+        // What was compacted can't be told apart any more.
+        if hash.is_none_or(|hash| hash.half() == token.hash) { Ok(()) } else { Err(other_life()) }
     }
 
     fn same_life(&self, token: &RevisionToken) -> Result<()> {

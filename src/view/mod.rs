@@ -24,8 +24,6 @@ use crate::domain::{Revision, RevisionBatch, RevisionToken};
 
 /// After so long without a word from the store, answers are marked stale.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
-/// Revisions whose place in the chain is remembered.
-const LINKS: usize = 4096;
 /// Old states that are held for page tokens.
 const PINNED: usize = 64;
 
@@ -35,8 +33,6 @@ pub struct View {
     revision: watch::Sender<Revision>,
     confirmed: Mutex<Instant>,
     pinned: Mutex<VecDeque<Arc<State>>>,
-    /// The newest links of the chain that were shown, to tell a token of this log from one of a log that was lost.
-    links: Mutex<VecDeque<(Revision, [u8; 16])>>,
 }
 
 /// What every answer says of its own age.
@@ -52,13 +48,11 @@ impl View {
     /// A view of a state that was just read.
     #[must_use]
     pub fn new(state: State) -> Self {
-        let link = (state.revision, state.hash.half());
         Self {
             revision: watch::Sender::new(state.revision),
             state: ArcSwap::from_pointee(state),
             confirmed: Mutex::new(Instant::now()),
             pinned: Mutex::default(),
-            links: Mutex::new(VecDeque::from([link])),
         }
     }
 
@@ -114,15 +108,6 @@ impl View {
         self.pinned.lock().iter().find(|held| held.revision == revision).cloned()
     }
 
-    /// Whether the log that was shown here is the one that a token saw; not known where its revision is no longer
-    /// remembered.
-    #[must_use]
-    pub fn agrees_with(&self, token: &RevisionToken) -> Option<bool> {
-        let links = self.links.lock();
-        let found = links.binary_search_by_key(&token.revision, |(revision, _)| *revision);
-        found.ok().map(|index| links[index].1 == token.hash)
-    }
-
     fn confirm(&self) {
         *self.confirmed.lock() = Instant::now();
     }
@@ -131,20 +116,10 @@ impl View {
     fn begin_anew(&self, state: State) -> Arc<State> {
         let state = self.replace(state);
         self.pinned.lock().clear();
-        let mut links = self.links.lock();
-        links.clear();
-        links.push_back((state.revision, state.hash.half()));
-        drop(links);
         state
     }
 
     fn advance(&self, batch: &RevisionBatch) -> Arc<State> {
-        let mut links = self.links.lock();
-        if links.len() == LINKS {
-            links.pop_front();
-        }
-        links.push_back((batch.revision, batch.hash.half()));
-        drop(links);
         self.replace(self.state.load().after(batch))
     }
 

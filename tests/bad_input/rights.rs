@@ -208,3 +208,16 @@ async fn regression_a_call_whose_token_is_revoked_before_its_body_comes_does_not
     let read = GetResourceRequest { name: "settings/new".to_owned(), ..Default::default() };
     assert_eq!(admin.config().get_resource(read).await.unwrap_err().code(), Code::NotFound);
 }
+
+/// Found by an attack: digests of the whole, before and after, confirm a guess at what a caller may not see.
+#[tokio::test]
+async fn regression_the_status_tells_the_whole_only_to_who_reaches_it() {
+    let server = furnished().await;
+    let rights = Rights::worker(vec![by_name("settings/s")], false);
+    let narrow = server.admin().colleague("narrow", &rights).await.status().await;
+    assert_eq!((narrow.resources, narrow.digest, narrow.key_ids), (0, vec![], Vec::<String>::new()));
+    assert_eq!(narrow.replicas, []);
+    let whole = server.admin().status().await;
+    assert!(whole.resources == 3 && whole.digest.len() == 16 && !whole.key_ids.is_empty(), "{whole:?}");
+    assert_eq!(whole.replicas.len(), 1);
+}

@@ -127,6 +127,11 @@ impl Member {
         self.server.take().expect("it runs").kill().await;
     }
 
+    /// How it ended by itself, if it does so in time.
+    pub async fn ended(&mut self) -> Option<i32> {
+        self.server.as_mut().expect("it runs").ended(PATIENCE).await.and_then(|status| status.code())
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.home.log()

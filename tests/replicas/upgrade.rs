@@ -10,6 +10,7 @@ use tonic_types::StatusExt;
 use crate::{
     cluster::{Cluster, Member, create, knows_of},
     harness::{Home, PATIENCE, example, until_answered},
+    postgres,
     support::{
         caller::Caller,
         resources::{named, setting},
@@ -106,4 +107,19 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
     assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
     assert_eq!(level(&here).await, CURRENT);
     write(&here, tool("late")).await.expect("it was allowed");
+}
+
+/// Found by an attack: one that slept while the others went on served on, and wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_binary_that_the_store_outgrew_while_it_slept_stops() {
+    let cluster = Cluster::new().await;
+    let mut left = cluster.start().await;
+    let caller = left.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/a", "x")).await;
+    // As it is for one that was stopped for longer than it is waited for.
+    let outgrow = format!("UPDATE feature_level SET level = {}", CURRENT + 1);
+    postgres::run(cluster.url(), &outgrow).await;
+    assert_eq!(left.ended().await, Some(1));
+    let log = left.log();
+    assert!(log.contains(&format!("feature level {}", CURRENT + 1)) && log.contains("too old"), "{log}");
 }
