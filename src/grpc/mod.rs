@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod framework;
 mod status;
+mod transfer;
 mod watch;
 
 use std::sync::Arc;

@@ -6,7 +6,9 @@
 mod admin;
 mod audit;
 mod content;
+mod export;
 mod fit;
+mod import;
 mod outcome;
 mod plan;
 mod read;
@@ -20,6 +22,8 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditTrail, AuditWriter};
+pub use export::{Export, ExportRequest};
+pub use import::{ImportRequest, check_growth};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};
