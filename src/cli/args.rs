@@ -268,12 +268,12 @@ pub struct Export {
     #[arg(short, long)]
     pub label: Vec<String>,
     /// Export the state at this past revision
-    #[arg(long, default_value_t = 0, hide_default_value = true, conflicts_with = "key_file")]
+    #[arg(long, default_value_t = 0, hide_default_value = true, conflicts_with = "export_key_file")]
     pub revision: u64,
     /// Export secrets as well, sealed with the key in this file (`signalbox keys generate` makes one), which `import` needs
     /// to open them; needs a token with secrets:grant
     #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
+    pub export_key_file: Option<PathBuf>,
     /// Write into this file, which is replaced as a whole; nothing writes to standard output
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -291,7 +291,7 @@ pub enum ImportFormat {
 #[derive(Args, Clone, Default)]
 pub struct Import {
     /// Files, or - for standard input; all of them are taken in together or not at all
-    #[arg(required = true, value_name = "FILE", allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What the files hold
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -304,7 +304,7 @@ pub struct Import {
     pub replace: bool,
     /// File with the key that the secrets of an export were sealed with
     #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
+    pub export_key_file: Option<PathBuf>,
     /// What every write takes.
     #[command(flatten)]
     pub write: Write,

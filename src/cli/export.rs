@@ -36,7 +36,7 @@ pub async fn export(session: &mut Session<'_>, target: &Target, args: &Export) -
     let request = ExportConfigRequest {
         selectors: selector::parse_all(&args.selectors, &args.kind, &args.label)?,
         revision: args.revision,
-        export_key: match &args.key_file {
+        export_key: match &args.export_key_file {
             Some(path) => read_key(path)?.expose().trim().to_owned(),
             None => String::new(),
         },
@@ -63,7 +63,7 @@ pub async fn export(session: &mut Session<'_>, target: &Target, args: &Export) -
 
 /// A key of exports. Whoever else can read it can read the secrets: the file has to be private.
 pub fn read_key(path: &Path) -> Result<SecretText, Failure> {
-    private_file::read(path).map_err(|error| Failure::usage(format!("--key-file: {error}")))
+    private_file::read(path).map_err(|error| Failure::usage(format!("--export-key-file: {error}")))
 }
 
 async fn receive(

@@ -21,7 +21,7 @@ pub async fn import(session: &mut Session<'_>, target: &Target, args: &Import) -
         inputs.push(input::read(session, file)?);
     }
     let items = match args.from {
-        ImportFormat::Signalbox => own::read(&inputs, args.key_file.as_deref())?,
+        ImportFormat::Signalbox => own::read(&inputs, args.export_key_file.as_deref())?,
     };
     let options = ImportOptions {
         mode: mode(args).into(),

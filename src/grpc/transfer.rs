@@ -46,7 +46,7 @@ pub async fn receive(
 /// Sends an export, a part as soon as the one before is taken.
 pub fn send(export: Export) -> ExportStream {
     let step = async |mut export: Export| {
-        let part = export.next().map_err(to_status).transpose()?;
+        let part = export.part().map_err(to_status).transpose()?;
         Some((part, export))
     };
     Box::pin(stream::unfold(export, step))

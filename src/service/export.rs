@@ -101,7 +101,7 @@ impl Export {
     ///
     /// # Errors
     /// `Unauthenticated` when the token is not good any more.
-    pub fn next(&mut self) -> Result<Option<ExportConfigResponse>> {
+    pub fn part(&mut self) -> Result<Option<ExportConfigResponse>> {
         if self.done {
             return Ok(None);
         }

@@ -86,18 +86,18 @@ fn open_sealed(
     }
     let Some(key_file) = key_file else {
         return Err(Failure::usage(format!(
-            "the export holds {} sealed secrets: give --key-file with the key that they were sealed with, or take \
+            "the export holds {} sealed secrets: give --export-key-file with the key that they were sealed with, or take \
              `{SEALED}` out of the file to import without them",
             sealed.len()
         )));
     };
     let key = ExportKey::parse(read_key(key_file)?.expose())
-        .map_err(|problem| Failure::usage(format!("--key-file: the key {problem}")))?;
+        .map_err(|problem| Failure::usage(format!("--export-key-file: the key {problem}")))?;
     for secret in sealed {
         let ExportedSecret { name, field, sealed } = secret;
         let value = key.open(name, field, sealed).ok_or_else(|| {
             Failure::usage(format!(
-                "--key-file: is not the key of this export, or {field} of {name} was altered"
+                "--export-key-file: is not the key of this export, or {field} of {name} was altered"
             ))
         })?;
         let document = documents.iter_mut().find(|document| document.resource.name == *name);
