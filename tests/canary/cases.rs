@@ -5,11 +5,11 @@ use prost::Message;
 use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, CreateResourceRequest,
-    CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
-    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, Resource,
-    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
-    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
-    setting_spec::Value,
+    CreateTokenRequest, DeleteResourceRequest, ExplainSettingRequest, GetResourceRequest, GetStatusRequest,
+    HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest,
+    ResolveSettingsRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
+    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
+    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
@@ -98,6 +98,38 @@ pub fn of(method: &str) -> Vec<Case> {
                 ..Default::default()
             }),
         ],
+        "signalbox.v1.SettingService.ResolveSettings" => vec![
+            case("plain", true, |_, _| ResolveSettingsRequest { user: "alice".into(), ..Default::default() }),
+            case("with secrets", false, |_, _| ResolveSettingsRequest {
+                include_secrets: true,
+                ..Default::default()
+            }),
+            case("a secret as a default", false, |canary, _| ResolveSettingsRequest {
+                defaults: [("pass".to_owned(), setting_spec(secret_setting(canary)))].into(),
+                ..Default::default()
+            }),
+            case("page", false, |canary, _| ResolveSettingsRequest {
+                page_token: canary.into(),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.SettingService.ExplainSetting" => vec![
+            case("plain", true, |_, _| ExplainSettingRequest { key: "pass".into(), ..Default::default() }),
+            case("with secrets", false, |_, _| ExplainSettingRequest {
+                key: "pass".into(),
+                include_secrets: true,
+                ..Default::default()
+            }),
+            case("a secret for a key", false, |canary, _| ExplainSettingRequest {
+                key: format!("{canary} {canary}"),
+                ..Default::default()
+            }),
+            case("a secret as the default", false, |canary, _| ExplainSettingRequest {
+                key: "pass".into(),
+                default_setting: Some(setting_spec(secret_setting(canary))),
+                ..Default::default()
+            }),
+        ],
         "signalbox.v1.AdminService.GetStatus" => vec![case("plain", true, |_, _| GetStatusRequest {})],
         "signalbox.v1.AdminService.VerifyLog" => vec![
             case("plain", true, |_, _| VerifyLogRequest::default()),
@@ -132,6 +164,13 @@ pub fn of(method: &str) -> Vec<Case> {
             }),
         ],
         other => panic!("{other} has no canary case: write one"),
+    }
+}
+
+fn setting_spec(spec: Spec) -> SettingSpec {
+    match spec {
+        Spec::Setting(setting) => setting,
+        other => panic!("{other:?} is no setting"),
     }
 }
 
