@@ -297,7 +297,7 @@ fn read_as(found: &Override, like: &Value) -> Result<Value, String> {
         Value::IntValue(_) => (setting_text::int(text).map(Value::IntValue), "an integer"),
         Value::FloatValue(_) => (setting_text::float(text).map(Value::FloatValue), "a finite number"),
         Value::BoolValue(_) => {
-            (setting_text::boolean(text).map(Value::BoolValue), "true or false (nor yes, no, on, off, 1, 0)")
+            (setting_text::boolean(text).map(Value::BoolValue), "a truth value such as true, no or 1")
         }
         Value::DurationValue(_) => {
             let read =
