@@ -145,7 +145,7 @@ fn render() -> Vec<Case> {
     vec![
         case("missing", false, move |canary, n| request(&format!("providers/none{n}"), canary)),
         case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
-        case("bad name", false, move |canary, _| request(&format!("ä {canary}"), canary)),
+        case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),
     ]
 }
 
