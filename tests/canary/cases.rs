@@ -122,10 +122,6 @@ pub fn of(method: &str) -> Vec<Case> {
                 include_secrets: true,
                 ..Default::default()
             }),
-            case("a secret for a key", false, |canary, _| ExplainSettingRequest {
-                key: format!("{canary} {canary}"),
-                ..Default::default()
-            }),
             case("a secret as the default", false, |canary, _| ExplainSettingRequest {
                 key: "pass".into(),
                 default_setting: Some(setting_spec(secret_setting(canary))),
