@@ -30,7 +30,6 @@ mod table;
 mod tests;
 mod text;
 mod token;
-mod tree;
 mod watch;
 
 use std::{
@@ -48,6 +47,7 @@ use self::{
 };
 use crate::{
     domain::{FeatureLevel, SystemClock},
+    import::tree,
     settings::Env,
 };
 
