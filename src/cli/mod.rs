@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod document;
 mod edit;
+mod explain;
 mod export;
 mod failure;
 mod import;
@@ -17,6 +18,7 @@ mod input;
 mod keys;
 mod migrate;
 mod read;
+mod reference;
 mod scalar;
 mod schema;
 mod secret_source;
@@ -31,7 +33,6 @@ mod table;
 mod tests;
 mod text;
 mod token;
-mod tree;
 mod watch;
 
 use std::{
@@ -49,6 +50,7 @@ use self::{
 };
 use crate::{
     domain::{FeatureLevel, SystemClock},
+    import::tree,
     settings::Env,
 };
 
@@ -121,6 +123,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Watch(args) => watch::watch(session, target, args).await,
         Verb::Export(args) => export::export(session, target, args).await,
         Verb::Import(args) => import::import(session, target, args).await,
+        Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

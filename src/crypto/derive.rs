@@ -27,6 +27,8 @@ pub(super) enum Purpose {
     Request,
     /// Seals one value of an export, with the caller's key.
     Export,
+    /// MAC of what a replica's environment says of settings.
+    Environment,
 }
 
 impl Purpose {
@@ -39,6 +41,7 @@ impl Purpose {
             Purpose::Log => b"signalbox/v1/log",
             Purpose::Request => b"signalbox/v1/request",
             Purpose::Export => b"signalbox/v1/export",
+            Purpose::Environment => b"signalbox/v1/environment",
         }
     }
 }
