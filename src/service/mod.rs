@@ -10,6 +10,7 @@ mod first_start;
 mod fit;
 mod outcome;
 mod plan;
+mod provider;
 mod read;
 mod tokens;
 mod watch;
