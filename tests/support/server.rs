@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use signalbox::{
-    app::{self, AppError},
+    app::{self, AppError, Surroundings},
     settings::Settings,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -51,6 +51,7 @@ impl Server {
         let (ready, told) = oneshot::channel();
         let mut done = tokio::spawn(app::run(
             settings,
+            Surroundings::default(),
             move |addresses| {
                 let _ = ready.send(addresses.grpc);
             },
