@@ -14,7 +14,7 @@ use crate::{
     crypto::SecretText,
     domain::{Error, limits},
     import::{
-        Environment, Item, Outcome, Problem, Problems,
+        Environment, Imported, Item, Outcome, Problem, Problems,
         env::{self, Variables},
         starters::{self, Beginning},
         summary,
@@ -59,8 +59,8 @@ pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &S
         warnings.add(warning);
     };
     let failed = |what: String| {
-        tracing::error!("first start: {RETRY}\n{what}");
-        warnings.add(format!("first start: {what}; {RETRY}"));
+        tracing::error!("the first start failed: {RETRY}\n{what}");
+        warnings.add(format!("the first start failed: {what}; {RETRY}"));
     };
     let beginning = match gather(settings, around, warn).and_then(starters::begin) {
         Ok(beginning) => beginning,
@@ -77,11 +77,7 @@ pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &S
 }
 
 /// What is found around the process: the environment, and of `.env` what it does not set.
-fn gather(
-    settings: &Settings,
-    around: Surroundings,
-    warn: impl Fn(String),
-) -> Result<crate::import::Imported, Problems> {
+fn gather(settings: &Settings, around: Surroundings, warn: impl Fn(String)) -> Result<Imported, Problems> {
     let Surroundings { environment, folder } = around;
     let environment = environment.unwrap_or_else(|| Ok(Variables::default()));
     let file = folder.map_or_else(|| Ok(Variables::default()), |folder| dot_env(&folder.join(DOT_ENV), warn));

@@ -103,7 +103,7 @@ async fn beside_an_older_replica_the_beginning_waits() {
     let mut new = Member::start_in(on()).await;
     knows_of(&new.caller(&token), 2).await;
     assert_eq!(new.caller(&token).status().await.revision, 0);
-    assert!(new.log().contains("first start: nothing was written"), "{}", new.log());
+    assert!(new.log().contains("the first start failed: nothing was written"), "{}", new.log());
     assert!(new.log().contains("needs feature level"), "{}", new.log());
     new.stop().await;
     old.stop().await;
