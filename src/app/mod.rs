@@ -203,9 +203,13 @@ async fn serve(
         clock: Arc::clone(clock),
         retention: settings.store.retention,
         max_answer_bytes: settings.limits.max_response_bytes,
+        overrides: settings.overrides.clone(),
         warnings: warnings.clone(),
     };
     let service = Arc::new(Service::new(parts));
+    for warning in service.unreadable_overrides() {
+        tracing::warn!("{warning}");
+    }
     // Before anybody can connect: whoever comes first finds the store as it begins.
     Box::pin(first_start::begin(settings, around, &service, &warnings)).await;
     let tls = settings.tls.is_some();
@@ -251,6 +255,7 @@ fn identity(settings: &Settings, vault: &Vault) -> Identity {
         feature_level: settings.cluster.supports,
         key_ids: vault.key_ids().to_vec(),
         raises_level: settings.cluster.raises_level,
+        environment: vault.environment_mac(&settings.overrides.canonical()),
     }
 }
 

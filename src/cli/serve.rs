@@ -1,6 +1,6 @@
 //! `serve`: reads the settings and hands over to the server.
 
-use std::{io::Write, path::Path};
+use std::{ffi::OsStr, io::Write, path::Path};
 
 use super::{
     failure::{Exit, Failure, Outcome},
@@ -17,7 +17,7 @@ use crate::{
 /// Runs the server until it is told to stop.
 pub async fn run(session: &mut Session<'_>, flags: &ServerFlags) -> Outcome {
     let settings = settings(session, flags)?;
-    let around = Surroundings::new(session.env, Path::new("."));
+    let around = Surroundings::new(&|name| session.env.get(name).map(OsStr::to_owned), Path::new("."));
     serve(settings, around).await
 }
 

@@ -13,6 +13,7 @@ mod command_line;
 mod first_start;
 mod health;
 mod limits;
+mod settings;
 mod shutdown;
 mod stalled;
 mod startup;
