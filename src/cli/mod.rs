@@ -28,7 +28,6 @@ mod table;
 mod tests;
 mod text;
 mod token;
-mod tree;
 mod watch;
 
 use std::{
@@ -46,6 +45,7 @@ use self::{
 };
 use crate::{
     domain::{FeatureLevel, SystemClock},
+    import::tree,
     settings::Env,
 };
 

@@ -7,6 +7,7 @@ mod anonymous;
 mod config;
 mod connection;
 mod framework;
+mod provider;
 mod status;
 mod watch;
 
@@ -23,13 +24,17 @@ use crate::{
     auth::AdminOnly,
     proto::{
         FILE_DESCRIPTOR_SET,
-        v1::{admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer},
+        v1::{
+            admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer,
+            provider_service_server::ProviderServiceServer,
+        },
     },
     service::Service,
 };
 
 /// Names of the services, as health checks ask for them.
-pub const SERVICES: [&str; 2] = ["signalbox.v1.ConfigService", "signalbox.v1.AdminService"];
+pub const SERVICES: [&str; 3] =
+    ["signalbox.v1.ConfigService", "signalbox.v1.ProviderService", "signalbox.v1.AdminService"];
 
 /// How large messages may be, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +59,10 @@ pub fn routes(
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(watch::WatchTransport::new(config, Arc::clone(service), limits.request));
+    let provider = ProviderServiceServer::new(provider::Provider::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(provider);
     let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);

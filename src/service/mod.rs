@@ -9,6 +9,7 @@ mod content;
 mod fit;
 mod outcome;
 mod plan;
+mod provider;
 mod read;
 mod tokens;
 mod watch;

@@ -30,10 +30,12 @@ struct Room {
 /// The plan. The higher rooms come first, and no arrow points up: a room knows only rooms that stand below it.
 #[rustfmt::skip]
 const ROOMS: &[Room] = &[
-    Room { name: "cli",       knows: "app lifecycle client auth telemetry settings domain proto digest", never: "sql" },
-    Room { name: "app",       knows: "lifecycle grpc auth service replica kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
+    Room { name: "cli",       knows: "app lifecycle client auth import telemetry settings domain proto digest", never: "sql" },
+    Room { name: "app",       knows: "lifecycle grpc auth service replica import kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service replica kinds watch view telemetry settings domain proto digest", never: "sql" },
     Room { name: "service",   knows: "auth:: replica:: kinds watch view store:: crypto:: settings domain proto digest", never: "grpc sql web" },
+    // Kinds, to say before anything is sent what the server would refuse; crypto, to open what other systems sealed.
+    Room { name: "import",    knows: "kinds crypto:: setting_key domain proto", never: "grpc sql web async" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },
     Room { name: "replica",   knows: "view store:: domain", never: "grpc sql web" },
     Room { name: "watch",     knows: "kinds view store:: settings domain proto digest", never: "grpc sql web" },

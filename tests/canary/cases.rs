@@ -4,12 +4,12 @@
 use prost::Message;
 use prost_types::FieldMask;
 use signalbox::proto::v1::{
-    ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, CreateResourceRequest,
-    CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
-    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, Resource,
-    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
-    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
-    setting_spec::Value,
+    ApiKeySpec, BatchOperation, BatchWriteRequest, ChatMessage, ChatRole, CompactLogRequest,
+    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest,
+    HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest,
+    RenderRequestRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
+    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
+    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
@@ -98,6 +98,7 @@ pub fn of(method: &str) -> Vec<Case> {
                 ..Default::default()
             }),
         ],
+        "signalbox.v1.ProviderService.RenderRequest" => render(),
         "signalbox.v1.AdminService.GetStatus" => vec![case("plain", true, |_, _| GetStatusRequest {})],
         "signalbox.v1.AdminService.VerifyLog" => vec![
             case("plain", true, |_, _| VerifyLogRequest::default()),
@@ -133,6 +134,19 @@ pub fn of(method: &str) -> Vec<Case> {
         ],
         other => panic!("{other} has no canary case: write one"),
     }
+}
+
+fn render() -> Vec<Case> {
+    let request = |name: &str, text: &str| RenderRequestRequest {
+        name: name.into(),
+        messages: vec![ChatMessage { role: ChatRole::User.into(), text: text.into(), ..Default::default() }],
+        ..Default::default()
+    };
+    vec![
+        case("missing", false, move |canary, n| request(&format!("providers/none{n}"), canary)),
+        case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
+        case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),
+    ]
 }
 
 fn token(subject: &str, grants: Vec<Selector>) -> CreateTokenRequest {
