@@ -69,6 +69,10 @@ pub enum Verb {
     Import(Import),
     /// Document kinds of configuration and their fields; or say which value of a setting counts, and what it hides
     Explain(Explain),
+    /// Show what was changed, when, by whom and why, newest first
+    History(History),
+    /// Show what differs between two revisions
+    Diff(Diff),
     /// Show how the server is
     Status,
     /// Make and revoke tokens
@@ -270,6 +274,58 @@ pub struct Watch {
     /// Show progress as well
     #[arg(long)]
     pub progress: bool,
+}
+
+/// Options of `history`.
+#[derive(Args, Clone, Default)]
+pub struct History {
+    /// Names, `providers/*`, `kind:provider` or a collection; nothing shows everything that the token reaches
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Only resources of this kind; may be repeated
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only resources with this label, KEY=VALUE; may be repeated
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// Changes at most
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Only changes by this subject
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub actor: String,
+    /// Only changes that are called so, for example rotated
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub action: String,
+    /// Only changes at this time or later: 2026-03-01T12:00:00Z, or 2h for two hours ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only changes before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Each resource as it then was, with -o json or -o yaml
+    #[arg(long)]
+    pub resources: bool,
+}
+
+/// Options of `diff`.
+#[derive(Args, Clone, Default)]
+pub struct Diff {
+    /// The one revision
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: u64,
+    /// The other; nothing compares with what is there now
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub to: Option<u64>,
+    /// Names, `providers/*`, `kind:provider` or a collection; nothing compares everything that the token reaches
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Only resources of this kind; may be repeated
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only resources with this label, KEY=VALUE; may be repeated
+    #[arg(short, long)]
+    pub label: Vec<String>,
 }
 
 /// Options of `export`.

@@ -13,6 +13,7 @@ mod edit;
 mod explain;
 mod export;
 mod failure;
+mod history;
 mod import;
 mod input;
 mod keys;
@@ -124,6 +125,8 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Export(args) => export::export(session, target, args).await,
         Verb::Import(args) => import::import(session, target, args).await,
         Verb::Explain(args) => explain::explain(session, target, args).await,
+        Verb::History(args) => history::history(session, target, args).await,
+        Verb::Diff(args) => history::diff(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

@@ -6,9 +6,11 @@
 mod admin;
 mod audit;
 mod content;
+mod difference;
 mod export;
 mod first_start;
 mod fit;
+mod history;
 mod import;
 mod outcome;
 mod plan;
