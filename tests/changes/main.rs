@@ -5,6 +5,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod history;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
