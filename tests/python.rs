@@ -54,5 +54,8 @@ async fn the_python_client_keeps_its_promises() {
     print!("{report}");
     assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
     let passed = report.lines().last().and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
-    assert!(passed >= CLIENT_AT_LEAST && !report.contains("skipped"), "only {passed} tests passed:\n{report}");
+    assert!(
+        passed >= CLIENT_AT_LEAST && !report.contains("skipped"),
+        "only {passed} tests passed:\n{report}"
+    );
 }
