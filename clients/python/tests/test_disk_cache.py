@@ -74,10 +74,10 @@ def test_it_goes_on_from_there_when_the_service_is_back(server, connect, kept):
 def test_the_service_takes_over_when_it_answers(server, connect, kept):
     _, options = kept
     server.start()
-    server.put("settings/a", setting={"intValue": "9"})
+    revision = server.put("settings/a", setting={"intValue": "9"})
     client = connect(server, **options)
     client.wait_ready()
-    until(lambda: client.status().source == "stream")
+    client.wait_revision(revision)
     assert client.setting_int("a") == 9
 
 

@@ -108,6 +108,19 @@ def test_a_lost_stream_is_resumed_from_its_token(stage):
     assert status(stage).reconnects == 1
 
 
+def test_what_a_resumed_stream_has_missed_is_not_confirmed_by_its_beginning(stage):
+    stream = live(stage)
+    long_ago = time.monotonic() - 1_000
+    stage.state.record(confirmed_at=long_ago)
+    stream.send(EndedError("ended"))
+    stream = stage.accept()
+    stream.send(synced(5))
+    until(lambda: status(stage).last_error is None)
+    assert (status(stage).loaded, status(stage).ready) == (True, False), "changes may be on their way"
+    stream.send(progress(9))
+    until(lambda: status(stage).ready)
+
+
 def test_a_server_that_goes_away_is_heard_out_and_left_on_time(stage):
     stream = live(stage)
     began = time.monotonic()

@@ -139,7 +139,9 @@ class Replica:
         # A snapshot shares nothing with what was served; after a resume this compares a map with itself.
         return Applied(
             changes=self._change_set(difference(before, self.served)),
-            confirmed_age=_proto.seconds(synced.confirmed_age),
+            # A stream that resumes is in sync with where it left off; what it has missed is still to come, and only the
+            # heartbeat after that confirms the present.
+            confirmed_age=None if staging is None else _proto.seconds(synced.confirmed_age),
             synced=True,
             session_id=synced.session_id,
         )
