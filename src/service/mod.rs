@@ -3,10 +3,14 @@
 //! A write is authorised, planned on the view by the kind's rules, sealed, and handed to the store; what readers and
 //! watchers see of it comes back out of the log. It must not know tonic or sqlx. Every use case takes the caller.
 
+mod active;
 mod admin;
+mod api_keys;
 mod audit;
 mod content;
+mod fields;
 mod fit;
+mod observe;
 mod outcome;
 mod plan;
 mod read;
@@ -20,6 +24,7 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditTrail, AuditWriter};
+pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};
@@ -78,6 +83,8 @@ pub struct Parts {
     pub issuer: Option<TokenIssuer>,
     /// Who read secrets, who ran the service.
     pub audit: AuditTrail,
+    /// What is seen of resources.
+    pub observer: Observer,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// How long the log is kept; `None` for ever.

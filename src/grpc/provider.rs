@@ -1,0 +1,64 @@
+//! `ProviderService`: what is done with providers beyond reading and writing them.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::to_status;
+use crate::{
+    auth::Caller,
+    proto::v1::{
+        GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
+        GetDefaultProviderResponse, SetDefaultProviderRequest, SetDefaultProviderResponse,
+        SwitchActiveProviderRequest, SwitchActiveProviderResponse, provider_service_server::ProviderService,
+    },
+    service::Service,
+};
+
+/// The service, on its use cases.
+pub struct Provider {
+    service: Arc<Service>,
+}
+
+impl Provider {
+    pub fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+}
+
+#[tonic::async_trait]
+impl ProviderService for Provider {
+    async fn get_active_provider(
+        &self,
+        request: Request<GetActiveProviderRequest>,
+    ) -> Result<Response<GetActiveProviderResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.active_provider(caller, request.get_ref()).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn switch_active_provider(
+        &self,
+        request: Request<SwitchActiveProviderRequest>,
+    ) -> Result<Response<SwitchActiveProviderResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let switched = self.service.switch_active_provider(caller, request.get_ref()).await;
+        switched.map(Response::new).map_err(to_status)
+    }
+
+    async fn get_default_provider(
+        &self,
+        request: Request<GetDefaultProviderRequest>,
+    ) -> Result<Response<GetDefaultProviderResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.default_provider(caller, request.get_ref()).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn set_default_provider(
+        &self,
+        request: Request<SetDefaultProviderRequest>,
+    ) -> Result<Response<SetDefaultProviderResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let set = self.service.set_default_provider(caller, request.get_ref()).await;
+        set.map(Response::new).map_err(to_status)
+    }
+}
