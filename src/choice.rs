@@ -5,7 +5,9 @@
 
 use std::cmp::Reverse;
 
-use crate::proto::v1::{ApiKeySpec, ProviderSpec, ProviderType, Resource, RouterSpec, resource::Spec, secret};
+use crate::proto::v1::{
+    ApiKeySpec, ProviderSpec, ProviderType, Resource, RouterSpec, resource::Spec, secret,
+};
 
 /// Name of the router whose primary is the active provider.
 pub const DEFAULT_ROUTER: &str = "routers/default";
@@ -32,7 +34,8 @@ pub fn default_provider<'a>(
         return candidates.into_iter().find(|resource| resource.name == *named);
     }
     let place = |name: &str| {
-        let order = router.into_iter().flat_map(|router| std::iter::once(&router.primary).chain(&router.fallbacks));
+        let order =
+            router.into_iter().flat_map(|router| std::iter::once(&router.primary).chain(&router.fallbacks));
         order.into_iter().position(|listed| listed == name).unwrap_or(usize::MAX)
     };
     candidates.min_by_key(|resource| (place(&resource.name), resource.name.as_str()))

@@ -23,6 +23,8 @@ pub struct Policy {
 
 const ADMINS: Access = Access::Roles(&[Admin]);
 const READERS: Access = Access::Roles(&[Admin, Worker, Viewer]);
+/// Who may tell of use.
+const USERS: Access = Access::Roles(&[Admin, Worker]);
 
 const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/GetResource", READERS),
@@ -32,6 +34,14 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/DeleteResource", ADMINS),
     ("/signalbox.v1.ConfigService/BatchWrite", ADMINS),
     ("/signalbox.v1.ConfigService/WatchConfig", READERS),
+    ("/signalbox.v1.ProviderService/RenderRequest", READERS),
+    ("/signalbox.v1.ProviderService/GetActiveProvider", READERS),
+    ("/signalbox.v1.ProviderService/SwitchActiveProvider", ADMINS),
+    ("/signalbox.v1.ProviderService/GetDefaultProvider", READERS),
+    ("/signalbox.v1.ProviderService/SetDefaultProvider", ADMINS),
+    ("/signalbox.v1.ApiKeyService/RotateApiKey", ADMINS),
+    ("/signalbox.v1.ApiKeyService/GetActiveApiKey", READERS),
+    ("/signalbox.v1.ApiKeyService/RecordApiKeyUsage", USERS),
     ("/signalbox.v1.AdminService/GetStatus", READERS),
     ("/signalbox.v1.AdminService/CreateToken", ADMINS),
     ("/signalbox.v1.AdminService/RevokeToken", ADMINS),

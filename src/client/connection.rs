@@ -18,7 +18,8 @@ use super::{
     secret::SecretText,
 };
 use crate::proto::v1::{
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
+    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,10 @@ pub type Authorized = InterceptedService<Channel, Bearer>;
 pub struct Connection {
     /// Reads, writes and watches configuration.
     pub config: ConfigServiceClient<Authorized>,
+    /// Knows which provider is active.
+    pub provider: ProviderServiceClient<Authorized>,
+    /// Replaces keys, and takes note of their use.
+    pub api_key: ApiKeyServiceClient<Authorized>,
     /// Runs the service itself.
     pub admin: AdminServiceClient<Authorized>,
 }
@@ -68,6 +73,10 @@ impl Connection {
         let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            provider: ProviderServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            api_key: ApiKeyServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             admin: AdminServiceClient::with_interceptor(channel, bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),

@@ -4,9 +4,11 @@
 
 mod admin;
 mod anonymous;
+mod api_key;
 mod config;
 mod connection;
 mod framework;
+mod provider;
 mod status;
 mod watch;
 
@@ -23,13 +25,21 @@ use crate::{
     auth::AdminOnly,
     proto::{
         FILE_DESCRIPTOR_SET,
-        v1::{admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer},
+        v1::{
+            admin_service_server::AdminServiceServer, api_key_service_server::ApiKeyServiceServer,
+            config_service_server::ConfigServiceServer, provider_service_server::ProviderServiceServer,
+        },
     },
     service::Service,
 };
 
 /// Names of the services, as health checks ask for them.
-pub const SERVICES: [&str; 2] = ["signalbox.v1.ConfigService", "signalbox.v1.AdminService"];
+pub const SERVICES: [&str; 4] = [
+    "signalbox.v1.ConfigService",
+    "signalbox.v1.ProviderService",
+    "signalbox.v1.ApiKeyService",
+    "signalbox.v1.AdminService",
+];
 
 /// How large messages may be, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +64,14 @@ pub fn routes(
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(watch::WatchTransport::new(config, Arc::clone(service), limits.request));
+    let provider = ProviderServiceServer::new(provider::Provider::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(provider);
+    let api_key = ApiKeyServiceServer::new(api_key::ApiKey::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(api_key);
     let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);

@@ -9,8 +9,9 @@ use crate::{
     auth::Caller,
     proto::v1::{
         GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
-        GetDefaultProviderResponse, SetDefaultProviderRequest, SetDefaultProviderResponse,
-        SwitchActiveProviderRequest, SwitchActiveProviderResponse, provider_service_server::ProviderService,
+        GetDefaultProviderResponse, RenderRequestRequest, RenderRequestResponse, SetDefaultProviderRequest,
+        SetDefaultProviderResponse, SwitchActiveProviderRequest, SwitchActiveProviderResponse,
+        provider_service_server::ProviderService,
     },
     service::Service,
 };
@@ -60,5 +61,13 @@ impl ProviderService for Provider {
         let caller = Caller::of(&request).map_err(to_status)?;
         let set = self.service.set_default_provider(caller, request.get_ref()).await;
         set.map(Response::new).map_err(to_status)
+    }
+
+    async fn render_request(
+        &self,
+        request: Request<RenderRequestRequest>,
+    ) -> Result<Response<RenderRequestResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.render_request(caller, request.get_ref()).map(Response::new).map_err(to_status)
     }
 }

@@ -8,7 +8,7 @@ use super::{
     rules::shown,
 };
 use crate::{
-    choice::{DEFAULT_ROUTER, is_usable, type_word},
+    choice::{DEFAULT_ROUTER, is_usable},
     domain::{ResourceName, record::Spec},
     proto::v1::{AuthScheme, ProviderSpec, RouterSpec},
 };

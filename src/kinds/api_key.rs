@@ -3,7 +3,8 @@
 //! Must not know how a key is presented to a provider; that is the provider's.
 
 use super::{
-    CheckContext, Kind, Outlook, ROTATED, Remark, SecretInput, Turn, UPDATED, active, rules::DESCRIPTION_CHARS,
+    CheckContext, Kind, Outlook, ROTATED, Remark, SecretInput, Turn, UPDATED, active,
+    rules::DESCRIPTION_CHARS,
 };
 use crate::{
     domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},

@@ -30,7 +30,6 @@ pub fn defaults(provider_type: i32) -> Option<&'static TypeDefaults> {
     TYPES.iter().find(|row| i32::from(row.provider_type) == provider_type)
 }
 
-
 /// The type that a word stands for.
 #[must_use]
 pub fn type_of_word(text: &str) -> Option<ProviderType> {

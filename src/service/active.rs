@@ -163,7 +163,8 @@ impl Service {
         let word = choice::type_word(wanted);
         let named = router.is_some_and(|router| router.type_defaults.contains_key(&word));
         let found = choice::default_provider(wanted, router, providers.iter()).cloned();
-        let found = found.ok_or_else(|| Error::NotFound { name: format!("enabled provider of the type `{word}`") })?;
+        let found = found
+            .ok_or_else(|| Error::NotFound { name: format!("enabled provider of the type `{word}`") })?;
         Ok((found, named))
     }
 
@@ -181,7 +182,8 @@ impl Service {
             let mut spec = router.cloned().ok_or_else(|| Error::FailedPrecondition {
                 reason: "NO_ACTIVE_PROVIDER",
                 subject: DEFAULT_ROUTER.into(),
-                description: "no provider is active yet: make one active first (`signalbox switch PROVIDER`)".into(),
+                description: "no provider is active yet: make one active first (`signalbox switch PROVIDER`)"
+                    .into(),
             })?;
             match request.provider.as_str() {
                 "" => drop(spec.type_defaults.remove(&word)),
@@ -218,8 +220,11 @@ impl Service {
             let state = self.parts.view.state();
             let entry = state.get(DEFAULT_ROUTER);
             let Edit { spec, mask } = edit(router_of(entry))?;
-            let mut resource =
-                Resource { name: DEFAULT_ROUTER.into(), spec: Some(Spec::Router(spec)), ..Resource::default() };
+            let mut resource = Resource {
+                name: DEFAULT_ROUTER.into(),
+                spec: Some(Spec::Router(spec)),
+                ..Resource::default()
+            };
             let current = entry.map(|entry| entry.record.etag(state.epoch).as_str().to_owned());
             let action = match (&current, frame.etag) {
                 (None, "") => OperationKind::Create(resource),

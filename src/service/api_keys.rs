@@ -14,8 +14,8 @@ use crate::{
     domain::{Error, KindName, Matter, Observation, Principal, ResourceName, Result, Spec, Violations},
     proto::v1::{
         ApiKeySpec, ApiKeyUsage, BatchWriteResponse, GetActiveApiKeyRequest, GetActiveApiKeyResponse,
-        GetResourceResponse, RecordApiKeyUsageRequest, RecordApiKeyUsageResponse, Resource, RotateApiKeyRequest,
-        RotateApiKeyResponse, get_active_api_key_request::Whose,
+        GetResourceResponse, RecordApiKeyUsageRequest, RecordApiKeyUsageResponse, Resource,
+        RotateApiKeyRequest, RotateApiKeyResponse, get_active_api_key_request::Whose,
     },
     view::State,
     watch::{authorise_secrets, not_granted},
@@ -184,7 +184,8 @@ fn parse_usages(
     let mut used = Vec::with_capacity(count.min(MAX_USAGES));
     for (index, ApiKeyUsage { name, last_used_at }) in request.usages.iter().enumerate().take(MAX_USAGES) {
         let name = violations.take(parse_named(&format!("usages[{index}].name"), name, API_KEY.0))?;
-        let time = violations.take(parse_time(&format!("usages[{index}].last_used_at"), *last_used_at, now))?;
+        let time =
+            violations.take(parse_time(&format!("usages[{index}].last_used_at"), *last_used_at, now))?;
         used.extend(name.zip(time));
     }
     violations.allow(Some(used))
@@ -199,6 +200,7 @@ fn parse_time(
     let Some(given) = given else { return Ok(now) };
     let nanos = u32::try_from(given.nanos).ok().filter(|_| given.seconds >= 0);
     let time = nanos.and_then(|nanos| DateTime::from_timestamp(given.seconds, nanos));
-    let wrong = || Error::invalid(field, "OUT_OF_RANGE", "must be a time since 1970, with 0 to 999,999,999 nanos");
+    let wrong =
+        || Error::invalid(field, "OUT_OF_RANGE", "must be a time since 1970, with 0 to 999,999,999 nanos");
     time.map(|time| time.min(now)).ok_or_else(wrong)
 }

@@ -45,12 +45,15 @@ mod tests {
 
     #[test]
     fn fields_are_told_as_the_caller_knows_them() {
-        let names = [("resource.router.primary", "provider"), ("resource.router.fallbacks", "fallbacks.providers")];
+        let names =
+            [("resource.router.primary", "provider"), ("resource.router.fallbacks", "fallbacks.providers")];
         let violations = vec![
             FieldViolation::new("resource.router.fallbacks[2]", "R", "is wrong"),
             FieldViolation::new("reason", "R", "is wrong"),
         ];
-        let Error::Invalid(told) = renamed(Error::Invalid(violations), &names) else { panic!("another error") };
+        let Error::Invalid(told) = renamed(Error::Invalid(violations), &names) else {
+            panic!("another error")
+        };
         assert_eq!(told[0].field, "fallbacks.providers[2]");
         assert_eq!(told[1].field, "reason");
         let missing = Error::NotFound { name: "providers/x".into() };
@@ -62,7 +65,9 @@ mod tests {
     #[test]
     fn a_name_of_another_kind_is_told_what_is_wanted() {
         assert!(parse_named("name", "providers/groq", "provider").is_ok());
-        let Err(Error::Invalid(told)) = parse_named("name", "providers/groq", "api_key") else { panic!("accepted") };
+        let Err(Error::Invalid(told)) = parse_named("name", "providers/groq", "api_key") else {
+            panic!("accepted")
+        };
         assert!(told[0].description.contains("`providers/{id}/apiKeys/{id}`"));
         assert!(parse_named("name", "", "provider").is_err());
     }

@@ -13,6 +13,7 @@ mod fit;
 mod observe;
 mod outcome;
 mod plan;
+mod provider;
 mod read;
 mod tokens;
 mod watch;

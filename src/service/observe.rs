@@ -109,7 +109,9 @@ impl ObservationWriter {
         let all: Vec<Observation> = self.waiting.values().cloned().collect();
         for group in all.chunks(GROUP) {
             match self.store.observe(group.to_vec()).await {
-                Ok(()) => group.iter().for_each(|done| drop(self.waiting.remove(&(done.uid.clone(), done.what.clone())))),
+                Ok(()) => group
+                    .iter()
+                    .for_each(|done| drop(self.waiting.remove(&(done.uid.clone(), done.what.clone())))),
                 Err(error) => {
                     tracing::warn!(%error, waiting = self.waiting.len(), "observations can't be written now");
                     return;
@@ -133,7 +135,8 @@ impl Service {
         };
         let mut by_uid: HashMap<String, Vec<v1::Observation>> = HashMap::new();
         for Observation { uid, what, value_json, time } in seen {
-            let shown = v1::Observation { what: what.0.into_owned(), time: Some(timestamp(time)), value_json };
+            let shown =
+                v1::Observation { what: what.0.into_owned(), time: Some(timestamp(time)), value_json };
             by_uid.entry(uid.0).or_default().push(shown);
         }
         for resource in resources {

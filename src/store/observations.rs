@@ -24,13 +24,14 @@ pub trait Observations: Send + Sync + 'static {
 pub type ObservationRow = (String, String, String, String);
 
 /// Forgets what was seen of resources that are gone.
-pub const FORGET_OBSERVATIONS: &str =
-    "DELETE FROM observations WHERE uid NOT IN (SELECT uid FROM resources)";
+pub const FORGET_OBSERVATIONS: &str = "DELETE FROM observations WHERE uid NOT IN (SELECT uid FROM resources)";
 
 /// The rows to write, in one order: replicas that write the same ones at once must not wait for each other in a circle.
 pub fn rows(mut seen: Vec<Observation>) -> Vec<ObservationRow> {
     seen.sort_by(|one, other| (&one.uid.0, &one.what).cmp(&(&other.uid.0, &other.what)));
-    let row = |Observation { uid, what, value_json, time }| (uid.0, what.0.into_owned(), value_json, write_time(time));
+    let row = |Observation { uid, what, value_json, time }| {
+        (uid.0, what.0.into_owned(), value_json, write_time(time))
+    };
     seen.into_iter().map(row).collect()
 }
 

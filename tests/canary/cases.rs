@@ -4,17 +4,17 @@
 use prost::Message;
 use prost_types::FieldMask;
 use signalbox::proto::v1::{
-    ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, CreateResourceRequest,
-    CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
-    ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, Resource,
-    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
-    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
-    setting_spec::Value,
+    ApiKeySpec, BatchOperation, BatchWriteRequest, ChatMessage, ChatRole, CompactLogRequest,
+    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest,
+    HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest,
+    RenderRequestRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
+    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
+    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
     api::{api_key, provider, secret, secret_setting},
-    kinds,
+    in_use, kinds,
 };
 
 /// Makes a body with this secret and with this number, which no other call has.
@@ -32,7 +32,11 @@ pub struct Case {
     pub succeeds: bool,
 }
 
-fn case<M: Message>(what: &'static str, succeeds: bool, make: impl Fn(&str, usize) -> M + 'static) -> Case {
+pub fn case<M: Message>(
+    what: &'static str,
+    succeeds: bool,
+    make: impl Fn(&str, usize) -> M + 'static,
+) -> Case {
     Case { what, body: Box::new(move |canary, number| make(canary, number).encode_to_vec()), succeeds }
 }
 
@@ -98,6 +102,9 @@ pub fn of(method: &str) -> Vec<Case> {
                 ..Default::default()
             }),
         ],
+        "signalbox.v1.ProviderService.RenderRequest" => render(),
+        method if method.starts_with("signalbox.v1.ProviderService.") => in_use::of_provider(method),
+        method if method.starts_with("signalbox.v1.ApiKeyService.") => in_use::of_key(method),
         "signalbox.v1.AdminService.GetStatus" => vec![case("plain", true, |_, _| GetStatusRequest {})],
         "signalbox.v1.AdminService.VerifyLog" => vec![
             case("plain", true, |_, _| VerifyLogRequest::default()),
@@ -133,6 +140,19 @@ pub fn of(method: &str) -> Vec<Case> {
         ],
         other => panic!("{other} has no canary case: write one"),
     }
+}
+
+fn render() -> Vec<Case> {
+    let request = |name: &str, text: &str| RenderRequestRequest {
+        name: name.into(),
+        messages: vec![ChatMessage { role: ChatRole::User.into(), text: text.into(), ..Default::default() }],
+        ..Default::default()
+    };
+    vec![
+        case("missing", false, move |canary, n| request(&format!("providers/none{n}"), canary)),
+        case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
+        case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),
+    ]
 }
 
 fn token(subject: &str, grants: Vec<Selector>) -> CreateTokenRequest {

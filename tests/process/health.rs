@@ -19,8 +19,15 @@ async fn check(channel: &Channel, service: &str) -> Result<ServingStatus, Status
     Ok(HealthClient::new(channel.clone()).check(request).await?.into_inner().status())
 }
 
-const SERVING: [&str; 5] =
-    ["", "liveness", "readiness", "signalbox.v1.ConfigService", "signalbox.v1.AdminService"];
+const SERVING: [&str; 7] = [
+    "",
+    "liveness",
+    "readiness",
+    "signalbox.v1.ConfigService",
+    "signalbox.v1.ProviderService",
+    "signalbox.v1.ApiKeyService",
+    "signalbox.v1.AdminService",
+];
 
 #[tokio::test]
 async fn every_service_is_told_of_without_a_token() {

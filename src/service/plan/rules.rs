@@ -10,7 +10,7 @@ use std::{
 use super::{Planner, Written};
 use crate::{
     domain::{Error, KindName, Principal, Read, ResourceName, Spec},
-    kinds::{self, Kind, Outlook, Remark, Says, Turn},
+    kinds::{self, Outlook, Remark, Says, Turn},
     view::State,
 };
 
@@ -47,8 +47,10 @@ impl Planner<'_> {
             found.extend(remarks.into_iter().map(|remark| (name, field.clone(), remark)));
         }
         let reads = afterwards.reads.into_inner();
-        let told: Vec<_> =
-            found.into_iter().filter_map(|(name, place, remark)| told(self.caller, name, place, remark)).collect();
+        let told: Vec<_> = found
+            .into_iter()
+            .filter_map(|(name, place, remark)| told(self.caller, name, place, remark))
+            .collect();
         self.reads.extend(reads);
         for told in told {
             match told {
@@ -117,9 +119,11 @@ impl Outlook for Afterwards<'_> {
     }
 
     fn beneath(&self, prefix: &str) -> Vec<&Spec> {
-        let stays = |name: &ResourceName| !self.deleted.contains_key(name) && !self.written.contains_key(name);
+        let stays =
+            |name: &ResourceName| !self.deleted.contains_key(name) && !self.written.contains_key(name);
         let written = self.written.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
-        let stored = self.state.beneath(prefix).map(|entry| &entry.record).filter(|record| stays(&record.name));
+        let stored =
+            self.state.beneath(prefix).map(|entry| &entry.record).filter(|record| stays(&record.name));
         written.map(|(_, written)| &written.spec).chain(stored.map(|record| &record.spec)).collect()
     }
 }

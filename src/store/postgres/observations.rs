@@ -19,13 +19,15 @@ const PUT: &str = "INSERT INTO observations (uid, what, value, time) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) \
     ON CONFLICT (uid, what) DO UPDATE SET value = excluded.value, time = excluded.time \
     WHERE excluded.time >= observations.time";
-const OF: &str = "SELECT uid, what, value, time FROM observations WHERE uid = ANY($1::text[]) ORDER BY uid, what";
+const OF: &str =
+    "SELECT uid, what, value, time FROM observations WHERE uid = ANY($1::text[]) ORDER BY uid, what";
 
 #[async_trait]
 impl Observations for PostgresStore {
     async fn observe(&self, seen: Vec<Observation>) -> Result<(), StoreError> {
         let rows = rows(seen);
-        let column = |of: fn(&ObservationRow) -> &String| -> Vec<String> { rows.iter().map(of).cloned().collect() };
+        let column =
+            |of: fn(&ObservationRow) -> &String| -> Vec<String> { rows.iter().map(of).cloned().collect() };
         let (uids, matters) = (column(|row| &row.0), column(|row| &row.1));
         let (values, times) = (column(|row| &row.2), column(|row| &row.3));
         let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
