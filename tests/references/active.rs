@@ -78,7 +78,7 @@ async fn who_does_not_reach_the_router_learns_only_that_there_is_a_use() {
     }
     let status = narrow.switch(to("a")).await.unwrap_err();
     assert_eq!(refusal(&status).1, "NOT_GRANTED");
-    assert_eq!(narrow.active("").await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(narrow.active().await.unwrap_err().code(), Code::PermissionDenied);
     // Who reaches the router alone is not shown the provider.
     let rights = Rights::worker(vec![by_name("routers/default")], false);
     let worker = server.admin().colleague("router-only", &rights).await;

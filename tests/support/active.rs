@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use signalbox::proto::v1::{
     BatchWriteResponse, GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
-    GetDefaultProviderResponse, ProviderType, Resource, SetDefaultProviderRequest,
+    GetDefaultProviderResponse, ListResourcesRequest, ProviderType, Resource, SetDefaultProviderRequest,
     SetDefaultProviderResponse, SwitchActiveProviderRequest, SwitchActiveProviderResponse, SwitchFallbacks,
     resource::Spec,
 };
@@ -28,11 +31,29 @@ pub type Refusal = (Code, String, String, String);
 pub struct Callers {
     all: Vec<Caller>,
     turn: AtomicUsize,
+    /// Of the newest write: whoever is asked next has to have seen it.
+    token: Mutex<String>,
 }
 
 impl Callers {
     pub fn new(all: Vec<Caller>) -> Self {
-        Self { all, turn: AtomicUsize::new(0) }
+        Self { all, turn: AtomicUsize::new(0), token: Mutex::default() }
+    }
+
+    fn keep(&self, token: &str) {
+        if !token.is_empty() {
+            token.clone_into(&mut self.token.lock().unwrap());
+        }
+    }
+
+    /// Waits until every server has seen the newest write.
+    pub async fn settle(&self) {
+        let min_revision_token = self.token.lock().unwrap().clone();
+        for caller in &self.all {
+            let min_revision_token = min_revision_token.clone();
+            let request = ListResourcesRequest { page_size: 1, min_revision_token, ..Default::default() };
+            caller.config().list_resources(request).await.unwrap();
+        }
     }
 
     pub fn next(&self) -> Caller {
@@ -40,7 +61,9 @@ impl Callers {
     }
 
     pub async fn write(&self, ops: Vec<Op>) -> Result<BatchWriteResponse, Status> {
-        Writer::new(self.next(), Recorder::default()).carry_out(&Job::batch(ops)).await
+        let done = Writer::new(self.next(), Recorder::default()).carry_out(&Job::batch(ops)).await?;
+        self.keep(&done.revision_token);
+        Ok(done)
     }
 
     pub async fn refused(&self, ops: Vec<Op>) -> Refusal {
@@ -51,23 +74,28 @@ impl Callers {
         &self,
         request: SwitchActiveProviderRequest,
     ) -> Result<SwitchActiveProviderResponse, Status> {
-        Ok(self.next().provider().switch_active_provider(request).await?.into_inner())
+        let done = self.next().provider().switch_active_provider(request).await?.into_inner();
+        self.keep(&done.revision_token);
+        Ok(done)
     }
 
-    pub async fn active(&self, token: &str) -> Result<GetActiveProviderResponse, Status> {
-        let request = GetActiveProviderRequest { min_revision_token: token.to_owned() };
+    pub async fn active(&self) -> Result<GetActiveProviderResponse, Status> {
+        let request = GetActiveProviderRequest { min_revision_token: self.token.lock().unwrap().clone() };
         Ok(self.next().provider().get_active_provider(request).await?.into_inner())
     }
 
     /// The active provider and its fallbacks, by id.
-    pub async fn order(&self, token: &str) -> Vec<String> {
-        let active = self.active(token).await.unwrap();
+    pub async fn order(&self) -> Vec<String> {
+        let active = self.active().await.unwrap();
         let named = active.provider.into_iter().chain(active.fallbacks);
         named.map(|provider| provider.name.trim_start_matches("providers/").to_owned()).collect()
     }
 
-    async fn default(&self, of: ProviderType, token: &str) -> Result<GetDefaultProviderResponse, Status> {
-        let request = GetDefaultProviderRequest { r#type: of.into(), min_revision_token: token.to_owned() };
+    async fn default(&self, of: ProviderType) -> Result<GetDefaultProviderResponse, Status> {
+        let request = GetDefaultProviderRequest {
+            r#type: of.into(),
+            min_revision_token: self.token.lock().unwrap().clone(),
+        };
         Ok(self.next().provider().get_default_provider(request).await?.into_inner())
     }
 
@@ -81,7 +109,9 @@ impl Callers {
             provider: provider.to_owned(),
             ..Default::default()
         };
-        Ok(self.next().provider().set_default_provider(request).await?.into_inner())
+        let done = self.next().provider().set_default_provider(request).await?.into_inner();
+        self.keep(&done.revision_token);
+        Ok(done)
     }
 }
 
@@ -137,24 +167,25 @@ pub async fn prepare(callers: &Callers) {
         api_key("providers/b/apiKeys/k", "gsk-0123456789"),
     ];
     callers.write(all.into_iter().map(Op::Create).collect()).await.unwrap();
+    callers.settle().await;
 }
 
 /// Switch, and switch back; what stands against it changes nothing.
 pub async fn switches_and_switches_back(callers: &Callers) {
     prepare(callers).await;
-    assert_eq!(callers.active("").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(callers.active().await.unwrap_err().code(), Code::NotFound);
     let too_early = callers.set_default(ProviderType::Groq, "providers/b").await.unwrap_err();
     assert_eq!(refusal(&too_early).1, "NO_ACTIVE_PROVIDER");
 
     let first = callers.switch(to("a")).await.unwrap();
     assert_eq!((first.previous.as_str(), first.warnings), ("", vec![]));
-    assert_eq!(callers.order(&first.revision_token).await, ["a"]);
+    assert_eq!(callers.order().await, ["a"]);
     let second = callers.switch(to("b")).await.unwrap();
     assert_eq!(second.previous, "providers/a");
     assert!(second.revision > first.revision);
-    assert_eq!(callers.order(&second.revision_token).await, ["b", "a"]);
-    let back = callers.switch(to("a")).await.unwrap();
-    assert_eq!(callers.order(&back.revision_token).await, ["a", "b"]);
+    assert_eq!(callers.order().await, ["b", "a"]);
+    callers.switch(to("a")).await.unwrap();
+    assert_eq!(callers.order().await, ["a", "b"]);
     // Again is no change.
     let again = callers.switch(to("a")).await.unwrap();
     assert_eq!((again.previous.as_str(), again.diff.unwrap().fields.len()), ("", 0));
@@ -170,17 +201,17 @@ pub async fn switches_and_switches_back(callers: &Callers) {
     let status = callers.switch(doubled.clone()).await.unwrap_err();
     let violations = status.get_error_details().bad_request().unwrap().field_violations.clone();
     assert_eq!(violations[0].field, "fallbacks.providers[1]");
-    assert_eq!(callers.order("").await, ["a", "b"], "a refusal changes nothing");
+    assert_eq!(callers.order().await, ["a", "b"], "a refusal changes nothing");
 
     let alone = SwitchActiveProviderRequest { fallbacks: Some(SwitchFallbacks::default()), ..to("a") };
     let dry = SwitchActiveProviderRequest { validate_only: true, ..alone.clone() };
     let dry = callers.switch(dry).await.unwrap();
     assert_eq!((dry.revision_token.as_str(), dry.diff.unwrap().fields.len()), ("", 1));
-    assert_eq!(callers.order("").await, ["a", "b"]);
-    let etag = callers.active("").await.unwrap().router.unwrap().etag;
+    assert_eq!(callers.order().await, ["a", "b"]);
+    let etag = callers.active().await.unwrap().router.unwrap().etag;
     let alone = SwitchActiveProviderRequest { etag, request_id: "alone".into(), ..alone };
     let done = callers.switch(alone.clone()).await.unwrap();
-    assert_eq!(callers.order(&done.revision_token).await, ["a"]);
+    assert_eq!(callers.order().await, ["a"]);
     let repeated = callers.switch(alone.clone()).await.unwrap();
     assert_eq!((repeated.revision, &repeated.diff), (done.revision, &done.diff));
     let stale = SwitchActiveProviderRequest { request_id: String::new(), ..alone.clone() };
@@ -243,25 +274,25 @@ pub async fn what_is_active_stays(callers: &Callers) {
 
     let together = vec![Op::delete("providers/b"), Op::delete("routers/default")];
     callers.write(together).await.unwrap();
-    assert_eq!(callers.active("").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(callers.active().await.unwrap_err().code(), Code::NotFound);
 }
 
 /// One for each type: said, or by the rule.
 pub async fn each_type_has_its_default(callers: &Callers) {
     prepare(callers).await;
     let more = of_type("providers/0", ProviderType::Groq, true);
-    let made = callers.write(vec![Op::Create(more)]).await.unwrap();
+    callers.write(vec![Op::Create(more)]).await.unwrap();
     let groq = ProviderType::Groq;
-    let found = callers.default(groq, &made.revision_token).await.unwrap();
+    let found = callers.default(groq).await.unwrap();
     assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/0", false));
     callers.switch(to("b")).await.unwrap();
-    let active = callers.switch(to("a")).await.unwrap();
-    let found = callers.default(groq, &active.revision_token).await.unwrap();
+    callers.switch(to("a")).await.unwrap();
+    let found = callers.default(groq).await.unwrap();
     assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/b", false));
-    let set = callers.set_default(groq, "providers/0").await.unwrap();
-    let found = callers.default(groq, &set.revision_token).await.unwrap();
+    callers.set_default(groq, "providers/0").await.unwrap();
+    let found = callers.default(groq).await.unwrap();
     assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/0", true));
-    assert_eq!(callers.default(ProviderType::Mistral, "").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(callers.default(ProviderType::Mistral).await.unwrap_err().code(), Code::NotFound);
 
     for (name, field) in [("providers/a", "provider"), ("groq", "provider")] {
         let status = callers.set_default(groq, name).await.unwrap_err();
@@ -310,12 +341,10 @@ where
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
-        let token = callers.switch(SwitchActiveProviderRequest { validate_only: true, ..to("safe") }).await;
-        token.unwrap();
-        let active = callers.active("").await.unwrap();
+        let active = callers.active().await.unwrap();
         let Some(Spec::Provider(spec)) = active.provider.unwrap().spec else { panic!("no provider") };
         assert_ne!(spec.enabled, Some(false), "what is active is enabled");
-        match callers.order("").await[0].as_str() {
+        match callers.order().await[0].as_str() {
             "p" => won += 1,
             _ => lost += 1,
         }
@@ -337,18 +366,12 @@ pub async fn switches_at_once_build_on_each_other(callers: &Callers) {
     let mut tasks = tokio::task::JoinSet::new();
     for id in ids.clone() {
         let caller = callers.next();
-        tasks.spawn(async move { Callers::new(vec![caller]).switch(to(&id)).await.unwrap().revision_token });
+        tasks.spawn(async move { Callers::new(vec![caller]).switch(to(&id)).await.unwrap() });
     }
-    let mut newest = String::new();
-    let mut revision = 0;
-    while let Some(token) = tasks.join_next().await {
-        let token = token.unwrap();
-        let active = callers.active(&token).await.unwrap();
-        if active.revision >= revision {
-            (revision, newest) = (active.revision, active.revision_token);
-        }
-    }
-    let order = callers.order(&newest).await;
+    let done = tasks.join_all().await;
+    let newest = done.into_iter().max_by_key(|done| done.revision).unwrap();
+    callers.keep(&newest.revision_token);
+    let order = callers.order().await;
     assert_eq!(order.len(), ids.len(), "{order:?}");
     assert_eq!(order.into_iter().collect::<BTreeSet<_>>(), ids.into_iter().collect());
 }
