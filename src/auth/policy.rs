@@ -42,6 +42,8 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ApiKeyService/RotateApiKey", ADMINS),
     ("/signalbox.v1.ApiKeyService/GetActiveApiKey", READERS),
     ("/signalbox.v1.ApiKeyService/RecordApiKeyUsage", USERS),
+    ("/signalbox.v1.SettingService/ResolveSettings", READERS),
+    ("/signalbox.v1.SettingService/ExplainSetting", READERS),
     ("/signalbox.v1.AdminService/GetStatus", READERS),
     ("/signalbox.v1.AdminService/CreateToken", ADMINS),
     ("/signalbox.v1.AdminService/RevokeToken", ADMINS),

@@ -20,6 +20,7 @@ use super::{
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
     config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
+    setting_service_client::SettingServiceClient,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,9 +41,11 @@ pub struct Connection {
     /// Reads, writes and watches configuration.
     pub config: ConfigServiceClient<Authorized>,
     /// Knows which provider is active.
-    pub provider: ProviderServiceClient<Authorized>,
+    pub providers: ProviderServiceClient<Authorized>,
     /// Replaces keys, and takes note of their use.
-    pub api_key: ApiKeyServiceClient<Authorized>,
+    pub api_keys: ApiKeyServiceClient<Authorized>,
+    /// Tells which value of a setting counts.
+    pub settings: SettingServiceClient<Authorized>,
     /// Runs the service itself.
     pub admin: AdminServiceClient<Authorized>,
 }
@@ -74,9 +77,11 @@ impl Connection {
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
-            provider: ProviderServiceClient::with_interceptor(channel.clone(), bearer.clone())
+            providers: ProviderServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
-            api_key: ApiKeyServiceClient::with_interceptor(channel.clone(), bearer.clone())
+            api_keys: ApiKeyServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             admin: AdminServiceClient::with_interceptor(channel, bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),

@@ -109,7 +109,7 @@ pub(super) fn of_key(turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
     }
     let parent = turn.name.parent();
     let Some(parent) = parent.as_ref().map(ResourceName::as_str) else { return Vec::new() };
-    if !router(outlook.find(DEFAULT_ROUTER)).is_some_and(|router| router.primary == parent) {
+    if router(outlook.find(DEFAULT_ROUTER)).is_none_or(|router| router.primary != parent) {
         return Vec::new();
     }
     let left = without_key(parent, outlook).map(|provider| {

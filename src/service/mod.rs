@@ -15,6 +15,7 @@ mod outcome;
 mod plan;
 mod provider;
 mod read;
+mod settings;
 mod tokens;
 mod watch;
 mod write;
@@ -35,6 +36,7 @@ use crate::{
     crypto::Vault,
     domain::{ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken},
     replica::Replicas,
+    settings::Overrides,
     store::{Store, StoreError},
     view::{Revealer, State, View},
     watch::Streams,
@@ -92,6 +94,8 @@ pub struct Parts {
     pub retention: Option<Duration>,
     /// Bytes of an answer at most.
     pub max_answer_bytes: usize,
+    /// What the environment of this server says of settings.
+    pub overrides: Overrides,
     /// Things that an operator should look at.
     pub warnings: Warnings,
 }

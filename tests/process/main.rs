@@ -12,6 +12,7 @@ mod access;
 mod command_line;
 mod health;
 mod limits;
+mod settings;
 mod shutdown;
 mod stalled;
 mod startup;

@@ -49,7 +49,7 @@ impl Planner<'_> {
         let reads = afterwards.reads.into_inner();
         let told: Vec<_> = found
             .into_iter()
-            .filter_map(|(name, place, remark)| told(self.caller, name, place, remark))
+            .filter_map(|(name, place, remark)| told(self.caller, name, &place, remark))
             .collect();
         self.reads.extend(reads);
         for told in told {
@@ -72,7 +72,7 @@ enum Told {
 }
 
 /// Who does not reach what a remark is about learns only that something stands against the change.
-fn told(caller: &Principal, name: &ResourceName, place: String, remark: Remark) -> Option<Told> {
+fn told(caller: &Principal, name: &ResourceName, place: &str, remark: Remark) -> Option<Told> {
     let because = kinds::parse_name(remark.because);
     let reaches = because.is_ok_and(|(other, kind)| caller.reaches(&other, kind.name()));
     match remark.says {
