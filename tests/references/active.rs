@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use signalbox::proto::v1::{GetActiveProviderRequest, Role};
+use sqlx::SqliteConnection;
 use tonic::Code;
 
 use crate::{
@@ -45,15 +46,12 @@ async fn racing_switches_never_leave_a_disabled_or_missing_provider_active() {
     let server = Server::start().await;
     let admin = server.admin();
     let callers = Callers::new((0..6).map(|_| admin.reconnected()).collect());
-    let hold = || async {
-        let held = held_database(&server).await;
+    let release = async |held: SqliteConnection| {
         // Long enough for the calls to be planned; were it not, the race would only be a weaker one.
-        async move {
-            tokio::time::sleep(Duration::from_millis(40)).await;
-            sqlx::Connection::close(held).await.unwrap();
-        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        sqlx::Connection::close(held).await.unwrap();
     };
-    active::race(&callers, 15, hold).await;
+    active::race(&callers, 15, async || held_database(&server).await, release).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

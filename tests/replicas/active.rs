@@ -40,7 +40,7 @@ async fn each_type_has_its_default() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_switches_never_leave_a_disabled_or_missing_provider_active() {
     let (_members, callers) = together(6).await;
-    active::race(&callers, 15, || async { async {} }).await;
+    active::race(&callers, 15, async || (), async |()| ()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -308,18 +308,14 @@ pub async fn each_type_has_its_default(callers: &Callers) {
 }
 
 /// Some switch to a provider while others disable or delete it, all at once: whoever wins, what is active is there and
-/// enabled. `meanwhile` is asked for what holds the writes up until all are planned.
-pub async fn race<H, F>(callers: &Callers, rounds: usize, meanwhile: impl Fn() -> F)
-where
-    F: Future<Output = H>,
-    H: Future<Output = ()>,
-{
+/// enabled. Between `hold` and `release` writes may be planned and not made.
+pub async fn race<H>(callers: &Callers, rounds: usize, hold: impl AsyncFn() -> H, release: impl AsyncFn(H)) {
     callers.write(vec![Op::Create(provider("providers/safe"))]).await.unwrap();
     let (mut won, mut lost) = (0, 0);
     for round in 0..rounds {
         callers.switch(to("safe")).await.unwrap();
         callers.write(vec![Op::Create(provider("providers/p"))]).await.unwrap();
-        let release = meanwhile().await;
+        let held = hold().await;
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..6 {
             let caller = callers.next();
@@ -337,7 +333,7 @@ where
                 assert!(known.contains(&reason.as_str()), "{status:?}");
             });
         }
-        release.await;
+        release(held).await;
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }

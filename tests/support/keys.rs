@@ -76,11 +76,13 @@ pub async fn the_key_to_use_follows_the_rule(callers: &Callers) {
     }
 }
 
+type Change = fn(&mut RotateApiKeyRequest);
+
 /// A new value under the same name.
 pub async fn a_key_is_rotated(callers: &Callers) {
     prepare(callers).await;
     let name = "providers/a/apiKeys/k";
-    let rotate = |change: fn(&mut RotateApiKeyRequest)| {
+    let rotate = |change: Change| {
         let mut request = RotateApiKeyRequest {
             name: name.to_owned(),
             secret: Some(given("sk-new-value-123")),
@@ -102,7 +104,7 @@ pub async fn a_key_is_rotated(callers: &Callers) {
     assert_eq!((code, field.as_str()), (Code::Aborted, "etag"));
     let missing = rotate(|request| request.name = "providers/a/apiKeys/none".into()).await.unwrap_err();
     assert_eq!((missing.code(), refusal(&missing).2.as_str()), (Code::NotFound, "name"));
-    let bad: [(fn(&mut RotateApiKeyRequest), &str); 4] = [
+    let bad: [(Change, &str); 4] = [
         (|request| request.secret = None, "secret.value"),
         (|request| request.secret = Some(given("two\nlines")), "secret"),
         (|request| request.name = "providers/a".into(), "name"),
