@@ -7,6 +7,7 @@ mod active;
 mod cluster;
 mod database;
 mod failover;
+mod first_start;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;
