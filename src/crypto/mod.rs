@@ -9,6 +9,7 @@
 
 mod derive;
 mod fernet_box;
+mod foreign;
 mod key_sources;
 mod keyring;
 mod padding;
@@ -19,6 +20,7 @@ mod vault;
 pub(crate) mod weak;
 
 pub use derive::random_bytes;
+pub use foreign::{Foreign, ForeignKeys};
 pub use key_sources::{KeyError, KeyOrigin, KeySources, LoadedKeyring, generate_key};
 pub use keyring::Keyring;
 pub use process::forbid_core_dumps;
