@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::{
-    Imported, Input, Problems,
+    Imported, Input, Problems, decimal,
     model_files::{ModelFile, provider_segment, tokens},
-    decimal,
 };
 use crate::proto::v1::{Modality, ModelCapability, ModelDeprecation, ModelLimits, ModelPrices, ModelSpec};
 

@@ -13,7 +13,7 @@
 //! 2. Add its line to [`FORMATS`].
 
 mod admin_settings;
-mod model_files;
+pub mod catalogue;
 pub mod databases;
 mod decimal;
 pub mod dotenv;
@@ -23,6 +23,7 @@ mod gather;
 mod litellm;
 mod litellm_prices;
 mod llm_provider_configs;
+mod model_files;
 mod models_dev;
 mod parts;
 mod preferences;
@@ -32,6 +33,8 @@ pub mod providers;
 pub mod report;
 mod runtime_config;
 mod settings_table;
+pub mod starters;
+pub mod summary;
 mod table;
 pub mod tree;
 
@@ -64,86 +67,56 @@ pub struct Input<'a> {
     pub keys: &'a ForeignKeys,
 }
 
+/// What a format is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: what it imports comes with this binary.
+    Nothing,
+    /// Files.
+    Files,
+    /// Files, of which a copy is kept beside them, because whoever has moved from them throws them away.
+    FilesWithBackup,
+}
+
 /// A format that can be imported.
 pub struct Format {
     /// Its name on the command line.
     pub name: &'static str,
     /// What it is, in a few words.
     pub about: &'static str,
-    /// Whether a copy of its files is to be kept beside them.
-    pub keeps_backup: bool,
+    /// What it is given.
+    pub takes: Takes,
     /// Converts.
-    pub convert: fn(&Input<'_>) -> Result<Imported, Problems>,
+    pub convert: Convert,
+}
+
+type Convert = fn(&Input<'_>) -> Result<Imported, Problems>;
+
+const fn format(name: &'static str, about: &'static str, takes: Takes, convert: Convert) -> Format {
+    Format { name, about, takes, convert }
 }
 
 /// All formats.
+#[rustfmt::skip]
 pub static FORMATS: &[Format] = &[
-    Format {
-        name: env::FORMAT,
-        about: "a .env file or a list of environment variables",
-        keeps_backup: false,
-        convert: env::from_files,
-    },
-    Format {
-        name: admin_settings::FORMAT,
-        about: "an admin_settings.json with one provider or several",
-        keeps_backup: true,
-        convert: admin_settings::convert,
-    },
-    Format {
-        name: litellm::FORMAT,
-        about: "the config.yaml of LiteLLM's proxy",
-        keeps_backup: false,
-        convert: litellm::convert,
-    },
-    Format {
-        name: litellm_prices::FORMAT,
-        about: "LiteLLM's model_prices_and_context_window.json",
-        keeps_backup: false,
-        convert: litellm_prices::convert,
-    },
-    Format {
-        name: models_dev::FORMAT,
-        about: "the api.json of models.dev",
-        keeps_backup: false,
-        convert: models_dev::convert,
-    },
-    Format {
-        name: settings_table::FORMAT,
-        about: "a dump of a table settings with LLM providers and databases",
-        keeps_backup: false,
-        convert: settings_table::convert,
-    },
-    Format {
-        name: llm_provider_configs::FORMAT,
-        about: "a dump of a table llm_provider_configs",
-        keeps_backup: false,
-        convert: llm_provider_configs::convert,
-    },
-    Format {
-        name: provider_configs::FORMAT,
-        about: "dumps of the tables provider_configs and api_keys",
-        keeps_backup: false,
-        convert: provider_configs::convert,
-    },
-    Format {
-        name: provider_configs::KEYS,
-        about: "the same, for api_keys alone",
-        keeps_backup: false,
-        convert: provider_configs::convert,
-    },
-    Format {
-        name: runtime_config::FORMAT,
-        about: "a dump of a table runtime_config",
-        keeps_backup: true,
-        convert: runtime_config::convert,
-    },
-    Format {
-        name: prompt_templates::FORMAT,
-        about: "a dump of a table of prompt templates with llm_preferences",
-        keeps_backup: false,
-        convert: prompt_templates::convert,
-    },
+    format(env::FORMAT, "a .env file or a list of environment variables", Takes::Files, env::from_files),
+    format(catalogue::FORMAT, "the models that this signalbox brings along; it takes no file", Takes::Nothing,
+        catalogue::convert),
+    format(admin_settings::FORMAT, "an admin_settings.json with one provider or several", Takes::FilesWithBackup,
+        admin_settings::convert),
+    format(litellm::FORMAT, "the config.yaml of LiteLLM's proxy", Takes::Files, litellm::convert),
+    format(litellm_prices::FORMAT, "LiteLLM's model_prices_and_context_window.json", Takes::Files, litellm_prices::convert),
+    format(models_dev::FORMAT, "the api.json of models.dev", Takes::Files, models_dev::convert),
+    format(settings_table::FORMAT, "a dump of a table settings with LLM providers and databases", Takes::Files,
+        settings_table::convert),
+    format(llm_provider_configs::FORMAT, "a dump of a table llm_provider_configs", Takes::Files,
+        llm_provider_configs::convert),
+    format(provider_configs::FORMAT, "dumps of the tables provider_configs and api_keys", Takes::Files,
+        provider_configs::convert),
+    format(provider_configs::KEYS, "the same, for api_keys alone", Takes::Files, provider_configs::convert),
+    format(runtime_config::FORMAT, "a dump of a table runtime_config", Takes::FilesWithBackup, runtime_config::convert),
+    format(prompt_templates::FORMAT, "a dump of a table of prompt templates with llm_preferences", Takes::Files,
+        prompt_templates::convert),
 ];
 
 /// The format with this name.

@@ -64,6 +64,9 @@ pub const DELETED: Action = Action("deleted");
 /// A stored secret was replaced by another.
 pub const ROTATED: Action = Action("rotated");
 
+/// A resource was brought from elsewhere.
+pub const IMPORTED: Action = Action("imported");
+
 /// A resource may be used again.
 pub const ENABLED: Action = Action("enabled");
 /// A resource may not be used any more.
@@ -121,6 +124,11 @@ pub trait Kind: Sync {
         if rotated { ROTATED } else { UPDATED }
     }
 
+    /// The key under which the environment of a process overrides a resource of this name, if it can.
+    fn overridable<'name>(&self, _name: &'name ResourceName) -> Option<&'name str> {
+        None
+    }
+
     /// Things worth knowing that do not stop a write, as sentences. `before` is `None` for a creation.
     fn warnings(&self, _before: Option<&Spec>, _after: &Spec) -> Vec<String> {
         Vec::new()
@@ -154,6 +162,16 @@ pub struct CheckContext<'a> {
     pub before: Option<&'a Spec>,
     /// What the caller wants done with each secret, as [`secrets::split`] found it.
     pub secrets: &'a SecretInputs,
+    /// Whether it is brought from elsewhere: then secrets may lack, and what only the server makes comes along.
+    pub imported: bool,
+}
+
+impl CheckContext<'_> {
+    /// Whether this is a new resource, which has to bring the secrets that it can't do without.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.before.is_none() && !self.imported
+    }
 }
 
 /// Random bytes that the making of a key takes.
