@@ -5,7 +5,8 @@
 //!
 //! # To add a kind, do this
 //!
-//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name.
+//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name. Fields with the option
+//!    `column` are what lists show of it.
 //! 2. Write one file here that implements [`Kind`] for a unit struct: its name patterns and its checks at least.
 //!    Put a valid and an invalid example of every field into its tests.
 //! 3. Add the struct to [`registry`].
