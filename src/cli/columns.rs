@@ -47,12 +47,12 @@ pub fn list(resources: &[v1::Resource], now: DateTime<Utc>) -> String {
             // A kind that this command is too old for.
             (_, None) => vec!["?".to_owned(), String::new()],
         };
-        row(resource, own, now)
+        row(resource, &own, now)
     });
     plain(&header, rows.collect())
 }
 
-fn row(resource: &v1::Resource, own: Vec<String>, now: DateTime<Utc>) -> Vec<String> {
+fn row(resource: &v1::Resource, own: &[String], now: DateTime<Utc>) -> Vec<String> {
     let labels: Vec<String> = resource.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let cell = |cell: &str| text::clipped(&text::printable(cell), CELL);
     let mut row = vec![text::printable(&resource.name)];
@@ -145,7 +145,8 @@ fn alternative(spec: &DynamicMessage) -> String {
 fn value(spec: &DynamicMessage, path: &[FieldDescriptor], now: DateTime<Utc>) -> Option<String> {
     let (field, rest) = path.split_first()?;
     // What has no presence is there with its zero, of which only `no` is worth telling.
-    if !spec.has_field(field) && !(matches!(field.kind(), Kind::Bool) && !field.supports_presence()) {
+    let always_there = matches!(field.kind(), Kind::Bool) && !field.supports_presence();
+    if !spec.has_field(field) && !always_there {
         return None;
     }
     let found = spec.get_field(field);
