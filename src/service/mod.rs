@@ -6,6 +6,7 @@
 mod admin;
 mod audit;
 mod content;
+mod first_start;
 mod fit;
 mod outcome;
 mod plan;
@@ -22,6 +23,7 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditTrail, AuditWriter};
+pub use first_start::FirstStart;
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};

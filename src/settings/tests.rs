@@ -33,7 +33,7 @@ fn nothing_has_to_be_set() {
     assert_eq!(settings.keys.dir, PathBuf::from("data"));
     assert_eq!(settings.jwt.key, JwtKey::Generated);
     assert_eq!(settings.limits.accept_backlog, 4096);
-    assert!(settings.tls.is_none());
+    assert!(settings.store.starters && settings.tls.is_none());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod harness;
 
 mod access;
 mod command_line;
+mod first_start;
 mod health;
 mod limits;
 mod settings;
