@@ -65,6 +65,9 @@ pub const DELETED: Action = Action("deleted");
 /// A stored secret was replaced by another.
 pub const ROTATED: Action = Action("rotated");
 
+/// A resource was brought from elsewhere.
+pub const IMPORTED: Action = Action("imported");
+
 /// A resource may be used again.
 pub const ENABLED: Action = Action("enabled");
 /// A resource may not be used any more.
@@ -160,6 +163,16 @@ pub struct CheckContext<'a> {
     pub before: Option<&'a Spec>,
     /// What the caller wants done with each secret, as [`secrets::split`] found it.
     pub secrets: &'a SecretInputs,
+    /// Whether it is brought from elsewhere: then secrets may lack, and what only the server makes comes along.
+    pub imported: bool,
+}
+
+impl CheckContext<'_> {
+    /// Whether this is a new resource, which has to bring the secrets that it can't do without.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.before.is_none() && !self.imported
+    }
 }
 
 /// Random bytes that the making of a key takes.

@@ -104,7 +104,7 @@ fn check_type(spec: &NotificationChannelSpec, violations: &mut Violations) {
 }
 
 fn check_url(context: &CheckContext<'_>, spec: &NotificationChannelSpec, violations: &mut Violations) {
-    if context.before.is_none() && !has_url(spec) {
+    if context.creates() && !has_url(spec) {
         violations.add(URL, "REQUIRED", "is required; give the URL as `value`");
     }
     // What is wrong with every secret, the engine says.

@@ -6,8 +6,10 @@
 mod admin;
 mod audit;
 mod content;
+mod export;
 mod first_start;
 mod fit;
+mod import;
 mod outcome;
 mod plan;
 mod provider;
@@ -23,7 +25,9 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditTrail, AuditWriter};
+pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
+pub use import::{ImportRequest, check_growth};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};

@@ -380,7 +380,7 @@ fn check_default(field: &str, key: &str, setting: &SettingSpec, violations: &mut
     let name = ResourceName::parse(&format!("{GLOBAL}{key}"));
     let (Ok(name), Some(kind)) = (name, kinds::kind_named(SETTING)) else { return };
     let (spec, secrets) = (Spec::Setting(setting.clone()), SecretInputs::new());
-    let context = CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets };
+    let context = CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets, imported: false };
     let place = |violation: FieldViolation| {
         let rest = violation.field.strip_prefix(SETTING.0).unwrap_or_default();
         FieldViolation { field: format!("{field}{rest}"), ..violation }
