@@ -5,9 +5,10 @@
 //!
 //! # To add a kind, do this
 //!
-//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name.
+//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name. Fields with the option
+//!    `column` are what lists show of it.
 //! 2. Write one file here that implements [`Kind`] for a unit struct: its name patterns and its checks at least.
-//!    Put a valid and an invalid example of every field into its tests.
+//!    Put a valid and an invalid example of every field into its tests, and into `tests/examples/<kind>.yaml`.
 //! 3. Add the struct to [`registry`].
 //!
 //! Masks, differences, filters, secrets and selectors work on descriptors and follow by themselves. A test walks the
@@ -229,7 +230,20 @@ pub fn check(kind: &dyn Kind, context: &CheckContext<'_>) -> Vec<FieldViolation>
     }
     let mut violations = secrets::check(context.secrets);
     violations.extend(kind.check(context));
+    violations.iter_mut().for_each(name_words);
     violations
+}
+
+/// Tells which values there are, where one that an enumeration does not have is refused.
+fn name_words(violation: &mut FieldViolation) {
+    if violation.description.contains(rules::SOME_WORD)
+        && let Some(words) = reflect::enumeration_at(&violation.field)
+    {
+        let words: Vec<String> =
+            words.values().filter(|word| word.number() != 0).map(|word| word.name().to_owned()).collect();
+        let words = format!("use one of {}", words.join(", "));
+        violation.description = violation.description.replace(rules::SOME_WORD, &words);
+    }
 }
 
 /// Whether the spec is of the kind that the name says. Ask it before a mask is applied.
