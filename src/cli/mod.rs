@@ -4,6 +4,7 @@
 //! the server works. To add a verb: its options in `args`, a file for it, a line in `dispatch`.
 
 mod args;
+mod columns;
 mod connect;
 mod delete;
 mod diff;

@@ -5,14 +5,16 @@
 //!
 //! # To add a kind, do this
 //!
-//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name.
+//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name. Fields with the option
+//!    `column` are what lists show of it.
 //! 2. Write one file here that implements [`Kind`] for a unit struct: its name patterns and its checks at least.
-//!    Put a valid and an invalid example of every field into its tests.
+//!    Put a valid and an invalid example of every field into its tests, and into `tests/examples/<kind>.yaml`.
 //! 3. Add the struct to [`registry`].
 //!
 //! Masks, differences, filters, secrets and selectors work on descriptors and follow by themselves. A test walks the
 //! descriptors and fails while steps 2 and 3 are missing.
 
+mod active;
 pub mod api_key;
 pub mod cache_policy;
 pub mod database;
@@ -26,6 +28,7 @@ pub mod model;
 mod model_fit;
 pub mod names;
 pub mod notification_channel;
+mod outlook;
 mod parameters;
 mod paths;
 pub mod prompt_template;
@@ -48,6 +51,7 @@ pub use diff::diff;
 pub use filter::{Filter, FilterError};
 pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
+pub use outlook::{Outlook, Remark, Says, Turn};
 pub use references::{Findings, Reference, Targets, prefixes_of, referring_to, turned};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
@@ -71,6 +75,8 @@ pub const IMPORTED: Action = Action("imported");
 pub const ENABLED: Action = Action("enabled");
 /// A resource may not be used any more.
 pub const DISABLED: Action = Action("disabled");
+/// Calls go to another provider first.
+pub const SWITCHED: Action = Action("switched");
 
 /// What the engine has to know of one kind of configuration.
 ///
@@ -149,6 +155,12 @@ pub trait Kind: Sync {
     fn check_targets(&self, _spec: &Spec, _targets: &Targets<'_>) -> Findings {
         Findings::default()
     }
+
+    /// What stands against a change, or is worth knowing of it, in view of other resources as the write leaves them. Asked
+    /// for every change of a content, also for deletions.
+    fn remarks(&self, _turn: &Turn<'_>, _outlook: &dyn Outlook) -> Vec<Remark> {
+        Vec::new()
+    }
 }
 
 /// What a check looks at.
@@ -218,7 +230,20 @@ pub fn check(kind: &dyn Kind, context: &CheckContext<'_>) -> Vec<FieldViolation>
     }
     let mut violations = secrets::check(context.secrets);
     violations.extend(kind.check(context));
+    violations.iter_mut().for_each(name_words);
     violations
+}
+
+/// Tells which values there are, where one that an enumeration does not have is refused.
+fn name_words(violation: &mut FieldViolation) {
+    if violation.description.contains(rules::SOME_WORD)
+        && let Some(words) = reflect::enumeration_at(&violation.field)
+    {
+        let words: Vec<String> =
+            words.values().filter(|word| word.number() != 0).map(|word| word.name().to_owned()).collect();
+        let words = format!("use one of {}", words.join(", "));
+        violation.description = violation.description.replace(rules::SOME_WORD, &words);
+    }
 }
 
 /// Whether the spec is of the kind that the name says. Ask it before a mask is applied.

@@ -166,7 +166,7 @@ fn check_models(spec: &VirtualKeySpec, violations: &mut Violations) {
         }
         violations.text(&path, model, Text::Line, NAME_CHARS);
         if !seen.insert(model) {
-            violations.add(&path, "DUPLICATE", "is listed twice");
+            violations.add(&path, "DUPLICATE", "is listed twice; list it once");
         }
     }
 }
@@ -181,7 +181,7 @@ fn check_providers(spec: &VirtualKeySpec, violations: &mut Violations) {
             let problem = "must be the name of a provider, for example `providers/groq`";
             violations.add(provider_path(index), "INVALID_NAME", problem);
         } else if !seen.insert(name) {
-            violations.add(provider_path(index), "DUPLICATE", "is listed twice");
+            violations.add(provider_path(index), "DUPLICATE", "is listed twice; list it once");
         }
     }
 }
