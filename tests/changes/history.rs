@@ -82,12 +82,12 @@ async fn a_switch_stands_in_the_history_of_all_that_it_concerns(place: Place) {
     place.write(Op::update(labelled(router("", ""), &[("team", "x")]), &["labels"])).await;
 
     let a = history(&place.admin, of(vec![by_name("providers/a")])).await.unwrap();
-    let expected = ["5 routers/default updated", "4 routers/default created", "1 providers/a created"];
+    let expected = ["5 routers/default switched", "4 routers/default created", "1 providers/a created"];
     assert_eq!(shown(&a), expected);
     assert_eq!(a[0].related, ["providers/a", "providers/b"]);
     assert_eq!(told(&place.admin, of(vec![by_name("providers/b")])).await[..2], expected[..2]);
     assert_eq!(told(&place.admin, of(vec![by_name("providers/c")])).await, ["3 providers/c created"]);
-    let own = ["6 routers/default updated", "5 routers/default updated", "4 routers/default created"];
+    let own = ["6 routers/default updated", "5 routers/default switched", "4 routers/default created"];
     assert_eq!(told(&place.admin, of(vec![by_name("routers/default")])).await, own);
     assert_eq!(told(&place.admin, of(vec![by_kind("router")])).await, own);
     assert_eq!(told(&place.admin, of(vec![by_prefix("providers/")])).await.len(), 5);
