@@ -92,8 +92,12 @@ async fn a_thirteenth_kind_takes_one_message_one_file_and_one_line() {
         told
     };
     // watch, set
-    let mut watching =
-        server.signalbox(&["watch", "--quiet", "greetings"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watching = server
+        .signalbox(&["watch", "--quiet", "greetings"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut watched = lines(watching.stdout.take().unwrap());
     assert_eq!(soon(watched.recv()).await.as_deref(), Some("0 SYNCED"));
     fs::write(server.home().path("token"), SECRET).unwrap();
@@ -167,6 +171,12 @@ fn package() -> PathBuf {
             text.into_bytes()
         };
         match path {
+            // Another version, so that cargo does not take what is built of one for the other.
+            "Cargo.toml" | "Cargo.lock" => {
+                let version = format!("\nversion = \"{}", env!("CARGO_PKG_VERSION"));
+                let own = ("name = \"signalbox\"".to_owned() + &version, "-thirteen");
+                write(path, &edited(&[(&own.0, own.1)]));
+            }
             "proto/signalbox/v1/resource.proto" => {
                 let import = (
                     "import \"signalbox/v1/feature_flag.proto\";",
