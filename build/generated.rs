@@ -85,15 +85,14 @@ fn fields_of(message: &MessageDescriptor) -> Result<String, Box<dyn Error>> {
     {
         let (name, choice) =
             (oneof.name(), format!("v1::{}::{}", snake(message.name()), camel(oneof.name())));
-        let mut cases = String::new();
         for field in oneof.fields().filter(leads) {
-            let (variant, name) = (camel(field.name()), field.name());
+            let (variant, alternative) = (camel(field.name()), field.name());
             writeln!(
-                cases,
-                "Some({choice}::{variant}(inner)) => within(path, {name:?}, |path| inner.visit(path, visit)),"
+                body,
+                "if let Some({choice}::{variant}(inner)) = &mut self.{name} \
+                 {{ within(path, {alternative:?}, |path| inner.visit(path, visit)); }}"
             )?;
         }
-        writeln!(body, "match &mut self.{name} {{ {cases} _ => {{}} }}")?;
     }
     let message = message.name();
     Ok(format!(
