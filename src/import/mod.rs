@@ -44,7 +44,8 @@ pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide};
 pub use gather::Gathered;
 pub use report::{Imported, Item, Outcome, Problem, Problems};
 
-use crate::crypto::{ForeignKeys, SecretText};
+pub use crate::crypto::ForeignKeys;
+use crate::crypto::SecretText;
 
 /// A file that was read.
 pub struct File {

@@ -33,7 +33,7 @@ const ROOMS: &[Room] = &[
     Room { name: "cli",       knows: "app lifecycle client auth import telemetry settings domain proto digest", never: "sql" },
     Room { name: "app",       knows: "lifecycle grpc auth service replica import kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service replica kinds watch view telemetry settings domain proto digest", never: "sql" },
-    Room { name: "service",   knows: "auth:: replica:: kinds watch view store:: crypto:: settings domain setting_key setting_text proto digest", never: "grpc sql web" },
+    Room { name: "service",   knows: "auth:: replica:: import:: kinds watch view store:: crypto:: settings domain setting_key setting_text proto digest", never: "grpc sql web" },
     // Kinds, to say before anything is sent what the server would refuse; crypto, to open what other systems sealed.
     Room { name: "import",    knows: "kinds crypto:: setting_key domain proto", never: "grpc sql web async" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },
