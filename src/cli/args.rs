@@ -310,8 +310,18 @@ fn import_formats() -> PossibleValuesParser {
     std::iter::once(PossibleValue::new(OWN_FORMAT).help(own)).chain(foreign).collect::<Vec<_>>().into()
 }
 
+/// What the long help of `import` adds.
+fn import_help() -> String {
+    format!(
+        "Secrets never stand on the command line: keys come from the files, and from the variables that a file refers to.\n\
+         An admin_settings.json has this shape; `providers` may be a list too, and one provider may be the whole file:\n\n{}",
+        import::ADMIN_SETTINGS_SHAPE
+    )
+}
+
 /// Options of `import`.
 #[derive(Args, Clone, Default)]
+#[command(after_long_help = import_help())]
 pub struct Import {
     /// Files, or - for standard input; all of them are taken in together or not at all
     #[arg(value_name = "FILE")]

@@ -40,6 +40,7 @@ pub mod tree;
 
 use std::ffi::OsString;
 
+pub use admin_settings::SHAPE as ADMIN_SETTINGS_SHAPE;
 pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide};
 pub use gather::Gathered;
 pub use report::{Imported, Item, Outcome, Problem, Problems};
