@@ -32,7 +32,7 @@ pub use self::{
     jwt::{Jwt, JwtKey},
     keys::Keys,
     limits::Limits,
-    listen::{Listen, Reflection},
+    listen::{LISTENERS, Listen, Listeners, Reflection},
     log::{Log, LogFormat},
     options::{Opt, Problem},
     reader::{Env, Flags},
