@@ -33,6 +33,7 @@ pub mod replica;
 #[cfg(feature = "server")]
 pub mod service;
 pub mod setting_key;
+pub mod setting_text;
 #[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]

@@ -41,6 +41,8 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/BatchWrite", ADMINS),
     ("/signalbox.v1.ConfigService/WatchConfig", READERS),
     ("/signalbox.v1.ProviderService/RenderRequest", READERS),
+    ("/signalbox.v1.SettingService/ResolveSettings", READERS),
+    ("/signalbox.v1.SettingService/ExplainSetting", READERS),
     ("/signalbox.v1.AdminService/GetStatus", READERS),
     ("/signalbox.v1.AdminService/CreateToken", ADMINS),
     ("/signalbox.v1.AdminService/RevokeToken", ADMINS),

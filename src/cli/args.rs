@@ -63,6 +63,8 @@ pub enum Verb {
     Delete(Delete),
     /// Print every change as it happens, until ctrl-c or until the server goes away
     Watch(Watch),
+    /// Document kinds of configuration and their fields; or say which value of a setting counts, and what it hides
+    Explain(Explain),
     /// Show how the server is
     Status,
     /// Make and revoke tokens
@@ -130,6 +132,21 @@ pub struct List {
     /// List the state at this past revision
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub revision: u64,
+}
+
+/// Options of `explain`.
+#[derive(Args)]
+pub struct Explain {
+    /// A kind with or without a path of fields (provider.auth.scheme), or a setting (settings/KEY, users/USER/settings/KEY);
+    /// nothing lists the kinds
+    #[arg(value_name = "KIND[.FIELD...] | SETTING")]
+    pub what: Option<String>,
+    /// Whose setting
+    #[arg(long, requires = "what")]
+    pub user: Option<String>,
+    /// Open secrets of a setting; needs a token with secrets:read
+    #[arg(long, requires = "what")]
+    pub secrets: bool,
 }
 
 /// What every write takes.

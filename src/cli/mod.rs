@@ -10,10 +10,12 @@ mod diff;
 mod doctor;
 mod document;
 mod edit;
+mod explain;
 mod failure;
 mod keys;
 mod migrate;
 mod read;
+mod reference;
 mod scalar;
 mod schema;
 mod secret_source;
@@ -116,6 +118,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Set(args) => set::set(session, target, args).await,
         Verb::Delete(args) => delete::delete(session, target, args).await,
         Verb::Watch(args) => watch::watch(session, target, args).await,
+        Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

@@ -1,7 +1,7 @@
 //! What a command is run with: where it writes, where it reads, what the environment says, and how it should speak.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{Read, Write},
 };
 
@@ -52,7 +52,7 @@ impl Session<'_> {
     /// A variable that is set to something.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<OsString> {
-        (self.env)(name).filter(|value| !value.is_empty())
+        self.env.get(name).filter(|value| !value.is_empty()).map(OsStr::to_owned)
     }
 
     /// Writes a line of results.

@@ -108,6 +108,14 @@ fn alternative(spec: &DynamicMessage) -> Option<prost_reflect::FieldDescriptor> 
     spec.fields().map(|(field, _)| field).find(|field| schema::real_oneof(field).is_some())
 }
 
+/// Type and value of a setting.
+#[must_use]
+pub fn setting_value(setting: &v1::SettingSpec) -> (String, String) {
+    let spec = setting.transcode_to_dynamic();
+    let Some(field) = alternative(&spec) else { return Default::default() };
+    (field.name().trim_end_matches("_value").to_owned(), shown(&spec.get_field(&field), &field.kind()))
+}
+
 /// One resource, a line for each field that is set.
 #[must_use]
 pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {

@@ -25,6 +25,8 @@ pub(super) enum Purpose {
     Log,
     /// MAC of the requests under idempotency keys.
     Request,
+    /// MAC of what a replica's environment says of settings.
+    Environment,
 }
 
 impl Purpose {
@@ -36,6 +38,7 @@ impl Purpose {
             Purpose::Value => b"signalbox/v1/value",
             Purpose::Log => b"signalbox/v1/log",
             Purpose::Request => b"signalbox/v1/request",
+            Purpose::Environment => b"signalbox/v1/environment",
         }
     }
 }

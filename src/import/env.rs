@@ -92,6 +92,18 @@ impl Variables {
         self
     }
 
+    /// Takes out the variables that `which` is true of, by name and value, and tells them as a report names them.
+    pub fn take(&mut self, which: impl Fn(&str, &str) -> bool) -> Vec<String> {
+        let taken: Vec<String> = self
+            .0
+            .iter()
+            .filter(|(name, one)| which(name, one.value.expose()))
+            .map(|(name, _)| self.shown(name))
+            .collect();
+        self.0.retain(|name, one| !which(name, one.value.expose()));
+        taken
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         let value = self.0.get(name)?.value.expose().trim();
         (!value.is_empty()).then_some(value)

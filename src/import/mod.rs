@@ -12,6 +12,7 @@
 //! 1. Write one file here with a function from [`Input`] to [`Imported`]; its first lines state the shape that is accepted.
 //! 2. Add its line to [`FORMATS`].
 
+pub mod catalogue;
 pub mod databases;
 pub mod dotenv;
 pub mod edited;
@@ -19,6 +20,8 @@ pub mod env;
 mod gather;
 pub mod providers;
 pub mod report;
+pub mod starters;
+pub mod summary;
 pub mod tree;
 
 use std::ffi::OsString;
@@ -59,11 +62,18 @@ pub struct Format {
 }
 
 /// All formats.
-pub static FORMATS: &[Format] = &[Format {
-    name: env::FORMAT,
-    about: "a .env file or a list of environment variables",
-    convert: env::from_files,
-}];
+pub static FORMATS: &[Format] = &[
+    Format {
+        name: env::FORMAT,
+        about: "a .env file or a list of environment variables",
+        convert: env::from_files,
+    },
+    Format {
+        name: catalogue::FORMAT,
+        about: "the models that this signalbox brings along; it takes no file",
+        convert: catalogue::convert,
+    },
+];
 
 /// The format with this name.
 #[must_use]

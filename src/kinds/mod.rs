@@ -121,6 +121,11 @@ pub trait Kind: Sync {
         if rotated { ROTATED } else { UPDATED }
     }
 
+    /// The key under which the environment of a process overrides a resource of this name, if it can.
+    fn overridable<'name>(&self, _name: &'name ResourceName) -> Option<&'name str> {
+        None
+    }
+
     /// Things worth knowing that do not stop a write, as sentences. `before` is `None` for a creation.
     fn warnings(&self, _before: Option<&Spec>, _after: &Spec) -> Vec<String> {
         Vec::new()

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::{CheckContext, Kind, json, rules::DESCRIPTION_CHARS};
 use crate::{
-    domain::{FieldViolation, KindName, Text, Violations, record::Spec},
+    domain::{FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{SettingSpec, secret::State, setting_spec::Value},
     setting_key,
 };
@@ -30,6 +30,10 @@ impl Kind for Setting {
 
     fn normalise_id<'id>(&self, id: &'id str) -> Cow<'id, str> {
         setting_key::normalise(id)
+    }
+
+    fn overridable<'name>(&self, name: &'name ResourceName) -> Option<&'name str> {
+        Some(name.id())
     }
 
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation> {

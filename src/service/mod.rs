@@ -6,11 +6,13 @@
 mod admin;
 mod audit;
 mod content;
+mod first_start;
 mod fit;
 mod outcome;
 mod plan;
 mod provider;
 mod read;
+mod settings;
 mod tokens;
 mod vitals;
 mod watch;
@@ -22,6 +24,7 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditCounts, AuditTrail, AuditWriter};
+pub use first_start::FirstStart;
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use vitals::{ChangeKey, Degradation, Vitals};
@@ -35,6 +38,7 @@ use crate::{
         Applied, ApplyError, ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken, WriteSet,
     },
     replica::Replicas,
+    settings::Overrides,
     store::{Store, StoreError},
     view::{Revealer, State, View},
     watch::Streams,
@@ -90,6 +94,8 @@ pub struct Parts {
     pub retention: Option<Duration>,
     /// Bytes of an answer at most.
     pub max_answer_bytes: usize,
+    /// What the environment of this server says of settings.
+    pub overrides: Overrides,
     /// Things that an operator should look at.
     pub warnings: Warnings,
 }

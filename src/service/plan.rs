@@ -216,7 +216,7 @@ impl<'a> Planner<'a> {
         etag: &str,
         allow_missing: bool,
     ) -> Result<Option<BatchResult>> {
-        let Some((name, _)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
+        let Some((name, kind)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
                 self.reads.push(Read::Absent { name: name.clone() });
@@ -227,6 +227,7 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         self.check_etag(&entry.record, etag, &format!("{path}etag"));
+        self.warn_if_overridden(kind, &name);
         let prefix = name.beneath();
         let state = self.state;
         let field = format!("{path}name");

@@ -13,6 +13,7 @@ use super::{
     store_error,
 };
 use crate::{
+    crypto::Vault,
     domain::{
         Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, Text,
         Violations, WriteSet, limits, write::RequestKey,
@@ -89,14 +90,7 @@ impl Service {
 
     async fn carry_out(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
         let found = check_frame(&request);
-        let mac = self.parts.vault.request_mac(&request.body);
-        let principal = format!("{}\n{}", caller.issuer, caller.subject);
-        let replay = Replay {
-            principal,
-            id: request.request_id.clone(),
-            mac,
-            token_id: caller.token_id.clone().unwrap_or_default(),
-        };
+        let replay = Replay::of(caller, &request, &self.parts.vault);
         // Also what was answered before is answered only to who may still have it.
         authorise(caller, &request.operations)?;
         if found.is_empty()
@@ -135,7 +129,13 @@ impl Service {
         }
     }
 
-    fn write_set(&self, caller: &Principal, request: &WriteRequest, plan: Plan, replay: &Replay) -> WriteSet {
+    pub(super) fn write_set(
+        &self,
+        caller: &Principal,
+        request: &WriteRequest,
+        plan: Plan,
+        replay: &Replay,
+    ) -> WriteSet {
         let id = match replay.id.is_empty() {
             true => uuid::Uuid::new_v4().to_string(),
             false => replay.id.clone(),
@@ -209,7 +209,8 @@ impl Service {
     }
 }
 
-struct Replay {
+/// What a request is known by when it comes again.
+pub(super) struct Replay {
     principal: String,
     id: String,
     mac: [u8; 32],
@@ -217,6 +218,15 @@ struct Replay {
 }
 
 impl Replay {
+    pub fn of(caller: &Principal, request: &WriteRequest, vault: &Vault) -> Self {
+        Self {
+            principal: format!("{}\n{}", caller.issuer, caller.subject),
+            id: request.request_id.clone(),
+            mac: vault.request_mac(&request.body),
+            token_id: caller.token_id.clone().unwrap_or_default(),
+        }
+    }
+
     /// Where an outcome belongs: to this request of this principal, and its secrets to the very token that was shown them.
     fn place(&self) -> outcome::Place<'_> {
         outcome::Place { principal: &self.principal, request_id: &self.id, token_id: &self.token_id }

@@ -5,11 +5,12 @@ use prost::Message;
 use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, ChatMessage, ChatRole, CompactLogRequest,
-    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest,
-    HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest,
-    RenderRequestRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
-    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
-    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, ExplainSettingRequest,
+    GetResourceRequest, GetStatusRequest, HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec,
+    ProviderType, RaiseFeatureLevelRequest, RenderRequestRequest, ResolveSettingsRequest, Resource,
+    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
+    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
+    setting_spec::Value,
 };
 
 use crate::{
@@ -99,6 +100,34 @@ pub fn of(method: &str) -> Vec<Case> {
             }),
         ],
         "signalbox.v1.ProviderService.RenderRequest" => render(),
+        "signalbox.v1.SettingService.ResolveSettings" => vec![
+            case("plain", true, |_, _| ResolveSettingsRequest { user: "alice".into(), ..Default::default() }),
+            case("with secrets", false, |_, _| ResolveSettingsRequest {
+                include_secrets: true,
+                ..Default::default()
+            }),
+            case("a secret as a default", false, |canary, _| ResolveSettingsRequest {
+                defaults: [("pass".to_owned(), setting_spec(secret_setting(canary)))].into(),
+                ..Default::default()
+            }),
+            case("page", false, |canary, _| ResolveSettingsRequest {
+                page_token: canary.into(),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.SettingService.ExplainSetting" => vec![
+            case("plain", true, |_, _| ExplainSettingRequest { key: "pass".into(), ..Default::default() }),
+            case("with secrets", false, |_, _| ExplainSettingRequest {
+                key: "pass".into(),
+                include_secrets: true,
+                ..Default::default()
+            }),
+            case("a secret as the default", false, |canary, _| ExplainSettingRequest {
+                key: "pass".into(),
+                default_setting: Some(setting_spec(secret_setting(canary))),
+                ..Default::default()
+            }),
+        ],
         "signalbox.v1.AdminService.GetStatus" => vec![case("plain", true, |_, _| GetStatusRequest {})],
         "signalbox.v1.AdminService.VerifyLog" => vec![
             case("plain", true, |_, _| VerifyLogRequest::default()),
@@ -147,6 +176,13 @@ fn render() -> Vec<Case> {
         case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
         case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),
     ]
+}
+
+fn setting_spec(spec: Spec) -> SettingSpec {
+    match spec {
+        Spec::Setting(setting) => setting,
+        other => panic!("{other:?} is no setting"),
+    }
 }
 
 fn token(subject: &str, grants: Vec<Selector>) -> CreateTokenRequest {

@@ -10,10 +10,12 @@ mod harness;
 
 mod access;
 mod command_line;
+mod first_start;
 mod health;
 mod http;
 mod limits;
 mod metrics;
+mod settings;
 mod shutdown;
 mod stalled;
 mod startup;

@@ -13,6 +13,7 @@ use super::{args::*, failure::Outcome, session::Format, *};
 use crate::{
     domain::{Clock, FeatureLevel},
     proto::v1::{self, ProviderType, resource::Spec, secret::State, setting_spec},
+    settings::Environment,
 };
 
 struct At(i64);
@@ -30,10 +31,7 @@ fn with_session<T>(
     run: impl FnOnce(&mut Session<'_>) -> T,
 ) -> (T, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let env = |name: &str| match name {
-        "GROQ_API_KEY" => Some(OsString::from("gsk-from-env")),
-        _ => None,
-    };
+    let env = Environment::of([("GROQ_API_KEY", "gsk-from-env")]);
     let mut session = Session {
         out: &mut out,
         err: &mut err,
@@ -225,7 +223,7 @@ fn deleting_asks_first() {
 
 #[test]
 fn help_and_mistakes_have_their_exit_codes() {
-    let run = |line: &str| run(line.split(' ').map(OsString::from), &|_| None) as u8;
+    let run = |line: &str| run(line.split(' ').map(OsString::from), &Environment::default()) as u8;
     assert_eq!(run("signalbox --version"), 0);
     assert_eq!(run("signalbox nonsense"), 2);
     assert_eq!(run("signalbox completions nonsense"), 2);

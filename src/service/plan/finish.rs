@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Draft, Finished, Planner};
 use crate::{
     crypto::SecretText,
-    domain::{Error, FeatureLevel, FieldPath, Record, Result, SecretId, Uid, write::PlannedPut},
-    kinds::{self, CheckContext, SecretInput, SecretInputs},
+    domain::{
+        Error, FeatureLevel, FieldPath, Record, ResourceName, Result, SecretId, Uid, write::PlannedPut,
+    },
+    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
     service::content,
 };
 
@@ -40,6 +42,7 @@ impl Planner<'_> {
         };
         self.bytes += spec_json.len();
         self.warnings.extend(kind.warnings(old, &spec));
+        self.warn_if_overridden(kind, &name);
         let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
         if let Some(field) = old.and_then(|old| kind.moves_secrets_beneath(old, &spec)) {
             self.moved.push((format!("{path}resource.{field}"), name.clone()));
@@ -50,6 +53,18 @@ impl Planner<'_> {
         self.keep_written(&path, &name, kind, (old, &spec));
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
         Ok(Some(Finished { put, spec, replaced, one_time_secret }))
+    }
+
+    /// Says so where the environment of this server hides what is written.
+    pub(super) fn warn_if_overridden(&mut self, kind: &dyn Kind, name: &ResourceName) {
+        let hiding = kind.overridable(name).and_then(|key| self.parts.overrides.get(key));
+        if let Some(found) = hiding {
+            self.warnings.push(format!(
+                "{name} is hidden by {} in this server's environment, as ResolveSettings shows; a worker goes by its \
+                 own environment",
+                found.variable
+            ));
+        }
     }
 
     /// Seals new values and finds the ids of kept ones.
