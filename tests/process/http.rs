@@ -4,19 +4,20 @@ use std::{net::TcpListener, sync::Arc};
 
 use rustix::process::Signal;
 use serde_json::json;
-use signalbox::proto::v1::{Role, watch_config_response::Event};
+use signalbox::proto::v1::Role;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
 use crate::{
-    calls::{channel, event, token, watch},
+    calls::token,
     harness::{
         Home, PATIENCE, Refused, Server,
         http::{ask, get},
-        soon, until_answered,
+        soon, until_answered, within,
     },
+    shutdown::{LONG_GRACE, ORDERLY, unread},
 };
 
 const ON: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
@@ -83,33 +84,25 @@ async fn every_other_path_is_unknown_whoever_asks() {
 /// A balancer has to see that the server is about to stop, while the last streams still are there.
 #[tokio::test]
 async fn a_draining_server_is_not_ready_but_alive_and_still_measured() {
-    let flags = ["--shutdown-grace", "120s", "--shutdown-deadline", "150s"];
-    let mut server = Server::start_with(&[&ON[..], &flags].concat()).await;
+    let mut server = Server::start_with(&[&ON[..], &LONG_GRACE].concat()).await;
     let (admin, address) = (server.admin_token(), server.http_address().to_owned());
-    let worker = token(&server, Role::Worker, "w").await;
-    let mut stream = watch(&channel(server.address()).await, &worker).await.unwrap();
+    let stream = unread(&server).await;
     server.signal(Signal::TERM);
-    let draining = async || {
+    let mut why = None;
+    until_answered(PATIENCE, "it is not ready any more", async || {
         let ready = get(&address, "/readyz", "").await;
-        match ready.code {
-            503 => {
-                assert_eq!(ready.json()["why"]["reason"], "DRAINING");
-                true
-            }
-            code => {
-                assert_eq!(code, 200);
-                false
-            }
-        }
-    };
-    until_answered(PATIENCE, "it is not ready any more", draining).await;
+        assert!([200, 503].contains(&ready.code), "{ready:?}");
+        why = (ready.code == 503).then(|| ready.json()["why"]["reason"].clone());
+        why.is_some()
+    })
+    .await;
+    assert_eq!(why, Some("DRAINING".into()));
     assert_eq!(get(&address, "/livez", "").await.code, 200);
     assert_eq!(get(&address, "/metrics", &admin).await.code, 200);
-    while !matches!(event(&mut stream).await.unwrap(), Some(Event::GoingAway(_))) {}
     // A connection that says nothing does not hold the stop.
     let silent = TcpStream::connect(&address).await.unwrap();
     drop(stream);
-    assert_eq!(server.wait(PATIENCE).await.code(), Some(0));
+    assert_eq!(server.wait(ORDERLY).await.code(), Some(0));
     drop(silent);
 }
 
@@ -140,37 +133,39 @@ async fn plaintext_beyond_loopback_is_refused_as_it_is_for_grpc() {
 
 #[tokio::test]
 async fn what_one_connection_may_take_is_bounded() {
-    let server =
-        Server::start_with(&[&ON[..], &["--handshake-timeout", "1s", "--max-connections", "4"]].concat())
-            .await;
+    let server = Server::start_with(&[&ON[..], &["--handshake-timeout", "1s"]].concat()).await;
     let address = server.http_address();
     let giant = format!("X-Giant: {}\r\n", "x".repeat(1 << 20));
-    let refused = ask(address, "GET", "/livez", &giant).await;
-    assert_eq!(refused.code, 431);
+    assert_eq!(ask(address, "GET", "/livez", &giant).await.code, 431);
     // Never says what it wants, says it by halves, or says it once and stays: each is sent away.
-    for said in
-        ["", "GET /livez HTTP/1.1\r\nHost: signalbox\r\nX-Slow: ", "GET /livez HTTP/1.1\r\nHost: s\r\n\r\n"]
-    {
+    for said in [
+        "",
+        "GET /livez HTTP/1.1\r\nHost: signalbox\r\nX-Slow: ",
+        "GET /livez HTTP/1.1\r\nHost: signalbox\r\n\r\n",
+    ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(said.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
         let _ = soon(stream.read_to_end(&mut rest)).await;
     }
-    let full = async || {
-        let mut open = Vec::new();
-        for _ in 0..4 {
-            open.push(TcpStream::connect(address).await.unwrap());
-        }
-        let mut more = TcpStream::connect(address).await.unwrap();
-        let mut none = Vec::new();
-        // Closed at once: waiting would hide it.
-        let _ = soon(more.read_to_end(&mut none)).await;
-        assert!(none.is_empty());
-        open
-    };
-    drop(full().await);
-    let again = async || TcpStream::connect(address).await.is_ok() && answers(address).await;
-    until_answered(PATIENCE, "the places come back", again).await;
+}
+
+#[tokio::test]
+async fn connections_have_a_bound_and_their_places_come_back() {
+    let flags = ["--handshake-timeout", "60s", "--max-connections", "4"];
+    let server = Server::start_with(&[&ON[..], &flags].concat()).await;
+    let address = server.http_address();
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Closed at once: waiting would hide it.
+    let mut more = TcpStream::connect(address).await.unwrap();
+    let closed = async { more.read(&mut [0]).await.map_or(true, |read| read == 0) };
+    assert!(within(PATIENCE / 4, "one too many is closed", closed).await);
+    assert!(!answers(address).await);
+    drop(open);
+    until_answered(PATIENCE, "the places come back", async || answers(address).await).await;
 }
 
 /// Whether a page is answered, by a server that may have no place just now.
