@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".signalbox.v1.CreateResourceResponse",
         ".signalbox.v1.UpdateResourceResponse",
         ".signalbox.v1.BatchResult",
+        ".signalbox.v1.ExportConfigRequest",
     ]);
     config.type_attribute(".signalbox.v1.Secret.State", "#[derive(Debug)]");
     if server {

@@ -20,7 +20,7 @@ pub use moving::{Course, Moved, abandon, migrate, survey};
 pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
-    crypto::generate_key,
+    crypto::{ExportKey, SecretText, generate_key, private_file},
     service::parse_token,
     store::{
         Defect, StoreError, Verification,

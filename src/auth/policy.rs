@@ -49,6 +49,8 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.AdminService/CompactLog", ADMINS),
     ("/signalbox.v1.AdminService/RaiseFeatureLevel", ADMINS),
     ("/signalbox.v1.AdminService/VerifyLog", ADMINS),
+    ("/signalbox.v1.AdminService/ImportConfig", ADMINS),
+    ("/signalbox.v1.AdminService/ExportConfig", ADMINS),
     ("/grpc.health.v1.Health/Check", Access::Anonymous),
     ("/grpc.health.v1.Health/Watch", Access::Anonymous),
 ];

@@ -4,6 +4,7 @@
 //! the server works. To add a verb: its options in `args`, a file for it, a line in `dispatch`.
 
 mod args;
+mod columns;
 mod connect;
 mod delete;
 mod diff;
@@ -11,7 +12,10 @@ mod doctor;
 mod document;
 mod edit;
 mod explain;
+mod export;
 mod failure;
+mod import;
+mod input;
 mod keys;
 mod migrate;
 mod read;
@@ -118,6 +122,8 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Set(args) => set::set(session, target, args).await,
         Verb::Delete(args) => delete::delete(session, target, args).await,
         Verb::Watch(args) => watch::watch(session, target, args).await,
+        Verb::Export(args) => export::export(session, target, args).await,
+        Verb::Import(args) => import::import(session, target, args).await,
         Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,

@@ -100,7 +100,8 @@ impl Session<'_> {
     }
 }
 
-fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
+/// A value as one YAML document, without its mark.
+pub fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
     serde_saphyr::to_string(value)
         .map_err(|error| Failure::told(Exit::Failed, format!("can't write the answer as YAML: {error}")))
 }

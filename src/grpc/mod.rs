@@ -10,6 +10,7 @@ mod framework;
 mod provider;
 mod setting;
 mod status;
+mod transfer;
 mod watch;
 
 use std::sync::Arc;

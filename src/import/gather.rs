@@ -123,5 +123,8 @@ pub fn violations(name: &str, spec: &Spec) -> Vec<FieldViolation> {
     }
     kind.fill_defaults(&mut spec, &name);
     let secrets = kinds::secrets::split(&mut spec);
-    kinds::check(kind, &CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets })
+    kinds::check(
+        kind,
+        &CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets, imported: true },
+    )
 }

@@ -47,7 +47,7 @@ impl Kind for Setting {
                 "has no value; set one of `string_value`, `int_value`, `float_value`, `bool_value`, `duration_value`, \
                  `json_value`, `secret_value`",
             ),
-            Some(value) => check_value(value, context.before.is_none(), &mut violations),
+            Some(value) => check_value(value, context.creates(), &mut violations),
         }
         violations.text("setting.description", &spec.description, Text::Prose, DESCRIPTION_CHARS);
         violations.into_vec()

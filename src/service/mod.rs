@@ -6,8 +6,10 @@
 mod admin;
 mod audit;
 mod content;
+mod export;
 mod first_start;
 mod fit;
+mod import;
 mod outcome;
 mod plan;
 mod provider;
@@ -24,7 +26,9 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditCounts, AuditTrail, AuditWriter};
+pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
+pub use import::{ImportRequest, check_growth};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use vitals::{ChangeKey, Degradation, Vitals};

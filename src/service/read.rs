@@ -301,7 +301,7 @@ fn fingerprint(request: &ListRequest) -> String {
 
 impl State {
     /// Every resource after a name, in order.
-    fn after_name<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn after_name<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.resources.range::<_, str>((start, Bound::Unbounded)).map(|(_, entry)| entry)

@@ -62,7 +62,7 @@ impl Service {
             scope.check_reach(key).map_err(|error| error.at(format!("keys[{index}]")))?;
         }
         let keys = if request.keys.is_empty() { scope.keys() } else { keys.into_iter().collect() };
-        let (settings, more) = scope.page(keys, page.as_ref().map(|page| page.after.as_str()), size);
+        let (settings, more) = scope.page(&keys, page.as_ref().map(|page| page.after.as_str()), size);
         let next = settings.last().filter(|_| more).map(|last| {
             self.parts.view.pin(&state);
             PageToken { at: state.token().to_string(), after: last.key.clone(), query, past: false }
@@ -185,7 +185,7 @@ impl Scope<'_> {
     /// One page: as many as were asked for and fit into a message, and whether there are more.
     fn page(
         &self,
-        keys: BTreeSet<String>,
+        keys: &BTreeSet<String>,
         after: Option<&str>,
         size: usize,
     ) -> (Vec<EffectiveSetting>, bool) {
@@ -380,7 +380,7 @@ fn check_default(field: &str, key: &str, setting: &SettingSpec, violations: &mut
     let name = ResourceName::parse(&format!("{GLOBAL}{key}"));
     let (Ok(name), Some(kind)) = (name, kinds::kind_named(SETTING)) else { return };
     let (spec, secrets) = (Spec::Setting(setting.clone()), SecretInputs::new());
-    let context = CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets };
+    let context = CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets, imported: false };
     let place = |violation: FieldViolation| {
         let rest = violation.field.strip_prefix(SETTING.0).unwrap_or_default();
         FieldViolation { field: format!("{field}{rest}"), ..violation }

@@ -9,7 +9,7 @@ use super::{
     PATIENCE, Service,
     fit::fit,
     outcome,
-    plan::{Plan, Planner, Refusal},
+    plan::{Mode, Plan, Planner, Refusal},
     store_error,
 };
 use crate::{
@@ -59,6 +59,15 @@ pub enum OperationKind {
         /// Succeed if it is not there.
         allow_missing: bool,
     },
+    /// Take it in as it comes from elsewhere.
+    Import {
+        /// The resource.
+        resource: Resource,
+        /// The fields to change where it is there; empty means the populated ones.
+        mask: Vec<String>,
+        /// What becomes of one that is there.
+        mode: Mode,
+    },
     /// The request does not say.
     Missing,
 }
@@ -88,7 +97,11 @@ impl Service {
         self.carry_out(caller, request).await.map(|answer| fit(answer, self.parts.max_answer_bytes))
     }
 
-    async fn carry_out(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
+    pub(super) async fn carry_out(
+        &self,
+        caller: &Principal,
+        request: WriteRequest,
+    ) -> Result<BatchWriteResponse> {
         let found = check_frame(&request);
         let replay = Replay::of(caller, &request, &self.parts.vault);
         // Also what was answered before is answered only to who may still have it.
@@ -237,9 +250,9 @@ impl Replay {
 fn authorise(caller: &Principal, operations: &[Operation]) -> Result<()> {
     for Operation { path, action } in operations {
         let (field, name) = match action {
-            OperationKind::Create(resource) | OperationKind::Update { resource, .. } => {
-                ("resource.name", resource.name.as_str())
-            }
+            OperationKind::Create(resource)
+            | OperationKind::Update { resource, .. }
+            | OperationKind::Import { resource, .. } => ("resource.name", resource.name.as_str()),
             OperationKind::Delete { name, .. } => ("name", name.as_str()),
             OperationKind::Missing => continue,
         };
@@ -289,15 +302,33 @@ fn answer_without_write(
     response
 }
 
+/// Where the parts of a write stand in its request.
+pub(super) struct RequestParts {
+    /// The field of the operations.
+    pub list: &'static str,
+    /// What stands before the other fields.
+    options: &'static str,
+}
+
+/// Where the parts of a write stand in its request.
+pub(super) fn parts_of(operations: &[Operation]) -> RequestParts {
+    match operations.first().map(|operation| &operation.action) {
+        Some(OperationKind::Import { .. }) => RequestParts { list: "items", options: "options." },
+        _ => RequestParts { list: "operations", options: "" },
+    }
+}
+
 /// What is wrong with the request apart from its operations.
 fn check_frame(request: &WriteRequest) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
+    let RequestParts { list, options } = parts_of(&request.operations);
     let count = request.operations.len();
     if count == 0 || count > limits::BATCH_CHANGES {
-        let description = format!("holds {count} operations; 1 to {} are allowed", limits::BATCH_CHANGES);
-        violations.add("operations", "OUT_OF_RANGE", description);
+        let description = format!("holds {count} {list}; 1 to {} are allowed", limits::BATCH_CHANGES);
+        violations.add(list, "OUT_OF_RANGE", description);
     }
-    violations.text("request_id", &request.request_id, Text::Line, limits::REQUEST_ID_CHARS);
-    violations.text("reason", &request.reason, Text::Line, limits::REASON_CHARS);
+    let mut text = |field, value, max| violations.text(&format!("{options}{field}"), value, Text::Line, max);
+    text("request_id", &request.request_id, limits::REQUEST_ID_CHARS);
+    text("reason", &request.reason, limits::REASON_CHARS);
     violations.into_vec()
 }

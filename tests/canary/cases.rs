@@ -6,11 +6,11 @@ use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, ChatMessage, ChatRole, CompactLogRequest,
     CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, ExplainSettingRequest,
-    GetResourceRequest, GetStatusRequest, HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec,
-    ProviderType, RaiseFeatureLevelRequest, RenderRequestRequest, ResolveSettingsRequest, Resource,
-    RevokeTokenRequest, Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest,
-    WatchConfigRequest, batch_operation, header_value, resource::Spec, secret::State, selector::Pattern,
-    setting_spec::Value,
+    ExportConfigRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ImportConfigRequest, ImportItem,
+    ImportMode, ImportOptions, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType,
+    RaiseFeatureLevelRequest, RenderRequestRequest, ResolveSettingsRequest, Resource, RevokeTokenRequest,
+    Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest,
+    batch_operation, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
@@ -158,6 +158,18 @@ pub fn of(method: &str) -> Vec<Case> {
             // A whole token where its id belongs: longer than any id.
             case("token for an id", false, |canary, _| RevokeTokenRequest {
                 token_id: format!("eyJhbGciOiJIUzI1NiJ9.{canary}.{}", "A".repeat(256)),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.AdminService.ImportConfig" => import(),
+        "signalbox.v1.AdminService.ExportConfig" => vec![
+            case("without secrets", true, |_, _| ExportConfigRequest::default()),
+            case("sealed", true, |_, _| ExportConfigRequest {
+                export_key: "JTPpiDpDHqVmKNlJyKIJaRwUYDRtZsM5jO2yE6wzPTk=".into(),
+                ..Default::default()
+            }),
+            case("key that is none", false, |canary, _| ExportConfigRequest {
+                export_key: canary.into(),
                 ..Default::default()
             }),
         ],
@@ -352,6 +364,24 @@ fn update() -> Vec<Case> {
             ..Default::default()
         }),
     ]);
+    cases
+}
+
+fn import() -> Vec<Case> {
+    let items = |resources: Vec<Resource>| {
+        let item = |resource| ImportItem { resource: Some(resource), ..Default::default() };
+        ImportConfigRequest { items: resources.into_iter().map(item).collect(), ..Default::default() }
+    };
+    let all = resources().into_iter().map(|(what, succeeds, make)| {
+        case(what, succeeds, move |canary, n| {
+            items(vec![resource(format!("settings/beside{n}"), secret_setting(canary)), make(canary, n)])
+        })
+    });
+    let mut cases: Vec<Case> = all.collect();
+    cases.push(case("rotated", true, move |canary, _| ImportConfigRequest {
+        options: Some(ImportOptions { mode: ImportMode::Replace.into(), ..Default::default() }),
+        ..items(vec![resource("settings/pass".into(), secret_setting(canary))])
+    }));
     cases
 }
 
