@@ -192,7 +192,7 @@ struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        self.describe(name, help, MetricType::Gauge)?.encode_gauge(&value)
+        self.gauges(name, help, [([], value)])
     }
 
     fn gauges<const N: usize>(

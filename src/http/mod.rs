@@ -44,7 +44,6 @@ pub struct Pages {
 }
 
 /// The pages, behind their gate.
-#[must_use]
 pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
     let Pages { service, metrics, draining, metrics_anonymous, timeout } = pages;
     let exposition = Arc::new(Exposition::new(&metrics, Arc::clone(&service)));
