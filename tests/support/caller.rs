@@ -7,7 +7,8 @@ use std::sync::{
 
 use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
+    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
 };
 use tonic::{
     service::interceptor::InterceptedService,
@@ -136,6 +137,14 @@ impl Caller {
 
     pub fn config(&self) -> ConfigServiceClient<Authorised> {
         ConfigServiceClient::new(self.authorised())
+    }
+
+    pub fn provider(&self) -> ProviderServiceClient<Authorised> {
+        ProviderServiceClient::new(self.authorised())
+    }
+
+    pub fn api_key(&self) -> ApiKeyServiceClient<Authorised> {
+        ApiKeyServiceClient::new(self.authorised())
     }
 
     pub fn admin(&self) -> AdminServiceClient<Authorised> {
