@@ -7,12 +7,13 @@ use chrono::{DateTime, Utc};
 
 use super::{
     AuditLog, Cluster, Connections, Doorbell, DoorbellState, HOUSEKEEPING, Head, Heartbeat, Lease, Log,
-    LogPage, Replica, StateSnapshot, Store, StoreError, Verification, Work,
+    LogPage, Observations, Replica, StateSnapshot, Store, StoreError, Verification, Work,
 };
 use crate::{
     domain::{
         Applied, ApplyError, ChainHash, Epoch, FeatureLevel, LoggedChange, Record, ReplicaId, ResourceName,
-        Revision, RevisionToken, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
+        Revision, RevisionToken, SealedSecret, StoreId, Uid, WriteSet, audit::AuditEvent,
+        observation::Observation,
     },
     telemetry::StoreCalls,
 };
@@ -120,6 +121,17 @@ impl Log for Measured {
 impl AuditLog for Measured {
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
         self.timed("audit", self.inner.audit(events)).await
+    }
+}
+
+#[async_trait]
+impl Observations for Measured {
+    async fn observe(&self, seen: Vec<Observation>) -> Result<(), StoreError> {
+        self.timed("observe", self.inner.observe(seen)).await
+    }
+
+    async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
+        self.timed("observed", self.inner.observed(uids)).await
     }
 }
 
