@@ -2,9 +2,13 @@
 //!
 //! It must not know what the verbs do. What a flag means for the server stands in `settings`.
 
+mod changes;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
@@ -274,113 +278,6 @@ pub struct Watch {
     /// Show progress as well
     #[arg(long)]
     pub progress: bool,
-}
-
-/// Options of `history`.
-#[derive(Args, Clone, Default)]
-pub struct History {
-    /// Names, `providers/*`, `kind:provider` or a collection; nothing shows everything that the token reaches
-    #[arg(value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
-    #[arg(long)]
-    pub kind: Vec<String>,
-    /// Only resources with this label, KEY=VALUE; may be repeated
-    #[arg(short, long)]
-    pub label: Vec<String>,
-    /// Changes at most
-    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
-    /// Only changes by this subject
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub actor: String,
-    /// Only changes that are called so, for example rotated
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub action: String,
-    /// Only changes at this time or later: 2026-03-01T12:00:00Z, or 2h for two hours ago
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Only changes before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    /// Each resource as it then was, with -o json or -o yaml
-    #[arg(long)]
-    pub resources: bool,
-}
-
-/// Options of `diff`.
-#[derive(Args, Clone, Default)]
-pub struct Diff {
-    /// The one revision
-    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
-    pub from: u64,
-    /// The other; nothing compares with what is there now
-    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
-    pub to: Option<u64>,
-    /// Names, `providers/*`, `kind:provider` or a collection; nothing compares everything that the token reaches
-    #[arg(value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
-    #[arg(long)]
-    pub kind: Vec<String>,
-    /// Only resources with this label, KEY=VALUE; may be repeated
-    #[arg(short, long)]
-    pub label: Vec<String>,
-}
-
-/// Options of `export`.
-#[derive(Args, Clone, Default)]
-pub struct Export {
-    /// Names, `providers/*`, `kind:provider` or a collection; nothing exports everything that the token reaches
-    #[arg(value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
-    #[arg(long)]
-    pub kind: Vec<String>,
-    /// Only resources with this label, KEY=VALUE; may be repeated
-    #[arg(short, long)]
-    pub label: Vec<String>,
-    /// Export the state at this past revision
-    #[arg(long, default_value_t = 0, hide_default_value = true, conflicts_with = "export_key_file")]
-    pub revision: u64,
-    /// Export secrets as well, sealed with the key in this file (`signalbox keys generate` makes one), which `import` needs
-    /// to open them; needs a token with secrets:grant
-    #[arg(long, value_name = "FILE")]
-    pub export_key_file: Option<PathBuf>,
-    /// Write into this file, which is replaced as a whole; nothing writes to standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-}
-
-/// Formats that `import` reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ImportFormat {
-    /// Resources as `export`, `get` and `list` write them, in YAML or JSON
-    #[default]
-    Signalbox,
-}
-
-/// Options of `import`.
-#[derive(Args, Clone, Default)]
-pub struct Import {
-    /// Files, or - for standard input; all of them are taken in together or not at all
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// What the files hold
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub from: ImportFormat,
-    /// Change resources that exist: the fields that the files mention
-    #[arg(long, conflicts_with = "replace")]
-    pub update: bool,
-    /// Replace resources that exist: what the files do not mention gets its default
-    #[arg(long)]
-    pub replace: bool,
-    /// File with the key that the secrets of an export were sealed with
-    #[arg(long, value_name = "FILE")]
-    pub export_key_file: Option<PathBuf>,
-    /// What every write takes.
-    #[command(flatten)]
-    pub write: Write,
 }
 
 /// What to do with tokens.
