@@ -29,6 +29,7 @@ mod server_flags;
 mod session;
 mod set;
 mod status;
+mod switch;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -125,6 +126,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Export(args) => export::export(session, target, args).await,
         Verb::Import(args) => import::import(session, target, args).await,
         Verb::Explain(args) => explain::explain(session, target, args).await,
+        Verb::Switch(args) => switch::switch(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
