@@ -39,3 +39,5 @@ mod telemetry;
 pub mod view;
 #[cfg(feature = "server")]
 pub mod watch;
+#[cfg(feature = "client")]
+pub mod wire;

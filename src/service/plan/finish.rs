@@ -21,6 +21,8 @@ impl Planner<'_> {
         let Draft { path, name, kind, labels, mut spec } = draft;
         let old = before.map(|record| &record.spec);
         kind.fill_defaults(&mut spec, &name);
+        let level = self.parts.replicas.level();
+        kind.fill_newer_defaults(&mut spec, level);
         kind.keep_made(&mut spec, old);
         let mut inputs = kinds::secrets::split(&mut spec);
         let mut violations = kinds::check_labels(&labels, "labels");
@@ -28,7 +30,7 @@ impl Planner<'_> {
         violations.extend(kinds::check(kind, &context));
         let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
-        let (needed, level) = (kind.feature_level(&spec), self.parts.replicas.level());
+        let needed = kind.feature_level(&spec);
         if needed > level {
             self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
         }
