@@ -154,4 +154,6 @@ fn parse(provider: &ProviderSpec, problems: &mut Problems) -> Parts {
 
 // The vectors are JSON, which the client can't read into messages by itself.
 #[cfg(all(test, feature = "server"))]
+mod check_tests;
+#[cfg(all(test, feature = "server"))]
 mod tests;
