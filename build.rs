@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".signalbox.v1.CreateResourceResponse",
         ".signalbox.v1.UpdateResourceResponse",
         ".signalbox.v1.BatchResult",
+        ".signalbox.v1.ExportConfigRequest",
     ]);
     config.type_attribute(".signalbox.v1.Secret.State", "#[derive(Debug)]");
     let pool = DescriptorPool::decode(encoded.as_slice())?;

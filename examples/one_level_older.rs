@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use signalbox::{cli, domain::FeatureLevel};
+use signalbox::{cli, domain::FeatureLevel, settings::Environment};
 
 fn main() -> ExitCode {
     let older = FeatureLevel(FeatureLevel::CURRENT.0 - 1);
-    ExitCode::from(cli::run_supporting(older, std::env::args_os(), &|name| std::env::var_os(name)) as u8)
+    ExitCode::from(cli::run_supporting(older, std::env::args_os(), &Environment::of_process()) as u8)
 }

@@ -19,6 +19,8 @@ pub mod domain;
 #[cfg(feature = "server")]
 mod grpc;
 #[cfg(feature = "server")]
+pub mod import;
+#[cfg(feature = "server")]
 pub mod kinds;
 #[cfg(feature = "server")]
 mod lifecycle;
@@ -29,6 +31,7 @@ pub mod replica;
 #[cfg(feature = "server")]
 pub mod service;
 pub mod setting_key;
+pub mod setting_text;
 #[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]

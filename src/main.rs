@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use signalbox::{cli, settings::Environment};
+
 fn main() -> ExitCode {
-    let exit = signalbox::cli::run(std::env::args_os(), &|name| std::env::var_os(name));
+    let exit = cli::run(std::env::args_os(), &Environment::of_process());
     ExitCode::from(exit as u8)
 }

@@ -50,6 +50,14 @@ impl std::fmt::Debug for v1::BatchResult {
     }
 }
 
+impl std::fmt::Debug for v1::ExportConfigRequest {
+    /// Everything but the key.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("ExportConfigRequest");
+        shown.field("selectors", &self.selectors).field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the API, imports included; it serves reflection and ships beside the binary.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/signalbox.v1.bin"));
 

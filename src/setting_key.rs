@@ -18,6 +18,9 @@
 
 use std::borrow::Cow;
 
+/// Variables with this prefix override the setting that the rest of their name names.
+pub const ENVIRONMENT_PREFIX: &str = "SIGNALBOX_SETTING_";
+
 /// What separates parts.
 const PART_ENDS: [char; 4] = ['.', ':', '@', '+'];
 

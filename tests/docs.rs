@@ -33,7 +33,7 @@ use tokio::{
 async fn the_tour_of_the_readme_works() {
     let steps = steps(&document("README.md"), "console");
     assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
-    let server = Server::start().await;
+    let server = Server::start_in(&Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"))).await;
     let mut shell = Shell::start(server.home(), server.url(), server.address());
     for step in &steps {
         shell.run(step).await;

@@ -74,7 +74,7 @@ impl Yard {
 
     fn serve(&self) -> Command {
         let mut command = Command::new(&self.signalbox);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--starters", "off"]);
         command
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod certificates;
 mod connections;
+mod first_start;
 mod housekeeping;
 mod moving;
 mod open;
@@ -14,11 +15,12 @@ mod server;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use access::local_issuer;
+pub use first_start::Surroundings;
 pub use moving::{Course, Moved, abandon, migrate, survey};
 pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
-    crypto::generate_key,
+    crypto::{ExportKey, SecretText, generate_key, private_file},
     service::parse_token,
     store::{
         Defect, StoreError, Verification,
@@ -99,12 +101,14 @@ pub enum AppError {
     Listen(String),
 }
 
-/// Runs a server. `ready` is told the addresses once it serves; it runs until `shutdown` resolves.
+/// Runs a server. A new store begins with what is found in its surroundings. `ready` is told the addresses once it serves;
+/// it runs until `shutdown` resolves.
 ///
 /// # Errors
 /// When it can't start, or a listener dies.
 pub async fn run(
     settings: Settings,
+    around: Surroundings,
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
@@ -121,7 +125,7 @@ pub async fn run(
     }
     let store: Arc<dyn Store> = opened.store.clone();
     let lifecycle = Lifecycle::default();
-    let served = serve(&settings, opened, &clock, &lifecycle, ready, shutdown).await;
+    let served = serve(&settings, (opened, around), &clock, &lifecycle, ready, shutdown).await;
     store.close(settings.shutdown.deadline.saturating_sub(settings.shutdown.grace) / 2).await;
     tracing::info!("stopped");
     served
@@ -129,7 +133,7 @@ pub async fn run(
 
 async fn serve(
     settings: &Settings,
-    opened: Opened,
+    (opened, around): (Opened, Surroundings),
     clock: &Arc<dyn Clock>,
     lifecycle: &Lifecycle,
     ready: impl FnOnce(&Addresses) + Send,
@@ -199,9 +203,15 @@ async fn serve(
         clock: Arc::clone(clock),
         retention: settings.store.retention,
         max_answer_bytes: settings.limits.max_response_bytes,
-        warnings,
+        overrides: settings.overrides.clone(),
+        warnings: warnings.clone(),
     };
     let service = Arc::new(Service::new(parts));
+    for warning in service.unreadable_overrides() {
+        tracing::warn!("{warning}");
+    }
+    // Before anybody can connect: whoever comes first finds the store as it begins.
+    Box::pin(first_start::begin(settings, around, &service, &warnings)).await;
     let tls = settings.tls.is_some();
     let reflection = settings.listen.serves_reflection(tls);
     let messages = MessageLimits {
@@ -245,6 +255,7 @@ fn identity(settings: &Settings, vault: &Vault) -> Identity {
         feature_level: settings.cluster.supports,
         key_ids: vault.key_ids().to_vec(),
         raises_level: settings.cluster.raises_level,
+        environment: vault.environment_mac(&settings.overrides.canonical()),
     }
 }
 

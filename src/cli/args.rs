@@ -63,6 +63,12 @@ pub enum Verb {
     Delete(Delete),
     /// Print every change as it happens, until ctrl-c or until the server goes away
     Watch(Watch),
+    /// Write resources into a file that `import` takes, without their secrets unless a key for these is given
+    Export(Export),
+    /// Take resources in from files, all or nothing; what exists stays as it is, unless told otherwise
+    Import(Import),
+    /// Document kinds of configuration and their fields; or say which value of a setting counts, and what it hides
+    Explain(Explain),
     /// Show how the server is
     Status,
     /// Make and revoke tokens
@@ -130,6 +136,21 @@ pub struct List {
     /// List the state at this past revision
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub revision: u64,
+}
+
+/// Options of `explain`.
+#[derive(Args)]
+pub struct Explain {
+    /// A kind with or without a path of fields (provider.auth.scheme), or a setting (settings/KEY, users/USER/settings/KEY);
+    /// nothing lists the kinds
+    #[arg(value_name = "KIND[.FIELD...] | SETTING")]
+    pub what: Option<String>,
+    /// Whose setting
+    #[arg(long, requires = "what")]
+    pub user: Option<String>,
+    /// Open secrets of a setting; needs a token with secrets:read
+    #[arg(long, requires = "what")]
+    pub secrets: bool,
 }
 
 /// What every write takes.
@@ -249,6 +270,61 @@ pub struct Watch {
     /// Show progress as well
     #[arg(long)]
     pub progress: bool,
+}
+
+/// Options of `export`.
+#[derive(Args, Clone, Default)]
+pub struct Export {
+    /// Names, `providers/*`, `kind:provider` or a collection; nothing exports everything that the token reaches
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Only resources of this kind; may be repeated
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only resources with this label, KEY=VALUE; may be repeated
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// Export the state at this past revision
+    #[arg(long, default_value_t = 0, hide_default_value = true, conflicts_with = "export_key_file")]
+    pub revision: u64,
+    /// Export secrets as well, sealed with the key in this file (`signalbox keys generate` makes one), which `import` needs
+    /// to open them; needs a token with secrets:grant
+    #[arg(long, value_name = "FILE")]
+    pub export_key_file: Option<PathBuf>,
+    /// Write into this file, which is replaced as a whole; nothing writes to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Formats that `import` reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// Resources as `export`, `get` and `list` write them, in YAML or JSON
+    #[default]
+    Signalbox,
+}
+
+/// Options of `import`.
+#[derive(Args, Clone, Default)]
+pub struct Import {
+    /// Files, or - for standard input; all of them are taken in together or not at all
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the files hold
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub from: ImportFormat,
+    /// Change resources that exist: the fields that the files mention
+    #[arg(long, conflicts_with = "replace")]
+    pub update: bool,
+    /// Replace resources that exist: what the files do not mention gets its default
+    #[arg(long)]
+    pub replace: bool,
+    /// File with the key that the secrets of an export were sealed with
+    #[arg(long, value_name = "FILE")]
+    pub export_key_file: Option<PathBuf>,
+    /// What every write takes.
+    #[command(flatten)]
+    pub write: Write,
 }
 
 /// What to do with tokens.

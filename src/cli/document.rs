@@ -27,7 +27,15 @@ pub struct Document {
 /// # Errors
 /// Everything that is wrong, a line each.
 pub fn read_all(text: &str, is_json: bool, name: Option<&str>) -> Result<Vec<Document>, String> {
-    let trees: Vec<Tree> = tree::parse(text, is_json)?.into_iter().flat_map(resources_of).collect();
+    of_trees(tree::parse(text, is_json)?, name)
+}
+
+/// Reads every resource of documents that were parsed already.
+///
+/// # Errors
+/// As [`read_all`].
+pub fn of_trees(trees: Vec<Tree>, name: Option<&str>) -> Result<Vec<Document>, String> {
+    let trees: Vec<Tree> = trees.into_iter().flat_map(resources_of).collect();
     if trees.is_empty() {
         return Err("holds no resource".to_owned());
     }

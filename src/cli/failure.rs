@@ -128,7 +128,7 @@ fn describe(status: &Status) -> String {
     match violations {
         [] => match metadata("field") {
             // A batch has many parts; of a single request the sentence says enough.
-            Some(field) if field.starts_with("operations[") => {
+            Some(field) if field.starts_with("operations[") || field.starts_with("items[") => {
                 lines.push(format!("{field}: {}", sentence(status)));
             }
             _ => lines.push(sentence(status)),

@@ -4,16 +4,22 @@
 //! the server works. To add a verb: its options in `args`, a file for it, a line in `dispatch`.
 
 mod args;
+mod columns;
 mod connect;
 mod delete;
 mod diff;
 mod doctor;
 mod document;
 mod edit;
+mod explain;
+mod export;
 mod failure;
+mod import;
+mod input;
 mod keys;
 mod migrate;
 mod read;
+mod reference;
 mod scalar;
 mod schema;
 mod secret_source;
@@ -28,7 +34,6 @@ mod table;
 mod tests;
 mod text;
 mod token;
-mod tree;
 mod watch;
 
 use std::{
@@ -46,6 +51,7 @@ use self::{
 };
 use crate::{
     domain::{FeatureLevel, SystemClock},
+    import::tree,
     settings::Env,
 };
 
@@ -116,6 +122,9 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Set(args) => set::set(session, target, args).await,
         Verb::Delete(args) => delete::delete(session, target, args).await,
         Verb::Watch(args) => watch::watch(session, target, args).await,
+        Verb::Export(args) => export::export(session, target, args).await,
+        Verb::Import(args) => import::import(session, target, args).await,
+        Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

@@ -2,6 +2,7 @@
 
 use super::{
     args::{Get, List, Target},
+    columns,
     connect::connect,
     failure::{Failure, Outcome},
     selector,
@@ -60,7 +61,7 @@ pub async fn list(session: &mut Session<'_>, target: &Target, args: &List) -> Ou
         return Ok(());
     }
     let now = session.clock.now();
-    session.line(&table::list(&resources, now))
+    session.line(&columns::list(&resources, now))
 }
 
 async fn all_pages(

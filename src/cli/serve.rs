@@ -1,6 +1,6 @@
 //! `serve`: reads the settings and hands over to the server.
 
-use std::io::Write;
+use std::{ffi::OsStr, io::Write, path::Path};
 
 use super::{
     failure::{Exit, Failure, Outcome},
@@ -8,7 +8,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    app::{self, Addresses},
+    app::{self, Addresses, Surroundings},
     lifecycle,
     settings::Settings,
     telemetry,
@@ -17,7 +17,8 @@ use crate::{
 /// Runs the server until it is told to stop.
 pub async fn run(session: &mut Session<'_>, flags: &ServerFlags) -> Outcome {
     let settings = settings(session, flags)?;
-    serve(settings).await
+    let around = Surroundings::new(&|name| session.env.get(name).map(OsStr::to_owned), Path::new("."));
+    serve(settings, around).await
 }
 
 /// The server's settings, or everything that is wrong with them.
@@ -35,11 +36,13 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
 }
 
 /// Runs the server, and says in one line on standard output when it serves, and where.
-async fn serve(settings: Settings) -> Outcome {
+async fn serve(settings: Settings, around: Surroundings) -> Outcome {
     telemetry::init(&settings.log);
     let stop =
         lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
-    app::run(settings, announce, stop).await.map_err(|error| Failure::told(Exit::Failed, error.to_string()))
+    app::run(settings, around, announce, stop)
+        .await
+        .map_err(|error| Failure::told(Exit::Failed, error.to_string()))
 }
 
 fn announce(addresses: &Addresses) {

@@ -1,7 +1,7 @@
 //! What a command is run with: where it writes, where it reads, what the environment says, and how it should speak.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{Read, Write},
 };
 
@@ -52,7 +52,7 @@ impl Session<'_> {
     /// A variable that is set to something.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<OsString> {
-        (self.env)(name).filter(|value| !value.is_empty())
+        self.env.get(name).filter(|value| !value.is_empty()).map(OsStr::to_owned)
     }
 
     /// Writes a line of results.
@@ -100,7 +100,8 @@ impl Session<'_> {
     }
 }
 
-fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
+/// A value as one YAML document, without its mark.
+pub fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
     serde_saphyr::to_string(value)
         .map_err(|error| Failure::told(Exit::Failed, format!("can't write the answer as YAML: {error}")))
 }

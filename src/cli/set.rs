@@ -1,6 +1,6 @@
 //! `set`: creates or updates, one resource from flags or several from a file.
 
-use std::{io::Read, path::Path};
+use std::path::Path;
 
 use clap::ValueEnum;
 use prost_types::FieldMask;
@@ -14,6 +14,7 @@ use super::{
     document::{self, Document},
     edit::Edit,
     failure::{Exit, Failure, Outcome},
+    input::{self, Input},
     schema, secret_source,
     session::{Session, canonical},
 };
@@ -138,18 +139,7 @@ fn read_documents(
     file: &Path,
     name: Option<&str>,
 ) -> Result<Vec<Document>, Failure> {
-    let place = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-    let mut text = String::new();
-    let read = match file == Path::new("-") {
-        true => session.input.read_to_string(&mut text),
-        false => std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)),
-    };
-    read.map_err(|error| Failure::usage(format!("can't read {place}: {error}")))?;
-    let is_json = match file.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => true,
-        Some("yaml" | "yml") => false,
-        _ => text.trim_start().starts_with(['{', '[']),
-    };
+    let Input { place, text, is_json } = input::read(session, file)?;
     let documents = document::read_all(&text, is_json, name)
         .map_err(|wrong| Failure::usage(format!("{place} can't be used:\n{wrong}")))?;
     if name.is_some() && documents.len() > 1 {

@@ -7,11 +7,6 @@ use prost_reflect::{DynamicMessage, Kind, ReflectMessage, Value};
 use super::{scalar, schema, text};
 use crate::proto::v1;
 
-/// Characters of one cell of a list.
-const CELL: usize = 48;
-/// Characters of the labels of a list.
-const LABELS: usize = 64;
-
 /// A table without lines, so that it can be cut with awk.
 #[must_use]
 pub fn plain(header: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -27,85 +22,17 @@ pub fn plain(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.trim_fmt()
 }
 
-/// Several resources, a line each.
-#[must_use]
-pub fn list(resources: &[v1::Resource], now: DateTime<Utc>) -> String {
-    let rows = resources.iter().map(|resource| row(resource, now)).collect();
-    plain(&["NAME", "TYPE", "STATE", "VERSION", "AGE", "LABELS"], rows)
-}
-
-fn row(resource: &v1::Resource, now: DateTime<Utc>) -> Vec<String> {
-    let message = resource.transcode_to_dynamic();
-    let arm = schema::arms().find(|arm| message.has_field(arm));
-    let (kind, state) = match &arm {
-        Some(arm) => match message.get_field(arm).as_message() {
-            Some(spec) => (type_of(arm.name(), spec), state_of(arm.name(), spec)),
-            None => (arm.name().to_owned(), String::new()),
-        },
-        // A kind that this command is too old for.
-        None => ("?".to_owned(), String::new()),
-    };
-    let labels: Vec<String> = resource.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let cell = |cell: &str, most| text::clipped(&text::printable(cell), most);
-    vec![
-        text::printable(&resource.name),
-        kind,
-        cell(&state, CELL),
-        resource.version.to_string(),
-        text::age(now, resource.update_time.as_ref()),
-        cell(&labels.join(","), LABELS),
-    ]
-}
-
-/// The kind, or what is finer: a provider's type, the type of a setting's value.
-fn type_of(arm: &str, spec: &DynamicMessage) -> String {
-    if let Some(field) = spec.descriptor().get_field_by_name("type")
-        && let (Kind::Enum(words), Some(number)) = (field.kind(), spec.get_field(&field).as_enum_number())
-    {
-        return scalar::enum_word(&words, number);
-    }
-    let value = alternative(spec).map(|field| field.name().trim_end_matches("_value").to_owned());
-    value.unwrap_or_else(|| arm.to_owned())
-}
-
-/// What a person looks for first in kinds that can't be switched on and off: fields, and the words that they are shown
-/// with.
-const TOLD: [(&str, &str); 7] = [
-    ("deprecation.deprecated", "deprecated"),
-    ("limits.context_window_tokens", "context"),
-    ("prices.input", "input"),
-    ("prices.output", "output"),
-    ("primary", "primary"),
-    ("fallbacks", "fallbacks"),
-    ("model", "model"),
-];
-
-/// Whether it may be used; for a setting, its value; else the fields that tell most.
-fn state_of(arm: &str, spec: &DynamicMessage) -> String {
-    for (name, yes, no) in [("enabled", "enabled", "disabled"), ("active", "active", "inactive")] {
-        if let Some(value) = spec.get_field_by_name(name).and_then(|value| value.as_bool()) {
-            return if value { yes } else { no }.to_owned();
-        }
-    }
-    if let Some(field) = alternative(spec) {
-        return shown(&spec.get_field(&field), &field.kind());
-    }
-    let mut rows = Vec::new();
-    flatten(arm, &Value::Message(spec.clone()), &Kind::Message(spec.descriptor()), &mut rows);
-    let told = TOLD.iter().filter_map(|(path, word)| {
-        let named = |row: &&Vec<String>| row[0].strip_prefix(arm).is_some_and(|rest| rest[1..] == **path);
-        match rows.iter().find(named)?[1].as_str() {
-            "true" => Some((*word).to_owned()),
-            "false" => None,
-            value => Some(format!("{word}={}", value.replace(", ", ","))),
-        }
-    });
-    told.collect::<Vec<_>>().join(" ")
-}
-
 /// The alternative of a spec's `oneof` that is set.
 fn alternative(spec: &DynamicMessage) -> Option<prost_reflect::FieldDescriptor> {
     spec.fields().map(|(field, _)| field).find(|field| schema::real_oneof(field).is_some())
+}
+
+/// Type and value of a setting.
+#[must_use]
+pub fn setting_value(setting: &v1::SettingSpec) -> (String, String) {
+    let spec = setting.transcode_to_dynamic();
+    let Some(field) = alternative(&spec) else { return Default::default() };
+    (field.name().trim_end_matches("_value").to_owned(), shown(&spec.get_field(&field), &field.kind()))
 }
 
 /// One resource, a line for each field that is set.
@@ -157,7 +84,8 @@ fn flatten(path: &str, value: &Value, kind: &Kind, rows: &mut Vec<Vec<String>>) 
 }
 
 /// One value as a person reads it.
-fn shown(value: &Value, kind: &Kind) -> String {
+#[must_use]
+pub fn shown(value: &Value, kind: &Kind) -> String {
     match (value, kind) {
         (Value::EnumNumber(number), Kind::Enum(words)) => scalar::enum_word(words, *number),
         (Value::Message(message), Kind::Message(descriptor)) if schema::is_secret(descriptor) => {

@@ -46,6 +46,20 @@ pub fn age(now: DateTime<Utc>, then: Option<&prost_types::Timestamp>) -> String 
     }
 }
 
+/// When something was or will be, from now: `3m ago`, `in 5d`.
+#[must_use]
+pub fn relative(now: DateTime<Utc>, then: &prost_types::Timestamp) -> String {
+    let moment = DateTime::from_timestamp(then.seconds, 0);
+    match moment.filter(|moment| *moment > now) {
+        // The server's clock may be a little ahead of ours.
+        Some(moment) if (moment - now).num_seconds() > 1 => {
+            let now = prost_types::Timestamp { seconds: now.timestamp(), nanos: 0 };
+            format!("in {}", age(moment, Some(&now)))
+        }
+        _ => format!("{} ago", age(now, Some(then))),
+    }
+}
+
 /// A length of time, to milliseconds.
 #[must_use]
 pub fn duration(duration: &prost_types::Duration) -> String {
@@ -88,5 +102,10 @@ mod tests {
             assert_eq!(age_of(ago), shown);
         }
         assert_eq!(age(now, None), "");
+        let relative = |seconds: i64| relative(now, &prost_types::Timestamp { seconds, nanos: 0 });
+        assert_eq!(
+            [relative(999_820), relative(1_000_001), relative(1_432_000)],
+            ["3m ago", "0s ago", "in 5d"]
+        );
     }
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    setting_service_client::SettingServiceClient,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub type Authorized = InterceptedService<Channel, Bearer>;
 pub struct Connection {
     /// Reads, writes and watches configuration.
     pub config: ConfigServiceClient<Authorized>,
+    /// Tells which value of a setting counts.
+    pub settings: SettingServiceClient<Authorized>,
     /// Runs the service itself.
     pub admin: AdminServiceClient<Authorized>,
 }
@@ -68,6 +71,8 @@ impl Connection {
         let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             admin: AdminServiceClient::with_interceptor(channel, bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),

@@ -6,13 +6,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use http::Uri;
 
-use super::{
-    error::Error,
-    secret::SecretText,
-    selector::Selector,
-    settings::{Overrides, SETTING_PREFIX},
-    token::TokenSource,
-};
+use super::{error::Error, secret::SecretText, selector::Selector, settings::Overrides, token::TokenSource};
 use crate::{
     proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
     setting_key,
@@ -276,8 +270,10 @@ impl Environment {
     }
 
     fn settings(&self) -> BTreeMap<String, SecretText> {
-        let named =
-            self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(SETTING_PREFIX)?, value)));
+        let named = self
+            .0
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(setting_key::ENVIRONMENT_PREFIX)?, value)));
         named.map(|(key, value)| (setting_key::normalise(key).into_owned(), value.clone())).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! Owns precedence and the conversion to types. Must not know where the environment or the
 //! stored values come from.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
     entry::{Held, SETTING_SECRET, SecretError},
@@ -12,11 +12,8 @@ use super::{
 };
 use crate::{
     proto::v1::{resource::Spec, setting_spec::Value},
-    setting_key,
+    setting_key, setting_text,
 };
-
-/// Variables with this prefix override the setting that the rest of their name names.
-pub(super) const SETTING_PREFIX: &str = "SIGNALBOX_SETTING_";
 
 /// What stands above and below the stored settings; the same for the whole life of a client.
 #[derive(Default)]
@@ -143,7 +140,7 @@ impl Setting {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn as_int(&self) -> Result<i64, SettingError> {
-        self.read("an integer", parse, |value| match value {
+        self.read("an integer", setting_text::int, |value| match value {
             Value::IntValue(number) => Some(*number),
             _ => None,
         })
@@ -154,7 +151,7 @@ impl Setting {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn as_float(&self) -> Result<f64, SettingError> {
-        self.read("a finite number", parse, |value| match value {
+        self.read("a finite number", setting_text::float, |value| match value {
             Value::FloatValue(number) => Some(*number),
             // Beyond 2^53 the nearest double, which is what a caller of a float getter asks for.
             #[allow(clippy::cast_precision_loss)]
@@ -173,7 +170,7 @@ impl Setting {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn as_bool(&self) -> Result<bool, SettingError> {
-        self.read("a truth value", parse_bool, |value| match value {
+        self.read("a truth value", setting_text::boolean, |value| match value {
             Value::BoolValue(flag) => Some(*flag),
             _ => None,
         })
@@ -184,7 +181,7 @@ impl Setting {
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn as_duration(&self) -> Result<Duration, SettingError> {
-        self.read("a length of time", parse_duration, |value| match value {
+        self.read("a length of time", setting_text::duration, |value| match value {
             Value::DurationValue(duration) => Duration::try_from(*duration).ok(),
             _ => None,
         })
@@ -250,34 +247,6 @@ impl fmt::Debug for Setting {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Setting({} from {:?})", self.key, self.source)
     }
-}
-
-fn parse<T: FromStr>(text: &str) -> Option<T> {
-    text.trim().parse().ok()
-}
-
-fn parse_bool(text: &str) -> Option<bool> {
-    let text = text.trim();
-    let is_one_of = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
-    if is_one_of(["true", "yes", "on", "1"]) {
-        return Some(true);
-    }
-    is_one_of(["false", "no", "off", "0"]).then_some(false)
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(parse::<f64>(number)? * seconds).ok()
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub(super) enum Purpose {
     Log,
     /// MAC of the requests under idempotency keys.
     Request,
+    /// Seals one value of an export, with the caller's key.
+    Export,
+    /// MAC of what a replica's environment says of settings.
+    Environment,
 }
 
 impl Purpose {
@@ -36,6 +40,8 @@ impl Purpose {
             Purpose::Value => b"signalbox/v1/value",
             Purpose::Log => b"signalbox/v1/log",
             Purpose::Request => b"signalbox/v1/request",
+            Purpose::Export => b"signalbox/v1/export",
+            Purpose::Environment => b"signalbox/v1/environment",
         }
     }
 }

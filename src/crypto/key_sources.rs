@@ -175,12 +175,17 @@ fn parse_keys(text: &SecretText, origin: &str) -> Result<Vec<Kek>, KeyError> {
 }
 
 fn parse_key(text: &str) -> Result<Kek, &'static str> {
+    read_key(text).map(Kek::new)
+}
+
+/// Reads a key in Fernet's format. Says what is wrong with it, without a part of it.
+pub(super) fn read_key(text: &str) -> Result<Key, &'static str> {
     // The decoder's own errors tell characters of the key.
     let bytes = Zeroizing::new(BASE64.decode(text).map_err(|_| "is not URL-safe base64")?);
     let key: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| "is not 32 bytes long")?;
     match weak::key_problem(text, key) {
         Some(problem) => Err(problem),
-        None => Ok(Kek::new(Zeroizing::new(*key))),
+        None => Ok(Zeroizing::new(*key)),
     }
 }
 

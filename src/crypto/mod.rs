@@ -8,6 +8,7 @@
 //! what is to be stored. Everything here blocks; what reads files or stretches a password belongs off the runtime's threads.
 
 mod derive;
+mod export;
 mod fernet_box;
 mod key_sources;
 mod keyring;
@@ -19,6 +20,7 @@ mod vault;
 pub(crate) mod weak;
 
 pub use derive::random_bytes;
+pub use export::ExportKey;
 pub use key_sources::{KeyError, KeyOrigin, KeySources, LoadedKeyring, generate_key};
 pub use keyring::Keyring;
 pub use process::forbid_core_dumps;

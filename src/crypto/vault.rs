@@ -32,6 +32,7 @@ pub struct Vault {
     data_keys: BTreeMap<u32, Option<Key>>,
     current: u32,
     request_key: Key,
+    environment_key: Key,
 }
 
 /// A store's keys, opened.
@@ -149,6 +150,13 @@ impl Vault {
         mac(&self.request_key, request)
     }
 
+    /// Keyed MAC of what a replica's environment says of settings: replicas can compare it, and it tells nothing of what is in
+    /// there to whoever reads the database.
+    #[must_use]
+    pub fn environment_mac(&self, environment: &[u8]) -> [u8; 32] {
+        mac(&self.environment_key, environment)
+    }
+
     /// Ids of the key-encryption keys that were loaded, the current one first.
     #[must_use]
     pub fn key_ids(&self) -> &[String] {
@@ -208,7 +216,8 @@ fn unlocked(
     let store = identity.store_id.clone();
     let log_key = LogKey(*derive(log_root, Purpose::Log, &[&store.0]));
     let request_key = derive(log_root, Purpose::Request, &[&store.0]);
-    let vault = Vault { store, key_ids: keyring.ids(), data_keys, current, request_key };
+    let environment_key = derive(log_root, Purpose::Environment, &[&store.0]);
+    let vault = Vault { store, key_ids: keyring.ids(), data_keys, current, request_key, environment_key };
     Unlocked { vault, log_key, first_keys }
 }
 

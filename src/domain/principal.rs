@@ -18,7 +18,8 @@ pub enum Role {
     Viewer,
 }
 
-/// A caller whose token was verified. Only `auth` makes one; a use case that needs a caller takes one.
+/// A caller whose token was verified. Only `auth` makes one, but for [`Principal::service`]; a use case that needs a caller
+/// takes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// Who it is.
@@ -60,6 +61,23 @@ impl Role {
 }
 
 impl Principal {
+    /// The service itself, for what it does when nobody calls. It has no issuer, which no token is without, so that nobody
+    /// can call as it.
+    #[must_use]
+    pub fn service() -> Self {
+        Self {
+            subject: "signalbox".to_owned(),
+            issuer: String::new(),
+            role: Role::Admin,
+            grants: vec![Pattern::All],
+            reads_secrets: false,
+            grants_secrets: false,
+            token_id: None,
+            issued_at: None,
+            expires_at: DateTime::<Utc>::MAX_UTC,
+        }
+    }
+
     /// Whether the caller may see that this resource exists.
     #[must_use]
     pub fn reaches(&self, name: &ResourceName, kind: KindName) -> bool {

@@ -41,6 +41,11 @@ pub enum Read {
         /// The revision that was planned on.
         revision: Revision,
     },
+    /// Nothing at all was written after this revision: the head still stands there.
+    NothingAfter {
+        /// The revision that was planned on.
+        revision: Revision,
+    },
 }
 
 /// One change that the store is to make. Revision, time and actor are the store's to fill in.

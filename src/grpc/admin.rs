@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::to_status;
+use super::{
+    to_status,
+    transfer::{self, ExportStream},
+};
 use crate::{
     auth::Caller,
     domain::Result,
     proto::v1::{
-        CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
-        GetStatusResponse, LogDefect, RaiseFeatureLevelRequest, RaiseFeatureLevelResponse, Replica,
-        RevokeTokenRequest, RevokeTokenResponse, VerifyLogRequest, VerifyLogResponse,
-        admin_service_server::AdminService,
+        CompactLogRequest, CompactLogResponse, CreateTokenRequest, CreateTokenResponse, ExportConfigRequest,
+        GetStatusRequest, GetStatusResponse, ImportConfigRequest, ImportConfigResponse, LogDefect,
+        RaiseFeatureLevelRequest, RaiseFeatureLevelResponse, Replica, RevokeTokenRequest,
+        RevokeTokenResponse, VerifyLogRequest, VerifyLogResponse, admin_service_server::AdminService,
     },
     replica::Seen,
-    service::Service,
+    service::{ExportRequest, Service},
     watch::timestamp,
 };
 
@@ -103,6 +106,28 @@ impl AdminService for Admin {
         let caller = Caller::of(&request).map_err(to_status)?;
         let level = self.service.raise_feature_level(caller).await.map_err(to_status)?;
         Ok(Response::new(RaiseFeatureLevelResponse { feature_level: level.0 }))
+    }
+
+    async fn import_config(
+        &self,
+        request: Request<Streaming<ImportConfigRequest>>,
+    ) -> Result<Response<ImportConfigResponse>, Status> {
+        let (caller, import) = transfer::receive(request).await?;
+        let caller = Caller::of(&caller).map_err(to_status)?;
+        self.service.import(caller, import).await.map(Response::new).map_err(to_status)
+    }
+
+    type ExportConfigStream = ExportStream;
+
+    async fn export_config(
+        &self,
+        request: Request<ExportConfigRequest>,
+    ) -> Result<Response<Self::ExportConfigStream>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let ExportConfigRequest { selectors, revision, export_key } = request.get_ref().clone();
+        let export = ExportRequest { selectors, revision, export_key };
+        let export = self.service.export(caller, export).await.map_err(to_status)?;
+        Ok(Response::new(transfer::send(export)))
     }
 
     async fn verify_log(

@@ -8,7 +8,9 @@ mod config;
 mod connection;
 mod framework;
 mod provider;
+mod setting;
 mod status;
+mod transfer;
 mod watch;
 
 use std::sync::Arc;
@@ -26,15 +28,19 @@ use crate::{
         FILE_DESCRIPTOR_SET,
         v1::{
             admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer,
-            provider_service_server::ProviderServiceServer,
+            provider_service_server::ProviderServiceServer, setting_service_server::SettingServiceServer,
         },
     },
     service::Service,
 };
 
 /// Names of the services, as health checks ask for them.
-pub const SERVICES: [&str; 3] =
-    ["signalbox.v1.ConfigService", "signalbox.v1.ProviderService", "signalbox.v1.AdminService"];
+pub const SERVICES: [&str; 4] = [
+    "signalbox.v1.ConfigService",
+    "signalbox.v1.ProviderService",
+    "signalbox.v1.SettingService",
+    "signalbox.v1.AdminService",
+];
 
 /// How large messages may be, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +69,10 @@ pub fn routes(
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(provider);
+    let setting = SettingServiceServer::new(setting::Setting::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(setting);
     let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);

@@ -73,7 +73,7 @@ impl Kind for ApiKey {
 
 fn check_secret(context: &CheckContext<'_>, spec: &ApiKeySpec, violations: &mut Violations) {
     let path = "api_key.secret";
-    if context.before.is_none() && !has_secret(spec) {
+    if context.creates() && !has_secret(spec) {
         violations.add(path, "REQUIRED", "is required; give the key as `value`");
     }
     if let Some(SecretInput::Replace(value)) = context.secrets.get(&FieldPath(path.into())) {

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use super::{
     CheckContext, Kind,
-    rules::{DESCRIPTION_CHARS, NAME_CHARS, check_duration, unknown_value},
+    rules::{DESCRIPTION_CHARS, NAME_CHARS, SOME_WORD, check_duration, unknown_value},
     switched,
 };
 use crate::{
@@ -130,13 +130,13 @@ fn check_list(field: &str, numbers: &[i32], known: impl Fn(i32) -> bool, violati
     for (index, number) in numbers.iter().enumerate() {
         let path = format!("{field}[{index}]");
         if *number == 0 {
-            return violations.add(path, "REQUIRED", "is not set; give a value, or leave it out");
+            return violations.add(path, "REQUIRED", format!("is not set; {SOME_WORD}"));
         }
         if !known(*number) {
             return violations.add(path, "UNKNOWN_VALUE", unknown_value(*number));
         }
         if !seen.insert(number) {
-            return violations.add(path, "DUPLICATE", "is listed twice");
+            return violations.add(path, "DUPLICATE", "is listed twice; list it once");
         }
     }
 }

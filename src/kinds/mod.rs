@@ -5,9 +5,10 @@
 //!
 //! # To add a kind, do this
 //!
-//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name.
+//! 1. Write its message, and give it an arm in `Resource.spec`. The arm's name is the kind's name. Fields with the option
+//!    `column` are what lists show of it.
 //! 2. Write one file here that implements [`Kind`] for a unit struct: its name patterns and its checks at least.
-//!    Put a valid and an invalid example of every field into its tests.
+//!    Put a valid and an invalid example of every field into its tests, and into `tests/examples/<kind>.yaml`.
 //! 3. Add the struct to [`registry`].
 //!
 //! Masks, differences, filters, secrets and selectors work on descriptors and follow by themselves. A test walks the
@@ -64,6 +65,9 @@ pub const UPDATED: Action = Action("updated");
 pub const DELETED: Action = Action("deleted");
 /// A stored secret was replaced by another.
 pub const ROTATED: Action = Action("rotated");
+
+/// A resource was brought from elsewhere.
+pub const IMPORTED: Action = Action("imported");
 
 /// A resource may be used again.
 pub const ENABLED: Action = Action("enabled");
@@ -126,6 +130,11 @@ pub trait Kind: Sync {
         if rotated { ROTATED } else { UPDATED }
     }
 
+    /// The key under which the environment of a process overrides a resource of this name, if it can.
+    fn overridable<'name>(&self, _name: &'name ResourceName) -> Option<&'name str> {
+        None
+    }
+
     /// Things worth knowing that do not stop a write, as sentences. `before` is `None` for a creation.
     fn warnings(&self, _before: Option<&Spec>, _after: &Spec) -> Vec<String> {
         Vec::new()
@@ -159,6 +168,16 @@ pub struct CheckContext<'a> {
     pub before: Option<&'a Spec>,
     /// What the caller wants done with each secret, as [`secrets::split`] found it.
     pub secrets: &'a SecretInputs,
+    /// Whether it is brought from elsewhere: then secrets may lack, and what only the server makes comes along.
+    pub imported: bool,
+}
+
+impl CheckContext<'_> {
+    /// Whether this is a new resource, which has to bring the secrets that it can't do without.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.before.is_none() && !self.imported
+    }
 }
 
 /// Random bytes that the making of a key takes.
@@ -205,7 +224,20 @@ pub fn check(kind: &dyn Kind, context: &CheckContext<'_>) -> Vec<FieldViolation>
     }
     let mut violations = secrets::check(context.secrets);
     violations.extend(kind.check(context));
+    violations.iter_mut().for_each(name_words);
     violations
+}
+
+/// Tells which values there are, where one that an enumeration does not have is refused.
+fn name_words(violation: &mut FieldViolation) {
+    if violation.description.contains(rules::SOME_WORD)
+        && let Some(words) = reflect::enumeration_at(&violation.field)
+    {
+        let words: Vec<String> =
+            words.values().filter(|word| word.number() != 0).map(|word| word.name().to_owned()).collect();
+        let words = format!("use one of {}", words.join(", "));
+        violation.description = violation.description.replace(rules::SOME_WORD, &words);
+    }
 }
 
 /// Whether the spec is of the kind that the name says. Ask it before a mask is applied.

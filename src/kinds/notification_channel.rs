@@ -104,7 +104,7 @@ fn check_type(spec: &NotificationChannelSpec, violations: &mut Violations) {
 }
 
 fn check_url(context: &CheckContext<'_>, spec: &NotificationChannelSpec, violations: &mut Violations) {
-    if context.before.is_none() && !has_url(spec) {
+    if context.creates() && !has_url(spec) {
         violations.add(URL, "REQUIRED", "is required; give the URL as `value`");
     }
     // What is wrong with every secret, the engine says.
@@ -216,7 +216,7 @@ fn check_selectors(spec: &NotificationChannelSpec, violations: &mut Violations) 
                 violations.add(path, "INVALID_NAME", problem);
             }
             Some(pattern) if !seen.insert(pattern.to_text()) => {
-                violations.add(path, "DUPLICATE", "is listed twice");
+                violations.add(path, "DUPLICATE", "is listed twice; list it once");
             }
             Some(_) => {}
         }
@@ -235,7 +235,7 @@ fn check_events(spec: &NotificationChannelSpec, violations: &mut Violations) {
             }
             Ok(_) if seen.insert(event) => {}
             // One is enough: there may be as many as fit into a message.
-            Ok(_) => return violations.add(path, "DUPLICATE", "is listed twice"),
+            Ok(_) => return violations.add(path, "DUPLICATE", "is listed twice; list it once"),
             Err(_) => return violations.add(path, "UNKNOWN_VALUE", unknown_value(*event)),
         }
     }

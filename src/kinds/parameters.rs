@@ -119,7 +119,7 @@ pub(super) fn check_generation(path: &str, given: &GenerationParameters, violati
         let path = format!("{path}[{index}]");
         violations.required(&path, stop, Text::Value, STOP_SEQUENCE_CHARS);
         if !seen.insert(stop) {
-            violations.add(path, "DUPLICATE", "is listed twice");
+            violations.add(path, "DUPLICATE", "is listed twice; list it once");
         }
     }
 }

@@ -143,7 +143,7 @@ fn check_variables(variables: &[TemplateVariable], violations: &mut Violations) 
                 "must begin with a letter or `_` and go on with letters, digits and `_`, at most 64 in ASCII";
             violations.add(format!("{path}.name"), "INVALID_FORMAT", problem);
         } else if !seen.insert(&variable.name) {
-            violations.add(format!("{path}.name"), "DUPLICATE", "is declared twice");
+            violations.add(format!("{path}.name"), "DUPLICATE", "is declared twice; declare it once");
         }
         check_choice::<VariableType>(violations, &format!("{path}.type"), variable.r#type);
         check_default(&path, variable, violations);
@@ -252,7 +252,7 @@ fn check_named(spec: &PromptTemplateSpec, violations: &mut Violations) {
         let path = format!("prompt_template.tools[{index}]");
         references::check(violations, &path, tool, KindName("tool"), "tools/search");
         if !seen.insert(tool) {
-            violations.add(path, "DUPLICATE", "is listed twice");
+            violations.add(path, "DUPLICATE", "is listed twice; list it once");
         }
     }
 }

@@ -265,7 +265,7 @@ fn check_models(spec: &ProviderSpec, violations: &mut Violations) {
         }
         violations.text(&path, model, Text::Line, NAME_CHARS);
         if !seen.insert(model) {
-            violations.add(&path, "DUPLICATE", "is listed twice");
+            violations.add(&path, "DUPLICATE", "is listed twice; list it once");
         }
     }
     let default = &spec.default_model;

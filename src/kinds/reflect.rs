@@ -3,7 +3,9 @@
 //! The way there and back is by bytes. The buffers are wiped, because the bytes may hold secrets.
 
 use prost::Message;
-use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -25,6 +27,28 @@ pub(super) fn arms() -> Vec<FieldDescriptor> {
 /// The arm of a kind.
 pub(super) fn arm(name: &str) -> Option<FieldDescriptor> {
     arms().into_iter().find(|field| field.name() == name)
+}
+
+/// The enumeration that the field at a path is of; the path begins with the arm, and may hold indices and keys.
+pub(super) fn enumeration_at(path: &str) -> Option<EnumDescriptor> {
+    let mut segments = path.split('.');
+    let mut field = arm(segments.next()?)?;
+    loop {
+        if field.is_map() {
+            // The key.
+            segments.next()?;
+        }
+        let kind = match field.kind() {
+            Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
+            kind => kind,
+        };
+        let message = match kind {
+            Kind::Enum(found) => return Some(found),
+            Kind::Message(message) => message,
+            _ => return None,
+        };
+        field = message.get_field_by_name(segments.next()?.split('[').next()?)?;
+    }
 }
 
 /// Whether a message is a secret.

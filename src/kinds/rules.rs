@@ -16,6 +16,8 @@ pub const DESCRIPTION_CHARS: usize = 4096;
 pub const URL_BYTES: usize = 2048;
 /// Values of a list of choices; more than any enumeration has.
 const MAX_CHOICES: usize = 64;
+/// What is to be used in place of a wrong value of an enumeration; [`super::check`] puts its values there.
+pub const SOME_WORD: &str = "use one of the enumeration's values";
 /// Where the year 10000 begins.
 const LAST_SECOND: i64 = 253_402_300_800;
 
@@ -81,9 +83,11 @@ pub fn check_choices<E: TryFrom<i32>>(violations: &mut Violations, field: &str, 
         match E::try_from(*number) {
             Err(_) => violations.add(field, "UNKNOWN_VALUE", unknown_value(*number)),
             Ok(_) if *number == 0 => {
-                violations.add(field, "REQUIRED", "is not set; use one of the enumeration's values");
+                violations.add(field, "REQUIRED", format!("is not set; {SOME_WORD}"));
             }
-            Ok(_) if !seen.insert(number) => violations.add(field, "DUPLICATE", "is listed twice"),
+            Ok(_) if !seen.insert(number) => {
+                violations.add(field, "DUPLICATE", "is listed twice; list it once")
+            }
             Ok(_) => {}
         }
     }
@@ -125,7 +129,7 @@ pub fn host_problem(host: &str) -> Option<&'static str> {
 /// What to say of a number that an enumeration does not have.
 #[must_use]
 pub fn unknown_value(number: i32) -> String {
-    format!("has the unknown value {number}; use one of the enumeration's values")
+    format!("has the unknown value {number}; {SOME_WORD}")
 }
 
 /// What is wrong with a date, if anything: `YYYY-MM-DD`, or `YYYY-MM` or `YYYY` where no more is known.

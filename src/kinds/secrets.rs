@@ -24,7 +24,7 @@ pub enum SecretInput {
     /// The stored value stays: the caller gave back what was read. An error if there is none.
     Keep,
     /// As `Keep`, but the caller has seen that there is no value, so that none is no error. The masked form says
-    /// MISSING; where a value is stored after all, [`fill`] sets it right.
+    /// MISSING; where a value is stored after all, [`settle`] sets it right.
     KeepMissing,
     /// The stored value goes.
     Clear,
@@ -69,6 +69,16 @@ pub fn mask(spec: &mut Spec) {
     split(spec);
 }
 
+/// Leaves the values behind, for an export: what has one is missing where it arrives.
+pub fn withhold(spec: &mut Spec) {
+    rewrite(spec, |_, secret| match secret.state() {
+        State::Absent | State::Unspecified => Secret { value: None, state: secret.state },
+        State::Present | State::Missing | State::Undecryptable => {
+            Secret { value: None, state: State::Missing.into() }
+        }
+    });
+}
+
 /// Puts into every secret of a masked spec what `view` says for its path.
 ///
 /// Costs some microseconds a spec; a caller on a hot path asks first whether the record has secrets at all.
@@ -82,6 +92,33 @@ pub fn fill(spec: &mut Spec, mut view: impl FnMut(&FieldPath) -> SecretView) {
         SecretView::Absent => Secret { value: None, state: State::Absent.into() },
         SecretView::Missing => Secret { value: None, state: State::Missing.into() },
         SecretView::Undecryptable => Secret { value: None, state: State::Undecryptable.into() },
+    });
+}
+
+/// Settles what is kept by what is stored, in the instructions and in the masked form: a value that the caller did not
+/// know of is kept as one, and one that an import speaks of and that is not there is missing.
+pub fn settle(
+    spec: &mut Spec,
+    inputs: &mut SecretInputs,
+    imported: bool,
+    stored: impl Fn(&FieldPath) -> bool,
+) {
+    let mut settled = BTreeMap::new();
+    for (path, input) in inputs.iter_mut() {
+        match input {
+            SecretInput::KeepMissing if stored(path) => *input = SecretInput::Keep,
+            SecretInput::Keep if imported && !stored(path) => *input = SecretInput::KeepMissing,
+            _ => continue,
+        }
+        let state = if *input == SecretInput::Keep { State::Present } else { State::Missing };
+        settled.insert(path.0.clone(), state.into());
+    }
+    if settled.is_empty() {
+        return;
+    }
+    rewrite(spec, |path, secret| Secret {
+        state: settled.get(path).copied().unwrap_or(secret.state),
+        ..secret
     });
 }
 

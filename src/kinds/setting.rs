@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::{CheckContext, Kind, json, rules::DESCRIPTION_CHARS};
 use crate::{
-    domain::{FieldViolation, KindName, Text, Violations, record::Spec},
+    domain::{FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{SettingSpec, secret::State, setting_spec::Value},
     setting_key,
 };
@@ -32,6 +32,10 @@ impl Kind for Setting {
         setting_key::normalise(id)
     }
 
+    fn overridable<'name>(&self, name: &'name ResourceName) -> Option<&'name str> {
+        Some(name.id())
+    }
+
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation> {
         let Spec::Setting(spec) = context.spec else { return Vec::new() };
         let mut violations = Violations::default();
@@ -43,7 +47,7 @@ impl Kind for Setting {
                 "has no value; set one of `string_value`, `int_value`, `float_value`, `bool_value`, `duration_value`, \
                  `json_value`, `secret_value`",
             ),
-            Some(value) => check_value(value, context.before.is_none(), &mut violations),
+            Some(value) => check_value(value, context.creates(), &mut violations),
         }
         violations.text("setting.description", &spec.description, Text::Prose, DESCRIPTION_CHARS);
         violations.into_vec()

@@ -27,7 +27,8 @@ pub(super) fn plan(name: &str, mut spec: Spec, before: Option<&Spec>) -> (Spec, 
     kind.fill_newer_defaults(&mut spec, FeatureLevel::CURRENT);
     kind.keep_made(&mut spec, before);
     let inputs = secrets::split(&mut spec);
-    let violations = check(kind, &CheckContext { name: &name, spec: &spec, before, secrets: &inputs });
+    let context = CheckContext { name: &name, spec: &spec, before, secrets: &inputs, imported: false };
+    let violations = check(kind, &context);
     (spec, violations)
 }
 

@@ -121,12 +121,38 @@ fn make(spec: &mut Spec, random: &[u8; RANDOM_BYTES]) -> Made {
 /// Whoever could set the hash could give out keys that nobody made.
 fn check_made(context: &CheckContext<'_>, spec: &VirtualKeySpec, violations: &mut Violations) {
     let problem = "is made by the server when the resource is created; leave it out";
+    if context.imported {
+        return check_brought(context, spec, violations);
+    }
     let known = context.before.and_then(spec_of).map(|before| before.key_id.as_str()).unwrap_or_default();
     if spec.key_id != known {
         violations.add("virtual_key.key_id", "NOT_ALLOWED", problem);
     }
     if context.secrets.get(&FieldPath(HASH.into())).is_some_and(SecretInput::replaces) {
         violations.add(HASH, "NOT_ALLOWED", problem);
+    }
+}
+
+/// What another server made comes along as it is, but never in the place of another key.
+fn check_brought(context: &CheckContext<'_>, spec: &VirtualKeySpec, violations: &mut Violations) {
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match context.before.and_then(spec_of) {
+        Some(before) if before.key_id != spec.key_id => {
+            let problem = "is another key's; delete the resource first, or leave the id out";
+            violations.add("virtual_key.key_id", "NOT_ALLOWED", problem);
+        }
+        _ if !is_hex(&spec.key_id, 2 * ID_BYTES) => {
+            let problem = "must be the id of a key that a server has made: 16 hexadecimal digits";
+            violations.add("virtual_key.key_id", "INVALID_FORMAT", problem);
+        }
+        _ => {}
+    }
+    if let Some(SecretInput::Replace(hash)) = context.secrets.get(&FieldPath(HASH.into()))
+        && !is_hex(hash, 64)
+    {
+        violations.add(HASH, "INVALID_FORMAT", "must be the SHA-256 of a key, 64 hexadecimal digits");
     }
 }
 
@@ -140,7 +166,7 @@ fn check_models(spec: &VirtualKeySpec, violations: &mut Violations) {
         }
         violations.text(&path, model, Text::Line, NAME_CHARS);
         if !seen.insert(model) {
-            violations.add(&path, "DUPLICATE", "is listed twice");
+            violations.add(&path, "DUPLICATE", "is listed twice; list it once");
         }
     }
 }
@@ -155,7 +181,7 @@ fn check_providers(spec: &VirtualKeySpec, violations: &mut Violations) {
             let problem = "must be the name of a provider, for example `providers/groq`";
             violations.add(provider_path(index), "INVALID_NAME", problem);
         } else if !seen.insert(name) {
-            violations.add(provider_path(index), "DUPLICATE", "is listed twice");
+            violations.add(provider_path(index), "DUPLICATE", "is listed twice; list it once");
         }
     }
 }

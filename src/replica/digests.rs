@@ -72,6 +72,7 @@ mod tests {
             key_ids: vec![],
             doorbell: "notify".into(),
             watchers: 0,
+            environment: vec![],
         };
         Replica { heartbeat, age: Duration::ZERO }
     }

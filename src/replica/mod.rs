@@ -4,7 +4,7 @@
 
 mod digests;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -36,6 +36,8 @@ pub struct Identity {
     pub key_ids: Vec<String>,
     /// Whether it raises the store's level once all replicas support a higher one.
     pub raises_level: bool,
+    /// Keyed hash of what its environment says of settings.
+    pub environment: [u8; 32],
 }
 
 /// What this replica knows of all.
@@ -191,6 +193,7 @@ impl Replicas {
             key_ids: self.identity.key_ids.clone(),
             doorbell: store.doorbell_state().to_string(),
             watchers,
+            environment: self.identity.environment.to_vec(),
         }
     }
 
@@ -209,7 +212,8 @@ impl Replicas {
             }
             level = raised;
         }
-        let alarms = digests.alarms(&self.identity.id, &replicas).chain(lacking_keys(&replicas)).collect();
+        let alarms = digests.alarms(&self.identity.id, &replicas).chain(lacking_keys(&replicas));
+        let alarms = alarms.chain(differing_environments(&replicas)).collect();
         {
             let mut known = self.known.lock();
             (known.replicas, known.heard, known.level) = (replicas, Instant::now(), level);
@@ -244,6 +248,27 @@ fn lacking_keys(replicas: &[Replica]) -> impl Iterator<Item = String> {
     replicas.iter().filter_map(lacks).collect::<Vec<_>>().into_iter()
 }
 
+/// Replicas whose environments say different things of settings: which value counts then depends on which one is asked.
+fn differing_environments(replicas: &[Replica]) -> Option<String> {
+    let mut groups: BTreeMap<&[u8], Vec<String>> = BTreeMap::new();
+    for Heartbeat { environment, address, .. } in replicas.iter().map(|replica| &replica.heartbeat) {
+        // An older binary tells nothing.
+        if !environment.is_empty() {
+            groups.entry(environment).or_default().push(address.escape_debug().to_string());
+        }
+    }
+    if groups.len() < 2 {
+        return None;
+    }
+    let mut groups: Vec<String> = groups.into_values().map(|addresses| addresses.join(", ")).collect();
+    groups.sort();
+    Some(format!(
+        "replicas have different SIGNALBOX_SETTING_ variables, so that ResolveSettings depends on which one is asked: {}; \
+         start them with the same",
+        groups.join(" differ from ")
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,8 +286,21 @@ mod tests {
             key_ids: keys.iter().map(|key| (*key).to_owned()).collect(),
             doorbell: "notify".into(),
             watchers: 0,
+            environment: vec![],
         };
         Replica { heartbeat, age: Duration::ZERO }
+    }
+
+    #[test]
+    fn replicas_with_other_environments_are_named() {
+        let with = |id: &str, environment: &[u8]| {
+            let mut replica = replica(id, &[]);
+            replica.heartbeat.environment = environment.to_vec();
+            replica
+        };
+        assert_eq!(differing_environments(&[with("a", b"1"), with("b", b"1"), with("old", b"")]), None);
+        let alarm = differing_environments(&[with("b", b"2"), with("a", b"1"), with("c", b"1")]).unwrap();
+        assert!(alarm.contains("a:1, c:1 differ from b:1"), "{alarm}");
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Service {
         let unopened = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
         let mut warnings = if admin { parts.warnings.all() } else { Vec::new() };
         warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
+        warnings.extend(if admin { self.unreadable_overrides() } else { Vec::new() });
         warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
         let mut undecryptable: Vec<String> = unopened.iter().map(|secret| secret.name.to_string()).collect();
         undecryptable.dedup();

@@ -6,11 +6,15 @@
 mod admin;
 mod audit;
 mod content;
+mod export;
+mod first_start;
 mod fit;
+mod import;
 mod outcome;
 mod plan;
 mod provider;
 mod read;
+mod settings;
 mod tokens;
 mod watch;
 mod write;
@@ -21,6 +25,9 @@ use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditTrail, AuditWriter};
+pub use export::{Export, ExportRequest};
+pub use first_start::FirstStart;
+pub use import::{ImportRequest, check_growth};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};
@@ -30,6 +37,7 @@ use crate::{
     crypto::Vault,
     domain::{ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken},
     replica::Replicas,
+    settings::Overrides,
     store::{Store, StoreError},
     view::{Revealer, State, View},
     watch::Streams,
@@ -85,6 +93,8 @@ pub struct Parts {
     pub retention: Option<Duration>,
     /// Bytes of an answer at most.
     pub max_answer_bytes: usize,
+    /// What the environment of this server says of settings.
+    pub overrides: Overrides,
     /// Things that an operator should look at.
     pub warnings: Warnings,
 }

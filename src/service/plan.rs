@@ -2,6 +2,7 @@
 //! relied on. Pure but for sealing: nothing is written here, and the same plan is what a dry run shows.
 
 mod finish;
+mod import;
 mod references;
 mod refusal;
 
@@ -12,11 +13,14 @@ use std::{
 
 use chrono::DateTime;
 
+pub(super) use import::{Mode, kept_existing};
 pub(super) use refusal::Refusal;
+
+use import::Origin;
 
 use super::{
     Parts,
-    write::{Operation, OperationKind},
+    write::{Operation, OperationKind, parts_of},
 };
 use crate::{
     domain::{
@@ -60,6 +64,8 @@ pub(super) struct Planner<'a> {
     written: BTreeMap<ResourceName, Written>,
     /// What is deleted, with the fields that say so.
     deleted: BTreeMap<ResourceName, (String, KindName)>,
+    /// What stays as it is, although its secrets were given once more.
+    given_again: BTreeSet<ResourceName>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
@@ -69,6 +75,8 @@ pub(super) struct Planner<'a> {
     warnings: Vec<String>,
     results: Vec<BatchResult>,
     bytes: usize,
+    /// Bytes of differences that an import has told so far.
+    told: usize,
 }
 
 /// What the plan leaves of a resource.
@@ -93,6 +101,7 @@ struct Draft {
     kind: &'static dyn Kind,
     labels: Labels,
     spec: Spec,
+    origin: Origin,
 }
 
 impl<'a> Planner<'a> {
@@ -115,6 +124,7 @@ impl<'a> Planner<'a> {
             moved: Vec::new(),
             written: BTreeMap::new(),
             deleted: BTreeMap::new(),
+            given_again: BTreeSet::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
@@ -123,6 +133,7 @@ impl<'a> Planner<'a> {
             warnings: Vec::new(),
             results: Vec::new(),
             bytes: 0,
+            told: 0,
         }
     }
 
@@ -139,6 +150,9 @@ impl<'a> Planner<'a> {
                 OperationKind::Delete { name, etag, allow_missing } => {
                     self.delete(&operation.path, name, etag, *allow_missing)
                 }
+                OperationKind::Import { resource, mask, mode } => {
+                    self.import(&operation.path, resource, mask, *mode)
+                }
                 OperationKind::Missing => {
                     self.violations.add(
                         &operation.path,
@@ -154,7 +168,7 @@ impl<'a> Planner<'a> {
         let misfits = self.check_references();
         self.check_uses();
         self.check_moves();
-        self.check_size();
+        self.check_size(parts_of(operations).list);
         let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;
         violations.into_result()?;
         refused.map_or(Ok(()), Err)?;
@@ -177,7 +191,8 @@ impl<'a> Planner<'a> {
             self.violations.add(format!("{path}resource.etag"), "NOT_ALLOWED", description);
         }
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
-        self.put_new(Draft { path: path.to_owned(), name, kind, labels: resource.labels.clone(), spec })
+        let (path, labels) = (path.to_owned(), resource.labels.clone());
+        self.put_new(Draft { path, name, kind, labels, spec, origin: Origin::Written })
     }
 
     fn update(
@@ -197,8 +212,8 @@ impl<'a> Planner<'a> {
                 return Ok(None);
             }
             let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
-            let labels = resource.labels.clone();
-            return self.put_new(Draft { path: path.to_owned(), name, kind, labels, spec });
+            let (path, labels) = (path.to_owned(), resource.labels.clone());
+            return self.put_new(Draft { path, name, kind, labels, spec, origin: Origin::Written });
         };
         // Merged with a newer content than the caller knows, violations would be none of the caller's.
         let current = self.check_etag(&entry.record, &resource.etag, &format!("{path}resource.etag"));
@@ -206,7 +221,8 @@ impl<'a> Planner<'a> {
         let record = &entry.record;
         let patch = (&resource.labels, resource.spec.as_ref());
         let (labels, spec) = wanted.apply((&record.labels, &record.spec), patch);
-        self.put_over(Draft { path: path.to_owned(), name, kind, labels, spec }, &entry)
+        let path = path.to_owned();
+        self.put_over(Draft { path, name, kind, labels, spec, origin: Origin::Written }, &entry)
     }
 
     fn delete(
@@ -216,7 +232,7 @@ impl<'a> Planner<'a> {
         etag: &str,
         allow_missing: bool,
     ) -> Result<Option<BatchResult>> {
-        let Some((name, _)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
+        let Some((name, kind)) = self.name(&format!("{path}name"), name)? else { return Ok(None) };
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if allow_missing {
                 self.reads.push(Read::Absent { name: name.clone() });
@@ -227,6 +243,7 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         self.check_etag(&entry.record, etag, &format!("{path}etag"));
+        self.warn_if_overridden(kind, &name);
         let prefix = name.beneath();
         let state = self.state;
         let field = format!("{path}name");
@@ -341,7 +358,7 @@ impl<'a> Planner<'a> {
     fn put_over(&mut self, draft: Draft, entry: &Entry) -> Result<Option<BatchResult>> {
         let record = &entry.record;
         self.reads.push(Read::Unchanged { name: draft.name.clone(), revision: record.update_revision });
-        let Some(put) = self.finish(draft, record.uid.clone(), Some(record))? else { return Ok(None) };
+        let Some(put) = self.finish(draft, record.uid.clone(), Some(entry))? else { return Ok(None) };
         let unchanged = put.put.labels == record.labels
             && *put.put.spec_json == *record.spec_json
             && put.put.secrets == record.secrets;
@@ -396,7 +413,7 @@ impl<'a> Planner<'a> {
         ResourceDiff { name: record.name.to_string(), r#type: ChangeType::Deleted.into(), fields }
     }
 
-    fn check_size(&mut self) {
+    fn check_size(&mut self, list: &str) {
         let (changes, bytes) = (self.changes.len(), self.bytes);
         if changes > limits::BATCH_CHANGES || bytes > limits::BATCH_BYTES {
             let description = format!(
@@ -404,7 +421,7 @@ impl<'a> Planner<'a> {
                 limits::BATCH_CHANGES,
                 limits::BATCH_BYTES
             );
-            self.violations.add("operations", "TOO_LARGE", description);
+            self.violations.add(list, "TOO_LARGE", description);
         }
     }
 

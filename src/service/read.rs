@@ -52,13 +52,15 @@ pub struct ListRequest {
 /// Where a list goes on. It travels with a keyed MAC, so that nobody makes one for a state that was never listed;
 /// the caller's rights are judged again on every page all the same.
 #[derive(Serialize, Deserialize)]
-struct PageToken {
+pub(super) struct PageToken {
     /// The token of the list's revision: another replica can wait for it, and notices when its life is over.
-    at: String,
-    after: String,
-    query: String,
+    pub at: String,
+    /// The last one of the page before.
+    pub after: String,
+    /// Which list it belongs to.
+    pub query: String,
     /// Whether the list is of the past: then it opens no secrets.
-    past: bool,
+    pub past: bool,
 }
 
 /// A list, parsed.
@@ -180,14 +182,14 @@ impl Service {
         Ok(Arc::new(current.of_records(wanted, hash, record.into_iter().collect())))
     }
 
-    fn encode_page(&self, token: &PageToken) -> Result<String> {
+    pub(super) fn encode_page(&self, token: &PageToken) -> Result<String> {
         let mut bytes = serde_json::to_vec(token).map_err(Error::internal)?;
         let mac = self.parts.vault.request_mac(&bytes);
         bytes.extend_from_slice(&mac);
         Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    fn parse_page(&self, text: &str, query: &str) -> Result<Option<PageToken>> {
+    pub(super) fn parse_page(&self, text: &str, query: &str) -> Result<Option<PageToken>> {
         if text.is_empty() {
             return Ok(None);
         }
@@ -210,7 +212,7 @@ impl Service {
     }
 
     /// The state that a list began with, on whichever replica.
-    async fn page_state(&self, page: &PageToken) -> Result<Arc<State>> {
+    pub(super) async fn page_state(&self, page: &PageToken) -> Result<Arc<State>> {
         let gone = || Error::FailedPrecondition {
             reason: "PAGE_TOKEN_EXPIRED",
             subject: "page_token".into(),
@@ -230,7 +232,13 @@ impl Service {
 
     /// A resource of a page. The list may be older than the store by now: secrets are opened only where they are still
     /// the current ones.
-    fn shown_on_page(&self, state: &State, current: &State, entry: &Entry, reveal: Reveal) -> Resource {
+    pub(super) fn shown_on_page(
+        &self,
+        state: &State,
+        current: &State,
+        entry: &Entry,
+        reveal: Reveal,
+    ) -> Resource {
         let record = &entry.record;
         let now = current.get(record.name.as_str()).filter(|now| now.record.secrets == record.secrets);
         match now {
@@ -265,11 +273,11 @@ impl Service {
     }
 }
 
-fn parse_min_revision(token: &str) -> Result<Option<RevisionToken>> {
+pub(super) fn parse_min_revision(token: &str) -> Result<Option<RevisionToken>> {
     parse_revision_token("min_revision_token", token)
 }
 
-fn page_size(asked: i32) -> Result<usize> {
+pub(super) fn page_size(asked: i32) -> Result<usize> {
     match usize::try_from(asked) {
         Ok(0) => Ok(limits::PAGE_DEFAULT),
         Ok(size) => Ok(size.min(limits::PAGE_MAX)),
@@ -293,7 +301,7 @@ fn fingerprint(request: &ListRequest) -> String {
 
 impl State {
     /// Every resource after a name, in order.
-    fn after_name<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn after_name<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.resources.range::<_, str>((start, Bound::Unbounded)).map(|(_, entry)| entry)

@@ -9,10 +9,11 @@ use super::{
     PATIENCE, Service,
     fit::fit,
     outcome,
-    plan::{Plan, Planner, Refusal},
+    plan::{Mode, Plan, Planner, Refusal},
     store_error,
 };
 use crate::{
+    crypto::Vault,
     domain::{
         Applied, ApplyError, Error, FieldViolation, Principal, Result, Revision, RevisionToken, Text,
         Violations, WriteSet, limits, write::RequestKey,
@@ -58,6 +59,15 @@ pub enum OperationKind {
         /// Succeed if it is not there.
         allow_missing: bool,
     },
+    /// Take it in as it comes from elsewhere.
+    Import {
+        /// The resource.
+        resource: Resource,
+        /// The fields to change where it is there; empty means the populated ones.
+        mask: Vec<String>,
+        /// What becomes of one that is there.
+        mode: Mode,
+    },
     /// The request does not say.
     Missing,
 }
@@ -87,16 +97,13 @@ impl Service {
         self.carry_out(caller, request).await.map(|answer| fit(answer, self.parts.max_answer_bytes))
     }
 
-    async fn carry_out(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
+    pub(super) async fn carry_out(
+        &self,
+        caller: &Principal,
+        request: WriteRequest,
+    ) -> Result<BatchWriteResponse> {
         let found = check_frame(&request);
-        let mac = self.parts.vault.request_mac(&request.body);
-        let principal = format!("{}\n{}", caller.issuer, caller.subject);
-        let replay = Replay {
-            principal,
-            id: request.request_id.clone(),
-            mac,
-            token_id: caller.token_id.clone().unwrap_or_default(),
-        };
+        let replay = Replay::of(caller, &request, &self.parts.vault);
         // Also what was answered before is answered only to who may still have it.
         authorise(caller, &request.operations)?;
         if found.is_empty()
@@ -135,7 +142,13 @@ impl Service {
         }
     }
 
-    fn write_set(&self, caller: &Principal, request: &WriteRequest, plan: Plan, replay: &Replay) -> WriteSet {
+    pub(super) fn write_set(
+        &self,
+        caller: &Principal,
+        request: &WriteRequest,
+        plan: Plan,
+        replay: &Replay,
+    ) -> WriteSet {
         let id = match replay.id.is_empty() {
             true => uuid::Uuid::new_v4().to_string(),
             false => replay.id.clone(),
@@ -209,7 +222,8 @@ impl Service {
     }
 }
 
-struct Replay {
+/// What a request is known by when it comes again.
+pub(super) struct Replay {
     principal: String,
     id: String,
     mac: [u8; 32],
@@ -217,6 +231,15 @@ struct Replay {
 }
 
 impl Replay {
+    pub fn of(caller: &Principal, request: &WriteRequest, vault: &Vault) -> Self {
+        Self {
+            principal: format!("{}\n{}", caller.issuer, caller.subject),
+            id: request.request_id.clone(),
+            mac: vault.request_mac(&request.body),
+            token_id: caller.token_id.clone().unwrap_or_default(),
+        }
+    }
+
     /// Where an outcome belongs: to this request of this principal, and its secrets to the very token that was shown them.
     fn place(&self) -> outcome::Place<'_> {
         outcome::Place { principal: &self.principal, request_id: &self.id, token_id: &self.token_id }
@@ -227,9 +250,9 @@ impl Replay {
 fn authorise(caller: &Principal, operations: &[Operation]) -> Result<()> {
     for Operation { path, action } in operations {
         let (field, name) = match action {
-            OperationKind::Create(resource) | OperationKind::Update { resource, .. } => {
-                ("resource.name", resource.name.as_str())
-            }
+            OperationKind::Create(resource)
+            | OperationKind::Update { resource, .. }
+            | OperationKind::Import { resource, .. } => ("resource.name", resource.name.as_str()),
             OperationKind::Delete { name, .. } => ("name", name.as_str()),
             OperationKind::Missing => continue,
         };
@@ -279,15 +302,33 @@ fn answer_without_write(
     response
 }
 
+/// Where the parts of a write stand in its request.
+pub(super) struct RequestParts {
+    /// The field of the operations.
+    pub list: &'static str,
+    /// What stands before the other fields.
+    options: &'static str,
+}
+
+/// Where the parts of a write stand in its request.
+pub(super) fn parts_of(operations: &[Operation]) -> RequestParts {
+    match operations.first().map(|operation| &operation.action) {
+        Some(OperationKind::Import { .. }) => RequestParts { list: "items", options: "options." },
+        _ => RequestParts { list: "operations", options: "" },
+    }
+}
+
 /// What is wrong with the request apart from its operations.
 fn check_frame(request: &WriteRequest) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
+    let RequestParts { list, options } = parts_of(&request.operations);
     let count = request.operations.len();
     if count == 0 || count > limits::BATCH_CHANGES {
-        let description = format!("holds {count} operations; 1 to {} are allowed", limits::BATCH_CHANGES);
-        violations.add("operations", "OUT_OF_RANGE", description);
+        let description = format!("holds {count} {list}; 1 to {} are allowed", limits::BATCH_CHANGES);
+        violations.add(list, "OUT_OF_RANGE", description);
     }
-    violations.text("request_id", &request.request_id, Text::Line, limits::REQUEST_ID_CHARS);
-    violations.text("reason", &request.reason, Text::Line, limits::REASON_CHARS);
+    let mut text = |field, value, max| violations.text(&format!("{options}{field}"), value, Text::Line, max);
+    text("request_id", &request.request_id, limits::REQUEST_ID_CHARS);
+    text("reason", &request.reason, limits::REASON_CHARS);
     violations.into_vec()
 }

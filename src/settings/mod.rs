@@ -6,6 +6,7 @@
 
 mod cluster;
 mod database;
+mod environment;
 mod file;
 mod jwt;
 mod keys;
@@ -14,6 +15,7 @@ mod limits;
 mod listen;
 mod log;
 mod options;
+mod overrides;
 mod reader;
 mod secret;
 mod shutdown;
@@ -29,12 +31,14 @@ use self::reader::Reader;
 pub use self::{
     cluster::Cluster,
     database::{Database, Encryption, PostgresUrl},
+    environment::Environment,
     jwt::{Jwt, JwtKey},
     keys::Keys,
     limits::Limits,
     listen::{Listen, Reflection},
     log::{Log, LogFormat},
     options::{Opt, Problem},
+    overrides::{Override, Overrides},
     reader::{Env, Flags},
     secret::SecretText,
     shutdown::Shutdown,
@@ -74,6 +78,8 @@ pub struct Settings {
     pub log: Log,
     /// How long stopping takes.
     pub shutdown: Shutdown,
+    /// What the environment says of stored settings. No option: the server only tells of it.
+    pub overrides: Overrides,
     old_names: Vec<String>,
 }
 
@@ -112,6 +118,7 @@ impl Settings {
         let limits = Limits::read(&mut from);
         let log = Log::read(&mut from);
         let shutdown = Shutdown::read(&mut from);
+        let overrides = Overrides::read(env);
         let old_names = legacy::warnings(&from);
         // Sections that could be read are checked even where others could not, so that one look shows all.
         // A certificate that could not be read counts as one: the complaint about plaintext would mislead.
@@ -129,7 +136,7 @@ impl Settings {
         let whole = || {
             let (listen, store, cluster, keys, jwt) = (listen?, store?, cluster?, keys?, jwt?);
             let (tls, limits, log, shutdown) = (tls?, limits?, log?, shutdown?);
-            Some(Self { listen, store, cluster, keys, jwt, tls, limits, log, shutdown, old_names })
+            Some(Self { listen, store, cluster, keys, jwt, tls, limits, log, shutdown, overrides, old_names })
         };
         match whole() {
             Some(settings) if problems.is_empty() => Ok(settings),
@@ -145,7 +152,7 @@ impl Settings {
         if let Database::Sqlite(_) = self.store.database {
             warnings.extend(self.keys.warnings(&self.store.data_dir));
         }
-        warnings.extend(self.old_names.iter().cloned());
+        warnings.extend(self.old_names.iter().chain(self.overrides.warnings()).cloned());
         warnings
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! It collects what is wrong instead of stopping at it, so that an operator sees everything at once.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{collections::BTreeMap, ffi::OsStr};
 
 use super::{
+    environment::Environment,
     file::Values,
     options::{Opt, Problem},
     secret::SecretText,
@@ -15,7 +16,7 @@ use super::{
 pub type Flags = BTreeMap<&'static str, String>;
 
 /// The process's environment, or a test's.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type Env<'a> = &'a Environment;
 
 /// Reads options from all sources.
 pub struct Reader<'a> {
@@ -51,7 +52,7 @@ impl<'a> Reader<'a> {
     /// Whether a variable is set to anything.
     #[must_use]
     pub fn is_in_env(&self, name: &str) -> bool {
-        (self.env)(name).is_some_and(|value| !value.is_empty())
+        self.env.get(name).is_some_and(|value| !value.is_empty())
     }
 
     /// The value of an option that always has one. `None` only after a complaint.
@@ -103,10 +104,10 @@ impl<'a> Reader<'a> {
     }
 
     fn variable(&mut self, option: &'static Opt) -> Option<Option<String>> {
-        match (self.env)(option.env).map(OsString::into_string) {
+        match self.env.get(option.env).map(OsStr::to_str) {
             None => Some(None),
-            Some(Ok(text)) => Some(Some(text)),
-            Some(Err(_)) => {
+            Some(Some(text)) => Some(Some(text.to_owned())),
+            Some(None) => {
                 self.complain(Problem::with(option, "is not valid UTF-8"));
                 None
             }

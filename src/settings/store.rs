@@ -1,4 +1,4 @@
-//! Where configuration is kept, and for how long its history is.
+//! Where configuration is kept, for how long its history is, and what a store begins with.
 
 use std::{
     path::{Path, PathBuf},
@@ -44,8 +44,18 @@ const RETENTION: Opt = Opt::new(
 )
 .or("90d");
 
+const STARTERS: Opt = Opt::new(
+    "starters",
+    "SIGNALBOX_STARTERS",
+    "store.starters",
+    "WHAT",
+    "What an empty store begins with: on (starter providers, the model catalogue, and what the environment and .env \
+     hold of providers and databases), or off",
+)
+.or("on");
+
 /// The options of this section.
-pub static OPTIONS: [&Opt; 4] = [&DATA_DIR, &DATABASE_URL, &ALLOW_PLAINTEXT, &RETENTION];
+pub static OPTIONS: [&Opt; 5] = [&DATA_DIR, &DATABASE_URL, &ALLOW_PLAINTEXT, &RETENTION, &STARTERS];
 
 /// Name of the database file in the data directory.
 const DATABASE_FILE: &str = "signalbox.db";
@@ -61,6 +71,8 @@ pub struct Store {
     pub allow_plaintext: bool,
     /// How long history is kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Whether an empty store is given starters, and what the environment holds.
+    pub starters: bool,
 }
 
 impl Store {
@@ -70,9 +82,11 @@ impl Store {
         let database = from.optional(&DATABASE_URL, Database::parse);
         let allow_plaintext = from.get(&ALLOW_PLAINTEXT, values::switch);
         let retention = from.get(&RETENTION, values::duration_or_off);
+        let starters = from.get(&STARTERS, |text| values::word(text, &[("on", true), ("off", false)]));
         let data_dir = data_dir?;
         let database = database?.unwrap_or_else(|| Database::Sqlite(data_dir.join(DATABASE_FILE)));
-        Some(Self { data_dir, database, allow_plaintext: allow_plaintext?, retention: retention? })
+        let (allow_plaintext, retention, starters) = (allow_plaintext?, retention?, starters?);
+        Some(Self { data_dir, database, allow_plaintext, retention, starters })
     }
 
     /// What is wrong with it.

@@ -9,8 +9,7 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn load(flags: &[(&'static str, &str)], env: Pairs<'_>) -> Result<Settings, String> {
     let flags: Flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
-    Settings::load(&flags, &env).map_err(|problems| problems.to_string())
+    Settings::load(&flags, &Environment::of(env.iter().copied())).map_err(|problems| problems.to_string())
 }
 
 fn complaints(env: Pairs<'_>) -> String {
@@ -34,7 +33,7 @@ fn nothing_has_to_be_set() {
     assert_eq!(settings.keys.dir, PathBuf::from("data"));
     assert_eq!(settings.jwt.key, JwtKey::Generated);
     assert_eq!(settings.limits.accept_backlog, 4096);
-    assert!(settings.tls.is_none());
+    assert!(settings.store.starters && settings.tls.is_none());
 }
 
 #[test]
@@ -176,7 +175,7 @@ fn every_complaint_names_the_option_and_what_would_be_right() {
 #[test]
 fn a_variable_that_is_no_text_is_refused() {
     use std::os::unix::ffi::OsStringExt;
-    let env = |name: &str| (name == "ENCRYPTION_PASSWORD").then(|| OsString::from_vec(vec![0xff; 20]));
+    let env = Environment::of([("ENCRYPTION_PASSWORD", OsString::from_vec(vec![0xff; 20]))]);
     let problems = Settings::load(&Flags::new(), &env).unwrap_err();
     assert_eq!(problems.to_string(), "ENCRYPTION_PASSWORD: is not valid UTF-8");
 }

@@ -35,6 +35,8 @@ pub struct Heartbeat {
     pub doorbell: String,
     /// Streams that it serves.
     pub watchers: u64,
+    /// Keyed hash of what its environment says of settings; empty from a binary that does not tell.
+    pub environment: Vec<u8>,
 }
 
 /// A replica that has told of itself.

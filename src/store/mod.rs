@@ -14,6 +14,7 @@ mod reads;
 pub mod rows;
 mod sql;
 pub mod sqlite;
+mod tail;
 pub mod verify;
 mod writer;
 

@@ -108,6 +108,8 @@ impl<'a> Wanted<'a> {
                 Read::Unchanged { name, .. } | Read::Absent { name } => self.names.insert(name.as_str()),
                 Read::NoneCreatedAfter { prefix, .. } => self.prefixes.insert(prefix),
                 Read::NoneChangedAfter { prefix, .. } => self.changed_prefixes.insert(prefix),
+                // The head is known anyway.
+                Read::NothingAfter { .. } => false,
             };
         }
     }
@@ -192,6 +194,7 @@ impl<'k> Group<'k> {
                     row.update_revision
                 })
             }
+            Read::NothingAfter { revision } => self.facts.head.head.revision <= *revision,
         }
     }
 

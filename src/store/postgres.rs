@@ -39,6 +39,7 @@ use super::{
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
+    tail::Tail,
     writer::{Job, WriterHandle},
 };
 use crate::domain::{
@@ -131,18 +132,20 @@ impl PostgresDatabase {
         tokio::spawn(listening.run(tried, stop.clone()));
         // Whoever reads from here on is told of what comes after.
         let _ = tokio::time::timeout(FIRST_LISTEN, first).await;
+        let tail = Arc::new(Tail::default());
         let base = PostgresBase {
             server,
             connection: None,
             keys: Arc::clone(&keys),
             clock,
             bell: Arc::clone(&bell),
+            tail: Arc::clone(&tail),
             left_at: None,
             notifies,
             session,
         };
         Ok(PostgresStore {
-            reader: Reader { moments: Arc::new(PostgresReads(readers.clone())), keys },
+            reader: Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail },
             readers,
             writer: WriterHandle::start(base, ()),
             bell,

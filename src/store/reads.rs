@@ -17,6 +17,7 @@ use super::{
         CheckpointRow, HeadState, LogRow, RequestRow, ResourceRow, SecretRow, read_hash, read_revision,
         write_revision, write_time,
     },
+    tail::Tail,
     verify::Checker,
 };
 use crate::domain::{
@@ -85,6 +86,8 @@ pub struct Reader {
     pub moments: Arc<dyn Moments>,
     /// The keys.
     pub keys: Arc<ChainKeys>,
+    /// What this process committed last: it need not be asked for.
+    pub tail: Arc<Tail>,
 }
 
 /// Where a position stands in the log that was found.
@@ -195,8 +198,12 @@ impl Reader {
         tokio::task::spawn_blocking(move || Decoded::of(&keys, &rows))
     }
 
-    /// See [`super::Log::changes_after`]. Checked link by link.
+    /// See [`super::Log::changes_after`]. Checked link by link; what comes from memory was linked when it was written.
     pub async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, Failure> {
+        let own = self.tail.after(at, limit)?;
+        if !own.is_empty() {
+            return Ok(LogPage::Batches(own));
+        }
         let mut moment = self.moments.begin(Pace::Short).await?;
         let found = self.read_changes(&mut *moment, at, limit).await;
         leave(moment, found).await
@@ -209,15 +216,25 @@ impl Reader {
         limit: usize,
     ) -> Result<LogPage, Failure> {
         let head = moment.head().await?;
-        let from = match self.standing(moment, &head, at).await? {
-            Standing::Within(hash) => hash,
-            Standing::Without(page) => return Ok(page),
+        let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+        let in_reach =
+            head.head.epoch == at.epoch && (head.head.floor..head.head.revision).contains(&at.revision);
+        let rows = match in_reach {
+            true => moment.log_after(write_revision(at.revision), limit).await?,
+            false => vec![],
+        };
+        // The next row tells what it was linked to. Only where that is not the position, more has to be asked for.
+        let linked = rows.first().filter(|row| row.previous_hash.starts_with(&at.hash));
+        let from = match linked {
+            Some(row) => read_hash(&row.previous_hash)?,
+            None => match self.standing(moment, &head, at).await? {
+                Standing::Within(hash) => hash,
+                Standing::Without(page) => return Ok(page),
+            },
         };
         if at.revision == head.head.revision {
             return Ok(LogPage::Batches(vec![]));
         }
-        let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-        let rows = moment.log_after(write_revision(at.revision), limit).await?;
         decode::check_links(&self.keys, &head, at.revision, from, &rows)?;
         let sealed = sealed_of(moment, &rows).await?;
         Ok(LogPage::Batches(decode::batches(&rows, &sealed)?))

@@ -10,7 +10,6 @@ mod failure;
 mod moment;
 mod moving;
 mod open;
-mod tail;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -20,13 +19,14 @@ use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
 pub(super) use self::failure::failure_of;
-use self::{base::SqliteBase, moment::SqliteReads, open::Lock, tail::Tail};
+use self::{base::SqliteBase, moment::SqliteReads, open::Lock};
 use super::{
     AUDIT_KEPT, AuditLog, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT, StateSnapshot,
     Store, StoreError, Verification,
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
+    tail::Tail,
     writer::{Job, WriterHandle},
 };
 use crate::domain::{
@@ -53,7 +53,6 @@ pub struct SqliteStore {
     /// For the rare writes that have nothing to do with the log.
     aside: SqlitePool,
     writer: WriterHandle,
-    tail: Arc<Tail>,
     bell: Doorbell,
     store_id: StoreId,
     schema_version: u32,
@@ -135,12 +134,11 @@ impl SqliteDatabase {
             tail: Arc::clone(&tail),
         };
         Ok(SqliteStore {
-            reader: Reader { moments: Arc::new(SqliteReads(readers.clone())), keys },
+            reader: Reader { moments: Arc::new(SqliteReads(readers.clone())), keys, tail },
             readers,
             aside,
             // The lock is let go of after the last statement, not before.
             writer: WriterHandle::start(base, lock),
-            tail,
             bell: rung,
             store_id: identity.store_id,
             schema_version: identity.schema_version,
@@ -166,11 +164,7 @@ impl Log for SqliteStore {
     }
 
     async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
-        // What was just committed comes from memory: the check of the chain is for what lay in the database.
-        match self.tail.after(at, limit).map_err(Failure::from)? {
-            batches if batches.is_empty() => Ok(self.reader.changes_after(at, limit).await?),
-            batches => Ok(LogPage::Batches(batches)),
-        }
+        Ok(self.reader.changes_after(at, limit).await?)
     }
 
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {

@@ -69,12 +69,18 @@ async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<
             Ok(ControlFlow::Break(()))
         }
         LogPage::Batches(batches) => {
+            let mut changes = 0;
             for batch in batches {
+                changes += batch.changes.len() + batch.revocations.len();
                 let state = view.advance(&batch);
                 publish.batch(batch, &state);
             }
             view.confirm();
-            Ok(ControlFlow::Continue(()))
+            // A page that is not full was the last one; what was committed while it was read has rung.
+            match changes < PAGE {
+                true => Ok(ControlFlow::Break(())),
+                false => Ok(ControlFlow::Continue(())),
+            }
         }
         LogPage::Compacted { floor } => {
             tracing::error!(revision = %state.revision, %floor, "the log was compacted past the view; building it anew");

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::State;
 use crate::{
-    crypto::{OpenError, Vault},
+    crypto::{OpenError, SecretText, Vault},
     domain::{Epoch, FieldPath, Record, ResourceName, SealedSecret, SecretId, Uid},
     kinds::{SecretView, secrets},
     proto::v1::Resource,
@@ -100,6 +100,32 @@ impl Revealer {
             etag: record.etag(epoch).as_str().to_owned(),
             spec: Some(spec),
         }
+    }
+
+    /// Whether the secret in a field of a resource has this value. Compared in constant time.
+    #[must_use]
+    pub fn holds(&self, record: &Record, sealed: &[SealedSecret], field: &FieldPath, value: &str) -> bool {
+        match self.view_of(record, sealed, field, Reveal::Plain) {
+            SecretView::Value(stored) => SecretText::from(stored.as_str()) == SecretText::from(value),
+            _ => false,
+        }
+    }
+
+    /// The secrets of a resource that open, by field, and the fields of those that don't.
+    #[must_use]
+    pub fn open_all(
+        &self,
+        record: &Record,
+        sealed: &[SealedSecret],
+    ) -> (Vec<(FieldPath, SecretText)>, Vec<FieldPath>) {
+        let (mut opened, mut closed) = (Vec::new(), Vec::new());
+        for field in record.secrets.keys() {
+            match self.view_of(record, sealed, field, Reveal::Plain) {
+                SecretView::Value(value) => opened.push((field.clone(), SecretText::from(value.as_str()))),
+                _ => closed.push(field.clone()),
+            }
+        }
+        (opened, closed)
     }
 
     /// Tries to open every secret of `state`, and remembers what can't be: for the start, in the background.

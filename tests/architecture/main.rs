@@ -30,24 +30,27 @@ struct Room {
 /// The plan. The higher rooms come first, and no arrow points up: a room knows only rooms that stand below it.
 #[rustfmt::skip]
 const ROOMS: &[Room] = &[
-    Room { name: "cli",       knows: "app lifecycle client auth telemetry settings domain proto digest", never: "sql" },
-    Room { name: "app",       knows: "lifecycle grpc auth service replica kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
+    Room { name: "cli",       knows: "app lifecycle client auth import telemetry settings domain proto digest", never: "sql" },
+    Room { name: "app",       knows: "lifecycle grpc auth service replica import kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service replica kinds watch view telemetry settings domain proto digest", never: "sql" },
-    Room { name: "service",   knows: "auth:: replica:: kinds watch view store:: crypto:: settings domain wire:: proto digest", never: "grpc sql web" },
+    Room { name: "service",   knows: "auth:: replica:: kinds watch view store:: crypto:: settings domain setting_key setting_text wire:: proto digest", never: "grpc sql web" },
+    // Kinds, to say before anything is sent what the server would refuse; crypto, to open what other systems sealed.
+    Room { name: "import",    knows: "kinds crypto:: setting_key domain proto", never: "grpc sql web async" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },
     Room { name: "replica",   knows: "view store:: domain", never: "grpc sql web" },
     Room { name: "watch",     knows: "kinds view store:: settings domain proto digest", never: "grpc sql web" },
     Room { name: "view",      knows: "kinds store:: crypto:: domain proto digest", never: "grpc sql web" },
     Room { name: "store",     knows: "settings domain proto digest", never: "grpc web" },
     Room { name: "kinds",     knows: "setting_key domain wire proto", never: "grpc sql web async" },
-    Room { name: "client",    knows: "setting_key wire:: proto digest", never: "sql" },
+    Room { name: "client",    knows: "setting_key setting_text wire:: proto digest", never: "sql" },
     Room { name: "lifecycle", knows: "telemetry settings domain", never: "grpc sql" },
     Room { name: "telemetry", knows: "settings domain", never: "sql" },
-    Room { name: "settings",  knows: "crypto domain", never: "grpc sql web" },
+    Room { name: "settings",  knows: "crypto domain setting_key", never: "grpc sql web" },
     Room { name: "crypto",    knows: "domain", never: "grpc sql web" },
     Room { name: "domain",    knows: "proto digest", never: "grpc sql web async" },
     Room { name: "wire",      knows: "proto", never: "grpc sql web async" },
     Room { name: "setting_key", knows: "", never: "grpc sql web async" },
+    Room { name: "setting_text", knows: "", never: "grpc sql web async" },
     Room { name: "digest",    knows: "", never: "grpc sql web async" },
     Room { name: "proto",     knows: "", never: "sql web async" },
 ];

@@ -10,6 +10,9 @@ mod harness;
 mod support;
 
 mod contents;
+mod fields;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod reads;
 mod repeats;
 mod rights;

@@ -5,11 +5,12 @@ use prost::Message;
 use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, ChatMessage, ChatRole, CompactLogRequest,
-    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, GetResourceRequest, GetStatusRequest,
-    HeaderValue, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest,
-    RenderRequestRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
-    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
-    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, ExplainSettingRequest,
+    ExportConfigRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ImportConfigRequest, ImportItem,
+    ImportMode, ImportOptions, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType,
+    RaiseFeatureLevelRequest, RenderRequestRequest, ResolveSettingsRequest, Resource, RevokeTokenRequest,
+    Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest,
+    batch_operation, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
@@ -99,6 +100,34 @@ pub fn of(method: &str) -> Vec<Case> {
             }),
         ],
         "signalbox.v1.ProviderService.RenderRequest" => render(),
+        "signalbox.v1.SettingService.ResolveSettings" => vec![
+            case("plain", true, |_, _| ResolveSettingsRequest { user: "alice".into(), ..Default::default() }),
+            case("with secrets", false, |_, _| ResolveSettingsRequest {
+                include_secrets: true,
+                ..Default::default()
+            }),
+            case("a secret as a default", false, |canary, _| ResolveSettingsRequest {
+                defaults: [("pass".to_owned(), setting_spec(secret_setting(canary)))].into(),
+                ..Default::default()
+            }),
+            case("page", false, |canary, _| ResolveSettingsRequest {
+                page_token: canary.into(),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.SettingService.ExplainSetting" => vec![
+            case("plain", true, |_, _| ExplainSettingRequest { key: "pass".into(), ..Default::default() }),
+            case("with secrets", false, |_, _| ExplainSettingRequest {
+                key: "pass".into(),
+                include_secrets: true,
+                ..Default::default()
+            }),
+            case("a secret as the default", false, |canary, _| ExplainSettingRequest {
+                key: "pass".into(),
+                default_setting: Some(setting_spec(secret_setting(canary))),
+                ..Default::default()
+            }),
+        ],
         "signalbox.v1.AdminService.GetStatus" => vec![case("plain", true, |_, _| GetStatusRequest {})],
         "signalbox.v1.AdminService.VerifyLog" => vec![
             case("plain", true, |_, _| VerifyLogRequest::default()),
@@ -132,6 +161,18 @@ pub fn of(method: &str) -> Vec<Case> {
                 ..Default::default()
             }),
         ],
+        "signalbox.v1.AdminService.ImportConfig" => import(),
+        "signalbox.v1.AdminService.ExportConfig" => vec![
+            case("without secrets", true, |_, _| ExportConfigRequest::default()),
+            case("sealed", true, |_, _| ExportConfigRequest {
+                export_key: "JTPpiDpDHqVmKNlJyKIJaRwUYDRtZsM5jO2yE6wzPTk=".into(),
+                ..Default::default()
+            }),
+            case("key that is none", false, |canary, _| ExportConfigRequest {
+                export_key: canary.into(),
+                ..Default::default()
+            }),
+        ],
         other => panic!("{other} has no canary case: write one"),
     }
 }
@@ -147,6 +188,13 @@ fn render() -> Vec<Case> {
         case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
         case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),
     ]
+}
+
+fn setting_spec(spec: Spec) -> SettingSpec {
+    match spec {
+        Spec::Setting(setting) => setting,
+        other => panic!("{other:?} is no setting"),
+    }
 }
 
 fn token(subject: &str, grants: Vec<Selector>) -> CreateTokenRequest {
@@ -316,6 +364,24 @@ fn update() -> Vec<Case> {
             ..Default::default()
         }),
     ]);
+    cases
+}
+
+fn import() -> Vec<Case> {
+    let items = |resources: Vec<Resource>| {
+        let item = |resource| ImportItem { resource: Some(resource), ..Default::default() };
+        ImportConfigRequest { items: resources.into_iter().map(item).collect(), ..Default::default() }
+    };
+    let all = resources().into_iter().map(|(what, succeeds, make)| {
+        case(what, succeeds, move |canary, n| {
+            items(vec![resource(format!("settings/beside{n}"), secret_setting(canary)), make(canary, n)])
+        })
+    });
+    let mut cases: Vec<Case> = all.collect();
+    cases.push(case("rotated", true, move |canary, _| ImportConfigRequest {
+        options: Some(ImportOptions { mode: ImportMode::Replace.into(), ..Default::default() }),
+        ..items(vec![resource("settings/pass".into(), secret_setting(canary))])
+    }));
     cases
 }
 

@@ -89,7 +89,7 @@ async fn fed(command: &mut Command, input: Option<&str>) -> Output {
 const KEY_YAML: &str = "name: providers/groq/apiKeys/yaml\napiKey:\n  secret:\n    value: '{}'\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 38] = [
+const LINES: [(i32, &str, Given<'static>); 41] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -155,6 +155,9 @@ const LINES: [(i32, &str, Given<'static>); 38] = [
     (0, "list -o yaml", Argument),
     (4, "list --secrets", Argument),
     (4, "watch --secrets", Argument),
+    (0, "explain settings/pass -o json", Argument),
+    (0, "explain settings/hidden_api_key", Argument),
+    (4, "explain settings/pass --secrets", Argument),
     (0, "status -o json", Argument),
     (0, "doctor", Argument),
     (0, "raise-feature-level", Argument),
@@ -184,7 +187,9 @@ const CREDENTIALS: [(i32, &str, Given<'static>); 14] = [
 #[tokio::test]
 async fn nothing_that_goes_through_the_command_line_is_found_anywhere_else() {
     let trail = Trail::new();
-    let home = Arc::new(Home::new().with("RUST_LOG", "trace"));
+    let home = Home::new().with("RUST_LOG", "trace");
+    let hidden = trail.canary("a setting in the environment");
+    let home = Arc::new(home.with("SIGNALBOX_SETTING_HIDDEN_API_KEY", hidden));
     let server = Server::start_in(&home).await;
     for key in ["encryption.key", "jwt.key"] {
         trail.known(key, fs::read_to_string(home.path("data").join(key)).unwrap().trim());

@@ -78,7 +78,9 @@ impl Run<'_> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     let trail = Trail::new();
-    let home = Arc::new(Home::new().with("RUST_LOG", "trace"));
+    let home = Home::new().with("RUST_LOG", "trace");
+    let hidden = trail.canary("a setting in the environment");
+    let home = Arc::new(home.with("SIGNALBOX_SETTING_HIDDEN_API_KEY", hidden));
     let server = Server::start_in(&home).await;
     for key in ["encryption.key", "jwt.key"] {
         trail.known(key, std::fs::read_to_string(home.path("data").join(key)).unwrap().trim());

@@ -8,12 +8,13 @@ use signalbox::proto::v1::{
     ApiKeySpec, CreateResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ProviderSpec,
     ProviderType, Resource, Secret, SettingSpec, UpdateResourceRequest,
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, header_value,
-    resource::Spec, setting_spec,
+    resource::Spec, setting_service_client::SettingServiceClient, setting_spec,
 };
 
 /// The clients, as whoever a token names.
 pub struct Api {
     pub config: ConfigServiceClient<Authorised>,
+    pub settings: SettingServiceClient<Authorised>,
     pub admin: AdminServiceClient<Authorised>,
 }
 
@@ -31,6 +32,7 @@ impl Api {
         let channel = channel(server.address()).await;
         Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             admin: AdminServiceClient::with_interceptor(channel, bearer),
         }
     }

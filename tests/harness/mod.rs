@@ -49,10 +49,11 @@ pub struct Home {
 }
 
 impl Home {
-    /// An empty folder.
+    /// An empty folder. Stores begin empty in there, unless the test sets `SIGNALBOX_STARTERS`.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
-        Self { folder, environment: Vec::new(), binary: BINARY.into() }
+        let environment = vec![("SIGNALBOX_STARTERS".to_owned(), "off".to_owned())];
+        Self { folder, environment, binary: BINARY.into() }
     }
 
     /// With another binary than the one that is tested.

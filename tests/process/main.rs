@@ -10,8 +10,10 @@ mod harness;
 
 mod access;
 mod command_line;
+mod first_start;
 mod health;
 mod limits;
+mod settings;
 mod shutdown;
 mod stalled;
 mod startup;

@@ -6,6 +6,7 @@
 mod cluster;
 mod database;
 mod failover;
+mod first_start;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;

@@ -23,6 +23,7 @@ use tonic::Code;
 use crate::{
     cluster::create,
     harness::{Home, Server},
+    pgbouncer::Pooler,
     postgres,
     support::{
         caller::{Caller, Rights, Site},
@@ -183,11 +184,26 @@ fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_moves_to_postgres_and_back_with_everything() {
+    there_and_back(postgres::shared().database().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_moves_there_and_back_through_a_pooler_in_transaction_mode() {
+    let direct = postgres::shared().database().await;
+    let port = postgres::port_of(&direct);
+    let Some(pooler) = Pooler::before(port) else {
+        eprintln!("SKIPPED: this machine has no pgbouncer; scripts/tools installs it");
+        return;
+    };
+    there_and_back(direct.replace(&format!(":{port}/"), &format!(":{}/", pooler.port()))).await;
+}
+
+/// From SQLite to the database at a URL, and back.
+async fn there_and_back(url: String) {
     let first = Arc::new(Home::new());
     let server = Server::start_in(&first).await;
     let mut kept = fill(&server, &server.admin_token()).await;
     server.stop().await;
-    let url = postgres::shared().database().await;
 
     let untouched = contents(&first);
     let survey = migrate(&first, SQLITE, &url, &["--dry-run"]).await;

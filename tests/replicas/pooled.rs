@@ -1,5 +1,5 @@
-//! The doorbell between replicas fails: behind a pooler in transaction mode, for ever, or for a moment. Everything works,
-//! and is said.
+//! The doorbell between replicas fails: behind a pooler in transaction mode, on an engine that has none, or for a moment.
+//! Everything works, and is said.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use crate::{
     harness::{PATIENCE, until_answered},
     pgbouncer::Pooler,
     postgres,
+    proxy::Proxy,
     support::{resources::setting, view::View, watcher::Open},
 };
 
@@ -27,12 +28,28 @@ async fn behind_a_pooler_replicas_poll_and_say_so() {
         return;
     };
     let cluster = Cluster::on(direct.replace(&format!(":{port}/"), &format!(":{}/", pooler.port()))).await;
+    replicas_poll_and_say_so(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_an_engine_without_notifications_replicas_poll_and_say_so() {
+    let direct = postgres::shared().database().await;
+    let port = postgres::port_of(&direct);
+    let engine = Proxy::before(port).await;
+    engine.unlearn_notifications();
+    let cluster = Cluster::on(engine.url(&direct, port)).await;
+    let said = replicas_poll_and_say_so(&cluster).await;
+    assert_eq!(said, "polling: the database has no notifications");
+}
+
+/// What one of three replicas says of its doorbell, after all of them were seen to do without.
+async fn replicas_poll_and_say_so(cluster: &Cluster) -> String {
     let members = cluster.start_three().await;
     let token = cluster.first_token().await;
     let callers = members.each_ref().map(|member| member.caller(&token));
+    let mut told = String::new();
     for (caller, member) in callers.iter().zip(&members) {
         // Found out before it listens, or by the first probe that does not arrive.
-        let mut told = String::new();
         until_answered(FOUND_OUT, "the pooler is found out", async || {
             told = caller.status().await.doorbell;
             assert!(told.starts_with("polling: "), "{told}");
@@ -65,6 +82,7 @@ async fn behind_a_pooler_replicas_poll_and_say_so() {
     eprintln!("from the write on one replica to the event on all, by polling: at most {longest:?}");
     assert!(longest < POLLED, "{longest:?}");
     agree(&callers, 6).await;
+    told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
 
 use crate::{
-    cluster::{Cluster, create, knows_of},
-    harness::{PATIENCE, within},
+    cluster::{Cluster, Member, create, knows_of},
+    harness::{PATIENCE, until_answered, within},
     support::{
         caller::Rights,
         resources::{by_kind, secret_setting, setting, values_in},
@@ -72,4 +72,21 @@ async fn two_replicas_behave_as_one() {
     let revision = create(&there, setting("settings/after", "x")).await;
     stream.reach(revision).await;
     assert!(knows_of(&there, 1).await[0].answering);
+}
+
+/// Nothing of what is in an environment can be told from the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_whose_environments_say_different_things_of_settings_are_named() {
+    const NAME: &str = "SIGNALBOX_SETTING_MAX_RETRIES";
+    let cluster = Cluster::new().await;
+    let one = Member::start_in(cluster.home().with(NAME, "7")).await;
+    let mut other = Member::start_in(cluster.home().with(NAME, "8")).await;
+    let admin = one.caller(&cluster.first_token().await);
+    let warned =
+        async || admin.status().await.warnings.iter().any(|warning| warning.contains("SIGNALBOX_SETTING_"));
+    until_answered(PATIENCE, "the difference is told of", &warned).await;
+    other.stop().await;
+    let _same = Member::start_in(cluster.home().with(NAME, "7")).await;
+    knows_of(&admin, 2).await;
+    until_answered(PATIENCE, "they are told to agree", async || !warned().await).await;
 }

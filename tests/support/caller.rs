@@ -126,6 +126,10 @@ impl Caller {
         Self { token: token.into(), ..self.clone() }
     }
 
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     pub fn authorised(&self) -> Authorised {
         InterceptedService::new(self.channel.clone(), Bearer::new(&self.token))
     }

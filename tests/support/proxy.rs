@@ -37,6 +37,8 @@ pub struct Proxy {
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
     commits: Arc<AtomicU64>,
     closed: Arc<AtomicBool>,
+    /// Whether it leads to an engine that has no notifications.
+    mute: Arc<AtomicBool>,
     /// Where it leads.
     server: Arc<AtomicU16>,
     /// Counts how often every connection was cut.
@@ -52,11 +54,12 @@ impl Proxy {
             fault: Arc::default(),
             commits: Arc::default(),
             closed: Arc::default(),
+            mute: Arc::default(),
             server: Arc::new(AtomicU16::new(server)),
             cuts: watch::Sender::new(0),
         };
         let (fault, commits, closed) = (proxy.fault.clone(), proxy.commits.clone(), proxy.closed.clone());
-        let (server, cuts) = (proxy.server.clone(), proxy.cuts.clone());
+        let (server, cuts, mute) = (proxy.server.clone(), proxy.cuts.clone(), proxy.mute.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
@@ -66,8 +69,8 @@ impl Proxy {
                 // Who is not there lets nobody in.
                 let server = TcpStream::connect(("127.0.0.1", server.load(Ordering::Relaxed))).await;
                 let Ok(server) = server else { continue };
-                let (passed, mut cut) =
-                    (pass(client, server, fault.clone(), commits.clone()), cuts.subscribe());
+                let mut cut = cuts.subscribe();
+                let passed = pass(client, server, fault.clone(), commits.clone(), mute.clone());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = passed => {}
@@ -103,6 +106,12 @@ impl Proxy {
     pub fn lead_to(&self, server: u16) {
         self.server.store(server, Ordering::Relaxed);
         self.cut();
+    }
+
+    /// What stands behind it does not know LISTEN and NOTIFY from now on, as other engines that speak the protocol: they
+    /// are syntax errors, and `pg_notify` is no function.
+    pub fn unlearn_notifications(&self) {
+        self.mute.store(true, Ordering::Relaxed);
     }
 
     /// Lets nobody in any more, or again.
@@ -149,6 +158,7 @@ async fn pass(
     server: TcpStream,
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
     commits: Arc<AtomicU64>,
+    mute: Arc<AtomicBool>,
 ) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
@@ -159,6 +169,9 @@ async fn pass(
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
+        if mute.load(Ordering::Relaxed) {
+            garble(&mut bytes[..read]);
+        }
         let message = &bytes[..read];
         let commit = message.windows(24).any(|window| window == b"NOTIFY signalbox; COMMIT");
         if commit {
@@ -184,6 +197,15 @@ async fn pass(
         }
         if to_server.write_all(message).await.is_err() {
             break;
+        }
+    }
+}
+
+/// Misspells what other engines don't know, at the same length.
+fn garble(message: &mut [u8]) {
+    for word in [b"LISTEN".as_slice(), b"NOTIFY", b"notify"] {
+        while let Some(at) = message.windows(word.len()).position(|window| window == word) {
+            message[at] = b'X';
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use signalbox::{
-    app::{self, AppError},
-    settings::Settings,
+    app::{self, AppError, Surroundings},
+    settings::{Environment, Settings},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -44,12 +44,15 @@ impl Server {
         assert!(self.running.is_none(), "the server runs already");
         let mut flags: signalbox::settings::Flags = self.flags.iter().cloned().collect();
         flags.insert("listen", "127.0.0.1:0".to_owned());
+        flags.entry("starters").or_insert_with(|| "off".to_owned());
         flags.insert("data-dir", self.data().display().to_string());
-        let settings = Settings::load(&flags, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let settings =
+            Settings::load(&flags, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"));
         let (stop, stopped) = oneshot::channel();
         let (ready, told) = oneshot::channel();
         let mut done = tokio::spawn(app::run(
             settings,
+            Surroundings::default(),
             move |addresses| {
                 let _ = ready.send(addresses.grpc);
             },

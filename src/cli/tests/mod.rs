@@ -13,6 +13,7 @@ use super::{args::*, failure::Outcome, session::Format, *};
 use crate::{
     domain::{Clock, FeatureLevel},
     proto::v1::{self, ProviderType, resource::Spec, secret::State, setting_spec},
+    settings::Environment,
 };
 
 struct At(i64);
@@ -30,10 +31,7 @@ fn with_session<T>(
     run: impl FnOnce(&mut Session<'_>) -> T,
 ) -> (T, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let env = |name: &str| match name {
-        "GROQ_API_KEY" => Some(OsString::from("gsk-from-env")),
-        _ => None,
-    };
+    let env = Environment::of([("GROQ_API_KEY", "gsk-from-env")]);
     let mut session = Session {
         out: &mut out,
         err: &mut err,
@@ -151,18 +149,37 @@ fn tables_show_what_a_person_wants() {
         resource("settings/api_token", Spec::Setting(sealed)),
         resource("settings/max_retries", Spec::Setting(plain)),
     ];
-    let shown = table::list(&resources, At(1_000_000).now());
-    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let rows = |resources: &[v1::Resource]| -> Vec<Vec<String>> {
+        let shown = columns::list(resources, At(1_000_000).now());
+        // Two blanks stand between columns.
+        let cells = |line: &str| {
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+        };
+        shown.lines().map(cells).collect()
+    };
     let labels = "env=prod\\u{1b}[2J";
     assert_eq!(
-        rows,
+        rows(&resources),
         [
-            vec!["NAME", "TYPE", "STATE", "VERSION", "AGE", "LABELS"],
-            vec!["providers/groq", "groq", "disabled", "3", "60s", labels],
-            vec!["providers/groq/apiKeys/prod", "api_key", "active", "3", "60s", labels],
-            vec!["settings/api_token", "secret", "••••", "3", "60s", labels],
-            vec!["settings/max_retries", "int", "5", "3", "60s", labels],
+            vec!["NAME", "KIND", "SUMMARY", "VERSION", "UPDATED", "LABELS"],
+            vec!["providers/groq", "provider", "groq not-enabled", "3", "60s ago", labels],
+            vec!["providers/groq/apiKeys/prod", "api_key", "secret=•••• active", "3", "60s ago", labels],
+            vec!["settings/api_token", "setting", "secret ••••", "3", "60s ago", labels],
+            vec!["settings/max_retries", "setting", "int 5", "3", "60s ago", labels],
         ]
+    );
+    // Those of one kind have its columns.
+    assert_eq!(
+        rows(&resources[2..]),
+        [
+            vec!["NAME", "TYPE", "VALUE", "VERSION", "UPDATED", "LABELS"],
+            vec!["settings/api_token", "secret", "••••", "3", "60s ago", labels],
+            vec!["settings/max_retries", "int", "5", "3", "60s ago", labels],
+        ]
+    );
+    assert_eq!(
+        rows(&resources[..1])[0],
+        ["NAME", "TYPE", "BASE URL", "DEFAULT MODEL", "ENABLED", "VERSION", "UPDATED", "LABELS"]
     );
     let details = table::details(&resources[1], At(1_000_000).now());
     let row = |start: &str| {
@@ -173,7 +190,7 @@ fn tables_show_what_a_person_wants() {
 }
 
 #[test]
-fn kinds_without_a_switch_show_what_is_looked_for_first() {
+fn kinds_show_what_is_looked_for_first() {
     let model = v1::ModelSpec {
         limits: Some(v1::ModelLimits { context_window_tokens: 128_000, ..Default::default() }),
         prices: Some(v1::ModelPrices { input: "0.075".into(), ..Default::default() }),
@@ -187,17 +204,25 @@ fn kinds_without_a_switch_show_what_is_looked_for_first() {
     };
     let template = v1::PromptTemplateSpec { model: "models/a/m".into(), ..Default::default() };
     let tool = v1::ToolSpec { enabled: Some(true), ..Default::default() };
+    let key = v1::VirtualKeySpec {
+        expire_time: Some(prost_types::Timestamp { seconds: 1_432_000, nanos: 0 }),
+        ..Default::default()
+    };
     let specs = [
-        (Spec::Model(model), "model", "deprecated context=128000 input=0.075"),
-        (Spec::Router(router), "router", "primary=providers/a fallbacks=providers/b,provid…"),
+        (Spec::Model(model), "model", "context=128000 input=0.075 deprecated"),
+        (Spec::Router(router), "router", "primary=providers/a fallbacks=providers/b,providers/c"),
         (Spec::PromptTemplate(template), "prompt_template", "model=models/a/m"),
         (Spec::Tool(tool), "tool", "enabled"),
+        (Spec::VirtualKey(key), "virtual_key", "expires=in 5d"),
     ];
-    for (spec, kind, state) in specs {
+    // Beside something of a kind that this command is too old for.
+    let newer = v1::Resource { name: "x/z".into(), ..Default::default() };
+    for (spec, kind, summary) in specs {
         let resource = v1::Resource { name: "x/y".into(), spec: Some(spec), ..Default::default() };
-        let shown = table::list(&[resource], At(1_000_000).now());
+        let shown = columns::list(&[resource, newer.clone()], At(1_000_000).now());
         let row = shown.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(row, format!("x/y {kind} {state} 0"));
+        assert_eq!(row, format!("x/y {kind} {summary} 0"));
+        assert_eq!(shown.lines().nth(2).unwrap().split_whitespace().collect::<Vec<_>>(), ["x/z", "?", "0"]);
     }
 }
 
@@ -225,7 +250,7 @@ fn deleting_asks_first() {
 
 #[test]
 fn help_and_mistakes_have_their_exit_codes() {
-    let run = |line: &str| run(line.split(' ').map(OsString::from), &|_| None) as u8;
+    let run = |line: &str| run(line.split(' ').map(OsString::from), &Environment::default()) as u8;
     assert_eq!(run("signalbox --version"), 0);
     assert_eq!(run("signalbox nonsense"), 2);
     assert_eq!(run("signalbox completions nonsense"), 2);

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Draft, Finished, Planner};
+use super::{Draft, Finished, Planner, import::Origin};
 use crate::{
     crypto::SecretText,
-    domain::{Error, FeatureLevel, FieldPath, Record, Result, SecretId, Uid, write::PlannedPut},
-    kinds::{self, CheckContext, SecretInput, SecretInputs},
+    domain::{Error, FeatureLevel, FieldPath, ResourceName, Result, SecretId, Uid, write::PlannedPut},
+    kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
     service::content,
+    view::Entry,
 };
 
 impl Planner<'_> {
@@ -16,46 +17,72 @@ impl Planner<'_> {
         &mut self,
         draft: Draft,
         uid: Uid,
-        before: Option<&Record>,
+        entry: Option<&Entry>,
     ) -> Result<Option<Finished>> {
-        let Draft { path, name, kind, labels, mut spec } = draft;
+        let Draft { path, name, kind, labels, mut spec, origin } = draft;
+        let before = entry.map(|entry| &*entry.record);
         let old = before.map(|record| &record.spec);
+        let imported = origin == Origin::Imported;
         kind.fill_defaults(&mut spec, &name);
         let level = self.parts.replicas.level();
         kind.fill_newer_defaults(&mut spec, level);
-        kind.keep_made(&mut spec, old);
+        if old.is_some() || !imported {
+            kind.keep_made(&mut spec, old);
+        }
         let mut inputs = kinds::secrets::split(&mut spec);
-        let mut violations = kinds::check_labels(&labels, "labels");
-        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs };
-        violations.extend(kinds::check(kind, &context));
         let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
+        kinds::secrets::settle(&mut spec, &mut inputs, imported, stored);
+        if imported {
+            self.check_made(&format!("{path}resource."), kind, &inputs)?;
+            self.keep_same(entry, (&labels, &spec), &mut inputs);
+        }
+        let mut violations = kinds::check_labels(&labels, "labels");
+        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs, imported };
+        violations.extend(kinds::check(kind, &context));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
         let needed = kind.feature_level(&spec);
         if needed > level {
             self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
         }
-        let new = before.is_none() && violations.is_empty() && !self.dry_run;
+        let new = before.is_none() && !imported && violations.is_empty() && !self.dry_run;
         let one_time_secret = if new { content::make(kind, &mut spec, &mut inputs)? } else { String::new() };
         let Some(spec_json) = content::json(kind, &spec, &mut violations)? else {
             self.note(&format!("{path}resource."), violations);
             return Ok(None);
         };
         self.bytes += spec_json.len();
-        self.warnings.extend(kind.warnings(old, &spec));
-        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, before);
+        let warnings = kind.warnings(old, &spec);
+        match imported {
+            true => self.warn_of_import(&name, warnings, &inputs),
+            false => self.warnings.extend(warnings),
+        }
+        self.warn_if_overridden(kind, &name);
+        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, entry);
         if let Some(field) = old.and_then(|old| kind.moves_secrets_beneath(old, &spec)) {
             self.moved.push((format!("{path}resource.{field}"), name.clone()));
         }
         let rotated = replaced.iter().any(stored);
-        let action = kinds::action(kind, old, Some(&spec), rotated);
+        let action = if imported { kinds::IMPORTED } else { kinds::action(kind, old, Some(&spec), rotated) };
         let version = before.map_or(1, |record| record.version + 1);
         self.keep_written(&path, &name, kind, (old, &spec));
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
         Ok(Some(Finished { put, spec, replaced, one_time_secret }))
     }
 
+    /// Says so where the environment of this server hides what is written.
+    pub(super) fn warn_if_overridden(&mut self, kind: &dyn Kind, name: &ResourceName) {
+        let hiding = kind.overridable(name).and_then(|key| self.parts.overrides.get(key));
+        if let Some(found) = hiding {
+            self.warnings.push(format!(
+                "{name} is hidden by {} in this server's environment, as ResolveSettings shows; a worker goes by its \
+                 own environment",
+                found.variable
+            ));
+        }
+    }
+
     /// Seals new values and finds the ids of kept ones.
-    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Record>) -> SealedSecrets {
+    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Entry>) -> SealedSecrets {
         let mut done = SealedSecrets::default();
         for (field, input) in inputs {
             match input {
@@ -67,7 +94,7 @@ impl Planner<'_> {
                     self.sealed.push(sealed);
                 }
                 SecretInput::Keep | SecretInput::KeepMissing => {
-                    if let Some(id) = before.and_then(|record| record.secrets.get(&field)) {
+                    if let Some(id) = before.and_then(|entry| entry.record.secrets.get(&field)) {
                         done.secrets.insert(field, id.clone());
                     }
                 }

@@ -71,7 +71,7 @@ impl<'a> Planner<'a> {
         match self.changes.iter().find(|change| change.name() == name) {
             Some(PlannedChange::Put(put)) => put.secrets.get(path) == Some(id),
             Some(PlannedChange::Delete { .. }) => false,
-            None => true,
+            None => !self.given_again.contains(name),
         }
     }
 

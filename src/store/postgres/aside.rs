@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{
-    commit::{LOST, read_locked_head},
+    commit::{LOST, Locked},
     session::{LONG_SILENCE, SILENCE, asked, execute, first},
 };
 use crate::{
@@ -55,12 +55,13 @@ pub async fn expire(
 /// Raises the floor, never lowers it, and writes the checkpoint that confirms it.
 pub async fn raise_floor(
     connection: &mut PgConnection,
+    locked: Locked,
     keys: &ChainKeys,
     left: Option<HeadState>,
     floor: Revision,
     time: String,
 ) -> Result<HeadState, Failure> {
-    let (mut head, lost) = read_locked_head(connection, keys, left).await?;
+    let (mut head, lost) = locked.check(connection, keys, left).await?;
     if lost {
         return Err(LOST);
     }

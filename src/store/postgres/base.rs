@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use super::{
     aside::{expire, forget_rows, forget_secrets, raise_floor, write_audit},
     cluster::check_fence,
-    commit::{LOST, read_facts, read_locked_head, write_effects},
+    commit::{LOST, Locked, Requests, read_facts, write_effects},
     doorbell::Bell,
     failure::Trouble,
-    session::{BEGIN_ASIDE, BEGIN_WRITE, SILENCE, Server, asked, execute, first, say},
+    session::{Answers, BEGIN_ASIDE, BEGIN_WRITE, SILENCE, Server, ask, asked, execute, first, say},
 };
 use crate::{
     domain::{Clock, Epoch, Revision, WriteSet, audit::AuditEvent},
@@ -30,9 +30,10 @@ use crate::{
         Lease,
         chain::ChainKeys,
         failure::Failure,
-        plan::{Effects, Group},
+        plan::{Effects, Facts, Group},
         rows::{HeadState, RequestRow, write_time},
         sql,
+        tail::Tail,
         writer::{Answer, Base},
     },
 };
@@ -58,6 +59,8 @@ pub struct PostgresBase {
     pub keys: Arc<ChainKeys>,
     pub clock: Arc<dyn Clock>,
     pub bell: Arc<Bell>,
+    /// What this process committed last.
+    pub tail: Arc<Tail>,
     /// Where this process last saw the head.
     pub left_at: Option<HeadState>,
     /// Whether the database knows NOTIFY.
@@ -69,30 +72,10 @@ pub struct PostgresBase {
 #[async_trait]
 impl Base for PostgresBase {
     async fn commit(&mut self, writes: &[WriteSet]) -> Result<Vec<Answer>, Failure> {
-        let (keys, left) = (Arc::clone(&self.keys), self.left_at);
-        let connection = self.begin(BEGIN_WRITE).await?;
-        let done = plan_and_write(connection, &keys, left, writes).await;
-        let (answers, before, effects) = match done {
-            Ok(Planned::Group(answers, before, effects)) => (answers, before, effects),
-            Ok(Planned::Life(head)) => {
-                self.end(Ok(())).await?;
-                tracing::error!(epoch = %head.head.epoch, "the database has lost commits; the store is in a new life");
-                self.left_at = Some(head);
-                self.bell.ring();
-                return Err(LOST);
-            }
-            Err(failure) => return Err(self.failed(failure).await),
-        };
-        let Some(effects) = effects else {
-            self.left_at = Some(before);
-            // Nothing was written; a connection that can't even say so is found out by the next call.
-            self.finish(ROLLBACK).await.ok();
-            return Ok(answers);
-        };
-        self.make_durable(&effects).await?;
-        self.left_at = Some(effects.head);
-        self.bell.ring();
-        Ok(answers)
+        match self.commit_group(writes, Requests::New).await {
+            Err(Failure::Refused(_)) => self.commit_group(writes, Requests::Doubtful).await,
+            done => done,
+        }
     }
 
     async fn audit(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
@@ -107,16 +90,18 @@ impl Base for PostgresBase {
 
     async fn raise_floor(&mut self, lease: Option<&Lease>, floor: Revision) -> Result<Revision, Failure> {
         let (keys, left, time) = (Arc::clone(&self.keys), self.left_at, write_time(self.clock.now()));
-        let connection = self.begin(BEGIN_WRITE).await?;
+        let (connection, locked) = self.lock().await?;
         let done = async {
             if let Some(lease) = lease {
                 check_fence(connection, lease).await?;
             }
-            raise_floor(connection, &keys, left, floor, time).await
+            raise_floor(connection, locked?, &keys, left, floor, time).await
         };
         let done = done.await;
         let head = self.end(done).await?;
         self.left_at = Some(head);
+        // It may hold what is being forgotten, and a reader must learn of the floor.
+        self.tail.clear();
         Ok(head.head.floor)
     }
 
@@ -132,9 +117,14 @@ impl Base for PostgresBase {
 
     async fn begin_life(&mut self, seen: Epoch) -> Result<Epoch, Failure> {
         let keys = Arc::clone(&self.keys);
-        let done = begin_life(self.begin(BEGIN_WRITE).await?, &keys, seen).await;
+        let (connection, locked) = self.lock().await?;
+        let done = match locked {
+            Ok(locked) => begin_life(connection, locked, &keys, seen).await,
+            Err(failure) => Err(failure),
+        };
         let done = self.end(done).await;
         // Even if the answer was lost: whoever looks finds either life.
+        self.tail.clear();
         self.bell.ring();
         let head = done?;
         self.left_at = Some(head);
@@ -152,11 +142,60 @@ impl Base for PostgresBase {
 }
 
 impl PostgresBase {
-    /// Begins a transaction, on a new connection if there is none or the old one has died.
+    /// One transaction for a group.
+    async fn commit_group(
+        &mut self,
+        writes: &[WriteSet],
+        requests: Requests,
+    ) -> Result<Vec<Answer>, Failure> {
+        let (keys, left) = (Arc::clone(&self.keys), self.left_at);
+        let (connection, locked) = self.lock().await?;
+        let done = match locked {
+            Ok(locked) => plan_and_write(connection, locked, &keys, left, (writes, requests)).await,
+            Err(failure) => Err(failure),
+        };
+        let (answers, before, effects) = match done {
+            Ok(Planned::Group(answers, before, effects)) => (answers, before, effects),
+            Ok(Planned::Life(head)) => {
+                self.end(Ok(())).await?;
+                tracing::error!(epoch = %head.head.epoch, "the database has lost commits; the store is in a new life");
+                self.left_at = Some(head);
+                self.tail.clear();
+                self.bell.ring();
+                return Err(LOST);
+            }
+            Err(failure) => return Err(self.failed(failure).await),
+        };
+        let Some(effects) = effects else {
+            self.left_at = Some(before);
+            // Nothing was written; a connection that can't even say so is found out by the next call.
+            self.finish(ROLLBACK).await.ok();
+            return Ok(answers);
+        };
+        self.make_durable(&effects).await?;
+        self.left_at = Some(effects.head);
+        self.tail.push(before.head.revision, *effects);
+        self.bell.ring();
+        Ok(answers)
+    }
+
+    /// Begins a transaction under the head row's lock; what it found there may itself be a failure.
+    async fn lock(&mut self) -> Result<(&mut PgConnection, Result<Locked, Failure>), Failure> {
+        let (connection, answers) = self.start(BEGIN_WRITE).await?;
+        Ok((connection, Locked::read(answers)))
+    }
+
+    /// Begins a transaction.
     async fn begin(&mut self, text: &'static str) -> Result<&mut PgConnection, Failure> {
+        Ok(self.start(text).await?.0)
+    }
+
+    /// Begins a transaction, on a new connection if there is none or the old one has died, and keeps what its beginning
+    /// answered.
+    async fn start(&mut self, text: &'static str) -> Result<(&mut PgConnection, Answers), Failure> {
         if let Some(mut connection) = self.connection.take() {
-            match say(&mut connection, text, STALE).await {
-                Ok(()) => return Ok(self.connection.insert(connection)),
+            match ask(&mut connection, text, STALE).await {
+                Ok(answers) => return Ok((self.connection.insert(connection), answers)),
                 Err(trouble) if trouble.answered => {
                     tracing::warn!(failure = ?trouble.failure, "the database does not take a write now");
                     return Err(trouble.failure);
@@ -168,8 +207,8 @@ impl PostgresBase {
         let mut connection = self.server.connect().await?;
         let session: Vec<(i32,)> = asked(&mut connection, "SELECT pg_backend_pid()", SILENCE).await?;
         self.session.store(session.first().map_or(0, |(id,)| *id), Ordering::Relaxed);
-        say(&mut connection, text, SILENCE).await?;
-        Ok(self.connection.insert(connection))
+        let answers = ask(&mut connection, text, SILENCE).await?;
+        Ok((self.connection.insert(connection), answers))
     }
 
     /// Ends the transaction with a text.
@@ -262,31 +301,42 @@ enum Planned {
 
 async fn plan_and_write(
     connection: &mut PgConnection,
+    locked: Locked,
     keys: &ChainKeys,
     left: Option<HeadState>,
-    writes: &[WriteSet],
+    (writes, requests): (&[WriteSet], Requests),
 ) -> Result<Planned, Failure> {
-    let (before, lost) = read_locked_head(connection, keys, left).await?;
+    let (before, lost) = locked.check(connection, keys, left).await?;
     if lost {
         return Ok(Planned::Life(put_epoch(connection, before).await?));
     }
-    let mut group = Group::new(keys, read_facts(connection, before, writes).await?);
-    let answers = writes.iter().map(|write| group.plan(write)).collect();
-    let effects = group.finish();
+    let facts = read_facts(connection, before, writes, requests).await?;
+    let (mut answers, mut effects) = plan(keys, facts, writes);
+    // What no longer fits may have been carried out before.
+    if requests == Requests::New && answers.iter().any(Result::is_err) {
+        let facts = read_facts(connection, before, writes, Requests::Doubtful).await?;
+        (answers, effects) = plan(keys, facts, writes);
+    }
     if let Some(effects) = &effects {
         write_effects(connection, before, effects).await?;
     }
     Ok(Planned::Group(answers, before, effects.map(Box::new)))
 }
 
+fn plan(keys: &ChainKeys, facts: Facts, writes: &[WriteSet]) -> (Vec<Answer>, Option<Effects>) {
+    let mut group = Group::new(keys, facts);
+    (writes.iter().map(|write| group.plan(write)).collect(), group.finish())
+}
+
 /// Gives the store a new epoch if it still has the one that was seen.
 async fn begin_life(
     connection: &mut PgConnection,
+    locked: Locked,
     keys: &ChainKeys,
     seen: Epoch,
 ) -> Result<HeadState, Failure> {
     // Wherever this process left it: that is what was lost.
-    let (head, _) = read_locked_head(connection, keys, None).await?;
+    let (head, _) = locked.check(connection, keys, None).await?;
     if head.head.epoch == seen { put_epoch(connection, head).await } else { Ok(head) }
 }
 

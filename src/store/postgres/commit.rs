@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
+use sqlx::{FromRow as _, PgConnection, Postgres, postgres::PgArguments, query::Query};
 
 use super::{
     moment::read_head,
-    session::{SILENCE, all, asked, execute, first},
+    session::{Answers, SILENCE, all, execute, first},
 };
 use crate::{
     domain::{SealedSecret, WriteSet},
@@ -25,7 +25,6 @@ const REQUESTS_NAMED: &str = "SELECT requests.* FROM unnest($1::text[], $2::text
 const RESOURCES_NAMED: &str = "SELECT name, kind, uid, labels_text AS labels, version, create_revision, create_time, \
     update_revision, update_time, updated_by, spec_text AS spec, secrets_text AS secrets, digest \
     FROM resources WHERE name = ANY($1::text[])";
-const LAST_ROW: &str = "SELECT * FROM log ORDER BY revision DESC, ordinal DESC LIMIT 1";
 
 /// Everything that a group writes, in one statement: each way to the server and back is paid by all who wait. Lists go
 /// as arrays, so that the text is the same for every group.
@@ -65,17 +64,30 @@ pub const LOST: Failure = Failure::Unavailable("the database has lost commits; t
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
+/// Whether the requests of a group were perhaps carried out before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Requests {
+    /// Hardly: the service has looked. If one was meanwhile, the database refuses it.
+    New,
+    /// One was, or something else was refused: they are looked up.
+    Doubtful,
+}
+
 /// What a group has to know, under the head row's lock.
 pub async fn read_facts(
     connection: &mut PgConnection,
     head: HeadState,
     writes: &[WriteSet],
+    doubt: Requests,
 ) -> Result<Facts, Failure> {
     let mut wanted = Wanted::default();
     writes.iter().for_each(|write| wanted.add(write));
-    let (principals, ids): (Vec<&str>, Vec<&str>) = wanted.requests.iter().copied().unzip();
-    let query = sqlx::query(REQUESTS_NAMED).bind(principals).bind(ids);
-    let requests: Vec<RequestRow> = all(connection, query, SILENCE).await?;
+    let mut requests: Vec<RequestRow> = vec![];
+    if doubt == Requests::Doubtful {
+        let (principals, ids): (Vec<&str>, Vec<&str>) = wanted.requests.iter().copied().unzip();
+        let query = sqlx::query(REQUESTS_NAMED).bind(principals).bind(ids);
+        requests = all(connection, query, SILENCE).await?;
+    }
     let mut resources: Vec<ResourceRow> = vec![];
     if !wanted.names.is_empty() {
         let names: Vec<&str> = wanted.names.iter().copied().collect();
@@ -105,50 +117,65 @@ pub async fn read_facts(
     })
 }
 
-/// The head row under its lock, and whether the log has lost what this process once saw in it. Checked where this process
-/// has not left it so (`left`): nothing is written on top of a row that was edited.
-pub async fn read_locked_head(
-    connection: &mut PgConnection,
-    keys: &ChainKeys,
-    left: Option<HeadState>,
-) -> Result<(HeadState, bool), Failure> {
-    let head = read_head(connection).await?;
-    if left == Some(head) {
-        return Ok((head, false));
-    }
-    check_end(connection, keys, &head).await?;
-    let Some(left) = left.filter(|left| left.head.epoch == head.head.epoch) else {
-        return Ok((head, false));
-    };
-    let then = write_revision(left.head.revision);
-    let lost = match left.head.revision {
-        then if then > head.head.revision => true,
-        // Forgotten since: it can't be told any more.
-        then if then <= head.head.floor => false,
-        _ => {
-            let row: Option<LogRow> = first(connection, sqlx::query(sql::LOG_END).bind(then)).await?;
-            row.is_none_or(|row| row.hash != left.head.hash.0)
-        }
-    };
-    Ok((head, lost))
+/// What the lock was taken with: the head row, and the log's last row.
+pub struct Locked {
+    head: HeadState,
+    end: Option<LogRow>,
 }
 
-/// Whether the head row is the log's end, and that a row that was written with our key.
-async fn check_end(connection: &mut PgConnection, keys: &ChainKeys, head: &HeadState) -> Result<(), Failure> {
-    let rows: Vec<LogRow> = asked(connection, LAST_ROW, SILENCE).await?;
-    let at = write_revision(head.head.revision);
-    let whole = match rows.first() {
-        Some(row) if row.revision == at => {
-            decode::check_alone(keys, row)?;
-            row.hash == head.head.hash.0 && row.digest == head.digest.to_bytes()
+impl Locked {
+    /// From what the beginning of a write answered.
+    pub fn read(mut answers: Answers) -> Result<Self, Failure> {
+        let (end, head) = (answers.pop().unwrap_or_default(), answers.pop().unwrap_or_default());
+        Ok(Self { head: read_head(&head)?, end: end.first().map(LogRow::from_row).transpose()? })
+    }
+
+    /// The head row, and whether the log has lost what this process once saw in it. Checked where this process has not left
+    /// it so (`left`): nothing is written on top of a row that was edited.
+    pub async fn check(
+        self,
+        connection: &mut PgConnection,
+        keys: &ChainKeys,
+        left: Option<HeadState>,
+    ) -> Result<(HeadState, bool), Failure> {
+        let head = self.head;
+        if left == Some(head) {
+            return Ok((head, false));
         }
-        // Forgotten up to its end.
-        Some(row) => head.head.floor == head.head.revision && row.revision < at,
-        None => head.head.floor == head.head.revision,
-    };
-    match whole {
-        true => Ok(()),
-        false => Err(Failure::Damaged("its head row was changed by another program".into())),
+        self.check_end(keys)?;
+        let Some(left) = left.filter(|left| left.head.epoch == head.head.epoch) else {
+            return Ok((head, false));
+        };
+        let then = write_revision(left.head.revision);
+        let lost = match left.head.revision {
+            then if then > head.head.revision => true,
+            // Forgotten since: it can't be told any more.
+            then if then <= head.head.floor => false,
+            _ => {
+                let row: Option<LogRow> = first(connection, sqlx::query(sql::LOG_END).bind(then)).await?;
+                row.is_none_or(|row| row.hash != left.head.hash.0)
+            }
+        };
+        Ok((head, lost))
+    }
+
+    /// Whether the head row is the log's end, and that a row that was written with our key.
+    fn check_end(&self, keys: &ChainKeys) -> Result<(), Failure> {
+        let head = &self.head;
+        let at = write_revision(head.head.revision);
+        let whole = match &self.end {
+            Some(row) if row.revision == at => {
+                decode::check_alone(keys, row)?;
+                row.hash == head.head.hash.0 && row.digest == head.digest.to_bytes()
+            }
+            // Forgotten up to its end.
+            Some(row) => head.head.floor == head.head.revision && row.revision < at,
+            None => head.head.floor == head.head.revision,
+        };
+        match whole {
+            true => Ok(()),
+            false => Err(Failure::Damaged("its head row was changed by another program".into())),
+        }
     }
 }
 

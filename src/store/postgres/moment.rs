@@ -1,9 +1,11 @@
 //! Read transactions on PostgreSQL.
 
 use async_trait::async_trait;
-use sqlx::{FromRow, PgConnection, PgPool, Row as _};
+use sqlx::{FromRow, PgPool, Row as _, postgres::PgRow};
 
-use super::session::{BEGIN_LONG_READ, BEGIN_READ, LONG_SILENCE, Lease, SILENCE, all, asked, each, first};
+use super::session::{
+    BEGIN_LONG_READ, BEGIN_READ, HEAD, LONG_SILENCE, Lease, SILENCE, all, ask, each, first,
+};
 use crate::store::{
     failure::Failure,
     reads::{Moment, Moments, Pace},
@@ -11,8 +13,6 @@ use crate::store::{
     sql,
 };
 
-const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash, pg_is_in_recovery() AS standby, \
-    EXISTS (SELECT 1 FROM moves WHERE state <> 'arrived') AS moved FROM head WHERE id = 1";
 const RESOURCES: &str = "SELECT name, kind, uid, labels_text AS labels, version, create_revision, create_time, \
     update_revision, update_time, updated_by, spec_text AS spec, secrets_text AS secrets, digest \
     FROM resources ORDER BY name";
@@ -27,7 +27,18 @@ pub const MOVED: &str = "the store was moved to another database: stop this serv
 pub struct PostgresReads(pub PgPool);
 
 /// A transaction that is read from.
-pub struct PostgresMoment(pub Lease);
+pub struct PostgresMoment {
+    /// Its connection.
+    pub lease: Lease,
+    /// The head row, where it was told with the beginning.
+    head: Option<Vec<PgRow>>,
+}
+
+impl From<Lease> for PostgresMoment {
+    fn from(lease: Lease) -> Self {
+        Self { lease, head: None }
+    }
+}
 
 /// The head row, whether the server that answers is one that only follows another, and whether the store is elsewhere.
 #[derive(FromRow)]
@@ -40,11 +51,9 @@ struct FoundHead {
 
 /// The head row, never a standby's: what that holds may be old. Nor one that the store has left behind: a replica that was
 /// asleep meanwhile must not go on telling that it is in touch.
-pub async fn read_head(connection: &mut PgConnection) -> Result<HeadState, Failure> {
-    let found: Vec<FoundHead> = asked(connection, HEAD, SILENCE).await?;
-    let found = found.into_iter().next();
-    let FoundHead { row, standby, moved } =
-        found.ok_or_else(|| Failure::Damaged("its head row is missing".into()))?;
+pub fn read_head(rows: &[PgRow]) -> Result<HeadState, Failure> {
+    let row = rows.first().ok_or_else(|| Failure::Damaged("its head row is missing".into()))?;
+    let FoundHead { row, standby, moved } = FoundHead::from_row(row)?;
     if standby {
         return Err(Failure::Unavailable("the database is a standby"));
     }
@@ -61,25 +70,32 @@ impl Moments for PostgresReads {
             Pace::Short => BEGIN_READ,
             Pace::Long => BEGIN_LONG_READ,
         };
-        Ok(Box::new(PostgresMoment(Lease::begin(&self.0, text).await?)))
+        let (lease, mut answers) = Lease::ask(&self.0, text).await?;
+        Ok(Box::new(PostgresMoment { lease, head: answers.pop() }))
     }
 }
 
 #[async_trait]
 impl Moment for PostgresMoment {
     async fn head(&mut self) -> Result<HeadState, Failure> {
-        read_head(self.0.connection()?).await
+        match self.head.take() {
+            Some(rows) => read_head(&rows),
+            None => {
+                let answers = ask(self.lease.connection()?, HEAD, SILENCE).await?;
+                read_head(answers.first().map_or(&[], Vec::as_slice))
+            }
+        }
     }
 
     async fn request(&mut self, principal: &str, id: &str) -> Result<Option<RequestRow>, Failure> {
         let query = sqlx::query(sql::REQUEST).bind(principal).bind(id);
-        Ok(first(self.0.connection()?, query).await?)
+        Ok(first(self.lease.connection()?, query).await?)
     }
 
     async fn resources(&mut self, take: &mut (dyn FnMut(Option<ResourceRow>) + Send)) -> Result<(), Failure> {
         let query = sqlx::query(RESOURCES);
         let rows =
-            each(self.0.connection()?, query, LONG_SILENCE, |row| take(ResourceRow::from_row(&row).ok()));
+            each(self.lease.connection()?, query, LONG_SILENCE, |row| take(ResourceRow::from_row(&row).ok()));
         Ok(rows.await?)
     }
 
@@ -87,55 +103,55 @@ impl Moment for PostgresMoment {
         &mut self,
         take: &mut (dyn FnMut(Result<LogRow, Option<i64>>) + Send),
     ) -> Result<(), Failure> {
-        let rows = each(self.0.connection()?, sqlx::query(sql::LOG), LONG_SILENCE, |row| {
+        let rows = each(self.lease.connection()?, sqlx::query(sql::LOG), LONG_SILENCE, |row| {
             take(LogRow::from_row(&row).map_err(|_| row.try_get("revision").ok()));
         });
         Ok(rows.await?)
     }
 
     async fn secrets_in_use(&mut self) -> Result<Vec<SecretRow>, Failure> {
-        Ok(all(self.0.connection()?, sqlx::query(SECRETS_IN_USE), LONG_SILENCE).await?)
+        Ok(all(self.lease.connection()?, sqlx::query(SECRETS_IN_USE), LONG_SILENCE).await?)
     }
 
     async fn secrets(&mut self, ids: Vec<String>) -> Result<Vec<SecretRow>, Failure> {
-        Ok(all(self.0.connection()?, sqlx::query(SECRETS_NAMED).bind(ids), SILENCE).await?)
+        Ok(all(self.lease.connection()?, sqlx::query(SECRETS_NAMED).bind(ids), SILENCE).await?)
     }
 
     async fn log_end(&mut self, revision: i64) -> Result<Option<LogRow>, Failure> {
-        Ok(first(self.0.connection()?, sqlx::query(sql::LOG_END).bind(revision)).await?)
+        Ok(first(self.lease.connection()?, sqlx::query(sql::LOG_END).bind(revision)).await?)
     }
 
     async fn log_after(&mut self, revision: i64, limit: i64) -> Result<Vec<LogRow>, Failure> {
         let query = sqlx::query(sql::LOG_AFTER).bind(revision).bind(limit);
-        Ok(all(self.0.connection()?, query, SILENCE).await?)
+        Ok(all(self.lease.connection()?, query, SILENCE).await?)
     }
 
     async fn log_row_at(&mut self, name: &str, revision: i64) -> Result<Option<LogRow>, Failure> {
         let query = sqlx::query(sql::LOG_ROW_AT).bind(name).bind(revision);
-        Ok(first(self.0.connection()?, query).await?)
+        Ok(first(self.lease.connection()?, query).await?)
     }
 
     async fn log_rows_at(&mut self, revision: i64) -> Result<Vec<LogRow>, Failure> {
-        Ok(all(self.0.connection()?, sqlx::query(sql::LOG_ROWS_AT).bind(revision), LONG_SILENCE).await?)
+        Ok(all(self.lease.connection()?, sqlx::query(sql::LOG_ROWS_AT).bind(revision), LONG_SILENCE).await?)
     }
 
     async fn first_since(&mut self, floor: i64, time: String) -> Result<Option<i64>, Failure> {
         let query = sqlx::query(sql::FIRST_SINCE).bind(floor).bind(time);
-        let found: Vec<(i64,)> = all(self.0.connection()?, query, LONG_SILENCE).await?;
+        let found: Vec<(i64,)> = all(self.lease.connection()?, query, LONG_SILENCE).await?;
         Ok(found.first().map(|(revision,)| *revision))
     }
 
     async fn checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure> {
-        Ok(all(self.0.connection()?, sqlx::query(sql::CHECKPOINTS), LONG_SILENCE).await?)
+        Ok(all(self.lease.connection()?, sqlx::query(sql::CHECKPOINTS), LONG_SILENCE).await?)
     }
 
     async fn checkpoint_digest(&mut self, floor: i64) -> Result<Option<Vec<u8>>, Failure> {
         let query = sqlx::query(sql::CHECKPOINT_DIGEST).bind(floor);
-        let found: Option<(Vec<u8>,)> = first(self.0.connection()?, query).await?;
+        let found: Option<(Vec<u8>,)> = first(self.lease.connection()?, query).await?;
         Ok(found.map(|(digest,)| digest))
     }
 
     async fn end(self: Box<Self>) {
-        self.0.end().await;
+        self.lease.end().await;
     }
 }

@@ -55,7 +55,7 @@ struct PostgresPlace(PgPool);
 #[async_trait]
 impl Place for PostgresPlace {
     async fn begin(&self) -> Result<Box<dyn Carrier>, Failure> {
-        Ok(Box::new(PostgresCarrier(PostgresMoment(Lease::begin(&self.0, BEGIN_MOVE).await?))))
+        Ok(Box::new(PostgresCarrier(Lease::begin(&self.0, BEGIN_MOVE).await?.into())))
     }
 
     async fn close(self: Box<Self>) {
@@ -68,7 +68,7 @@ struct PostgresCarrier(PostgresMoment);
 
 impl PostgresCarrier {
     fn connection(&mut self) -> Result<&mut PgConnection, Failure> {
-        self.0.0.connection()
+        self.0.lease.connection()
     }
 }
 
@@ -154,7 +154,7 @@ impl Carrier for PostgresCarrier {
 
     async fn commit(mut self: Box<Self>) -> Result<(), Failure> {
         say(self.connection()?, "COMMIT", COMMITTING).await?;
-        self.0.0.give_back();
+        self.0.lease.give_back();
         Ok(())
     }
 }

@@ -41,6 +41,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(1, "initial", include_str!("../../../migrations/postgres/0001_initial.sql")),
         step(2, "cluster", include_str!("../../../migrations/postgres/0002_cluster.sql")),
         step(3, "moves", include_str!("../../../migrations/postgres/0003_moves.sql")),
+        step(4, "environment", include_str!("../../../migrations/postgres/0004_environment.sql")),
     ]
 });
 

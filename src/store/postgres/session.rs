@@ -15,7 +15,7 @@ use std::{str::FromStr as _, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    ConnectOptions as _, FromRow, PgConnection, PgPool, Postgres,
+    ConnectOptions as _, Either, FromRow, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
@@ -36,23 +36,45 @@ const READERS: u32 = 8;
 /// An idle connection is closed before firewalls forget it.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Begins a short read: all of it sees one moment. The server counts the time that a slow line takes, too; a silent one is
-/// given up by us.
-pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+/// The head row, and who answers. In the message that begins, so that it costs no round trip of its own.
+macro_rules! head {
+    () => {
+        "SELECT epoch, revision, hash, digest, floor, floor_hash, pg_is_in_recovery() AS standby, \
+            EXISTS (SELECT 1 FROM moves WHERE state <> 'arrived') AS moved FROM head WHERE id = 1"
+    };
+}
+
+/// Begins a short read, and tells the head row: all of it sees one moment. The server counts the time that a slow line
+/// takes, too; a silent one is given up by us.
+pub const BEGIN_READ: &str = concat!(
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
     SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '10s'";
-/// Begins a read of everything.
-pub const BEGIN_LONG_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+    SET LOCAL idle_in_transaction_session_timeout = '10s'; ",
+    head!()
+);
+/// Begins a read of everything, and tells the head row.
+pub const BEGIN_LONG_READ: &str = concat!(
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
     SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '2s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '1min'";
-/// Begins a write, and takes the lock that all writes take first. What follows sees everything that was committed before.
+    SET LOCAL idle_in_transaction_session_timeout = '1min'; ",
+    head!()
+);
+/// Begins a write, takes the lock that all writes take first, and tells the head row and the end of the log. What follows
+/// the lock sees everything that was committed before.
 ///
 /// A server whose commits don't wait for the disk is made to wait: what is acknowledged has to survive.
-pub const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+pub const BEGIN_WRITE: &str = concat!(
+    "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
     SET LOCAL idle_in_transaction_session_timeout = '5s'; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; \
-    SELECT 1 FROM head WHERE id = 1 FOR UPDATE";
+    SELECT 1 FROM head WHERE id = 1 FOR UPDATE; ",
+    head!(),
+    "; SELECT * FROM log ORDER BY revision DESC, ordinal DESC LIMIT 1"
+);
+
+/// The head row, in a transaction that began otherwise.
+pub const HEAD: &str = head!();
 
 /// Begins a write that has nothing to do with the log.
 pub const BEGIN_ASIDE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
@@ -125,12 +147,20 @@ impl Lease {
     /// # Errors
     /// [`Failure::Unavailable`] after [`SILENCE`] at the latest.
     pub async fn begin(pool: &PgPool, text: &'static str) -> Result<Self, Failure> {
+        Ok(Self::ask(pool, text).await?.0)
+    }
+
+    /// The same, with what each of the text's statements answered.
+    ///
+    /// # Errors
+    /// As [`Lease::begin`].
+    pub async fn ask(pool: &PgPool, text: &'static str) -> Result<(Self, Answers), Failure> {
         let deadline = Instant::now() + SILENCE;
         loop {
             let mut lease = Self(Some(bounded(SILENCE, pool.acquire()).await?));
             let left = deadline.saturating_duration_since(Instant::now());
-            match say(lease.connection()?, text, left).await {
-                Ok(()) => return Ok(lease),
+            match ask(lease.connection()?, text, left).await {
+                Ok(answers) => return Ok((lease, answers)),
                 Err(trouble) if trouble.answered => return Err(trouble.failure),
                 // It had died while it lay idle. So have the others, most likely: none of them is to cost a wait of its own.
                 Err(trouble) => {
@@ -181,6 +211,29 @@ impl Drop for Lease {
             drop(connection.detach());
         }
     }
+}
+
+/// What each statement of a text answered, in order.
+pub type Answers = Vec<Vec<PgRow>>;
+
+/// Carries out text without parameters in one round trip, and keeps what each of its statements answered.
+pub async fn ask(
+    connection: &mut PgConnection,
+    text: &'static str,
+    patience: Duration,
+) -> Result<Answers, Trouble> {
+    let told = async {
+        let (mut answers, mut rows) = (vec![], vec![]);
+        let mut steps = sqlx::raw_sql(text).fetch_many(connection);
+        while let Some(step) = steps.try_next().await? {
+            match step {
+                Either::Left(_) => answers.push(std::mem::take(&mut rows)),
+                Either::Right(row) => rows.push(row),
+            }
+        }
+        Ok(answers)
+    };
+    bounded(patience, told).await
 }
 
 /// Carries out text without parameters, whatever it answers.

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::{
     commit::{Committed, begin_life, commit_group, expire, write_audit},
     compaction::{FORGET_SECRETS, forget_rows, raise_floor},
-    tail::Tail,
 };
 use crate::{
     domain::{Clock, Epoch, Revision, WriteSet, audit::AuditEvent},
@@ -21,6 +20,7 @@ use crate::{
         chain::ChainKeys,
         failure::Failure,
         rows::{HeadState, write_time},
+        tail::Tail,
         writer::{Answer, Base},
     },
 };

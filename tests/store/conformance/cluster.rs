@@ -22,6 +22,7 @@ pub fn heartbeat(id: &str, level: u32) -> Heartbeat {
         key_ids: vec!["new".to_owned(), "old".to_owned()],
         doorbell: "notify".to_owned(),
         watchers: 12,
+        environment: vec![],
     }
 }
 

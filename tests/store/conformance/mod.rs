@@ -22,6 +22,7 @@ macro_rules! conformance {
             reads_that_no_longer_hold_are_stale
             creations_beneath_a_prefix_are_seen
             changes_beneath_a_prefix_are_seen
+            whatever_was_written_is_seen
             a_request_is_done_once
             requests_survive_reopening_and_expire
             a_write_that_changes_nothing_is_remembered

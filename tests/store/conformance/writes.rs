@@ -161,6 +161,27 @@ pub async fn changes_beneath_a_prefix_are_seen(place: &impl Place) {
     apply(&*store, guarded("users/a/", 0)).await;
 }
 
+pub async fn whatever_was_written_is_seen(place: &impl Place) {
+    let store = place.open().await;
+    let guarded = |at: &str, revision: u64| {
+        let mut guarded = create(at, "x");
+        guarded.reads.push(Read::NothingAfter { revision: Revision(revision) });
+        guarded
+    };
+    // Two at once that both found nothing: one of them is right.
+    let (one, other) =
+        tokio::join!(store.apply(guarded("settings/a", 0)), store.apply(guarded("settings/b", 0)));
+    let stale = Err(ApplyError::Stale { at: Revision(1) });
+    assert!(one == stale || other == stale, "{one:?}, {other:?}");
+    assert!(one.is_ok() || other.is_ok(), "{one:?}, {other:?}");
+    assert_eq!(store.apply(guarded("settings/c", 0)).await, stale);
+    apply(&*store, guarded("settings/c", 1)).await;
+    // A deletion is a write as well, and so it stays one.
+    apply(&*store, removal(&record(&*store, "settings/c").await)).await;
+    assert_eq!(store.apply(guarded("settings/d", 0)).await, Err(ApplyError::Stale { at: Revision(3) }));
+    assert_eq!(store.apply(guarded("settings/d", 2)).await, Err(ApplyError::Stale { at: Revision(3) }));
+}
+
 pub async fn a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace(place: &impl Place) {
     let store = place.open().await;
     apply(&*store, create("settings/a", "one")).await;

@@ -108,7 +108,9 @@ async fn an_edited_log_is_not_followed_and_begins_no_life() {
         "UPDATE log SET hash = decode(repeat('00', 32), 'hex') WHERE revision = 3",
     ] {
         let place = Database::new().await;
-        let store = filled(&place).await;
+        drop(filled(&place).await);
+        // Another replica: who wrote the log remembers its newest revisions.
+        let store = place.open().await;
         let mut at = position(&*store, Revision(1)).await;
         place.edit(sql).await;
         let stopped = loop {

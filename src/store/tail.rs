@@ -1,8 +1,9 @@
 //! The newest groups as they were just committed, so that the view does not ask the database for what this process
 //! has only now written.
 //!
-//! The lock file keeps every other process from writing, so what was committed here is the log. It is bounded, and
-//! may be empty at any time: then the log is read.
+//! What was committed here, after the position that is asked for and linked to it, is the log: nobody else can have put
+//! anything in between. Where others did, it begins anew behind them. It is bounded, and may be empty at any time: then
+//! the log is read.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,14 +12,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{
-    domain::{Epoch, Revision, RevisionBatch, RevisionToken, SealedSecret},
-    store::{
-        decode,
-        plan::Effects,
-        rows::{LogRow, RowDefect, read_secrets, write_revision},
-    },
+use super::{
+    decode,
+    plan::Effects,
+    rows::{LogRow, RowDefect, read_secrets, write_revision},
 };
+use crate::domain::{Epoch, Revision, RevisionBatch, RevisionToken, SealedSecret};
 
 /// Log rows that are held at most; beyond, the oldest groups go.
 const ROWS: usize = 4096;
@@ -27,7 +26,7 @@ const BYTES: usize = 8 * 1024 * 1024;
 
 /// The newest groups, whole and without a gap.
 #[derive(Default)]
-pub(super) struct Tail(Mutex<Held>);
+pub struct Tail(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
@@ -61,10 +60,15 @@ impl Tail {
         let group =
             CommittedGroup { rows: effects.log, sealed, bytes, newest, epoch: effects.head.head.epoch };
         let mut held = self.0.lock();
-        let follows = held.groups.back().map_or(held.after, |group| group.newest) == write_revision(before);
-        if !follows || !group.is_complete() {
+        if !group.is_complete() {
             *held = Held { after: newest, ..Held::default() };
             return;
+        }
+        let before = write_revision(before);
+        let (end, epoch) =
+            held.groups.back().map_or((held.after, group.epoch), |last| (last.newest, last.epoch));
+        if (end, epoch) != (before, group.epoch) {
+            *held = Held { after: before, ..Held::default() };
         }
         held.rows += group.rows.len();
         held.bytes += group.bytes;

@@ -1,0 +1,157 @@
+//! The first start: what a new store begins with is read from around the process, put together, written once, and told.
+//!
+//! All or nothing: while one variable can't be read, nothing is written, and the server serves an empty store. So the next
+//! start tries again, until something has been written by whomever. What is to be made of a variable is the importer's to
+//! say; that it is written once is the service's.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    crypto::SecretText,
+    domain::{Error, limits},
+    import::{
+        Environment, Imported, Item, Outcome, Problem, Problems,
+        env::{self, Variables},
+        starters::{self, Beginning},
+        summary,
+    },
+    service::{FirstStart, Service, Warnings},
+    settings::{Database, Settings},
+};
+
+/// The largest `.env` that is read.
+const DOT_ENV_BYTES: u64 = 1024 * 1024;
+/// Its name, in the working directory.
+const DOT_ENV: &str = ".env";
+/// Permissions of others than the owner to read.
+const OTHERS_READ: u32 = 0o044;
+const RETRY: &str = "nothing was written, and the server serves an empty store; the next start tries again, unless \
+                     something was written by then, and --starters off stops that";
+
+/// What a first start may take over of the world around the process.
+#[derive(Default)]
+pub struct Surroundings {
+    /// The variables of the environment that say something of providers and databases, or what is wrong with them.
+    environment: Option<Result<Variables, Problems>>,
+    /// The directory of `.env`.
+    folder: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// The environment, and the directory that `.env` may lie in.
+    #[must_use]
+    pub fn new(environment: Environment<'_>, folder: &Path) -> Self {
+        Self { environment: Some(Variables::of_environment(environment)), folder: Some(folder.to_owned()) }
+    }
+}
+
+/// Gives a new store what it begins with. It never fails the start: what went wrong is logged, and told by the status.
+pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &Service, warnings: &Warnings) {
+    if !settings.store.starters || !service.is_new() {
+        return;
+    }
+    let warn = |warning: String| {
+        tracing::warn!("{warning}");
+        warnings.add(warning);
+    };
+    let failed = |what: String| {
+        tracing::error!("the first start failed: {RETRY}\n{what}");
+        warnings.add(format!("the first start failed: {what}; {RETRY}"));
+    };
+    let beginning = match gather(settings, around, warn).and_then(starters::begin) {
+        Ok(beginning) => beginning,
+        Err(problems) => return failed(problems.to_string()),
+    };
+    let (table, reason) = (summary::table(&beginning), summary::reason(&beginning, limits::REASON_CHARS));
+    match service.begin(beginning.resources.clone(), reason).await {
+        Ok(FirstStart::Written(revision)) => {
+            tracing::info!(%revision, "first start: the store is new, and begins with\n{table}");
+        }
+        Ok(FirstStart::NotTheFirst) => tracing::info!("first start: another replica was first"),
+        Err(error) => failed(told(&error, &beginning)),
+    }
+}
+
+/// What is found around the process: the environment, and of `.env` what it does not set.
+fn gather(settings: &Settings, around: Surroundings, warn: impl Fn(String)) -> Result<Imported, Problems> {
+    let Surroundings { environment, folder } = around;
+    let environment = environment.unwrap_or_else(|| Ok(Variables::default()));
+    let file = folder.map_or_else(|| Ok(Variables::default()), |folder| dot_env(&folder.join(DOT_ENV), warn));
+    let mut variables = match (environment, file) {
+        (Ok(environment), Ok(file)) => environment.or(file),
+        (environment, file) => {
+            return Err(Problems(
+                [environment.err(), file.err()].into_iter().flatten().flat_map(|one| one.0).collect(),
+            ));
+        }
+    };
+    let own = variables.take(|name, value| is_own(settings, name, value));
+    let mut imported = env::convert(&variables)?;
+    imported.items.extend(own.into_iter().map(|from| Item {
+        from,
+        to: String::new(),
+        outcome: Outcome::LeftOut,
+        note: "leads to this server's own store, which is no business of workers".to_owned(),
+    }));
+    Ok(imported)
+}
+
+/// Whether a variable is about the database of the store itself: this server connects by the variables of libpq too.
+fn is_own(settings: &Settings, name: &str, value: &str) -> bool {
+    match &settings.store.database {
+        Database::Postgres(at) => name.starts_with("PG") || value == at.url.expose(),
+        Database::Sqlite(_) => false,
+    }
+}
+
+/// The variables of `.env`; none if it is not there.
+fn dot_env(path: &Path, warn: impl Fn(String)) -> Result<Variables, Problems> {
+    let unread = |error: io::Error| Problems::one(DOT_ENV, format!("can't be read: {error}"));
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Variables::default()),
+        Err(error) => return Err(unread(error)),
+    };
+    // A directory of this name is nobody's settings, and a pipe might never end.
+    if !found.is_file() {
+        return Ok(Variables::default());
+    }
+    if found.len() > DOT_ENV_BYTES {
+        return Err(Problems::one(DOT_ENV, "is larger than 1 MiB, and was not read"));
+    }
+    if found.permissions().mode() & OTHERS_READ != 0 {
+        warn(format!("{} can be read by others than its owner: chmod 600 it", path.display()));
+    }
+    let text = SecretText::from_utf8(fs::read(path).map_err(unread)?);
+    let text = text.ok_or_else(|| Problems::one(DOT_ENV, "is not valid UTF-8"))?;
+    Variables::of_file(DOT_ENV, text.expose())
+}
+
+/// What the service refused, by the variable that each resource is from where it is from one.
+fn told(error: &Error, beginning: &Beginning) -> String {
+    let Error::Invalid(violations) = error.cause() else { return error.to_string() };
+    let problems = violations.iter().map(|violation| {
+        let (resource, field) = place(&violation.field, beginning);
+        let from =
+            beginning.items.iter().find(|item| item.to == resource).map_or(resource, |item| &item.from);
+        Problem {
+            place: from.to_owned(),
+            what: format!("{resource} can't be made: {field} {}", violation.description),
+        }
+    });
+    Problems(problems.collect()).to_string()
+}
+
+/// The resource and the field in it that a path of the request names: `operations[3].create.resource.provider.base_url`.
+fn place<'a>(path: &'a str, beginning: &'a Beginning) -> (&'a str, &'a str) {
+    let parts = path.strip_prefix("operations[").and_then(|rest| rest.split_once("].create.resource."));
+    let found = parts.and_then(|(index, field)| {
+        let resource = beginning.resources.get(index.parse::<usize>().ok()?)?;
+        Some((resource.name.as_str(), field))
+    });
+    found.unwrap_or(("the first start", path))
+}

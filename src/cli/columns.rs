@@ -1,0 +1,186 @@
+//! Resources in lists: the columns of a kind, which its message names, and one line for each.
+//!
+//! A field of a kind is a column where its message says so (`column.proto`), and nowhere else: a new kind or field shows
+//! itself without a change here.
+
+use chrono::{DateTime, Utc};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+
+use super::{
+    schema,
+    table::{plain, shown},
+    text,
+};
+use crate::proto::{DESCRIPTOR_POOL, v1};
+
+/// Characters of one cell of a list.
+const CELL: usize = 64;
+/// The option that makes a field a column.
+const OPTION: &str = "signalbox.v1.column";
+
+/// Where the values of a column are: a field, by the fields that lead to it. The alternatives of a `oneof` share one.
+struct Column {
+    heading: String,
+    fields: Vec<Vec<FieldDescriptor>>,
+}
+
+/// Several resources, a line each: with the columns of their kind where they are of one, else with a summary of these.
+#[must_use]
+pub fn list(resources: &[v1::Resource], now: DateTime<Utc>) -> String {
+    let specs: Vec<_> = resources.iter().map(spec_of).collect();
+    let mut kinds: Vec<Option<&FieldDescriptor>> =
+        specs.iter().map(|spec| spec.as_ref().map(|(arm, _)| arm)).collect();
+    kinds.dedup();
+    let one_kind = match kinds.as_slice() {
+        [Some(arm)] => schema::message_of(arm).map(|message| columns(&message)),
+        _ => None,
+    };
+    let headings: Vec<&str> = match &one_kind {
+        Some(columns) => columns.iter().map(|column| column.heading.as_str()).collect(),
+        None => vec!["KIND", "SUMMARY"],
+    };
+    let header = [&["NAME"], headings.as_slice(), &["VERSION", "UPDATED", "LABELS"]].concat();
+    let rows = resources.iter().zip(&specs).map(|(resource, spec)| {
+        let own = match (&one_kind, spec) {
+            (Some(columns), Some((_, spec))) => columns.iter().map(|column| column.cell(spec, now)).collect(),
+            (_, Some((arm, spec))) => vec![arm.name().to_owned(), summary(spec, now)],
+            // A kind that this command is too old for.
+            (_, None) => vec!["?".to_owned(), String::new()],
+        };
+        row(resource, &own, now)
+    });
+    plain(&header, rows.collect())
+}
+
+fn row(resource: &v1::Resource, own: &[String], now: DateTime<Utc>) -> Vec<String> {
+    let labels: Vec<String> = resource.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let cell = |cell: &str| text::clipped(&text::printable(cell), CELL);
+    let mut row = vec![text::printable(&resource.name)];
+    row.extend(own.iter().map(|own| cell(own)));
+    row.push(resource.version.to_string());
+    row.push(resource.update_time.as_ref().map(|then| text::relative(now, then)).unwrap_or_default());
+    row.push(cell(&labels.join(",")));
+    row
+}
+
+fn spec_of(resource: &v1::Resource) -> Option<(FieldDescriptor, DynamicMessage)> {
+    let message = resource.transcode_to_dynamic();
+    let arm = schema::arms().find(|arm| message.has_field(arm))?;
+    let spec = message.get_field(&arm).as_message().cloned()?;
+    Some((arm, spec))
+}
+
+/// All columns of a spec that have something to tell, in one cell.
+fn summary(spec: &DynamicMessage, now: DateTime<Utc>) -> String {
+    let told = columns(&spec.descriptor()).into_iter().filter_map(|column| {
+        let word = column.heading.to_lowercase().replace(' ', "-");
+        match (column.cell(spec, now).as_str(), column.heading.as_str()) {
+            ("", _) => None,
+            (cell, "TYPE" | "VALUE") => Some(cell.to_owned()),
+            ("yes", _) => Some(word),
+            ("no", _) if column.is_switch() => Some(format!("not-{word}")),
+            ("no", _) => None,
+            (cell, _) => Some(format!("{word}={cell}")),
+        }
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
+/// The columns of a kind, in the order of its fields.
+fn columns(message: &MessageDescriptor) -> Vec<Column> {
+    let mut columns = Vec::new();
+    gather(message, &[], &mut columns);
+    columns
+}
+
+fn gather(message: &MessageDescriptor, path: &[FieldDescriptor], columns: &mut Vec<Column>) {
+    for field in message.fields() {
+        let here = [path, std::slice::from_ref(&field)].concat();
+        if let Some(heading) = heading(&field) {
+            match columns.iter_mut().find(|column| column.heading == heading) {
+                Some(column) => column.fields.push(here),
+                None => {
+                    // Which alternative it is says as much as what it holds.
+                    if schema::real_oneof(&field).is_some() {
+                        columns.push(Column { heading: "TYPE".to_owned(), fields: Vec::new() });
+                    }
+                    columns.push(Column { heading, fields: vec![here] });
+                }
+            }
+        } else if let Some(below) = schema::message_of(&field).filter(|_| !field.is_list() && !field.is_map())
+            && !path.contains(&field)
+        {
+            gather(&below, &here, columns);
+        }
+    }
+}
+
+/// What a field's message says that its column is called.
+fn heading(field: &FieldDescriptor) -> Option<String> {
+    let option = DESCRIPTOR_POOL.get_extension_by_name(OPTION)?;
+    let options = field.options();
+    options.has_extension(&option).then(|| options.get_extension(&option).as_str().map(str::to_owned))?
+}
+
+impl Column {
+    fn cell(&self, spec: &DynamicMessage, now: DateTime<Utc>) -> String {
+        if self.fields.is_empty() {
+            return alternative(spec);
+        }
+        self.fields.iter().find_map(|path| value(spec, path, now)).unwrap_or_default()
+    }
+
+    /// Whether it has a value even where nothing was given: then `no` is worth telling.
+    fn is_switch(&self) -> bool {
+        self.fields.iter().flatten().any(FieldDescriptor::supports_presence)
+    }
+}
+
+/// The alternative that is set, as `int` of `int_value`.
+fn alternative(spec: &DynamicMessage) -> String {
+    let set = spec.fields().map(|(field, _)| field).find(|field| schema::real_oneof(field).is_some());
+    set.map(|field| field.name().trim_end_matches("_value").to_owned()).unwrap_or_default()
+}
+
+fn value(spec: &DynamicMessage, path: &[FieldDescriptor], now: DateTime<Utc>) -> Option<String> {
+    let (field, rest) = path.split_first()?;
+    // What has no presence is there with its zero, of which only `no` is worth telling.
+    let always_there = matches!(field.kind(), Kind::Bool) && !field.supports_presence();
+    if !spec.has_field(field) && !always_there {
+        return None;
+    }
+    let found = spec.get_field(field);
+    match (rest.is_empty(), found.as_ref()) {
+        (false, Value::Message(below)) => value(below, rest, now),
+        (false, _) => None,
+        (true, Value::Bool(value)) => Some(if *value { "yes" } else { "no" }.to_owned()),
+        (true, Value::Message(message))
+            if message.descriptor().full_name() == "google.protobuf.Timestamp" =>
+        {
+            message.transcode_to().ok().map(|then| text::relative(now, &then))
+        }
+        (true, Value::List(items)) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item, &field.kind())).collect();
+            Some(items.join(","))
+        }
+        (true, found) => Some(shown(found, &field.kind())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_columns() {
+        for arm in schema::arms() {
+            let columns = columns(&schema::message_of(&arm).unwrap());
+            assert!(!columns.is_empty(), "no field of {} is a column: see column.proto", arm.name());
+            let mut headings: Vec<&str> = columns.iter().map(|column| column.heading.as_str()).collect();
+            assert!(headings.iter().all(|heading| *heading == heading.to_uppercase()), "{headings:?}");
+            headings.sort_unstable();
+            headings.dedup();
+            assert_eq!(headings.len(), columns.len(), "{}", arm.name());
+        }
+    }
+}

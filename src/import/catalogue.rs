@@ -1,0 +1,128 @@
+//! `catalogue`: the models that Signalbox brings along.
+//!
+//! [`TEXT`] is written by hand from what the providers publish, and says of which month that is. It holds what is known
+//! for sure and leaves out the rest: an empty list of capabilities is unknown, and so is a limit or a price that is not
+//! there. Prices are those of the shortest prompts, where longer ones cost more. A model that is already shut down is not in
+//! it; one that will be says when.
+//!
+//! Operators' edits survive: what is seeded is labelled as every import is, so that importing a newer catalogue leaves alone
+//! what a person has changed.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Gathered, Imported, Input, Problems};
+use crate::{
+    domain::{record::Spec, spec},
+    proto::v1::ModelSource,
+};
+
+/// The format's name.
+pub const FORMAT: &str = "catalogue";
+
+/// Label with the month that the facts are of.
+pub const FACTS_OF: &str = "facts-of";
+
+/// The catalogue: resources as canonical JSON.
+const TEXT: &str = include_str!("catalogue.json");
+const PLACE: &str = "catalogue.json";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Catalogue {
+    facts_of: String,
+    resources: Vec<Value>,
+}
+
+/// The catalogue as a format, which needs no file.
+///
+/// # Errors
+/// As [`models`].
+pub fn convert(_: &Input<'_>) -> Result<Imported, Problems> {
+    models()
+}
+
+/// The models, labelled, with an item for each.
+///
+/// # Errors
+/// If the catalogue can't be read, which a test prevents.
+pub fn models() -> Result<Imported, Problems> {
+    let Catalogue { facts_of, resources } = read(TEXT)?;
+    let mut made = Gathered::new(FORMAT);
+    for entry in &resources {
+        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+        match spec::from_json(&entry.to_string()) {
+            Ok(Spec::Model(mut model)) => {
+                model.source = ModelSource::Starter.into();
+                made.put(PLACE, name, Spec::Model(model));
+                made.imported(PLACE, name);
+            }
+            Ok(_) => made.problem(PLACE, format!("{name} is no model")),
+            Err(error) => made.problem(PLACE, format!("{name} {error}")),
+        }
+    }
+    let mut imported = made.finish()?;
+    for resource in &mut imported.resources {
+        resource.labels.insert(FACTS_OF.to_owned(), facts_of.clone());
+    }
+    Ok(imported)
+}
+
+fn read(text: &str) -> Result<Catalogue, Problems> {
+    serde_json::from_str(text).map_err(|error| Problems::one(PLACE, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{
+        domain::ResourceName,
+        kinds::{Kind as _, model::Model, provider_types::type_of_word},
+    };
+
+    /// The checks of the kind are a part of it: what they refuse is a problem of the catalogue.
+    #[test]
+    fn the_catalogue_is_what_the_kind_takes() {
+        let imported = models().unwrap_or_else(|problems| panic!("{problems}"));
+        assert!((30..200).contains(&imported.resources.len()), "{}", imported.resources.len());
+        for resource in &imported.resources {
+            assert!(resource.labels.contains_key(FACTS_OF), "{}", resource.name);
+            let Some(spec @ Spec::Model(model)) = &resource.spec else { panic!("{}", resource.name) };
+            assert_eq!(model.source(), ModelSource::Starter);
+            assert!(model.limits.is_some() && !model.input_modalities.is_empty(), "{}", resource.name);
+            let word = resource.name.split('/').nth(1).unwrap();
+            assert!(type_of_word(word).is_some(), "{} is not beneath the word for a type", resource.name);
+            assert_eq!(Model.warnings(None, spec), Vec::<String>::new(), "{}", resource.name);
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_catalogue_is_overlooked() {
+        let Catalogue { resources, .. } = read(TEXT).unwrap_or_else(|problems| panic!("{problems}"));
+        for entry in resources {
+            let spec = spec::from_json(&entry.to_string()).unwrap();
+            let read = spec::to_value(&spec).unwrap();
+            assert_eq!(read["model"], entry["model"], "{}", entry["name"]);
+        }
+    }
+
+    #[test]
+    fn replacements_are_in_the_catalogue() {
+        let imported = models().unwrap_or_else(|problems| panic!("{problems}"));
+        let names: BTreeSet<&str> = imported.resources.iter().map(|one| one.name.as_str()).collect();
+        for resource in &imported.resources {
+            for reference in Model.references(resource.spec.as_ref().unwrap()) {
+                assert!(names.contains(ResourceName::as_str(&reference.name)), "{}", resource.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_month_is_given() {
+        let Catalogue { facts_of, .. } = read(TEXT).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(crate::kinds::rules::date_problem(&facts_of).is_none(), "{facts_of}");
+        assert!(read("{\"factsOf\": \"2026-08\", \"resources\": [], \"more\": 1}").is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Whether a person has changed what an import made: then the next import leaves it alone.
+//!
+//! An importer labels what it makes: [`IMPORTED_FROM`] names the format, [`IMPORTED_AS`] is a digest of the spec as it was
+//! imported, with the defaults of its kind and without its secrets. As long as the digest of the stored spec is the same,
+//! nobody has edited it. Binaries that fill in other defaults come to other digests: then a resource counts as edited, which
+//! loses nothing.
+//!
+//! A digest can't cover a secret, because everybody who reads the resource reads the digest. So what holds a secret counts as
+//! edited as soon as it exists.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    domain::{record::Spec, spec},
+    kinds::{
+        self,
+        secrets::{SecretView, fill},
+    },
+    proto::v1::Resource,
+};
+
+/// Label with the format that a resource was imported from.
+pub const IMPORTED_FROM: &str = "imported-from";
+/// Label with the digest of a spec as it was imported.
+pub const IMPORTED_AS: &str = "imported-as";
+
+/// Hexadecimal digits of a digest: enough to tell edits apart, short enough for a label that is read.
+const DIGITS: usize = 16;
+
+/// What to do with an imported resource that may exist already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is to be written.
+    Write,
+    /// It is as it would be.
+    Unchanged,
+    /// What exists is kept, and why.
+    Keep(&'static str),
+}
+
+/// Labels a resource as imported from a format.
+pub fn stamp(resource: &mut Resource, format: &str) {
+    if let Some(digest) = digest(resource) {
+        resource.labels.insert(IMPORTED_FROM.to_owned(), format.to_owned());
+        resource.labels.insert(IMPORTED_AS.to_owned(), digest);
+    }
+}
+
+/// What to do with an imported resource where `stored` is what there is of its name now, masked or not.
+#[must_use]
+pub fn decide(imported: &Resource, stored: Option<&Resource>) -> Decision {
+    let Some(stored) = stored else { return Decision::Write };
+    let Some(mark) = stored.labels.get(IMPORTED_AS) else {
+        return Decision::Keep("it exists, and was not imported");
+    };
+    let (Some(new), Some(old)) = (&imported.spec, &stored.spec) else { return Decision::Write };
+    if digest(stored).as_ref() != Some(mark) {
+        return Decision::Keep("it was edited since it was imported");
+    }
+    if !kinds::secrets::states(new).is_empty() || !kinds::secrets::states(old).is_empty() {
+        return Decision::Keep("it exists, and its secret may have been changed");
+    }
+    if digest(imported).as_ref() == Some(mark) {
+        return Decision::Unchanged;
+    }
+    match moves(imported, old, new) {
+        true => Decision::Keep("it exists, and its keys were saved for where it points now"),
+        false => Decision::Write,
+    }
+}
+
+fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
+    let Ok((name, kind)) = kinds::parse_name(&imported.name) else { return false };
+    let mut new = new.clone();
+    kind.fill_defaults(&mut new, &name);
+    kind.moves_secrets_beneath(old, &new).is_some()
+}
+
+/// The digest of a resource's spec; `None` where it has none, or none of its name's kind.
+fn digest(resource: &Resource) -> Option<String> {
+    let (name, kind) = kinds::parse_name(&resource.name).ok()?;
+    let mut filled = resource.spec.clone()?;
+    if kinds::check_arm(kind, &name, &filled).is_some() {
+        return None;
+    }
+    kind.fill_defaults(&mut filled, &name);
+    fill(&mut filled, |_| SecretView::Absent);
+    let json = spec::to_json(&filled).ok()?;
+    Some(hex::encode(Sha256::digest(json)).chars().take(DIGITS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{ApiKeySpec, ModelSpec, ProviderSpec, ProviderType, Secret};
+
+    fn imported(name: &str, spec: Spec) -> Resource {
+        let mut resource = Resource { name: name.into(), spec: Some(spec), ..Resource::default() };
+        stamp(&mut resource, "test");
+        resource
+    }
+
+    fn model(name: &str) -> Resource {
+        imported(
+            "models/openai/a",
+            Spec::Model(ModelSpec { display_name: name.into(), ..Default::default() }),
+        )
+    }
+
+    fn stored(mut resource: Resource, change: impl FnOnce(&mut Spec)) -> Resource {
+        let (name, kind) = kinds::parse_name(&resource.name).unwrap();
+        let spec = resource.spec.as_mut().unwrap();
+        kind.fill_defaults(spec, &name);
+        kinds::secrets::mask(spec);
+        change(spec);
+        resource
+    }
+
+    #[test]
+    fn what_nobody_edited_is_written_again() {
+        let first = stored(model("one"), |_| ());
+        assert_eq!(decide(&model("one"), None), Decision::Write);
+        assert_eq!(decide(&model("one"), Some(&first)), Decision::Unchanged);
+        assert_eq!(decide(&model("two"), Some(&first)), Decision::Write);
+    }
+
+    #[test]
+    fn edits_stay() {
+        let edited = stored(model("one"), |spec| {
+            if let Spec::Model(model) = spec {
+                model.description = "ours".into();
+            }
+        });
+        assert_eq!(
+            decide(&model("two"), Some(&edited)),
+            Decision::Keep("it was edited since it was imported")
+        );
+        let mut own = stored(model("one"), |_| ());
+        own.labels.clear();
+        assert_eq!(decide(&model("one"), Some(&own)), Decision::Keep("it exists, and was not imported"));
+    }
+
+    #[test]
+    fn secrets_that_exist_are_never_replaced() {
+        let key = |value: &str| {
+            let secret = Some(Secret { value: Some(value.into()), state: 0 });
+            imported("providers/a/apiKeys/b", Spec::ApiKey(ApiKeySpec { secret, ..Default::default() }))
+        };
+        let first = stored(key("one"), |_| ());
+        assert_eq!(key("one").labels, key("two").labels, "the digest tells nothing of a secret");
+        assert!(matches!(decide(&key("two"), Some(&first)), Decision::Keep(_)));
+    }
+
+    #[test]
+    fn a_provider_does_not_move_away_from_its_keys() {
+        let provider = |url: &str| {
+            let spec = ProviderSpec {
+                r#type: ProviderType::Openai.into(),
+                base_url: url.into(),
+                ..Default::default()
+            };
+            imported("providers/a", Spec::Provider(spec))
+        };
+        let first = stored(provider(""), |_| ());
+        assert_eq!(decide(&provider("https://api.openai.com/v1"), Some(&first)), Decision::Unchanged);
+        assert!(matches!(decide(&provider("https://b.example/v1"), Some(&first)), Decision::Keep(_)));
+    }
+}

@@ -1,0 +1,421 @@
+//! `env`: providers with their keys, and database connections, from environment variables and `.env` files.
+//!
+//! | variables | become |
+//! |---|---|
+//! | `OPENAI_API_KEY`, `GROQ_API_KEY` and so on | `providers/{id}` and `providers/{id}/apiKeys/env`; the ids are in [`KNOWN`] |
+//! | `OPENAI_BASE_URL`, `OLLAMA_HOST` and so on | the base URL of that provider |
+//! | `OPENAI_ORG_ID`, `OPENAI_PROJECT_ID` | headers of that provider |
+//! | `AZURE_OPENAI_ENDPOINT`, `OPENAI_API_VERSION` | base URL and path of Azure OpenAI, which needs the first |
+//! | `AWS_REGION`, else `AWS_DEFAULT_REGION` | base URL of Bedrock, which needs one |
+//! | `DATABASE_URL`, `REDIS_URL` | `databases/main`, `databases/redis` |
+//! | `PGHOST` and the others of libpq | `databases/postgres`, unless it is where `DATABASE_URL` leads |
+//!
+//! Where several variables hold one thing, [`KNOWN`] says which wins (`GOOGLE_API_KEY` before `GEMINI_API_KEY`). What is empty
+//! counts as not set. Who is active is not decided here: no router is made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Environment, Gathered, Imported, Input, Outcome, Problems,
+    databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
+    dotenv,
+    providers::{KNOWN, Known, api_key, is_placeholder, key_problem},
+};
+use crate::{
+    crypto::SecretText,
+    domain::record::Spec,
+    kinds::rules::url_problem,
+    proto::v1::{AuthScheme, HeaderValue, ProviderAuth, ProviderSpec, ProviderType, header_value::Value},
+};
+
+/// The format's name.
+pub const FORMAT: &str = "env";
+
+/// Variables with the URL of a database, and the ids of their connections.
+const URLS: [(&str, &str); 2] = [("DATABASE_URL", "main"), ("REDIS_URL", "redis")];
+const OPENAI_HEADERS: [(&str, &str); 2] =
+    [("OPENAI_ORG_ID", "OpenAI-Organization"), ("OPENAI_PROJECT_ID", "OpenAI-Project")];
+const API_VERSION: &str = "OPENAI_API_VERSION";
+const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// Variables by name, from the environment, from files, or from both.
+#[derive(Default)]
+pub struct Variables(BTreeMap<String, Variable>);
+
+struct Variable {
+    value: SecretText,
+    /// Where it stands, if not in the environment itself.
+    place: Option<String>,
+    /// Places that it overrides.
+    overrides: Vec<String>,
+}
+
+impl Variables {
+    /// The variables of the environment that [`convert`] knows.
+    ///
+    /// # Errors
+    /// Names those that are not UTF-8.
+    pub fn of_environment(environment: Environment<'_>) -> Result<Self, Problems> {
+        let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+        for name in names() {
+            match environment(name).map(std::ffi::OsString::into_string) {
+                None => {}
+                Some(Ok(value)) => {
+                    let variable = Variable { value: value.into(), place: None, overrides: Vec::new() };
+                    found.insert(name.to_owned(), variable);
+                }
+                Some(Err(_)) => problems.extend(Problems::one(name, "is not valid UTF-8").0),
+            }
+        }
+        if problems.is_empty() { Ok(Self(found)) } else { Err(Problems(problems)) }
+    }
+
+    /// All variables of a file; `place` is its name.
+    ///
+    /// # Errors
+    /// A problem for each line that can't be read.
+    pub fn of_file(place: &str, text: &str) -> Result<Self, Problems> {
+        let line = |line: usize| format!("{place}, line {line}");
+        let variables = dotenv::parse(place, text)?.into_iter().map(|one| {
+            let overrides = one.overrides.iter().map(|at| line(*at)).collect();
+            (one.name, Variable { value: one.value, place: Some(line(one.line)), overrides })
+        });
+        Ok(Self(variables.collect()))
+    }
+
+    /// These, and those of `other` that are not set here. What is empty here stays empty.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (name, variable) in other.0 {
+            self.0.entry(name).or_insert(variable);
+        }
+        self
+    }
+
+    /// Takes out the variables that `which` is true of, by name and value, and tells them as a report names them.
+    pub fn take(&mut self, which: impl Fn(&str, &str) -> bool) -> Vec<String> {
+        let taken: Vec<String> = self
+            .0
+            .iter()
+            .filter(|(name, one)| which(name, one.value.expose()))
+            .map(|(name, _)| self.shown(name))
+            .collect();
+        self.0.retain(|name, one| !which(name, one.value.expose()));
+        taken
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let value = self.0.get(name)?.value.expose().trim();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// A variable as a report names it.
+    fn shown(&self, name: &str) -> String {
+        match self.0.get(name).and_then(|variable| variable.place.as_ref()) {
+            Some(place) => format!("{name} ({place})"),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// The variables that are looked at.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let of_providers = KNOWN.iter().flat_map(|known| known.keys.iter().chain(known.base_urls).copied());
+    of_providers
+        .chain(OPENAI_HEADERS.map(|(name, _)| name))
+        .chain([API_VERSION])
+        .chain(REGIONS)
+        .chain(URLS.map(|(name, _)| name))
+        .chain(PG_USED)
+        .chain(PG_LEFT_OUT)
+}
+
+/// Converts files. The first one that sets a variable wins.
+///
+/// # Errors
+/// Everything in them that can't be read.
+pub fn from_files(input: &Input<'_>) -> Result<Imported, Problems> {
+    let (mut variables, mut problems) = (Variables::default(), Vec::new());
+    for file in input.files {
+        match Variables::of_file(&file.name, file.text.expose()) {
+            Ok(found) => variables = variables.or(found),
+            Err(found) => problems.extend(found.0),
+        }
+    }
+    if problems.is_empty() { convert(&variables) } else { Err(Problems(problems)) }
+}
+
+/// Converts variables.
+///
+/// # Errors
+/// Each variable whose value is wrong, by its name.
+pub fn convert(variables: &Variables) -> Result<Imported, Problems> {
+    let mut converter = Converter { variables, made: Gathered::new(FORMAT), used: BTreeSet::new() };
+    for known in &KNOWN {
+        converter.provider(known);
+    }
+    converter.databases();
+    converter.rest();
+    converter.made.finish()
+}
+
+struct Converter<'a> {
+    variables: &'a Variables,
+    made: Gathered,
+    used: BTreeSet<&'static str>,
+}
+
+impl<'a> Converter<'a> {
+    /// The value of a variable, which is then reported as used.
+    fn take(&mut self, name: &'static str) -> Option<&'a str> {
+        let value = self.variables.get(name)?;
+        self.used.insert(name);
+        Some(value)
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        self.made.problem(self.variables.shown(name), what);
+    }
+
+    fn left_out(&mut self, name: &str, why: impl Into<String>) {
+        self.made.left_out(self.variables.shown(name), why);
+    }
+
+    /// The first of several variables that is set; the others are told that it wins.
+    fn first(&mut self, names: &'static [&'static str]) -> Option<(&'static str, &'a str)> {
+        let mut set = names.iter().filter_map(|name| Some((*name, self.take(name)?))).collect::<Vec<_>>();
+        for (loser, _) in set.drain(1.min(set.len())..).collect::<Vec<_>>() {
+            let winner =
+                names.iter().find(|name| self.variables.get(name).is_some()).copied().unwrap_or_default();
+            self.left_out(loser, format!("{winner} is set too, and wins"));
+        }
+        set.pop()
+    }
+
+    fn provider(&mut self, known: &'static Known) {
+        let key = self.key(known);
+        let (base_name, base) =
+            self.first(known.base_urls).map_or(("", None), |(name, url)| (name, Some(url)));
+        let name = format!("providers/{}", known.id);
+        // What runs on one's own machine needs no key.
+        let keyless =
+            matches!(known.provider_type, ProviderType::Ollama | ProviderType::Vllm) && base.is_some();
+        if key.is_none() && !keyless {
+            if base.is_some() {
+                self.left_out(base_name, format!("there is no {} to go with it", known.keys.join(" or ")));
+            }
+            return;
+        }
+        let mut spec = ProviderSpec {
+            r#type: known.provider_type.into(),
+            display_name: known.display_name.to_owned(),
+            ..ProviderSpec::default()
+        };
+        if let Some(base) = base {
+            spec.base_url = base_url(known.provider_type, base);
+            match url_problem(&spec.base_url) {
+                Some(problem) => self.problem(base_name, problem),
+                None => self.made.imported(self.variables.shown(base_name), &name),
+            }
+        }
+        if let Err((needed, why)) = self.complete(&mut spec, key.is_some(), &name) {
+            let key = key.map_or(needed, |(key, _)| key);
+            self.left_out(key, why);
+            return;
+        }
+        let from = self.variables.shown(key.map_or(base_name, |(key, _)| key));
+        self.made.put(&from, name.as_str(), Spec::Provider(spec));
+        if let Some((variable, value)) = key {
+            let key_name = format!("{name}/apiKeys/env");
+            let spec = api_key(Some(value), &format!("From the variable {variable}."));
+            self.made.put(&from, key_name.as_str(), Spec::ApiKey(spec));
+            self.made.imported(from, key_name);
+        }
+    }
+
+    fn key(&mut self, known: &'static Known) -> Option<(&'static str, &'a str)> {
+        let (variable, value) = self.first(known.keys)?;
+        if is_placeholder(value) {
+            self.left_out(variable, "holds a placeholder and no key");
+            return None;
+        }
+        if let Some(problem) = key_problem(value) {
+            self.problem(variable, problem);
+            return None;
+        }
+        Some((variable, value))
+    }
+
+    /// What a type needs beyond a key; the variable that is missing, and why nothing comes of the provider without it.
+    fn complete(
+        &mut self,
+        spec: &mut ProviderSpec,
+        has_key: bool,
+        name: &str,
+    ) -> Result<(), (&'static str, String)> {
+        match spec.r#type() {
+            ProviderType::Openai => self.openai_headers(spec, name),
+            ProviderType::AzureOpenai => {
+                if spec.base_url.is_empty() {
+                    return Err(("AZURE_OPENAI_ENDPOINT", "needs AZURE_OPENAI_ENDPOINT beside it".into()));
+                }
+                self.azure_version(spec, name);
+            }
+            ProviderType::Bedrock => {
+                let Some((variable, region)) = self.first(&REGIONS) else {
+                    return Err((REGIONS[0], "needs AWS_REGION beside it".into()));
+                };
+                spec.base_url = format!("https://bedrock-runtime.{region}.amazonaws.com");
+                match region
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                {
+                    true => self.made.imported(self.variables.shown(variable), name),
+                    false => self.problem(variable, "is not the name of a region, such as `us-east-1`"),
+                }
+            }
+            ProviderType::Ollama if has_key => {
+                let auth = ProviderAuth { scheme: AuthScheme::Bearer.into(), ..ProviderAuth::default() };
+                spec.auth = Some(auth);
+                if spec.base_url.is_empty() {
+                    "https://ollama.com".clone_into(&mut spec.base_url);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn openai_headers(&mut self, spec: &mut ProviderSpec, name: &str) {
+        for (variable, header) in OPENAI_HEADERS {
+            if let Some(value) = self.take(variable) {
+                let value = Some(Value::Plain(value.to_owned()));
+                spec.headers.insert(header.to_owned(), HeaderValue { value });
+                self.made.imported(self.variables.shown(variable), name);
+            }
+        }
+    }
+
+    /// Deployments have the version in their URL; the path without one needs none.
+    fn azure_version(&mut self, spec: &mut ProviderSpec, name: &str) {
+        let Some(version) = self.take(API_VERSION) else { return };
+        if version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            spec.endpoint_path =
+                format!("/openai/deployments/{{model}}/chat/completions?api-version={version}");
+            self.made.imported(self.variables.shown(API_VERSION), name);
+        } else {
+            self.problem(API_VERSION, "is not a version of the API, such as `2024-10-21`");
+        }
+    }
+
+    fn databases(&mut self) {
+        let mut main = None;
+        for (variable, id) in URLS {
+            let Some(url) = self.take(variable) else { continue };
+            match databases::from_url(url) {
+                Ok(connection) => {
+                    if variable == "DATABASE_URL" {
+                        main = Some((connection.spec.host.clone(), connection.spec.database.clone()));
+                    }
+                    self.connection(variable, id, connection);
+                }
+                Err(refused) => self.refused(variable, refused),
+            }
+        }
+        self.libpq(main.as_ref());
+    }
+
+    fn libpq(&mut self, main: Option<&(String, String)>) {
+        let set: Vec<&'static str> = PG_USED.into_iter().filter(|name| self.take(name).is_some()).collect();
+        for name in PG_LEFT_OUT {
+            if self.take(name).is_some() {
+                self.left_out(
+                    name,
+                    "leads elsewhere or to a file of one machine; set the fields of the connection",
+                );
+            }
+        }
+        // `PGUSER` alone is what many have set for psql.
+        if set.is_empty() {
+            return;
+        }
+        let variables = self.variables;
+        match databases::from_pg(|name| variables.get(name)) {
+            Ok(connection)
+                if main.is_some_and(|(host, name)| {
+                    *host == connection.spec.host && *name == connection.spec.database
+                }) =>
+            {
+                for name in set {
+                    self.left_out(name, "leads to where DATABASE_URL leads, which is databases/main");
+                }
+            }
+            Ok(connection) => {
+                for name in set.iter().filter(|name| **name != "PGHOST") {
+                    self.made.imported(self.variables.shown(name), "databases/postgres");
+                }
+                self.connection("PGHOST", "postgres", connection);
+            }
+            Err((_, Refused::NotCarried(_))) if !set.contains(&"PGHOST") => {
+                for name in set {
+                    self.left_out(name, "there is no PGHOST to go with it");
+                }
+            }
+            Err((name, refused)) => self.refused(name, refused),
+        }
+    }
+
+    fn connection(&mut self, variable: &str, id: &str, Connection { spec, notes }: Connection) {
+        let (from, name) = (self.variables.shown(variable), format!("databases/{id}"));
+        let outcome = if notes.is_empty() { Outcome::Imported } else { Outcome::Changed };
+        self.made.put(&from, name.as_str(), Spec::Database(spec));
+        self.made.item(from, name, outcome, notes.join("; "));
+    }
+
+    fn refused(&mut self, variable: &str, refused: Refused) {
+        match refused {
+            Refused::Invalid(what) => self.problem(variable, &what),
+            Refused::NotCarried(why) => self.left_out(variable, why),
+        }
+    }
+
+    /// What nobody asked for. Of the environment itself only what is known was looked at.
+    fn rest(&mut self) {
+        let variables = self.variables;
+        for (name, variable) in &variables.0 {
+            for place in &variable.overrides {
+                self.made.left_out(format!("{name} ({place})"), "a later line sets it again");
+            }
+            let unused = !self.used.contains(name.as_str());
+            if unused && variables.get(name).is_none() && names().any(|known| known == name) {
+                self.left_out(name, "is empty");
+            } else if unused && names().any(|known| known == name) {
+                self.left_out(name, "belongs to a provider that has no key here");
+            } else if unused && variable.place.is_some() {
+                self.left_out(name, "says nothing of a provider or a database");
+            }
+        }
+    }
+}
+
+/// The base URL that a variable means.
+fn base_url(provider_type: ProviderType, text: &str) -> String {
+    let text = text.trim_end_matches('/');
+    if provider_type != ProviderType::Ollama {
+        return text.to_owned();
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    // Where it listens on every address, it is called on this machine.
+    let rest = rest.strip_prefix("0.0.0.0").map_or(rest.to_owned(), |rest| format!("127.0.0.1{rest}"));
+    let rest = if rest.starts_with(':') { format!("127.0.0.1{rest}") } else { rest };
+    let port = rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    // Without a scheme the port is its own; with one it is the scheme's.
+    if port || text.contains("://") {
+        format!("{scheme}://{rest}")
+    } else {
+        format!("{scheme}://{rest}:11434")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Variables in, providers and databases out.
+
+use std::ffi::OsString;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::proto::v1::{DatabaseTlsMode, Resource};
+
+fn import(text: &str) -> Imported {
+    let variables = Variables::of_file(".env", text).unwrap_or_else(|problems| panic!("{problems}"));
+    convert(&variables).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn problems(text: &str) -> String {
+    let variables = Variables::of_file(".env", text).unwrap_or_else(|problems| panic!("{problems}"));
+    let Err(problems) = convert(&variables) else { panic!("{text} was taken") };
+    problems.to_string()
+}
+
+fn names_of(imported: &Imported) -> Vec<&str> {
+    imported.resources.iter().map(|resource| resource.name.as_str()).collect()
+}
+
+fn provider<'a>(imported: &'a Imported, name: &str) -> &'a ProviderSpec {
+    match spec(imported, name) {
+        Spec::Provider(provider) => provider,
+        _ => panic!("{name} is no provider"),
+    }
+}
+
+fn spec<'a>(imported: &'a Imported, name: &str) -> &'a Spec {
+    let found = imported.resources.iter().find(|resource| resource.name == name);
+    found.and_then(|Resource { spec, .. }| spec.as_ref()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+fn key_of(imported: &Imported, name: &str) -> String {
+    match spec(imported, name) {
+        Spec::ApiKey(key) => key.secret.as_ref().and_then(|secret| secret.value.clone()).unwrap_or_default(),
+        _ => panic!("{name} is no key"),
+    }
+}
+
+/// What the report says of a variable.
+fn told(imported: &Imported, name: &str) -> String {
+    let of = |from: &str| from == name || from.starts_with(&format!("{name} ("));
+    let items: Vec<String> =
+        imported.items.iter().filter(|item| of(&item.from)).map(ToString::to_string).collect();
+    assert!(!items.is_empty(), "nothing is told of {name}");
+    items.join("\n")
+}
+
+#[test]
+fn every_known_key_becomes_a_provider_with_it() {
+    let lines: Vec<String> =
+        KNOWN.iter().map(|known| format!("{}=key-{}", known.keys[0], known.id)).collect();
+    let more = "AZURE_OPENAI_ENDPOINT=https://r.openai.azure.com/\nAWS_REGION=eu-west-1\n";
+    let imported = import(&format!("{more}{}", lines.join("\n")));
+    for known in &KNOWN {
+        let name = format!("providers/{}", known.id);
+        assert_eq!(provider(&imported, &name).r#type(), known.provider_type);
+        assert_eq!(key_of(&imported, &format!("{name}/apiKeys/env")), format!("key-{}", known.id));
+    }
+    assert_eq!(imported.resources.len(), 2 * KNOWN.len());
+    assert_eq!(provider(&imported, "providers/azure_openai").base_url, "https://r.openai.azure.com");
+    let bedrock = &provider(&imported, "providers/bedrock").base_url;
+    assert_eq!(bedrock, "https://bedrock-runtime.eu-west-1.amazonaws.com");
+    assert_eq!(imported.count(Outcome::LeftOut), 0);
+    assert!(imported.resources.iter().all(|resource| resource.labels["imported-from"] == "env"));
+}
+
+#[test]
+fn the_stated_name_wins() {
+    let imported = import("GEMINI_API_KEY=two\nGOOGLE_API_KEY=one\nCOHERE_API_KEY=two\nCO_API_KEY=one");
+    assert_eq!(key_of(&imported, "providers/google_ai/apiKeys/env"), "one");
+    assert_eq!(key_of(&imported, "providers/cohere/apiKeys/env"), "one");
+    assert!(
+        told(&imported, "GEMINI_API_KEY").contains("not carried over: GOOGLE_API_KEY is set too, and wins")
+    );
+    let alone = import("GOOGLE_API_KEY=\nGEMINI_API_KEY=two");
+    assert_eq!(key_of(&alone, "providers/google_ai/apiKeys/env"), "two");
+    assert!(told(&alone, "GOOGLE_API_KEY").contains("is empty"));
+}
+
+#[test]
+fn what_goes_with_a_key() {
+    let text = "OPENAI_API_KEY=k\nOPENAI_BASE_URL=https://proxy.example/v1/\nOPENAI_ORG_ID=org-1\n\
+                AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://r.openai.azure.com\nOPENAI_API_VERSION=2024-10-21";
+    let imported = import(text);
+    let openai = provider(&imported, "providers/chatgpt");
+    assert_eq!(openai.base_url, "https://proxy.example/v1");
+    assert_eq!(openai.headers["OpenAI-Organization"].value, Some(Value::Plain("org-1".into())));
+    let azure = provider(&imported, "providers/azure_openai");
+    assert!(azure.endpoint_path.ends_with("?api-version=2024-10-21"));
+    assert_eq!(imported.count(Outcome::LeftOut), 0);
+
+    let lonely = import(
+        "OPENAI_BASE_URL=https://x.example\nOPENAI_ORG_ID=o\nAZURE_OPENAI_API_KEY=k\nAWS_BEARER_TOKEN_BEDROCK=k",
+    );
+    assert_eq!(names_of(&lonely), [""; 0]);
+    assert!(told(&lonely, "OPENAI_BASE_URL").contains("there is no OPENAI_API_KEY"));
+    assert!(told(&lonely, "OPENAI_ORG_ID").contains("no key here"));
+    assert!(told(&lonely, "AZURE_OPENAI_API_KEY").contains("needs AZURE_OPENAI_ENDPOINT"));
+    assert!(told(&lonely, "AWS_BEARER_TOKEN_BEDROCK").contains("needs AWS_REGION"));
+}
+
+#[test]
+fn ollama_needs_no_key() {
+    for (host, url) in [
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("gpu.local", "http://gpu.local:11434"),
+        ("gpu.local:80", "http://gpu.local:80"),
+        ("https://ollama.example/", "https://ollama.example"),
+    ] {
+        let imported = import(&format!("OLLAMA_HOST={host}"));
+        assert_eq!(provider(&imported, "providers/ollama").base_url, url);
+        assert_eq!(names_of(&imported), ["providers/ollama"]);
+    }
+    let cloud = import("OLLAMA_API_KEY=k");
+    let spec = provider(&cloud, "providers/ollama");
+    assert_eq!(spec.auth.as_ref().map(ProviderAuth::scheme), Some(AuthScheme::Bearer));
+}
+
+#[test]
+fn databases_by_url_and_by_variables() {
+    let text = "DATABASE_URL=postgresql://app:pw@db:5432/main\nREDIS_URL=redis://localhost/0\n\
+                PGHOST=other\nPGPORT=5433\nPGPASSWORD=pw\nPGSSLMODE=require\nPGPASSFILE=/x";
+    let imported = import(text);
+    assert_eq!(names_of(&imported), ["databases/main", "databases/postgres", "databases/redis"]);
+    assert!(told(&imported, "DATABASE_URL").contains("changed: says nothing of TLS"));
+    assert!(told(&imported, "PGPASSFILE").contains("not carried over"));
+    let Spec::Database(postgres) = spec(&imported, "databases/postgres") else { panic!() };
+    assert_eq!((postgres.port, postgres.tls_mode()), (5433, DatabaseTlsMode::Required));
+
+    let same = import("DATABASE_URL=postgresql://localhost/main\nPGHOST=localhost\nPGDATABASE=main");
+    assert_eq!(names_of(&same), ["databases/main"]);
+    let lonely = import("PGUSER=me");
+    assert!(told(&lonely, "PGUSER").contains("no PGHOST"));
+    let socket = import("PGHOST=/run/postgresql");
+    assert!(told(&socket, "PGHOST").contains("socket"));
+}
+
+#[test]
+fn problems_name_variables_and_never_values() {
+    for (text, name) in [
+        ("OPENAI_API_KEY='sk-secret two'", "OPENAI_API_KEY (.env, line 1)"),
+        ("DATABASE_URL=secret", "DATABASE_URL (.env, line 1)"),
+        ("OPENAI_API_KEY=k\nOPENAI_BASE_URL=ftp://secret", "OPENAI_BASE_URL (.env, line 2)"),
+        ("AWS_BEARER_TOKEN_BEDROCK=k\nAWS_REGION=secret/../x", "AWS_REGION (.env, line 2)"),
+        ("PGHOST=h\nPGPORT=secret", "PGPORT (.env, line 2)"),
+        ("DATABASE_URL=postgres://a secret b/x", "DATABASE_URL (.env, line 1)"),
+        ("PGHOST=secret@host", "PGHOST (.env, line 1)"),
+    ] {
+        let told = problems(text);
+        assert!(told.starts_with(name) && !told.contains("secret"), "{told}");
+    }
+    let both = problems("DATABASE_URL=x\nREDIS_URL=y");
+    assert_eq!(both.lines().count(), 2, "all at once");
+}
+
+#[test]
+fn what_is_not_imported_is_named() {
+    let imported = import("OPENAI_API_KEY=your-api-key-here\nDEBUG=1\nGROQ_API_KEY=a\nGROQ_API_KEY=b");
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "b");
+    assert!(told(&imported, "OPENAI_API_KEY").contains("placeholder"));
+    assert!(told(&imported, "DEBUG").contains("not carried over"));
+    assert!(told(&imported, "GROQ_API_KEY").contains("(.env, line 3): not carried over: a later line"));
+}
+
+#[test]
+fn the_environment_wins_over_a_file() {
+    let environment = |name: &str| (name == "GROQ_API_KEY").then(|| OsString::from("outer"));
+    let variables = Variables::of_environment(&environment).unwrap();
+    let file = Variables::of_file(".env", "GROQ_API_KEY=inner\nXAI_API_KEY=x").unwrap_or_default();
+    let imported = convert(&variables.or(file)).unwrap();
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "outer");
+    assert_eq!(key_of(&imported, "providers/xai/apiKeys/env"), "x");
+    assert!(told(&imported, "GROQ_API_KEY").starts_with("GROQ_API_KEY -> "));
+}
+
+#[test]
+fn two_files_are_read_in_their_order() {
+    use super::super::File;
+    let files = [
+        File { name: "one".into(), text: "GROQ_API_KEY=1".into() },
+        File { name: "two".into(), text: "GROQ_API_KEY=2\nXAI_API_KEY=2".into() },
+    ];
+    let imported = from_files(&Input { files: &files, environment: &|_| None }).unwrap();
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "1");
+    assert_eq!(key_of(&imported, "providers/xai/apiKeys/env"), "2");
+}
+
+proptest! {
+    #[test]
+    fn never_panics_and_repeats_no_value(values in proptest::collection::vec((0..60usize, "\\PC{0,30}"), 0..8)) {
+        let known: Vec<&str> = names().collect();
+        let mut variables = Variables::default();
+        for (index, value) in values {
+            let value = format!("canary{value}").into();
+            let variable = Variable { value, place: None, overrides: Vec::new() };
+            variables.0.insert(known[index % known.len()].to_owned(), variable);
+        }
+        match convert(&variables) {
+            Ok(imported) => prop_assert!(imported.items.iter().all(|item| !item.to_string().contains("canary"))),
+            Err(problems) => prop_assert!(!problems.to_string().contains("canary")),
+        }
+    }
+}

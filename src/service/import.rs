@@ -1,0 +1,200 @@
+//! Imports: many resources from elsewhere in one revision, as ordinary operations of one write.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Operation, OperationKind, Service, WriteRequest,
+    plan::{Mode, kept_existing},
+};
+use crate::{
+    domain::{Error, FieldViolation, Principal, Result, limits},
+    proto::v1::{
+        BatchResult, BatchWriteResponse, ChangeType, ImportConfigResponse, ImportItem, ImportMode,
+        ImportOptions, ImportOutcome, ImportedResource,
+    },
+};
+
+/// Room for what an answer holds beside its resources.
+const MARGIN: usize = 64 * 1024;
+
+/// An import, put together from the messages that it came in.
+#[derive(Default)]
+pub struct ImportRequest {
+    /// How it is done.
+    pub options: ImportOptions,
+    /// The resources.
+    pub items: Vec<ImportItem>,
+}
+
+impl Service {
+    /// Takes resources in: one revision, or none.
+    ///
+    /// # Errors
+    /// Those of a write.
+    pub async fn import(&self, caller: &Principal, request: ImportRequest) -> Result<ImportConfigResponse> {
+        let mode = parse_mode(request.options.mode)?;
+        if request.items.is_empty() {
+            return Err(Error::invalid("items", "REQUIRED", "holds no resource; give at least one"));
+        }
+        let body = fingerprint(&request);
+        let ImportRequest { options, items } = request;
+        let operations = items.into_iter().enumerate().map(|(index, item)| operation(index, item, mode));
+        let write = WriteRequest {
+            operations: operations.collect(),
+            validate_only: options.validate_only,
+            request_id: options.request_id,
+            reason: options.reason,
+            body,
+        };
+        let answer = self.carry_out(caller, write).await?;
+        Ok(summary(answer, self.parts.max_answer_bytes))
+    }
+}
+
+fn parse_mode(number: i32) -> Result<Mode> {
+    match ImportMode::try_from(number) {
+        Ok(ImportMode::Unspecified | ImportMode::Keep) => Ok(Mode::Keep),
+        Ok(ImportMode::Update) => Ok(Mode::Update),
+        Ok(ImportMode::Replace) => Ok(Mode::Replace),
+        Err(_) => {
+            let description = format!(
+                "is the unknown value {number}; use IMPORT_MODE_KEEP, IMPORT_MODE_UPDATE or IMPORT_MODE_REPLACE"
+            );
+            Err(Error::Invalid(vec![FieldViolation::new("options.mode", "UNKNOWN_VALUE", description)]))
+        }
+    }
+}
+
+fn operation(index: usize, item: ImportItem, mode: Mode) -> Operation {
+    let ImportItem { resource, update_mask } = item;
+    let mask = update_mask.map(|mask| mask.paths).unwrap_or_default();
+    let action = OperationKind::Import { resource: resource.unwrap_or_default(), mask, mode };
+    Operation { path: format!("items[{index}]."), action }
+}
+
+/// Tells a repetition from another import, however either was cut into messages.
+fn fingerprint(ImportRequest { options, items }: &ImportRequest) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    digest.update(options.encode_length_delimited_to_vec());
+    for item in items {
+        // Wiped: it may hold secrets.
+        digest.update(zeroize::Zeroizing::new(item.encode_length_delimited_to_vec()));
+    }
+    [&b"import "[..], &digest.finalize()].concat()
+}
+
+/// The answer of an import, from that of the write.
+fn summary(answer: BatchWriteResponse, max_bytes: usize) -> ImportConfigResponse {
+    let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
+    let mut summary = ImportConfigResponse { revision, revision_token, warnings, ..Default::default() };
+    let mut room = max_bytes.saturating_sub(MARGIN);
+    let mut left_out = 0;
+    for result in results {
+        let imported = imported(result);
+        *match imported.outcome() {
+            ImportOutcome::Created => &mut summary.created,
+            ImportOutcome::Updated => &mut summary.updated,
+            ImportOutcome::Skipped => &mut summary.skipped,
+            ImportOutcome::Unchanged | ImportOutcome::Unspecified => &mut summary.unchanged,
+        } += 1;
+        let bytes = imported.encoded_len() + 8;
+        match room.checked_sub(bytes) {
+            Some(rest) if left_out == 0 => {
+                room = rest;
+                summary.resources.push(imported);
+            }
+            _ => left_out += 1,
+        }
+    }
+    if left_out > 0 {
+        summary
+            .warnings
+            .push(format!("{left_out} resources are not listed, because the answer has no room for them"));
+    }
+    summary
+}
+
+fn imported(result: BatchResult) -> ImportedResource {
+    if let Some(name) = kept_existing(&result) {
+        let outcome = ImportOutcome::Skipped.into();
+        return ImportedResource { name: name.to_owned(), outcome, fields: Vec::new() };
+    }
+    let diff = result.diffs.into_iter().next().unwrap_or_default();
+    let outcome = match diff.r#type() {
+        ChangeType::Created => ImportOutcome::Created,
+        ChangeType::Unspecified => ImportOutcome::Unchanged,
+        ChangeType::Updated | ChangeType::Deleted => ImportOutcome::Updated,
+    };
+    ImportedResource { name: diff.name, outcome: outcome.into(), fields: diff.fields }
+}
+
+/// Whether an import has grown beyond what one revision takes: asked while it comes in, so that no more of it is held.
+///
+/// # Errors
+/// `Invalid`.
+pub fn check_growth(items: usize, bytes: usize) -> Result<()> {
+    if items <= limits::BATCH_CHANGES && bytes <= limits::BATCH_BYTES {
+        return Ok(());
+    }
+    let description = format!(
+        "are more than {} resources, or more than {} bytes; divide the import",
+        limits::BATCH_CHANGES,
+        limits::BATCH_BYTES
+    );
+    Err(Error::invalid("items", "TOO_LARGE", description))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{FieldDiff, Resource, ResourceDiff};
+
+    fn result(name: String, change: ChangeType, field_bytes: usize) -> BatchResult {
+        let field = FieldDiff { path: "p".into(), after: "x".repeat(field_bytes), ..Default::default() };
+        let diff = ResourceDiff { name, r#type: change.into(), fields: vec![field] };
+        BatchResult { diffs: vec![diff], ..Default::default() }
+    }
+
+    #[test]
+    fn the_largest_import_is_answered() {
+        let results = (0..limits::BATCH_CHANGES)
+            .map(|index| result(format!("settings/{index:0>120}"), ChangeType::Created, 10));
+        let answer = BatchWriteResponse { results: results.collect(), revision: 7, ..Default::default() };
+        let summary = summary(answer, limits::MESSAGE_OUT_BYTES);
+        assert!(summary.encoded_len() < limits::MESSAGE_OUT_BYTES);
+        assert_eq!((summary.created, summary.revision), (10_000, 7));
+        assert!(summary.resources.len() > 1000 && summary.warnings.len() == 1);
+    }
+
+    #[test]
+    fn every_outcome_is_counted() {
+        let kept = Resource { name: "settings/k".into(), ..Default::default() };
+        let results = vec![
+            result("settings/a".into(), ChangeType::Created, 1),
+            result("settings/b".into(), ChangeType::Updated, 1),
+            result("settings/c".into(), ChangeType::Unspecified, 1),
+            BatchResult { resource: Some(kept), ..Default::default() },
+        ];
+        let summary =
+            summary(BatchWriteResponse { results, ..Default::default() }, limits::MESSAGE_OUT_BYTES);
+        assert_eq!((summary.created, summary.updated, summary.unchanged, summary.skipped), (1, 1, 1, 1));
+        let names: Vec<_> = summary.resources.iter().map(|resource| resource.name.as_str()).collect();
+        assert_eq!(names, ["settings/a", "settings/b", "settings/c", "settings/k"]);
+    }
+
+    #[test]
+    fn an_import_is_the_same_however_it_was_cut() {
+        let item = |name: &str| ImportItem {
+            resource: Some(Resource { name: name.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let whole = ImportRequest { items: vec![item("a"), item("b")], ..Default::default() };
+        let other = ImportRequest { items: vec![item("a"), item("c")], ..Default::default() };
+        assert_eq!(
+            fingerprint(&whole),
+            fingerprint(&ImportRequest { items: whole.items.clone(), ..Default::default() })
+        );
+        assert_ne!(fingerprint(&whole), fingerprint(&other));
+    }
+}

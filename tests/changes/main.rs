@@ -1,0 +1,33 @@
+//! The management of changes through gRPC, on both databases: imports and exports, the history, differences of revisions.
+
+#![cfg(feature = "server")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod place;
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[path = "../support/mod.rs"]
+mod support;
+mod transfer;
+
+/// A test of something on a server, once on each database.
+macro_rules! on_both_databases {
+    ($($(#[$meta:meta])* $test:ident;)*) => {
+        $(mod $test {
+            $(#[$meta])*
+            #[tokio::test]
+            async fn on_sqlite() {
+                super::$test(crate::place::Place::on_sqlite().await).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test]
+            async fn on_postgres() {
+                super::$test(crate::place::Place::on_postgres().await).await;
+            }
+        })*
+    };
+}
+use on_both_databases;

@@ -1,0 +1,219 @@
+//! What a new store begins with: starters, the catalogue, and the keys that lie around the process; once, whole or not at
+//! all, and without a word of a value.
+
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+
+use signalbox::proto::v1::{
+    DeleteResourceRequest, GetStatusRequest, GetStatusResponse, ListResourcesRequest, Resource,
+    resource::Spec,
+};
+
+use crate::harness::{Home, Server, api::Api, forms::Forms};
+
+const STARTERS: &str = "SIGNALBOX_STARTERS";
+
+/// A folder in which stores begin as they do for operators.
+fn home() -> Home {
+    Home::new().with(STARTERS, "on")
+}
+
+fn dot_env(home: &Home, text: &str, mode: u32) {
+    fs::write(home.path(".env"), text).unwrap();
+    fs::set_permissions(home.path(".env"), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Stops a server, and gives its folder back.
+async fn stopped(server: Server) -> Home {
+    let home = Arc::clone(server.home());
+    server.stop().await;
+    Arc::into_inner(home).expect("nobody else")
+}
+
+async fn resources(api: &mut Api) -> Vec<Resource> {
+    let request = ListResourcesRequest { page_size: 1000, ..ListResourcesRequest::default() };
+    let answer = api.config.list_resources(request).await.unwrap().into_inner();
+    assert_eq!(answer.next_page_token, "", "one page holds them");
+    answer.resources
+}
+
+async fn status(api: &mut Api) -> GetStatusResponse {
+    api.admin.get_status(GetStatusRequest {}).await.unwrap().into_inner()
+}
+
+fn names<'a>(resources: &'a [Resource], prefix: &'a str) -> Vec<&'a str> {
+    resources.iter().map(|one| one.name.as_str()).filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// The providers that may be used, and the active one.
+fn usable(resources: &[Resource]) -> (Vec<&str>, String) {
+    let enabled = resources
+        .iter()
+        .filter(|one| matches!(&one.spec, Some(Spec::Provider(spec)) if spec.enabled == Some(true)));
+    let active = resources.iter().find_map(|one| match &one.spec {
+        Some(Spec::Router(spec)) if one.name == "routers/default" => Some(spec.primary.clone()),
+        _ => None,
+    });
+    (enabled.map(|one| one.name.as_str()).collect(), active.expect("a router"))
+}
+
+/// Deletes everything, whatever refers to what: routers before providers, models that replace others after them.
+async fn delete_everything(api: &mut Api) {
+    let mut left = resources(api).await;
+    left.sort_by_key(|one| !one.name.starts_with("routers/"));
+    while !left.is_empty() {
+        for resource in left {
+            let request = DeleteResourceRequest {
+                name: resource.name,
+                allow_missing: true,
+                ..DeleteResourceRequest::default()
+            };
+            // One that another one refers to goes the next time.
+            let _ = api.config.delete_resource(request).await;
+        }
+        left = resources(api).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_store_begins_with_four_providers_and_the_catalogue() {
+    let server = Server::start_in(&Arc::new(home())).await;
+    let mut api = Api::admin(&server).await;
+    let all = resources(&mut api).await;
+    let starters = ["providers/chatgpt", "providers/google_ai", "providers/groq", "providers/openrouter"];
+    assert_eq!(names(&all, "providers/"), starters);
+    assert_eq!(usable(&all), (vec!["providers/groq"], "providers/groq".to_owned()));
+    assert!(names(&all, "models/").len() > 30);
+    assert_eq!(names(&all, "databases/"), Vec::<&str>::new());
+    // One revision, by the service itself.
+    assert_eq!(status(&mut api).await.revision, 1);
+    assert!(all.iter().all(|one| one.create_revision == 1 && one.updated_by == "signalbox"));
+    let log = server.home().log();
+    let line = log.lines().find(|line| line.starts_with("providers/groq ")).expect("a line of the table");
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["providers/groq", "yes", "yes", "-"]);
+    assert!(log.contains("total: 4 providers"), "{log}");
+}
+
+#[tokio::test]
+async fn what_lies_around_is_taken_over_once_and_never_shown() {
+    let [key, password, other, late] = [
+        "sk-canary-6b1f9e03a2d84c57",
+        "pw-canary-19c0de77aa42fe61",
+        "AIza-canary-d05e8b7712c94f",
+        "gsk-canary-80aa43e6d1bb52",
+    ];
+    let mut home = home().with("OPENAI_API_KEY", key);
+    home.set("DATABASE_URL", format!("postgres://app:{password}@db.example:5433/app?sslmode=require"));
+    dot_env(
+        &home,
+        &format!("# ours\nGEMINI_API_KEY='{other}'\nOPENAI_API_KEY=sk-not-this-one\nAPP_MODE=x\n"),
+        0o644,
+    );
+    let home = Arc::new(home);
+    let server = Server::start_in(&home).await;
+    let mut api = Api::admin(&server).await;
+    let all = resources(&mut api).await;
+    // Of those with a key Google AI comes first.
+    let on = vec!["providers/chatgpt", "providers/google_ai"];
+    assert_eq!(usable(&all), (on, "providers/google_ai".to_owned()));
+    let keys: Vec<_> = all.iter().filter(|one| matches!(one.spec, Some(Spec::ApiKey(_)))).collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let Some(Spec::Database(main)) =
+        all.iter().find(|one| one.name == "databases/main").and_then(|one| one.spec.clone())
+    else {
+        panic!("there is no databases/main");
+    };
+    assert_eq!((main.host.as_str(), main.port, main.user.as_str()), ("db.example", 5433, "app"));
+    let mut worker = Api::worker(&server).await;
+    for (name, expected) in [("chatgpt", key), ("google_ai", other)] {
+        let secrets = worker.secrets(&format!("providers/{name}/apiKeys/env"), true).await;
+        assert_eq!(secrets[0].value.as_deref(), Some(expected), "the environment wins over the file");
+    }
+    let log = home.log();
+    for said in [
+        "OPENAI_API_KEY",
+        "GEMINI_API_KEY (.env, line 2)",
+        "DATABASE_URL -> databases/main",
+        "can be read by others",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    assert!(!log.contains("APP_MODE") && log.contains("nothing of a provider or a database: 1"), "{log}");
+    assert!(status(&mut api).await.warnings.iter().any(|warning| warning.contains(".env")));
+    // Once: whatever became of it, and whatever lies around by then.
+    delete_everything(&mut api).await;
+    let revision = status(&mut api).await.revision;
+    let listed = server.run(&["list", "--output", "yaml"]).await;
+    drop(home);
+    let mut again = stopped(server).await;
+    again.set("GROQ_API_KEY", late);
+    let server = Server::start_in(&Arc::new(again)).await;
+    let mut api = Api::admin(&server).await;
+    assert_eq!(resources(&mut api).await, Vec::new());
+    assert_eq!(status(&mut api).await.revision, revision);
+    let home = Arc::clone(server.home());
+    server.stop().await;
+    for secret in [key, password, other, late] {
+        let forms = Forms::of(secret);
+        for (what, bytes) in [("the log", home.log().into_bytes()), ("a list", listed.stdout.clone())] {
+            assert_eq!(forms.found_in(&bytes), None, "{what} shows {secret}");
+        }
+        let database = fs::read(home.path("data/signalbox.db")).unwrap();
+        assert_eq!(forms.found_in(&database), None, "the database shows {secret}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_leaves_everything_and_is_tried_again() {
+    let (key, url) = ("sk-canary-93f1c80d7be24a66", "no-url-canary-5d20aa917c3e");
+    let mut home = home().with("OPENAI_API_KEY", key).with("OPENAI_BASE_URL", url);
+    dot_env(&home, "GROQ_API_KEY=gsk-fine-0123456789\nthis is no line\n", 0o600);
+    let server = Server::start_in(&Arc::new(home)).await;
+    let mut api = Api::admin(&server).await;
+    assert_eq!(
+        (resources(&mut api).await.len(), status(&mut api).await.revision),
+        (0, 0),
+        "it serves, and is empty"
+    );
+    let warnings = status(&mut api).await.warnings.join("\n");
+    for text in [server.home().log(), warnings] {
+        assert!(text.contains("first start") && text.contains(".env, line 2"), "{text}");
+        assert!(!text.contains(key) && !text.contains(url), "{text}");
+    }
+    home = stopped(server).await;
+    // The next mistake is found by the next start.
+    dot_env(&home, "GROQ_API_KEY=gsk-fine-0123456789\n", 0o600);
+    let server = Server::start_in(&Arc::new(home)).await;
+    assert!(server.home().log().contains("OPENAI_BASE_URL: "), "{}", server.home().log());
+    assert_eq!(resources(&mut Api::admin(&server).await).await.len(), 0);
+    home = stopped(server).await;
+    home.unset("OPENAI_BASE_URL");
+    let server = Server::start_in(&Arc::new(home)).await;
+    let all = resources(&mut Api::admin(&server).await).await;
+    assert_eq!(usable(&all), (vec!["providers/chatgpt", "providers/groq"], "providers/groq".to_owned()));
+    assert!(!server.home().log().contains(url));
+}
+
+#[tokio::test]
+async fn without_starters_a_store_stays_as_it_is() {
+    let mut home = Home::new().with("GROQ_API_KEY", "gsk-fine-0123456789");
+    let server = Server::start_in(&Arc::new(home)).await;
+    assert_eq!(resources(&mut Api::admin(&server).await).await.len(), 0);
+    home = stopped(server).await;
+    // A flag goes before the environment, and nothing was written yet.
+    let server = Server::start_in_with(&Arc::new(home), &["--starters", "on"]).await;
+    assert_eq!(status(&mut Api::admin(&server).await).await.revision, 1);
+}
+
+/// Such as one that was there before anything was ever seeded.
+#[tokio::test]
+async fn a_store_that_was_written_to_is_not_seeded() {
+    let server = Server::start().await;
+    let mut api = Api::admin(&server).await;
+    api.create("settings/mode", crate::harness::api::setting("x")).await;
+    let home = Arc::clone(server.home());
+    server.stop().await;
+    let server = Server::start_in_with(&home, &["--starters", "on"]).await;
+    let mut api = Api::admin(&server).await;
+    assert_eq!(names(&resources(&mut api).await, ""), ["settings/mode"]);
+    assert_eq!(status(&mut api).await.revision, 1);
+}
