@@ -106,7 +106,7 @@ fn check_message(path: &str, message: &ChatMessage, calls: &BTreeSet<&str>, prob
     let (path, id) = (format!("{path}.tool_call_id"), message.tool_call_id.as_str());
     match role {
         ChatRole::Tool if !calls.contains(id) => {
-            problems.add(path, "NOT_FOUND", "must be the id of a tool call in an earlier message");
+            problems.add(path, "UNKNOWN_VALUE", "must be the id of a tool call in an earlier message");
         }
         ChatRole::Tool => {}
         _ if !id.is_empty() => problems.add(path, "NOT_ALLOWED", "belongs to CHAT_ROLE_TOOL only"),

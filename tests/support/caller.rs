@@ -8,6 +8,7 @@ use std::sync::{
 use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    provider_service_client::ProviderServiceClient,
 };
 use tonic::{
     service::interceptor::InterceptedService,
@@ -140,6 +141,10 @@ impl Caller {
 
     pub fn admin(&self) -> AdminServiceClient<Authorised> {
         AdminServiceClient::new(self.authorised())
+    }
+
+    pub fn providers(&self) -> ProviderServiceClient<Authorised> {
+        ProviderServiceClient::new(self.authorised())
     }
 
     /// How the server is.
