@@ -7,6 +7,8 @@
 pub mod app;
 #[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "client")]
+pub mod choice;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]

@@ -4,7 +4,11 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+#[path = "references/active.rs"]
+mod active;
 mod harness;
+#[path = "references/keys.rs"]
+mod keys;
 mod support;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -36,7 +36,7 @@ use crate::{
     grpc::{self, MessageLimits},
     lifecycle::{self, Lifecycle},
     replica::{Identity, Replicas},
-    service::{AuditTrail, Parts, Service, Warnings},
+    service::{AuditTrail, Observer, Parts, Service, Warnings},
     settings::Settings,
     store::{Log, Store},
     view::{Revealer, State, View, follow},
@@ -191,9 +191,12 @@ async fn serve(
     let access = access::build(settings, found, clock, is_revoked).await?;
     let (audit, audit_writer) = AuditTrail::new(store.clone(), Arc::clone(clock));
     let auditing = tokio::spawn(audit_writer.run());
+    let (observer, observation_writer) = Observer::new(store.clone());
+    let observing = tokio::spawn(observation_writer.run());
     let parts = Parts {
         store: Arc::clone(&store),
         audit,
+        observer,
         view: Arc::clone(&view),
         revealer,
         vault,
@@ -243,6 +246,9 @@ async fn serve(
     drop(service);
     if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {
         tracing::error!("the last audit events could not be written");
+    }
+    if tokio::time::timeout(LAST_AUDITS, observing).await.is_err() {
+        tracing::warn!("the last observations could not be written");
     }
     served
 }

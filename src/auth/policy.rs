@@ -23,6 +23,8 @@ pub struct Policy {
 
 const ADMINS: Access = Access::Roles(&[Admin]);
 const READERS: Access = Access::Roles(&[Admin, Worker, Viewer]);
+/// Who may tell of use.
+const USERS: Access = Access::Roles(&[Admin, Worker]);
 
 const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/GetResource", READERS),
@@ -33,6 +35,13 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/BatchWrite", ADMINS),
     ("/signalbox.v1.ConfigService/WatchConfig", READERS),
     ("/signalbox.v1.ProviderService/RenderRequest", READERS),
+    ("/signalbox.v1.ProviderService/GetActiveProvider", READERS),
+    ("/signalbox.v1.ProviderService/SwitchActiveProvider", ADMINS),
+    ("/signalbox.v1.ProviderService/GetDefaultProvider", READERS),
+    ("/signalbox.v1.ProviderService/SetDefaultProvider", ADMINS),
+    ("/signalbox.v1.ApiKeyService/RotateApiKey", ADMINS),
+    ("/signalbox.v1.ApiKeyService/GetActiveApiKey", READERS),
+    ("/signalbox.v1.ApiKeyService/RecordApiKeyUsage", USERS),
     ("/signalbox.v1.SettingService/ResolveSettings", READERS),
     ("/signalbox.v1.SettingService/ExplainSetting", READERS),
     ("/signalbox.v1.AdminService/GetStatus", READERS),

@@ -8,8 +8,16 @@ use crate::proto::v1;
 
 /// Fields of a resource that the server fills in; they are read over in documents, so that what `get` printed can
 /// be edited and given back.
-pub const OUTPUT_ONLY: [&str; 7] =
-    ["uid", "version", "create_revision", "update_revision", "create_time", "update_time", "updated_by"];
+pub const OUTPUT_ONLY: [&str; 8] = [
+    "uid",
+    "version",
+    "create_revision",
+    "update_revision",
+    "create_time",
+    "update_time",
+    "updated_by",
+    "observations",
+];
 
 /// The descriptor of `Resource`.
 #[must_use]

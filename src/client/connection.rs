@@ -18,7 +18,8 @@ use super::{
     secret::SecretText,
 };
 use crate::proto::v1::{
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
+    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
     setting_service_client::SettingServiceClient,
 };
 
@@ -39,6 +40,10 @@ pub type Authorized = InterceptedService<Channel, Bearer>;
 pub struct Connection {
     /// Reads, writes and watches configuration.
     pub config: ConfigServiceClient<Authorized>,
+    /// Knows which provider is active.
+    pub providers: ProviderServiceClient<Authorized>,
+    /// Replaces keys, and takes note of their use.
+    pub api_keys: ApiKeyServiceClient<Authorized>,
     /// Tells which value of a setting counts.
     pub settings: SettingServiceClient<Authorized>,
     /// Runs the service itself.
@@ -71,6 +76,10 @@ impl Connection {
         let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            providers: ProviderServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            api_keys: ApiKeyServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),

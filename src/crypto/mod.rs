@@ -10,6 +10,7 @@
 mod derive;
 mod export;
 mod fernet_box;
+mod foreign;
 mod key_sources;
 mod keyring;
 mod padding;
@@ -21,6 +22,7 @@ pub(crate) mod weak;
 
 pub use derive::random_bytes;
 pub use export::ExportKey;
+pub use foreign::{Foreign, ForeignKeys};
 pub use key_sources::{KeyError, KeyOrigin, KeySources, LoadedKeyring, generate_key};
 pub use keyring::Keyring;
 pub use process::forbid_core_dumps;

@@ -10,6 +10,7 @@ pub mod error;
 pub mod keys;
 pub mod limits;
 pub mod name;
+pub mod observation;
 pub mod principal;
 pub mod record;
 pub mod replica;
@@ -24,6 +25,7 @@ pub use change::{Action, ChangeType, LoggedChange, Previous, RevisionBatch, Revo
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, FieldViolation, Result};
 pub use name::{KindName, ResourceName};
+pub use observation::{Matter, Observation};
 pub use principal::{Principal, Role, Subject};
 pub use record::{Etag, FieldPath, Labels, Record, SealedSecret, SecretId, Spec, Uid};
 pub use replica::{FeatureLevel, ReplicaId};

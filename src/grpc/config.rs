@@ -45,9 +45,9 @@ impl ConfigService for Config {
         &self,
         request: Request<GetResourceRequest>,
     ) -> Result<Response<GetResourceResponse>, Status> {
-        let GetResourceRequest { name, revision, min_revision_token, include_secrets } =
+        let GetResourceRequest { name, revision, min_revision_token, include_secrets, include_observations } =
             request.get_ref().clone();
-        let get = GetRequest { name, revision, min_revision_token, include_secrets };
+        let get = GetRequest { name, revision, min_revision_token, include_secrets, include_observations };
         let caller = Caller::of(&request).map_err(to_status)?;
         self.service.get(caller, get).await.map(Response::new).map_err(to_status)
     }
@@ -65,6 +65,7 @@ impl ConfigService for Config {
             revision: wire.revision,
             min_revision_token: wire.min_revision_token,
             include_secrets: wire.include_secrets,
+            include_observations: wire.include_observations,
         };
         let caller = Caller::of(&request).map_err(to_status)?;
         self.service.list(caller, list).await.map(Response::new).map_err(to_status)

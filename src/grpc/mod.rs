@@ -4,6 +4,7 @@
 
 mod admin;
 mod anonymous;
+mod api_key;
 mod config;
 mod connection;
 mod framework;
@@ -27,17 +28,19 @@ use crate::{
     proto::{
         FILE_DESCRIPTOR_SET,
         v1::{
-            admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer,
-            provider_service_server::ProviderServiceServer, setting_service_server::SettingServiceServer,
+            admin_service_server::AdminServiceServer, api_key_service_server::ApiKeyServiceServer,
+            config_service_server::ConfigServiceServer, provider_service_server::ProviderServiceServer,
+            setting_service_server::SettingServiceServer,
         },
     },
     service::Service,
 };
 
 /// Names of the services, as health checks ask for them.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 5] = [
     "signalbox.v1.ConfigService",
     "signalbox.v1.ProviderService",
+    "signalbox.v1.ApiKeyService",
     "signalbox.v1.SettingService",
     "signalbox.v1.AdminService",
 ];
@@ -69,6 +72,10 @@ pub fn routes(
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(provider);
+    let api_key = ApiKeyServiceServer::new(api_key::ApiKey::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(api_key);
     let setting = SettingServiceServer::new(setting::Setting::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);

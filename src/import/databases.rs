@@ -78,10 +78,13 @@ pub fn from_url(text: &str) -> Result<Connection, Refused> {
         ));
     }
     let database_type = type_of(scheme).ok_or_else(|| {
-        Refused::Invalid(
-            "begins with no scheme that is known: postgresql, redis, rediss, mysql, mariadb, mongodb, sqlite"
-                .into(),
-        )
+        let what =
+            "begins with no scheme that is known: postgresql, redis, rediss, mysql, mariadb, mongodb, sqlite";
+        // There are databases beyond these, and whoever has one has done nothing wrong.
+        match rest.starts_with("//") {
+            true => Refused::NotCarried(what.into()),
+            false => Refused::Invalid(what.into()),
+        }
     })?;
     if database_type == DatabaseType::Sqlite {
         return sqlite(rest);
@@ -295,7 +298,7 @@ mod tests {
         for url in [
             "",
             "secret",
-            "ftp://secret@h/",
+            "ftp:secret",
             "postgres://secret@h:port/x",
             "postgres://h/%ff",
             "mysql://h/?sslmode=secret",
@@ -303,7 +306,7 @@ mod tests {
             let Err(Refused::Invalid(what)) = from_url(url) else { panic!("{url}") };
             assert!(!what.contains("secret"), "{what}");
         }
-        for url in ["postgres:///db?host=/run", "mongodb+srv://h/db", "sqlite://:memory:"] {
+        for url in ["postgres:///db?host=/run", "mongodb+srv://h/db", "sqlite://:memory:", "mssql://h/db"] {
             assert!(matches!(from_url(url), Err(Refused::NotCarried(_))), "{url}");
         }
     }

@@ -83,6 +83,12 @@ impl Gathered {
         self.problems.push(Problem { place: place.into(), what: what.into() });
     }
 
+    /// Whether something fails the import already.
+    #[must_use]
+    pub fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
     /// Several of them.
     pub fn problems(&mut self, problems: Problems) {
         self.problems.extend(problems.0);

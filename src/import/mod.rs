@@ -12,16 +12,30 @@
 //! 1. Write one file here with a function from [`Input`] to [`Imported`]; its first lines state the shape that is accepted.
 //! 2. Add its line to [`FORMATS`].
 
+mod admin_settings;
 pub mod catalogue;
 pub mod databases;
+mod decimal;
 pub mod dotenv;
 pub mod edited;
 pub mod env;
 mod gather;
+mod litellm;
+mod litellm_prices;
+mod llm_provider_configs;
+mod model_files;
+mod models_dev;
+mod parts;
+mod preferences;
+mod prompt_templates;
+mod provider_configs;
 pub mod providers;
 pub mod report;
+mod runtime_config;
+mod settings_table;
 pub mod starters;
 pub mod summary;
+mod table;
 pub mod tree;
 
 use std::ffi::OsString;
@@ -30,7 +44,7 @@ pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide};
 pub use gather::Gathered;
 pub use report::{Imported, Item, Outcome, Problem, Problems};
 
-use crate::crypto::SecretText;
+use crate::crypto::{ForeignKeys, SecretText};
 
 /// A file that was read.
 pub struct File {
@@ -49,6 +63,19 @@ pub struct Input<'a> {
     pub files: &'a [File],
     /// The environment, for what refers to it.
     pub environment: Environment<'a>,
+    /// The keys that secrets in the files were sealed with.
+    pub keys: &'a ForeignKeys,
+}
+
+/// What a format is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: what it imports comes with this binary.
+    Nothing,
+    /// Files.
+    Files,
+    /// Files, of which a copy is kept beside them, because whoever has moved from them throws them away.
+    FilesWithBackup,
 }
 
 /// A format that can be imported.
@@ -57,22 +84,39 @@ pub struct Format {
     pub name: &'static str,
     /// What it is, in a few words.
     pub about: &'static str,
+    /// What it is given.
+    pub takes: Takes,
     /// Converts.
-    pub convert: fn(&Input<'_>) -> Result<Imported, Problems>,
+    pub convert: Convert,
+}
+
+type Convert = fn(&Input<'_>) -> Result<Imported, Problems>;
+
+const fn format(name: &'static str, about: &'static str, takes: Takes, convert: Convert) -> Format {
+    Format { name, about, takes, convert }
 }
 
 /// All formats.
+#[rustfmt::skip]
 pub static FORMATS: &[Format] = &[
-    Format {
-        name: env::FORMAT,
-        about: "a .env file or a list of environment variables",
-        convert: env::from_files,
-    },
-    Format {
-        name: catalogue::FORMAT,
-        about: "the models that this signalbox brings along; it takes no file",
-        convert: catalogue::convert,
-    },
+    format(env::FORMAT, "a .env file or a list of environment variables", Takes::Files, env::from_files),
+    format(catalogue::FORMAT, "the models that this signalbox brings along; it takes no file", Takes::Nothing,
+        catalogue::convert),
+    format(admin_settings::FORMAT, "an admin_settings.json with one provider or several", Takes::FilesWithBackup,
+        admin_settings::convert),
+    format(litellm::FORMAT, "the config.yaml of LiteLLM's proxy", Takes::Files, litellm::convert),
+    format(litellm_prices::FORMAT, "LiteLLM's model_prices_and_context_window.json", Takes::Files, litellm_prices::convert),
+    format(models_dev::FORMAT, "the api.json of models.dev", Takes::Files, models_dev::convert),
+    format(settings_table::FORMAT, "a dump of a table settings with LLM providers and databases", Takes::Files,
+        settings_table::convert),
+    format(llm_provider_configs::FORMAT, "a dump of a table llm_provider_configs", Takes::Files,
+        llm_provider_configs::convert),
+    format(provider_configs::FORMAT, "dumps of the tables provider_configs and api_keys", Takes::Files,
+        provider_configs::convert),
+    format(provider_configs::KEYS, "the same, for api_keys alone", Takes::Files, provider_configs::convert),
+    format(runtime_config::FORMAT, "a dump of a table runtime_config", Takes::FilesWithBackup, runtime_config::convert),
+    format(prompt_templates::FORMAT, "a dump of a table of prompt templates with llm_preferences", Takes::Files,
+        prompt_templates::convert),
 ];
 
 /// The format with this name.
@@ -80,3 +124,6 @@ pub static FORMATS: &[Format] = &[
 pub fn format_named(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
+use zeroize::Zeroize as _;
 
 /// Deeper documents are refused, before they can exhaust the stack.
 const MAX_DEPTH: usize = 64;
@@ -50,6 +51,82 @@ impl Tree {
             Tree::Text(_) => "text",
             Tree::List(_) => "a list",
             Tree::Map(_) => "a map",
+        }
+    }
+
+    /// The value of a map's key; `None` where there is none, or nothing.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Tree> {
+        let Tree::Map(map) = self else { return None };
+        map.iter().find(|(name, value)| name == key && *value != Tree::Null).map(|(_, value)| value)
+    }
+
+    /// A map's entries; none of anything else.
+    #[must_use]
+    pub fn entries(&self) -> &[(String, Tree)] {
+        match self {
+            Tree::Map(map) => map,
+            _ => &[],
+        }
+    }
+
+    /// A list's items; none of anything else.
+    #[must_use]
+    pub fn items(&self) -> &[Tree] {
+        match self {
+            Tree::List(list) => list,
+            _ => &[],
+        }
+    }
+
+    /// Text, or a number as text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Tree::Text(text) | Tree::Number(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A flag, in every way in which databases and files write one.
+    #[must_use]
+    pub fn flag(&self) -> Option<bool> {
+        match self {
+            Tree::Bool(value) => Some(*value),
+            Tree::Text(text) | Tree::Number(text) => match text.to_ascii_lowercase().as_str() {
+                "t" | "true" | "1" | "yes" | "on" => Some(true),
+                "f" | "false" | "0" | "no" | "off" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// A whole number that fits, also where it is written as text or with a fraction of nothing.
+    #[must_use]
+    pub fn whole<T: std::str::FromStr>(&self) -> Option<T> {
+        let text = self.text()?;
+        text.strip_suffix(".0").unwrap_or(text).parse().ok()
+    }
+
+    /// The tree as a JSON document.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match self {
+            Tree::Null => "null".to_owned(),
+            Tree::Bool(value) => value.to_string(),
+            Tree::Number(text) => text.clone(),
+            Tree::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Tree::List(list) => {
+                let items: Vec<String> = list.iter().map(Tree::to_json).collect();
+                format!("[{}]", items.join(","))
+            }
+            Tree::Map(map) => {
+                let entry = |(key, value): &(String, Tree)| {
+                    format!("{}:{}", serde_json::Value::from(key.as_str()), value.to_json())
+                };
+                format!("{{{}}}", map.iter().map(entry).collect::<Vec<_>>().join(","))
+            }
         }
     }
 }
@@ -139,5 +216,23 @@ impl<'de> Visitor<'de> for Level {
             map.push((key, access.next_value_seed(below)?));
         }
         Ok(Tree::Map(map))
+    }
+}
+
+/// Documents that may hold keys: wiped when dropped.
+pub struct Wiped(pub Vec<Tree>);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(wipe);
+    }
+}
+
+fn wipe(tree: &mut Tree) {
+    match tree {
+        Tree::Null | Tree::Bool(_) => {}
+        Tree::Number(text) | Tree::Text(text) => text.zeroize(),
+        Tree::List(list) => list.iter_mut().for_each(wipe),
+        Tree::Map(map) => map.iter_mut().for_each(|(_, value)| wipe(value)),
     }
 }

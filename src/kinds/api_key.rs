@@ -2,7 +2,10 @@
 //!
 //! Must not know how a key is presented to a provider; that is the provider's.
 
-use super::{CheckContext, Kind, ROTATED, SecretInput, UPDATED, rules::DESCRIPTION_CHARS};
+use super::{
+    CheckContext, Kind, Outlook, ROTATED, Remark, SecretInput, Turn, UPDATED, active,
+    rules::DESCRIPTION_CHARS,
+};
 use crate::{
     domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{ApiKeySpec, secret::State},
@@ -68,6 +71,10 @@ impl Kind for ApiKey {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
+        active::of_key(turn, outlook)
     }
 }
 

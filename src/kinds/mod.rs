@@ -14,6 +14,7 @@
 //! Masks, differences, filters, secrets and selectors work on descriptors and follow by themselves. A test walks the
 //! descriptors and fails while steps 2 and 3 are missing.
 
+mod active;
 pub mod api_key;
 pub mod cache_policy;
 pub mod database;
@@ -27,6 +28,7 @@ pub mod model;
 mod model_fit;
 pub mod names;
 pub mod notification_channel;
+mod outlook;
 mod parameters;
 mod paths;
 pub mod prompt_template;
@@ -49,6 +51,7 @@ pub use diff::diff;
 pub use filter::{Filter, FilterError};
 pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
+pub use outlook::{Outlook, Remark, Says, Turn};
 pub use parameters::check_parameters;
 pub use references::{Findings, Reference, Targets, prefixes_of, referring_to};
 pub use rules::check_labels;
@@ -73,6 +76,8 @@ pub const IMPORTED: Action = Action("imported");
 pub const ENABLED: Action = Action("enabled");
 /// A resource may not be used any more.
 pub const DISABLED: Action = Action("disabled");
+/// Calls go to another provider first.
+pub const SWITCHED: Action = Action("switched");
 
 /// What the engine has to know of one kind of configuration.
 ///
@@ -154,6 +159,12 @@ pub trait Kind: Sync {
     /// again when one of these changes.
     fn check_targets(&self, _spec: &Spec, _targets: &Targets<'_>) -> Findings {
         Findings::default()
+    }
+
+    /// What stands against a change, or is worth knowing of it, in view of other resources as the write leaves them. Asked
+    /// for every change of a content, also for deletions.
+    fn remarks(&self, _turn: &Turn<'_>, _outlook: &dyn Outlook) -> Vec<Remark> {
+        Vec::new()
     }
 }
 

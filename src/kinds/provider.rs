@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CheckContext, Kind,
+    CheckContext, Kind, Outlook, Remark, Turn, active,
     headers::{CONNECTION_HEADERS, HEADER_BYTES, check_headers, is_one_of},
     provider_types::{TypeDefaults, defaults},
     rules::{
@@ -106,6 +106,10 @@ impl Kind for Provider {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
+        active::of_provider(turn, outlook)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The only place of the engine that names a provider. A type is a row; code reads rows.
 
+pub use crate::choice::type_word as word;
 use crate::proto::v1::{AuthScheme, ProviderType};
 
 /// What is known of one type.
@@ -27,13 +28,6 @@ pub struct TypeDefaults {
 #[must_use]
 pub fn defaults(provider_type: i32) -> Option<&'static TypeDefaults> {
     TYPES.iter().find(|row| i32::from(row.provider_type) == provider_type)
-}
-
-/// The word for a type, in names and as a key: `google_ai`.
-#[must_use]
-pub fn word(provider_type: ProviderType) -> String {
-    let name = provider_type.as_str_name();
-    name.strip_prefix("PROVIDER_TYPE_").unwrap_or(name).to_ascii_lowercase()
 }
 
 /// The type that a word stands for.

@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use prost_types::Duration;
 
 use super::{
-    CheckContext, Findings, Kind, Reference, Targets,
+    CheckContext, Findings, Kind, Outlook, Reference, Remark, SWITCHED, Targets, Turn, UPDATED, active,
     provider_types::{type_of_word, words},
     references,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice, check_choices, shown},
 };
 use crate::{
-    domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
+    domain::{Action, FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{CallFailure, RetryPolicy, RouterSpec, RouterTimeouts, RoutingStrategy},
 };
 
@@ -72,6 +72,13 @@ impl Kind for Router {
         violations.into_vec()
     }
 
+    fn action(&self, before: &Spec, after: &Spec, _rotated: bool) -> Action {
+        match (before, after) {
+            (Spec::Router(before), Spec::Router(after)) if before.primary != after.primary => SWITCHED,
+            _ => UPDATED,
+        }
+    }
+
     fn refers_to(&self) -> &'static [KindName] {
         &[PROVIDER]
     }
@@ -106,6 +113,10 @@ impl Kind for Router {
         let warnings =
             disabled.map(|name| format!("{name} is disabled: no call goes there until it is enabled"));
         Findings { warnings: warnings.collect(), violations: violations.into_vec() }
+    }
+
+    fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
+        active::of_router(turn, outlook)
     }
 }
 

@@ -10,12 +10,16 @@ use super::{
     write::{Operation, OperationKind, Replay, WriteRequest},
 };
 use crate::{
-    domain::{Applied, ApplyError, Principal, Read, Result, Revision},
+    domain::{Applied, ApplyError, Principal, Read, Result, Revision, WriteSet},
     proto::v1::Resource,
 };
 
-/// The id of the request, and its body: replicas that differ in what they would write are at the same request.
+/// The id of the request, the same for every replica. Its body is another one for each start, so that a replica can tell
+/// that its own write was done from that another one's was.
 const REQUEST: &str = "first-start";
+
+/// How often what became of the write is asked for, should the store not say.
+const ATTEMPTS: u32 = 3;
 
 /// What became of a first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,20 +52,26 @@ impl Service {
         let mut plan = planner.plan(&request.operations, false).map_err(|refusal| refusal.error)?;
         plan.reads.push(Read::NothingAfter { revision: Revision::ZERO });
         let replay = Replay::of(&caller, &request, &self.parts.vault);
-        match self.parts.store.apply(self.write_set(&caller, &request, plan, &replay)).await {
-            Ok(Applied::Committed { token, .. }) => {
-                self.parts.view.reached(token.revision, PATIENCE).await;
-                Ok(FirstStart::Written(token.revision))
+        self.settle(&self.write_set(&caller, &request, plan, &replay)).await
+    }
+
+    /// Has the write done, and finds out what became of it.
+    async fn settle(&self, write: &WriteSet) -> Result<FirstStart> {
+        let mut attempt = 1;
+        loop {
+            match self.parts.store.apply(write.clone()).await {
+                // Replayed is what was done although the store did not say so.
+                Ok(Applied::Committed { token, .. } | Applied::Replayed { token, .. }) => {
+                    self.parts.view.reached(token.revision, PATIENCE).await;
+                    return Ok(FirstStart::Written(token.revision));
+                }
+                Err(ApplyError::Stale { .. } | ApplyError::RequestMismatch) => {
+                    self.parts.view.reached(Revision::ZERO.next(), PATIENCE).await;
+                    return Ok(FirstStart::NotTheFirst);
+                }
+                Err(ApplyError::Unknown) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
             }
-            Ok(Applied::Replayed { token, .. }) => {
-                self.parts.view.reached(token.revision, PATIENCE).await;
-                Ok(FirstStart::NotTheFirst)
-            }
-            Err(ApplyError::Stale { at }) => {
-                self.parts.view.reached(at, PATIENCE).await;
-                Ok(FirstStart::NotTheFirst)
-            }
-            Err(error) => Err(error.into()),
         }
     }
 }
@@ -76,6 +86,6 @@ fn request(resources: Vec<Resource>, reason: String) -> WriteRequest {
         validate_only: false,
         request_id: REQUEST.to_owned(),
         reason,
-        body: REQUEST.into(),
+        body: uuid::Uuid::new_v4().into_bytes().into(),
     }
 }

@@ -3,13 +3,17 @@
 //! A write is authorised, planned on the view by the kind's rules, sealed, and handed to the store; what readers and
 //! watchers see of it comes back out of the log. It must not know tonic or sqlx. Every use case takes the caller.
 
+mod active;
 mod admin;
+mod api_keys;
 mod audit;
 mod content;
 mod export;
+mod fields;
 mod first_start;
 mod fit;
 mod import;
+mod observe;
 mod outcome;
 mod plan;
 mod provider;
@@ -28,6 +32,7 @@ pub use audit::{AuditTrail, AuditWriter};
 pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
+pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
 pub use write::{Operation, OperationKind, WriteRequest};
@@ -87,6 +92,8 @@ pub struct Parts {
     pub issuer: Option<TokenIssuer>,
     /// Who read secrets, who ran the service.
     pub audit: AuditTrail,
+    /// What is seen of resources.
+    pub observer: Observer,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// How long the log is kept; `None` for ever.

@@ -5,6 +5,7 @@ mod finish;
 mod import;
 mod references;
 mod refusal;
+mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,7 +61,7 @@ pub(super) struct Planner<'a> {
     children: Vec<(String, ResourceName)>,
     /// What points elsewhere from now on, with the fields that say so.
     moved: Vec<(String, ResourceName)>,
-    /// New contents of kinds that refer to others or are referred to.
+    /// New contents.
     written: BTreeMap<ResourceName, Written>,
     /// What is deleted, with the fields that say so.
     deleted: BTreeMap<ResourceName, (String, KindName)>,
@@ -166,6 +167,7 @@ impl<'a> Planner<'a> {
         }
         self.check_parents();
         let misfits = self.check_references();
+        self.check_rules();
         self.check_uses();
         self.check_moves();
         self.check_size(parts_of(operations).list);

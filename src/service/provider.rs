@@ -1,6 +1,6 @@
 //! What is done with providers beyond reading and writing them.
 
-use super::Service;
+use super::{Service, fields::parse_named};
 use crate::{
     domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
     kinds,
@@ -68,12 +68,12 @@ struct Names {
 /// Reads all of a request that can be judged without looking at any resource.
 fn check(request: &RenderRequestRequest) -> Result<Names> {
     let mut violations = Violations::default();
-    let provider = violations.take(parse_name("name", &request.name, PROVIDER, "providers/{id}"))?;
+    let provider = violations.take(parse_named("name", &request.name, PROVIDER.0))?;
     violations.at_most("tools", request.tools.len(), MAX_TOOLS, "tools");
     let mut tools = Vec::new();
     for (index, text) in request.tools.iter().enumerate().take(MAX_TOOLS) {
         let field = format!("tools[{index}]");
-        let name = violations.take(parse_name(&field, text, TOOL, "tools/{id}"))?;
+        let name = violations.take(parse_named(&field, text, TOOL.0))?;
         if name.as_ref().is_some_and(|name| tools.contains(name)) {
             violations.add(field, "DUPLICATE", "is listed twice");
         }
@@ -100,15 +100,6 @@ fn call(request: &RenderRequestRequest, tools: Vec<wire::Tool>) -> wire::Call {
         chat: chat.unwrap_or_default(),
         reasoning: reasoning.unwrap_or_default(),
         tools,
-    }
-}
-
-/// Reads a name of this kind in a request.
-fn parse_name(field: &str, text: &str, wanted: KindName, form: &str) -> Result<ResourceName> {
-    match kinds::parse_name(text) {
-        Ok((name, kind)) if kind.name() == wanted => Ok(name),
-        Ok(_) => Err(Error::invalid(field, "WRONG_KIND", format!("names no {wanted}; give `{form}`"))),
-        Err(why) => Err(Error::invalid(field, "INVALID_NAME", why)),
     }
 }
 

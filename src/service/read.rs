@@ -7,7 +7,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Service, parse_revision_token, store_error};
+use super::{Service, observe, parse_revision_token, store_error};
 use crate::{
     domain::{
         ChainHash, Error, Principal, Record, ResourceName, Result, Revision, RevisionToken, Selector,
@@ -29,6 +29,8 @@ pub struct GetRequest {
     pub min_revision_token: String,
     /// Whether to open secrets.
     pub include_secrets: bool,
+    /// Whether to tell what was seen of it.
+    pub include_observations: bool,
 }
 
 /// A list, as it came.
@@ -47,6 +49,8 @@ pub struct ListRequest {
     pub min_revision_token: String,
     /// Whether to open secrets.
     pub include_secrets: bool,
+    /// Whether to tell what was seen of the resources.
+    pub include_observations: bool,
 }
 
 /// Where a list goes on. It travels with a keyed MAC, so that nobody makes one for a state that was never listed;
@@ -97,7 +101,10 @@ impl Service {
         if reveal == Reveal::Plain && !entry.record.secrets.is_empty() {
             self.audit(caller, "secret_read", format!("{name} at revision {}", state.revision)).await?;
         }
-        let resource = self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, reveal);
+        let mut resource = self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, reveal);
+        if request.include_observations && !past {
+            self.add_observations(std::slice::from_mut(&mut resource)).await?;
+        }
         let (stale, confirmed_age) = self.age();
         Ok(GetResourceResponse {
             resource: Some(resource),
@@ -128,7 +135,13 @@ impl Service {
         };
         let past = page.as_ref().map_or(request.revision != 0, |page| page.past);
         let reveal = if past { Reveal::Masked } else { scope.reveal };
-        let (resources, more) = self.page(&state, after, size, reveal, shown);
+        let (mut resources, mut more) = self.page(&state, after, size, reveal, shown);
+        if request.include_observations && !past {
+            self.add_observations(&mut resources).await?;
+            let fitting = observe::fitting(&resources);
+            more |= fitting < resources.len();
+            resources.truncate(fitting);
+        }
         if reveal == Reveal::Plain {
             let detail = format!(
                 "{} resources of {} at revision {}",
@@ -291,6 +304,7 @@ fn fingerprint(request: &ListRequest) -> String {
         filter,
         revision,
         include_secrets,
+        include_observations: _,
         page_size: _,
         page_token: _,
         min_revision_token: _,

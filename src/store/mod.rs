@@ -8,6 +8,7 @@ pub mod cluster;
 mod decode;
 mod failure;
 pub mod moving;
+pub mod observations;
 pub mod plan;
 pub mod postgres;
 mod reads;
@@ -29,6 +30,7 @@ use crate::domain::{
 };
 
 pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, Lease, Replica, Work};
+pub use observations::Observations;
 
 /// How long a request's answer is kept.
 const REQUESTS_KEPT: TimeDelta = TimeDelta::days(1);
@@ -185,7 +187,7 @@ pub trait AuditLog: Send + Sync + 'static {
 
 /// A store that is open and unlocked.
 #[async_trait]
-pub trait Store: Log + Cluster + AuditLog {
+pub trait Store: Log + Cluster + AuditLog + Observations {
     /// Which database this is: `sqlite`, `postgres`.
     fn kind(&self) -> &'static str;
     /// Version of the schema.
@@ -221,7 +223,8 @@ pub trait Store: Log + Cluster + AuditLog {
     async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError>;
     /// What the database's own full check finds; empty if nothing, or if it has none. May take seconds.
     async fn integrity(&self) -> Result<Vec<String>, StoreError>;
-    /// Forgets idempotency keys and audit events that are older than they need to be.
+    /// Forgets idempotency keys and audit events that are older than they need to be, and what was seen of resources that
+    /// are gone.
     async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError>;
     /// Ends the writer after what it has taken on, within `deadline`, and closes the database.
     async fn close(&self, deadline: Duration);

@@ -12,6 +12,7 @@ mod doorbell;
 mod failure;
 mod moment;
 mod moving;
+mod observations;
 mod open;
 mod session;
 

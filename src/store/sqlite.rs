@@ -9,6 +9,7 @@ mod compaction;
 mod failure;
 mod moment;
 mod moving;
+mod observations;
 mod open;
 
 use std::{path::Path, sync::Arc, time::Duration};

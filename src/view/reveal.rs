@@ -98,6 +98,7 @@ impl Revealer {
             update_time: Some(timestamp(*update_time)),
             updated_by: record.updated_by.clone(),
             etag: record.etag(epoch).as_str().to_owned(),
+            observations: Vec::new(),
             spec: Some(spec),
         }
     }

@@ -103,7 +103,7 @@ impl State {
     }
 
     /// Every resource whose name begins with `prefix`, in order.
-    pub fn beneath<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub fn beneath<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a Entry> {
         use std::ops::Bound;
         self.resources
             .range::<_, str>((Bound::Included(prefix), Bound::Unbounded))

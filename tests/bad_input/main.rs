@@ -73,7 +73,7 @@ async fn call(caller: &Caller, call: Call) -> Result<(), Status> {
         Call::Watch(request) => raw::stream(caller, WATCH, request.encode_to_vec().into()).await.map(drop),
         Call::Token(request) => caller.admin().create_token(request).await.map(drop),
         Call::Compact(revision) => caller.admin().compact_log(CompactLogRequest { revision }).await.map(drop),
-        Call::Render(request) => caller.providers().render_request(request).await.map(drop),
+        Call::Render(request) => caller.provider().render_request(request).await.map(drop),
         Call::Verify(token) => {
             let request = VerifyLogRequest { anchor_token: token.to_owned() };
             caller.admin().verify_log(request).await.map(drop)

@@ -49,7 +49,7 @@ async fn furnished_with_types() -> Server {
 }
 
 async fn rendered(caller: &Caller, request: RenderRequestRequest) -> RenderRequestResponse {
-    caller.providers().render_request(request).await.expect("it is rendered").into_inner()
+    caller.provider().render_request(request).await.expect("it is rendered").into_inner()
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn who_reaches_a_provider_may_have_it_rendered() {
         let mut with_tool = request("gemini");
         with_tool.tools = vec!["tools/find".into()];
         for (asked, field) in [(request("a"), "name"), (request("none"), "name"), (with_tool, "tools[0]")] {
-            let denied = caller.providers().render_request(asked).await.unwrap_err();
+            let denied = caller.provider().render_request(asked).await.unwrap_err();
             assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
             let info = denied.get_details_error_info().unwrap();
             assert_eq!((info.reason.as_str(), info.metadata["field"].as_str()), ("NOT_GRANTED", field));
@@ -182,7 +182,7 @@ async fn what_can_not_be_rendered_is_refused_with_everything_that_is_wrong() {
     asked.name.clear();
     asked.messages[0].role = 0;
     asked.generation = Some(GenerationParameters { top_p: Some(2.0), ..Default::default() });
-    let status = server.admin().providers().render_request(asked).await.unwrap_err();
+    let status = server.admin().provider().render_request(asked).await.unwrap_err();
     let found = status.get_details_bad_request().unwrap().field_violations;
     let fields: Vec<&str> = found.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(fields, ["name", "messages[0].role", "generation.top_p"]);

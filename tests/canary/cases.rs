@@ -15,7 +15,7 @@ use signalbox::proto::v1::{
 
 use crate::{
     api::{api_key, provider, secret, secret_setting},
-    kinds,
+    in_use, kinds,
 };
 
 /// Makes a body with this secret and with this number, which no other call has.
@@ -33,7 +33,11 @@ pub struct Case {
     pub succeeds: bool,
 }
 
-fn case<M: Message>(what: &'static str, succeeds: bool, make: impl Fn(&str, usize) -> M + 'static) -> Case {
+pub fn case<M: Message>(
+    what: &'static str,
+    succeeds: bool,
+    make: impl Fn(&str, usize) -> M + 'static,
+) -> Case {
     Case { what, body: Box::new(move |canary, number| make(canary, number).encode_to_vec()), succeeds }
 }
 
@@ -100,6 +104,8 @@ pub fn of(method: &str) -> Vec<Case> {
             }),
         ],
         "signalbox.v1.ProviderService.RenderRequest" => render(),
+        method if method.starts_with("signalbox.v1.ProviderService.") => in_use::of_provider(method),
+        method if method.starts_with("signalbox.v1.ApiKeyService.") => in_use::of_key(method),
         "signalbox.v1.SettingService.ResolveSettings" => vec![
             case("plain", true, |_, _| ResolveSettingsRequest { user: "alice".into(), ..Default::default() }),
             case("with secrets", false, |_, _| ResolveSettingsRequest {

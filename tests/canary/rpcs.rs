@@ -13,7 +13,7 @@ use signalbox::proto::{
 use tonic::transport::Channel;
 
 use crate::{
-    api::{Api, new_token, provider, secret_setting, setting},
+    api::{Api, api_key, new_token, provider, router, secret_setting, setting},
     calls::{Answer, call},
     cases::{self, Case},
     harness::{Home, Server, calls::channel},
@@ -140,6 +140,8 @@ async fn prepare(server: &Server, trail: &Trail) {
     api.create("providers/groq", provider(&[("x-tenant", &trail.canary("a header at first"))])).await;
     api.create("settings/pass", secret_setting(&trail.canary("a setting at first"))).await;
     api.create("settings/open", setting("shown-to-all")).await;
+    api.create("providers/groq/apiKeys/used", api_key(&trail.canary("a key at first"))).await;
+    api.create("routers/default", router("providers/groq")).await;
     let request = CreateResourceRequest {
         resource: Some(Resource {
             name: "settings/used".into(),

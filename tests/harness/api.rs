@@ -6,7 +6,7 @@ use super::{
 };
 use signalbox::proto::v1::{
     ApiKeySpec, CreateResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ProviderSpec,
-    ProviderType, Resource, Secret, SettingSpec, UpdateResourceRequest,
+    ProviderType, Resource, RouterSpec, Secret, SettingSpec, UpdateResourceRequest,
     admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, header_value,
     resource::Spec, setting_service_client::SettingServiceClient, setting_spec,
 };
@@ -113,6 +113,11 @@ pub fn provider(headers: &[(&str, &str)]) -> Spec {
 /// A key of a provider.
 pub fn api_key(value: &str) -> Spec {
     Spec::ApiKey(ApiKeySpec { secret: Some(secret(value)), ..Default::default() })
+}
+
+/// A router to one provider.
+pub fn router(primary: &str) -> Spec {
+    Spec::Router(RouterSpec { primary: primary.to_owned(), ..Default::default() })
 }
 
 /// A setting with a secret value.

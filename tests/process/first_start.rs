@@ -101,7 +101,8 @@ async fn what_lies_around_is_taken_over_once_and_never_shown() {
         "AIza-canary-d05e8b7712c94f",
         "gsk-canary-80aa43e6d1bb52",
     ];
-    let mut home = home().with("OPENAI_API_KEY", key);
+    // Whatever the libraries have to say is said.
+    let mut home = home().with("OPENAI_API_KEY", key).with("RUST_LOG", "trace");
     home.set("DATABASE_URL", format!("postgres://app:{password}@db.example:5433/app?sslmode=require"));
     dot_env(
         &home,
@@ -191,6 +192,27 @@ async fn a_first_start_that_fails_leaves_everything_and_is_tried_again() {
     let all = resources(&mut Api::admin(&server).await).await;
     assert_eq!(usable(&all), (vec!["providers/chatgpt", "providers/groq"], "providers/groq".to_owned()));
     assert!(!server.home().log().contains(url));
+}
+
+#[tokio::test]
+async fn what_can_not_be_expressed_is_left_out_and_stops_nothing() {
+    let home = home()
+        .with("DATABASE_URL", "mssql://app:pw-canary-77fd0312@db.example/app")
+        .with("AZURE_OPENAI_API_KEY", "azure-canary-120a3b")
+        .with("GROQ_API_KEY", "your-api-key-here");
+    let server = Server::start_in(&Arc::new(home)).await;
+    let all = resources(&mut Api::admin(&server).await).await;
+    assert_eq!(usable(&all), (vec!["providers/groq"], "providers/groq".to_owned()));
+    assert!(!all.iter().any(|one| matches!(one.spec, Some(Spec::ApiKey(_) | Spec::Database(_)))));
+    let log = server.home().log();
+    for said in [
+        "DATABASE_URL: not carried over",
+        "AZURE_OPENAI_API_KEY: not carried over: needs",
+        "GROQ_API_KEY: not",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    assert!(!log.contains("canary"), "{log}");
 }
 
 #[tokio::test]

@@ -19,12 +19,13 @@ async fn check(channel: &Channel, service: &str) -> Result<ServingStatus, Status
     Ok(HealthClient::new(channel.clone()).check(request).await?.into_inner().status())
 }
 
-const SERVING: [&str; 7] = [
+const SERVING: [&str; 8] = [
     "",
     "liveness",
     "readiness",
     "signalbox.v1.ConfigService",
     "signalbox.v1.ProviderService",
+    "signalbox.v1.ApiKeyService",
     "signalbox.v1.SettingService",
     "signalbox.v1.AdminService",
 ];

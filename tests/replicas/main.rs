@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod active;
 mod cluster;
 mod database;
 mod failover;

@@ -63,7 +63,7 @@ async fn renders(caller: &Caller, id: &str) {
         messages: vec![message],
         ..RenderRequestRequest::default()
     };
-    let rendered = caller.providers().render_request(request).await.expect("it is rendered").into_inner();
+    let rendered = caller.provider().render_request(request).await.expect("it is rendered").into_inner();
     assert_eq!(rendered.url, "https://api.groq.com/openai/v1/chat/completions");
 }
 

@@ -7,8 +7,8 @@ use std::sync::{
 
 use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
-    provider_service_client::ProviderServiceClient,
+    admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
+    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
 };
 use tonic::{
     service::interceptor::InterceptedService,
@@ -139,12 +139,16 @@ impl Caller {
         ConfigServiceClient::new(self.authorised())
     }
 
-    pub fn admin(&self) -> AdminServiceClient<Authorised> {
-        AdminServiceClient::new(self.authorised())
+    pub fn provider(&self) -> ProviderServiceClient<Authorised> {
+        ProviderServiceClient::new(self.authorised())
     }
 
-    pub fn providers(&self) -> ProviderServiceClient<Authorised> {
-        ProviderServiceClient::new(self.authorised())
+    pub fn api_key(&self) -> ApiKeyServiceClient<Authorised> {
+        ApiKeyServiceClient::new(self.authorised())
+    }
+
+    pub fn admin(&self) -> AdminServiceClient<Authorised> {
+        AdminServiceClient::new(self.authorised())
     }
 
     /// How the server is.

@@ -7,7 +7,9 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+pub mod active;
 pub mod caller;
+pub mod keys;
 pub mod load;
 pub mod model;
 pub mod plan;

@@ -186,7 +186,12 @@ fn two_files_are_read_in_their_order() {
         File { name: "one".into(), text: "GROQ_API_KEY=1".into() },
         File { name: "two".into(), text: "GROQ_API_KEY=2\nXAI_API_KEY=2".into() },
     ];
-    let imported = from_files(&Input { files: &files, environment: &|_| None }).unwrap();
+    let imported = from_files(&Input {
+        files: &files,
+        environment: &|_| None,
+        keys: &crate::crypto::ForeignKeys::none(),
+    })
+    .unwrap();
     assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "1");
     assert_eq!(key_of(&imported, "providers/xai/apiKeys/env"), "2");
 }

@@ -186,3 +186,11 @@ pub(in crate::kinds) fn any_router() -> impl Strategy<Value = RouterSpec> {
         },
     )
 }
+
+#[test]
+fn another_primary_is_a_switch() {
+    let (before, after) = (spec(|_| ()), spec(|router| router.primary = "providers/b".into()));
+    assert_eq!(Router.action(&before, &after, false), SWITCHED);
+    let described = spec(|router| router.description = "x".into());
+    assert_eq!(Router.action(&before, &described, false), UPDATED);
+}

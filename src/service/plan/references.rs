@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Keeps the new content of a resource, if others look at it.
+    /// Keeps the new content of a resource: others look at it.
     pub(super) fn keep_written(
         &mut self,
         path: &str,
@@ -83,11 +83,9 @@ impl<'a> Planner<'a> {
         kind: &'static dyn Kind,
         (before, spec): (Option<&Spec>, &Spec),
     ) {
-        if !kind.refers_to().is_empty() || kinds::referring_to(kind.name()).next().is_some() {
-            let changed = before != Some(spec);
-            let written = Written { path: path.to_owned(), kind, spec: spec.clone(), changed };
-            self.written.insert(name.clone(), written);
-        }
+        let changed = before != Some(spec);
+        let written = Written { path: path.to_owned(), kind, spec: spec.clone(), changed };
+        self.written.insert(name.clone(), written);
     }
 
     /// Everything that the written resources refer to is there once the write is done. Gives what is wrong with them

@@ -190,6 +190,13 @@ pub static AUDIT: Table = table(
     1,
     &[number("id"), text("time"), text("actor"), text("event"), text("detail")],
 );
+static OBSERVATIONS: Table = table(
+    "observations",
+    "observations",
+    Arrival::Added,
+    2,
+    &[text("uid"), text("what"), text("value"), text("time")],
+);
 static IDENTITY: Table =
     table("identity", "identity", Arrival::Replaced, 1, &[text("store_id"), bytes("password_salt")]);
 static KEY_CHECKS: Table =
@@ -221,7 +228,7 @@ static REQUESTS: Table = table(
 
 /// Every table, in an order that can be written: the identity while there is no key yet, keys before what they seal, and the
 /// head last, as ever.
-pub static TABLES: [&Table; 12] = [
+pub static TABLES: [&Table; 13] = [
     &IDENTITY,
     &KEY_CHECKS,
     &DATA_KEYS,
@@ -232,6 +239,7 @@ pub static TABLES: [&Table; 12] = [
     &CHECKPOINTS,
     &REQUESTS,
     &AUDIT,
+    &OBSERVATIONS,
     &FEATURE_LEVEL,
     &HEAD,
 ];

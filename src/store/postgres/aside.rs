@@ -12,6 +12,7 @@ use crate::{
     store::{
         chain::ChainKeys,
         failure::Failure,
+        observations::FORGET_OBSERVATIONS,
         rows::{CheckpointRow, HeadState, write_revision, write_time},
         sql,
     },
@@ -40,7 +41,7 @@ pub async fn write_audit(connection: &mut PgConnection, events: &[AuditEvent]) -
     Ok(execute(connection, query, SILENCE).await.map(drop)?)
 }
 
-/// Forgets requests and audit events that are older than these times.
+/// Forgets requests and audit events that are older than these times, and what was seen of resources that are gone.
 pub async fn expire(
     connection: &mut PgConnection,
     requests: DateTime<Utc>,
@@ -49,6 +50,7 @@ pub async fn expire(
     for (text, time) in [(sql::EXPIRE_REQUESTS, requests), (sql::EXPIRE_AUDIT, audit)] {
         execute(connection, sqlx::query(text).bind(write_time(time)), LONG_SILENCE).await?;
     }
+    execute(connection, sqlx::query(FORGET_OBSERVATIONS), LONG_SILENCE).await?;
     Ok(())
 }
 

@@ -42,6 +42,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(2, "cluster", include_str!("../../../migrations/postgres/0002_cluster.sql")),
         step(3, "moves", include_str!("../../../migrations/postgres/0003_moves.sql")),
         step(4, "environment", include_str!("../../../migrations/postgres/0004_environment.sql")),
+        step(5, "observations", include_str!("../../../migrations/postgres/0005_observations.sql")),
     ]
 });
 

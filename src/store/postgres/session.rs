@@ -82,15 +82,15 @@ pub const BEGIN_ASIDE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL idle_in_transaction_session_timeout = '5s'; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Begins a part of a move to or from another database: under the lock that writes take, and those of the audit and of
-/// whoever tells of itself. What an earlier one was still committing is done or gone by then. The server waits while the
+/// Begins a part of a move to or from another database: under the lock that writes take, and those of the audit, of
+/// observations and of whoever tells of itself. What an earlier one was still committing is done or gone by then. The server waits while the
 /// other database is written, and ends the transaction if this process dies.
 pub const BEGIN_MOVE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '2s'; \
     SET LOCAL idle_in_transaction_session_timeout = '1h'; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; \
     SELECT 1 FROM head WHERE id = 1 FOR UPDATE; SELECT 1 FROM feature_level WHERE id = 1 FOR UPDATE; \
-    LOCK TABLE audit IN SHARE MODE";
+    LOCK TABLE audit, observations IN SHARE MODE";
 
 /// Where the database is and who we are there. It can't be printed: it holds a password.
 #[derive(Clone)]

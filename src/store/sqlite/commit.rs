@@ -14,6 +14,7 @@ use crate::{
     store::{
         chain::ChainKeys,
         failure::Failure,
+        observations::FORGET_OBSERVATIONS,
         plan::{Effects, Facts, Group, Wanted},
         rows::{HeadRow, HeadState, LogRow, RequestRow, ResourceRow, write_revision, write_time},
         sql,
@@ -304,7 +305,7 @@ pub(super) async fn write_audit(
     Ok(transaction.commit().await?)
 }
 
-/// Forgets requests and audit events that are older than these times.
+/// Forgets requests and audit events that are older than these times, and what was seen of resources that are gone.
 pub(super) async fn expire(
     connection: &mut SqliteConnection,
     requests: DateTime<Utc>,
@@ -313,6 +314,7 @@ pub(super) async fn expire(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query(sql::EXPIRE_REQUESTS).bind(write_time(requests)).execute(&mut *transaction).await?;
     sqlx::query(sql::EXPIRE_AUDIT).bind(write_time(audit)).execute(&mut *transaction).await?;
+    sqlx::query(FORGET_OBSERVATIONS).execute(&mut *transaction).await?;
     Ok(transaction.commit().await?)
 }
 

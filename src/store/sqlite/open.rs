@@ -48,6 +48,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         step(1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql")),
         step(2, "cluster", include_str!("../../../migrations/sqlite/0002_cluster.sql")),
         step(3, "moves", include_str!("../../../migrations/sqlite/0003_moves.sql")),
+        step(4, "observations", include_str!("../../../migrations/sqlite/0004_observations.sql")),
     ])
 });
 

@@ -1,0 +1,205 @@
+"""The last known good state on disk, encrypted and authenticated.
+
+Owns the file: its format, its key, who may have access, what is refused. Must not know streams or threads.
+
+The file is a line of magic, a salt, a nonce, and the state under AES-256-GCM. The key is derived (HKDF-SHA256) from the
+secret, the salt and what the cache is of: servers, selectors, secrets or none. So neither a file that somebody has changed nor
+one of another service, view or key is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ._replica import Cursor
+from .errors import CacheError, CredentialFileError, OptionsError
+from .resources import VIEWS, Resource
+from .settings import Overrides
+from .snapshot import Draft, Snapshot
+
+_MAGIC = b"signalbox python cache 1\n"
+_SALT_BYTES = 16
+_NONCE_BYTES = 12
+_MAX_BYTES = 1 << 30
+#: Clocks of two boots may differ by so much.
+_SKEW = 300.0
+#: Number of the kind, length of the name, update revision, length of the resource.
+_FRAME = struct.Struct("<BHQI")
+_HEADER = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state as it was kept."""
+
+    snapshot: Snapshot
+    cursor: Cursor
+    confirmed: float
+    """When the store confirmed it, by the machine's clock."""
+
+
+class DiskCache:
+    """One file."""
+
+    def __init__(self, path: pathlib.Path, secret: bytes, identity: bytes, max_age: float) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers import aead
+        except ImportError:
+            raise OptionsError("cache_file: needs the cache extra, pip install signalbox[cache]") from None
+        self._cipher: Any = aead.AESGCM
+        self._path = path
+        self._secret = secret
+        self._identity = identity
+        self._max_age = max_age
+
+    def save(self, saved: Saved) -> None:
+        """Replaces the file as a whole. Raises `CacheError`."""
+        salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
+        sealed = self._cipher(self._key(salt)).encrypt(nonce, b"".join(_pack(saved)), _MAGIC)
+        temporary = None
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made with mode 0600, under a name that no other process has.
+            handle, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + salt + nonce + sealed)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        except OSError as error:
+            if temporary is not None:
+                pathlib.Path(temporary).unlink(missing_ok=True)
+            raise CacheError(f"can't write {self._path}: {error.strerror}") from None
+
+    def load(self, overrides: Overrides) -> Saved | None:
+        """What the file holds; `None` where there is none. Raises `CacheError` for one that is not to be used."""
+        sealed = self._read()
+        if sealed is None:
+            return None
+        salt, rest = sealed[:_SALT_BYTES], sealed[_SALT_BYTES:]
+        try:
+            packed = self._cipher(self._key(salt)).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _MAGIC)
+            saved = _unpack(packed, overrides)
+        except Exception:
+            # One message for all: which of them it is, the file alone does not tell.
+            raise self._refused("it was changed, or is of another key, service or view") from None
+        age = time.time() - saved.confirmed
+        if age > self._max_age:
+            raise self._refused(f"it is {age:.0f} s old, and the limit is {self._max_age:.0f} s")
+        if age < -_SKEW:
+            raise self._refused("it is of the future")
+        return saved
+
+    def remove(self) -> None:
+        """Takes the file away, if there is one. Raises `CacheError`."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CacheError(f"can't remove {self._path}: {error.strerror}") from None
+
+    def _read(self) -> bytes | None:
+        try:
+            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._refused(error.strerror or "it can't be opened") from None
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+                raise self._refused("it is no file, or too large")
+            if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                raise self._refused("others have access to it, or own it")
+            content = file.read(_MAX_BYTES)
+        if not content.startswith(_MAGIC):
+            raise self._refused("it is no cache of this version")
+        return content[len(_MAGIC) :]
+
+    def _refused(self, why: str) -> CacheError:
+        return CacheError(f"{self._path} is not used: {why}")
+
+    def _key(self, salt: bytes) -> bytes:
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        key: bytes = HKDF(hashes.SHA256(), 32, salt, b"signalbox client cache\0" + self._identity).derive(
+            self._secret
+        )
+        return key
+
+
+def identity(urls: tuple[str, ...], selectors: Any, secrets: bool) -> bytes:
+    """What a cache is of, so that it opens for nothing else."""
+    picked = sorted(
+        json.dumps([each.name, each.prefix, each.kind, sorted(each.labels.items())]) for each in selectors
+    )
+    return hashlib.sha256(json.dumps([sorted(urls), picked, secrets]).encode()).digest()
+
+
+def read_key_file(path: pathlib.Path) -> bytes:
+    """The secret in a key file. Raises `CredentialFileError`."""
+    try:
+        status = path.stat()
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise CredentialFileError(f"can't read {path}: {error.strerror}") from None
+    if status.st_mode & 0o027 or status.st_uid not in (0, os.geteuid()):
+        raise CredentialFileError(
+            f"{path} is not used: others have access to it, its group may write it, or others own it"
+        )
+    if len(secret) < 32:
+        raise CredentialFileError(f"{path} is not used: a key has at least 32 characters, made at random")
+    return secret
+
+
+def _pack(saved: Saved) -> Iterator[bytes]:
+    snapshot = saved.snapshot
+    kinds = sorted({resource.kind for resource in snapshot._resources.values()})
+    header = json.dumps(
+        {
+            "revision": snapshot.revision,
+            "revoked": snapshot._revoked,
+            "resume_token": saved.cursor.resume_token,
+            "view_id": saved.cursor.view_id,
+            "confirmed": saved.confirmed,
+            "kinds": kinds,
+        }
+    ).encode()
+    yield _HEADER.pack(len(header)) + header
+    number = {kind: at for at, kind in enumerate(kinds)}
+    for resource in snapshot._resources.values():
+        name = resource.name.encode()
+        yield _FRAME.pack(number[resource.kind], len(name), resource.update_revision, len(resource._packed))
+        yield name
+        yield resource._packed
+
+
+def _unpack(packed: bytes, overrides: Overrides) -> Saved:
+    (length,) = _HEADER.unpack_from(packed)
+    at = _HEADER.size + length
+    header = json.loads(packed[_HEADER.size : at])
+    views = [VIEWS.get(kind, Resource) for kind in header["kinds"]]
+    empty = Snapshot(overrides)
+    draft = Draft(empty)
+    draft.revision = header["revision"]
+    while at < len(packed):
+        kind, name_length, revision, size = _FRAME.unpack_from(packed, at)
+        start = at + _FRAME.size + name_length
+        name = packed[at + _FRAME.size : start].decode()
+        draft.upsert(views[kind](name, revision, packed[start : start + size]))
+        at = start + size
+    return Saved(
+        draft.publish(empty, header["revoked"]),
+        Cursor(header["resume_token"], header["view_id"]),
+        float(header["confirmed"]),
+    )

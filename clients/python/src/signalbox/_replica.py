@@ -1,0 +1,247 @@
+"""The state machine that turns the events of streams into snapshots.
+
+Owns the watch contract on the client's side: what is staged, when it is served, where to resume, what is refused. Messages go
+in, a snapshot and notifications come out; it must not know sockets, threads, clocks or callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from . import _proto
+from .errors import DesyncError
+from .events import ChangeEvent, ChangeSet, between, difference
+from .resources import view_of
+from .settings import Overrides
+from .snapshot import Draft, Snapshot
+
+#: A revision that every cursor has passed.
+_UNTIL_THE_SWAP = 0
+
+
+class DigestError(DesyncError):
+    """The digest of the cache is not the server's."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a new stream goes on. Without a token it begins with a snapshot."""
+
+    resume_token: str = ""
+    view_id: str = ""
+
+
+@dataclass
+class Applied:
+    """What one message did."""
+
+    changes: ChangeSet | None = None
+    confirmed_age: float | None = None
+    """Seconds since the server last heard from the store, where the message says so."""
+    synced: bool = False
+    session_id: str = ""
+    reset: str = ""
+    """Why the server begins anew, where it does."""
+    leave_after: float | None = None
+    """Seconds after which to come back, where the server goes away."""
+    revoked: bool = False
+
+
+@dataclass
+class _Staging:
+    """A snapshot that is put together out of sight."""
+
+    draft: Draft
+    begun: bool = False
+    complete: bool = False
+
+
+@dataclass
+class _Part:
+    """A revision of which the last part has not come yet."""
+
+    draft: Draft
+    events: list[ChangeEvent] = field(default_factory=list)
+
+
+class Replica:
+    """The client's copy of the store's state, and how far it has come."""
+
+    def __init__(self, served: Snapshot, cursor: Cursor) -> None:
+        self.served = served
+        self.cursor = cursor
+        #: A snapshot on its way; `None` where changes follow on what is served.
+        self._staging: _Staging | None = None
+        self._part: _Part | None = None
+
+    @classmethod
+    def empty(cls, overrides: Overrides) -> Replica:
+        return cls(Snapshot(overrides), Cursor())
+
+    def begin_stream(self) -> Cursor:
+        """Forgets whatever the last stream left unfinished, and tells where the new one has to begin."""
+        self._part = None
+        self._staging = None
+        if not self.cursor.resume_token:
+            self.start_over()
+        return self.cursor
+
+    def start_over(self) -> None:
+        """The next state comes as a snapshot. What is served is served on."""
+        self.cursor = Cursor()
+        self._part = None
+        self._staging = _Staging(Draft(Snapshot(self.served._overrides)))
+
+    def apply(self, message: Any) -> Applied:
+        """Takes in one message. Raises `DesyncError` when the stream can't be followed; drop it then, the next begins with a
+        snapshot."""
+        kind = message.WhichOneof("event")
+        if kind is None:
+            # An event of a newer server, which by the rules of compatibility can be left out.
+            return Applied()
+        try:
+            return self._handlers[kind](self, getattr(message, kind))
+        except DesyncError:
+            self.cursor = Cursor()
+            raise
+
+    def _snapshot(self, part: Any) -> Applied:
+        staging = self._staging
+        if staging is None:
+            raise DesyncError("a snapshot without a reset")
+        if staging.complete or (staging.begun and staging.draft.revision != part.revision):
+            raise DesyncError("a snapshot of several revisions")
+        staging.draft.revision = part.revision
+        staging.begun = True
+        staging.complete = part.last
+        for resource in part.resources:
+            staging.draft.upsert(view_of(resource))
+        return Applied()
+
+    def _synced(self, synced: Any) -> Applied:
+        staging = self._staging
+        if self._part is not None:
+            raise DesyncError("synced in the middle of a revision")
+        if staging is not None and staging.begun and not staging.complete:
+            raise DesyncError("synced in the middle of a snapshot")
+        if synced.revision < (self.served if staging is None else staging.draft).revision:
+            raise DesyncError("synced below what it completes")
+        before = self.served
+        if staging is None:
+            self._advance(synced.revision)
+        else:
+            staging.draft.revision = synced.revision
+            self._serve(staging.draft)
+        self.cursor = Cursor(synced.resume_token, synced.view_id)
+        self._staging = None
+        # A snapshot shares nothing with what was served; after a resume this compares a map with itself.
+        return Applied(
+            changes=self._change_set(difference(before, self.served)),
+            # A stream that resumes is in sync with where it left off; what it has missed is still to come, and only the
+            # heartbeat after that confirms the present.
+            confirmed_age=None if staging is None else _proto.seconds(synced.confirmed_age),
+            synced=True,
+            session_id=synced.session_id,
+        )
+
+    def _changes(self, changes: Any) -> Applied:
+        if self._staging is not None:
+            raise DesyncError("changes before the snapshot is complete")
+        part, self._part = self._part, None
+        if part is None:
+            if changes.revision <= self.served.revision:
+                raise DesyncError("changes at or below what was sent before")
+            part = _Part(Draft(self.served))
+            part.draft.revision = changes.revision
+        elif part.draft.revision != changes.revision:
+            raise DesyncError("a revision begins before the last part of another")
+        for change in changes.changes:
+            _take_in(part, change)
+        if not changes.last:
+            self._part = part
+            return Applied()
+        self._serve(part.draft)
+        self.cursor = Cursor(changes.resume_token, self.cursor.view_id)
+        return Applied(changes=self._change_set(tuple(part.events)))
+
+    def _progress(self, progress: Any) -> Applied:
+        if self._staging is not None or self._part is not None:
+            raise DesyncError("progress ahead of what is still to come")
+        if progress.revision < self.served.revision:
+            raise DesyncError("progress below what was sent before")
+        # A server may leave the digest out; it can't send half of one.
+        if progress.digest and progress.digest != self.served.digest:
+            if len(progress.digest) != 16:
+                raise DesyncError("a digest that is not 16 bytes")
+            raise DigestError(f"the digest of the cache at revision {progress.revision} is not the server's")
+        self.cursor = Cursor(progress.resume_token, self.cursor.view_id)
+        self._advance(progress.revision)
+        return Applied(confirmed_age=_proto.seconds(progress.confirmed_age))
+
+    def _reset(self, reset: Any) -> Applied:
+        reason = reset.DESCRIPTOR.fields_by_name["reason"].enum_type.values_by_number.get(reset.reason)
+        word = "unknown" if reason is None else reason.name.removeprefix("RESET_REASON_").lower()
+        self.start_over()
+        if word in ("other_store", "ahead") and self.served._revoked:
+            # Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
+            self._refuse(dict.fromkeys(self.served._revoked, _UNTIL_THE_SWAP))
+        return Applied(reset=word)
+
+    def _revoked(self, revoked: Any) -> Applied:
+        # While a snapshot is on its way, what is served may be of another life, and its revision no measure.
+        if self._staging is None and revoked.revision <= self.served.revision:
+            return Applied()
+        before = self.served
+        self._refuse({**before._revoked, **dict.fromkeys(revoked.names, revoked.revision)})
+        return Applied(changes=self._change_set(difference(before, self.served)), revoked=True)
+
+    def _going_away(self, going_away: Any) -> Applied:
+        return Applied(leave_after=_proto.seconds(going_away.reconnect_after))
+
+    def _advance(self, revision: int) -> None:
+        """The same resources at a later revision."""
+        if self._still_revoked(revision) != self.served._revoked:
+            draft = Draft(self.served)
+            draft.revision = revision
+            self._serve(draft)
+        elif revision > self.served.revision:
+            self.served = self.served._at(revision)
+
+    def _serve(self, draft: Draft) -> None:
+        """Serves what the cursor has come to: revocations at or below it are part of the state now."""
+        self.served = draft.publish(self.served, self._still_revoked(draft.revision))
+
+    def _still_revoked(self, revision: int) -> Mapping[str, int]:
+        return {name: revokes for name, revokes in self.served._revoked.items() if revokes > revision}
+
+    def _refuse(self, revoked: Mapping[str, int]) -> None:
+        self.served = Draft(self.served).publish(self.served, revoked)
+
+    def _change_set(self, events: tuple[ChangeEvent, ...]) -> ChangeSet | None:
+        return ChangeSet(events, self.served) if events else None
+
+    _handlers: ClassVar[Mapping[str, Callable[[Replica, Any], Applied]]] = {
+        "snapshot": _snapshot,
+        "synced": _synced,
+        "changes": _changes,
+        "progress": _progress,
+        "reset": _reset,
+        "revoked": _revoked,
+        "going_away": _going_away,
+    }
+
+
+def _take_in(part: _Part, change: Any) -> None:
+    if change.type == _proto.DELETED:
+        before, after = part.draft.remove(change.name), None
+    else:
+        # Every other type, those of newer servers included, brings the resource as it is.
+        if not change.HasField("resource") or change.resource.name != change.name:
+            raise DesyncError("a change without its resource")
+        after = view_of(change.resource)
+        before = part.draft.upsert(after)
+    event = between(change.name, part.draft.revision, before, after, change.action, change.actor)
+    if event is not None:
+        part.events.append(event)

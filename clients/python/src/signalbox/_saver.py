@@ -1,0 +1,89 @@
+"""The thread that keeps the cache on disk up to date.
+
+Owns when it is written: soon after a change, at once after a revocation, and once in a while, so that its age is told right.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from time import monotonic
+
+from ._disk_cache import DiskCache, Saved
+from ._state import State
+from ._watcher import Position
+from .errors import CacheError
+
+_log = logging.getLogger("signalbox")
+
+#: A burst of changes is written once.
+_SETTLE = 1.0
+#: Without a change the time of confirmation is written so often.
+_REFRESH = 30.0
+
+
+class Saver:
+    """Writes what it was told last."""
+
+    def __init__(self, cache: DiskCache, state: State, position: Callable[[], Position]) -> None:
+        self._cache = cache
+        self._state = state
+        self._position = position
+        self._condition = threading.Condition()
+        self._due = float("inf")
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="signalbox-cache", daemon=True)
+        self._thread.start()
+
+    def changed(self, *, urgent: bool = False) -> None:
+        """What is on disk is not the present state any more."""
+        self._plan(monotonic() + (0.0 if urgent else _SETTLE))
+
+    def confirmed(self) -> None:
+        """What is on disk is the present state, but was confirmed since."""
+        if self._due == float("inf"):
+            self._plan(monotonic() + _REFRESH)
+
+    def stop(self, timeout: float) -> None:
+        """Writes what is due, and ends."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join(timeout)
+
+    def _plan(self, due: float) -> None:
+        with self._condition:
+            if due < self._due:
+                self._due = due
+                self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._stopping and monotonic() < self._due:
+                    remaining = self._due - monotonic()
+                    self._condition.wait(None if remaining == float("inf") else max(0.0, remaining))
+                due, self._due = self._due, float("inf")
+            if due < float("inf"):
+                self._save()
+            if self._stopping:
+                return
+
+    def _save(self) -> None:
+        confirmed_at = self._state.health.confirmed_at
+        position = self._position()
+        if confirmed_at is None or not self._state.health.loaded:
+            return
+        error = None
+        try:
+            # An older time of confirmation with a newer state is on the safe side; the other way round would not be.
+            self._cache.save(
+                Saved(position.served, position.cursor, time.time() - (monotonic() - confirmed_at))
+            )
+        except CacheError as failed:
+            error = failed
+            _log.warning("%s", failed)
+        if error is not None or self._state.health.cache_error is not None:
+            self._state.record(cache_error=error)

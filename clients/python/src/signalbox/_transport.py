@@ -1,0 +1,172 @@
+"""How a stream is opened: one channel, one call, the token as it is now.
+
+Owns channels, TLS and credentials. Must not know what the messages mean.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.experimental
+
+from . import _proto
+from .errors import CredentialFileError, EndedError, RpcError, TokenError
+
+#: The server refuses longer ones.
+_MAX_TOKEN_BYTES = 8 * 1024
+#: The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
+_MAX_MESSAGE_BYTES = 17 * 1024 * 1024
+_WATCH = "/signalbox.v1.ConfigService/WatchConfig"
+
+_CHANNEL_OPTIONS = (
+    # A cut that no packet announces is found within the sum of both.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # How long a connection may take to come about.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    # A channel of its own connection: a shared one would bring along the delays of others.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    # Who iterates waits in gRPC itself. Otherwise a thread of gRPC's own does, and it ends some time after its call: a fork
+    # in between would leave a child whose gRPC hangs.
+    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+)
+
+
+class TokenSource:
+    """Where the bearer token comes from: fixed, a file, or a callback. Asked anew at each connection."""
+
+    def __init__(
+        self,
+        token: str | None = None,
+        file: pathlib.Path | None = None,
+        callback: Callable[[], str] | None = None,
+    ) -> None:
+        self._token = token
+        self._file = file
+        self._callback = callback
+
+    def read(self) -> str | None:
+        """The token; `None` where there is none. Raises `TokenError`."""
+        if self._token is None and self._file is None and self._callback is None:
+            return None
+        try:
+            token = self._read().strip()
+        except Exception as error:
+            raise TokenError(f"can't read the token: {error}") from error
+        if not token or len(token) > _MAX_TOKEN_BYTES:
+            raise TokenError("can't use the token: it is " + ("longer than 8 KiB" if token else "empty"))
+        if not token.isascii() or not token.isprintable():
+            raise TokenError("can't use the token: it holds characters that a header can't")
+        return token
+
+    def _read(self) -> str:
+        if self._token is not None:
+            return self._token
+        if self._file is not None:
+            return self._file.read_text(encoding="utf-8")
+        assert self._callback is not None
+        return self._callback()
+
+    def __repr__(self) -> str:
+        kind = (
+            "callback"
+            if self._callback
+            else f"file {self._file}"
+            if self._file
+            else "fixed"
+            if self._token
+            else "none"
+        )
+        return f"<TokenSource {kind}>"
+
+
+class Stream:
+    """The messages of one call. `cancel` may come from another thread."""
+
+    def __init__(self, channel: Any, call: Any) -> None:
+        self._channel = channel
+        self._call = call
+
+    def __iter__(self) -> Iterator[Any]:
+        """The messages. Raises `RpcError`, or `EndedError` where the server gives no reason."""
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            raise RpcError.of(error) from None
+        raise EndedError("the server ended the stream")
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    def close(self) -> None:
+        self._call.cancel()
+        self._channel.close()
+
+
+class Dialer:
+    """Opens streams to the endpoints in turn."""
+
+    def __init__(
+        self,
+        endpoints: tuple[str, ...],
+        token: TokenSource,
+        ca_file: pathlib.Path | None,
+        cert_file: pathlib.Path | None,
+        key_file: pathlib.Path | None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._token = token
+        self._ca_file = ca_file
+        self._cert_file = cert_file
+        self._key_file = key_file
+        self._next = 0
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoints[self._next]
+
+    def rotate(self) -> None:
+        """The next stream goes to the next endpoint."""
+        self._next = (self._next + 1) % len(self._endpoints)
+
+    def open(self, request: Any) -> Stream:
+        """Opens a stream. It connects when its first message is asked for. Raises `SignalboxError`."""
+        token = self._token.read()
+        channel = self._channel()
+        watch = channel.unary_stream(
+            _WATCH,
+            request_serializer=_proto.WatchConfigRequest.SerializeToString,
+            response_deserializer=_proto.WatchConfigResponse.FromString,
+        )
+        metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+        return Stream(channel, watch(request, metadata=metadata))
+
+    def _channel(self) -> Any:
+        url = urlsplit(self.endpoint)
+        target = (
+            url.netloc if url.port is not None else f"{url.netloc}:{443 if url.scheme == 'https' else 80}"
+        )
+        if url.scheme == "http":
+            return grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        # Read anew each time, so that the files can be replaced.
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=_pem(self._ca_file),
+            private_key=_pem(self._key_file),
+            certificate_chain=_pem(self._cert_file),
+        )
+        return grpc.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+
+
+def _pem(path: pathlib.Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise CredentialFileError(f"can't read {path}: {error.strerror}") from None

@@ -1,0 +1,253 @@
+"""The thread that watches: opens a stream, follows it, waits, opens the next.
+
+Owns deadlines, delays and what is recorded about them. What messages mean is the replica's; how a stream is opened is the
+transport's. A watcher runs once; who goes on after a fork makes a new one from where this had come.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Protocol
+
+from . import _proto
+from ._backoff import Backoff
+from ._replica import Applied, Cursor, DigestError, Replica
+from ._state import State
+from ._watchdog import Watchdog
+from .errors import DesyncError, RpcError, SignalboxError, SilentError
+from .snapshot import Snapshot
+
+_log = logging.getLogger("signalbox")
+
+_BACKOFF_FLOOR = 0.1
+_BACKOFF_CEILING = 10.0
+#: Between attempts that only a person can make succeed.
+_FATAL_DELAY = 30.0
+#: No server may send a client away for longer.
+_MAX_REQUESTED_DELAY = 60.0
+#: Until a snapshot is complete a server may be silent for longer: it admits snapshots at a bounded rate.
+_SYNC_DEADLINE = 30.0
+#: Heartbeats that may be missed.
+_MISSED_INTERVALS = 3
+
+
+class Transport(Protocol):
+    """What opens streams."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    def rotate(self) -> None: ...
+
+    def open(self, request: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a watcher has come: what it serves, and where to resume. Both of one moment."""
+
+    served: Snapshot
+    cursor: Cursor
+
+
+class Watcher:
+    """Follows streams until it is stopped."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        request: Callable[[], Any],
+        progress_interval: float,
+        position: Position,
+        state: State,
+        random: Callable[[], float],
+        on_message: Callable[[Applied, Position], None],
+    ) -> None:
+        self._transport = transport
+        self._request = request
+        self._heartbeat = progress_interval * _MISSED_INTERVALS
+        self.position = position
+        self._replica = Replica(position.served, position.cursor)
+        self._state = state
+        self._backoff = Backoff(_BACKOFF_FLOOR, _BACKOFF_CEILING, random)
+        self._on_message = on_message
+        self._lock = threading.Lock()
+        self._stream: Any = None
+        self._stopping = False
+        self._wake = threading.Event()
+        self._start_over = False
+        # Of the present stream.
+        self._opened: float | None = None
+        self._synced = False
+        self._leave_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="signalbox-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begins to watch."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Ends the stream and the thread. One that hangs in a token callback can't be waited for, and publishes nothing
+        any more."""
+        with self._lock:
+            self._stopping = True
+            self._interrupt()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def resume_from(self) -> Position:
+        """Where the next watcher begins, once this one is stopped."""
+        return Position(self.position.served, Cursor()) if self._start_over else self.position
+
+    def start_over(self) -> None:
+        """Asks for a new snapshot, at once."""
+        with self._lock:
+            self._start_over = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._wake.set()
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            end: SignalboxError
+            try:
+                end = self._follow()
+            except Exception as error:
+                # A defect here must not end the cache for good: the next stream begins with a snapshot.
+                _log.exception("the configuration stream could not be followed")
+                self._replica.start_over()
+                end = DesyncError(f"a defect: {type(error).__name__}")
+            if self._stopping:
+                return
+            resume_at = self._account_for(end)
+            self._transport.rotate()
+            self._wake.wait(max(0.0, resume_at - monotonic()))
+            self._wake.clear()
+
+    def _follow(self) -> SignalboxError:
+        """Opens a stream and follows it to its end, which is always an error of some sort."""
+        self._opened, self._synced, self._leave_at = None, False, None
+        with self._lock:
+            if self._start_over:
+                self._start_over = False
+                self._replica.start_over()
+        watchdog = None
+        try:
+            stream = self._open()
+            watchdog = Watchdog(stream.cancel, monotonic() + self._deadline())
+            for message in stream:
+                self._take_in(message)
+                if self._stopping:
+                    break
+                deadline = monotonic() + self._deadline()
+                watchdog.move(deadline if self._leave_at is None else min(deadline, self._leave_at))
+        except SignalboxError as error:
+            if watchdog is not None and watchdog.expired:
+                return SilentError(
+                    f"nothing was heard from {self._transport.endpoint} for {self._deadline():.0f} s"
+                )
+            return error
+        finally:
+            if watchdog is not None:
+                watchdog.release()
+            with self._lock:
+                stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.close()
+        return SilentError("the watcher is stopped")
+
+    def _open(self) -> Any:
+        cursor = self._replica.begin_stream()
+        request = self._request()
+        request.resume_token = cursor.resume_token
+        request.view_id = cursor.view_id
+        stream = self._transport.open(request)
+        with self._lock:
+            self._stream = stream
+            if self._stopping or self._start_over:
+                stream.cancel()
+        return stream
+
+    def _take_in(self, message: Any) -> None:
+        applied = self._replica.apply(message)
+        now = monotonic()
+        health: dict[str, Any] = {"last_message": now}
+        if self._opened is None:
+            self._opened = now
+            health["streams"] = self._state.health.streams + 1
+        if applied.confirmed_age is not None:
+            health["confirmed_at"] = now - applied.confirmed_age
+        if applied.synced:
+            self._synced = True
+            health.update(loaded=True, source="stream", last_error=None, session_id=applied.session_id)
+            _log.info("configuration is in sync at revision %d", self._replica.served.revision)
+        if applied.reset:
+            self._synced = False
+            health["resets"] = self._state.health.resets + 1
+            _log.warning("configuration is sent anew: %s", applied.reset)
+        if applied.leave_after is not None:
+            self._leave_at = now + min(applied.leave_after, _MAX_REQUESTED_DELAY)
+            _log.info("the server goes away, and asks for %.1f s", applied.leave_after)
+        if self._stopping:
+            return
+        self.position = Position(self._replica.served, self._replica.cursor)
+        self._state.publish(self._replica.served, applied.changes, **health)
+        self._on_message(applied, self.position)
+
+    def _deadline(self) -> float:
+        """How long the server may be silent at this point, in seconds."""
+        return self._heartbeat if self._synced else max(self._heartbeat, _SYNC_DEADLINE)
+
+    def _account_for(self, end: SignalboxError) -> float:
+        """Records how a stream ended, and tells when the next may begin."""
+        now = monotonic()
+        if self._start_over:
+            return now
+        is_desync = isinstance(end, DesyncError)
+        lived = self._synced and self._opened is not None and now - self._opened >= _BACKOFF_CEILING
+        # A cache that does not match has not worked, however long it took to find out.
+        if lived and not is_desync:
+            self._backoff.reset()
+        if self._leave_at is not None and not is_desync:
+            # Else a server that sends everybody away at once would be asked again at once, for ever.
+            return self._leave_at if lived else max(self._leave_at, now + self._backoff.next_delay())
+        health: dict[str, Any] = {"last_error": end}
+        if isinstance(end, DigestError):
+            # Known to be wrong is not fresh, whenever it was confirmed.
+            health.update(last_message=None, digest_mismatches=self._state.health.digest_mismatches + 1)
+        delay = self._delay_after(end)
+        _log.warning("the configuration stream was lost (%s), the next attempt is in %.1f s", end, delay)
+        self._state.record(**health)
+        return now + delay
+
+    def _delay_after(self, end: SignalboxError) -> float:
+        if end.is_fatal:
+            return self._backoff.spread(_FATAL_DELAY)
+        own = self._backoff.next_delay()
+        requested = (
+            end.details.retry_delay if isinstance(end, RpcError) and end.code != "UNAUTHENTICATED" else None
+        )
+        if requested is None:
+            return own
+        return max(own, self._backoff.spread(min(max(requested, 0.0), _MAX_REQUESTED_DELAY)))
+
+
+def watch_request(
+    selectors: Any, secrets: bool, progress_interval: float, worker_id: str, worker_labels: Any, version: str
+) -> Any:
+    """The request of a stream, but for where it resumes."""
+    request = _proto.WatchConfigRequest(include_secrets=secrets)
+    for selector in selectors:
+        selector.to_wire(request.selectors.add())
+    _proto.set_seconds(request.progress_interval, progress_interval)
+    request.worker.id = worker_id
+    request.worker.labels.update(worker_labels)
+    request.worker.client_version = f"signalbox-python/{version}"
+    return request

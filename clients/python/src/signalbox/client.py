@@ -1,0 +1,307 @@
+"""The handle that a worker holds.
+
+Owns the life of the threads, the waits, and what happens around a fork. Reads go to the published snapshot.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from importlib import metadata
+from random import random
+from time import monotonic
+from typing import Any
+
+from . import _fork
+from ._disk_cache import DiskCache, identity, read_key_file
+from ._replica import Applied, Cursor
+from ._saver import Saver
+from ._state import State
+from ._transport import Dialer, TokenSource
+from ._watcher import Position, Watcher, watch_request
+from .errors import CacheError, ClosedError, NotReadyError, RevisionNotReachedError
+from .events import ChangeEvent
+from .options import Options, as_path
+from .selectors import Selector, selectors
+from .settings import Overrides
+from .snapshot import Getters, Snapshot
+from .status import Status
+from .subscription import Callback, Dispatcher, Subscription
+
+_log = logging.getLogger("signalbox")
+
+#: How long a start waits for the server when there is a cache on disk that would do.
+_DISK_GRACE = 0.1
+#: How long a thread of ours may take to end.
+_JOIN = 2.0
+
+
+class Reader(Getters):
+    """What a client and a fake have in common: the getters, the waits for a change, the listening."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._dispatcher = Dispatcher(self.subscribe)
+
+    def _current(self) -> Snapshot:
+        return self._state.current()
+
+    def snapshot(self) -> Snapshot:
+        """The present state, all of one revision: take one for each piece of work that reads several things."""
+        return self._state.current()
+
+    def status(self) -> Status:
+        """How the client is now."""
+        return self._state.status()
+
+    def subscribe(self) -> Subscription:
+        """Every change from now on, in order, through a bounded queue: `for changes in client.subscribe(): ...`."""
+        return self._subscribe(None)
+
+    def on_change(
+        self, call: Callable[[ChangeEvent], object], selector: str | Selector | list[str | Selector] = "*"
+    ) -> Callback:
+        """Calls back, in a thread of its own and in order, for each change of a resource that a selector picks as it was or as
+        it is. One that falls behind the queue gets the differences to the present instead of each change; one that raises is
+        logged and called again for the next."""
+        callback = Callback(selectors(selector), call)
+        self._dispatcher.register(callback)
+        return callback
+
+    def _subscribe(self, on_offer: Callable[[], None] | None) -> Subscription:
+        if self._state.closed:
+            raise ClosedError("the client has been closed")
+        return self._state.feed.subscribe(lambda: self._state.served, on_offer)
+
+
+class Client(Reader):
+    """A worker's view of the configuration, kept up to date by a thread. Made by `connect`, ended by `close`.
+
+    Every getter reads the present snapshot from memory: no lock, no I/O. Two getters in a row may see two revisions; to read
+    several things of one, take `snapshot`. All methods may be called from any thread, and after a fork: the child has a live
+    cache of its own, which begins with the parent's.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        overrides = Overrides.of(options.environment, options.defaults)
+        super().__init__(State(overrides, options.staleness, options.event_queue))
+        self._began = monotonic()
+        self._cache = _disk_cache(options)
+        self._saver: Saver | None = None
+        position = self._load(overrides) or Position(self._state.served, Cursor())
+        self._watch(position)
+        _fork.register(self)
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Waits until there is something to read: the state of the service, or, where that does not answer at once, the last
+        one known from disk. `status().ready` says whether it is fresh.
+
+        Raises `NotReadyError` with what stands in the way: when the time is over, or before that when only a person can mend
+        it (`is_fatal`). The client goes on trying in either case.
+        """
+        self._state.wait(self._decided, monotonic() + timeout)
+        self._raise_unless_ready()
+
+    def wait_revision(self, revision: int, timeout: float = 10.0) -> None:
+        """Waits until the cache has come to a revision, for example that of one's own write. Raises
+        `RevisionNotReachedError` when the time is over."""
+        if not self._state.wait(lambda: self._reached(revision), monotonic() + timeout):
+            raise RevisionNotReachedError(revision, self._state.health.revision)
+
+    def clear_cache(self, timeout: float = 10.0) -> None:
+        """Forgets where the stream was, removes the cache on disk, and waits until a new snapshot has replaced the old state,
+        which is served on meanwhile. Raises `NotReadyError` when the time is over."""
+        replaced = self._start_over()
+        if not self._state.wait(replaced, monotonic() + timeout):
+            raise NotReadyError(self._state.health.last_error)
+
+    def close(self) -> None:
+        """Ends the stream, the threads and all subscriptions. What was read stays readable."""
+        with _fork.lock:
+            if self._state.closed:
+                return
+            _fork.forget(self)
+            self._watcher.stop(_JOIN)
+            self._state.closed = True
+        if self._saver is not None:
+            self._saver.stop(_JOIN)
+        self._state.close()
+        self._dispatcher.close(_JOIN)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client of {', '.join(self._options.urls)}: {self._state.served!r}>"
+
+    def _decided(self) -> bool:
+        health = self._state.health
+        if health.source == "stream" or (health.last_error is not None and health.last_error.is_fatal):
+            return True
+        waited = health.last_error is not None or monotonic() - self._began >= _DISK_GRACE
+        return self._state.closed or (health.loaded and waited)
+
+    def _raise_unless_ready(self) -> None:
+        health = self._state.health
+        if self._state.closed:
+            raise ClosedError("the client has been closed")
+        fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
+        if fatal or not health.loaded:
+            raise NotReadyError(health.last_error)
+
+    def _reached(self, revision: int) -> bool:
+        health = self._state.health
+        return health.loaded and health.revision >= revision
+
+    def _start_over(self) -> Callable[[], bool]:
+        """Begins anew, and returns what tells whether a new snapshot is there."""
+        if self._state.closed:
+            raise ClosedError("the client has been closed")
+        if self._cache is not None:
+            self._cache.remove()
+        session = self._state.health.session_id
+        streams = self._state.health.streams
+        self._watcher.start_over()
+
+        def replaced() -> bool:
+            health = self._state.health
+            return health.streams > streams and health.session_id != session and health.last_error is None
+
+        return replaced
+
+    def _watch(self, position: Position) -> None:
+        """Watches from a position on. The threads begin once everything is in its place."""
+        options = self._options
+        source = TokenSource(options.token, as_path(options.token_file), options.token_callback)
+        files = (as_path(options.ca_file), as_path(options.cert_file), as_path(options.key_file))
+        self._watcher = Watcher(
+            Dialer(options.urls, source, *files),
+            self._request,
+            options.progress_interval,
+            position,
+            self._state,
+            random,
+            self._heard,
+        )
+        if self._cache is not None and self._saver is None:
+            self._saver = Saver(self._cache, self._state, lambda: self._watcher.position)
+        self._watcher.start()
+
+    def _request(self) -> Any:
+        options = self._options
+        worker_id = options.worker_id or f"{socket.gethostname()[:100]}-{os.getpid()}"
+        return watch_request(
+            options.watched,
+            options.secrets,
+            options.progress_interval,
+            worker_id,
+            options.worker_labels,
+            _VERSION,
+        )
+
+    def _heard(self, applied: Applied, _position: Position) -> None:
+        """After each message, in the watcher's thread."""
+        if self._saver is not None:
+            if applied.changes is not None or applied.synced:
+                self._saver.changed(urgent=applied.revoked)
+            elif applied.confirmed_age is not None:
+                self._saver.confirmed()
+        if self._options.metrics is not None:
+            self._measure(applied)
+
+    def _measure(self, applied: Applied) -> None:
+        health, tell = self._state.health, self._options.metrics
+        assert tell is not None
+        try:
+            tell("revision", health.revision)
+            if applied.changes is not None:
+                tell("changes", len(applied.changes.events))
+            if applied.synced:
+                tell("reconnects", max(0, health.streams - 1))
+                tell("digest_mismatches", health.digest_mismatches)
+            if applied.reset:
+                tell("resets", health.resets)
+            if applied.revoked:
+                tell("revocations", 1)
+        except Exception:
+            _log.exception("the metrics hook failed")
+
+    def _load(self, overrides: Overrides) -> Position | None:
+        """Begins with what is on disk, where that can be used."""
+        if self._cache is None:
+            return None
+        try:
+            saved = self._cache.load(overrides)
+        except CacheError as error:
+            _log.warning("%s", error)
+            self._state.record(cache_error=error)
+            return None
+        if saved is None:
+            return None
+        confirmed_at = monotonic() - max(0.0, time.time() - saved.confirmed)
+        self._state.publish(saved.snapshot, None, loaded=True, source="disk", confirmed_at=confirmed_at)
+        _log.info("configuration of revision %d was read from disk", saved.snapshot.revision)
+        return Position(saved.snapshot, saved.cursor)
+
+    def _before_fork(self) -> None:
+        # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
+        self._watcher.stop(_JOIN)
+
+    def _after_fork_in_parent(self) -> None:
+        if not self._state.closed:
+            self._watch(self._watcher.resume_from())
+
+    def _after_fork_in_child(self) -> None:
+        self._state.after_fork()
+        self._saver = None
+        self._watch(self._watcher.resume_from())
+        self._dispatcher.restart()
+
+
+def connect(options: Options | None = None, **changes: Any) -> Client:
+    """Starts to watch, and returns at once. From then on the client reconnects by itself, until it is closed.
+
+    Without options they come from the environment, and each can be given by name, for example `connect(secrets=True)`: see
+    `Options`. Raises `OptionsError` for options that can't work, `CredentialFileError` for a key file that can't be used.
+    """
+    return Client(resolve(options, changes))
+
+
+def resolve(options: Options | None, changes: dict[str, Any]) -> Options:
+    """The options as they are meant."""
+    if options is None:
+        return Options.from_environment(**changes)
+    if changes:
+        raise TypeError("either options, or single ones by name")
+    return options
+
+
+def _disk_cache(options: Options) -> DiskCache | None:
+    path, key_file = as_path(options.cache_file), as_path(options.cache_key_file)
+    if path is None:
+        return None
+    if key_file is not None:
+        secret = read_key_file(key_file)
+    else:
+        key = options.cache_key or ""
+        secret = key.encode() if isinstance(key, str) else key
+    return DiskCache(
+        path, secret, identity(options.urls, options.watched, options.secrets), options.cache_max_age
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("signalbox")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+_VERSION = _version()

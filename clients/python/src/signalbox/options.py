@@ -1,0 +1,204 @@
+"""How a client is set up.
+
+Owns the options, their rules and the reading of the environment. Must not know how they are carried out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import OptionsError
+from .selectors import Selector, selectors
+from .settings import Default
+from .staleness import Staleness
+
+_DEFAULT_URL = "http://127.0.0.1:50051"
+_MAX_SELECTORS = 64
+_MAX_QUEUE = 65_536
+#: A shorter secret could be guessed, and the file tried offline.
+_MIN_CACHE_KEY = 32
+
+Path = str | os.PathLike[str]
+Metrics = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a client is set up. Checked when it is made; `OptionsError` says what is wrong."""
+
+    url: str | Sequence[str] = _DEFAULT_URL
+    """The servers of one service, tried in turn: one URL, several, or several separated by commas. `http://` sends the token
+    in the clear: only for this machine. `https://` is TLS."""
+
+    token: str | None = field(default=None, repr=False)
+    """The bearer token."""
+
+    token_file: Path | None = None
+    """Where to read the token, anew at each connection, so that it can be replaced."""
+
+    token_callback: Callable[[], str] | None = None
+    """Asked for the token at each connection. An error counts as a failed attempt to connect."""
+
+    ca_file: Path | None = None
+    """A PEM file of the authorities to trust for `https://`, instead of gRPC's own."""
+
+    cert_file: Path | None = None
+    """A PEM file of this client's certificate chain, for a server that asks for one."""
+
+    key_file: Path | None = field(default=None, repr=False)
+    """A PEM file of the certificate's key."""
+
+    selectors: str | Selector | Sequence[str | Selector] = ()
+    """What to watch, as in `providers/*`, `kind:setting` or `settings/max_retries`; at most 64. None is everything granted."""
+
+    secrets: bool = False
+    """Whether secrets are sent in plaintext. Needs a token with `secrets:read`, else the client is refused."""
+
+    defaults: Mapping[str, Default] = field(default_factory=dict)
+    """The values of settings that are set nowhere else."""
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables whose `SIGNALBOX_SETTING_<KEY>` override stored settings."""
+
+    staleness: Staleness = field(default_factory=Staleness)
+    """What may be read of a cache that has not been confirmed for a while."""
+
+    progress_interval: float = 5.0
+    """How often the server lets itself be heard at least, 1 to 60 seconds. A stream that is silent for three times as long is
+    given up."""
+
+    event_queue: int = 1_024
+    """Change sets that a subscriber may be behind, 1 to 65,536, before it is given differences."""
+
+    worker_id: str | None = None
+    """How this process appears to operators, at most 128 characters; its host and process by default."""
+
+    worker_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of this process, for operators and staged rollouts; at most 32."""
+
+    cache_file: Path | None = None
+    """Where the last state is kept, encrypted, so that this worker can start while the service is away. Needs a key, and
+    the package with its extra: `pip install signalbox[cache]`."""
+
+    cache_key: str | bytes | None = field(default=None, repr=False)
+    """The secret that the cache's key is derived from: at least 32 characters, made at random."""
+
+    cache_key_file: Path | None = field(default=None, repr=False)
+    """Where to read that secret. Nobody else may have access to the file."""
+
+    cache_max_age: float = 86_400.0
+    """Seconds after which a cache on disk is not used any more. `staleness` applies besides."""
+
+    metrics: Metrics | None = None
+    """Told of what happens, by name and value, in the watching thread: `changes`, `revision`, `reconnects`, `resets`,
+    `digest_mismatches`, `revocations`, `apply_seconds`. It must not block."""
+
+    def __post_init__(self) -> None:
+        seconds = (self.progress_interval, self.staleness.bound)
+        given = [each is not None for each in (self.token, self.token_file, self.token_callback)]
+        rules = (
+            (bool(self.urls), "url: at least one is needed"),
+            (sum(given) <= 1, "token, token_file and token_callback exclude each other"),
+            (len(self.watched) <= _MAX_SELECTORS, "selectors: at most 64 are allowed"),
+            (1 <= self.progress_interval <= 60, "progress_interval: 1 to 60 seconds"),
+            (seconds[1] > seconds[0], "staleness: the bound must be above the progress interval"),
+            ((self.cert_file is None) == (self.key_file is None), "cert_file and key_file belong together"),
+            (1 <= self.event_queue <= _MAX_QUEUE, "event_queue: 1 to 65,536"),
+            (self.cache_max_age > 0, "cache_max_age: more than 0 seconds"),
+            (len(self.worker_id or "") <= 128, "worker_id: at most 128 characters"),
+            (len(self.worker_labels) <= 32, "worker_labels: at most 32 are allowed"),
+            (
+                self.cache_key is None or self.cache_key_file is None,
+                "cache_key and cache_key_file exclude each other",
+            ),
+            (
+                self.cache_file is None or self.cache_key is not None or self.cache_key_file is not None,
+                "cache_file: needs cache_key or cache_key_file",
+            ),
+            (
+                self.cache_key is None or len(self.cache_key) >= _MIN_CACHE_KEY,
+                "cache_key: at least 32 characters, made at random",
+            ),
+        )
+        for holds, rule in rules:
+            if not holds:
+                raise OptionsError(rule)
+        for url in self.urls:
+            _check_url(url)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The servers, one by one."""
+        several = self.url.split(",") if isinstance(self.url, str) else self.url
+        return tuple(url.strip() for url in several if url.strip())
+
+    @property
+    def watched(self) -> tuple[Selector, ...]:
+        """The selectors, made."""
+        given = self.selectors
+        return selectors(given if isinstance(given, str | Selector) else list(given))
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **changes: Any) -> Options:
+        """From the environment, of this process unless another is given: `SIGNALBOX_URL`, `SIGNALBOX_TOKEN` or
+        `SIGNALBOX_TOKEN_FILE`, `SIGNALBOX_CA_FILE`, `SIGNALBOX_CLIENT_CERT_FILE` with `SIGNALBOX_CLIENT_KEY_FILE`,
+        `SIGNALBOX_CACHE_FILE` with `SIGNALBOX_CACHE_KEY` or `SIGNALBOX_CACHE_KEY_FILE`, and `SIGNALBOX_SETTING_<KEY>`. What
+        is given besides wins."""
+        variables = os.environ if environment is None else environment
+        ours = {name: text for name, text in variables.items() if name.startswith("SIGNALBOX_") and text}
+        found: dict[str, Any] = {"environment": ours}
+        found.update({option: ours[name] for name, option in _VARIABLES.items() if name in ours})
+        # The stronger of each pair, among what is given and then in the environment.
+        for strong, weak in (("token", "token_file"), ("cache_key", "cache_key_file")):
+            if strong in found:
+                found.pop(weak, None)
+        for option in ("token", "token_file", "token_callback"):
+            if changes.get(option) is not None:
+                found.pop("token", None)
+                found.pop("token_file", None)
+        if changes.get("cache_key") is not None or changes.get("cache_key_file") is not None:
+            found.pop("cache_key", None)
+            found.pop("cache_key_file", None)
+        unknown = sorted(changes.keys() - {each.name for each in dataclasses.fields(cls)})
+        if unknown:
+            raise OptionsError(f"there is no option {unknown[0]!r}")
+        return cls(**{**found, **changes})
+
+
+_VARIABLES = {
+    "SIGNALBOX_URL": "url",
+    "SIGNALBOX_TOKEN": "token",
+    "SIGNALBOX_TOKEN_FILE": "token_file",
+    "SIGNALBOX_CA_FILE": "ca_file",
+    "SIGNALBOX_CLIENT_CERT_FILE": "cert_file",
+    "SIGNALBOX_CLIENT_KEY_FILE": "key_file",
+    "SIGNALBOX_CACHE_FILE": "cache_file",
+    "SIGNALBOX_CACHE_KEY": "cache_key",
+    "SIGNALBOX_CACHE_KEY_FILE": "cache_key_file",
+}
+
+
+def _check_url(url: str) -> None:
+    # The text is left out of the messages: it may hold a password, which is one of the things refused.
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise OptionsError("url: not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise OptionsError("url: neither http:// nor https://, with a host")
+    if "@" in parts.netloc:
+        raise OptionsError("url: credentials in a URL")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise OptionsError("url: a URL with a path or query")
+
+
+def as_path(path: Path | None) -> pathlib.Path | None:
+    """A path of the options, made."""
+    return None if path is None else pathlib.Path(path)

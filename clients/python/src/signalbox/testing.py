@@ -1,0 +1,103 @@
+"""A client without a server, for the tests of applications.
+
+    from signalbox.testing import FakeClient
+
+    fake = FakeClient({"providers/groq": {"provider": {"type": "PROVIDER_TYPE_GROQ"}}})
+    fake.put("settings/max_retries", {"setting": {"intValue": 3}})
+    assert fake.setting_int("max_retries") == 3
+
+Resources are written as the API's JSON. Owns nothing of its own: snapshots, getters, callbacks and subscriptions are the real
+ones. Nothing is checked or filled in as a server would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+from google.protobuf import json_format
+
+from . import _proto
+from ._state import State
+from .client import Reader
+from .events import ChangeEvent, ChangeSet, between
+from .resources import view_of
+from .settings import Default, Overrides
+from .snapshot import Draft
+from .staleness import Staleness
+
+
+class FakeClient(Reader):
+    """Has what `Client` has, and is filled by the test."""
+
+    def __init__(
+        self,
+        resources: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        defaults: Mapping[str, Default] | None = None,
+        environment: Mapping[str, str] | None = None,
+        staleness: Staleness | None = None,
+    ) -> None:
+        super().__init__(
+            State(Overrides.of(environment or {}, defaults or {}), staleness or Staleness(), 1_024)
+        )
+        self.set_age(0.0)
+        for name, resource in (resources or {}).items():
+            self.put(name, resource)
+
+    def put(self, name: str, resource: Mapping[str, Any]) -> None:
+        """Creates or replaces a resource, in a revision of its own."""
+        message = json_format.ParseDict({**resource, "name": name}, _proto.Resource())
+        draft = self._draft()
+        message.update_revision = draft.revision
+        after = view_of(message)
+        self._publish(draft, between(name, draft.revision, draft.upsert(after), after))
+
+    def delete(self, name: str) -> None:
+        """Deletes a resource, in a revision of its own."""
+        draft = self._draft()
+        self._publish(draft, between(name, draft.revision, draft.remove(name), None))
+
+    def revoke(self, *names: str) -> None:
+        """Makes the secrets of these resources refused, until they are put again."""
+        served = self._state.served
+        snapshot = Draft(served).publish(
+            served, {**served._revoked, **dict.fromkeys(names, served.revision + 1)}
+        )
+        events = tuple(
+            ChangeEvent("revoked", name, served.revision + 1, served.get(name), snapshot.get(name), "revoked")
+            for name in names
+            if snapshot.get(name) is not None
+        )
+        self._state.publish(snapshot, ChangeSet(events, snapshot) if events else None)
+
+    def set_age(self, seconds: float) -> None:
+        """Makes the cache one that was confirmed so long ago."""
+        moment = monotonic() - seconds
+        self._state.record(loaded=True, source="stream", last_message=moment, confirmed_at=moment)
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Is ready at once."""
+
+    def close(self) -> None:
+        """Ends all subscriptions."""
+        self._state.close()
+        self._dispatcher.close(2.0)
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _draft(self) -> Draft:
+        draft = Draft(self._state.served)
+        draft.revision += 1
+        return draft
+
+    def _publish(self, draft: Draft, event: ChangeEvent | None) -> None:
+        served = self._state.served
+        revoked = {name: at for name, at in served._revoked.items() if event is None or name != event.name}
+        snapshot = draft.publish(served, revoked)
+        self._state.publish(snapshot, None if event is None else ChangeSet((event,), snapshot))

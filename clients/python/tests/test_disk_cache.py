@@ -1,0 +1,255 @@
+"""The cache on disk: a start without the service, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import until
+
+import signalbox
+from signalbox import CacheError, CredentialFileError, NotReadyError, SecretError, Staleness
+from signalbox._disk_cache import DiskCache, Saved
+from signalbox._replica import Cursor
+
+KEY = "a-secret-of-at-least-thirty-two-characters"
+
+
+@pytest.fixture
+def kept(server, connect, tmp_path):
+    """A cache file that a worker has left behind, and options that open it."""
+    server.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ"})
+    server.put("providers/groq/apiKeys/prod", apiKey={"secret": {"value": "gsk-canary-77"}})
+    revision = server.put("settings/a", setting={"intValue": "1"})
+    path = tmp_path / "cache" / "worker"
+    options = {"cache_file": path, "cache_key": KEY, "token": server.token()}
+    client = connect(server, **options)
+    client.wait_revision(revision)
+    client.close()
+    assert path.exists(), "what is due is written at the end"
+    server.kill()
+    return path, options
+
+
+def refused(server, connect, options, **changes):
+    client = connect(server, **{**options, **changes})
+    with pytest.raises(NotReadyError):
+        client.wait_ready(timeout=0.3)
+    error = client.status().cache_error
+    assert isinstance(error, CacheError)
+    assert client.provider("groq") is None
+    return str(error)
+
+
+def test_a_worker_starts_within_200_ms_while_the_service_is_down(server, connect, kept):
+    _, options = kept
+    took = []
+    # The best of three: other work on the machine is not what is measured.
+    for _ in range(3):
+        began = time.monotonic()
+        client = connect(server, **options)
+        client.wait_ready()
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.2, took
+    assert client.setting_int("a") == 1
+    assert client.api_key("groq", "prod").secret().expose() == "gsk-canary-77"
+    status = client.status()
+    assert (status.source, status.loaded, status.ready) == ("disk", True, False), "to be read, but not fresh"
+
+
+def test_it_goes_on_from_there_when_the_service_is_back(server, connect, kept):
+    _, options = kept
+    client = connect(server, **options)
+    client.wait_ready()
+    subscription = client.subscribe()
+    server.start()
+    revision = server.put("settings/b", setting={"intValue": "2"})
+    client.wait_revision(revision)
+    assert [event.name for event in subscription.next(10).events] == ["settings/b"], "resumed from its token"
+    assert client.status().source == "stream" and client.status().resets == 0
+
+
+def test_the_service_takes_over_when_it_answers(server, connect, kept):
+    _, options = kept
+    server.start()
+    revision = server.put("settings/a", setting={"intValue": "9"})
+    client = connect(server, **options)
+    client.wait_ready()
+    client.wait_revision(revision)
+    assert client.setting_int("a") == 9
+
+
+def test_the_file_is_private_and_shows_nothing(kept):
+    path, _ = kept
+    content = path.read_bytes()
+    assert b"canary" not in content and b"groq" not in content
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["worker"], "no temporary file is left"
+
+
+@pytest.mark.parametrize("at", [30, 45, 60, -1])
+def test_a_tampered_one_is_refused(server, connect, kept, at):
+    path, options = kept
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    assert "changed" in refused(server, connect, options)
+
+
+@pytest.mark.parametrize("size", [0, 10, 40, 200])
+def test_a_truncated_one_is_refused(server, connect, kept, size):
+    path, options = kept
+    path.write_bytes(path.read_bytes()[:size])
+    refused(server, connect, options)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cache_key": KEY[::-1]},
+        {"url": "http://127.0.0.1:1"},
+        {"secrets": False},
+        {"selectors": "settings/*"},
+    ],
+)
+def test_a_foreign_one_is_refused(server, connect, kept, changes):
+    _, options = kept
+    assert "of another key, service or view" in refused(server, connect, options, **changes)
+
+
+def test_one_that_others_may_read_is_refused(server, connect, kept):
+    path, options = kept
+    path.chmod(0o640)
+    assert "others" in refused(server, connect, options)
+    path.chmod(0o600)
+    link = path.parent / "link"
+    link.symlink_to(path)
+    refused(server, connect, options, cache_file=link)
+
+
+def aged(path, options, seconds, server):
+    """Makes the cache one that was confirmed so long ago."""
+    client_options = signalbox.Options(url=server.url, secrets=True, progress_interval=1.0, **options)
+    from signalbox.client import _disk_cache
+    from signalbox.settings import Overrides
+
+    cache = _disk_cache(client_options)
+    saved = cache.load(Overrides())
+    cache.save(Saved(saved.snapshot, saved.cursor, time.time() - seconds))
+
+
+def test_one_beyond_its_age_is_refused(server, connect, kept):
+    path, options = kept
+    aged(path, options, 90_000, server)
+    assert "limit" in refused(server, connect, options)
+    aged_later = {**options, "cache_max_age": 1e9}
+    aged(path, aged_later, -4_000, server)
+    assert "future" in refused(server, connect, aged_later)
+
+
+def test_credentials_older_than_their_limit_are_refused(server, connect, kept):
+    path, options = kept
+    aged(path, options, 4_000, server)
+    client = connect(server, **options)
+    client.wait_ready()
+    with pytest.raises(SecretError) as error:
+        client.api_key("groq", "prod").secret()
+    assert error.value.reason == "stale"
+    assert client.setting_int("a") == 1, "the rest is served on"
+    trusting = connect(server, **options, staleness=Staleness(secrets=None))
+    trusting.wait_ready()
+    assert trusting.api_key("groq", "prod").secret().expose() == "gsk-canary-77"
+
+
+def test_a_revocation_is_kept(tmp_path):
+    from signalbox.settings import Overrides
+    from signalbox.snapshot import Draft
+    from signalbox.testing import FakeClient
+
+    fake = FakeClient({"providers/p/apiKeys/a": {"apiKey": {"secret": {"value": "s"}}}})
+    fake.revoke("providers/p/apiKeys/a")
+    cache = DiskCache(tmp_path / "c", b"k" * 32, b"i", 60)
+    cache.save(Saved(fake.snapshot(), Cursor("t", "v"), time.time()))
+    loaded = cache.load(Overrides()).snapshot
+    assert loaded.api_key("p", "a").revoked
+    after = Draft(loaded).publish(loaded, {})
+    assert after.api_key("p", "a").secret().expose() == "s"
+    assert loaded.digest == fake.snapshot().digest
+
+
+def test_a_key_file_is_checked(server, connect, kept, tmp_path):
+    _, options = kept
+    key = tmp_path / "cache.key"
+    key.write_text(KEY + "\n")
+    key.chmod(0o600)
+    given = {"cache_file": options["cache_file"], "cache_key_file": key, "token": options["token"]}
+    client = connect(server, **given)
+    client.wait_ready()
+    assert client.status().source == "disk"
+    for mode, content in ((0o644, KEY), (0o600, "short")):
+        key.chmod(0o600)
+        key.write_text(content)
+        key.chmod(mode)
+        with pytest.raises(CredentialFileError):
+            connect(server, **given)
+    with pytest.raises(CredentialFileError):
+        connect(server, **{**given, "cache_key_file": tmp_path / "none"})
+
+
+def test_clearing_removes_it(server, connect, kept):
+    path, options = kept
+    server.start()
+    client = connect(server, **options)
+    client.wait_ready()
+    before = path.stat().st_ino
+    client.clear_cache()
+    assert client.setting_int("a") == 1
+    until(lambda: path.exists() and path.stat().st_ino != before)
+
+
+def test_a_place_that_can_not_be_written_is_told(server, connect, tmp_path):
+    (tmp_path / "file").write_text("")
+    client = connect(server, cache_file=tmp_path / "file" / "cache", cache_key=KEY)
+    client.wait_ready()
+    until(lambda: client.status().cache_error is not None)
+    assert client.status().ready
+
+
+def test_ten_thousand_resources_are_read_within_the_time(tmp_path):
+    """In a process of its own, with what it costs to import."""
+    from signalbox.testing import FakeClient
+
+    fake = FakeClient()
+    draft = fake._draft()
+    from google.protobuf import json_format
+
+    from signalbox import _proto
+    from signalbox.resources import view_of
+
+    for n in range(10_000):
+        message = json_format.ParseDict(
+            {"name": f"settings/k{n}", "setting": {"intValue": n}}, _proto.Resource()
+        )
+        draft.upsert(view_of(message))
+    fake._publish(draft, None)
+    options = signalbox.Options(url="http://127.0.0.1:1", cache_file=tmp_path / "c", cache_key=KEY)
+    from signalbox.client import _disk_cache
+
+    _disk_cache(options).save(Saved(fake.snapshot(), Cursor("t", "v"), time.time()))
+    script = """
+import json, sys, time
+import signalbox
+began = time.monotonic()
+client = signalbox.connect(signalbox.Options(url="http://127.0.0.1:1", cache_file=sys.argv[1], cache_key=sys.argv[2]))
+client.wait_ready()
+print(json.dumps([time.monotonic() - began, len(client.snapshot()), client.setting_int("k9999")]))
+"""
+    results = []
+    for _ in range(3):
+        command = [sys.executable, "-c", script, str(tmp_path / "c"), KEY]
+        output = subprocess.run(command, capture_output=True, env=dict(os.environ), check=True)
+        results.append(json.loads(output.stdout))
+    assert all(rest == [10_000, 9_999] for _, *rest in results)
+    assert min(took for took, *_ in results) < 0.2, results

@@ -1,0 +1,170 @@
+"""Forks: each process has a live cache of its own, and the parent's goes on."""
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from conftest import until
+
+ENOUGH = 15.0
+
+
+def in_child(work):
+    """Runs in a forked child, and returns what it gave."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            result = {"value": work()}
+        except BaseException as error:  # The child must not run the rest of the tests.
+            result = {"error": f"{type(error).__name__}: {error}"}
+        os.write(writing, json.dumps(result).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        result = json.loads(pipe.read())
+    os.waitpid(pid, 0)
+    assert "error" not in result, result["error"]
+    return result["value"]
+
+
+def test_a_child_has_a_live_cache_and_so_has_the_parent(shared, connect):
+    revision = shared.put("settings/fork", setting={"intValue": "1"})
+    client = connect(shared)
+    client.wait_revision(revision)
+    heard = []
+    client.on_change(lambda event: heard.append(event.name), "settings/fork")
+    session = client.status().session_id
+
+    def work():
+        assert client.setting_int("fork") == 1, "at once, from the parent's"
+        written = shared.put("settings/fork", setting={"intValue": str(time.time_ns())})
+        client.wait_revision(written, ENOUGH)
+        until(lambda: heard, limit=ENOUGH)
+        client.close()
+        return [client.setting_int("fork"), client.status().session_id]
+
+    value, child_session = in_child(work)
+    until(lambda: client.setting_int("fork") == value, limit=ENOUGH)
+    assert child_session not in (session, client.status().session_id), "streams of their own"
+    until(lambda: heard, limit=ENOUGH)
+    assert client.status().ready
+
+
+def test_forks_in_a_row_and_from_threads(shared, connect):
+    client = connect(shared)
+    client.wait_ready()
+
+    def work():
+        # Not what the parent had already.
+        return client.setting("rows") is None or client.wait_revision(revision, ENOUGH) is None
+
+    for n in range(5):
+        revision = shared.put("settings/rows", setting={"intValue": str(time.time_ns())})
+        assert in_child(work)
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        assert all(threads.map(lambda _: in_child(lambda: client.snapshot().revision >= 0), range(6)))
+    written = shared.put("settings/rows", setting={"intValue": "1"})
+    client.wait_revision(written, ENOUGH)
+
+
+def test_a_child_of_a_child(shared, connect):
+    client = connect(shared)
+    client.wait_ready()
+
+    def grandchild():
+        written = shared.put("settings/grand", setting={"intValue": str(time.time_ns())})
+        client.wait_revision(written, ENOUGH)
+        return True
+
+    assert in_child(lambda: in_child(grandchild))
+
+
+_pool_client = None
+
+
+def _work(wanted):
+    _pool_client.wait_revision(wanted, ENOUGH)
+    return os.getpid(), _pool_client.setting_int("pool"), _pool_client.status().session_id
+
+
+def test_a_process_pool(shared, connect):
+    global _pool_client
+    _pool_client = connect(shared)
+    _pool_client.wait_ready()
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(3, mp_context=context) as pool:
+        list(pool.map(_work, [0] * 6))
+        revision = shared.put("settings/pool", setting={"intValue": "42"})
+        results = list(pool.map(_work, [revision] * 12))
+    assert {value for _, value, _ in results} == {42}
+    pids, sessions = {pid for pid, _, _ in results}, {session for _, _, session in results}
+    assert len(sessions) == len(pids)
+
+
+def test_spawned_processes_connect_themselves(shared, connect):
+    client = connect(shared)
+    client.wait_ready()
+    done = subprocess.run(["true"], check=True)
+    assert done.returncode == 0
+    until(lambda: client.status().ready)
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread"])
+def test_gunicorn_with_preforked_workers(shared, tmp_path, worker):
+    shared.put("settings/a", setting={"intValue": "1"})
+    environment = {**os.environ, "TEST_URL": shared.url, "TEST_TOKEN": shared.token()}
+    here = pathlib.Path(__file__).parent
+    arguments = [
+        "--preload",
+        "--workers",
+        "3",
+        "--threads",
+        "2",
+        "--worker-class",
+        worker,
+        "--bind",
+        "127.0.0.1:0",
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", *arguments, "--chdir", str(here), "preforked:app"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        text = until(lambda: (t := (tmp_path / "log").read_text()) and "Listening at" in t and t)
+        url = text.split("Listening at: ")[1].split()[0]
+
+        def ask():
+            with urllib.request.urlopen(url, timeout=ENOUGH) as answer:
+                return json.loads(answer.read())
+
+        def workers():
+            answers = {}
+            for _ in range(30):
+                answer = ask()
+                answers[answer["pid"]] = answer
+            return answers
+
+        answers = until(lambda: len(found := workers()) >= 2 and found)
+        until(lambda: all(each["ready"] for each in workers().values()), limit=ENOUGH)
+        shared.put("settings/a", setting={"intValue": str(value := time.time_ns())})
+        until(lambda: all(each["a"] == value and each["heard"] for each in workers().values()), limit=ENOUGH)
+        answers = workers()
+        assert len({each["session"] for each in answers.values()}) == len(answers), "a stream for each worker"
+        victim = next(iter(answers))
+        os.kill(victim, 9)
+        until(lambda: len(found := workers()) >= 2 and victim not in found, limit=ENOUGH)
+        until(lambda: all(each["ready"] and each["a"] == value for each in workers().values()), limit=ENOUGH)
+    finally:
+        process.terminate()
+        process.wait(ENOUGH)

@@ -1,0 +1,404 @@
+"""What a worker reads: getters, secrets, settings, staleness, and that none of it can be changed or printed."""
+
+import copy
+import pickle
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+import signalbox
+from signalbox import Options, OptionsError, SecretError, Selector, SettingTypeError, StaleError, Staleness
+from signalbox.resources import VIEWS
+from signalbox.specs import SPECS
+from signalbox.testing import FakeClient
+
+CANARY = "sk-canary-1c0ffee"
+
+
+@pytest.fixture
+def fake():
+    with FakeClient(
+        {
+            "providers/groq": {
+                "provider": {
+                    "type": "PROVIDER_TYPE_GROQ",
+                    "models": ["a", "b"],
+                    "headers": {"x-plain": {"plain": "p"}, "x-key": {"secret": {"value": CANARY}}},
+                },
+                "labels": {"team": "search"},
+            },
+            "providers/groq/apiKeys/prod": {"apiKey": {"secret": {"value": CANARY}, "weight": 3}},
+            "providers/groq/apiKeys/off": {"apiKey": {"secret": {"value": CANARY}, "active": False}},
+            "providers/groq2/apiKeys/prod": {"apiKey": {"secret": {"value": CANARY}}},
+            "databases/main": {
+                "database": {
+                    "type": "DATABASE_TYPE_POSTGRESQL",
+                    "password": {"value": CANARY},
+                    "options": {"sslpassword": {"secret": {"value": CANARY}}, "app": {"plain": "w"}},
+                }
+            },
+            "routers/default": {"router": {"primary": "providers/groq"}},
+            "promptTemplates/hello": {"promptTemplate": {"template": "Hello {{name}}"}},
+            "cachePolicies/short": {"cachePolicy": {"ttl": "1.5s"}},
+            "featureFlags/new_ui": {
+                "featureFlag": {
+                    "type": "FEATURE_FLAG_TYPE_PERCENTAGE",
+                    "salt": "new_ui",
+                    "rolloutBasisPoints": 4942,
+                }
+            },
+        }
+    ) as made:
+        yield made
+
+
+def test_every_kind_of_the_api_has_a_view():
+    assert set(VIEWS) == set(SPECS)
+
+
+def test_specs_are_typed_and_words(fake):
+    provider = fake.provider("groq")
+    assert (provider.id, provider.kind, provider.enabled) == ("groq", "provider", True)
+    assert (provider.spec.type, provider.spec.models) == ("groq", ("a", "b"))
+    assert dict(provider.labels) == {"team": "search"}
+    assert provider.spec.headers["x-key"].secret == "present"
+    assert fake.cache_policy("short").ttl == timedelta(seconds=1.5)
+    assert fake.active_provider() is provider
+    assert fake.prompt_template("hello").spec.template == "Hello {{name}}"
+    assert fake.provider("none") is None and fake.database("none") is None
+    assert fake.get("providers/groq") is provider
+
+
+def test_secrets_are_read_by_their_owner(fake):
+    assert fake.provider("groq").header("x-key").expose() == CANARY
+    assert fake.provider("groq").header("x-plain").expose() == "p"
+    assert fake.provider("groq").header("none") is None
+    assert fake.database("main").password().expose() == CANARY
+    assert fake.database("main").option("sslpassword").expose() == CANARY
+    assert fake.database("main").option("app").expose() == "w"
+    keys = fake.active_api_keys("groq")
+    assert [(each.id, each.weight, each.secret().expose()) for each in keys] == [("prod", 3, CANARY)]
+    assert fake.api_key("groq", "prod") is keys[0]
+    with pytest.raises(SecretError) as refused:
+        fake.database("main").secret_at("database.other")
+    assert refused.value.reason == "absent"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("ABSENT", "absent"), ("PRESENT", "masked"), ("MISSING", "missing"), ("UNDECRYPTABLE", "undecryptable")],
+)
+def test_a_secret_says_why_there_is_none(fake, state, reason):
+    fake.put("providers/groq/apiKeys/x", {"apiKey": {"secret": {"state": f"STATE_{state}"}}})
+    with pytest.raises(SecretError) as refused:
+        fake.api_key("groq", "x").secret()
+    assert refused.value.reason == reason
+
+
+def test_nothing_prints_a_secret(fake):
+    things = [fake, fake.snapshot(), fake.status(), *fake.select()]
+    things += [each.spec for each in fake.select()] + [fake.api_key("groq", "prod").secret()]
+    things.append(Options(token=CANARY, cache_key=CANARY * 3, environment={"SIGNALBOX_SETTING_X": CANARY}))
+    for thing in things:
+        assert CANARY not in f"{thing!r} {thing}"
+
+
+def test_resources_can_neither_be_changed_nor_pickled(fake):
+    provider = fake.provider("groq")
+    with pytest.raises(AttributeError):
+        provider.name = "other"
+    with pytest.raises(AttributeError):
+        provider.spec.base_url = "https://evil.example"
+    with pytest.raises(TypeError):
+        provider.spec.headers["x"] = None
+    for each in (fake.api_key("groq", "prod"), fake.api_key("groq", "prod").secret()):
+        with pytest.raises(TypeError):
+            pickle.dumps(each)
+        with pytest.raises(TypeError):
+            copy.deepcopy(each)
+
+
+def test_a_snapshot_stays_what_it_was(fake):
+    before = fake.snapshot()
+    fake.put("providers/groq", {"provider": {"type": "PROVIDER_TYPE_OPENAI"}})
+    fake.delete("databases/main")
+    assert (before.provider("groq").spec.type, before.database("main").id) == ("groq", "main")
+    assert (fake.provider("groq").spec.type, fake.database("main")) == ("openai", None)
+    assert fake.snapshot().revision == before.revision + 2
+
+
+def test_selectors_pick_as_the_server_does(fake):
+    def picked(selector):
+        return [each.name for each in fake.select(selector)]
+
+    assert picked("providers/groq/*") == ["providers/groq/apiKeys/off", "providers/groq/apiKeys/prod"]
+    assert picked("kind:provider") == picked(Selector(labels={"team": "search"})) == ["providers/groq"]
+    assert picked("routers/default") == ["routers/default"]
+    assert len(picked("*")) == len(fake.snapshot())
+    for wrong in ("", "providers*", "kind:unicorn"):
+        with pytest.raises(OptionsError):
+            Selector.parse(wrong)
+
+
+def test_settings_by_precedence():
+    made = FakeClient(
+        {
+            "settings/a": {"setting": {"intValue": "3"}},
+            "settings/b": {"setting": {"intValue": "3"}},
+            "users/u/settings/b": {"setting": {"intValue": "4"}},
+        },
+        environment={"SIGNALBOX_SETTING_A": "2", "SIGNALBOX_SETTING_EMPTY": "", "OTHER_A": "9"},
+        defaults={"b": 1, "maxRetries": 1},
+    )
+    assert [made.setting(key).source for key in ("a", "b", "max_retries")] == [
+        "environment",
+        "global",
+        "default",
+    ]
+    assert (made.setting_int("a"), made.setting_int("b"), made.setting_int("max-retries")) == (2, 3, 1)
+    assert (made.setting_int("b", user="u"), made.setting_int("b", user="v")) == (4, 3)
+    assert made.setting("b", "u").source == "user"
+    assert (made.setting_int("none"), made.setting_int("none", 7), made.setting("empty")) == (None, 7, None)
+    made.put("settings/b", {"setting": {"intValue": "5"}})
+    assert made.setting_int("b") == 5, "what is remembered of a snapshot ends with it"
+
+
+def test_settings_by_type():
+    stored = {
+        "text": {"stringValue": "t"},
+        "int": {"intValue": "-5"},
+        "float": {"floatValue": 0.5},
+        "bool": {"boolValue": False},
+        "time": {"durationValue": "90s"},
+        "json": {"jsonValue": '{"a": [1]}'},
+        "secret": {"secretValue": {"value": CANARY}},
+    }
+    made = FakeClient({f"settings/{key}": {"setting": value} for key, value in stored.items()})
+    assert made.setting_str("text") == "t"
+    assert (made.setting_int("int"), made.setting_float("int"), made.setting_float("float")) == (
+        -5,
+        -5.0,
+        0.5,
+    )
+    assert made.setting_bool("bool") is False
+    assert made.setting_duration("time") == timedelta(seconds=90)
+    assert made.setting_json("json") == {"a": [1]}
+    assert made.setting_secret("secret").expose() == CANARY
+    getters = {
+        "text": made.setting_str,
+        "int": made.setting_int,
+        "bool": made.setting_bool,
+        "time": made.setting_duration,
+        "json": made.setting_json,
+        "secret": made.setting_secret,
+    }
+    for key in stored:
+        for of, getter in getters.items():
+            if key != of:
+                with pytest.raises(SettingTypeError) as refused:
+                    getter(key)
+                assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("getter", "good", "bad"),
+    [
+        (
+            "int",
+            {"7": 7, " -7 ": -7, "+7": 7, str(2**63 - 1): 2**63 - 1},
+            ["7.0", "7_0", "", "x", str(2**63), "٧"],
+        ),
+        ("float", {"1.5": 1.5, "1e3": 1000.0, ".5": 0.5, "5.": 5.0}, ["nan", "inf", "1_0", "", "1e999"]),
+        ("bool", {"TRUE": True, "off": False, "1": True, "No": False}, ["2", "y", ""]),
+        (
+            "duration",
+            {"1.5s": timedelta(seconds=1.5), "250ms": timedelta(milliseconds=250)},
+            ["5", "-5s", "1w", "9e9d"],
+        ),
+        ("json", {"[1, 2]": [1, 2]}, ["{", ""]),
+    ],
+)
+def test_text_of_the_environment(getter, good, bad):
+    def read(text):
+        made = FakeClient(environment={"SIGNALBOX_SETTING_KEY": text or " "})
+        return getattr(made, f"setting_{getter}")("key")
+
+    for text, value in good.items():
+        assert read(text) == value
+    for text in bad:
+        with pytest.raises(SettingTypeError):
+            read(text)
+
+
+def test_age_closes_secrets_and_kinds_and_serves_prompts_on(fake):
+    fake._state.staleness = Staleness(bound=10, secrets=100, kinds={"router": 50})
+    fake.set_age(0)
+    held = fake.snapshot()
+    assert fake.status().ready
+    fake.set_age(60)
+    assert not fake.status().ready and fake.status().loaded
+    assert fake.api_key("groq", "prod").secret().expose() == CANARY
+    with pytest.raises(StaleError):
+        fake.router()
+    fake.set_age(200)
+    for read in (
+        lambda: fake.api_key("groq", "prod").secret(),
+        lambda: fake.active_api_keys("groq")[0].secret(),
+        lambda: fake.provider("groq").header("x-key"),
+        lambda: fake.database("main").password(),
+        lambda: fake.snapshot().api_key("groq", "prod").secret(),
+        lambda: fake.get("providers/groq/apiKeys/prod").secret(),
+    ):
+        with pytest.raises(SecretError) as refused:
+            read()
+        assert refused.value.reason == "stale"
+    assert fake.prompt_template("hello") is not None
+    assert held.api_key("groq", "prod").secret().expose() == CANARY, (
+        "one piece of work has one state to its end"
+    )
+    fake.set_age(0)
+    assert fake.router() is not None
+    assert fake.api_key("groq", "prod").secret().expose() == CANARY
+
+
+def test_a_policy_is_checked():
+    for wrong in ({"secrets": 0}, {"kinds": {"unicorn": 5}}, {"kinds": {"router": -1}}):
+        with pytest.raises(OptionsError):
+            Staleness(**wrong)
+    assert Staleness(secrets=None).aging(1e9) is None
+
+
+def test_virtual_keys(caplog):
+    import hashlib
+
+    presented = "sbx_01070d13191f252b_MTc9Q0lPVVthZ21zeX-Fi5GXnaOpr7W7wcfN09nf5es"
+    spec = {
+        "keyId": "01070d13191f252b",
+        "keyHash": {"value": hashlib.sha256(presented.encode()).hexdigest()},
+        "allowedModels": ["m"],
+        "allowedProviders": ["providers/groq"],
+        "expireTime": "2030-01-01T00:00:00Z",
+    }
+    made = FakeClient({"virtualKeys/team": {"virtualKey": spec}})
+    now = datetime(2029, 12, 31, tzinfo=timezone.utc)
+    key = made.virtual_key(presented, now)
+    assert (key.id, key.allows_model("m"), key.allows_model("n")) == ("team", True, False)
+    assert key.allows_provider("groq") and not key.allows_provider("openai")
+    assert made.virtual_key(presented, now + timedelta(days=1)) is None, "expired"
+    for wrong in ("", "sbx_", presented[:-1], presented + "x" * 300, "sbx_ffff_x", presented[4:]):
+        assert made.virtual_key(wrong, now) is None
+    made.put("virtualKeys/team", {"virtualKey": {**spec, "enabled": False}})
+    assert made.virtual_key(presented, now) is None
+    made.put("virtualKeys/team", {"virtualKey": {**spec, "keyHash": {"state": "STATE_PRESENT"}}})
+    assert made.virtual_key(presented, now) is None
+    assert "can't be checked" in caplog.text
+    made.put("virtualKeys/team", {"virtualKey": {**spec, "keyId": "ffff"}})
+    assert made.virtual_key(presented, now) is None
+    made.put("virtualKeys/team", {"virtualKey": spec})
+    made.revoke("virtualKeys/team")
+    assert made.virtual_key(presented, now) is None
+
+
+def test_flags_through_a_client(fake):
+    assert fake.flag("new_ui", "alice") and not fake.flag("new_ui", "user-12345")
+    assert fake.flag("none", "alice", otherwise=True)
+
+
+def test_callbacks_and_subscriptions_of_a_fake(fake):
+    import threading
+
+    heard, told = [], threading.Event()
+
+    def call(event):
+        heard.append((event.kind, event.name))
+        if event.kind == "revoked":
+            told.set()
+        if len(heard) == 1:
+            raise ValueError("the first call fails")
+
+    handle = fake.on_change(call, "providers/groq/*")
+    subscription = fake.subscribe()
+    fake.put("providers/groq/apiKeys/new", {"apiKey": {}})
+    fake.put("settings/x", {"setting": {"intValue": 1}})
+    fake.delete("providers/groq/apiKeys/new")
+    fake.revoke("providers/groq/apiKeys/prod")
+    assert told.wait(10)
+    name = "providers/groq/apiKeys/new"
+    assert heard == [("created", name), ("deleted", name), ("revoked", "providers/groq/apiKeys/prod")]
+    handle.cancel()
+    assert [changes.events[0].kind for changes in (subscription.next(0) for _ in range(4))] == [
+        "created",
+        "created",
+        "deleted",
+        "revoked",
+    ]
+    assert subscription.next(0) is None
+
+
+def test_a_slow_subscriber_is_given_the_difference(fake):
+    fake._state.feed._capacity = 4
+    subscription = fake.subscribe()
+    for value in range(25):
+        fake.put("settings/x", {"setting": {"intValue": value}})
+    fake.delete("databases/main")
+    changes = subscription.next(0)
+    assert (changes.missed, changes.snapshot.revision) == (26, fake.snapshot().revision)
+    assert [(event.kind, event.name) for event in changes.events] == [
+        ("deleted", "databases/main"),
+        ("created", "settings/x"),
+    ]
+    fake.put("settings/x", {"setting": {"intValue": 99}})
+    assert subscription.next(0).missed == 0
+    fake.close()
+    assert list(subscription) == []
+
+
+def test_options_are_checked():
+    good = Options()
+    assert good.urls == ("http://127.0.0.1:50051",)
+    for wrong in (
+        {"url": []},
+        {"url": "localhost:50051"},
+        {"url": "ftp://localhost"},
+        {"url": f"http://user:{CANARY}@localhost"},
+        {"url": "http://localhost/path"},
+        {"url": "http://localhost:99999"},
+        {"progress_interval": 0.9},
+        {"progress_interval": 61},
+        {"progress_interval": 30},
+        {"event_queue": 0},
+        {"selectors": [f"settings/{n}" for n in range(65)]},
+        {"token": "a", "token_file": "b"},
+        {"cert_file": "c"},
+        {"cache_file": "c"},
+        {"cache_file": "c", "cache_key": "short"},
+    ):
+        with pytest.raises(OptionsError) as refused:
+            Options(**wrong)
+        assert CANARY not in str(refused.value) and refused.value.is_fatal
+    with pytest.raises(OptionsError, match="tokn"):
+        signalbox.connect(tokn="x")
+
+
+def test_options_come_from_the_environment():
+    environment = {
+        "SIGNALBOX_URL": "https://a:1, https://b:2",
+        "SIGNALBOX_TOKEN": CANARY,
+        "SIGNALBOX_TOKEN_FILE": "/nowhere",
+        "SIGNALBOX_CA_FILE": "/ca",
+        "SIGNALBOX_CLIENT_CERT_FILE": "/c",
+        "SIGNALBOX_CLIENT_KEY_FILE": "/k",
+        "SIGNALBOX_SETTING_A": "1",
+        "HOME": "/root",
+    }
+    options = Options.from_environment(environment, secrets=True)
+    assert (options.urls, options.token, options.token_file) == (("https://a:1", "https://b:2"), CANARY, None)
+    assert (options.ca_file, options.cert_file, options.key_file, options.secrets) == (
+        "/ca",
+        "/c",
+        "/k",
+        True,
+    )
+    assert "HOME" not in options.environment
+    given = Options.from_environment(environment, token_file="/given")
+    assert (given.token, given.token_file) == (None, "/given")

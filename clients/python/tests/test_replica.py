@@ -1,0 +1,194 @@
+"""The watch contract on the client's side, message by message."""
+
+import pytest
+
+from signalbox import SecretError, _proto
+from signalbox._replica import Cursor, DigestError, Replica
+from signalbox.errors import DesyncError
+from signalbox.settings import Overrides
+
+Message = _proto.WatchConfigResponse
+
+
+def key(name, revision, secret="s"):
+    resource = _proto.Resource(name=f"providers/p/apiKeys/{name}", update_revision=revision)
+    resource.api_key.secret.value = secret
+    return resource
+
+
+def snapshot(revision, *resources, last=True):
+    return Message(snapshot={"revision": revision, "resources": resources, "last": last})
+
+
+def synced(revision):
+    return Message(
+        synced={"revision": revision, "resume_token": f"t{revision}", "view_id": "v", "session_id": "s"}
+    )
+
+
+def changes(revision, *resources, deleted=(), last=True):
+    told = [{"type": 2, "name": each.name, "resource": each} for each in resources]
+    told += [{"type": 3, "name": name} for name in deleted]
+    return Message(
+        changes={
+            "revision": revision,
+            "changes": told,
+            "last": last,
+            "resume_token": f"t{revision}" if last else "",
+        }
+    )
+
+
+def progress(revision, digest=b""):
+    return Message(progress={"revision": revision, "resume_token": f"t{revision}", "digest": digest})
+
+
+def revoked(revision, *names):
+    return Message(revoked={"revision": revision, "names": names})
+
+
+def reset(reason):
+    return Message(reset={"reason": reason})
+
+
+def replica(*messages):
+    made = Replica.empty(Overrides())
+    made.begin_stream()
+    for message in messages:
+        made.apply(message)
+    return made
+
+
+def live():
+    return replica(snapshot(5, key("a", 4)), synced(5))
+
+
+def names(made):
+    return sorted(made.served._resources)
+
+
+def test_a_snapshot_is_served_as_a_whole():
+    made = replica(snapshot(5, key("a", 4), last=False), snapshot(5, key("b", 5)))
+    assert names(made) == []
+    applied = made.apply(synced(6))
+    assert [event.kind for event in applied.changes.events] == ["created", "created"]
+    assert (made.served.revision, made.cursor) == (6, Cursor("t6", "v"))
+
+
+def test_a_revision_is_served_as_a_whole():
+    made = live()
+    made.apply(changes(7, key("b", 7), last=False))
+    assert (names(made), made.cursor.resume_token) == (["providers/p/apiKeys/a"], "t5")
+    applied = made.apply(changes(7, deleted=["providers/p/apiKeys/a"]))
+    assert names(made) == ["providers/p/apiKeys/b"]
+    assert [event.kind for event in applied.changes.events] == ["created", "deleted"]
+    assert made.cursor == Cursor("t7", "v")
+
+
+def test_a_lost_stream_forgets_what_it_left_unfinished():
+    made = live()
+    made.apply(changes(7, key("b", 7), last=False))
+    assert made.begin_stream() == Cursor("t5", "v")
+    made.apply(changes(8, key("c", 8)))
+    assert names(made) == ["providers/p/apiKeys/a", "providers/p/apiKeys/c"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (snapshot(6, key("b", 6)),),
+        (changes(5, key("b", 5)),),
+        (changes(6, key("b", 6), last=False), changes(7, key("b", 7))),
+        (changes(6, key("b", 6), last=False), progress(6)),
+        (changes(6, key("b", 6), last=False), synced(6)),
+        (progress(4),),
+        (progress(6, b"short"),),
+        (reset(1), changes(6, key("b", 6))),
+        (reset(1), progress(6)),
+        (reset(1), snapshot(6, last=False), synced(6)),
+        (reset(1), snapshot(6, last=False), snapshot(7)),
+        (reset(1), snapshot(6), synced(5)),
+        (Message(changes={"revision": 6, "changes": [{"type": 2, "name": "settings/a"}], "last": True}),),
+    ],
+)
+def test_what_breaks_the_contract_is_not_followed(messages):
+    made = live()
+    with pytest.raises(DesyncError):
+        for message in messages:
+            made.apply(message)
+    assert made.cursor == Cursor(), "the next stream begins with a snapshot"
+    assert names(made) == ["providers/p/apiKeys/a"], "and the old state is served on"
+
+
+def test_a_digest_that_differs_is_found():
+    made = live()
+    made.apply(progress(6, made.served.digest))
+    assert (made.served.revision, made.cursor.resume_token) == (6, "t6")
+    with pytest.raises(DigestError):
+        made.apply(progress(7, bytes(16)))
+    assert made.begin_stream() == Cursor()
+
+
+def test_a_revoked_secret_is_refused_until_the_cursor_has_passed():
+    made = live()
+    applied = made.apply(revoked(8, "providers/p/apiKeys/a"))
+    (event,) = applied.changes.events
+    assert (event.kind, event.revision, made.cursor.resume_token) == ("revoked", 8, "t5")
+    held = made.served.api_key("p", "a")
+    with pytest.raises(SecretError) as refused:
+        held.secret()
+    assert refused.value.reason == "revoked"
+    assert not held.active
+    assert made.served.active_api_keys("p") == ()
+    made.apply(changes(7, key("a", 7, "still the old one")))
+    with pytest.raises(SecretError):
+        made.served.api_key("p", "a").secret()
+    made.apply(changes(8, key("a", 8, "new")))
+    assert made.served.api_key("p", "a").secret().expose() == "new"
+
+
+def test_a_revocation_in_the_middle_of_a_revision_or_a_snapshot_holds():
+    made = live()
+    made.apply(changes(7, key("b", 7), last=False))
+    made.apply(revoked(9, "providers/p/apiKeys/a", "providers/p/apiKeys/b"))
+    made.apply(changes(7, key("c", 7)))
+    assert [each.id for each in made.served.active_api_keys("p")] == ["c"]
+    made.apply(reset(1))
+    made.apply(snapshot(8, key("a", 4), key("b", 7)))
+    made.apply(synced(8))
+    assert made.served.active_api_keys("p") == ()
+    made.apply(progress(9))
+    assert len(made.served.active_api_keys("p")) == 2, "passed, and so part of the state"
+
+
+def test_a_revocation_that_was_passed_already_is_none():
+    made = live()
+    assert made.apply(revoked(5, "providers/p/apiKeys/a")).changes is None
+    assert made.served.api_key("p", "a").active
+
+
+def test_in_another_life_of_the_store_revocations_hold_until_the_swap():
+    made = live()
+    made.apply(revoked(900, "providers/p/apiKeys/a"))
+    made.apply(reset(2))
+    assert made.served.active_api_keys("p") == ()
+    made.apply(snapshot(3, key("a", 2)))
+    made.apply(synced(3))
+    assert len(made.served.active_api_keys("p")) == 1
+
+
+def test_what_a_newer_server_says_is_left_out():
+    made = live()
+    made.apply(Message())
+    unknown = _proto.Resource(name="novelties/a", update_revision=6)
+    applied = made.apply(changes(6, unknown))
+    assert applied.changes is None
+    assert made.served.get("novelties/a") is None
+    assert len(made.served) == 2, "counted in the digest all the same"
+
+
+def test_a_snapshot_of_the_same_state_changes_nothing():
+    made = live()
+    made.apply(reset(1))
+    made.apply(snapshot(6, key("a", 4)))
+    assert made.apply(synced(6)).changes is None

@@ -1,0 +1,84 @@
+"""What clients in every language compute alike."""
+
+import json
+
+import pytest
+from conftest import vectors
+from google.protobuf import json_format
+
+from signalbox import _proto
+from signalbox._decode import decode
+from signalbox._setting_key import normalise
+from signalbox.flags import bucket, evaluate
+from signalbox.resources import view_of
+from signalbox.settings import Overrides
+from signalbox.snapshot import Draft, Snapshot
+
+FLAGS = vectors("flags.json")
+
+
+def test_buckets():
+    for vector in FLAGS["buckets"]:
+        assert bucket(vector["salt"], vector["key"]) == vector["bucket"], vector
+
+
+@pytest.mark.parametrize("vector", FLAGS["evaluations"], ids=lambda vector: vector["description"])
+def test_flags(vector):
+    flag = json.loads(json.dumps(vector["flag"]))
+    for rule in flag.get("rules", []):
+        # An operator of the future, which JSON can't carry by its name.
+        if rule["operator"] == "FEATURE_FLAG_OPERATOR_FROM_THE_FUTURE":
+            rule["operator"] = 99
+    message = json_format.ParseDict({"name": "featureFlags/f", "featureFlag": flag}, _proto.Resource())
+    spec = decode(message.SerializeToString()).spec
+    for case in vector["cases"]:
+        assert evaluate(spec, case["key"], case["attributes"]) is case["on"], case
+
+
+@pytest.mark.parametrize(
+    "vector", vectors("digest.json")["vectors"], ids=lambda vector: vector["description"]
+)
+def test_digests(vector):
+    empty = Snapshot(Overrides())
+    draft = Draft(empty)
+    for resource in vector["resources"]:
+        draft.upsert(
+            view_of(_proto.Resource(name=resource["name"], update_revision=int(resource["update_revision"])))
+        )
+    assert draft.publish(empty, {}).digest.hex() == vector["digest_hex"]
+    for resource in vector["resources"]:
+        draft.remove(resource["name"])
+    assert draft.publish(empty, {}).digest == bytes(16), "what went in comes out again"
+
+
+# The same pairs as in `src/setting_key.rs`.
+@pytest.mark.parametrize(
+    ("key", "normal"),
+    [
+        ("max_retries", "max_retries"),
+        ("maxRetries", "max_retries"),
+        ("MaxRetries", "max_retries"),
+        ("max-retries", "max_retries"),
+        ("MAX_RETRIES", "max_retries"),
+        ("Max_Retries", "max_retries"),
+        ("max__retries_", "max_retries"),
+        ("HTTPTimeout", "http_timeout"),
+        ("timeoutHTTP", "timeout_http"),
+        ("openAIKey", "open_ai_key"),
+        ("openaiApiKey", "openai_api_key"),
+        ("OPENAI_API_KEY", "openai_api_key"),
+        ("gpt4Turbo", "gpt4_turbo"),
+        ("topP", "top_p"),
+        ("aB", "a_b"),
+        ("A", "a"),
+        ("allowedURLs", "allowed_urls"),
+        ("URLsAllowed", "urls_allowed"),
+        ("llm.maxRetries", "llm.max_retries"),
+        ("llm._x", "llm.x"),
+        ("openaiAPIKey", "openai_api_key"),
+        ("top2Results", "top2_results"),
+    ],
+)
+def test_setting_keys(key, normal):
+    assert normalise(key) == normal
+    assert normalise(normal) == normal

@@ -1,0 +1,278 @@
+"""The watching thread against a server that is played, message by message."""
+
+import queue
+import time
+
+import grpc
+import pytest
+from conftest import until
+from test_replica import Message, key, progress, reset, revoked, snapshot, synced
+
+from signalbox import EndedError, RpcError, Staleness, _proto
+from signalbox._backoff import Backoff
+from signalbox._replica import Cursor
+from signalbox._state import State
+from signalbox._watcher import Position, Watcher
+from signalbox.errors import RpcDetails
+from signalbox.settings import Overrides
+
+
+class Played:
+    """The server's end of one stream."""
+
+    def __init__(self, request):
+        self.request = request
+        self.at = time.monotonic()
+        self.messages = queue.Queue()
+
+    def send(self, *messages):
+        for message in messages:
+            self.messages.put(message)
+
+    def __iter__(self):
+        while True:
+            message = self.messages.get()
+            if isinstance(message, Exception):
+                raise message
+            yield message
+
+    def cancel(self):
+        self.messages.put(RpcError("CANCELLED", "cancelled"))
+
+    close = cancel
+
+
+class Stage:
+    """A transport whose streams the test answers."""
+
+    endpoint = "http://played"
+
+    def __init__(self):
+        self.opened = queue.Queue()
+        self.refuse_with = []
+
+    def rotate(self):
+        pass
+
+    def open(self, request):
+        if self.refuse_with:
+            raise self.refuse_with.pop(0)
+        stream = Played(request)
+        self.opened.put(stream)
+        return stream
+
+    def accept(self):
+        return self.opened.get(timeout=20)
+
+
+@pytest.fixture
+def stage():
+    stage = Stage()
+    stage.state = State(Overrides(), Staleness(bound=30), 16)
+    position = Position(stage.state.served, Cursor())
+    stage.applied = []
+    stage.watcher = Watcher(
+        stage,
+        _proto.WatchConfigRequest,
+        1.0,
+        position,
+        stage.state,
+        lambda: 1.0,
+        lambda applied, _: stage.applied.append(applied),
+    )
+    stage.watcher.start()
+    yield stage
+    stage.watcher.stop(5)
+
+
+def live(stage):
+    stream = stage.accept()
+    stream.send(snapshot(5, key("a", 4)), synced(5))
+    until(lambda: stage.state.health.loaded)
+    return stream
+
+
+def status(stage):
+    return stage.state.status()
+
+
+def test_a_lost_stream_is_resumed_from_its_token(stage):
+    stream = live(stage)
+    stream.send(EndedError("ended"))
+    stream = stage.accept()
+    assert (stream.request.resume_token, stream.request.view_id) == ("t5", "v")
+    assert isinstance(status(stage).last_error, EndedError)
+    assert stage.state.current().api_key("p", "a") is not None, "served while nobody is there"
+    stream.send(synced(5))
+    until(lambda: status(stage).last_error is None)
+    assert status(stage).reconnects == 1
+
+
+def test_what_a_resumed_stream_has_missed_is_not_confirmed_by_its_beginning(stage):
+    stream = live(stage)
+    long_ago = time.monotonic() - 1_000
+    stage.state.record(confirmed_at=long_ago)
+    stream.send(EndedError("ended"))
+    stream = stage.accept()
+    stream.send(synced(5))
+    until(lambda: status(stage).last_error is None)
+    assert (status(stage).loaded, status(stage).ready) == (True, False), "changes may be on their way"
+    stream.send(progress(9))
+    until(lambda: status(stage).ready)
+
+
+def test_a_server_that_goes_away_is_heard_out_and_left_on_time(stage):
+    stream = live(stage)
+    began = time.monotonic()
+    stream.send(Message(going_away={"reason": "drain", "reconnect_after": {"nanos": 400_000_000}}))
+    stream.send(progress(6))
+    until(lambda: status(stage).revision == 6)
+    following = stage.accept()
+    assert 0.4 <= following.at - began < 2.0
+    assert following.request.resume_token == "t6"
+    assert status(stage).last_error is None, "an orderly end is no error"
+
+
+def test_a_server_that_went_away_early_is_not_asked_before_its_time(stage):
+    stream = live(stage)
+    began = time.monotonic()
+    stream.send(
+        Message(going_away={"reconnect_after": {"nanos": 600_000_000}}), RpcError("UNAVAILABLE", "bye")
+    )
+    assert stage.accept().at - began >= 0.6
+
+
+def test_silence_ends_a_stream_after_three_intervals(stage):
+    live(stage)
+    began = time.monotonic()
+    following = stage.accept()
+    assert 2.9 <= following.at - began < 6
+    assert type(status(stage).last_error).__name__ == "SilentError"
+
+
+def test_a_drifted_cache_is_not_fresh_and_heals_itself(stage):
+    stream = live(stage)
+    assert status(stage).ready
+    stream.send(progress(6, b"x" * 16))
+    stream = stage.accept()
+    assert stream.request.resume_token == "", "a snapshot is asked for"
+    assert (status(stage).ready, status(stage).digest_mismatches) == (False, 1)
+    assert stage.state.current().api_key("p", "a") is not None
+    stream.send(snapshot(6, key("b", 6)), synced(6))
+    until(lambda: status(stage).ready)
+    assert stage.state.current().api_key("p", "a") is None
+
+
+def test_a_reset_is_counted_and_served_through(stage):
+    stream = live(stage)
+    stream.send(reset(1))
+    until(lambda: status(stage).resets == 1)
+    assert stage.state.current().api_key("p", "a") is not None
+    stream.send(snapshot(9), synced(9))
+    until(lambda: status(stage).revision == 9)
+
+
+def test_a_revocation_reaches_those_who_listen(stage):
+    stream = live(stage)
+    subscription = stage.state.feed.subscribe(lambda: stage.state.served)
+    stream.send(revoked(8, "providers/p/apiKeys/a"))
+    assert subscription.next(10).events[0].kind == "revoked"
+    assert stage.state.current().active_api_keys("p") == ()
+    assert any(applied.revoked for applied in stage.applied)
+
+
+def test_a_delay_that_the_server_asks_for_is_kept(stage):
+    first = stage.accept()
+    first.send(RpcError("RESOURCE_EXHAUSTED", "full", RpcDetails(retry_delay=0.7)))
+    second = stage.accept()
+    assert second.at - first.at >= 0.7
+    second.send(RpcError("UNAUTHENTICATED", "expired", RpcDetails(retry_delay=60.0)))
+    assert stage.accept().at - second.at < 5, "a new token may be there at once"
+
+
+def test_a_missing_right_is_tried_again_slowly(stage):
+    stage.accept().send(RpcError("PERMISSION_DENIED", "no"))
+    until(lambda: status(stage).last_error is not None)
+    assert status(stage).last_error.is_fatal
+    with pytest.raises(queue.Empty):
+        stage.opened.get(timeout=0.5)
+    stage.watcher.start_over()
+    stage.accept()
+
+
+def test_a_defect_does_not_end_the_cache(stage, caplog):
+    stage.refuse_with = [ValueError("a defect")]
+    stream = live(stage)
+    stage.refuse_with = [ValueError("a defect")]
+    stream.send(EndedError("ended"))
+    following = stage.accept()
+    assert following.request.resume_token == ""
+    assert "could not be followed" in caplog.text
+
+
+def test_delays_double_up_to_the_ceiling():
+    backoff = Backoff(0.1, 10.0, lambda: 1.0)
+    assert [round(backoff.next_delay(), 1) for _ in range(9)] == [
+        0.1,
+        0.2,
+        0.4,
+        0.8,
+        1.6,
+        3.2,
+        6.4,
+        10.0,
+        10.0,
+    ]
+    for _ in range(2_000):
+        assert backoff.next_delay() == 10.0
+    backoff.reset()
+    assert backoff.next_delay() == 0.1
+    assert Backoff(0.1, 10.0, lambda: 0.0).next_delay() == 0.0, "full jitter"
+    assert Backoff(0.1, 10.0, lambda: 0.0).spread(3.0) == 3.0, "a requested wait is never shortened"
+
+
+def part(number, content):
+    """A field of a message: text, bytes or a whole number, all of them short."""
+    if isinstance(content, int):
+        return bytes([number << 3]) + bytes([content & 0x7F | 0x80, content >> 7 & 0x7F])
+    packed = content.encode() if isinstance(content, str) else content
+    return bytes([number << 3 | 2, len(packed)]) + packed
+
+
+def detail(kind, packed):
+    return part(3, part(1, f"type.googleapis.com/google.rpc.{kind}") + part(2, packed))
+
+
+class Refused(grpc.RpcError):
+    def __init__(self, packed):
+        self.packed = packed
+
+    def code(self):
+        return grpc.StatusCode.UNAUTHENTICATED
+
+    def details(self):
+        return "m"
+
+    def trailing_metadata(self):
+        return (("grpc-status-details-bin", self.packed),)
+
+
+def test_details_of_an_error_are_read():
+    info = part(1, "EXPIRED") + part(2, "signalbox") + part(3, part(1, "etag") + part(2, "e7"))
+    retry = part(1, part(1, 2) + part(2, 500))
+    fields = part(1, part(1, "resource.name") + part(2, "is empty"))
+    packed = part(1, 16) + part(2, "m") + detail("ErrorInfo", info) + detail("RetryInfo", retry)
+    error = RpcError.of(Refused(packed + detail("BadRequest", fields)))
+    assert (error.code, error.message, error.details.reason) == ("UNAUTHENTICATED", "m", "EXPIRED")
+    assert (error.details.metadata, error.details.retry_delay) == ({"etag": "e7"}, 2.0000005)
+    assert error.details.field_violations[0].field == "resource.name"
+
+
+@pytest.mark.parametrize(
+    "packed", [b"\xff" * 7, b"\x1a\xff", b"\x1a\x03abc", detail("ErrorInfo", b"\x0a\x01\xff")]
+)
+def test_details_that_are_not_ours_or_garbled_are_none(packed):
+    error = RpcError.of(Refused(packed))
+    assert (error.code, error.message, error.details) == ("UNAUTHENTICATED", "m", RpcDetails())
+    proxy = detail("ErrorInfo", part(1, "QUOTA") + part(2, "proxy.example"))
+    assert RpcError.of(Refused(proxy)).details.reason is None

@@ -1,0 +1,185 @@
+//! `litellm-prices`: `model_prices_and_context_window.json`, an object with an object for each model.
+//!
+//! Taken are `litellm_provider`, `mode`, `max_input_tokens`, `max_output_tokens`, `max_tokens` where there is no
+//! `max_output_tokens`, the prices for a token of input and output, read from and written to the cache, of reasoning and of
+//! sound, the flags `supports_...`, and `deprecation_date`. What else there is is told by name with the number of models that
+//! have it. An entry that is no model here is left out and told; `sample_spec` describes the file and is passed over.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::{
+    Imported, Input, Problems, decimal,
+    model_files::{ModelFile, provider_segment, tokens},
+};
+use crate::proto::v1::{Modality, ModelCapability, ModelDeprecation, ModelLimits, ModelPrices, ModelSpec};
+
+/// The format's name.
+pub const FORMAT: &str = "litellm-prices";
+
+/// The fields of an entry, each as it stands: numbers to the letter.
+pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Converts files.
+///
+/// # Errors
+/// When a file is not such an object.
+pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
+    let mut catalogue = ModelFile::new(FORMAT);
+    for file in input.files {
+        match serde_json::from_str::<Fields<'_>>(file.text.expose()) {
+            Ok(entries) => {
+                for (name, entry) in entries.iter().filter(|(name, _)| *name != "sample_spec") {
+                    take(&mut catalogue, name, entry);
+                }
+            }
+            Err(error) => catalogue.made.problem(
+                format!("{}, line {}, column {}", file.name, error.line(), error.column()),
+                "is not JSON, or no object with an object for each model",
+            ),
+        }
+    }
+    catalogue.finish()
+}
+
+fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {
+    let Ok(fields) = serde_json::from_str::<Fields<'_>>(entry.get()) else {
+        return catalogue.made.left_out(name, "is no object");
+    };
+    let provider =
+        fields.get("litellm_provider").and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let Some(segment) = provider.as_deref().and_then(provider_segment) else {
+        return catalogue.made.left_out(name, "has no `litellm_provider`");
+    };
+    match spec(catalogue, &fields) {
+        Ok(spec) => {
+            let prefix = format!("{}/", provider.unwrap_or_default());
+            let model_id = name.strip_prefix(&prefix).unwrap_or(name);
+            catalogue.put(name, &segment, model_id, spec);
+        }
+        Err(field) => catalogue.made.left_out(name, format!("`{field}` is not what it has to be")),
+    }
+}
+
+/// What an entry says of its model.
+///
+/// # Errors
+/// The field that can't be read.
+pub(super) fn spec(catalogue: &mut ModelFile, fields: &Fields<'_>) -> Result<ModelSpec, String> {
+    let mut model = ModelSpec::default();
+    let (mut limits, mut prices) = (ModelLimits::default(), ModelPrices::default());
+    for (field, raw) in fields {
+        let text = raw.get();
+        if text == "null" {
+            continue;
+        }
+        let wrong = || field.clone();
+        match field.as_str() {
+            "litellm_provider" | "mode" => {}
+            "max_input_tokens" => limits.max_input_tokens = tokens(text).ok_or_else(wrong)?,
+            "max_output_tokens" => limits.max_output_tokens = tokens(text).ok_or_else(wrong)?,
+            // The older field, which says the same.
+            "max_tokens" if fields.contains_key("max_output_tokens") => {}
+            "max_tokens" => limits.max_output_tokens = tokens(text).ok_or_else(wrong)?,
+            "deprecation_date" => {
+                let date = serde_json::from_str(text).map_err(|_| wrong())?;
+                model.deprecation = Some(ModelDeprecation { date, ..ModelDeprecation::default() });
+            }
+            _ => match price_field(&mut prices, field) {
+                Some(into) => {
+                    let price = decimal::per_million(text.trim_matches('"'));
+                    *into = catalogue.price(price).ok_or_else(wrong)?;
+                }
+                None if field.starts_with("supports_") => flag(catalogue, &mut model, field, text),
+                None => catalogue.drop_field(field),
+            },
+        }
+    }
+    mode(&mut model, fields);
+    model.limits = (limits != ModelLimits::default()).then_some(limits);
+    model.prices = (prices != ModelPrices::default()).then_some(prices);
+    Ok(model)
+}
+
+fn price_field<'a>(prices: &'a mut ModelPrices, field: &str) -> Option<&'a mut String> {
+    Some(match field {
+        "input_cost_per_token" => &mut prices.input,
+        "output_cost_per_token" => &mut prices.output,
+        "cache_read_input_token_cost" => &mut prices.cached_input,
+        "cache_creation_input_token_cost" => &mut prices.cache_write,
+        "output_cost_per_reasoning_token" => &mut prices.reasoning,
+        "input_cost_per_audio_token" => &mut prices.audio_input,
+        "output_cost_per_audio_token" => &mut prices.audio_output,
+        _ => return None,
+    })
+}
+
+fn flag(catalogue: &mut ModelFile, model: &mut ModelSpec, field: &str, text: &str) {
+    let capability = match field {
+        "supports_function_calling" => ModelCapability::Tools,
+        "supports_parallel_function_calling" => ModelCapability::ParallelToolCalls,
+        "supports_vision" => ModelCapability::Vision,
+        "supports_response_schema" => ModelCapability::JsonSchema,
+        "supports_reasoning" => ModelCapability::Reasoning,
+        "supports_prompt_caching" => ModelCapability::PromptCaching,
+        "supports_web_search" => ModelCapability::WebSearch,
+        "supports_computer_use" => ModelCapability::ComputerUse,
+        "supports_code_execution" => ModelCapability::CodeExecution,
+        "supports_audio_input"
+        | "supports_audio_output"
+        | "supports_pdf_input"
+        | "supports_video_input"
+        | "supports_system_messages"
+        | "supports_native_streaming" => return,
+        _ => return catalogue.drop_field(field),
+    };
+    if text == "true" {
+        model.capabilities.push(capability.into());
+    }
+}
+
+/// What a model does by its mode, and by the flags that are about forms of content.
+fn mode(model: &mut ModelSpec, fields: &Fields<'_>) {
+    let says = |field: &str, value: &str| fields.get(field).is_some_and(|raw| raw.get() == value);
+    let on = |field: &str| says(field, "true");
+    let mode: String =
+        fields.get("mode").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let (mut input, mut output) = (vec![Modality::Text], Vec::new());
+    match mode.as_str() {
+        "chat" | "responses" => {
+            // Every one of them streams; the file has flags only for what is rare.
+            let always = [ModelCapability::Chat, ModelCapability::Streaming];
+            model.capabilities.extend(always.map(i32::from));
+            if !says("supports_system_messages", "false") {
+                model.capabilities.push(ModelCapability::SystemPrompt.into());
+            }
+            output.push(Modality::Text);
+        }
+        "completion" => output.push(Modality::Text),
+        "embedding" => model.capabilities.push(ModelCapability::Embeddings.into()),
+        "image_generation" => output.push(Modality::Image),
+        "audio_speech" => output.push(Modality::Audio),
+        "audio_transcription" => (input, output) = (vec![Modality::Audio], vec![Modality::Text]),
+        _ => {
+            // What is not known is not said: a list would exclude everything else.
+            model.capabilities.clear();
+            return;
+        }
+    }
+    for (field, modality) in [
+        ("supports_vision", Modality::Image),
+        ("supports_audio_input", Modality::Audio),
+        ("supports_video_input", Modality::Video),
+        ("supports_pdf_input", Modality::Pdf),
+    ] {
+        if on(field) && !input.contains(&modality) {
+            input.push(modality);
+        }
+    }
+    if on("supports_audio_output") && !output.contains(&Modality::Audio) {
+        output.push(Modality::Audio);
+    }
+    model.input_modalities = input.into_iter().map(i32::from).collect();
+    model.output_modalities = output.into_iter().map(i32::from).collect();
+}

@@ -1,0 +1,311 @@
+//! Parts of providers that several formats give in the same way: ids, authentication, headers, models, capabilities, and who
+//! is active. Must not know any format.
+
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, ReflectMessage as _};
+
+use super::{Gathered, Outcome, databases::secret, gather, providers, tree::Tree};
+use crate::{
+    crypto::{Foreign, ForeignKeys, SecretText},
+    domain::{limits, record::Spec},
+    proto::v1::{
+        AuthScheme, HeaderValue, ProviderAuth, ProviderCapabilities, ProviderSpec, ProviderType, RouterSpec,
+        header_value::Value,
+    },
+};
+
+/// The router whose primary is the active provider.
+pub const DEFAULT_ROUTER: &str = "routers/default";
+/// Fallbacks that a router has at most.
+const MAX_FALLBACKS: usize = 16;
+
+/// What a stored secret turned out to be.
+pub struct Opened {
+    /// The secret.
+    pub value: SecretText,
+    /// Whether it lay there in the clear.
+    pub clear: bool,
+}
+
+/// An id for a name: lower case, what no id may hold replaced by `-`. `None` where nothing is left.
+#[must_use]
+pub fn id_for(name: &str) -> Option<String> {
+    let letter = |letter: char| match letter {
+        letter if letter.is_ascii_alphanumeric() || "._:@+".contains(letter) => letter.to_ascii_lowercase(),
+        _ => '-',
+    };
+    let mut id = String::with_capacity(name.len());
+    for letter in name.trim().chars().map(letter) {
+        if letter != '-' || !id.ends_with('-') {
+            id.push(letter);
+        }
+    }
+    let id = id.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric()).trim_end_matches('-');
+    let id: String = id.chars().take(limits::SEGMENT_BYTES).collect();
+    (!id.is_empty()).then_some(id)
+}
+
+/// An id that no provider has so far: the wanted one, or with a number behind it.
+#[must_use]
+pub fn free_id(made: &Gathered, collection: &str, wanted: &str) -> String {
+    let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+    std::iter::once(wanted.to_owned())
+        .chain(numbered)
+        .find(|id| !made.has(&format!("{collection}/{id}")))
+        .unwrap_or_else(|| wanted.to_owned())
+}
+
+/// The type of a provider by the first of these words that is one, or by where it is. What is called custom and says where it
+/// is speaks the OpenAI protocol, as nearly everything does: a custom type has nothing to fill in.
+#[must_use]
+pub fn type_by(words: &[Option<&str>], base_url: Option<&str>) -> ProviderType {
+    let says_more = |found: &ProviderType| base_url.is_none() || *found != ProviderType::Custom;
+    let by_word = words.iter().flatten().filter_map(|word| providers::type_of(word)).find(says_more);
+    by_word.unwrap_or(match base_url {
+        Some(url) => type_by_url(url).unwrap_or(ProviderType::OpenaiCompatible),
+        None => ProviderType::Custom,
+    })
+}
+
+/// The type whose services are at a URL's host.
+#[must_use]
+pub fn type_by_url(url: &str) -> Option<ProviderType> {
+    let host = |url: &str| url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let wanted = host(url)?;
+    let mut rows = crate::kinds::provider_types::TYPES.iter();
+    rows.find(|row| {
+        let base = row.base_url.filter(|base| base.starts_with("https://"));
+        base.and_then(host).is_some_and(|known| known == wanted)
+    })
+    .map(|row| row.provider_type)
+}
+
+/// Opens a stored secret.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn open(keys: &ForeignKeys, stored: &str) -> Result<Opened, &'static str> {
+    match keys.open(stored) {
+        Foreign::Opened(value) => Ok(Opened { value, clear: false }),
+        Foreign::Plain => Ok(Opened { value: stored.trim().into(), clear: true }),
+        Foreign::Sealed => Err("is sealed, and no given key opens it; give the key that it was sealed with \
+                                (--fernet-key-file, or --password-file with --salt)"),
+    }
+}
+
+/// A scheme of authentication with its template, in the words that other systems have for them. What is told is what could
+/// not be taken as it was.
+pub fn authenticate(spec: &mut ProviderSpec, scheme: Option<&str>, template: Option<&str>) -> Option<String> {
+    let template = template.map(normal_template);
+    let is_bearer = |template: &str| {
+        let template = template.trim().to_ascii_lowercase();
+        matches!(template.trim_start_matches("authorization:").trim(), "bearer {api_key}")
+    };
+    let word = scheme.unwrap_or_default().to_ascii_lowercase().replace(['-', ' '], "_");
+    let auth = |scheme: AuthScheme, header_template: String| {
+        Some(ProviderAuth { scheme: scheme.into(), header_template })
+    };
+    let named = template.as_deref().filter(|template| template.contains(':') && !is_bearer(template));
+    match (word.as_str(), named) {
+        (_, Some(template)) => spec.auth = auth(AuthScheme::Header, template.to_owned()),
+        ("none", _) => spec.auth = auth(AuthScheme::None, String::new()),
+        ("bearer" | "bearer_token", _) => {
+            spec.auth = auth(AuthScheme::Bearer, String::new());
+            if template.as_deref().is_some_and(|template| !is_bearer(template)) {
+                return Some("its template names no header; the key goes as `Authorization: Bearer`".into());
+            }
+        }
+        ("x_api_key" | "api_key" | "x_goog_api_key", _) => {
+            spec.auth = auth(AuthScheme::Header, format!("{}: {{api_key}}", word.replace('_', "-")));
+        }
+        ("", _) => {}
+        _ => {
+            return Some(format!(
+                "its scheme of authentication `{}` is none that is known; the one of its type is used",
+                word.escape_debug()
+            ));
+        }
+    }
+    None
+}
+
+/// The placeholder for the key in its one spelling.
+fn normal_template(template: &str) -> String {
+    let mut normal = template.trim().to_owned();
+    for other in ["{{api_key}}", "${api_key}", "{{ api_key }}", "{key}", "{token}", "{API_KEY}", "{apiKey}"] {
+        normal = normal.replace(other, "{api_key}");
+    }
+    normal
+}
+
+/// A path in which `{model}` is the one placeholder.
+#[must_use]
+pub fn endpoint(path: &str) -> String {
+    let mut path = path.trim().to_owned();
+    for other in ["{{model}}", "{model_name}", "{model_id}", "{{model_name}}"] {
+        path = path.replace(other, "{model}");
+    }
+    if path.is_empty() || path.starts_with('/') { path } else { format!("/{path}") }
+}
+
+/// Takes headers, in the clear or sealed as the kind wants them. Those that it refuses are left out and told.
+pub fn headers(made: &mut Gathered, from: &str, spec: &mut ProviderSpec, given: &Tree) {
+    for (name, value) in given.entries() {
+        let path = format!("{from}, header {}", name.escape_debug());
+        let Some(text) = value.text() else {
+            made.left_out(path, "has a value that is no text");
+            continue;
+        };
+        let refusal = |spec: &ProviderSpec| {
+            let found = gather::violations("providers/x", &Spec::Provider(spec.clone()));
+            found.into_iter().find(|violation| violation.field.starts_with("provider.headers"))
+        };
+        let before = spec.headers.clone();
+        spec.headers.insert(name.clone(), HeaderValue { value: Some(Value::Plain(text.to_owned())) });
+        let mut refused = refusal(spec);
+        if refused.as_ref().is_some_and(|violation| violation.reason == "SECRET_REQUIRED") {
+            let sealed = secret(text.to_owned()).map(Value::Secret);
+            spec.headers.insert(name.clone(), HeaderValue { value: sealed });
+            refused = refusal(spec);
+        }
+        if let Some(violation) = refused {
+            spec.headers = before;
+            made.left_out(path, violation.description);
+        }
+    }
+}
+
+/// Takes a field that is a message, as JSON in either spelling. `false` where there is no such field.
+///
+/// # Errors
+/// When the JSON is no such message.
+pub fn message_field(spec: &mut ProviderSpec, field: &str, json: &Tree) -> Result<bool, String> {
+    let descriptor = ProviderSpec::default().descriptor();
+    if descriptor.get_field_by_name(field).is_none() {
+        return Ok(false);
+    }
+    let wrong =
+        || format!("is not what `provider.{field}` takes; `signalbox explain provider.{field}` describes it");
+    let text = format!("{{\"{field}\":{}}}", json.to_json());
+    let message = DynamicMessage::deserialize(descriptor, &mut serde_json::Deserializer::from_str(&text));
+    let bytes = message.map_err(|_| wrong())?.encode_to_vec();
+    spec.merge(bytes.as_slice()).map_err(|_| wrong())?;
+    Ok(true)
+}
+
+/// Models by id: a list of ids, or of objects with an `id` or a `name`.
+#[must_use]
+pub fn models(given: &Tree) -> Vec<String> {
+    let id = |item: &Tree| {
+        let of_map = ["id", "name", "model"].iter().find_map(|key| item.get(key).and_then(Tree::text));
+        item.text().or(of_map).map(str::to_owned)
+    };
+    let mut models: Vec<String> = Vec::new();
+    for model in given.items().iter().filter_map(id) {
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    models
+}
+
+/// Sets the default model, which is one of the models where there are some.
+pub fn default_model(spec: &mut ProviderSpec, model: &str) {
+    model.clone_into(&mut spec.default_model);
+    if !model.is_empty() && !spec.models.is_empty() && !spec.models.iter().any(|known| known == model) {
+        spec.models.push(model.to_owned());
+    }
+}
+
+/// Takes capabilities, a map of flags or a list of words; what is unknown is left out and told.
+pub fn capabilities(made: &mut Gathered, from: &str, spec: &mut ProviderSpec, given: &Tree) {
+    let flags = given.entries().iter().map(|(name, value)| (name.as_str(), value.flag()));
+    let words = given.items().iter().filter_map(|word| Some((word.text()?, Some(true))));
+    for (name, flag) in flags.chain(words) {
+        let path = format!("{from}, capability {}", name.escape_debug());
+        let Some(value) = flag else {
+            made.left_out(path, "is neither true nor false");
+            continue;
+        };
+        let all: &mut ProviderCapabilities = spec.capabilities.get_or_insert_default();
+        let word = name.to_ascii_lowercase().replace(['-', ' '], "_");
+        let field = match word.strip_prefix("supports_").unwrap_or(&word) {
+            "chat" | "chat_completion" | "chat_completions" => &mut all.chat,
+            "stream" | "streaming" => &mut all.streaming,
+            "tools" | "tool_use" | "tool_calls" | "function_calling" | "functions" => &mut all.tools,
+            "vision" | "images" | "image_input" => &mut all.vision,
+            "structured_output" | "structured_outputs" | "json_schema" | "response_schema" => {
+                &mut all.structured_output
+            }
+            "reasoning" | "thinking" => &mut all.reasoning,
+            "embeddings" | "embedding" => &mut all.embeddings,
+            _ => {
+                made.left_out(path, "is none of the capabilities of providers");
+                continue;
+            }
+        };
+        *field = Some(value);
+    }
+}
+
+/// Makes the router that says who is active, from providers in their order, the active one first.
+pub fn default_router(made: &mut Gathered, from: &str, order: &[String], note: &str) {
+    let Some((primary, rest)) = order.split_first() else { return };
+    let mut fallbacks: Vec<String> = Vec::new();
+    for name in rest.iter().filter(|name| *name != primary) {
+        if !fallbacks.contains(name) && fallbacks.len() < MAX_FALLBACKS {
+            fallbacks.push(name.clone());
+        }
+    }
+    let spec = RouterSpec { primary: primary.clone(), fallbacks, ..RouterSpec::default() };
+    made.put(from, DEFAULT_ROUTER, Spec::Router(spec));
+    let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
+    made.item(from, DEFAULT_ROUTER, outcome, note);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_made_of_names() {
+        for (name, id) in [
+            ("Groq", Some("groq")),
+            ("google_ai", Some("google_ai")),
+            (" My Provider (EU) ", Some("my-provider-eu")),
+            ("ähnlich", Some("hnlich")),
+            ("--", None),
+            ("", None),
+        ] {
+            assert_eq!(id_for(name).as_deref(), id, "{name}");
+        }
+        assert_eq!(id_for(&"x".repeat(200)).map(|id| id.len()), Some(128));
+    }
+
+    #[test]
+    fn schemes_in_other_words() {
+        let read = |scheme, template| {
+            let mut spec = ProviderSpec::default();
+            let told = authenticate(&mut spec, scheme, template);
+            let auth = spec.auth.unwrap_or_default();
+            (auth.scheme(), auth.header_template, told.is_some())
+        };
+        let bearer = || (AuthScheme::Bearer, String::new(), false);
+        assert_eq!(read(Some("bearer"), None), bearer());
+        assert_eq!(read(Some("Bearer"), Some("Authorization: Bearer {api_key}")), bearer());
+        assert_eq!(read(Some("bearer"), Some("Bearer {{api_key}}")), bearer());
+        let header = (AuthScheme::Header, "x-goog-api-key: {api_key}".to_owned(), false);
+        assert_eq!(read(Some("header"), Some("x-goog-api-key: {key}")), header);
+        assert_eq!(read(Some("x-goog-api-key"), None), header);
+        assert!(read(Some("hmac"), None).2);
+        assert_eq!(read(None, None), (AuthScheme::Unspecified, String::new(), false));
+    }
+
+    #[test]
+    fn types_are_known_by_where_they_are() {
+        assert_eq!(type_by_url("https://api.groq.com"), Some(ProviderType::Groq));
+        assert_eq!(type_by(&[Some("mine")], Some("https://llm.example/v1")), ProviderType::OpenaiCompatible);
+        assert_eq!(type_by(&[Some("mine"), Some("claude")], None), ProviderType::Anthropic);
+        assert_eq!(type_by(&[], None), ProviderType::Custom);
+    }
+}

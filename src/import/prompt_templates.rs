@@ -1,0 +1,171 @@
+//! `prompt-templates`: rows of a table of prompt templates with a JSON column `llm_preferences`.
+//!
+//! Columns are `name` or `title`, else `id`; `template`, `content`, `prompt` or `body`; `system_prompt`; `description`;
+//! `variables` (a list of names, or a map of them); and `llm_preferences` or `preferences`, whose keys may be in camelCase or in
+//! snake_case. Every preference is kept: what has a parameter becomes it, under whichever of its names it stands (see
+//! [`preferences`](super::preferences)), and the others are kept as JSON in the setting
+//! `prompt_templates.{id}.preferences`. One that is not valid is told and left to its default.
+//!
+//! Variables are `{{name}}`. Where `variables` are given, `{name}` of one of these is taken for it as well.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Gathered, Imported, Input, Outcome, Problems, gather, parts,
+    preferences::{self, Taken},
+    table::{self, Row},
+    tree::Tree,
+};
+use crate::{
+    domain::record::Spec,
+    proto::v1::{PromptTemplateSpec, SettingSpec, TemplateVariable, setting_spec::Value},
+};
+
+/// The format's name.
+pub const FORMAT: &str = "prompt-templates";
+
+/// Converts dumps.
+///
+/// # Errors
+/// Every row that can't be read.
+pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
+    let rows = table::read(input.files)?;
+    let mut made = Gathered::new(FORMAT);
+    rows.iter().for_each(|row| template(&mut made, row));
+    made.finish()
+}
+
+fn template(made: &mut Gathered, row: &Row) {
+    let Some(wanted) = row.text(&["name", "title", "id"]).and_then(parts::id_for) else {
+        return made
+            .problem(&row.place, "has no `name` of which its id could be made; select that column or `id`");
+    };
+    let id = parts::free_id(made, "promptTemplates", &wanted);
+    let of = |columns: &[&str]| row.text(columns).unwrap_or_default().to_owned();
+    let mut spec = PromptTemplateSpec {
+        display_name: of(&["display_name", "title", "name"]),
+        description: of(&["description"]),
+        template: of(&["template", "content", "prompt", "prompt_text", "body", "text"]),
+        ..PromptTemplateSpec::default()
+    };
+    spec.chat.get_or_insert_default().system_prompt = of(&["system_prompt", "system_message"]);
+    let mut notes = Vec::new();
+    match row.json("variables") {
+        Ok(variables) => declare(&mut spec, &names(variables.as_ref()), &mut notes),
+        Err(what) => return made.problem(&row.place, what),
+    }
+    let column = if row.has("llm_preferences") { "llm_preferences" } else { "preferences" };
+    let name = format!("promptTemplates/{id}");
+    match row.json(column) {
+        Ok(Some(given @ Tree::Map(_))) => prefer(made, row, (column, &given), &name, &mut spec),
+        Ok(None) => {}
+        Ok(Some(_)) => made.item(
+            format!("{}, {column}", row.place),
+            name.as_str(),
+            Outcome::Defaulted,
+            "is no object; the defaults are used",
+        ),
+        Err(what) => made.item(
+            format!("{}, {column}", row.place),
+            name.as_str(),
+            Outcome::Defaulted,
+            format!("{what}; the defaults are used"),
+        ),
+    }
+    let outcome = if notes.is_empty() { Outcome::Imported } else { Outcome::Changed };
+    made.item(&row.place, name.as_str(), outcome, notes.join("; "));
+    made.put(&row.place, name, Spec::PromptTemplate(spec));
+}
+
+/// Takes preferences; each is told.
+fn prefer(
+    made: &mut Gathered,
+    row: &Row,
+    (column, given): (&str, &Tree),
+    name: &str,
+    spec: &mut PromptTemplateSpec,
+) {
+    let mut unmapped = Vec::new();
+    for (key, value) in given.entries() {
+        let from = format!("{}, {column}.{}", row.place, key.escape_debug());
+        let before = spec.clone();
+        match preferences::take(spec, key, value) {
+            Taken::Unknown => unmapped.push((key.clone(), value.clone())),
+            Taken::Wrong(what) => {
+                made.item(from, name, Outcome::Defaulted, format!("{what}; the default is used"))
+            }
+            Taken::As(field) => {
+                let refused = gather::violations(name, &Spec::PromptTemplate(spec.clone()))
+                    .into_iter()
+                    .find(|violation| violation.field.starts_with(&format!("prompt_template.{field}")));
+                match refused {
+                    Some(violation) => {
+                        *spec = before;
+                        let note = format!("{}; the default is used", violation.description);
+                        made.item(from, name, Outcome::Defaulted, note);
+                    }
+                    None => made.imported(from, name),
+                }
+            }
+        }
+    }
+    if unmapped.is_empty() {
+        return;
+    }
+    let setting =
+        format!("settings/prompt_templates.{}.preferences", name.rsplit('/').next().unwrap_or_default());
+    let setting = crate::kinds::parse_name(&setting).map_or(setting, |(name, _)| name.to_string());
+    for (key, _) in &unmapped {
+        let from = format!("{}, {column}.{}", row.place, key.escape_debug());
+        made.item(from, setting.as_str(), Outcome::Changed, "is no parameter; it is kept in a setting");
+    }
+    let description = format!("Preferences of {name} that are no parameters.");
+    let value = Some(Value::JsonValue(Tree::Map(unmapped).to_json()));
+    made.put(&row.place, setting, Spec::Setting(SettingSpec { value, description }));
+}
+
+/// The names of a list of names, of a list of objects with a name, or of a map.
+fn names(variables: Option<&Tree>) -> Vec<String> {
+    let Some(variables) = variables else { return Vec::new() };
+    let name = |item: &Tree| item.text().or(item.get("name").and_then(Tree::text)).map(str::to_owned);
+    let of_list = variables.items().iter().filter_map(name);
+    of_list.chain(variables.entries().iter().map(|(name, _)| name.clone())).collect()
+}
+
+/// Declares the variables that the texts use.
+fn declare(spec: &mut PromptTemplateSpec, listed: &[String], notes: &mut Vec<String>) {
+    let single = listed.iter().fold(false, |found, name| {
+        let (one, two) = (format!("{{{name}}}"), format!("{{{{{name}}}}}"));
+        let mut found = found;
+        let chat = spec.chat.get_or_insert_default();
+        for text in [&mut spec.template, &mut chat.system_prompt] {
+            // What is doubled already stays so.
+            let doubled = text.replace(&two, "\u{0}");
+            if doubled.contains(&one) {
+                found = true;
+            }
+            *text = doubled.replace(&one, &two).replace('\u{0}', &two);
+        }
+        found
+    });
+    if single {
+        notes.push("its variables stand in double braces from now on".to_owned());
+    }
+    let mut used = BTreeSet::new();
+    let chat = spec.chat.get_or_insert_default();
+    for text in [&spec.template, &chat.system_prompt] {
+        used.extend(text.split("{{").skip(1).filter_map(|rest| {
+            let name = rest.split_once("}}")?.0.trim();
+            let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            (!name.is_empty() && letters && !name.starts_with(|first: char| first.is_ascii_digit()))
+                .then(|| name.to_owned())
+        }));
+    }
+    let variable = |name: String| TemplateVariable { name, ..TemplateVariable::default() };
+    spec.variables = used.into_iter().map(variable).collect();
+    let unused: Vec<&String> =
+        listed.iter().filter(|name| !spec.variables.iter().any(|variable| variable.name == **name)).collect();
+    if !unused.is_empty() {
+        notes.push(format!("{} of its variables are used nowhere, and are not declared", unused.len()));
+    }
+}

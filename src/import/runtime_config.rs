@@ -1,0 +1,201 @@
+//! `runtime-config`: rows of a table `runtime_config` as settings: `key`, `value`, `user_id`, and if they are there `value_type`,
+//! `description`, `updated_at`, `created_at` and `id`.
+//!
+//! Keys get their one spelling (`setting_key`). Of several rows that come to one key of one user the newest stays: by
+//! `updated_at`, else `created_at`, else `id`, else the place in the dump. A `user_id` that is NULL or empty is no user, and all
+//! such rows are one scope.
+//!
+//! `value_type` may be string, int, float, bool, json, secret or duration, in the usual other words too. Without it a JSON value
+//! has its own type, and a text that is written exactly as a number or a flag is taken for one. Well-known secrets are sealed,
+//! whatever their type says; what Fernet sealed is opened first.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use super::{
+    Gathered, Imported, Input, Outcome, Problems, databases, parts,
+    table::{self, Row},
+    tree::Tree,
+};
+use crate::{
+    domain::{name::check_segment, record::Spec},
+    proto::v1::{SettingSpec, setting_spec::Value},
+    setting_key,
+};
+
+/// The format's name.
+pub const FORMAT: &str = "runtime-config";
+
+/// Converts dumps.
+///
+/// # Errors
+/// Every row that can't be read.
+pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
+    let rows = table::read(input.files)?;
+    let mut made = Gathered::new(FORMAT);
+    let mut newest: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        let Some(name) = name_of(&mut made, row) else { continue };
+        let Some(other) = newest.insert(name.clone(), index) else { continue };
+        let stays = if age(&rows[other], row) == Ordering::Greater { other } else { index };
+        let goes = other + index - stays;
+        newest.insert(name.clone(), stays);
+        let why = format!("{} is newer and comes to the same key, {name}", rows[stays].place);
+        made.left_out(&rows[goes].place, why);
+    }
+    for (name, index) in newest {
+        setting(&mut made, input, &rows[index], name);
+    }
+    made.finish()
+}
+
+fn name_of(made: &mut Gathered, row: &Row) -> Option<String> {
+    let Some(key) = row.text(&["key"]) else {
+        made.problem(&row.place, "has no `key`; select that column");
+        return None;
+    };
+    let key = setting_key::normalise(key.trim());
+    if check_segment(&key).is_err() {
+        let what = "has a `key` that no setting can have; keys begin with a letter or digit and go on with letters, \
+                    digits and `._:@+-`, at most 128";
+        made.problem(&row.place, what);
+        return None;
+    }
+    let Some(user) = row.text(&["user_id", "user"]).map(str::trim) else {
+        return Some(format!("settings/{key}"));
+    };
+    if check_segment(user).is_err() {
+        let what =
+            "has a `user_id` that no name can hold; letters, digits and `._:@+-` are allowed, at most 128";
+        made.problem(&row.place, what);
+        return None;
+    }
+    Some(format!("users/{user}/settings/{key}"))
+}
+
+/// Which of two rows is the newer; of equals the later one.
+fn age(one: &Row, other: &Row) -> Ordering {
+    let number = |row: &Row| row.get(&["id"]).and_then(|id| id.whole::<i64>());
+    for column in ["updated_at", "created_at"] {
+        if let (Some(one), Some(other)) = (one.text(&[column]), other.text(&[column]))
+            && time(one) != time(other)
+        {
+            return time(one).cmp(&time(other));
+        }
+    }
+    number(one).cmp(&number(other))
+}
+
+/// A time in a form that compares: without what stands between its digits, and with its zone taken off.
+fn time(text: &str) -> (Option<chrono::NaiveDateTime>, &str) {
+    let parsed =
+        chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)).map(|time| time.naive_utc());
+    let short =
+        || chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").map(|time| time.naive_utc());
+    let bare = || chrono::NaiveDateTime::parse_from_str(&text.replacen('T', " ", 1), "%Y-%m-%d %H:%M:%S%.f");
+    let found = parsed.or_else(|_| short()).or_else(|_| bare()).ok();
+    (found, if found.is_some() { "" } else { text })
+}
+
+fn setting(made: &mut Gathered, input: &Input<'_>, row: &Row, name: String) {
+    let Some(value) = row.get(&["value"]) else {
+        return made.left_out(&row.place, "has no value");
+    };
+    let key = name.rsplit('/').next().unwrap_or_default().to_owned();
+    let word = row.text(&["value_type", "type"]).map(str::to_ascii_lowercase);
+    let spelt = row.text(&["key"]).is_some_and(|given| given == key);
+    let mut note = if spelt { String::new() } else { format!("its key is `{key}` from now on") };
+    let secret = setting_key::is_secret(&key) || matches!(word.as_deref(), Some("secret" | "password"));
+    let value = if secret {
+        match parts::open(input.keys, value.text().unwrap_or_default()) {
+            Ok(opened) => {
+                if opened.clear {
+                    note_also(&mut note, "was stored in the clear; consider it known, and rotate it");
+                }
+                databases::secret(opened.value.expose().to_owned()).map(Value::SecretValue)
+            }
+            Err(what) => return made.problem(&row.place, what),
+        }
+    } else {
+        Some(typed(value, word.as_deref(), &mut note))
+    };
+    let Some(value) = value else {
+        return made.left_out(&row.place, "has an empty value, and is the name of a secret");
+    };
+    let description = row.text(&["description"]).unwrap_or_default().to_owned();
+    let spec = SettingSpec { value: Some(value), description };
+    made.put(&row.place, name.as_str(), Spec::Setting(spec));
+    let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
+    made.item(&row.place, name, outcome, note);
+}
+
+fn note_also(note: &mut String, more: &str) {
+    if !note.is_empty() {
+        note.push_str("; ");
+    }
+    note.push_str(more);
+}
+
+/// The value with its type; text where it is not of the type that it should be.
+fn typed(value: &Tree, word: Option<&str>, note: &mut String) -> Value {
+    let text = || value.text().map_or_else(|| value.to_json(), str::to_owned);
+    let found = match word {
+        None => return guessed(value),
+        Some("string" | "str" | "text" | "varchar") => return Value::StringValue(text()),
+        Some("int" | "integer" | "bigint" | "long") => value.whole().map(Value::IntValue),
+        Some("float" | "double" | "number" | "numeric" | "decimal" | "real") => {
+            float(value).map(Value::FloatValue)
+        }
+        Some("bool" | "boolean") => value.flag().map(Value::BoolValue),
+        Some("json" | "jsonb" | "object" | "array" | "dict" | "list") => {
+            Some(Value::JsonValue(match value {
+                Tree::Text(text) => text.clone(),
+                other => other.to_json(),
+            }))
+        }
+        Some("duration" | "interval" | "timedelta") => {
+            value.text().and_then(duration).map(Value::DurationValue)
+        }
+        Some(_) => {
+            note_also(note, "its type is unknown; it is text from now on");
+            return Value::StringValue(text());
+        }
+    };
+    found.unwrap_or_else(|| {
+        note_also(note, "is not of the type that it should be; it is text from now on");
+        Value::StringValue(text())
+    })
+}
+
+fn guessed(value: &Tree) -> Value {
+    match value {
+        Tree::Bool(flag) => Value::BoolValue(*flag),
+        Tree::List(_) | Tree::Map(_) => Value::JsonValue(value.to_json()),
+        Tree::Number(text) | Tree::Text(text) => {
+            let whole = text.parse::<i64>().ok().filter(|number| number.to_string() == *text);
+            let fraction = || {
+                text.parse::<f64>().ok().filter(|number| number.is_finite() && number.to_string() == *text)
+            };
+            match text.as_str() {
+                "true" => Value::BoolValue(true),
+                "false" => Value::BoolValue(false),
+                _ => match whole {
+                    Some(number) => Value::IntValue(number),
+                    None => fraction().map_or_else(|| Value::StringValue(text.clone()), Value::FloatValue),
+                },
+            }
+        }
+        Tree::Null => Value::StringValue(String::new()),
+    }
+}
+
+fn float(value: &Tree) -> Option<f64> {
+    value.text()?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// Seconds as a number, or a length of time with its unit.
+fn duration(text: &str) -> Option<prost_types::Duration> {
+    let seconds =
+        text.parse::<f64>().ok().and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
+    let length = seconds.or_else(|| humantime::parse_duration(text).ok())?;
+    prost_types::Duration::try_from(length).ok()
+}

@@ -1,0 +1,177 @@
+//! A `config.yaml` of thirty models.
+
+use super::*;
+use crate::proto::v1::{AuthScheme, ProviderType, RoutingStrategy, secret::State};
+
+fn environment(name: &str) -> Option<OsString> {
+    let value = match name {
+        "OPENAI_API_KEY" => "sk-openai",
+        "AZURE_API_KEY" => "azure-key",
+        "AZURE_API_BASE" => "https://team.openai.azure.com/",
+        "HOUSE_KEY" => "house-key",
+        _ => return None,
+    };
+    Some(value.into())
+}
+
+fn thirty() -> Imported {
+    let files = [fixture("litellm.yaml")];
+    let models = files[0].text.expose().matches("- model_name:").count();
+    assert_eq!(models, 30);
+    run("litellm", &files, &environment).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn providers_keys_and_models() {
+    let imported = thirty();
+    let openai = spec_of!(imported, Provider, "providers/chatgpt");
+    assert_eq!(openai.r#type(), ProviderType::Openai);
+    assert_eq!(openai.default_model, "gpt-4o");
+    assert_eq!(openai.models.len(), 7);
+    assert_eq!(key_of(&imported, "providers/chatgpt/apiKeys/openai_api_key"), "sk-openai");
+    let azure = spec_of!(imported, Provider, "providers/azure_openai");
+    assert_eq!(azure.base_url, "https://team.openai.azure.com");
+    assert!(azure.endpoint_path.ends_with("api-version=2024-10-21"));
+    assert_eq!(azure.models, ["gpt-4o-eu"]);
+    let house = spec_of!(imported, Provider, "providers/llm.internal.example");
+    assert_eq!((house.r#type(), house.models[0].as_str()), (ProviderType::OpenaiCompatible, "house-7b"));
+    assert!(
+        spec_of!(imported, Provider, "providers/openrouter").models.is_empty(),
+        "a pattern lets all through"
+    );
+    let bedrock = spec_of!(imported, Provider, "providers/bedrock");
+    assert_eq!(bedrock.base_url, "https://bedrock-runtime.eu-central-1.amazonaws.com");
+    assert_eq!(bedrock.models, ["anthropic.claude-sonnet-4-5-20250929-v1:0"]);
+    let ollama = spec_of!(imported, Provider, "providers/ollama");
+    assert_eq!(
+        ollama.auth.as_ref().map_or(AuthScheme::Unspecified, |auth| auth.scheme()),
+        AuthScheme::Unspecified
+    );
+
+    let model = spec_of!(imported, Model, "models/llm.internal.example/house-7b");
+    let prices = model.prices.as_ref().unwrap();
+    assert_eq!((prices.input.as_str(), prices.output.as_str()), ("0.25", "1.25"));
+    find(&imported, "models/together/Qwen+Qwen2.5-72B-Instruct-Turbo");
+    find(&imported, "models/groq/openai+gpt-oss-120b");
+    let models = imported.resources.iter().filter(|resource| resource.name.starts_with("models/")).count();
+    assert_eq!(models, 27, "all but the pattern and the two that go nowhere");
+}
+
+#[test]
+fn references_to_the_environment() {
+    let imported = thirty();
+    assert_eq!(key_of(&imported, "providers/anthropic/apiKeys/imported"), "sk-ant-canary-literal-1");
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/groq_api_key"), "gsk_canary_from_file");
+    for name in ["providers/anthropic/apiKeys/anthropic_api_key", "providers/xai/apiKeys/xai_api_key"] {
+        let key = spec_of!(imported, ApiKey, name);
+        assert_eq!(
+            key.secret.as_ref().map(|secret| (secret.value.clone(), secret.state())),
+            Some((None, State::Missing))
+        );
+    }
+    let told = told(&imported, "model_list[21].litellm_params.api_key");
+    assert!(told.contains("XAI_API_KEY is not set here: the key is MISSING"), "{told}");
+}
+
+#[test]
+fn routers_with_their_fallbacks() {
+    let imported = thirty();
+    let default = spec_of!(imported, Router, "routers/default");
+    assert_eq!(
+        (default.primary.as_str(), default.fallbacks.as_slice()),
+        ("providers/chatgpt", ["providers/groq".to_owned()].as_slice())
+    );
+    let router = spec_of!(imported, Router, "routers/gpt-4o");
+    assert_eq!(router.primary, "providers/chatgpt");
+    assert_eq!(router.fallbacks, ["providers/azure_openai", "providers/anthropic", "providers/google_ai"]);
+    assert_eq!(router.strategy(), RoutingStrategy::LowestLatency);
+    assert_eq!(router.retries.as_ref().unwrap().max_retries, Some(3));
+    let timeouts = router.timeouts.unwrap();
+    assert_eq!((timeouts.request.unwrap().seconds, timeouts.first_token.unwrap().seconds), (30, 10));
+    assert_eq!(spec_of!(imported, Router, "routers/claude-opus").fallbacks, ["providers/bedrock"]);
+    assert_eq!(spec_of!(imported, CachePolicy, "cachePolicies/default").ttl.unwrap().seconds, 600);
+    let routers = imported.resources.iter().filter(|resource| resource.name.starts_with("routers/")).count();
+    assert_eq!(routers, 3);
+}
+
+/// By name, so that nobody has to guess what got lost.
+#[test]
+fn what_could_not_be_carried_over_is_listed_by_name() {
+    let imported = thirty();
+    let expected = [
+        "environment_variables.GROQ_API_KEY",
+        "environment_variables.LANGFUSE_SECRET_KEY",
+        "model_list[0].litellm_params.rpm",
+        "model_list[0].litellm_params.tpm",
+        "model_list[5].litellm_params.timeout",
+        "model_list[9].litellm_params.max_tokens",
+        "model_list[25] (house-model).model_info.id",
+        "model_list[25] (house-model).model_info.team_id",
+        "model_list[27].litellm_params.api_key",
+        "model_list[27].litellm_params.aws_access_key_id",
+        "model_list[27].litellm_params.aws_secret_access_key",
+        "model_list[28] (gemini-vertex)",
+        "model_list[29] (lost-azure)",
+        "router_settings.allowed_fails",
+        "router_settings.cooldown_time",
+        "router_settings.redis_host",
+        "router_settings.redis_password",
+        "router_settings.context_window_fallbacks",
+        "litellm_settings.cache_params.type",
+        "litellm_settings.cache_params.host",
+        "litellm_settings.drop_params",
+        "litellm_settings.success_callback",
+        "general_settings.master_key",
+        "general_settings.database_url",
+        "router_settings.fallbacks: gpt-4.1 to gpt-4.1-mini",
+        "router_settings.fallbacks: nowhere",
+        "router_settings.fallbacks",
+    ];
+    assert_eq!(left_out(&imported), expected);
+    assert!(told(&imported, "model_list[28] (gemini-vertex)").contains("`vertex_ai` is no type here"));
+    assert!(told(&imported, "model_list[29] (lost-azure)").contains("NOT_SET_ANYWHERE"));
+    assert!(told(&imported, "router_settings.fallbacks").contains("no model `gone`"));
+    assert!(
+        told(&imported, "model_list[8] (claude-sonnet), model_name")
+            .contains("callers asked for `claude-sonnet`")
+    );
+}
+
+#[test]
+fn malformed_files_name_the_path() {
+    for (text, place) in [
+        ("model_list: 5", "file: model_list: is a number"),
+        ("other: 1", "file: has no `model_list`"),
+        ("model_list: [{model_name: a}]", "model_list[0]: has no map `litellm_params`"),
+        (
+            "model_list: [{model_name: a, litellm_params: {api_key: k}}]",
+            "model_list[0].litellm_params.model: is missing",
+        ),
+        ("model_list: [{litellm_params: {model: openai/a}}]", "model_list[0].model_name: is missing"),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: openai/a, api_key: 'a b'}}]",
+            "model_list[0].litellm_params.api_key: may hold only visible ASCII",
+        ),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: openai/a, api_base: 'ftp://x'}}]",
+            "model_list[0].litellm_params.api_base: must begin with",
+        ),
+        (
+            "model_list: []\nrouter_settings: {num_retries: many}",
+            "file: router_settings.num_retries: is not a whole number",
+        ),
+        (
+            "model_list: []\nrouter_settings: {timeout: -1}",
+            "file: router_settings.timeout: is not a number of seconds",
+        ),
+        (
+            "model_list: []\nlitellm_settings: {fallbacks: x}",
+            "file: litellm_settings.fallbacks: is not a list",
+        ),
+        ("a: [", "file: is not YAML"),
+        ("a: 1\na: 2", "file: is not YAML"),
+    ] {
+        let told = problems("litellm", text);
+        assert!(told.contains(place), "{text}: {told}");
+    }
+}

@@ -1,0 +1,302 @@
+//! Dumps of tables, and `admin_settings.json`.
+
+use super::*;
+use crate::proto::v1::{
+    AuthScheme, DatabaseTlsMode, HeaderValue, ReasoningEffort, header_value, setting_spec::Value,
+};
+
+#[test]
+fn admin_settings() {
+    let imported = import("admin-settings", &["admin_settings.json"]);
+    let groq = spec_of!(imported, Provider, "providers/groq");
+    assert_eq!(
+        (groq.base_url.as_str(), groq.endpoint_path.as_str()),
+        ("https://api.groq.com", "/openai/v1/responses")
+    );
+    assert_eq!((groq.default_model.as_str(), groq.max_output_tokens), ("openai/gpt-oss-120b", 8192));
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/imported"), "gsk_canary_admin");
+    assert_eq!(spec_of!(imported, Provider, "providers/openrouter").enabled, Some(false));
+    let headers = &spec_of!(imported, Provider, "providers/chatgpt").headers;
+    assert_eq!(headers.len(), 1, "the header of the key is the key's");
+    assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/groq");
+    let expected = [
+        "admin_settings.json: theme",
+        "admin_settings.json: providers.groq.temperature",
+        "admin_settings.json: providers.openrouter.api_key",
+        "admin_settings.json: providers.google_ai.api_key",
+        "admin_settings.json: providers.chatgpt.headers, header Authorization",
+        "admin_settings.json: providers.chatgpt.api_key",
+    ];
+    assert_eq!(left_out(&imported), expected);
+}
+
+#[test]
+fn admin_settings_with_one_provider() {
+    for text in [
+        r#"{"provider": {"base_url": "https://api.groq.com", "model": "m", "api_key": "gsk_1"}}"#,
+        r#"{"llm": {"provider": "groq", "baseUrl": "https://api.groq.com", "model": "m", "apiKey": "gsk_1"}}"#,
+        r#"{"base_url": "https://api.groq.com", "model": "m", "api_key": "gsk_1"}"#,
+        r#"{"providers": [{"name": "Groq", "base_url": "https://api.groq.com", "model": "m", "api_key": "gsk_1", "active": true}]}"#,
+    ] {
+        let files = [File { name: "file".into(), text: text.into() }];
+        let imported =
+            run("admin-settings", &files, &|_| None).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+        assert_eq!(spec_of!(imported, Provider, "providers/groq").default_model, "m", "{text}");
+        assert_eq!(key_of(&imported, "providers/groq/apiKeys/imported"), "gsk_1");
+        assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/groq");
+    }
+    for (text, place) in [
+        ("{}", "file: holds no provider"),
+        (r#"{"providers": 5}"#, "file: providers: is a number"),
+        (r#"{"providers": {"a": []}}"#, "file: providers.a: is a list"),
+        (r#"{"providers": [{"api_key": "x"}]}"#, "file: providers[0]: has neither a name"),
+        (r#"{"providers": {"groq": {"enabled": "perhaps"}}}"#, "file: providers.groq.enabled: is text"),
+        (
+            r#"{"active_provider": "b", "providers": {"groq": {}}}"#,
+            "file: active_provider: names a provider that is not",
+        ),
+        (
+            r#"{"providers": {"groq": {"api_key": "secret key"}}}"#,
+            "file: providers.groq.api_key: may hold only",
+        ),
+        (r#"{"providers": {"groq": {"base_url": "x"}}}"#, "provider.base_url must begin with"),
+        (r#"{"a": 1, "a": 2}"#, "file: is not JSON"),
+    ] {
+        let told = problems("admin-settings", text);
+        assert!(told.contains(place) && !told.contains("secret key"), "{text}: {told}");
+    }
+}
+
+#[test]
+fn settings() {
+    let imported = import("settings", &["settings.json"]);
+    let groq = spec_of!(imported, Provider, "providers/primary-groq");
+    assert_eq!(
+        (groq.display_name.as_str(), groq.default_model.as_str()),
+        ("Primary Groq", "llama-3.3-70b-versatile")
+    );
+    assert_eq!(key_of(&imported, "providers/primary-groq/apiKeys/imported"), "gsk_canary_settings");
+    assert_eq!(key_of(&imported, "providers/house/apiKeys/imported"), "canary-house-key", "base64 twice");
+    let router = spec_of!(imported, Router, "routers/default");
+    assert_eq!(
+        (router.primary.as_str(), router.fallbacks[0].as_str()),
+        ("providers/primary-groq", "providers/house")
+    );
+    let main = spec_of!(imported, Database, "databases/main");
+    assert_eq!(main.password.as_ref().and_then(|secret| secret.value.as_deref()), Some("canary-db-password"));
+    assert_eq!(main.tls_mode(), DatabaseTlsMode::Unspecified);
+    assert!(told(&imported, "settings.json, row 3").contains("changed: says nothing of TLS"));
+    assert!(told(&imported, "settings.json, row 4, password").contains("stored in the clear"));
+    assert_eq!(left_out(&imported), ["settings.json, row 2, colour", "settings.json, row 5"]);
+}
+
+#[test]
+fn what_no_key_opens_fails_closed() {
+    let files = [fixture("settings.json")];
+    let format = format_named("settings").unwrap();
+    let input = Input { files: &files, environment: &|_| None, keys: &ForeignKeys::none() };
+    let Err(problems) = (format.convert)(&input) else { panic!("ciphertext was taken for a key") };
+    assert_eq!(problems.0.len(), 3, "each is named: {problems}");
+    assert!(
+        problems.to_string().contains("settings.json, row 1, api_key: is sealed, and no given key opens it")
+    );
+}
+
+#[test]
+fn llm_provider_configs() {
+    let imported = import("llm-provider-configs", &["llm_provider_configs.csv"]);
+    let groq = spec_of!(imported, Provider, "providers/groq");
+    assert_eq!(groq.auth.as_ref().map(|auth| auth.scheme()), Some(AuthScheme::Bearer));
+    assert_eq!((groq.context_window_tokens, groq.max_output_tokens), (131_072, 32_768));
+    assert_eq!(groq.models.len(), 2);
+    assert_eq!(groq.capabilities.as_ref().and_then(|all| all.tools), Some(true));
+    assert!(matches!(groq.headers["X-Api-Key"], HeaderValue { value: Some(header_value::Value::Secret(_)) }));
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/imported"), "gsk_canary_llm");
+    let google = spec_of!(imported, Provider, "providers/google_ai");
+    assert_eq!(google.endpoint_path, "/v1beta/models/{model}:generateContent");
+    assert_eq!(google.auth.as_ref().unwrap().header_template, "x-goog-api-key: {api_key}");
+    assert_eq!(google.enabled, Some(false));
+    assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/groq");
+    let row = "llm_provider_configs.csv, row 1";
+    assert!(
+        left_out(&imported).contains(&format!("{row}, model_capabilities, capability telepathy").as_str())
+    );
+}
+
+#[test]
+fn ciphertext_of_pgcrypto_is_told_how_to_select() {
+    let told = problems("llm-provider-configs", "provider_name,api_key_encrypted\ngroq,c30d04070302\n");
+    assert!(told.starts_with("file, row 1, api_key_encrypted: is sealed by pgcrypto"), "{told}");
+    assert!(
+        told.contains("pgp_sym_decrypt(decode(api_key_encrypted, 'hex'), 'PASSPHRASE') AS api_key"),
+        "{told}"
+    );
+    assert!(!told.contains("c30d"));
+    for (text, place) in [
+        ("display_name\nx\n", "file, row 1: has no `provider_name`"),
+        (
+            "provider_name,supported_models\ngroq,[x\n",
+            "file, row 1, supported_models: the column `supported_models`",
+        ),
+        (
+            "provider_name,context_window_tokens\ngroq,many\n",
+            "file, row 1, context_window_tokens: is not a number",
+        ),
+    ] {
+        let told = problems("llm-provider-configs", text);
+        assert!(told.contains(place), "{told}");
+    }
+}
+
+#[test]
+fn provider_configs_and_api_keys() {
+    let imported = import("provider-configs", &["provider_configs.json", "api_keys.csv"]);
+    let openai = spec_of!(imported, Provider, "providers/openai-main");
+    assert_eq!(
+        (openai.default_model.as_str(), openai.base_url.as_str()),
+        ("gpt-4o", "https://api.openai.com/v1")
+    );
+    assert_eq!(key_of(&imported, "providers/openai-main/apiKeys/prod"), "sk-canary-prod");
+    assert_eq!(spec_of!(imported, ApiKey, "providers/openai-main/apiKeys/old").active, Some(false));
+    assert_eq!(key_of(&imported, "providers/claude/apiKeys/main"), "sk-ant-canary");
+    assert_eq!(
+        key_of(&imported, "providers/groq/apiKeys/only"),
+        "gsk_canary_only",
+        "a provider is made for it"
+    );
+    let router = spec_of!(imported, Router, "routers/default");
+    assert_eq!(router.type_defaults["openai"], "providers/openai-main");
+    assert_eq!(router.type_defaults["anthropic"], "providers/claude");
+    assert!(told(&imported, "is_default").contains("nothing there says which provider is active"));
+    let expected = [
+        "provider_configs.json, row 1, settings.temperature",
+        "provider_configs.json, row 3, settings.apiKey",
+    ];
+    assert_eq!(left_out(&imported), expected);
+
+    for (text, place) in [
+        (
+            "provider_type,key_name,encrypted_key\nmars,a,x\n",
+            "file, row 1: has a `provider_type` that is unknown",
+        ),
+        ("provider_type,key_name,encrypted_key\nopenai,,x\n", "file, row 1: has no `key_name`"),
+        ("provider_type,key_name,encrypted_key\nopenai,a,\n", "file, row 1, encrypted_key: is empty"),
+        (
+            "provider_type,name,settings\nopenai,a,\"{\"\"model\"\": []}\"\n",
+            "file, row 1, settings.model: is a list",
+        ),
+    ] {
+        let told = problems("api-keys", text);
+        assert!(told.contains(place), "{told}");
+    }
+}
+
+#[test]
+fn keys_that_a_password_sealed() {
+    let keys = ForeignKeys::from_password(&"a password of theirs".into(), b"salt");
+    // PBKDF2 of the same password and salt, 100,000 rounds, made with Python's hashlib.
+    let token = Fernet::new("XhTJOS66vOIbvgGXLngplh7P3OjXwidRX1BrVv_THWg=")
+        .map(|fernet| fernet.encrypt(b"sk-from-password"))
+        .unwrap();
+    let text = format!("provider_type,key_name,encrypted_key\nopenai,a,{token}\n");
+    let files = [File { name: "file".into(), text: text.into() }];
+    let input = Input { files: &files, environment: &|_| None, keys: &keys };
+    let imported = (format_named("api-keys").unwrap().convert)(&input).unwrap();
+    assert_eq!(key_of(&imported, "providers/chatgpt/apiKeys/a"), "sk-from-password");
+}
+
+#[test]
+fn runtime_config() {
+    let imported = import("runtime-config", &["runtime_config.csv"]);
+    let value = |name: &str| spec_of!(imported, Setting, name).value.clone().unwrap();
+    assert_eq!(value("settings/max_retries"), Value::IntValue(5), "the newest of three");
+    assert_eq!(value("users/alice/settings/temperature"), Value::FloatValue(0.7), "newer, though further up");
+    let Value::SecretValue(secret) = value("settings/open_ai_key") else { panic!("not sealed") };
+    assert_eq!(secret.value.as_deref(), Some("sk-canary-runtime"));
+    let Value::SecretValue(secret) = value("settings/smtp_password") else { panic!("not sealed") };
+    assert_eq!(secret.value.as_deref(), Some("canary-smtp"));
+    assert!(matches!(value("settings/http_timeout"), Value::DurationValue(length) if length.seconds == 30));
+    assert_eq!(value("settings/limits"), Value::JsonValue("{\"a\": 1}".into()), "to the letter");
+    assert_eq!(value("settings/greeting"), Value::StringValue("hello, world".into()));
+    assert_eq!(value("settings/allowed_urls"), Value::StringValue("not-a-number".into()));
+    let row = |number: u32| format!("runtime_config.csv, row {number}");
+    assert_eq!(left_out(&imported), [row(1), row(6), row(9), row(11)]);
+    assert!(
+        told(&imported, &row(9)).contains("row 2 is newer and comes to the same key, settings/max_retries")
+    );
+    assert!(
+        told(&imported, &row(3)).contains("its key is `open_ai_key` from now on; was stored in the clear")
+    );
+    assert!(told(&imported, &row(10)).contains("is not of the type that it should be"));
+    assert!(told(&imported, &row(12)).ends_with("imported"));
+}
+
+#[test]
+fn runtime_config_without_times_goes_by_id_and_place() {
+    let newest = |text: &str| {
+        let files = [File { name: "file".into(), text: text.into() }];
+        let imported = run("runtime-config", &files, &|_| None).unwrap();
+        spec_of!(imported, Setting, "settings/top_p").value.clone().unwrap()
+    };
+    assert_eq!(newest("id,key,value\n9,topP,1\n10,top_p,2\n"), Value::IntValue(2));
+    assert_eq!(newest("id,key,value\n10,topP,1\n9,top_p,2\n"), Value::IntValue(1));
+    assert_eq!(newest("key,value\ntopP,1\ntop_p,2\n"), Value::IntValue(2));
+    assert_eq!(newest(r#"[{"key":"topP","value":0.5}]"#), Value::FloatValue(0.5));
+    for (text, place) in [
+        ("value\n1\n", "file, row 1: has no `key`"),
+        ("key,value\nä,1\n", "file, row 1: has a `key` that no setting can have"),
+        ("key,value,user_id\na,1,a b\n", "file, row 1: has a `user_id` that no name can hold"),
+    ] {
+        let told = problems("runtime-config", text);
+        assert!(told.contains(place), "{told}");
+    }
+}
+
+#[test]
+fn prompt_templates_keep_every_preference() {
+    let imported = import("prompt-templates", &["prompt_templates.json"]);
+    let spec = spec_of!(imported, PromptTemplate, "promptTemplates/summarise");
+    assert_eq!(spec.template, "Summarise for {{audience}}: {{text}}");
+    let names: Vec<&str> = spec.variables.iter().map(|variable| variable.name.as_str()).collect();
+    assert_eq!(names, ["audience", "text"]);
+    let generation = spec.generation.as_ref().unwrap();
+    assert_eq!(
+        (generation.temperature, generation.top_p, generation.max_tokens),
+        (Some(0.2), Some(0.9), Some(500))
+    );
+    assert_eq!(
+        (generation.top_k, generation.stop_sequences.as_slice()),
+        (Some(40), ["END".to_owned()].as_slice())
+    );
+    assert_eq!((generation.frequency_penalty, generation.presence_penalty), (Some(0.1), Some(0.2)));
+    let chat = spec.chat.as_ref().unwrap();
+    assert_eq!((chat.system_prompt.as_str(), chat.parallel_tool_calls), ("You are brief.", Some(false)));
+    let reasoning = spec.reasoning.as_ref().unwrap();
+    assert_eq!((reasoning.effort(), reasoning.thinking_tokens), (ReasoningEffort::Low, Some(100)));
+    let kept = spec_of!(imported, Setting, "settings/prompt_templates.summarise.preferences");
+    assert_eq!(kept.value, Some(Value::JsonValue(r#"{"favouriteColour":"blue","ui":{"wide":true}}"#.into())));
+    assert_eq!(imported.count(Outcome::LeftOut), 0, "no preference is lost");
+}
+
+#[test]
+fn invalid_preferences_are_told_and_get_their_default() {
+    let imported = import("prompt-templates", &["prompt_templates.json"]);
+    let spec = spec_of!(imported, PromptTemplate, "promptTemplates/translate");
+    let generation = spec.generation.as_ref().unwrap();
+    assert_eq!((generation.temperature, generation.max_tokens, generation.top_p), (None, None, Some(0.5)));
+    let row = "prompt_templates.json, row 2, llm_preferences";
+    let told = |key: &str| told(&imported, &format!("{row}.{key}"));
+    assert!(told("temperature").contains("default used: must be from 0 to 2; the default is used"));
+    assert!(told("maxTokens").contains("default used: is text, and has to be a whole number"));
+    assert!(told("top_p").contains("imported"));
+    find(&imported, "promptTemplates/broken");
+    assert!(
+        super::told(&imported, "prompt_templates.json, row 3, llm_preferences")
+            .contains("the defaults are used")
+    );
+    assert!(problems("prompt-templates", r#"[{"template": "x"}]"#).contains("row 1: has no `name`"));
+    assert!(
+        problems("prompt-templates", r#"[{"name": "x", "template": "{{a"}]"#)
+            .contains("prompt_template.template")
+    );
+}

@@ -1,0 +1,314 @@
+//! The active provider and the defaults by type: what `routers/default` says, read and written under names of their own.
+//!
+//! Thin: writes are updates of that router on the one way in, where the kinds hold the rules.
+
+use prost::Message;
+use tokio::time::Instant;
+
+use super::{
+    Service,
+    fields::renamed,
+    parse_revision_token,
+    write::{DEADLINE, Operation, OperationKind, WriteRequest},
+};
+use crate::{
+    choice::{self, DEFAULT_ROUTER},
+    domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations},
+    kinds::provider_types,
+    proto::v1::{
+        BatchWriteResponse, GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
+        GetDefaultProviderResponse, ProviderType, Resource, RouterSpec, SetDefaultProviderRequest,
+        SetDefaultProviderResponse, SwitchActiveProviderRequest, SwitchActiveProviderResponse,
+    },
+    view::{Entry, Reveal, State},
+    watch::not_granted,
+};
+
+const ROUTER: KindName = KindName("router");
+const PROVIDER: KindName = KindName("provider");
+
+/// What every write of the router takes from its request.
+struct Frame<'r> {
+    etag: &'r str,
+    validate_only: bool,
+    request_id: &'r str,
+    reason: &'r str,
+    body: Vec<u8>,
+}
+
+/// A change of the router: its new content, and the fields of it that are meant.
+struct Edit {
+    spec: RouterSpec,
+    mask: &'static [&'static str],
+}
+
+impl Service {
+    /// Reads which provider is active.
+    ///
+    /// # Errors
+    /// `Invalid`, `NotFound`, `PermissionDenied`, `Unavailable`.
+    pub async fn active_provider(
+        &self,
+        caller: &Principal,
+        request: &GetActiveProviderRequest,
+    ) -> Result<GetActiveProviderResponse> {
+        let least = parse_revision_token("min_revision_token", &request.min_revision_token)?;
+        reach_router(caller)?;
+        self.at_least(least).await?;
+        let state = self.parts.view.state();
+        let entry = state.get(DEFAULT_ROUTER).ok_or_else(no_router)?;
+        let spec = router_of(Some(entry)).ok_or_else(no_router)?;
+        let provider = self.provider_shown(caller, &state, &spec.primary)?;
+        let fallbacks = spec.fallbacks.iter();
+        let fallbacks = fallbacks.filter_map(|name| self.provider_shown(caller, &state, name).ok()).collect();
+        let (stale, confirmed_age) = self.age();
+        Ok(GetActiveProviderResponse {
+            provider: Some(provider),
+            fallbacks,
+            router: Some(self.masked(&state, entry)),
+            revision: state.revision.0,
+            revision_token: state.token().to_string(),
+            stale,
+            confirmed_age,
+        })
+    }
+
+    /// Makes a provider the active one.
+    ///
+    /// # Errors
+    /// As [`Service::write`], with the fields of this request.
+    pub async fn switch_active_provider(
+        &self,
+        caller: &Principal,
+        request: &SwitchActiveProviderRequest,
+    ) -> Result<SwitchActiveProviderResponse> {
+        let edit = |router: Option<&RouterSpec>| {
+            let fallbacks = match &request.fallbacks {
+                Some(given) => given.providers.clone(),
+                None => router.map(|router| moved_up(router, &request.provider)).unwrap_or_default(),
+            };
+            let spec = RouterSpec { primary: request.provider.clone(), fallbacks, ..RouterSpec::default() };
+            Ok(Edit { spec, mask: &["router.primary", "router.fallbacks"] })
+        };
+        let frame = Frame {
+            etag: &request.etag,
+            validate_only: request.validate_only,
+            request_id: &request.request_id,
+            reason: &request.reason,
+            body: body("SwitchActiveProvider", request),
+        };
+        let answer = self.write_router(caller, frame, edit).await.map_err(|error| {
+            let names = [
+                ("resource.router.primary", "provider"),
+                ("resource.router.fallbacks", "fallbacks.providers"),
+                ("resource.", ""),
+            ];
+            renamed(error, &names)
+        })?;
+        let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
+        let result = results.into_iter().next().unwrap_or_default();
+        let diff = result.diffs.into_iter().next();
+        let primary = diff.iter().flat_map(|diff| &diff.fields).find(|field| field.path == "router.primary");
+        let previous = primary.and_then(|field| serde_json::from_str(&field.before).ok()).unwrap_or_default();
+        Ok(SwitchActiveProviderResponse {
+            router: result.resource,
+            previous,
+            revision,
+            revision_token,
+            diff,
+            warnings,
+        })
+    }
+
+    /// Reads which provider stands for a type, among those that the caller reaches.
+    ///
+    /// # Errors
+    /// `Invalid`, `NotFound`, `Unavailable`.
+    pub async fn default_provider(
+        &self,
+        caller: &Principal,
+        request: &GetDefaultProviderRequest,
+    ) -> Result<GetDefaultProviderResponse> {
+        let mut violations = Violations::default();
+        let wanted = violations.take(parse_type("type", request.r#type))?;
+        let least = parse_revision_token("min_revision_token", &request.min_revision_token);
+        let least = violations.take(least)?.flatten();
+        let wanted = violations.allow(wanted)?;
+        self.at_least(least).await?;
+        let state = self.parts.view.state();
+        let (provider, named) = self.default_for(caller, &state, wanted)?;
+        let (stale, confirmed_age) = self.age();
+        Ok(GetDefaultProviderResponse {
+            provider: Some(provider),
+            named,
+            revision: state.revision.0,
+            revision_token: state.token().to_string(),
+            stale,
+            confirmed_age,
+        })
+    }
+
+    /// The provider that stands for a type, and whether that was said or follows.
+    pub(super) fn default_for(
+        &self,
+        caller: &Principal,
+        state: &State,
+        wanted: ProviderType,
+    ) -> Result<(Resource, bool)> {
+        let router = state.get(DEFAULT_ROUTER).filter(|entry| reaches(caller, entry));
+        let router = router_of(router);
+        let entries = state.beneath("providers/");
+        let seen = entries.filter(|entry| entry.kind() == PROVIDER && reaches(caller, entry));
+        let providers: Vec<Resource> = seen.map(|entry| self.masked(state, entry)).collect();
+        let word = choice::type_word(wanted);
+        let named = router.is_some_and(|router| router.type_defaults.contains_key(&word));
+        let found = choice::default_provider(wanted, router, providers.iter()).cloned();
+        let found = found
+            .ok_or_else(|| Error::NotFound { name: format!("enabled provider of the type `{word}`") })?;
+        Ok((found, named))
+    }
+
+    /// Names the provider that stands for a type, or none.
+    ///
+    /// # Errors
+    /// As [`Service::write`], with the fields of this request.
+    pub async fn set_default_provider(
+        &self,
+        caller: &Principal,
+        request: &SetDefaultProviderRequest,
+    ) -> Result<SetDefaultProviderResponse> {
+        let word = choice::type_word(parse_type("type", request.r#type)?);
+        let edit = |router: Option<&RouterSpec>| {
+            let mut spec = router.cloned().ok_or_else(|| Error::FailedPrecondition {
+                reason: "NO_ACTIVE_PROVIDER",
+                subject: DEFAULT_ROUTER.into(),
+                description: "no provider is active yet: make one active first (`signalbox switch PROVIDER`)"
+                    .into(),
+            })?;
+            match request.provider.as_str() {
+                "" => drop(spec.type_defaults.remove(&word)),
+                name => drop(spec.type_defaults.insert(word.clone(), name.to_owned())),
+            }
+            Ok(Edit { spec, mask: &["router.type_defaults"] })
+        };
+        let frame = Frame {
+            etag: &request.etag,
+            validate_only: request.validate_only,
+            request_id: &request.request_id,
+            reason: &request.reason,
+            body: body("SetDefaultProvider", request),
+        };
+        let own = format!("resource.router.type_defaults.{word}");
+        let renamed = |error| renamed(error, &[(own.as_str(), "provider"), ("resource.", "")]);
+        let answer = self.write_router(caller, frame, edit).await.map_err(renamed)?;
+        let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
+        let result = results.into_iter().next().unwrap_or_default();
+        let diff = result.diffs.into_iter().next();
+        Ok(SetDefaultProviderResponse { router: result.resource, revision, revision_token, diff, warnings })
+    }
+
+    /// Writes what an edit makes of the router as it is. Whoever changes it meanwhile is built on: the edit is made again.
+    async fn write_router(
+        &self,
+        caller: &Principal,
+        frame: Frame<'_>,
+        edit: impl Fn(Option<&RouterSpec>) -> Result<Edit>,
+    ) -> Result<BatchWriteResponse> {
+        reach_router(caller)?;
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let state = self.parts.view.state();
+            let entry = state.get(DEFAULT_ROUTER);
+            let Edit { spec, mask } = edit(router_of(entry))?;
+            let mut resource = Resource {
+                name: DEFAULT_ROUTER.into(),
+                spec: Some(Spec::Router(spec)),
+                ..Resource::default()
+            };
+            let current = entry.map(|entry| entry.record.etag(state.epoch).as_str().to_owned());
+            let action = match (&current, frame.etag) {
+                (None, "") => OperationKind::Create(resource),
+                (_, given) => {
+                    let current = current.clone().unwrap_or_default();
+                    resource.etag = if given.is_empty() { current } else { given.to_owned() };
+                    let mask = mask.iter().map(|path| (*path).to_owned()).collect();
+                    OperationKind::Update { resource, mask, allow_missing: false }
+                }
+            };
+            let write = WriteRequest {
+                operations: vec![Operation { path: String::new(), action }],
+                validate_only: frame.validate_only,
+                request_id: frame.request_id.to_owned(),
+                reason: frame.reason.to_owned(),
+                body: frame.body.clone(),
+            };
+            let outcome = self.write(caller, write).await;
+            let overtaken = frame.etag.is_empty()
+                && outcome.as_ref().is_err_and(|error| is_overtaken(error.cause()))
+                && Instant::now() < deadline;
+            if !overtaken {
+                return outcome;
+            }
+        }
+    }
+
+    fn provider_shown(&self, caller: &Principal, state: &State, name: &str) -> Result<Resource> {
+        let entry = state.get(name).ok_or_else(|| Error::NotFound { name: name.to_owned() })?;
+        match reaches(caller, entry) {
+            true => Ok(self.masked(state, entry)),
+            false => Err(not_granted(caller, name)),
+        }
+    }
+
+    pub(super) fn masked(&self, state: &State, entry: &Entry) -> Resource {
+        self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, Reveal::Masked)
+    }
+}
+
+/// The fallbacks after a switch of which only the new primary is said: the old one comes first.
+fn moved_up(router: &RouterSpec, primary: &str) -> Vec<String> {
+    let before = std::iter::once(&router.primary).chain(&router.fallbacks);
+    before.filter(|name| *name != primary).cloned().collect()
+}
+
+/// Whether the router has changed since the edit was made.
+fn is_overtaken(error: &Error) -> bool {
+    matches!(error, Error::EtagMismatch { name, .. } | Error::AlreadyExists { name } | Error::NotFound { name }
+        if name == DEFAULT_ROUTER)
+}
+
+/// What the caller's request is told apart by: its name goes along, since requests of other methods may read alike.
+pub(super) fn body(method: &str, request: &impl Message) -> Vec<u8> {
+    [method.as_bytes(), b"\0", &request.encode_to_vec()].concat()
+}
+
+/// Reads a type of providers.
+pub(super) fn parse_type(field: &str, number: i32) -> Result<ProviderType> {
+    match ProviderType::try_from(number) {
+        Ok(found) if found != ProviderType::Unspecified => Ok(found),
+        _ => {
+            let description = format!("must be a type of providers: one of {}", provider_types::words());
+            Err(Error::invalid(field, "REQUIRED", description))
+        }
+    }
+}
+
+pub(super) fn reaches(caller: &Principal, entry: &Entry) -> bool {
+    caller.reaches(&entry.record.name, entry.kind())
+}
+
+fn reach_router(caller: &Principal) -> Result<()> {
+    let name = ResourceName::parse(DEFAULT_ROUTER).map_err(Error::internal)?;
+    if caller.reaches(&name, ROUTER) { Ok(()) } else { Err(not_granted(caller, DEFAULT_ROUTER)) }
+}
+
+fn router_of(entry: Option<&Entry>) -> Option<&RouterSpec> {
+    match entry.map(|entry| &entry.record.spec) {
+        Some(Spec::Router(spec)) => Some(spec),
+        _ => None,
+    }
+}
+
+fn no_router() -> Error {
+    Error::NotFound { name: DEFAULT_ROUTER.to_owned() }
+}

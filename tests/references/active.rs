@@ -1,0 +1,86 @@
+//! The active provider on one server and SQLite: see `support::active` for the walks.
+
+use std::time::Duration;
+
+use signalbox::proto::v1::{GetActiveProviderRequest, Role};
+use sqlx::SqliteConnection;
+use tonic::Code;
+
+use crate::{
+    held_database,
+    support::{
+        active::{self, Callers, enable, refusal, to},
+        caller::Rights,
+        resources::{by_name, by_prefix, provider},
+        server::Server,
+        writer::Op,
+    },
+};
+
+async fn alone() -> (Server, Callers) {
+    let server = Server::start().await;
+    let callers = Callers::new(vec![server.admin()]);
+    (server, callers)
+}
+
+#[tokio::test]
+async fn the_active_provider_is_switched_and_switched_back() {
+    let (_server, callers) = alone().await;
+    active::switches_and_switches_back(&callers).await;
+}
+
+#[tokio::test]
+async fn the_active_provider_stays() {
+    let (_server, callers) = alone().await;
+    active::what_is_active_stays(&callers).await;
+}
+
+#[tokio::test]
+async fn each_type_has_its_default() {
+    let (_server, callers) = alone().await;
+    active::each_type_has_its_default(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_switches_never_leave_a_disabled_or_missing_provider_active() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let callers = Callers::new((0..6).map(|_| admin.reconnected()).collect());
+    let release = async |held: SqliteConnection| {
+        // Long enough for the calls to be planned; were it not, the race would only be a weaker one.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        sqlx::Connection::close(held).await.unwrap();
+    };
+    active::race(&callers, 15, async || held_database(&server).await, release).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn switches_at_once_build_on_each_other() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let callers = Callers::new((0..5).map(|_| admin.reconnected()).collect());
+    active::switches_at_once_build_on_each_other(&callers).await;
+}
+
+#[tokio::test]
+async fn who_does_not_reach_the_router_learns_only_that_there_is_a_use() {
+    let (server, callers) = alone().await;
+    callers.write(vec![Op::Create(provider("providers/a"))]).await.unwrap();
+    callers.switch(to("a")).await.unwrap();
+    let rights = Rights { role: Role::Admin, ..Rights::worker(vec![by_prefix("providers/")], false) };
+    let narrow = Callers::new(vec![server.admin().colleague("narrow", &rights).await]);
+    for op in [Op::delete("providers/a"), enable("providers/a", false)] {
+        let status = narrow.write(vec![op]).await.unwrap_err();
+        assert_eq!(refusal(&status).1, "IN_USE");
+        assert!(!format!("{status:?}").contains("routers"), "{status:?}");
+    }
+    let status = narrow.switch(to("a")).await.unwrap_err();
+    assert_eq!(refusal(&status).1, "NOT_GRANTED");
+    assert_eq!(narrow.active().await.unwrap_err().code(), Code::PermissionDenied);
+    // Who reaches the router alone is not shown the provider.
+    let rights = Rights::worker(vec![by_name("routers/default")], false);
+    let worker = server.admin().colleague("router-only", &rights).await;
+    let status =
+        worker.provider().get_active_provider(GetActiveProviderRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}

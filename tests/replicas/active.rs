@@ -1,0 +1,64 @@
+//! The active provider and the keys in use on PostgreSQL, through two replicas in turn: see `support::active` and
+//! `support::keys` for the walks.
+
+use crate::{
+    cluster::{Cluster, Member},
+    support::{
+        active::{self, Callers},
+        keys,
+    },
+};
+
+/// Two replicas, and who asks them in turn, over so many connections.
+async fn together(connections: usize) -> ([Member; 2], Callers) {
+    let cluster = Cluster::new().await;
+    let (left, right) = tokio::join!(cluster.start(), cluster.start());
+    let token = cluster.first_token().await;
+    let both = [left.caller(&token), right.caller(&token)];
+    let callers = (0..connections).map(|number| both[number % 2].reconnected());
+    ([left, right], Callers::new(callers.collect()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_active_provider_is_switched_and_switched_back() {
+    let (_members, callers) = together(2).await;
+    active::switches_and_switches_back(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_active_provider_stays() {
+    let (_members, callers) = together(2).await;
+    active::what_is_active_stays(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_type_has_its_default() {
+    let (_members, callers) = together(2).await;
+    active::each_type_has_its_default(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_switches_never_leave_a_disabled_or_missing_provider_active() {
+    let (_members, callers) = together(6).await;
+    active::race(&callers, 15, async || (), async |()| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn switches_at_once_build_on_each_other() {
+    let (_members, callers) = together(5).await;
+    active::switches_at_once_build_on_each_other(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_active_key_follows_the_rule_and_is_rotated() {
+    let (_members, callers) = together(2).await;
+    keys::the_key_to_use_follows_the_rule(&callers).await;
+    let (_others, callers) = together(2).await;
+    keys::a_key_is_rotated(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn use_of_keys_that_one_replica_was_told_shows_on_all() {
+    let (_members, callers) = together(2).await;
+    keys::use_is_told_and_makes_no_revision(&callers).await;
+}
