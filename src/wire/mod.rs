@@ -153,7 +153,9 @@ fn parse(provider: &ProviderSpec, problems: &mut Problems) -> Parts {
 }
 
 // The vectors are JSON, which the client can't read into messages by itself.
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 mod check_tests;
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;

@@ -65,7 +65,7 @@ impl Parameter {
         let offered = !tools.is_empty();
         match self {
             Self::ModelName => (!model.is_empty()).then(|| json!(model)),
-            Self::Messages => (!messages.is_empty()).then(|| json!(true)),
+            Self::Messages => (!messages.is_empty()).then_some(Value::Bool(true)),
             Self::SystemPrompt => {
                 let texts: Vec<&str> = call.system_texts().collect();
                 (!texts.is_empty()).then(|| json!(texts.join("\n\n")))
@@ -82,7 +82,7 @@ impl Parameter {
                 (!stops.is_empty()).then(|| json!(stops))
             }
             Self::Stream => chat.stream.map(Value::from),
-            Self::Tools => offered.then(|| json!(true)),
+            Self::Tools => offered.then_some(Value::Bool(true)),
             Self::ToolChoice if offered => tool_choice(call).map(Value::from),
             Self::ParallelToolCalls if offered => chat.parallel_tool_calls.map(Value::from),
             Self::ToolChoice | Self::ParallelToolCalls => None,

@@ -146,7 +146,7 @@ impl Scene<'_> {
             ("name", Some(json!(spec.function_name))),
             ("description", (!spec.description.is_empty()).then(|| json!(spec.description))),
             ("parameters", serde_json::from_str(&spec.parameters_schema).ok()),
-            ("strict", spec.strict.then(|| json!(true))),
+            ("strict", spec.strict.then_some(Value::Bool(true))),
         ];
         entry.item.as_ref()?.fill(&values)
     }
