@@ -113,19 +113,7 @@ class Executor(_Calls):
         /,
     ) -> Completion | CompletionStream: ...
 
-    def complete(
-        self,
-        messages: Messages,
-        model: str | None = None,
-        *params: Any,
-        generation_params: Parameters = None,
-        reasoning_params: Parameters = None,
-        chat_params: Parameters = None,
-        tools: Tools = (),
-        provider: str | None = None,
-        router: str = "default",
-        timeout: float | None = None,
-    ) -> Completion | CompletionStream:
+    def complete(self, messages: Messages, model: str | None = None, *params: Any, **options: Any) -> Any:
         """Asks, and waits for the whole answer. `messages` is a text, or messages (`wire.Message`, or dicts with `role` and
         `content`); parameters are dicts with the names that the API has. Raises `wire.CallError` for a call that is wrong,
         `CompletionError` when nobody has answered.
@@ -133,15 +121,25 @@ class Executor(_Calls):
         The older form `complete(messages, model, temperature, max_tokens, stream, tools)` is still taken, with a warning.
         """
         older = legacy(params)
-        if older is not None:
-            generation_params, streamed, tools = older
-            if streamed:
-                return self.stream(messages, model, generation_params, tools=tools, provider=provider)
-        elif params:
-            generation_params, reasoning_params = (
-                params[0],
-                params[1] if len(params) > 1 else reasoning_params,
-            )
+        if older is None:
+            return self._complete(messages, model, *params, **options)
+        generation, streamed, tools = older
+        ask: Any = self.stream if streamed else self._complete
+        return ask(messages, model, generation, tools=tools, **options)
+
+    def _complete(
+        self,
+        messages: Messages,
+        model: str | None,
+        generation_params: Parameters = None,
+        reasoning_params: Parameters = None,
+        *,
+        chat_params: Parameters = None,
+        tools: Tools = (),
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
+    ) -> Completion:
         call = call_of(messages, model, generation_params, reasoning_params, chat_params, tools, stream=None)
         route = self._route(call, provider, router, timeout)
         while True:
