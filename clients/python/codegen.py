@@ -7,6 +7,7 @@ Owns the mapping from proto to Python: a message is a frozen dataclass, an enum 
 """
 
 import json
+import keyword
 import os
 import pathlib
 import re
@@ -192,7 +193,7 @@ class Module:
         lines.append(docstring(comments.get(path, ""), "    "))
         for index, member in enumerate(message.field):
             kind, default = self.field(message, member)
-            lines.append(f"\n    {member.name}: {kind} = {default}\n")
+            lines.append(f"\n    {attribute(member.name)}: {kind} = {default}\n")
             words = self.words(member)
             comment = comments.get((*path, 2, index), "") + (f"\n One of {words}." if words else "")
             lines.append(docstring(comment, "    "))
@@ -231,6 +232,11 @@ class Module:
         prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
         words = [value.name.removeprefix(prefix).lower() for value in enum.value if value.number != 0]
         return ", ".join(f"`{word}`" for word in words)
+
+
+def attribute(name: str) -> str:
+    """The name of a field, where Python has no other use for the word."""
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def short(name: str) -> str:
