@@ -2,12 +2,13 @@
 # Three replicas on one PostgreSQL, on this machine, to try: deploy/replicas.sh postgres://USER@HOST/DATABASE
 #
 # The encryption key is made on the first run, in ./encryption.key: back it up. Each replica listens on the loopback, from
-# PORT (50051) on; any load balancer that speaks HTTP/2 may stand in front. Ctrl-c stops all three.
+# PORT (50051) for gRPC and HTTP_PORT (8080) for HTTP on; any load balancer that speaks HTTP/2 may stand in front. Ctrl-c stops all three.
 set -euo pipefail
 
 export SIGNALBOX_DATABASE_URL=${1:?usage: $0 postgres://USER@HOST/DATABASE}
 export ENCRYPTION_KEY_FILE=${ENCRYPTION_KEY_FILE:-encryption.key}
 first=${PORT:-50051}
+first_http=${HTTP_PORT:-8080}
 
 if [ ! -e "$ENCRYPTION_KEY_FILE" ]; then
     (umask 077 && signalbox keys generate > "$ENCRYPTION_KEY_FILE")
@@ -22,7 +23,7 @@ stop() {
 }
 trap stop INT TERM EXIT
 for number in 0 1 2; do
-    signalbox serve --listen "127.0.0.1:$((first + number))" &
+    signalbox serve --listen "127.0.0.1:$((first + number))" --http-listen "127.0.0.1:$((first_http + number))" &
     replicas+=($!)
 done
 echo "the first token: signalbox token create --local --role admin --grant-secrets" >&2

@@ -21,6 +21,8 @@ pub mod domain;
 #[cfg(feature = "server")]
 mod grpc;
 #[cfg(feature = "server")]
+mod http;
+#[cfg(feature = "server")]
 pub mod import;
 #[cfg(feature = "server")]
 pub mod kinds;

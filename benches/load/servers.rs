@@ -74,7 +74,8 @@ impl Yard {
 
     fn serve(&self) -> Command {
         let mut command = Command::new(&self.signalbox);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--starters", "off"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "off", "--data-dir", "data"]);
+        command.args(["--starters", "off"]);
         command
     }
 

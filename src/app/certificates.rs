@@ -1,4 +1,4 @@
-//! The certificate of the gRPC listener, read again when its files change.
+//! The certificate of the listeners, read again when its files change.
 //!
 //! Connections that are open stay as they are; whoever comes next meets the new certificate. One that can't be used
 //! never takes the place of one that can: that would end a service which works. It must not know what is served.
@@ -23,7 +23,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The present certificate, with the authorities of clients where these need one.
 pub(super) struct Certificates {
     files: Tls,
-    present: ArcSwap<ServerConfig>,
+    present: ArcSwap<Configs>,
+}
+
+/// The same certificate, for listeners that speak differently.
+struct Configs {
+    grpc: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
 }
 
 impl From<CertificateError> for AppError {
@@ -52,9 +58,14 @@ impl Certificates {
         Ok(Self { present: ArcSwap::from_pointee(read(files)?), files: files.clone() })
     }
 
-    /// Agrees on TLS with the present certificate.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.present.load_full())
+    /// Agrees on TLS with the present certificate, for gRPC.
+    pub fn grpc(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.present.load().grpc))
+    }
+
+    /// As [`Self::grpc`], for HTTP of either version.
+    pub fn http(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.present.load().http))
     }
 
     /// Reads the files again whenever one of them has changed. Does not end.
@@ -88,8 +99,8 @@ impl Certificates {
             return seen;
         }
         match read(&self.files) {
-            Ok(config) => {
-                self.present.store(Arc::new(config));
+            Ok(configs) => {
+                self.present.store(Arc::new(configs));
                 if !seen.is_empty() {
                     tracing::info!(path = %cert_file.display(), "the TLS certificate was read again");
                 }
@@ -107,7 +118,7 @@ fn stamp(found: &Metadata) -> (u64, u64, i64, i64, u64) {
     (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size())
 }
 
-fn read(files: &Tls) -> Result<ServerConfig, CertificateError> {
+fn read(files: &Tls) -> Result<Configs, CertificateError> {
     let provider = Arc::new(default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -126,7 +137,9 @@ fn read(files: &Tls) -> Result<ServerConfig, CertificateError> {
         .map_err(|error| unusable(&files.key_file, format!("holds no private key: {error}")))?;
     let mut config = builder.with_single_cert(certificates(&files.cert_file)?, key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    let mut http = config.clone();
+    http.alpn_protocols.push(b"http/1.1".to_vec());
+    Ok(Configs { grpc: Arc::new(config), http: Arc::new(http) })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

@@ -20,16 +20,16 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::certificates::Certificates;
 use crate::grpc::ConnectionHandle;
 
 /// Pause after a failed accept: mostly the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What every HTTP/2 client says first (RFC 9113, section 3.4). Only then does keepalive find out who is gone.
+/// What every HTTP/2 client says first (RFC 9113, section 3.4), and less than the head of any real request of HTTP/1.1.
+/// Only then does keepalive, or the time for a head, find out who is gone.
 const PREFACE_BYTES: usize = 24;
 
 /// Binds a listener.
@@ -86,11 +86,11 @@ pub(super) fn plaintext(
 pub(super) fn secured(
     listener: TcpListener,
     admission: Admission,
-    certificates: Arc<Certificates>,
+    acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
     let limit = admission.connections;
     let agree = move |(stream, peer, place)| {
-        let accepting = certificates.acceptor().accept(stream);
+        let accepting = acceptor().accept(stream);
         let admission = admission.clone();
         // In a task of its own, so that handshakes are spread over the processors.
         tokio::spawn(async move {

@@ -29,7 +29,7 @@ pub use crate::{
     view::{Undecryptable, Unopened},
 };
 
-use self::housekeeping::Housekeeping;
+use self::{housekeeping::Housekeeping, server::Served};
 use crate::{
     crypto::Vault,
     domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
@@ -38,7 +38,8 @@ use crate::{
     replica::{Identity, Replicas},
     service::{AuditTrail, Observer, Parts, Service, Warnings},
     settings::Settings,
-    store::{Log, Store},
+    store::{Log, Measured, Store},
+    telemetry::Metrics,
     view::{Revealer, State, View, follow},
     watch::{Hub, StreamLimits, Streams},
 };
@@ -51,9 +52,11 @@ const LAST_AUDITS: Duration = Duration::from_secs(1);
 pub struct Addresses {
     /// gRPC.
     pub grpc: SocketAddr,
+    /// HTTP, unless it is off.
+    pub http: Option<SocketAddr>,
     /// Health checks in plaintext, if asked for.
     pub health: Option<SocketAddr>,
-    /// Whether gRPC is behind TLS.
+    /// Whether gRPC and HTTP are behind TLS.
     pub tls: bool,
 }
 
@@ -140,7 +143,8 @@ async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
     let Opened { store, vault, warnings } = opened;
-    let store: Arc<dyn Store> = store;
+    let metrics = Metrics::default();
+    let store: Arc<dyn Store> = Arc::new(Measured::new(store, metrics.store.clone()));
     let log: Arc<dyn Log> = store.clone();
     let vault = Arc::new(vault);
     let (view, warnings) = first_view(&*store, warnings).await?;
@@ -223,7 +227,9 @@ async fn serve(
     };
     let routes =
         grpc::routes(&service, messages, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
-    let server = server::start(settings, routes, access.authenticator, lifecycle).await?;
+    let authenticator = access.authenticator;
+    let served = Served { routes, service: Arc::clone(&service), authenticator, metrics };
+    let server = server::start(settings, served, lifecycle).await?;
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     let watchers = move || streams.watchers();

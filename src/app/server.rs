@@ -1,10 +1,11 @@
-//! The listeners: bound first, served behind one authentication layer, stopped in two stages.
+//! The listeners: bound first, each served behind the gate, stopped in two stages.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use rand::RngExt;
 use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -16,8 +17,11 @@ use super::{
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy},
     grpc,
+    http::{self, Bounds, Pages},
     lifecycle::Lifecycle,
-    settings::{Limits, Settings},
+    service::Service,
+    settings::{LISTENERS, Limits, Opt, Settings},
+    telemetry::Metrics,
     watch::Hub,
 };
 
@@ -34,13 +38,21 @@ pub(super) struct Running {
     failed: oneshot::Receiver<String>,
 }
 
+/// What is served.
+pub(super) struct Served {
+    pub routes: RoutesBuilder,
+    pub service: Arc<Service>,
+    pub authenticator: Arc<Authenticator>,
+    pub metrics: Metrics,
+}
+
 /// Binds the listeners and begins to serve.
 pub(super) async fn start(
     settings: &Settings,
-    mut routes: RoutesBuilder,
-    authenticator: Arc<Authenticator>,
+    served: Served,
     lifecycle: &Lifecycle,
 ) -> Result<Running, AppError> {
+    let Served { mut routes, service, authenticator, metrics } = served;
     let limits = &settings.limits;
     let (health, health_service) = tonic_health::server::health_reporter();
     announce(&health, ServingStatus::Serving).await;
@@ -48,18 +60,22 @@ pub(super) async fn start(
     routes.add_service(health_service.clone());
     // Everything that can be wrong is found before anybody can connect.
     let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
-    let listener = bind(settings.listen.address, limits.accept_backlog)?;
-    let health_listener = settings.listen.health.map(|address| bind(address, 128)).transpose()?;
+    let listen = &settings.listen;
+    let listener = bind(LISTENERS.grpc, listen.address, limits.accept_backlog)?;
+    let http_listener = listen.http.map(|at| bind(LISTENERS.http, at, limits.accept_backlog)).transpose()?;
+    let health_listener = listen.health.map(|at| bind(LISTENERS.health, at, 128)).transpose()?;
     let addresses = Addresses {
         grpc: local(&listener)?,
+        http: http_listener.as_ref().map(local).transpose()?,
         health: health_listener.as_ref().map(local).transpose()?,
         tls: settings.tls.is_some(),
     };
 
     let (died, failed) = oneshot::channel();
-    let policy = Policy { reflection: settings.listen.serves_reflection(settings.tls.is_some()) };
-    let layer = AuthenticateLayer::new(authenticator, policy, grpc::to_status);
+    let policy = Policy::Rpcs { reflection: listen.serves_reflection(settings.tls.is_some()) };
+    let layer = AuthenticateLayer::new(Arc::clone(&authenticator), policy, grpc::refuse);
     let router = builder(limits)
+        .layer(metrics.rpcs.layer(policy.paths()))
         .layer(grpc::BoundAnonymous::default())
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
         .layer(layer)
@@ -68,23 +84,50 @@ pub(super) async fn start(
     let admission =
         Admission { connections: limits.max_connections, handshake: limits.handshake_timeout, cut };
     let stopping = lifecycle.soft().cancelled_owned();
-    let server = match certificates {
+    let server = match certificates.clone() {
         None => {
             let incoming = connections::plaintext(listener, admission.clone());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
         Some(certificates) => {
             lifecycle.spawn(Arc::clone(&certificates).follow());
-            let incoming = connections::secured(listener, admission.clone(), certificates);
+            let incoming = connections::secured(listener, admission.clone(), move || certificates.grpc());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
     };
+    // Pages are shown for as long as streams are: who watches over the server sees it drain.
+    let drained = CancellationToken::new();
+    let last_stream = drained.clone().drop_guard();
     lifecycle.listen(async move {
         if let Err(error) = server.await {
             // Nobody listens any more only when the server is already stopping.
             let _ = died.send(format!("the gRPC listener died: {error}"));
         }
+        drop(last_stream);
     });
+    if let Some(listener) = http_listener {
+        let pages = http::pages(
+            Pages {
+                service,
+                metrics,
+                draining: lifecycle.soft(),
+                metrics_anonymous: listen.metrics_anonymous,
+                timeout: limits.request_timeout,
+            },
+            authenticator,
+        );
+        let (bounds, admission) = (bounds(limits), admission.clone());
+        match certificates {
+            None => {
+                let incoming = connections::plaintext(listener, admission);
+                lifecycle.listen(http::serve(incoming, pages, bounds, drained));
+            }
+            Some(certificates) => {
+                let incoming = connections::secured(listener, admission, move || certificates.http());
+                lifecycle.listen(http::serve(incoming, pages, bounds, drained));
+            }
+        }
+    }
     if let Some(listener) = health_listener {
         let admission = Admission { connections: HEALTH_CONNECTIONS, ..admission };
         let server = builder_of_probes().add_service(health_service).serve_with_incoming_shutdown(
@@ -161,13 +204,22 @@ fn builder(limits: &Limits) -> Server {
     }
 }
 
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        header_bytes: limits.header_list_bytes,
+        header_time: limits.handshake_timeout,
+        streams: limits.max_streams_per_connection,
+        keepalive: limits.keepalive_interval,
+    }
+}
+
 fn builder_of_probes() -> Server {
     Server::builder().max_concurrent_streams(16).http2_keepalive_interval(Some(Duration::from_secs(20)))
 }
 
-fn bind(address: SocketAddr, backlog: u32) -> Result<TcpListener, AppError> {
+fn bind(option: &Opt, address: SocketAddr, backlog: u32) -> Result<TcpListener, AppError> {
     connections::bind(address, backlog)
-        .map_err(|error| AppError::Listen(format!("can't listen on {address}: {error}")))
+        .map_err(|error| AppError::Listen(format!("{option}: can't listen on {address}: {error}")))
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {

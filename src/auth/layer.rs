@@ -4,7 +4,6 @@
 //! the gate once more, in front of the admin service.
 
 use std::{
-    collections::HashMap,
     future::{Ready, ready},
     sync::Arc,
     task::{Context, Poll},
@@ -12,8 +11,7 @@ use std::{
 
 use futures_util::future::Either;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use tonic::{Code, Status, body::Body, service::Interceptor};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::{Status, service::Interceptor};
 use tower::{Layer, Service};
 
 use super::{
@@ -26,6 +24,18 @@ use crate::domain::{Error, Principal, Role};
 /// The one map from errors to the wire; `grpc` owns it.
 type ToStatus = fn(Error) -> Status;
 
+/// Why the gate does not open.
+#[derive(Debug)]
+pub enum Refused {
+    /// Nobody may call what is at this path, whoever asks: the API is public, so this tells nothing.
+    NoSuchPath,
+    /// The caller may not.
+    Denied(Error),
+}
+
+/// Makes the answer of a refusal, in the form that the listener speaks.
+type Refuse<A> = fn(Refused) -> Response<A>;
+
 /// Who called. Only the gate makes one.
 #[derive(Clone)]
 pub struct Caller {
@@ -36,23 +46,22 @@ pub struct Caller {
     authenticator: Option<Arc<Authenticator>>,
 }
 
-/// Puts the gate in front of services.
-#[derive(Clone)]
-pub struct AuthenticateLayer {
+/// Puts the gate in front of services that answer with bodies of the type `A`.
+pub struct AuthenticateLayer<A> {
     gate: Arc<Gate>,
+    refuse: Refuse<A>,
 }
 
 /// The gate, in front of a service.
-#[derive(Clone)]
-pub struct Authenticate<S> {
+pub struct Authenticate<S, A> {
     inner: S,
     gate: Arc<Gate>,
+    refuse: Refuse<A>,
 }
 
 struct Gate {
     authenticator: Arc<Authenticator>,
     policy: Policy,
-    to_status: ToStatus,
 }
 
 /// Lets admins through, and whoever else the policy table names for the very method.
@@ -92,29 +101,42 @@ impl Caller {
     }
 }
 
-impl AuthenticateLayer {
+impl<A> AuthenticateLayer<A> {
     /// A gate that decides by this authenticator and this policy.
     #[must_use]
-    pub fn new(authenticator: Arc<Authenticator>, policy: Policy, to_status: ToStatus) -> Self {
-        Self { gate: Arc::new(Gate { authenticator, policy, to_status }) }
+    pub fn new(authenticator: Arc<Authenticator>, policy: Policy, refuse: Refuse<A>) -> Self {
+        Self { gate: Arc::new(Gate { authenticator, policy }), refuse }
     }
 }
 
-impl<S> Layer<S> for AuthenticateLayer {
-    type Service = Authenticate<S>;
+// Not derived: the body need not be `Clone`.
+impl<A> Clone for AuthenticateLayer<A> {
+    fn clone(&self) -> Self {
+        Self { gate: Arc::clone(&self.gate), refuse: self.refuse }
+    }
+}
+
+impl<S: Clone, A> Clone for Authenticate<S, A> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate), refuse: self.refuse }
+    }
+}
+
+impl<S, A> Layer<S> for AuthenticateLayer<A> {
+    type Service = Authenticate<S, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate { inner, gate: Arc::clone(&self.gate) }
+        Authenticate { inner, gate: Arc::clone(&self.gate), refuse: self.refuse }
     }
 }
 
-impl<S, B> Service<Request<B>> for Authenticate<S>
+impl<S, B, A> Service<Request<B>> for Authenticate<S, A>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<A>>,
 {
-    type Response = Response<Body>;
+    type Response = Response<A>;
     type Error = S::Error;
-    type Future = Either<Ready<Result<Response<Body>, S::Error>>, S::Future>;
+    type Future = Either<Ready<Result<Response<A>, S::Error>>, S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
@@ -123,22 +145,20 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.gate.admit(&mut request) {
             Ok(()) => Either::Right(self.inner.call(request)),
-            Err(status) => Either::Left(ready(Ok(status.into_http()))),
+            Err(refused) => Either::Left(ready(Ok((self.refuse)(refused)))),
         }
     }
 }
 
 impl Gate {
     /// Decides, and leaves in the request what services may know of it.
-    // Not boxed: tonic passes its status by value everywhere.
-    #[allow(clippy::result_large_err)]
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Status> {
-        let access = self.policy.access(request.uri().path()).ok_or_else(unknown_method)?;
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Refused> {
+        let access = self.policy.access(request.uri().path()).ok_or(Refused::NoSuchPath)?;
         let Access::Roles(roles) = access else {
             request.headers_mut().remove(AUTHORIZATION);
             return Ok(());
         };
-        let caller = self.caller(request.headers(), roles).map_err(self.to_status)?;
+        let caller = self.caller(request.headers(), roles).map_err(Refused::Denied)?;
         // Nothing behind the gate needs the token, so nothing behind it can log it.
         request.headers_mut().remove(AUTHORIZATION);
         request.extensions_mut().insert(caller);
@@ -189,12 +209,6 @@ fn token_missing() -> Error {
         reason: "TOKEN_MISSING",
         description: "there is no token; send `authorization: Bearer <token>`".into(),
     }
-}
-
-/// The answer to every path without a row, whoever asks: the API is public, so it tells nothing.
-fn unknown_method() -> Status {
-    let details = ErrorDetails::with_error_info("METHOD_UNKNOWN", "signalbox", HashMap::new());
-    Status::with_error_details(Code::Unimplemented, "there is no such method", details)
 }
 
 impl AdminOnly {

@@ -21,8 +21,8 @@ pub use issuer::{
     check_scopes, check_ttl, load_or_create_secret,
 };
 pub use keys::{KeySource, TokenKeyError, VerificationKeys};
-pub use layer::{AdminOnly, Authenticate, AuthenticateLayer, Caller};
-pub use policy::{Access, Policy};
+pub use layer::{AdminOnly, Authenticate, AuthenticateLayer, Caller, Refused};
+pub use policy::{Access, Policy, pages};
 pub use roles::{IdentityMap, IdentityMapError, RoleClaim};
 
 #[cfg(test)]

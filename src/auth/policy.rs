@@ -14,11 +14,19 @@ pub enum Access {
     Roles(&'static [Role]),
 }
 
-/// The table, with what the settings turn on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Policy {
-    /// Whether gRPC reflection may be called, by everybody.
-    pub reflection: bool,
+/// A part of the table, with what the settings turn on: each listener has its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// RPCs.
+    Rpcs {
+        /// Whether gRPC reflection may be called, by everybody.
+        reflection: bool,
+    },
+    /// Pages of the HTTP listener.
+    Pages {
+        /// Whether everybody may see the metrics.
+        metrics_anonymous: bool,
+    },
 }
 
 const ADMINS: Access = Access::Roles(&[Admin]);
@@ -61,12 +69,44 @@ const REFLECTION_ROWS: &[(&str, Access)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::Anonymous),
 ];
 
+/// What the pages are called.
+pub mod pages {
+    /// Whether the process answers.
+    pub const LIVEZ: &str = "/livez";
+    /// Whether it takes calls.
+    pub const READYZ: &str = "/readyz";
+    /// How it is, in numbers.
+    pub const METRICS: &str = "/metrics";
+}
+
+const PAGE_ROWS: &[(&str, Access)] = &[
+    (pages::LIVEZ, Access::Anonymous),
+    (pages::READYZ, Access::Anonymous),
+    (pages::METRICS, Access::Roles(&[Admin, Viewer])),
+];
+const OPEN_METRICS_ROWS: &[(&str, Access)] = &[(pages::METRICS, Access::Anonymous)];
+
 impl Policy {
-    /// Who may call the RPC at this path; `None`: nobody.
+    /// Who may call what is at this path; `None`: nobody.
     #[must_use]
     pub fn access(self, path: &str) -> Option<Access> {
-        let reflection = if self.reflection { REFLECTION_ROWS } else { &[] };
-        ROWS.iter().chain(reflection).find(|(row, _)| *row == path).map(|(_, access)| *access)
+        self.rows().find(|(row, _)| *row == path).map(|(_, access)| access)
+    }
+
+    /// Everything that somebody may call.
+    pub fn paths(self) -> impl Iterator<Item = &'static str> {
+        self.rows().map(|(path, _)| path)
+    }
+
+    /// The rows that hold; the first one of a path counts.
+    fn rows(self) -> impl Iterator<Item = (&'static str, Access)> {
+        let (first, others) = match self {
+            Self::Rpcs { reflection: true } => (REFLECTION_ROWS, ROWS),
+            Self::Rpcs { reflection: false } => (&[][..], ROWS),
+            Self::Pages { metrics_anonymous: true } => (OPEN_METRICS_ROWS, PAGE_ROWS),
+            Self::Pages { metrics_anonymous: false } => (&[][..], PAGE_ROWS),
+        };
+        first.iter().chain(others).copied()
     }
 }
 
@@ -79,6 +119,8 @@ mod tests {
     use super::*;
     use crate::proto::DESCRIPTOR_POOL;
 
+    const RPCS: Policy = Policy::Rpcs { reflection: false };
+
     fn methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
         pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
     }
@@ -90,7 +132,7 @@ mod tests {
     #[test]
     fn every_method_has_a_row() {
         for method in methods(&DESCRIPTOR_POOL) {
-            assert!(Policy::default().access(&path(&method)).is_some(), "{} has no row", path(&method));
+            assert!(RPCS.access(&path(&method)).is_some(), "{} has no row", path(&method));
         }
     }
 
@@ -131,7 +173,7 @@ mod tests {
             let sentence = tail.split_once('.').map_or(tail, |(sentence, _)| sentence);
             let words = sentence.split(|each: char| !each.is_ascii_alphabetic());
             let said: BTreeSet<Role> = words.filter_map(Role::parse).collect();
-            let Some(Access::Roles(row)) = Policy::default().access(&path(&method)) else {
+            let Some(Access::Roles(row)) = RPCS.access(&path(&method)) else {
                 panic!("{} is not for everybody", path(&method));
             };
             assert_eq!(said, row.iter().copied().collect(), "{}: {sentence}", path(&method));
@@ -141,8 +183,20 @@ mod tests {
     #[test]
     fn reflection_only_where_it_is_on() {
         for (row, _) in REFLECTION_ROWS {
-            assert_eq!(Policy { reflection: false }.access(row), None);
-            assert_eq!(Policy { reflection: true }.access(row), Some(Access::Anonymous));
+            assert_eq!(RPCS.access(row), None);
+            assert_eq!(Policy::Rpcs { reflection: true }.access(row), Some(Access::Anonymous));
+        }
+    }
+
+    #[test]
+    fn pages_and_rpcs_have_tables_of_their_own() {
+        let [closed, open] = [false, true].map(|metrics_anonymous| Policy::Pages { metrics_anonymous });
+        assert_eq!(closed.access(pages::METRICS), Some(Access::Roles(&[Admin, Viewer])));
+        assert_eq!(open.access(pages::METRICS), Some(Access::Anonymous));
+        for policy in [closed, open] {
+            assert_eq!(policy.access(pages::READYZ), Some(Access::Anonymous));
+            assert!(RPCS.paths().all(|path| policy.access(path).is_none()));
+            assert!(policy.paths().all(|path| RPCS.access(path).is_none()));
         }
     }
 }

@@ -47,7 +47,12 @@ async fn serve(settings: Settings, around: Surroundings) -> Outcome {
 
 fn announce(addresses: &Addresses) {
     let scheme = if addresses.tls { "https" } else { "http" };
+    let http = addresses.http.map(|address| format!(", HTTP on {scheme}://{address}")).unwrap_or_default();
     let health = addresses.health.map(|address| format!(", health on {address}")).unwrap_or_default();
     // Whoever closed standard output does not want to know.
-    let _ = writeln!(std::io::stdout(), "signalbox is ready: gRPC on {scheme}://{}{health}", addresses.grpc);
+    let _ = writeln!(
+        std::io::stdout(),
+        "signalbox is ready: gRPC on {scheme}://{}{http}{health}",
+        addresses.grpc
+    );
 }

@@ -19,7 +19,7 @@ pub enum ChangeType {
 }
 
 /// Finer than the type: what an auditor wants to read. Words of lower-case letters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Action(pub &'static str);
 
 /// What a resource was before a change, as far as streams have to know.

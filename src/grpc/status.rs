@@ -5,12 +5,16 @@
 
 use std::collections::HashMap;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt};
 
-use crate::domain::{Error, FieldViolation};
+use crate::{
+    auth::Refused,
+    domain::{Error, FieldViolation},
+};
 
-pub(super) const DOMAIN: &str = "signalbox";
+/// Whose reasons these are.
+pub const DOMAIN: &str = "signalbox";
 /// A status travels in trailers, of which some clients take no more than 8 KiB in all (Netty's default; gRPC's core has 16).
 /// The details are in there in base64, and hold the message again.
 const MAX_VIOLATION_BYTES: usize = 4_000;
@@ -46,6 +50,19 @@ pub fn to_status(error: Error) -> Status {
         _ => {}
     }
     Status::with_error_details(code, message, details)
+}
+
+/// What the gate answers in its refusal.
+#[must_use]
+pub fn refuse(refused: Refused) -> http::Response<Body> {
+    let status = match refused {
+        Refused::Denied(error) => to_status(error),
+        Refused::NoSuchPath => {
+            let details = ErrorDetails::with_error_info("METHOD_UNKNOWN", DOMAIN, HashMap::new());
+            Status::with_error_details(Code::Unimplemented, "there is no such method", details)
+        }
+    };
+    status.into_http()
 }
 
 /// Code, reason and metadata of an error.

@@ -53,7 +53,33 @@ struct Known {
     replicas: Vec<Replica>,
     heard: Instant,
     level: FeatureLevel,
-    alarms: Vec<String>,
+    alarms: Vec<Alarm>,
+}
+
+/// Something that an operator has to look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Alarm {
+    /// A replica holds another state at the same revision.
+    Differs(String),
+    /// A replica has not loaded a key that is in use.
+    LacksKey(String),
+    /// Replicas have different settings in their environments.
+    Environment(String),
+    /// This replica's heartbeats are not taken.
+    Unheard(String),
+}
+
+/// How many alarms there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AlarmCounts {
+    /// Replicas that hold another state at the same revision.
+    pub differ: usize,
+    /// Replicas that have not loaded a key that is in use.
+    pub lack_key: usize,
+    /// Whether replicas have different settings in their environments: 1, or 0.
+    pub environment: usize,
+    /// Whether this replica's heartbeats are not taken: 1, or 0.
+    pub unheard: usize,
 }
 
 /// A replica, as it was last heard of.
@@ -127,7 +153,22 @@ impl Replicas {
     /// What an operator has to look at.
     #[must_use]
     pub fn alarms(&self) -> Vec<String> {
-        self.known.lock().alarms.clone()
+        self.known.lock().alarms.iter().map(ToString::to_string).collect()
+    }
+
+    /// How many of them there are.
+    #[must_use]
+    pub fn alarm_counts(&self) -> AlarmCounts {
+        let mut counts = AlarmCounts::default();
+        for alarm in &self.known.lock().alarms {
+            *match alarm {
+                Alarm::Differs(_) => &mut counts.differ,
+                Alarm::LacksKey(_) => &mut counts.lack_key,
+                Alarm::Environment(_) => &mut counts.environment,
+                Alarm::Unheard(_) => &mut counts.unheard,
+            } += 1;
+        }
+        counts
     }
 
     /// Tells of this replica for the first time, before it serves anybody. It listens at `address`.
@@ -161,7 +202,7 @@ impl Replicas {
             let heartbeat = self.heartbeat(&*store, &view, watchers());
             digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
             if let Err(error) = self.exchange(&*store, &heartbeat, &mut digests).await {
-                self.alarm(vec![format!("this replica's heartbeats are not taken: {error}")]);
+                self.alarm(vec![Alarm::Unheard(format!("this replica's heartbeats are not taken: {error}"))]);
                 if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
                     // It slept while the others went on: what it knows of the store is no longer all there is.
                     tracing::error!(%error, "this binary is too old for the store by now; it stops");
@@ -212,8 +253,10 @@ impl Replicas {
             }
             level = raised;
         }
-        let alarms = digests.alarms(&self.identity.id, &replicas).chain(lacking_keys(&replicas));
-        let alarms = alarms.chain(differing_environments(&replicas)).collect();
+        let differ = digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
+        let lacking = lacking_keys(&replicas).map(Alarm::LacksKey);
+        let alarms =
+            differ.chain(lacking).chain(differing_environments(&replicas).map(Alarm::Environment)).collect();
         {
             let mut known = self.known.lock();
             (known.replicas, known.heard, known.level) = (replicas, Instant::now(), level);
@@ -223,12 +266,22 @@ impl Replicas {
     }
 
     /// Keeps the alarms that there are now. One is logged when it begins, not with every heartbeat.
-    fn alarm(&self, alarms: Vec<String>) {
-        let before = self.alarms();
+    fn alarm(&self, alarms: Vec<Alarm>) {
+        let before = self.known.lock().alarms.clone();
         for alarm in alarms.iter().filter(|alarm| !before.contains(alarm)) {
             tracing::error!("{alarm}");
         }
         self.known.lock().alarms = alarms;
+    }
+}
+
+impl std::fmt::Display for Alarm {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Differs(text) | Self::LacksKey(text) | Self::Environment(text) | Self::Unheard(text) => {
+                out.write_str(text)
+            }
+        }
     }
 }
 

@@ -31,7 +31,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct AuditTrail {
     entries: mpsc::Sender<Entry>,
     lost: Arc<AtomicU64>,
+    lost_ever: Arc<AtomicU64>,
     clock: Arc<dyn Clock>,
+}
+
+/// How the trail is, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditCounts {
+    /// Events that wait to be taken up by the writer.
+    pub waiting: usize,
+    /// Events that were lost since the start, each in a gap that is marked.
+    pub lost: u64,
 }
 
 /// Writes what the trail took.
@@ -55,7 +65,7 @@ impl AuditTrail {
         let (sender, entries) = mpsc::channel(BUFFER);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = AuditWriter { entries, lost: Arc::clone(&lost), store, clock: Arc::clone(&clock) };
-        (Self { entries: sender, lost, clock }, writer)
+        (Self { entries: sender, lost, lost_ever: Arc::default(), clock }, writer)
     }
 
     /// Writes an event, and returns when it is durable.
@@ -78,7 +88,15 @@ impl AuditTrail {
         let entry = Entry { event: self.event(caller, event, detail), written: None };
         if self.entries.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How the trail is.
+    #[must_use]
+    pub fn counts(&self) -> AuditCounts {
+        let waiting = self.entries.max_capacity() - self.entries.capacity();
+        AuditCounts { waiting, lost: self.lost_ever.load(Ordering::Relaxed) }
     }
 
     fn event(&self, caller: &Principal, event: &'static str, detail: String) -> AuditEvent {

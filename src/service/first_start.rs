@@ -52,14 +52,14 @@ impl Service {
         let mut plan = planner.plan(&request.operations, false).map_err(|refusal| refusal.error)?;
         plan.reads.push(Read::NothingAfter { revision: Revision::ZERO });
         let replay = Replay::of(&caller, &request, &self.parts.vault);
-        self.settle(&self.write_set(&caller, &request, plan, &replay)).await
+        self.settle(&caller, &self.write_set(&caller, &request, plan, &replay)).await
     }
 
     /// Has the write done, and finds out what became of it.
-    async fn settle(&self, write: &WriteSet) -> Result<FirstStart> {
+    async fn settle(&self, caller: &Principal, write: &WriteSet) -> Result<FirstStart> {
         let mut attempt = 1;
         loop {
-            match self.parts.store.apply(write.clone()).await {
+            match self.apply(caller, write.clone()).await {
                 // Replayed is what was done although the store did not say so.
                 Ok(Applied::Committed { token, .. } | Applied::Replayed { token, .. }) => {
                     self.parts.view.reached(token.revision, PATIENCE).await;

@@ -20,6 +20,7 @@ mod provider;
 mod read;
 mod settings;
 mod tokens;
+mod vitals;
 mod watch;
 mod write;
 
@@ -28,19 +29,23 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 
 pub use admin::{Compaction, Status};
-pub use audit::{AuditTrail, AuditWriter};
+pub use audit::{AuditCounts, AuditTrail, AuditWriter};
 pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
 pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};
 pub use tokens::parse_token;
+pub use vitals::{ChangeKey, Degradation, Vitals};
 pub use write::{Operation, OperationKind, WriteRequest};
 
+use self::vitals::Changes;
 use crate::{
     auth::TokenIssuer,
     crypto::Vault,
-    domain::{ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken},
+    domain::{
+        Applied, ApplyError, ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken, WriteSet,
+    },
     replica::Replicas,
     settings::Overrides,
     store::{Store, StoreError},
@@ -110,6 +115,7 @@ pub struct Parts {
 pub struct Service {
     parts: Parts,
     started: DateTime<Utc>,
+    changes: Changes,
 }
 
 impl Service {
@@ -117,7 +123,17 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
-        Self { parts, started }
+        Self { parts, started, changes: Changes::default() }
+    }
+
+    /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.
+    async fn apply(&self, caller: &Principal, write: WriteSet) -> Result<Applied, ApplyError> {
+        let changes = Changes::of(caller, &write.changes);
+        let applied = self.parts.store.apply(write).await?;
+        if let Applied::Committed { .. } = applied {
+            self.changes.count(changes);
+        }
+        Ok(applied)
     }
 
     /// Waits until this replica has seen what `token` has seen, so that no answer is older than one given before.

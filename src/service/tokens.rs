@@ -78,7 +78,7 @@ impl Service {
                 outcome: Vec::new(),
             },
         };
-        let token = match self.parts.store.apply(write).await {
+        let token = match self.apply(caller, write).await {
             Ok(applied) => applied.token(),
             Err(ApplyError::Stale { .. }) => {
                 return Err(Error::internal("a revocation reads nothing, and was stale"));

@@ -131,7 +131,7 @@ impl Service {
                 return Ok(answer_without_write(plan.response, &state, request.validate_only));
             }
             let planned = plan.response.clone();
-            match self.parts.store.apply(self.write_set(caller, &request, plan, &replay)).await {
+            match self.apply(caller, self.write_set(caller, &request, plan, &replay)).await {
                 Ok(Applied::Committed { token, time }) => return Ok(self.seen(planned, token, time).await),
                 Ok(applied) => return self.answer(caller, &replay, applied).await,
                 Err(ApplyError::Stale { at }) if Instant::now() < deadline => {

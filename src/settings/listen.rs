@@ -8,7 +8,7 @@ use super::{
     values,
 };
 
-const ADDRESS: Opt = Opt::new(
+static ADDRESS: Opt = Opt::new(
     "listen",
     "SIGNALBOX_LISTEN",
     "listen.address",
@@ -16,7 +16,23 @@ const ADDRESS: Opt = Opt::new(
     "Address and port for gRPC; port 0 takes a free one",
 )
 .or("127.0.0.1:50051");
-const HEALTH: Opt = Opt::new(
+static HTTP: Opt = Opt::new(
+    "http-listen",
+    "SIGNALBOX_HTTP_LISTEN",
+    "listen.http",
+    "ADDRESS",
+    "Address and port for HTTP (health pages, metrics), or off; port 0 takes a free one",
+)
+.or("127.0.0.1:8080");
+const METRICS_ANONYMOUS: Opt = Opt::new(
+    "metrics-anonymous",
+    "SIGNALBOX_METRICS_ANONYMOUS",
+    "listen.metrics_anonymous",
+    "BOOL",
+    "Show /metrics to whoever reaches the HTTP listener, without a token",
+)
+.switch();
+static HEALTH: Opt = Opt::new(
     "health-listen",
     "SIGNALBOX_HEALTH_LISTEN",
     "listen.health",
@@ -42,7 +58,21 @@ const REFLECTION: Opt = Opt::new(
 .or("auto");
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 4] = [&ADDRESS, &HEALTH, &ALLOW_PLAINTEXT, &REFLECTION];
+pub static OPTIONS: [&Opt; 6] = [&ADDRESS, &HTTP, &HEALTH, &ALLOW_PLAINTEXT, &REFLECTION, &METRICS_ANONYMOUS];
+
+/// What each listener's option is called, for whoever can't bind it.
+pub static LISTENERS: Listeners = Listeners { grpc: &ADDRESS, http: &HTTP, health: &HEALTH };
+
+/// The options that say where to listen.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Of the gRPC listener.
+    pub grpc: &'static Opt,
+    /// Of the HTTP listener.
+    pub http: &'static Opt,
+    /// Of the listener for probes.
+    pub health: &'static Opt,
+}
 
 /// When gRPC reflection is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,47 +90,64 @@ pub enum Reflection {
 pub struct Listen {
     /// Address of the gRPC listener; port 0 takes a free one.
     pub address: SocketAddr,
+    /// Address of the HTTP listener, if there is one; port 0 takes a free one.
+    pub http: Option<SocketAddr>,
     /// Address of the health-only listener, if there is one.
     pub health: Option<SocketAddr>,
     /// Whether plaintext is allowed beyond loopback.
     pub allow_plaintext: bool,
     /// When gRPC reflection is served.
     pub reflection: Reflection,
+    /// Whether metrics are shown without a token.
+    pub metrics_anonymous: bool,
 }
 
 impl Listen {
     /// Reads the section.
     pub fn read(from: &mut Reader<'_>) -> Option<Self> {
         let address = from.get(&ADDRESS, values::address);
+        let http = from.get(&HTTP, values::address_or_off);
         let health = from.get(&HEALTH, values::address_or_off);
         let allow_plaintext = from.get(&ALLOW_PLAINTEXT, values::switch);
         let words = [("on", Reflection::On), ("off", Reflection::Off), ("auto", Reflection::Auto)];
         let reflection = from.get(&REFLECTION, |text| values::word(text, &words));
+        let metrics_anonymous = from.get(&METRICS_ANONYMOUS, values::switch);
         Some(Self {
             address: address?,
+            http: http?,
             health: health?,
             allow_plaintext: allow_plaintext?,
             reflection: reflection?,
+            metrics_anonymous: metrics_anonymous?,
         })
     }
 
-    /// What is wrong with it, given whether the listener has TLS.
+    /// What is wrong with it, given whether the listeners have TLS.
     #[must_use]
     pub fn validate(&self, tls: bool) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if self.beyond_loopback() && !tls && !self.allow_plaintext {
-            problems.push(Problem::with(
-                &ADDRESS,
+        let open = |(option, address): (&Opt, SocketAddr)| {
+            Problem::with(
+                option,
                 format_args!(
-                    "{} can be reached from other machines, and without TLS tokens and secrets would cross the network \
-                     in the clear; give --tls-cert-file and --tls-key-file, listen on 127.0.0.1, or say \
-                     --allow-plaintext (SIGNALBOX_ALLOW_PLAINTEXT) if something in front of it encrypts",
-                    self.address
+                    "{address} can be reached from other machines, and without TLS tokens and secrets would cross the \
+                     network in the clear; give --tls-cert-file and --tls-key-file, listen on 127.0.0.1, or say \
+                     --allow-plaintext (SIGNALBOX_ALLOW_PLAINTEXT) if something in front of it encrypts"
                 ),
-            ));
+            )
+        };
+        let mut problems: Vec<Problem> = match tls || self.allow_plaintext {
+            true => Vec::new(),
+            false => self.beyond_loopback().map(open).collect(),
+        };
+        let same = |one: SocketAddr, other: SocketAddr| one.port() != 0 && one == other;
+        if self.http.is_some_and(|http| same(http, self.address)) {
+            problems.push(Problem::with(&HTTP, "is the address of --listen; give another port, or off"));
         }
-        if self.address.port() != 0 && self.health == Some(self.address) {
+        if self.health.is_some_and(|health| same(health, self.address)) {
             problems.push(Problem::with(&HEALTH, "is the address of --listen; give another port"));
+        }
+        if self.health.zip(self.http).is_some_and(|(health, http)| same(health, http)) {
+            problems.push(Problem::with(&HEALTH, "is the address of --http-listen; give another port"));
         }
         problems
     }
@@ -108,12 +155,10 @@ impl Listen {
     /// What an operator should know about it.
     #[must_use]
     pub fn warnings(&self, tls: bool) -> Vec<String> {
-        let exposed = self.beyond_loopback() && !tls && self.allow_plaintext;
-        let warning = format!(
-            "listening on {} without TLS: whoever sees the traffic reads tokens and secrets",
-            self.address
-        );
-        exposed.then_some(warning).into_iter().collect()
+        let warning = |(_, address)| {
+            format!("listening on {address} without TLS: whoever sees the traffic reads tokens and secrets")
+        };
+        if tls { Vec::new() } else { self.beyond_loopback().map(warning).collect() }
     }
 
     /// Whether reflection is served, given whether the listener has TLS.
@@ -122,11 +167,17 @@ impl Listen {
         match self.reflection {
             Reflection::On => true,
             Reflection::Off => false,
-            Reflection::Auto => tls || !self.beyond_loopback(),
+            Reflection::Auto => tls || is_local(self.address),
         }
     }
 
-    fn beyond_loopback(&self) -> bool {
-        !self.address.ip().to_canonical().is_loopback()
+    /// The listeners for callers that can be reached from other machines.
+    fn beyond_loopback(&self) -> impl Iterator<Item = (&'static Opt, SocketAddr)> {
+        let http = self.http.map(|address| (&HTTP, address));
+        [(&ADDRESS, self.address)].into_iter().chain(http).filter(|(_, address)| !is_local(*address))
     }
+}
+
+fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }

@@ -35,7 +35,7 @@ pub use self::{
     jwt::{Jwt, JwtKey},
     keys::Keys,
     limits::Limits,
-    listen::{Listen, Reflection},
+    listen::{LISTENERS, Listen, Listeners, Reflection},
     log::{Log, LogFormat},
     options::{Opt, Problem},
     overrides::{Override, Overrides},

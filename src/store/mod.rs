@@ -7,6 +7,7 @@ pub mod chain;
 pub mod cluster;
 mod decode;
 mod failure;
+mod measured;
 pub mod moving;
 pub mod observations;
 pub mod plan;
@@ -29,7 +30,8 @@ use crate::domain::{
     RevisionToken, Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
 };
 
-pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, Lease, Replica, Work};
+pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Replica, Work};
+pub use measured::Measured;
 pub use observations::Observations;
 
 /// How long a request's answer is kept.
@@ -116,12 +118,36 @@ pub enum DoorbellState {
     },
 }
 
+impl DoorbellState {
+    /// Every word of a state.
+    pub const WORDS: [&'static str; 3] = ["local", "notify", "polling"];
+
+    /// The state in one word, without a reason.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let [local, notify, polling] = Self::WORDS;
+        match self {
+            DoorbellState::Local => local,
+            DoorbellState::Notify => notify,
+            DoorbellState::Polling { .. } => polling,
+        }
+    }
+}
+
+/// Connections to the database that reads share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Open ones.
+    pub open: u32,
+    /// Those of them that nobody uses.
+    pub idle: u32,
+}
+
 impl std::fmt::Display for DoorbellState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            DoorbellState::Local => formatter.write_str("local"),
-            DoorbellState::Notify => formatter.write_str("notify"),
-            DoorbellState::Polling { reason } => write!(formatter, "polling: {reason}"),
+            DoorbellState::Polling { reason } => write!(formatter, "{}: {reason}", self.word()),
+            DoorbellState::Local | DoorbellState::Notify => formatter.write_str(self.word()),
         }
     }
 }
@@ -194,6 +220,8 @@ pub trait Store: Log + Cluster + AuditLog + Observations {
     fn schema_version(&self) -> u32;
     /// Its identity.
     fn store_id(&self) -> &StoreId;
+    /// The connections that reads share. Never waits.
+    fn connections(&self) -> Connections;
     /// Makes a write durable, or does nothing. Runs to its end even if the caller goes away.
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError>;
     /// What became of a request of the last day, if anything. `mac` must be the one of the request.

@@ -35,8 +35,8 @@ use self::{
     session::{BEGIN_WRITE, SILENCE, Server, say},
 };
 use super::{
-    AUDIT_KEPT, AuditLog, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT, StateSnapshot,
-    Store, StoreError, Verification,
+    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT,
+    StateSnapshot, Store, StoreError, Verification,
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
@@ -208,6 +208,11 @@ impl Store for PostgresStore {
 
     fn store_id(&self) -> &StoreId {
         &self.store_id
+    }
+
+    fn connections(&self) -> Connections {
+        let idle = u32::try_from(self.readers.num_idle()).unwrap_or(u32::MAX);
+        Connections { open: self.readers.size(), idle }
     }
 
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {

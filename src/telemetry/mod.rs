@@ -1,9 +1,16 @@
-//! What the service says of itself: logs today.
+//! What the service says of itself: logs, and metrics that are counted as things happen.
 //!
 //! Logs go to standard error, so that standard output stays for what was asked for. It must not know what is logged;
 //! secrets have types that can't be.
 
+mod metrics;
+mod rpc;
+mod store_calls;
+
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+pub use metrics::Metrics;
+pub use store_calls::StoreCalls;
 
 use crate::settings::{Log, LogFormat};
 

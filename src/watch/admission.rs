@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::StreamLimits;
+use super::{StreamLimits, tally::Cut};
 use crate::domain::{Error, Principal, Result};
 
 /// How long a stream has for ending by itself.
@@ -64,14 +64,13 @@ impl Lease {
     }
 
     /// Why the stream has to go though it does not end by itself, if it has.
-    fn overdue(&mut self, stall: Duration, is_revoked: impl Fn(&Principal) -> bool) -> Option<&'static str> {
+    fn overdue(&mut self, stall: Duration, is_revoked: impl Fn(&Principal) -> bool) -> Option<Cut> {
         let now = Instant::now();
         if now >= self.expires || is_revoked(&self.principal) {
             let over = now >= *self.doomed.get_or_insert(now) + GRACE;
-            return over.then_some("a stream has lost its rights and does not read; its connection is cut");
+            return over.then_some(Cut::Rights);
         }
-        (self.pulse.stalled(now) >= stall)
-            .then_some("a stream leaves unread what it is sent; its connection is cut")
+        (self.pulse.stalled(now) >= stall).then_some(Cut::Stalled)
     }
 }
 
@@ -91,17 +90,20 @@ impl OpenStreams {
         self.leases.len()
     }
 
-    /// Cuts the connections of streams that have outlived their rights, or have not read for `stall`. To be called about
-    /// once a second.
-    pub fn cut_stuck(&mut self, stall: Duration, is_revoked: impl Fn(&Principal) -> bool) {
+    /// Cuts the connections of streams that have outlived their rights, or have not read for `stall`, and says why it
+    /// was for each. To be called about once a second.
+    pub fn cut_stuck(&mut self, stall: Duration, is_revoked: impl Fn(&Principal) -> bool) -> Vec<Cut> {
+        let mut cut = Vec::new();
         for lease in self.leases.values_mut() {
             if let Some(why) = lease.overdue(stall, &is_revoked)
                 && !lease.scissors.is_cancelled()
             {
-                tracing::warn!(subject = lease.principal.subject, "{why}");
+                tracing::warn!(subject = lease.principal.subject, "{why}; its connection is cut");
                 lease.scissors.cancel();
+                cut.push(why);
             }
         }
+        cut
     }
 }
 

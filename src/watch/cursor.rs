@@ -285,6 +285,7 @@ impl Cursor {
 
     /// Begins a snapshot of the present state; says why first, if the client had another cursor.
     async fn begin_snapshot(&mut self, reason: Option<ResetReason>) -> Result<Bytes> {
+        self.streams.tally.snapshot(reason);
         let generation = self.streams.hub.generation();
         let state = self.streams.view.state();
         let framed = self.streams.snapshots.of(&state, &self.filter).await?;
@@ -342,7 +343,7 @@ impl Cursor {
 
     /// Moves over the batches, and joins what they have for this stream, up to a bound.
     fn take(&mut self, batches: &[Arc<Batch>]) -> Option<Bytes> {
-        let mut joined = Joined::default();
+        let (mut joined, mut delivered) = (Joined::default(), 0);
         for batch in batches {
             let frames = batch.frames(&self.filter, &self.streams.revealer);
             if let (Some(digest), true) = (&mut self.digest, frames.is_some()) {
@@ -350,12 +351,14 @@ impl Cursor {
             }
             self.at.revision = batch.revision;
             self.at.hash = batch.hash;
+            delivered += u64::from(frames.is_some());
             joined.push(frames);
             // A revocation stops the stream before it is sent anything later.
             if joined.len() >= JOIN_BYTES || !batch.revocations.is_empty() {
                 break;
             }
         }
+        self.streams.tally.delivered(delivered);
         joined.finish()
     }
 
@@ -364,6 +367,7 @@ impl Cursor {
         let streams = Arc::clone(&self.streams);
         let permit = streams.log_readers.acquire().await.map_err(Error::internal)?;
         let at = RevisionToken::new(self.at.epoch, self.at.revision, &self.at.hash);
+        streams.tally.log_read();
         let page = streams.log.changes_after(&at, PAGE).await.map_err(|error| unavailable(&error))?;
         drop(permit);
         match page {

@@ -108,6 +108,12 @@ impl Hub {
         &self.budget
     }
 
+    /// Bytes that the ring's batches hold.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.budget.load(Ordering::Relaxed)
+    }
+
     /// Tells every stream that this server is about to stop.
     pub fn drain(&self) {
         self.signal.send_modify(|signal| signal.draining = true);

@@ -10,6 +10,7 @@ mod filter;
 mod hub;
 mod joined;
 mod snapshot;
+mod tally;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +23,10 @@ pub use batch::timestamp;
 pub use cursor::{Cursor, Resume};
 pub use filter::{Filter, authorise_secrets, not_granted};
 pub use hub::Hub;
+pub use tally::StreamCounts;
 
 use admission::{Admission, Lease, OpenStreams};
+use tally::Tally;
 
 use crate::{
     domain::{ChainHash, Clock, Principal, Result, Revision, Selector},
@@ -67,6 +70,7 @@ pub struct Streams {
     clock: Arc<dyn Clock>,
     limits: StreamLimits,
     open: Arc<Mutex<OpenStreams>>,
+    tally: Tally,
 }
 
 /// What a caller asks of a stream; parsed, not yet judged.
@@ -98,7 +102,8 @@ impl Streams {
     ) -> Self {
         let snapshots = snapshot::Snapshots::new(Arc::clone(&revealer));
         let log_readers = Semaphore::new(LOG_READERS);
-        Self { view, hub, log, revealer, snapshots, log_readers, clock, limits, open: Arc::default() }
+        let (open, tally) = (Arc::default(), Tally::default());
+        Self { view, hub, log, revealer, snapshots, log_readers, clock, limits, open, tally }
     }
 
     /// Opens a stream.
@@ -140,13 +145,20 @@ impl Streams {
         self.open.lock().count() as u64
     }
 
+    /// How the streams are, in numbers.
+    #[must_use]
+    pub fn counts(&self) -> StreamCounts {
+        self.tally.counts(self.watchers(), self.hub.bytes())
+    }
+
     /// Sees to it that a stream goes whose client does not read: nobody polls it, so it can't end by itself.
     pub async fn watch_over(self: Arc<Self>) {
         let mut beat = tokio::time::interval(Duration::from_secs(1));
         loop {
             beat.tick().await;
             let revocations = self.view.state().revocations.clone();
-            self.open.lock().cut_stuck(self.limits.stall, |caller| revocations.revokes(caller));
+            let cut = self.open.lock().cut_stuck(self.limits.stall, |caller| revocations.revokes(caller));
+            cut.into_iter().for_each(|why| self.tally.cut(why));
         }
     }
 

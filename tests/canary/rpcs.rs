@@ -16,7 +16,7 @@ use crate::{
     api::{Api, api_key, new_token, provider, router, secret_setting, setting},
     calls::{Answer, call},
     cases::{self, Case},
-    harness::{Home, Server, calls::channel},
+    harness::{Home, Server, calls::channel, http::get},
     trail::Trail,
 };
 
@@ -81,7 +81,7 @@ async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     let home = Home::new().with("RUST_LOG", "trace");
     let hidden = trail.canary("a setting in the environment");
     let home = Arc::new(home.with("SIGNALBOX_SETTING_HIDDEN_API_KEY", hidden));
-    let server = Server::start_in(&home).await;
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
     for key in ["encryption.key", "jwt.key"] {
         trail.known(key, std::fs::read_to_string(home.path("data").join(key)).unwrap().trim());
     }
@@ -122,6 +122,10 @@ async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     }
     assert!(methods >= 12, "the descriptors have {methods} methods");
     only_who_may_read_is_told(&run, &trail, &reads).await;
+    for path in ["/metrics", "/readyz", "/livez"] {
+        trail.saw(format!("the page {path}"), get(server.http_address(), path, &admin).await.body.as_bytes());
+    }
+    assert!(trail.shows("the page /metrics", "code=\"INVALID_ARGUMENT\""), "what was called is counted");
     // The write-ahead log and its index are there while the server runs only.
     trail.saw_files(&home);
     server.stop().await;

@@ -11,7 +11,7 @@ use tonic::{Request, codegen::http::HeaderMap, metadata::MetadataMap};
 
 use crate::{
     calls::{Answer, once, send},
-    harness::{Home, Server, calls::channel, soon},
+    harness::{Home, Server, calls::channel, http::ask, soon},
     trail::Trail,
 };
 
@@ -28,7 +28,7 @@ fn text(number: u32, text: &str) -> Vec<u8> {
 async fn nothing_that_comes_in_otherwise_is_found_anywhere() {
     let trail = Trail::new();
     let home = Arc::new(Home::new().with("RUST_LOG", "trace").with("SIGNALBOX_HEALTH_LISTEN", "127.0.0.1:0"));
-    let server = Server::start_in(&home).await;
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
     let channel = channel(server.address()).await;
     let admin = server.admin_token();
     let call = async |path: &str, body: Vec<u8>, headers: &[(&'static str, String)]| -> Answer {
@@ -98,6 +98,21 @@ async fn nothing_that_comes_in_otherwise_is_found_anywhere() {
         let _ = soon(stream.read_to_end(&mut answer)).await;
         trail.saw(format!("the answer to {what}"), &answer);
     }
+    for (path, headers) in [
+        (format!("/{}", canary("a path of HTTP")), String::new()),
+        (format!("/metrics?token={}", canary("a query of HTTP")), String::new()),
+        ("/metrics".to_owned(), format!("Authorization: Bearer {}\r\n", canary("a bearer of HTTP"))),
+        ("/metrics".to_owned(), format!("Authorization: Basic {}\r\n", canary("a password of HTTP"))),
+        (
+            "/metrics".to_owned(),
+            format!("Authorization: {bearer}\r\nX-Api-Key: {}\r\n", canary("a header of HTTP")),
+        ),
+        ("/readyz".to_owned(), format!("Cookie: token={}\r\n", canary("a cookie of HTTP"))),
+    ] {
+        let answer = ask(server.http_address(), "GET", &path, &headers).await;
+        trail.saw("an answer of HTTP", format!("{answer:?}").as_bytes());
+    }
+    assert!(trail.shows("an answer of HTTP", "signalbox_build_info"), "metrics were shown");
     server.stop().await;
     trail.saw_files(&home);
     assert!(trail.shows("server.log", "TRACE"));

@@ -14,7 +14,9 @@
 pub mod api;
 pub mod calls;
 mod commands;
+pub mod exposition;
 pub mod forms;
+pub mod http;
 pub mod raw;
 mod waiting;
 
@@ -35,7 +37,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use commands::{command, end, example, lines, run, tool};
+pub use commands::{command, end, example, example_of, lines, run, tool};
 pub use waiting::{PATIENCE, soon, until, until_answered, within};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_signalbox");
@@ -150,6 +152,10 @@ fn serving<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     if !arguments.contains(&"--listen") {
         all.extend(["--listen", "127.0.0.1:0"]);
     }
+    // Its default is one port for all.
+    if !arguments.contains(&"--http-listen") {
+        all.extend(["--http-listen", "off"]);
+    }
     all.extend(arguments);
     all
 }
@@ -226,6 +232,12 @@ impl Server {
     /// Host and port of the gRPC listener.
     pub fn address(&self) -> &str {
         self.url().split_once("://").expect("a URL").1
+    }
+
+    /// Host and port of the HTTP listener.
+    pub fn http_address(&self) -> &str {
+        let url = word_after(&self.ready_line, "HTTP on ").expect("a ready line with the HTTP listener");
+        url.split_once("://").expect("a URL").1
     }
 
     /// Host and port of the health-only listener.

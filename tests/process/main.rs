@@ -12,11 +12,14 @@ mod access;
 mod command_line;
 mod first_start;
 mod health;
+mod http;
 mod limits;
+mod metrics;
 mod settings;
 mod shutdown;
 mod stalled;
 mod startup;
+mod thirteenth_kind;
 mod tls;
 
 use harness::calls;

@@ -28,9 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// What it gives to those who do not go.
 const GRACE: Duration = Duration::from_secs(5);
 /// So much grace that a stop within [`ORDERLY`] has needed none of it, on however busy a machine.
-const LONG_GRACE: [&str; 4] = ["--shutdown-grace", "120s", "--shutdown-deadline", "150s"];
+pub const LONG_GRACE: [&str; 4] = ["--shutdown-grace", "120s", "--shutdown-deadline", "150s"];
 /// Far more than a stop takes when everybody goes, and far less than the long grace.
-const ORDERLY: Duration = Duration::from_secs(30);
+pub const ORDERLY: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn every_watcher_is_told_to_come_back_at_a_time_of_its_own() {

@@ -44,18 +44,16 @@ async fn reflection(address: &str) -> Code {
 
 #[tokio::test]
 async fn the_ready_line_names_the_addresses_and_then_everything_is_served() {
-    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
+    let server =
+        Server::start_with(&["--http-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]).await;
+    let addresses = [server.address(), server.http_address(), server.health_address()];
+    let [grpc, http, health] = addresses;
     assert_eq!(
         server.ready_line(),
-        format!(
-            "signalbox is ready: gRPC on http://{}, health on {}",
-            server.address(),
-            server.health_address()
-        )
+        format!("signalbox is ready: gRPC on http://{grpc}, HTTP on http://{http}, health on {health}")
     );
-    let ports: BTreeSet<&str> =
-        [server.address(), server.health_address()].map(|address| address.rsplit_once(':').unwrap().1).into();
-    assert!(ports.len() == 2 && !ports.contains("0") && !ports.contains("50051"), "{ports:?}");
+    let ports: BTreeSet<&str> = addresses.map(|address| address.rsplit_once(':').unwrap().1).into();
+    assert!(ports.len() == 3 && !ports.contains("0") && !ports.contains("50051"), "{ports:?}");
     // At once, without a second try.
     let readiness = HealthCheckRequest { service: "readiness".to_owned() };
     let answer = HealthClient::new(channel(server.address()).await).check(readiness).await.unwrap();
@@ -156,14 +154,4 @@ async fn plaintext_beyond_loopback_is_allowed_with_the_flag_and_shows_no_reflect
     assert_eq!(reflection(&asked.address().replace("0.0.0.0", "127.0.0.1")).await, Code::Ok);
     let off = Server::start_with(&["--reflection", "off"]).await;
     assert_eq!(reflection(off.address()).await, Code::Unimplemented);
-}
-
-#[tokio::test]
-async fn an_address_that_is_taken_is_named() {
-    let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = other.local_addr().unwrap().to_string();
-    for flag in ["--listen", "--health-listen"] {
-        let Refused { code, message } = Home::new().refused_with(&[flag, &address]).await;
-        assert!(code == Some(1) && message.contains(&address), "{flag}: {message}");
-    }
 }

@@ -3,6 +3,10 @@
 use std::{fs, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use signalbox::{
     client::{ClientOptions, Connection, Error, TokenSource},
     proto::v1::{GetStatusRequest, admin_service_client::AdminServiceClient},
@@ -11,12 +15,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
     calls::with,
     command_line::said,
-    harness::{Home, PATIENCE, Server, run, soon, until, until_answered},
+    harness::{Home, PATIENCE, Server, http::over, run, soon, until, until_answered},
 };
 
 /// An authority, and what it signs.
@@ -98,6 +103,39 @@ async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_pla
     connection.admin.get_status(GetStatusRequest {}).await.unwrap();
     let missing = Connection::open(&options.ca_file("/no/such")).await;
     assert!(matches!(missing, Err(Error::CaFile { .. })), "{missing:?}");
+}
+
+/// The page for probes over TLS, and what was agreed to speak.
+async fn page(
+    server: &Server,
+    authority: &Authority,
+    speaks: &[&str],
+) -> std::io::Result<(u16, Option<Vec<u8>>)> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = speaks.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(server.http_address()).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
+    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok((over(stream, "GET", "/livez", "").await.code, agreed))
+}
+
+#[tokio::test]
+async fn http_is_behind_the_same_certificate() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let home = Arc::new(Home::new());
+    install(&home, &ours.sign("localhost"));
+    let server = start(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    assert!(server.ready_line().contains("HTTP on https://"), "{}", server.ready_line());
+    let spoken = Some(b"http/1.1".to_vec());
+    assert_eq!(page(&server, &ours, &["http/1.1"]).await.unwrap(), (200, spoken));
+    assert_eq!(page(&server, &ours, &[]).await.unwrap(), (200, None));
+    assert!(page(&server, &other, &["http/1.1"]).await.is_err(), "another authority signed it");
+    call(&server, trusting(&ours)).await.unwrap();
 }
 
 #[tokio::test]

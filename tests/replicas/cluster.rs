@@ -13,7 +13,12 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
-    harness::{Home, PATIENCE, Server, until_answered},
+    harness::{
+        Home, PATIENCE, Server,
+        exposition::Exposition,
+        http::{Answer, get},
+        until_answered,
+    },
     postgres,
     support::caller::{Caller, Site},
 };
@@ -106,7 +111,7 @@ impl Member {
 
     /// Starts it, or starts it again, on another port.
     pub async fn start(&mut self) {
-        let server = Server::start_in(&self.home).await;
+        let server = Server::start_in_with(&self.home, &["--http-listen", "127.0.0.1:0"]).await;
         self.site.moved_to(server.address());
         self.server = Some(server);
     }
@@ -130,6 +135,16 @@ impl Member {
     /// How it ended by itself, if it does so in time.
     pub async fn ended(&mut self) -> Option<i32> {
         self.server.as_mut().expect("it runs").ended(PATIENCE).await.and_then(|status| status.code())
+    }
+
+    /// A page of its HTTP listener.
+    pub async fn page(&self, path: &str, token: &str) -> Answer {
+        get(self.server.as_ref().expect("it runs").http_address(), path, token).await
+    }
+
+    /// Its metrics.
+    pub async fn metrics(&self, token: &str) -> Exposition {
+        Exposition::parse(&self.page("/metrics", token).await.body)
     }
 
     /// What it has logged.

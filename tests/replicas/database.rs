@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
 
 use crate::{
-    cluster::{Cluster, agree, create, insist, is_refused_for_now, read, request},
+    cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
     harness::{PATIENCE, until, until_answered},
     postgres,
     proxy::{Fault, Proxy},
@@ -79,6 +79,9 @@ async fn survive(how: Away) {
         until_answered(PATIENCE, "it is marked stale", async || caller.status().await.stale).await;
     });
     join_all(away).await;
+    for member in &members {
+        probes_say_away(member, &token).await;
+    }
     alarm
         .unless(PATIENCE + outage, "the outage", until(outage + PATIENCE, "", || begin.elapsed() >= outage))
         .await;
@@ -92,6 +95,10 @@ async fn survive(how: Away) {
     });
     join_all(fresh).await;
     let fresh = back.elapsed();
+    for member in &members {
+        let well = async || member.page("/readyz", "").await.json()["degraded"] == serde_json::json!([]);
+        until_answered(PATIENCE, "probes have nothing to say any more", well).await;
+    }
     // What was refused can be repeated anywhere, and is done once.
     for (index, request) in refused.iter().enumerate() {
         insist(&callers[(index + 1) % 3], request).await;
@@ -116,6 +123,22 @@ async fn survive(how: Away) {
     }
     let verified = callers[1].admin().verify_log(VerifyLogRequest::default()).await.expect("it is checked");
     assert!(verified.get_ref().intact, "{:?}", verified.get_ref().defects);
+}
+
+/// A replica that serves from memory is alive and ready, and says what it lacks: nobody must restart it.
+async fn probes_say_away(member: &Member, token: &str) {
+    for path in ["/livez", "/readyz"] {
+        let page = member.page(path, "").await;
+        let body = page.json();
+        let reasons = body["degraded"].as_array().expect("a list").iter().map(|found| &found["reason"]);
+        assert!(page.code == 200 && reasons.into_iter().any(|reason| reason == "STORE_AWAY"), "{page:?}");
+    }
+    let page = member.metrics(token).await;
+    assert_eq!(page.value("signalbox_view_stale", &[]), 1.0);
+    assert!(page.value("signalbox_view_age_seconds", &[]) > STALE.as_secs_f64());
+    let errors =
+        |call| page.value("signalbox_store_errors_total", &[("call", call), ("error", "unavailable")]);
+    assert!(errors("changes_after") > 0.0 && errors("apply") > 0.0);
 }
 
 /// Reads, one after the other, none of which may fail, or say that it is fresh when it is not. How many there were, and

@@ -59,6 +59,11 @@ async fn replicas_poll_and_say_so(cluster: &Cluster) -> String {
         eprintln!("{told}");
         assert!(member.log().contains("it is polled"), "it is logged");
     }
+    for member in &members {
+        assert_eq!(doorbell(member, &token).await, "polling", "metrics say so");
+        let ready = member.page("/readyz", "").await;
+        assert_eq!((ready.code, &ready.json()["degraded"][0]["reason"]), (200, &"STORE_POLLED".into()));
+    }
     let known = knows_of(&callers[0], 3).await;
     assert!(known.iter().all(|replica| replica.doorbell.starts_with("polling: ")), "{known:?}");
 
@@ -99,6 +104,10 @@ async fn a_doorbell_that_is_killed_is_noticed_and_hung_anew() {
         stream.wait_for("the snapshot", |event| matches!(event, Event::Synced(_))).await;
         streams.push(stream);
     }
+    for member in [&left, &right] {
+        assert_eq!(doorbell(member, &token).await, "notify");
+        assert_eq!(member.page("/readyz", "").await.json()["degraded"], serde_json::json!([]));
+    }
     let polled = |member: &Member| member.log().matches("it is polled").count();
     let logged = [polled(&left), polled(&right)];
     let before = listeners(cluster.url()).await;
@@ -122,6 +131,16 @@ async fn a_doorbell_that_is_killed_is_noticed_and_hung_anew() {
         now.len() == 2 && now.iter().all(|pid| !before.contains(pid))
     })
     .await;
+}
+
+/// How a replica's metrics say that it hears of commits.
+async fn doorbell(member: &Member, token: &str) -> &'static str {
+    let page = member.metrics(token).await;
+    let states = ["local", "notify", "polling"];
+    let holds = |state: &&str| page.value("signalbox_store_doorbell", &[("state", *state)]) == 1.0;
+    let holding: Vec<_> = states.into_iter().filter(holds).collect();
+    assert_eq!(holding.len(), 1, "one state at a time: {holding:?}");
+    holding[0]
 }
 
 /// The processes of the database that listen for a replica.

@@ -44,6 +44,7 @@ impl Server {
         assert!(self.running.is_none(), "the server runs already");
         let mut flags: signalbox::settings::Flags = self.flags.iter().cloned().collect();
         flags.insert("listen", "127.0.0.1:0".to_owned());
+        flags.insert("http-listen", "off".to_owned());
         flags.entry("starters").or_insert_with(|| "off".to_owned());
         flags.insert("data-dir", self.data().display().to_string());
         let settings =

@@ -56,7 +56,7 @@ class Server:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALBOX_")}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", "--data-dir", "data", "--listen", f"127.0.0.1:{self.port}"],
+                [BINARY, "serve", "--data-dir", "data", "--http-listen", "off", "--listen", f"127.0.0.1:{self.port}"],
                 cwd=self.folder,
                 env={**kept, **self.environment},
                 stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 //! What comes through the gate, and what a service then knows.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     future::{Ready, ready},
     task::{Context, Poll},
@@ -42,13 +43,23 @@ fn to_status(error: Error) -> Status {
         Error::PermissionDenied { reason, .. } => (Code::PermissionDenied, *reason),
         _ => (Code::Internal, ""),
     };
-    let details = ErrorDetails::with_error_info(reason, "signalbox", std::collections::HashMap::new());
+    let details = ErrorDetails::with_error_info(reason, "signalbox", HashMap::new());
     Status::with_error_details(code, error.to_string(), details)
+}
+
+fn refuse(refused: Refused) -> Response<Body> {
+    match refused {
+        Refused::Denied(error) => to_status(error).into_http(),
+        Refused::NoSuchPath => {
+            let details = ErrorDetails::with_error_info("METHOD_UNKNOWN", "signalbox", HashMap::new());
+            Status::with_error_details(Code::Unimplemented, "there is no such method", details).into_http()
+        }
+    }
 }
 
 /// Sends a request through the gate: who the handler was told called, or the refusal's code and reason.
 fn send(fixture: &Fixture, path: &str, headers: &[&str]) -> Result<String, (Code, String)> {
-    let layer = AuthenticateLayer::new(Arc::clone(&fixture.authenticator), Policy::default(), to_status);
+    let layer = AuthenticateLayer::new(Arc::clone(&fixture.authenticator), RPCS, refuse);
     let mut request = Request::builder().method("POST").uri(format!("http://localhost{path}"));
     for header in headers {
         request = request.header("authorization", *header);
@@ -67,6 +78,7 @@ fn send(fixture: &Fixture, path: &str, headers: &[&str]) -> Result<String, (Code
     }
 }
 
+const RPCS: Policy = Policy::Rpcs { reflection: false };
 const GET: &str = "/signalbox.v1.ConfigService/GetResource";
 const CREATE: &str = "/signalbox.v1.ConfigService/CreateResource";
 

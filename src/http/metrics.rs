@@ -1,0 +1,237 @@
+//! The page of metrics, in the text form of OpenMetrics that Prometheus reads.
+//!
+//! What is counted as it happens registers itself (`telemetry`). The rest is read from the service when somebody asks.
+//! `docs/metrics.md` lists all of them; a test holds the two together.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use super::answer;
+use crate::{
+    service::{Service, Vitals},
+    store::DoorbellState,
+    telemetry::Metrics,
+};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that is shown.
+pub(super) struct Exposition {
+    registry: Registry,
+}
+
+impl Exposition {
+    pub fn new(metrics: &Metrics, service: Arc<Service>) -> Self {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        registry.register_collector(Box::new(Gathered(service)));
+        Self { registry }
+    }
+}
+
+/// The page.
+pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>) -> Response {
+    let mut page = String::new();
+    match text::encode(&mut page, &exposition.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+        // Writing to memory does not fail.
+        Err(_) => {
+            answer::status(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the metrics can't be written")
+        }
+    }
+}
+
+/// What is read from the service when somebody asks.
+struct Gathered(Arc<Service>);
+
+impl fmt::Debug for Gathered {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Gathered")
+    }
+}
+
+impl Collector for Gathered {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let vitals = self.0.vitals();
+        let mut page = Page(encoder);
+        process(&mut page, &vitals)?;
+        view(&mut page, &vitals)?;
+        streams(&mut page, &vitals)?;
+        store(&mut page, &vitals)?;
+        replicas(&mut page, &vitals)
+    }
+}
+
+fn process(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let started = vitals.started.timestamp_millis() as f64 / 1000.0;
+    page.gauge("process_start_time_seconds", "When the process started, in seconds of Unix time", started)?;
+    page.gauges(
+        "signalbox_build_info",
+        "1, with the version of the binary and the database that it runs on",
+        [([("version", env!("CARGO_PKG_VERSION")), ("store", vitals.store_kind)], 1u64)],
+    )?;
+    page.gauge(
+        "signalbox_warnings",
+        "Things that an operator should look at; `signalbox status` names them",
+        vitals.warnings,
+    )
+}
+
+fn view(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    page.counters(
+        "signalbox_config_changes",
+        "Changes of configuration made durable by this replica, by kind, action and the role of who made them",
+        vitals.changes.iter().map(|((kind, action, role), count)| {
+            ([("kind", kind.0), ("action", action.0), ("role", role.as_str())], *count)
+        }),
+    )?;
+    page.gauge("signalbox_view_revision", "The revision that this replica serves", vitals.revision)?;
+    page.gauge("signalbox_view_resources", "Resources that it serves", vitals.resources)?;
+    page.gauge(
+        "signalbox_view_age_seconds",
+        "Time since the store confirmed that what is served is current",
+        vitals.freshness.confirmed_age.as_secs_f64(),
+    )?;
+    page.gauge(
+        "signalbox_view_stale",
+        "1 while answers are marked stale, because the store was not heard from",
+        u64::from(vitals.freshness.stale),
+    )?;
+    page.gauge(
+        "signalbox_undecryptable_secrets",
+        "Secrets that no key which was given opens, or that were altered",
+        vitals.undecryptable,
+    )
+}
+
+fn streams(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let counts = &vitals.streams;
+    page.gauge("signalbox_watchers", "Streams that are open", counts.open)?;
+    page.gauge(
+        "signalbox_watch_ring_bytes",
+        "Bytes of the newest revisions that streams share",
+        counts.ring_bytes,
+    )?;
+    page.counter(
+        "signalbox_watch_deliveries",
+        "Revisions handed to streams: one for each stream that sees a part of one",
+        counts.deliveries,
+    )?;
+    page.counter("signalbox_watch_snapshots", "Snapshots that streams began with", counts.snapshots)?;
+    page.counters(
+        "signalbox_watch_resets",
+        "Streams that could not go on from where they were, by reason",
+        counts.resets.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+    )?;
+    page.counter(
+        "signalbox_watch_log_reads",
+        "Pages of the log read for streams that were too slow for what lies in memory",
+        counts.log_reads,
+    )?;
+    page.counters(
+        "signalbox_watch_cut",
+        "Connections cut because a stream on them does not read, by reason: stalled, or rights that it has lost",
+        counts.cut.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+    )
+}
+
+fn store(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let state = vitals.doorbell.word();
+    page.gauges(
+        "signalbox_store_doorbell",
+        "How commits of others are heard of: 1 for notify, polling, or local (there are no others)",
+        DoorbellState::WORDS.map(|word| ([("state", word)], u64::from(word == state))),
+    )?;
+    let connections = vitals.connections;
+    page.gauges(
+        "signalbox_store_connections",
+        "Connections to the database that reads share, by state",
+        [
+            ([("state", "idle")], connections.idle),
+            ([("state", "used")], connections.open.saturating_sub(connections.idle)),
+        ],
+    )?;
+    page.gauge("signalbox_audit_queue", "Audit events that wait to be written", vitals.audit.waiting)?;
+    page.counter(
+        "signalbox_audit_lost",
+        "Audit events lost because the store was away and the buffer full; each gap is marked in the trail",
+        vitals.audit.lost,
+    )
+}
+
+fn replicas(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    page.gauge("signalbox_replicas", "Replicas that live, this one included", vitals.replicas)?;
+    let alarms = vitals.alarms;
+    page.gauges(
+        "signalbox_replica_alarms",
+        "What replicas see that an operator has to look at: digests that differ, keys not loaded, environments that differ, heartbeats not taken",
+        [
+            ([("alarm", "digest")], alarms.differ),
+            ([("alarm", "key")], alarms.lack_key),
+            ([("alarm", "environment")], alarms.environment),
+            ([("alarm", "heartbeat")], alarms.unheard),
+        ],
+    )?;
+    page.gauge("signalbox_feature_level", "The feature level of the store", vitals.feature_level.0)?;
+    page.gauge("signalbox_feature_level_supported", "The feature level of this binary", vitals.supports.0)
+}
+
+/// Writes metrics, each with its description.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+        self.gauges(name, help, [([], value)])
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'static str, &'static str); N], impl EncodeGaugeValue)>,
+    ) -> fmt::Result {
+        let mut encoder = self.describe(name, help, MetricType::Gauge)?;
+        for (labels, value) in values {
+            encoder.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.counters(name, help, [([], value)])
+    }
+
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'static str, &'static str); N], impl EncodeCounterValue)>,
+    ) -> fmt::Result {
+        let mut encoder = self.describe(name, help, MetricType::Counter)?;
+        for (labels, value) in values {
+            encoder.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn describe<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        metric_type: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        // As the registry does for what registers itself.
+        self.0.encode_descriptor(name, &format!("{help}."), None, metric_type)
+    }
+}

@@ -1,0 +1,254 @@
+//! A store whose calls are counted and timed, in front of any other: stores themselves stay plain SQL.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{
+    AuditLog, Cluster, Connections, Doorbell, DoorbellState, HOUSEKEEPING, Head, Heartbeat, Lease, Log,
+    LogPage, Observations, Replica, StateSnapshot, Store, StoreError, Verification, Work,
+};
+use crate::{
+    domain::{
+        Applied, ApplyError, ChainHash, Epoch, FeatureLevel, LoggedChange, Record, ReplicaId, ResourceName,
+        Revision, RevisionToken, SealedSecret, StoreId, Uid, WriteSet, audit::AuditEvent,
+        observation::Observation,
+    },
+    telemetry::StoreCalls,
+};
+
+/// The decorator.
+pub struct Measured {
+    inner: Arc<dyn Store>,
+    calls: StoreCalls,
+}
+
+/// An error, in the word that it is counted under.
+trait Word {
+    fn word(&self) -> &'static str;
+}
+
+impl Word for StoreError {
+    fn word(&self) -> &'static str {
+        match self {
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Damaged(_) => "damaged",
+            StoreError::Internal(_) => "internal",
+        }
+    }
+}
+
+impl Word for ApplyError {
+    fn word(&self) -> &'static str {
+        match self {
+            ApplyError::Stale { .. } => "stale",
+            ApplyError::RequestMismatch => "mismatch",
+            ApplyError::Unavailable { .. } => "unavailable",
+            ApplyError::Unknown => "unknown",
+            ApplyError::Internal { .. } => "internal",
+        }
+    }
+}
+
+impl Measured {
+    /// `inner`, whose calls are counted in `calls`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, calls: StoreCalls) -> Self {
+        calls.expect("apply", &["stale", "unavailable", "unknown", "internal"]);
+        for call in ["head", "changes_after", "audit", "beat"] {
+            calls.expect(call, &["unavailable", "damaged", "internal"]);
+        }
+        calls.lease(HOUSEKEEPING.0, false);
+        Self { inner, calls }
+    }
+
+    async fn timed<T, E: Word>(
+        &self,
+        name: &'static str,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let call = self.calls.begin(name);
+        answer.await.inspect_err(|error| call.failed(error.word()))
+    }
+}
+
+#[async_trait]
+impl Log for Measured {
+    async fn head(&self) -> Result<Head, StoreError> {
+        let head = self.timed("head", self.inner.head()).await?;
+        self.calls.reached(head.epoch, head.revision);
+        Ok(head)
+    }
+
+    async fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
+        let snapshot = self.timed("snapshot", self.inner.snapshot()).await?;
+        self.calls.reached(snapshot.head.epoch, snapshot.head.revision);
+        Ok(snapshot)
+    }
+
+    async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
+        let page = self.timed("changes_after", self.inner.changes_after(at, limit)).await?;
+        if let LogPage::Batches(batches) = &page
+            && let Some(last) = batches.last()
+        {
+            self.calls.reached(at.epoch, last.revision);
+        }
+        Ok(page)
+    }
+
+    async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {
+        self.timed("hash_at", self.inner.hash_at(revision)).await
+    }
+
+    fn doorbell(&self) -> Doorbell {
+        self.inner.doorbell()
+    }
+
+    fn doorbell_state(&self) -> DoorbellState {
+        // Asked with every heartbeat, so that no change stays unseen for long.
+        let state = self.inner.doorbell_state();
+        self.calls.doorbell(state.word());
+        state
+    }
+
+    async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError> {
+        self.timed("begin_life", self.inner.begin_life(seen)).await
+    }
+}
+
+#[async_trait]
+impl AuditLog for Measured {
+    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        self.timed("audit", self.inner.audit(events)).await
+    }
+}
+
+#[async_trait]
+impl Observations for Measured {
+    async fn observe(&self, seen: Vec<Observation>) -> Result<(), StoreError> {
+        self.timed("observe", self.inner.observe(seen)).await
+    }
+
+    async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
+        self.timed("observed", self.inner.observed(uids)).await
+    }
+}
+
+#[async_trait]
+impl Cluster for Measured {
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+        let replicas = self.timed("beat", self.inner.beat(heartbeat)).await?;
+        for Replica { heartbeat, .. } in &replicas {
+            self.calls.told(heartbeat.epoch, heartbeat.revision);
+        }
+        Ok(replicas)
+    }
+
+    async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
+        self.timed("leave", self.inner.leave(id)).await
+    }
+
+    async fn acquire(
+        &self,
+        work: Work,
+        holder: &ReplicaId,
+        ttl: Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        let lease = self.timed("acquire", self.inner.acquire(work, holder, ttl)).await?;
+        self.calls.lease(work.0, lease.is_some());
+        Ok(lease)
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        // Whatever comes of it, this replica is done.
+        self.calls.lease(lease.work.0, false);
+        self.timed("release", self.inner.release(lease)).await
+    }
+
+    async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
+        self.timed("feature_level", self.inner.feature_level()).await
+    }
+
+    async fn share_secret(
+        &self,
+        name: &'static str,
+        offer: Option<SealedSecret>,
+    ) -> Result<Option<SealedSecret>, StoreError> {
+        self.timed("share_secret", self.inner.share_secret(name, offer)).await
+    }
+
+    async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
+        self.timed("raise_feature_level", self.inner.raise_feature_level(to)).await
+    }
+}
+
+#[async_trait]
+impl Store for Measured {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn schema_version(&self) -> u32 {
+        self.inner.schema_version()
+    }
+
+    fn store_id(&self) -> &StoreId {
+        self.inner.store_id()
+    }
+
+    fn connections(&self) -> Connections {
+        self.inner.connections()
+    }
+
+    async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
+        let applied = self.timed("apply", self.inner.apply(write)).await?;
+        let RevisionToken { epoch, revision, .. } = applied.token();
+        self.calls.reached(epoch, revision);
+        Ok(applied)
+    }
+
+    async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {
+        self.timed("replay", self.inner.replay(principal, id, mac)).await
+    }
+
+    async fn record_at(
+        &self,
+        name: &ResourceName,
+        revision: Revision,
+    ) -> Result<Option<LoggedChange>, StoreError> {
+        self.timed("record_at", self.inner.record_at(name, revision)).await
+    }
+
+    async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError> {
+        self.timed("records_at", self.inner.records_at(revision)).await
+    }
+
+    async fn compact_under(
+        &self,
+        lease: Option<Lease>,
+        floor: Revision,
+    ) -> Result<(Revision, u64), StoreError> {
+        self.timed("compact", self.inner.compact_under(lease, floor)).await
+    }
+
+    async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
+        self.timed("revision_before", self.inner.revision_before(time)).await
+    }
+
+    async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError> {
+        self.timed("verify", self.inner.verify(anchor)).await
+    }
+
+    async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        self.timed("integrity", self.inner.integrity()).await
+    }
+
+    async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        self.timed("expire", self.inner.expire(now)).await
+    }
+
+    async fn close(&self, deadline: Duration) {
+        self.inner.close(deadline).await;
+    }
+}

@@ -1,0 +1,187 @@
+//! The HTTP listener: its pages, its gate, its bounds, and how it stops.
+
+use std::{net::TcpListener, sync::Arc};
+
+use rustix::process::Signal;
+use serde_json::json;
+use signalbox::proto::v1::Role;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    calls::token,
+    harness::{
+        Home, PATIENCE, Refused, Server,
+        http::{ask, get},
+        soon, until_answered, within,
+    },
+    shutdown::{LONG_GRACE, ORDERLY, unread},
+};
+
+const ON: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
+
+#[tokio::test]
+async fn probes_are_answered_without_a_token_and_told_nothing_of_what_is_inside() {
+    let server = Server::start_with(&ON).await;
+    let live = get(server.http_address(), "/livez", "").await;
+    assert_eq!((live.code, live.json()), (200, json!({ "live": true, "degraded": [] })));
+    let ready = get(server.http_address(), "/readyz", "").await;
+    assert_eq!((ready.code, ready.json()), (200, json!({ "ready": true, "degraded": [] })));
+    assert_eq!(ready.headers["cache-control"], "no-store");
+    // A token that is no good does not matter where none is needed.
+    assert_eq!(get(server.http_address(), "/readyz", "nonsense").await.code, 200);
+}
+
+#[tokio::test]
+async fn metrics_are_shown_to_admins_and_viewers_only() {
+    let server = Server::start_with(&ON).await;
+    let page = async |token: &str| get(server.http_address(), "/metrics", token).await;
+    let nobody = page("").await;
+    assert_eq!(nobody.refusal(), (401, "TOKEN_MISSING".to_owned()));
+    assert_eq!(nobody.headers["www-authenticate"], "Bearer");
+    assert_eq!(page("nonsense").await.refusal(), (401, "TOKEN_INVALID".to_owned()));
+    let worker = token(&server, Role::Worker, "w").await;
+    assert_eq!(page(&worker).await.refusal(), (403, "ROLE_DENIED".to_owned()));
+    let viewer = token(&server, Role::Viewer, "v").await;
+    for token in [&viewer, &server.admin_token()] {
+        let shown = page(token).await;
+        assert_eq!(shown.code, 200, "{shown:?}");
+        assert!(shown.headers["content-type"].starts_with("application/openmetrics-text"), "{shown:?}");
+        assert!(shown.body.ends_with("# EOF\n"));
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_for_everybody_where_the_settings_say_so_and_nothing_else_is() {
+    let server = Server::start_with(&[&ON[..], &["--metrics-anonymous"]].concat()).await;
+    assert_eq!(get(server.http_address(), "/metrics", "").await.code, 200);
+    assert_eq!(get(server.http_address(), "/metrics/", "").await.code, 404);
+}
+
+#[tokio::test]
+async fn every_other_path_is_unknown_whoever_asks() {
+    let server = Server::start_with(&ON).await;
+    let admin = server.admin_token();
+    let rpc = "/signalbox.v1.AdminService/GetStatus";
+    for path in ["/", "//metrics", "/metrics/", "/METRICS", "/%6detrics", "/livez/../metrics", "/v1/x", rpc] {
+        for token in ["", admin.as_str()] {
+            let answer = get(server.http_address(), path, token).await;
+            assert_eq!(answer.refusal(), (404, "PATH_UNKNOWN".to_owned()), "{path}");
+            assert_eq!(answer.json()["code"], 5, "NOT_FOUND");
+        }
+    }
+    let post = ask(server.http_address(), "POST", "/readyz", "Content-Length: 0\r\n").await;
+    assert_eq!(post.refusal(), (405, "METHOD_NOT_ALLOWED".to_owned()));
+    // The gate comes first: who may not read does not learn what there is to write.
+    let post = ask(server.http_address(), "POST", "/metrics", "Content-Length: 0\r\n").await;
+    assert_eq!(post.refusal(), (401, "TOKEN_MISSING".to_owned()));
+    let head = ask(server.http_address(), "HEAD", "/readyz", "").await;
+    assert_eq!((head.code, head.body.as_str()), (200, ""));
+}
+
+/// A balancer has to see that the server is about to stop, while the last streams still are there.
+#[tokio::test]
+async fn a_draining_server_is_not_ready_but_alive_and_still_measured() {
+    let mut server = Server::start_with(&[&ON[..], &LONG_GRACE].concat()).await;
+    let (admin, address) = (server.admin_token(), server.http_address().to_owned());
+    let stream = unread(&server).await;
+    server.signal(Signal::TERM);
+    let mut why = None;
+    until_answered(PATIENCE, "it is not ready any more", async || {
+        let ready = get(&address, "/readyz", "").await;
+        assert!([200, 503].contains(&ready.code), "{ready:?}");
+        why = (ready.code == 503).then(|| ready.json()["why"]["reason"].clone());
+        why.is_some()
+    })
+    .await;
+    assert_eq!(why, Some("DRAINING".into()));
+    assert_eq!(get(&address, "/livez", "").await.code, 200);
+    assert_eq!(get(&address, "/metrics", &admin).await.code, 200);
+    // A connection that says nothing does not hold the stop.
+    let silent = TcpStream::connect(&address).await.unwrap();
+    drop(stream);
+    assert_eq!(server.wait(ORDERLY).await.code(), Some(0));
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_with_the_setting_to_change() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    for (flag, variable) in [
+        ("--listen", "SIGNALBOX_LISTEN"),
+        ("--http-listen", "SIGNALBOX_HTTP_LISTEN"),
+        ("--health-listen", "SIGNALBOX_HEALTH_LISTEN"),
+    ] {
+        let Refused { code, message } = Home::new().refused_with(&[flag, &address]).await;
+        assert_eq!(code, Some(1), "{message}");
+        assert!([flag, variable, &address].iter().all(|part| message.contains(part)), "{flag}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn plaintext_beyond_loopback_is_refused_as_it_is_for_grpc() {
+    let Refused { code, message } = Home::new().refused_with(&["--http-listen", "0.0.0.0:0"]).await;
+    assert_eq!(code, Some(2), "{message}");
+    assert!(message.contains("SIGNALBOX_HTTP_LISTEN") && message.contains("--allow-plaintext"), "{message}");
+    let server = Server::start_with(&["--http-listen", "0.0.0.0:0", "--allow-plaintext"]).await;
+    let address = server.http_address().replace("0.0.0.0", "127.0.0.1");
+    assert_eq!(get(&address, "/livez", "").await.code, 200);
+}
+
+#[tokio::test]
+async fn what_one_connection_may_take_is_bounded() {
+    let server = Server::start_with(&[&ON[..], &["--handshake-timeout", "1s"]].concat()).await;
+    let address = server.http_address();
+    let giant = format!("X-Giant: {}\r\n", "x".repeat(1 << 20));
+    assert_eq!(ask(address, "GET", "/livez", &giant).await.code, 431);
+    // Never says what it wants, says it by halves, or says it once and stays: each is sent away.
+    for said in [
+        "",
+        "GET /livez HTTP/1.1\r\nHost: signalbox\r\nX-Slow: ",
+        "GET /livez HTTP/1.1\r\nHost: signalbox\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = soon(stream.read_to_end(&mut rest)).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_have_a_bound_and_their_places_come_back() {
+    let flags = ["--handshake-timeout", "60s", "--max-connections", "4"];
+    let server = Server::start_with(&[&ON[..], &flags].concat()).await;
+    let address = server.http_address();
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Closed at once: waiting would hide it.
+    let mut more = TcpStream::connect(address).await.unwrap();
+    let closed = async { more.read(&mut [0]).await.map_or(true, |read| read == 0) };
+    assert!(within(PATIENCE / 4, "one too many is closed", closed).await);
+    assert!(!answers(address).await);
+    drop(open);
+    until_answered(PATIENCE, "the places come back", async || answers(address).await).await;
+}
+
+/// Whether a page is answered, by a server that may have no place just now.
+async fn answers(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let request = b"GET /livez HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n";
+    let mut answer = Vec::new();
+    let _ = stream.write_all(request).await;
+    let _ = soon(stream.read_to_end(&mut answer)).await;
+    answer.starts_with(b"HTTP/1.1 200 ")
+}
+
+#[tokio::test]
+async fn off_is_off() {
+    let home = Arc::new(Home::new());
+    let server = Server::start_in_with(&home, &["--http-listen", "off"]).await;
+    assert!(!server.ready_line().contains("HTTP on"), "{}", server.ready_line());
+    server.stop().await;
+}
