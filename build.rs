@@ -1,11 +1,15 @@
 //! Compiles `proto/` without a system `protoc`, and keeps the descriptor set for reflection and canonical JSON.
 
+#[path = "build/generated.rs"]
+mod generated;
+
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The package that is compiled, relative to `proto/`.
 const PACKAGE: &str = "signalbox/v1";
 
 fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
@@ -29,9 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".signalbox.v1.ExportConfigRequest",
     ]);
     config.type_attribute(".signalbox.v1.Secret.State", "#[derive(Debug)]");
+    let pool = prost_reflect::DescriptorPool::decode(encoded.as_slice())?;
+    fs::write(out.join("client_kinds.rs"), generated::client_kinds(&pool)?)?;
+    fs::write(out.join("secret_fields.rs"), generated::secret_fields(&pool)?)?;
     if server {
-        let pool = prost_reflect::DescriptorPool::decode(encoded.as_slice())?;
-        fs::write(out.join("spec_arms.rs"), spec_arms(&pool)?)?;
+        fs::write(out.join("spec_arms.rs"), generated::spec_arms(&pool)?)?;
         for message in pool.all_messages().filter(|message| message.package_name() == "signalbox.v1") {
             let name = message.full_name();
             config.type_attribute(name, "#[derive(::prost_reflect::ReflectMessage)]");
@@ -58,19 +64,4 @@ fn files() -> Result<Vec<String>, Box<dyn Error>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// The arms of `Resource.spec` as code, so that a new kind is not listed by hand a second time.
-fn spec_arms(pool: &prost_reflect::DescriptorPool) -> Result<String, Box<dyn Error>> {
-    let resource = pool.get_message_by_name("signalbox.v1.Resource").ok_or("no Resource message")?;
-    let spec = resource.oneofs().find(|oneof| oneof.name() == "spec").ok_or("no spec in Resource")?;
-    let names: Vec<String> = spec.fields().map(|field| field.name().to_owned()).collect();
-    let arms: String = names.iter().map(|name| format!("Spec::{}(_) => \"{name}\", ", camel(name))).collect();
-    Ok(format!(
-        "const ARMS: &[&str] = &{names:?};\nfn arm(spec: &Spec) -> &'static str {{ match spec {{ {arms} }} }}\n"
-    ))
-}
-
-fn camel(snake: &str) -> String {
-    snake.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }

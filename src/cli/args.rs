@@ -4,9 +4,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
+use crate::import;
 
 /// LLM configuration, pushed to every worker the moment it changes.
 #[derive(Parser)]
@@ -324,32 +328,54 @@ pub struct Export {
     pub file: Option<PathBuf>,
 }
 
-/// Formats that `import` reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ImportFormat {
-    /// Resources as `export`, `get` and `list` write them, in YAML or JSON
-    #[default]
-    Signalbox,
+/// Our own format, among those that `import` reads.
+pub const OWN_FORMAT: &str = "signalbox";
+
+/// The formats that `import` reads: ours, and those of other systems.
+fn import_formats() -> PossibleValuesParser {
+    let own = "resources as `export`, `get` and `list` write them, in YAML or JSON";
+    let foreign = import::FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
+    std::iter::once(PossibleValue::new(OWN_FORMAT).help(own)).chain(foreign).collect::<Vec<_>>().into()
+}
+
+/// What the long help of `import` adds.
+fn import_help() -> String {
+    format!(
+        "Secrets never stand on the command line: keys come from the files, and from the variables that a file refers to.\n\
+         An admin_settings.json has this shape; `providers` may be a list too, and one provider may be the whole file:\n\n{}",
+        import::ADMIN_SETTINGS_SHAPE
+    )
 }
 
 /// Options of `import`.
 #[derive(Args, Clone, Default)]
+#[command(after_long_help = import_help())]
 pub struct Import {
     /// Files, or - for standard input; all of them are taken in together or not at all
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What the files hold
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub from: ImportFormat,
+    #[arg(long, default_value = OWN_FORMAT, value_parser = import_formats(), value_name = "FORMAT")]
+    pub from: String,
     /// Change resources that exist: the fields that the files mention
     #[arg(long, conflicts_with = "replace")]
     pub update: bool,
-    /// Replace resources that exist: what the files do not mention gets its default
+    /// Replace resources that exist: what the files do not mention gets its default. Without it our own format leaves what
+    /// exists as it is; the others replace only what an import made and nobody has edited since
     #[arg(long)]
     pub replace: bool,
     /// File with the key that the secrets of an export were sealed with
     #[arg(long, value_name = "FILE")]
     pub export_key_file: Option<PathBuf>,
+    /// File with the Fernet keys that another system sealed its secrets with, in base64, one a line
+    #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
+    pub fernet_key_file: Option<PathBuf>,
+    /// File with the password that another system derived its Fernet key from (PBKDF2-HMAC-SHA256, 100,000 rounds)
+    #[arg(long, value_name = "FILE", requires = "salt")]
+    pub password_file: Option<PathBuf>,
+    /// Salt of that derivation
+    #[arg(long, value_name = "TEXT", requires = "password_file")]
+    pub salt: Option<String>,
     /// What every write takes.
     #[command(flatten)]
     pub write: Write,

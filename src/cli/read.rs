@@ -66,7 +66,8 @@ pub async fn list(session: &mut Session<'_>, target: &Target, args: &List) -> Ou
     session.line(&columns::list(&resources, now))
 }
 
-async fn all_pages(
+/// All pages of a list.
+pub(super) async fn all_pages(
     session: &mut Session<'_>,
     connection: &mut Connection,
     mut request: ListResourcesRequest,

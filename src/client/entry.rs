@@ -5,10 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::secret::SecretText;
-use crate::proto::v1::{
-    HeaderValue, Resource, Secret, database_option, header_value, resource::Spec, secret::State, setting_spec,
-};
+use super::{secret::SecretText, secret_fields::Fields as _};
+use crate::proto::v1::{HeaderValue, Resource, Secret, header_value, secret::State};
 
 /// Why a secret can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +89,9 @@ impl Held {
         match headers.get(name).and_then(|header| header.value.as_ref()) {
             None => Ok(None),
             Some(header_value::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
-            Some(header_value::Value::Secret(_)) => self.secret(&format!("{arm}.headers.{name}")).map(Some),
+            Some(header_value::Value::Secret(_)) => {
+                self.secret(&format!("{arm}.headers.{name}.secret")).map(Some)
+            }
         }
     }
 }
@@ -104,60 +104,10 @@ impl fmt::Debug for Held {
 }
 
 /// Takes every plaintext out of a resource and leaves its state behind.
-///
-/// Recipe: a new kind is one arm here, with its secret fields under the paths that masks and diffs use.
 fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
     let mut taken = Vec::new();
-    match &mut resource.spec {
-        Some(Spec::Provider(provider)) => {
-            take_headers("provider", &mut provider.headers, &mut taken);
-        }
-        Some(Spec::ApiKey(api_key)) => {
-            taken.extend(api_key.secret.as_mut().map(|secret| take(API_KEY_SECRET.to_owned(), secret)));
-        }
-        Some(Spec::Setting(setting)) => {
-            if let Some(setting_spec::Value::SecretValue(secret)) = &mut setting.value {
-                taken.push(take(SETTING_SECRET.to_owned(), secret));
-            }
-        }
-        Some(Spec::Database(database)) => {
-            let password = database.password.as_mut();
-            taken.extend(password.map(|secret| take(DATABASE_PASSWORD.to_owned(), secret)));
-            for (option, value) in &mut database.options {
-                if let Some(database_option::Value::Secret(secret)) = &mut value.value {
-                    taken.push(take(format!("database.options.{option}"), secret));
-                }
-            }
-        }
-        Some(Spec::VirtualKey(key)) => {
-            taken.extend(key.key_hash.as_mut().map(|secret| take(VIRTUAL_KEY_HASH.to_owned(), secret)));
-        }
-        Some(Spec::NotificationChannel(channel)) => {
-            taken.extend(channel.url.as_mut().map(|secret| take(CHANNEL_URL.to_owned(), secret)));
-            let signing = channel.signing_secret.as_mut();
-            taken.extend(signing.map(|secret| take(CHANNEL_SIGNING_SECRET.to_owned(), secret)));
-            take_headers("notification_channel", &mut channel.headers, &mut taken);
-        }
-        // Without secrets. Listed one by one, so that a kind which has some can't be forgotten.
-        Some(
-            Spec::Model(_)
-            | Spec::PromptTemplate(_)
-            | Spec::Router(_)
-            | Spec::Tool(_)
-            | Spec::FeatureFlag(_)
-            | Spec::CachePolicy(_),
-        )
-        | None => {}
-    }
+    resource.spec.visit(&mut String::new(), &mut |path, secret| taken.push(take(path.to_owned(), secret)));
     taken
-}
-
-fn take_headers(arm: &str, headers: &mut BTreeMap<String, HeaderValue>, taken: &mut Vec<SealedField>) {
-    for (header, value) in headers {
-        if let Some(header_value::Value::Secret(secret)) = &mut value.value {
-            taken.push(take(format!("{arm}.headers.{header}"), secret));
-        }
-    }
 }
 
 /// Path of an API key's secret.
@@ -183,10 +133,10 @@ fn take(path: String, secret: &mut Secret) -> SealedField {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Entry, HeaderValue, Held, Resource, Secret, SecretError, Spec, State};
+    use super::{Arc, Entry, HeaderValue, Held, Resource, Secret, SecretError, State};
     use crate::proto::v1::{
         ApiKeySpec, DatabaseOption, DatabaseSpec, NotificationChannelSpec, ProviderSpec, SettingSpec,
-        VirtualKeySpec, database_option, header_value, setting_spec,
+        VirtualKeySpec, database_option, header_value, resource::Spec, setting_spec,
     };
 
     const CANARY: &str = "sk-canary";
@@ -220,7 +170,7 @@ mod tests {
             ("notification_channel.url", channel(|spec| spec.url = Some(secret()))),
             ("notification_channel.signing_secret", channel(|spec| spec.signing_secret = Some(secret()))),
             (
-                "notification_channel.headers.x-key",
+                "notification_channel.headers.x-key.secret",
                 channel(|spec| drop(spec.headers.insert("x-key".to_owned(), header.clone()))),
             ),
             (
@@ -232,14 +182,14 @@ mod tests {
                 Spec::Database(DatabaseSpec { password: Some(secret()), ..DatabaseSpec::default() }),
             ),
             (
-                "database.options.token",
+                "database.options.token.secret",
                 Spec::Database(DatabaseSpec {
                     options: [("token".to_owned(), option)].into(),
                     ..DatabaseSpec::default()
                 }),
             ),
             (
-                "provider.headers.x-key",
+                "provider.headers.x-key.secret",
                 Spec::Provider(ProviderSpec {
                     headers: [("x-key".to_owned(), header)].into(),
                     ..ProviderSpec::default()

@@ -32,6 +32,7 @@ mod options;
 mod publisher;
 mod replica;
 mod secret;
+mod secret_fields;
 mod selector;
 mod settings;
 mod snapshot;

@@ -8,75 +8,14 @@ use crate::proto::v1::{
     Resource, Selector as WireSelector, resource::Spec, selector::Pattern as WirePattern,
 };
 
-/// A kind of configuration, by the arm of `Resource.spec`.
-///
-/// The match in [`Kind::of`] is exhaustive on purpose: a new arm in the API has to be taken up here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// `providers/{id}`.
-    Provider,
-    /// `providers/{id}/apiKeys/{id}`.
-    ApiKey,
-    /// `settings/{key}` and `users/{user}/settings/{key}`.
-    Setting,
-    /// `models/{provider}/{model}`.
-    Model,
-    /// `promptTemplates/{id}`.
-    PromptTemplate,
-    /// `routers/{id}`.
-    Router,
-    /// `tools/{id}`.
-    Tool,
-    /// `databases/{id}`.
-    Database,
-    /// `virtualKeys/{id}`.
-    VirtualKey,
-    /// `notificationChannels/{id}`.
-    NotificationChannel,
-    /// `featureFlags/{id}`.
-    FeatureFlag,
-    /// `cachePolicies/{id}`.
-    CachePolicy,
-}
+// `Kind`, with the arms of the API: made by `build.rs`.
+include!(concat!(env!("OUT_DIR"), "/client_kinds.rs"));
 
 impl Kind {
     /// The kind of a resource; `None` when this version of the client does not know it.
     #[must_use]
     pub fn of(resource: &Resource) -> Option<Self> {
-        resource.spec.as_ref().map(|spec| match spec {
-            Spec::Provider(_) => Self::Provider,
-            Spec::ApiKey(_) => Self::ApiKey,
-            Spec::Setting(_) => Self::Setting,
-            Spec::Model(_) => Self::Model,
-            Spec::PromptTemplate(_) => Self::PromptTemplate,
-            Spec::Router(_) => Self::Router,
-            Spec::Tool(_) => Self::Tool,
-            Spec::Database(_) => Self::Database,
-            Spec::VirtualKey(_) => Self::VirtualKey,
-            Spec::NotificationChannel(_) => Self::NotificationChannel,
-            Spec::FeatureFlag(_) => Self::FeatureFlag,
-            Spec::CachePolicy(_) => Self::CachePolicy,
-        })
-    }
-
-    /// The name of the spec arm, as selectors have it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Provider => "provider",
-            Self::ApiKey => "api_key",
-            Self::Setting => "setting",
-            Self::Model => "model",
-            Self::PromptTemplate => "prompt_template",
-            Self::Router => "router",
-            Self::Tool => "tool",
-            Self::Database => "database",
-            Self::VirtualKey => "virtual_key",
-            Self::NotificationChannel => "notification_channel",
-            Self::FeatureFlag => "feature_flag",
-            Self::CachePolicy => "cache_policy",
-        }
+        resource.spec.as_ref().map(Self::of_spec)
     }
 }
 

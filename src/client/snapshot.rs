@@ -78,7 +78,7 @@ impl Snapshot {
         known(entry).then(|| entry.resource.clone())
     }
 
-    /// A secret field by its resource and its path, for example `api_key.secret` or `provider.headers.x-key`.
+    /// A secret field by its resource and its path, for example `api_key.secret` or `provider.headers.x-key.secret`.
     ///
     /// # Errors
     /// Says why there is none; [`SecretError::Absent`] for an unknown name too.

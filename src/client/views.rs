@@ -146,7 +146,7 @@ impl Database {
             None => Ok(None),
             Some(database_option::Value::Plain(text)) => Ok(Some(SecretText::new(text.as_str()))),
             Some(database_option::Value::Secret(_)) => {
-                self.0.secret(&format!("database.options.{name}")).map(Some)
+                self.0.secret(&format!("database.options.{name}.secret")).map(Some)
             }
         }
     }

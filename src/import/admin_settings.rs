@@ -1,22 +1,6 @@
 //! `admin-settings`: an `admin_settings.json` with the LLM provider that an application uses, or with several.
 //!
-//! The accepted shape, in which names may be in snake_case or camelCase:
-//!
-//! ```json
-//! {
-//!   "active_provider": "groq",
-//!   "providers": {
-//!     "groq": {
-//!       "display_name": "Groq",
-//!       "base_url": "https://api.groq.com",
-//!       "endpoint": "/openai/v1/responses",
-//!       "model": "openai/gpt-oss-120b",
-//!       "api_key": "gsk_...",
-//!       "enabled": true
-//!     }
-//!   }
-//! }
-//! ```
+//! The accepted shape is [`SHAPE`], in which names may be in snake_case or camelCase.
 //!
 //! `providers` may be a list, whose items have a `name`. A file with one provider may have its object as `provider` or `llm`, or
 //! the fields themselves at the top; its id is then its `name` or `provider`, else the type that its base URL is of. In a
@@ -32,6 +16,21 @@ use crate::{domain::record::Spec, proto::v1::ProviderSpec, setting_key};
 
 /// The format's name.
 pub const FORMAT: &str = "admin-settings";
+
+/// An example of the accepted shape.
+pub const SHAPE: &str = r#"{
+  "active_provider": "groq",
+  "providers": {
+    "groq": {
+      "display_name": "Groq",
+      "base_url": "https://api.groq.com",
+      "endpoint": "/openai/v1/responses",
+      "model": "openai/gpt-oss-120b",
+      "api_key": "gsk_...",
+      "enabled": true
+    }
+  }
+}"#;
 
 /// Fields of a provider; a file that has one of them at the top is one provider.
 const FIELDS: [&str; 20] = [

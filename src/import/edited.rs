@@ -1,12 +1,15 @@
 //! Whether a person has changed what an import made: then the next import leaves it alone.
 //!
 //! An importer labels what it makes: [`IMPORTED_FROM`] names the format, [`IMPORTED_AS`] is a digest of the spec as it was
-//! imported, with the defaults of its kind and without its secrets. As long as the digest of the stored spec is the same,
+//! imported, with the defaults of its kind and without its secrets. As long as the digest of what is stored is the same, and
+//! nobody has given it a label,
 //! nobody has edited it. Binaries that fill in other defaults come to other digests: then a resource counts as edited, which
 //! loses nothing.
 //!
 //! A digest can't cover a secret, because everybody who reads the resource reads the digest. So what holds a secret counts as
 //! edited as soon as it exists.
+
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
@@ -23,6 +26,9 @@ use crate::{
 pub const IMPORTED_FROM: &str = "imported-from";
 /// Label with the digest of a spec as it was imported.
 pub const IMPORTED_AS: &str = "imported-as";
+
+/// Labels that importers set; any other is a person's.
+const OURS: [&str; 3] = [IMPORTED_FROM, IMPORTED_AS, super::catalogue::FACTS_OF];
 
 /// Hexadecimal digits of a digest: enough to tell edits apart, short enough for a label that is read.
 const DIGITS: usize = 16;
@@ -76,7 +82,7 @@ fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
     kind.moves_secrets_beneath(old, &new).is_some()
 }
 
-/// The digest of a resource's spec; `None` where it has none, or none of its name's kind.
+/// The digest of a resource's spec, and of the labels that somebody gave it; `None` where it has none, or none of its name's kind.
 fn digest(resource: &Resource) -> Option<String> {
     let (name, kind) = kinds::parse_name(&resource.name).ok()?;
     let mut filled = resource.spec.clone()?;
@@ -85,8 +91,11 @@ fn digest(resource: &Resource) -> Option<String> {
     }
     kind.fill_defaults(&mut filled, &name);
     fill(&mut filled, |_| SecretView::Absent);
-    let json = spec::to_json(&filled).ok()?;
-    Some(hex::encode(Sha256::digest(json)).chars().take(DIGITS).collect())
+    let mut text = spec::to_json(&filled).ok()?;
+    for (key, value) in resource.labels.iter().filter(|(key, _)| !OURS.contains(&key.as_str())) {
+        let _ = write!(text, "\n{key}={value}");
+    }
+    Some(hex::encode(Sha256::digest(text)).chars().take(DIGITS).collect())
 }
 
 #[cfg(test)]
@@ -133,6 +142,12 @@ mod tests {
         });
         assert_eq!(
             decide(&model("two"), Some(&edited)),
+            Decision::Keep("it was edited since it was imported")
+        );
+        let mut marked = stored(model("one"), |_| ());
+        marked.labels.insert("team".into(), "a".into());
+        assert_eq!(
+            decide(&model("two"), Some(&marked)),
             Decision::Keep("it was edited since it was imported")
         );
         let mut own = stored(model("one"), |_| ());

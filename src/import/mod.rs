@@ -40,11 +40,13 @@ pub mod tree;
 
 use std::ffi::OsString;
 
+pub use admin_settings::SHAPE as ADMIN_SETTINGS_SHAPE;
 pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide};
 pub use gather::Gathered;
 pub use report::{Imported, Item, Outcome, Problem, Problems};
 
-use crate::crypto::{ForeignKeys, SecretText};
+pub use crate::crypto::ForeignKeys;
+use crate::crypto::SecretText;
 
 /// A file that was read.
 pub struct File {

@@ -57,9 +57,11 @@ fn parse_mode(number: i32) -> Result<Mode> {
         Ok(ImportMode::Unspecified | ImportMode::Keep) => Ok(Mode::Keep),
         Ok(ImportMode::Update) => Ok(Mode::Update),
         Ok(ImportMode::Replace) => Ok(Mode::Replace),
+        Ok(ImportMode::KeepEdited) => Ok(Mode::KeepEdited),
         Err(_) => {
             let description = format!(
-                "is the unknown value {number}; use IMPORT_MODE_KEEP, IMPORT_MODE_UPDATE or IMPORT_MODE_REPLACE"
+                "is the unknown value {number}; use IMPORT_MODE_KEEP, IMPORT_MODE_UPDATE, IMPORT_MODE_REPLACE or \
+                 IMPORT_MODE_KEEP_EDITED"
             );
             Err(Error::Invalid(vec![FieldViolation::new("options.mode", "UNKNOWN_VALUE", description)]))
         }

@@ -34,7 +34,7 @@ const ROOMS: &[Room] = &[
     Room { name: "app",       knows: "lifecycle http grpc auth service replica import kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "http",      knows: "lifecycle grpc:: auth service replica kinds watch view store:: telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service replica kinds watch view telemetry settings domain proto digest", never: "sql" },
-    Room { name: "service",   knows: "choice auth:: replica:: kinds watch view store:: crypto:: settings domain setting_key setting_text proto digest", never: "grpc sql web" },
+    Room { name: "service",   knows: "choice auth:: replica:: import:: kinds watch view store:: crypto:: settings domain setting_key setting_text proto digest", never: "grpc sql web" },
     // Kinds, to say before anything is sent what the server would refuse; crypto, to open what other systems sealed.
     Room { name: "import",    knows: "kinds crypto:: setting_key domain proto", never: "grpc sql web async" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },

@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod place;

@@ -23,6 +23,8 @@ use crate::{
 pub struct Place {
     pub server: Server,
     pub admin: Caller,
+    /// Its token.
+    pub token: String,
 }
 
 impl Place {
@@ -30,7 +32,8 @@ impl Place {
     pub async fn on_sqlite() -> Self {
         let server = Server::start().await;
         let admin = Caller::new(&Site::of(&server), &server.admin_token());
-        Self { server, admin }
+        let token = server.admin_token();
+        Self { server, admin, token }
     }
 
     /// On an empty database of the shared PostgreSQL.
@@ -43,7 +46,7 @@ impl Place {
         let arguments = ["token", "create", "--local", "--role", "admin", "--grant-secrets", "--ttl", "24h"];
         let token = printed(&home, &arguments).await;
         let admin = Caller::new(&Site::of(&server), &token);
-        Self { server, admin }
+        Self { server, admin, token }
     }
 
     /// Writes, as the administrator.

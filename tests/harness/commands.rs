@@ -61,6 +61,11 @@ pub fn lines(output: impl Read + Send + 'static) -> UnboundedReceiver<String> {
 
 /// Builds an example as it is, with the profile of this test: cargo does so by itself only where it runs every test.
 pub async fn example(name: &str) -> PathBuf {
+    example_of(Path::new(env!("CARGO_MANIFEST_DIR")), name).await
+}
+
+/// As [`example`], of the package in a folder: with the dependencies of this one, which are built already.
+pub async fn example_of(package: &Path, name: &str) -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
     let profile = match built.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
@@ -68,7 +73,8 @@ pub async fn example(name: &str) -> PathBuf {
     };
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--offline", "--example", name, "--profile", profile]);
-    let built_it = run(build.current_dir(env!("CARGO_MANIFEST_DIR"))).await;
+    build.arg("--target-dir").arg(built.parent().expect("the target directory"));
+    let built_it = run(build.current_dir(package)).await;
     assert!(built_it.status.success(), "{}", String::from_utf8_lossy(&built_it.stderr));
     built.join("examples").join(name)
 }

@@ -37,7 +37,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use commands::{command, end, example, lines, run, tool};
+pub use commands::{command, end, example, example_of, lines, run, tool};
 pub use waiting::{PATIENCE, soon, until, until_answered, within};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_signalbox");

@@ -4,11 +4,14 @@
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use signalbox::proto::v1::{
-    DeleteResourceRequest, GetStatusRequest, GetStatusResponse, ListResourcesRequest, Resource,
-    resource::Spec,
+    GetStatusRequest, GetStatusResponse, ListResourcesRequest, Resource, resource::Spec,
 };
 
-use crate::harness::{Home, Server, api::Api, forms::Forms};
+use crate::harness::{
+    Home, Server,
+    api::{Api, deletion_of},
+    forms::Forms,
+};
 
 const STARTERS: &str = "SIGNALBOX_STARTERS";
 
@@ -54,24 +57,6 @@ fn usable(resources: &[Resource]) -> (Vec<&str>, String) {
         _ => None,
     });
     (enabled.map(|one| one.name.as_str()).collect(), active.expect("a router"))
-}
-
-/// Deletes everything, whatever refers to what: routers before providers, models that replace others after them.
-async fn delete_everything(api: &mut Api) {
-    let mut left = resources(api).await;
-    left.sort_by_key(|one| !one.name.starts_with("routers/"));
-    while !left.is_empty() {
-        for resource in left {
-            let request = DeleteResourceRequest {
-                name: resource.name,
-                allow_missing: true,
-                ..DeleteResourceRequest::default()
-            };
-            // One that another one refers to goes the next time.
-            let _ = api.config.delete_resource(request).await;
-        }
-        left = resources(api).await;
-    }
 }
 
 #[tokio::test]
@@ -141,7 +126,8 @@ async fn what_lies_around_is_taken_over_once_and_never_shown() {
     assert!(!log.contains("APP_MODE") && log.contains("nothing of a provider or a database: 1"), "{log}");
     assert!(status(&mut api).await.warnings.iter().any(|warning| warning.contains(".env")));
     // Once: whatever became of it, and whatever lies around by then.
-    delete_everything(&mut api).await;
+    api.config.batch_write(deletion_of(&all)).await.unwrap();
+    assert_eq!(resources(&mut api).await, Vec::new());
     let revision = status(&mut api).await.revision;
     let listed = server.run(&["list", "--output", "yaml"]).await;
     drop(home);

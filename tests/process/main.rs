@@ -19,6 +19,7 @@ mod settings;
 mod shutdown;
 mod stalled;
 mod startup;
+mod thirteenth_kind;
 mod tls;
 
 use harness::calls;

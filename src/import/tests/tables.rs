@@ -31,6 +31,14 @@ fn admin_settings() {
 }
 
 #[test]
+fn the_shape_that_is_told_is_accepted() {
+    let files = [File { name: "file".into(), text: ADMIN_SETTINGS_SHAPE.into() }];
+    let imported = run("admin-settings", &files, &|_| None).unwrap();
+    assert_eq!(spec_of!(imported, Provider, "providers/groq").endpoint_path, "/openai/v1/responses");
+    assert!(left_out(&imported) == ["file: providers.groq.api_key"], "its key is a placeholder");
+}
+
+#[test]
 fn admin_settings_with_one_provider() {
     for text in [
         r#"{"provider": {"base_url": "https://api.groq.com", "model": "m", "api_key": "gsk_1"}}"#,

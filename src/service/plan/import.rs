@@ -3,7 +3,8 @@
 
 use super::{Draft, Planner};
 use crate::{
-    domain::{Error, Labels, Read, Result, Spec},
+    domain::{Error, Labels, Read, Record, Result, Spec},
+    import::{Decision, decide},
     kinds::{Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, ChangeType, Resource},
     view::Entry,
@@ -32,11 +33,24 @@ pub enum Mode {
     Update,
     /// It is replaced whole.
     Replace,
+    /// It is replaced whole if an importer made it and nobody has edited it since, and else stays as it is.
+    KeepEdited,
 }
 
 /// The name of a resource that an import left alone, by its result.
 pub(in crate::service) fn kept_existing(result: &BatchResult) -> Option<&str> {
     result.resource.as_ref().map(|resource| resource.name.as_str())
+}
+
+/// Whether what is stored is a person's work, as far as its labels tell.
+fn is_edited(imported: &Resource, record: &Record) -> bool {
+    let stored = Resource {
+        name: record.name.to_string(),
+        labels: record.labels.clone(),
+        spec: Some(record.spec.clone()),
+        ..Resource::default()
+    };
+    matches!(decide(imported, Some(&stored)), Decision::Keep(_))
 }
 
 impl Planner<'_> {
@@ -58,15 +72,20 @@ impl Planner<'_> {
             return Ok(planned.map(|result| self.told_of(result)));
         };
         let record = &entry.record;
+        let keeps = match mode {
+            Mode::Keep => true,
+            Mode::KeepEdited => is_edited(resource, record),
+            Mode::Update | Mode::Replace => false,
+        };
         let wanted = match mode {
-            Mode::Keep => {
+            _ if keeps => {
                 // Others of this import may refer to it: it has to be there still.
                 self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
                 let resource = Resource { name: name.to_string(), ..Resource::default() };
                 return Ok(Some(BatchResult { resource: Some(resource), ..BatchResult::default() }));
             }
             Mode::Update => self.mask(&path, kind, resource, mask),
-            Mode::Replace => Some(Mask::Everything),
+            Mode::Keep | Mode::Replace | Mode::KeepEdited => Some(Mask::Everything),
         };
         let Some(wanted) = wanted else { return Ok(None) };
         let (labels, spec) = wanted.apply((&record.labels, &record.spec), (&labels, Some(&spec)));

@@ -1,0 +1,227 @@
+//! Formats of other systems, through the command line and a real server: what comes of them, that nothing comes of half of
+//! them, and that an operator's edits survive.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Output};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use fernet::Fernet;
+use signalbox::proto::v1::{ExportConfigRequest, ModelSpec, ProviderSpec, resource::Spec};
+
+use crate::{
+    harness, on_both_databases,
+    place::Place,
+    support::{resources::secrets_in, writer::Op},
+};
+
+on_both_databases! {
+    thirty_models_of_litellm_are_served;
+    every_format_comes_in_whole_and_again_without_a_change;
+    edits_survive_the_next_import;
+    what_fails_leaves_everything_as_it_was;
+    a_dry_run_changes_nothing;
+}
+
+/// The key that the fixtures are sealed with.
+const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+/// A fixture of `tests/import/`, in the home of the server, with its secrets sealed.
+fn fixture(place: &Place, name: &str) -> PathBuf {
+    let path = format!("{}/tests/import/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).unwrap();
+    let fernet = Fernet::new(KEY).unwrap();
+    let mut parts = text.split('@');
+    let mut sealed = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match (part.strip_prefix("SEALED:"), part.strip_prefix("TWICE:")) {
+            (Some(secret), _) => sealed.push_str(&fernet.encrypt(secret.as_bytes())),
+            (None, Some(secret)) => sealed.push_str(&STANDARD.encode(fernet.encrypt(secret.as_bytes()))),
+            (None, None) => sealed.push_str(part),
+        }
+    }
+    file(place, name, &sealed)
+}
+
+fn file(place: &Place, name: &str, text: &str) -> PathBuf {
+    let path = place.server.home().path(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn key_file(place: &Place) -> String {
+    let path = file(place, "fernet.key", KEY);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+/// Runs `signalbox import`.
+async fn run(place: &Place, arguments: &[&str]) -> Output {
+    let all: Vec<&str> = std::iter::once("import").chain(arguments.iter().copied()).collect();
+    let mut command = place.server.signalbox(&all);
+    command.env("SIGNALBOX_TOKEN", &place.token).env("OPENAI_API_KEY", "sk-canary-of-the-environment");
+    harness::run(&mut command).await
+}
+
+/// What it printed, on both outputs.
+fn printed(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+async fn import(place: &Place, format: &str, names: &[&str], more: &[&str]) -> String {
+    let key = key_file(place);
+    let files: Vec<String> = names.iter().map(|name| fixture(place, name).display().to_string()).collect();
+    let mut arguments = vec!["--from", format, "--fernet-key-file", &key];
+    arguments.extend(more);
+    arguments.extend(files.iter().map(String::as_str));
+    let output = run(place, &arguments).await;
+    let printed = printed(&output);
+    assert!(output.status.success(), "{format}: {printed}");
+    assert!(!printed.contains("canary"), "{format} shows a secret: {printed}");
+    printed
+}
+
+async fn provider(place: &Place, name: &str) -> ProviderSpec {
+    match place.get(name).await.unwrap().spec {
+        Some(Spec::Provider(provider)) => provider,
+        _ => panic!("{name} is no provider"),
+    }
+}
+
+async fn model(place: &Place, name: &str) -> ModelSpec {
+    match place.get(name).await.unwrap().spec {
+        Some(Spec::Model(model)) => model,
+        _ => panic!("{name} is no model"),
+    }
+}
+
+async fn thirty_models_of_litellm_are_served(place: Place) {
+    let told = import(&place, "litellm", &["litellm.yaml"], &[]).await;
+    for lost in
+        ["gemini-vertex", "lost-azure", "general_settings.master_key", "router_settings.fallbacks: nowhere"]
+    {
+        assert!(told.contains(lost), "{lost} is not told: {told}");
+    }
+    assert!(told.contains("total: "), "{told}");
+    assert_eq!(provider(&place, "providers/chatgpt").await.models.len(), 7);
+    assert_eq!(model(&place, "models/llm.internal.example/house-7b").await.prices.unwrap().input, "0.25");
+    let Some(Spec::Router(router)) = place.get("routers/gpt-4o").await.unwrap().spec else { panic!() };
+    assert_eq!(router.fallbacks, ["providers/anthropic", "providers/google_ai"], "Azure is not known here");
+    let mut key = place.get("providers/xai/apiKeys/xai_api_key").await.unwrap();
+    let states: Vec<_> = secrets_in(&mut key).iter().map(|(_, secret)| secret.state()).collect();
+    assert_eq!(states, [signalbox::proto::v1::secret::State::Missing]);
+}
+
+async fn every_format_comes_in_whole_and_again_without_a_change(place: Place) {
+    let formats: [(&str, &[&str]); 8] = [
+        ("litellm-prices", &["model_prices.json"]),
+        ("models-dev", &["models_dev.json"]),
+        ("settings", &["settings.json"]),
+        ("llm-provider-configs", &["llm_provider_configs.csv"]),
+        ("provider-configs", &["provider_configs.json", "api_keys.csv"]),
+        ("runtime-config", &["runtime_config.csv"]),
+        ("prompt-templates", &["prompt_templates.json"]),
+        ("admin-settings", &["admin_settings.json"]),
+    ];
+    let mut revision = place.revision().await;
+    for (format, names) in formats {
+        import(&place, format, names, &[]).await;
+        let after = place.revision().await;
+        assert_eq!(after, revision + 1, "{format} is one revision");
+        import(&place, format, names, &[]).await;
+        revision = place.revision().await;
+        assert_eq!(revision, after, "{format} comes again without a change");
+    }
+    let none = run(&place, &["--from", "catalogue"]).await;
+    assert!(none.status.success(), "{}", printed(&none));
+    let exported = place.export(ExportConfigRequest::default()).await;
+    assert!(exported.resources.len() > 60);
+    assert!(!format!("{exported:?}").contains("canary"));
+}
+
+async fn edits_survive_the_next_import(place: Place) {
+    let prices = |input: &str| {
+        let model =
+            format!("{{\"litellm_provider\":\"groq\",\"mode\":\"chat\",\"input_cost_per_token\":{input}}}");
+        format!("{{\"groq/a\":{model},\"groq/b\":{model},\"groq/c\":{model}}}")
+    };
+    let path = file(&place, "prices.json", &prices("1e-6"));
+    let path = path.display().to_string();
+    assert!(run(&place, &["--from", "litellm-prices", &path]).await.status.success());
+
+    let mut edited = place.get("models/groq/b").await.unwrap();
+    if let Some(Spec::Model(model)) = &mut edited.spec {
+        "ours".clone_into(&mut model.description);
+    }
+    place.write(Op::update(edited, &["model.description"])).await;
+    let mut labelled = place.get("models/groq/c").await.unwrap();
+    labelled.labels.insert("team".into(), "a".into());
+    place.write(Op::update(labelled, &["labels"])).await;
+
+    file(&place, "prices.json", &prices("2e-6"));
+    let again = run(&place, &["--from", "litellm-prices", &path]).await;
+    let told = printed(&again);
+    assert!(told.contains("kept: models/groq/b") && told.contains("kept: models/groq/c"), "{told}");
+    let price = async |name: &str| model(&place, name).await.prices.unwrap().input;
+    assert_eq!((price("models/groq/a").await, price("models/groq/b").await), ("2".into(), "1".into()));
+    assert_eq!(price("models/groq/c").await, "1");
+
+    let replaced = run(&place, &["--from", "litellm-prices", "--replace", &path]).await;
+    assert!(replaced.status.success(), "{}", printed(&replaced));
+    assert_eq!(price("models/groq/b").await, "2");
+}
+
+/// Names of everything in the home of the server but its own files.
+fn files_of(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.server.home().folder()).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.contains("admin_settings"));
+    names.sort();
+    names
+}
+
+async fn what_fails_leaves_everything_as_it_was(place: Place) {
+    let before = place.revision().await;
+    let path = fixture(&place, "admin_settings.json").display().to_string();
+    let text = fs::read(&path).unwrap();
+
+    // The server refuses it: the worker's token may not import.
+    let worker = {
+        let arguments = ["token", "create", "--role", "viewer", "--selector", "*"];
+        let mut command = place.server.signalbox(&arguments);
+        harness::run(command.env("SIGNALBOX_TOKEN", &place.token)).await
+    };
+    let token = String::from_utf8(worker.stdout).unwrap();
+    let mut command = place.server.signalbox(&["import", "--from", "admin-settings", &path]);
+    let refused = harness::run(command.env("SIGNALBOX_TOKEN", token.trim())).await;
+    assert!(!refused.status.success());
+    assert_eq!(files_of(&place), ["admin_settings.json"], "no copy stays of what was not imported");
+
+    // The file is wrong.
+    let wrong = file(&place, "wrong.json", r#"{"providers": {"groq": {"api_key": "canary key"}, "x": 5}}"#);
+    let refused = run(&place, &["--from", "admin-settings", &wrong.display().to_string()]).await;
+    let told = printed(&refused);
+    assert!(!refused.status.success() && !told.contains("canary"), "{told}");
+    assert!(
+        told.contains("providers.groq.api_key: may hold only") && told.contains("providers.x: is a number"),
+        "{told}"
+    );
+    assert_eq!(place.revision().await, before);
+
+    // It succeeds: a copy is kept, which only we can read.
+    let done = run(&place, &["--from", "admin-settings", &path]).await;
+    let told = printed(&done);
+    assert!(done.status.success() && told.contains("total: 4 providers"), "{told}");
+    let names = files_of(&place);
+    assert_eq!(names.len(), 2, "{names:?}");
+    let copy = place.server.home().path(&names[1]);
+    assert_eq!(fs::read(&copy).unwrap(), text, "byte for byte");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+async fn a_dry_run_changes_nothing(place: Place) {
+    let before = place.revision().await;
+    let told = import(&place, "admin-settings", &["admin_settings.json"], &["--dry-run"]).await;
+    assert!(told.contains("providers/groq"), "{told}");
+    assert_eq!(place.revision().await, before);
+    assert_eq!(files_of(&place), ["admin_settings.json"]);
+}
