@@ -225,3 +225,23 @@ async fn a_store_that_was_written_to_is_not_seeded() {
     assert_eq!(names(&resources(&mut api).await, ""), ["settings/mode"]);
     assert_eq!(status(&mut api).await.revision, 1);
 }
+
+/// What a person changed of the catalogue stays as it is when it is seeded again, and what is gone comes back.
+#[tokio::test]
+async fn edits_survive_when_the_catalogue_is_imported_again() {
+    let server = Server::start_in(&Arc::new(home())).await;
+    let mut admin = Api::admin(&server).await;
+    let (edited, gone) = ("models/groq/openai+gpt-oss-20b", "models/mistral/codestral-latest");
+    for line in [&["set", edited, "--field", "display_name=Ours"][..], &["delete", "--yes", gone]] {
+        let output = server.run(line).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let before = resources(&mut admin).await;
+    let output = server.run(&["import", "--from", "catalogue"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let after = resources(&mut admin).await;
+    let back = after.iter().find(|one| one.name == gone).expect("it came back");
+    assert_eq!(back.version, 1);
+    let rest: Vec<&Resource> = after.iter().filter(|one| one.name != gone).collect();
+    assert_eq!(rest, before.iter().collect::<Vec<_>>(), "nothing else has changed");
+}
