@@ -1,5 +1,7 @@
 //! Compiles `proto/` without a system `protoc`, and keeps the descriptor set for reflection and canonical JSON.
 
+#[path = "build/families.rs"]
+mod families;
 #[path = "build/generated.rs"]
 mod generated;
 
@@ -12,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed={}", families::FAMILIES);
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
     let client = env::var_os("CARGO_FEATURE_CLIENT").is_some();
     let mut compiler = protox::Compiler::new(["proto"])?;
@@ -36,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = prost_reflect::DescriptorPool::decode(encoded.as_slice())?;
     fs::write(out.join("client_kinds.rs"), generated::client_kinds(&pool)?)?;
     fs::write(out.join("secret_fields.rs"), generated::secret_fields(&pool)?)?;
+    fs::write(out.join("families.rs"), families::families(&pool)?)?;
     if server {
         fs::write(out.join("spec_arms.rs"), generated::spec_arms(&pool)?)?;
         for message in pool.all_messages().filter(|message| message.package_name() == "signalbox.v1") {

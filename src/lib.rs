@@ -46,3 +46,5 @@ mod telemetry;
 pub mod view;
 #[cfg(feature = "server")]
 pub mod watch;
+#[cfg(feature = "client")]
+pub mod wire;

@@ -1,11 +1,13 @@
-"""Makes the descriptors and the typed specs of the package from the proto files.
+"""Makes the descriptors and the typed specs of the package from the proto files, and takes along how providers are spoken to.
 
 Owns the mapping from proto to Python: a message is a frozen dataclass, an enum value is a word (`AUTH_SCHEME_BEARER` is
-`bearer`), a secret is the word for its state. Neither result is in git, so that they can't fall out of step.
+`bearer`), a secret is the word for its state. No result is in git, so that none can fall out of step.
 
     python codegen.py        # for work in the tree; a build of the package does the same
 """
 
+import json
+import keyword
 import os
 import pathlib
 import re
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -60,15 +63,54 @@ def proto_root(here: pathlib.Path) -> pathlib.Path:
     raise FileNotFoundError("the proto files: build from the repository or from an sdist")
 
 
-def generate(protos: pathlib.Path, package: pathlib.Path) -> list[pathlib.Path]:
-    """Writes both files into the package, and returns their paths."""
+def family_root(here: pathlib.Path) -> pathlib.Path:
+    """Where it stands how providers are spoken to: in an sdist beside this file, in the repository with the server."""
+    for root in (here / "families", here.parent.parent / "src" / "wire" / "families"):
+        if root.is_dir():
+            return root
+    raise FileNotFoundError("the families of providers: build from the repository or from an sdist")
+
+
+def families(root: pathlib.Path) -> dict[str, Any]:
+    """The mapping of each type of provider, by the word for the type. A file may be a merge patch (RFC 7396) on another."""
+    files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in root.glob("*.json")}
+
+    def whole(name: str) -> dict[str, Any]:
+        file = dict(files[name])
+        base = file.pop("extends", None)
+        file.pop("alternatives", None)
+        return file if base is None else merged(whole(base), file)
+
+    made = [whole(name) for name in sorted(files)]
+    return {file["type"].removeprefix("PROVIDER_TYPE_").lower(): file for file in made if "type" in file}
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(base) if isinstance(base, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def generate(here: pathlib.Path) -> list[pathlib.Path]:
+    """Writes what is made into the package, and returns the paths."""
+    protos, package = proto_root(here), here / "src" / "signalbox"
     described = compile_protos(protos)
-    descriptors, specs = package / "_descriptors.binpb", package / "specs.py"
+    descriptors, specs, data = (
+        package / name for name in ("_descriptors.binpb", "specs.py", "_families.json")
+    )
+    replace(data, json.dumps(families(family_root(here)), separators=(",", ":")).encode())
     replace(specs, "".join(Module(described).text()).encode())
     for file in described.file:
         file.ClearField("source_code_info")
     replace(descriptors, described.SerializeToString(deterministic=True))
-    return [descriptors, specs]
+    return [descriptors, specs, data]
 
 
 def replace(path: pathlib.Path, content: bytes) -> None:
@@ -151,7 +193,7 @@ class Module:
         lines.append(docstring(comments.get(path, ""), "    "))
         for index, member in enumerate(message.field):
             kind, default = self.field(message, member)
-            lines.append(f"\n    {member.name}: {kind} = {default}\n")
+            lines.append(f"\n    {attribute(member.name)}: {kind} = {default}\n")
             words = self.words(member)
             comment = comments.get((*path, 2, index), "") + (f"\n One of {words}." if words else "")
             lines.append(docstring(comment, "    "))
@@ -192,6 +234,11 @@ class Module:
         return ", ".join(f"`{word}`" for word in words)
 
 
+def attribute(name: str) -> str:
+    """The name of a field, where Python has no other use for the word."""
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
 def short(name: str) -> str:
     """The name of the class: a message within another carries both names."""
     return "".join(name.removeprefix(f".{PACKAGE}.").split("."))
@@ -207,6 +254,5 @@ def docstring(comment: str, indent: str) -> str:
 
 
 if __name__ == "__main__":
-    root = pathlib.Path(__file__).resolve().parent
-    for written in generate(proto_root(root), root / "src" / "signalbox"):
+    for written in generate(pathlib.Path(__file__).resolve().parent):
         print(written, file=sys.stderr)

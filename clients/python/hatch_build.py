@@ -20,10 +20,10 @@ class ProtoBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             import codegen
         finally:
             sys.path.pop(0)
-        protos = codegen.proto_root(HERE)
         if self.target_name == "sdist":
-            build_data["force_include"][str(protos)] = "proto"
+            build_data["force_include"][str(codegen.proto_root(HERE))] = "proto"
+            build_data["force_include"][str(codegen.family_root(HERE))] = "families"
             return
-        written = codegen.generate(protos, HERE / "src" / "signalbox")
+        written = codegen.generate(HERE)
         # They are not in git, so that hatch would leave them out.
         build_data["artifacts"] += [path.relative_to(HERE).as_posix() for path in written]

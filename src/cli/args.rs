@@ -77,6 +77,8 @@ pub enum Verb {
     History(History),
     /// Show what differs between two revisions
     Diff(Diff),
+    /// Show which provider is active and which ones it falls back on, or make another one active
+    Switch(Switch),
     /// Show how the server is
     Status,
     /// Make and revoke tokens
@@ -118,6 +120,9 @@ pub struct Get {
     /// Show the state at this past revision
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub revision: u64,
+    /// Tell what was seen, such as when a key was last used, in JSON and YAML too; tables always do
+    #[arg(long)]
+    pub observations: bool,
 }
 
 /// Options of `list`.
@@ -144,6 +149,29 @@ pub struct List {
     /// List the state at this past revision
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub revision: u64,
+    /// Tell what was seen, such as when a key was last used, in JSON and YAML too; tables always do
+    #[arg(long)]
+    pub observations: bool,
+}
+
+/// Options of `switch`.
+#[derive(Args, Clone, Default)]
+pub struct Switch {
+    /// The provider to become active, for example groq or providers/groq; nothing shows the active one
+    pub provider: Option<String>,
+    /// A provider to fall back on; repeat it for others, in their order. Not given: the one that was active, and then those
+    /// that there were
+    #[arg(long = "fallback", value_name = "PROVIDER", requires = "provider")]
+    pub fallbacks: Vec<String>,
+    /// Fall back on none
+    #[arg(long, requires = "provider", conflicts_with = "fallbacks")]
+    pub no_fallbacks: bool,
+    /// Only if this is still the etag of routers/default
+    #[arg(long, requires = "provider")]
+    pub etag: Option<String>,
+    /// What every write takes.
+    #[command(flatten)]
+    pub write: Write,
 }
 
 /// Options of `explain`.

@@ -3,6 +3,8 @@
 //! A field of a kind is a column where its message says so (`column.proto`), and nowhere else: a new kind or field shows
 //! itself without a change here.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 
@@ -39,17 +41,34 @@ pub fn list(resources: &[v1::Resource], now: DateTime<Utc>) -> String {
         Some(columns) => columns.iter().map(|column| column.heading.as_str()).collect(),
         None => vec!["KIND", "SUMMARY"],
     };
-    let header = [&["NAME"], headings.as_slice(), &["VERSION", "UPDATED", "LABELS"]].concat();
+    let seen = if one_kind.is_some() { matters(resources) } else { Vec::new() };
+    let seen_headings: Vec<String> =
+        seen.iter().map(|matter| matter.to_uppercase().replace('_', " ")).collect();
+    let seen_headings: Vec<&str> = seen_headings.iter().map(String::as_str).collect();
+    let header = [&["NAME"], headings.as_slice(), &seen_headings, &["VERSION", "UPDATED", "LABELS"]].concat();
     let rows = resources.iter().zip(&specs).map(|(resource, spec)| {
-        let own = match (&one_kind, spec) {
+        let mut own = match (&one_kind, spec) {
             (Some(columns), Some((_, spec))) => columns.iter().map(|column| column.cell(spec, now)).collect(),
             (_, Some((arm, spec))) => vec![arm.name().to_owned(), summary(spec, now)],
             // A kind that this command is too old for.
             (_, None) => vec!["?".to_owned(), String::new()],
         };
+        own.extend(seen.iter().map(|matter| last_seen(resource, matter, now)));
         row(resource, &own, now)
     });
     plain(&header, rows.collect())
+}
+
+/// What was seen of any of these, each matter once.
+fn matters(resources: &[v1::Resource]) -> Vec<&str> {
+    let seen = resources.iter().flat_map(|resource| &resource.observations);
+    seen.map(|seen| seen.what.as_str()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// How long ago it was seen of this one.
+fn last_seen(resource: &v1::Resource, matter: &str, now: DateTime<Utc>) -> String {
+    let seen = resource.observations.iter().find(|seen| seen.what == matter);
+    seen.and_then(|seen| seen.time.as_ref()).map(|then| text::relative(now, then)).unwrap_or_default()
 }
 
 fn row(resource: &v1::Resource, own: &[String], now: DateTime<Utc>) -> Vec<String> {
@@ -170,6 +189,29 @@ fn value(spec: &DynamicMessage, path: &[FieldDescriptor], now: DateTime<Utc>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_is_a_column_of_lists_of_one_kind() {
+        let now = DateTime::from_timestamp(1_000_000, 0).unwrap();
+        let key = |name: &str, used: Option<i64>| {
+            let time = used.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 });
+            let seen = v1::Observation { what: "last_used".into(), time, value_json: String::new() };
+            v1::Resource {
+                name: format!("providers/a/apiKeys/{name}"),
+                spec: Some(v1::resource::Spec::ApiKey(v1::ApiKeySpec {
+                    active: Some(true),
+                    ..Default::default()
+                })),
+                observations: used.map(|_| seen).into_iter().collect(),
+                ..Default::default()
+            }
+        };
+        let shown = list(&[key("k", Some(999_820)), key("l", None)], now);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].contains("ACTIVE") && lines[0].contains("LAST USED"), "{shown}");
+        assert!(lines[1].contains("yes") && lines[1].contains("3m ago"), "{shown}");
+        assert!(!list(&[key("l", None)], now).contains("LAST USED"));
+    }
 
     #[test]
     fn every_kind_has_columns() {

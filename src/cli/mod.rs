@@ -30,6 +30,7 @@ mod server_flags;
 mod session;
 mod set;
 mod status;
+mod switch;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -128,6 +129,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::History(args) => history::history(session, target, args).await,
         Verb::Diff(args) => history::diff(session, target, args).await,
+        Verb::Switch(args) => switch::switch(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

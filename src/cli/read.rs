@@ -6,7 +6,7 @@ use super::{
     connect::connect,
     failure::{Failure, Outcome},
     selector,
-    session::{Session, canonical, canonical_all},
+    session::{Format, Session, canonical, canonical_all},
     table,
 };
 use crate::{
@@ -23,6 +23,7 @@ pub async fn get(session: &mut Session<'_>, target: &Target, args: &Get) -> Outc
             name: name.clone(),
             revision: args.revision,
             include_secrets: args.secrets,
+            include_observations: args.observations || session.format == Format::Table,
             ..Default::default()
         };
         let answer = connection.config.get_resource(request).await?.into_inner();
@@ -49,6 +50,7 @@ pub async fn list(session: &mut Session<'_>, target: &Target, args: &List) -> Ou
         page_size: args.page_size,
         revision: args.revision,
         include_secrets: args.secrets,
+        include_observations: args.observations || session.format == Format::Table,
         ..Default::default()
     };
     let mut connection = connect(session, target).await?;

@@ -44,10 +44,21 @@ pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
         match field.name() {
             "create_time" => rows.push(when("created", resource.create_time.as_ref(), now)),
             "update_time" => rows.push(when("updated", resource.update_time.as_ref(), now)),
+            "observations" => rows.extend(resource.observations.iter().map(|seen| observed(seen, now))),
             name => flatten(name, value, &field.kind(), &mut rows),
         }
     }
     plain(&[], rows)
+}
+
+/// When something was seen, and what, where the time does not say it all.
+fn observed(seen: &v1::Observation, now: DateTime<Utc>) -> Vec<String> {
+    let mut row = when(&text::printable(&seen.what), seen.time.as_ref(), now);
+    if let (Some(cell), false) = (row.last_mut(), seen.value_json.is_empty()) {
+        cell.push_str(": ");
+        cell.push_str(&text::printable(&seen.value_json));
+    }
+    row
 }
 
 fn when(what: &str, time: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Vec<String> {

@@ -19,6 +19,7 @@
 //! becomes visible goes through the publisher to getters, subscriptions and waiters.
 
 mod backoff;
+mod chosen;
 mod connection;
 mod entry;
 mod error;

@@ -124,6 +124,10 @@ impl Snapshot {
         self.providers.get(id).map(|entry| self.hold(entry))
     }
 
+    pub(super) fn held_providers(&self) -> impl Iterator<Item = Held> {
+        self.providers.values().map(|entry| self.hold(entry))
+    }
+
     pub(super) fn held_api_key(&self, provider: &str, id: &str) -> Option<Held> {
         self.api_keys.get(provider)?.get(id).map(|entry| self.hold(entry))
     }

@@ -19,8 +19,10 @@ impl FeatureLevel {
     pub const FIRST: Self = Self(1);
     /// The kinds beyond providers, API keys and settings.
     pub const KINDS: Self = Self(2);
+    /// How a provider is spoken to: request builders, response extractors, model listings.
+    pub const WIRE: Self = Self(3);
     /// What this binary supports.
-    pub const CURRENT: Self = Self::KINDS;
+    pub const CURRENT: Self = Self::WIRE;
 }
 
 impl ReplicaId {

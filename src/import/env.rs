@@ -20,6 +20,7 @@ use super::{
     databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
     dotenv,
     providers::{KNOWN, Known, api_key, is_placeholder, key_problem},
+    starters::default_model,
 };
 use crate::{
     crypto::SecretText,
@@ -222,6 +223,10 @@ impl<'a> Converter<'a> {
             let key = key.map_or(needed, |(key, _)| key);
             self.left_out(key, why);
             return;
+        }
+        if spec.base_url.is_empty() {
+            // The starter has it too, which this one may replace.
+            default_model(known.provider_type).clone_into(&mut spec.default_model);
         }
         let from = self.variables.shown(key.map_or(base_name, |(key, _)| key));
         self.made.put(&from, name.as_str(), Spec::Provider(spec));

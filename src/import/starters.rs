@@ -80,6 +80,13 @@ pub fn begin(found: Imported) -> Result<Beginning, Problems> {
     Ok(Beginning { resources: all.into_values().collect(), items, active })
 }
 
+/// The model of a call that names none, of a provider of this type where it always is; empty where none is known.
+#[must_use]
+pub fn default_model(provider_type: ProviderType) -> &'static str {
+    let starter = STARTERS.iter().find(|starter| starter.provider_type == provider_type);
+    starter.map_or("", |starter| starter.default_model)
+}
+
 impl Starter {
     fn spec(&self, found: Option<Spec>, enabled: bool) -> ProviderSpec {
         let mut spec = match found {

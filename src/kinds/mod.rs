@@ -52,6 +52,7 @@ pub use filter::{Filter, FilterError};
 pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use outlook::{Outlook, Remark, Says, Turn};
+pub use parameters::check_parameters;
 pub use references::{Findings, Reference, Targets, prefixes_of, referring_to, turned};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
@@ -112,6 +113,10 @@ pub trait Kind: Sync {
 
     /// Fills in what the caller left out. Must be idempotent, and must not touch what was given.
     fn fill_defaults(&self, _spec: &mut Spec, _name: &ResourceName) {}
+
+    /// As [`Self::fill_defaults`], and after it: what only a store of a higher feature level than the first may hold. Below that
+    /// it stays out, and who reads the spec does without.
+    fn fill_newer_defaults(&self, _spec: &mut Spec, _level: FeatureLevel) {}
 
     /// Puts back what only the server sets, where the caller left it out: as it is stored, or nothing for a creation.
     fn keep_made(&self, _spec: &mut Spec, _before: Option<&Spec>) {}

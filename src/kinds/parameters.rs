@@ -85,6 +85,25 @@ impl Parameter {
     }
 }
 
+/// Checks the parameters of a call that offers these tools, under the names that calls have for them.
+pub fn check_parameters(
+    generation: Option<&GenerationParameters>,
+    chat: Option<&ChatParameters>,
+    reasoning: Option<&ReasoningParameters>,
+    tools: &[String],
+    violations: &mut Violations,
+) {
+    if let Some(given) = generation {
+        check_generation("generation", given, violations);
+    }
+    if let Some(given) = chat {
+        check_chat("chat", given, tools, violations);
+    }
+    if let Some(given) = reasoning {
+        check_reasoning("reasoning", given, generation.and_then(|given| given.max_tokens), violations);
+    }
+}
+
 /// Checks generation parameters; `path` is theirs.
 pub(super) fn check_generation(path: &str, given: &GenerationParameters, violations: &mut Violations) {
     for parameter in &PARAMETERS {

@@ -15,16 +15,16 @@ use super::{
     switched,
 };
 use crate::{
-    domain::{Action, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
+    domain::{Action, FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{
         AuthScheme, HeaderValue, HttpMethod, ProviderAuth, ProviderSpec, ProviderType, header_value::Value,
     },
+    wire,
 };
 
 /// The kind `provider`.
 pub struct Provider;
 
-const PATH_BYTES: usize = 1024;
 const MAX_MODELS: usize = 1000;
 const PLACEHOLDER: &str = "{api_key}";
 
@@ -48,11 +48,24 @@ impl Kind for Provider {
         }
     }
 
+    fn fill_newer_defaults(&self, spec: &mut Spec, level: FeatureLevel) {
+        if let Spec::Provider(spec) = spec
+            && level >= FeatureLevel::WIRE
+        {
+            wire::families::fill(spec);
+        }
+    }
+
+    fn feature_level(&self, spec: &Spec) -> FeatureLevel {
+        let Spec::Provider(spec) = spec else { return FeatureLevel::FIRST };
+        let ProviderSpec { request_builder, response_extractor, model_listing, .. } = spec;
+        let older = request_builder.is_none() && response_extractor.is_none() && model_listing.is_none();
+        if older { FeatureLevel::FIRST } else { FeatureLevel::WIRE }
+    }
+
     fn moves_secrets_beneath(&self, before: &Spec, after: &Spec) -> Option<&'static str> {
         match (before, after) {
-            (Spec::Provider(before), Spec::Provider(after)) => {
-                (before.base_url != after.base_url).then_some("provider.base_url")
-            }
+            (Spec::Provider(before), Spec::Provider(after)) => moved_by(before, after),
             _ => None,
         }
     }
@@ -65,9 +78,10 @@ impl Kind for Provider {
         check_base_url(spec, &mut violations);
         check_auth(spec, &mut violations);
         check_endpoint_path(spec, &mut violations);
+        check_wire(spec, &mut violations);
         let key_header = |name: &str| key_header_problem(spec.auth.as_ref(), name);
         check_headers(context, &spec.headers, key_header, &mut violations);
-        check_base_url_kept(context, spec, &mut violations);
+        check_address_kept(context, spec, &mut violations);
         check_models(spec, &mut violations);
         violations.into_vec()
     }
@@ -82,10 +96,16 @@ impl Kind for Provider {
             Some(Spec::Provider(before)) => Some(before),
             _ => None,
         };
-        [type_left_behind(before, after), key_in_the_clear(after), limits_crossed(after)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            type_left_behind(before, after),
+            wire_left_behind(before, after),
+            nothing_renders(after),
+            key_in_the_clear(after),
+            limits_crossed(after),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
@@ -191,27 +211,22 @@ fn template_problem(template: &str) -> Option<&'static str> {
 
 fn check_endpoint_path(spec: &ProviderSpec, violations: &mut Violations) {
     let field = "provider.endpoint_path";
-    let path = &spec.endpoint_path;
-    let rest = path.replacen("{model}", "", 1);
-    let (reason, problem) = if path.is_empty() {
-        match defaults(spec.r#type) {
-            Some(_) => ("REQUIRED", "is required for this type, for example `/chat/completions`"),
-            None => return,
+    if spec.endpoint_path.is_empty() {
+        if defaults(spec.r#type).is_some() {
+            violations.add(field, "REQUIRED", "is required for this type, for example `/chat/completions`");
         }
-    } else if !path.starts_with('/') || path.starts_with("//") {
-        ("INVALID_FORMAT", "must begin with one `/`")
-    } else if path.len() > PATH_BYTES {
-        ("TOO_LONG", "is longer than 1024 bytes")
-    } else if !path.bytes().all(|byte| byte.is_ascii_graphic()) || path.contains(['\\', '#']) {
-        ("INVALID_FORMAT", "may hold only the characters of a URL's path and query, in ASCII")
-    } else if rest.contains(['{', '}']) {
-        ("INVALID_FORMAT", "may hold `{model}` once and no other placeholder")
-    } else if path.split(['/', '?']).any(|segment| matches!(segment, "." | "..")) {
-        ("INVALID_FORMAT", "must not hold `.` or `..` as a segment")
-    } else {
-        return;
-    };
-    violations.add(field, reason, problem);
+    } else if spec.request_builder.is_none()
+        && let Some((reason, problem)) = wire::path_problem(&spec.endpoint_path, &["model"])
+    {
+        // What a path may hold beside a builder is checked with that.
+        violations.add(field, reason, problem);
+    }
+}
+
+fn check_wire(spec: &ProviderSpec, violations: &mut Violations) {
+    for wire::Problem { path, reason, description } in wire::check(spec) {
+        violations.add(format!("provider.{path}"), reason, description);
+    }
 }
 
 /// The header that carries the API key is the scheme's.
@@ -227,11 +242,21 @@ fn key_header_problem(auth: Option<&ProviderAuth>, name: &str) -> Option<&'stati
         .then_some("is the header that carries the API key; store the key as an API key, or change `auth`")
 }
 
-/// A stored secret goes only to the base URL that it was saved with.
-fn check_base_url_kept(context: &CheckContext<'_>, spec: &ProviderSpec, violations: &mut Violations) {
-    if matches!(context.before, Some(Spec::Provider(before)) if before.base_url != spec.base_url) {
-        check_not_moved(context, "base_url", violations);
+/// A stored secret goes only to the base URL that it was saved with, and to the neighbour that it was saved with.
+fn check_address_kept(context: &CheckContext<'_>, spec: &ProviderSpec, violations: &mut Violations) {
+    let Some(Spec::Provider(before)) = context.before else { return };
+    if let Some(field) = moved_by(before, spec) {
+        check_not_moved(context, field.trim_start_matches("provider."), violations);
     }
+}
+
+/// The field by which a provider's secrets would go elsewhere.
+fn moved_by(before: &ProviderSpec, after: &ProviderSpec) -> Option<&'static str> {
+    if before.base_url != after.base_url {
+        return Some("provider.base_url");
+    }
+    let (old, new) = (wire::neighbour(before), wire::neighbour(after));
+    (old != new && !new.is_empty()).then_some("provider.model_listing.host_label")
 }
 
 fn check_models(spec: &ProviderSpec, violations: &mut Violations) {
@@ -268,6 +293,34 @@ fn type_left_behind(before: Option<&ProviderSpec>, after: &ProviderSpec) -> Opti
     let old_url = defaults(before.r#type)?.base_url?;
     (after.base_url == old_url).then(|| {
         format!("`type` has changed, but `base_url` is still `{old_url}`; clear it to take the new type's")
+    })
+}
+
+/// As [`type_left_behind`], for how the provider is spoken to, which depends on the type and on the endpoint path.
+fn wire_left_behind(before: Option<&ProviderSpec>, after: &ProviderSpec) -> Option<String> {
+    let before = before?;
+    let filled = |spec: &ProviderSpec| {
+        let ProviderSpec { r#type, endpoint_path, .. } = spec.clone();
+        let mut filled = ProviderSpec { r#type, endpoint_path, ..Default::default() };
+        wire::families::fill(&mut filled);
+        (filled.request_builder, filled.response_extractor)
+    };
+    let (old, new) = (filled(before), filled(after));
+    let kept = (old.0 != new.0 && after.request_builder == old.0)
+        || (old.1 != new.1 && after.response_extractor == old.1);
+    (new.0.is_some() && kept).then(|| {
+        "`type` or `endpoint_path` has changed, but `request_builder` and `response_extractor` are still those of before; \
+         clear them to take those that belong to it now"
+            .into()
+    })
+}
+
+fn nothing_renders(spec: &ProviderSpec) -> Option<String> {
+    let mut filled = spec.clone();
+    wire::families::fill(&mut filled);
+    (filled.request_builder.is_none() || filled.response_extractor.is_none()).then(|| {
+        "there is no `request_builder` or no `response_extractor`: clients can't call this provider by its configuration"
+            .into()
     })
 }
 

@@ -24,6 +24,7 @@ pub(super) fn secret(value: &str) -> Secret {
 pub(super) fn plan(name: &str, mut spec: Spec, before: Option<&Spec>) -> (Spec, Vec<FieldViolation>) {
     let (name, kind) = parse_name(name).unwrap();
     kind.fill_defaults(&mut spec, &name);
+    kind.fill_newer_defaults(&mut spec, FeatureLevel::CURRENT);
     kind.keep_made(&mut spec, before);
     let inputs = secrets::split(&mut spec);
     let context = CheckContext { name: &name, spec: &spec, before, secrets: &inputs, imported: false };

@@ -1,13 +1,21 @@
 //! What is done with providers beyond reading and writing them.
 
-use super::Service;
+use super::{Service, fields::parse_named};
 use crate::{
-    domain::{Error, KindName, Principal, ResourceName, Result, Spec},
+    domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
     kinds,
-    proto::v1::{ProviderSpec, RenderRequestRequest, RenderRequestResponse},
+    proto::v1::{ProviderSpec, RenderRequestRequest, RenderRequestResponse, ToolSpec},
     view::State,
     watch::not_granted,
+    wire,
 };
+
+const PROVIDER: KindName = KindName("provider");
+const TOOL: KindName = KindName("tool");
+/// Tools that a call offers at most.
+const MAX_TOOLS: usize = 64;
+/// Room for all but the body in the answer of a rendering.
+const MARGIN: usize = 64 * 1024;
 
 impl Service {
     /// Renders what a worker would send to a provider, without any secret. Never waits for the store.
@@ -19,44 +27,142 @@ impl Service {
         caller: &Principal,
         request: &RenderRequestRequest,
     ) -> Result<RenderRequestResponse> {
-        let name = parse_provider("name", &request.name)?;
+        let names = check(request)?;
         let state = self.parts.view.state();
-        provider_of(caller, &state, "name", &name)?;
-        Err(no_builder(&name))
+        let provider = provider_of(caller, &state, "name", &names.provider)?;
+        let mut tools = Vec::new();
+        for (index, name) in names.tools.iter().enumerate() {
+            let spec = tool_of(caller, &state, &format!("tools[{index}]"), name)?;
+            tools.push(wire::Tool { name: name.to_string(), spec: spec.clone() });
+        }
+        let mapping =
+            wire::Mapping::of(provider).map_err(|problems| no_mapping(&names.provider, &problems))?;
+        let rendered = mapping.request(&call(request, tools)).map_err(invalid)?;
+        let http = rendered.request;
+        let body_json = http.body.map(|body| body.to_string()).unwrap_or_default();
+        if body_json.len() > limits::MESSAGE_OUT_BYTES - MARGIN {
+            return Err(Error::invalid(
+                "messages",
+                "TOO_LONG",
+                "make a request that is too large for an answer",
+            ));
+        }
+        Ok(RenderRequestResponse {
+            method: http.method.into(),
+            url: http.url,
+            headers: http.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+            body_json,
+            unused_parameters: rendered.unused.into_iter().map(str::to_owned).collect(),
+            revision: state.revision.0,
+            revision_token: state.token().to_string(),
+        })
     }
 }
 
-/// Reads the name of a provider in a request.
-fn parse_provider(field: &str, text: &str) -> Result<ResourceName> {
-    match kinds::parse_name(text) {
-        Ok((name, kind)) if kind.name().0 == "provider" => Ok(name),
-        Ok(_) => Err(Error::invalid(field, "WRONG_KIND", "names no provider; give `providers/{id}`")),
-        Err(why) => Err(Error::invalid(field, "INVALID_NAME", why)),
+/// The resources that a rendering is about.
+struct Names {
+    provider: ResourceName,
+    tools: Vec<ResourceName>,
+}
+
+/// Reads all of a request that can be judged without looking at any resource.
+fn check(request: &RenderRequestRequest) -> Result<Names> {
+    let mut violations = Violations::default();
+    let provider = violations.take(parse_named("name", &request.name, PROVIDER.0))?;
+    violations.at_most("tools", request.tools.len(), MAX_TOOLS, "tools");
+    let mut tools = Vec::new();
+    for (index, text) in request.tools.iter().enumerate().take(MAX_TOOLS) {
+        let field = format!("tools[{index}]");
+        let name = violations.take(parse_named(&field, text, TOOL.0))?;
+        if name.as_ref().is_some_and(|name| tools.contains(name)) {
+            violations.add(field, "DUPLICATE", "is listed twice");
+        }
+        tools.extend(name);
+    }
+    note(wire::check_conversation(&request.messages), &mut violations);
+    kinds::check_parameters(
+        request.generation.as_ref(),
+        request.chat.as_ref(),
+        request.reasoning.as_ref(),
+        &request.tools,
+        &mut violations,
+    );
+    violations.allow(provider.map(|provider| Names { provider, tools }))
+}
+
+fn call(request: &RenderRequestRequest, tools: Vec<wire::Tool>) -> wire::Call {
+    let RenderRequestRequest { name: _, model, messages, generation, chat, reasoning, tools: _ } =
+        request.clone();
+    wire::Call {
+        model,
+        messages,
+        generation: generation.unwrap_or_default(),
+        chat: chat.unwrap_or_default(),
+        reasoning: reasoning.unwrap_or_default(),
+        tools,
     }
 }
 
-/// The provider of this name, if the caller reaches it.
 fn provider_of<'s>(
     caller: &Principal,
     state: &'s State,
     field: &str,
     name: &ResourceName,
 ) -> Result<&'s ProviderSpec> {
-    if !caller.reaches(name, KindName("provider")) {
-        return Err(not_granted(caller, name.as_str()).at(field));
-    }
-    match state.get(name.as_str()).map(|entry| &entry.record.spec) {
-        Some(Spec::Provider(spec)) => Ok(spec),
-        _ => Err(Error::NotFound { name: name.to_string() }.at(field)),
+    match spec_of(caller, state, field, name, PROVIDER)? {
+        Spec::Provider(spec) => Ok(spec),
+        _ => Err(Error::internal("a provider holds another kind's spec")),
     }
 }
 
-fn no_builder(name: &ResourceName) -> Error {
+fn tool_of<'s>(
+    caller: &Principal,
+    state: &'s State,
+    field: &str,
+    name: &ResourceName,
+) -> Result<&'s ToolSpec> {
+    match spec_of(caller, state, field, name, TOOL)? {
+        Spec::Tool(spec) => Ok(spec),
+        _ => Err(Error::internal("a tool holds another kind's spec")),
+    }
+}
+
+/// What a resource holds, if the caller reaches it.
+fn spec_of<'s>(
+    caller: &Principal,
+    state: &'s State,
+    field: &str,
+    name: &ResourceName,
+    kind: KindName,
+) -> Result<&'s Spec> {
+    if !caller.reaches(name, kind) {
+        return Err(not_granted(caller, name.as_str()).at(field));
+    }
+    let entry = state.get(name.as_str());
+    entry.map(|entry| &entry.record.spec).ok_or_else(|| Error::NotFound { name: name.to_string() }.at(field))
+}
+
+fn note(problems: Vec<wire::Problem>, violations: &mut Violations) {
+    for wire::Problem { path, reason, description } in problems {
+        violations.add(path, reason, description);
+    }
+}
+
+/// What is wrong with a call.
+fn invalid(problems: Vec<wire::Problem>) -> Error {
+    let mut violations = Violations::default();
+    note(problems, &mut violations);
+    Error::Invalid(violations.into_vec())
+}
+
+/// A provider that nothing can be rendered for. It was checked when it was written, so that a part is missing, or its type
+/// and its endpoint path do not go together.
+fn no_mapping(name: &ResourceName, problems: &[wire::Problem]) -> Error {
+    let problem = |problem: &wire::Problem| format!("`{}` {}", problem.path, problem.description);
+    let problems = problems.iter().map(problem).collect::<Vec<_>>().join("; ");
     Error::FailedPrecondition {
         reason: "NO_REQUEST_BUILDER",
         subject: name.to_string(),
-        description: format!(
-            "{name} has no request builder, so that nothing can be rendered for it; give it one, or a type that has one"
-        ),
+        description: format!("nothing can be rendered for {name}: {problems}"),
     }
 }

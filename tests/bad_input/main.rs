@@ -14,6 +14,7 @@ mod fields;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod reads;
+mod render;
 mod repeats;
 mod rights;
 mod together;
@@ -22,8 +23,8 @@ mod updates;
 use prost::Message;
 use signalbox::proto::v1::{
     CompactLogRequest, CreateResourceRequest, CreateTokenRequest, GetResourceRequest, ListResourcesRequest,
-    Resource, Role, Selector, VerifyLogRequest, WatchConfigRequest, Worker, resource::Spec,
-    setting_spec::Value,
+    RenderRequestRequest, Resource, Role, Selector, VerifyLogRequest, WatchConfigRequest, Worker,
+    resource::Spec, setting_spec::Value,
 };
 use support::{
     caller::Caller,
@@ -50,6 +51,7 @@ enum Call {
     Watch(WatchConfigRequest),
     Token(CreateTokenRequest),
     Compact(u64),
+    Render(RenderRequestRequest),
     Verify(&'static str),
     /// Bytes that are no message, as the body of a path.
     Raw(&'static str, Vec<u8>),
@@ -71,6 +73,7 @@ async fn call(caller: &Caller, call: Call) -> Result<(), Status> {
         Call::Watch(request) => raw::stream(caller, WATCH, request.encode_to_vec().into()).await.map(drop),
         Call::Token(request) => caller.admin().create_token(request).await.map(drop),
         Call::Compact(revision) => caller.admin().compact_log(CompactLogRequest { revision }).await.map(drop),
+        Call::Render(request) => caller.provider().render_request(request).await.map(drop),
         Call::Verify(token) => {
             let request = VerifyLogRequest { anchor_token: token.to_owned() };
             caller.admin().verify_log(request).await.map(drop)

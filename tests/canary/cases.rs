@@ -222,6 +222,16 @@ fn render() -> Vec<Case> {
         ..Default::default()
     };
     vec![
+        case("rendered", true, move |_, _| RenderRequestRequest {
+            model: "m".into(),
+            ..request("providers/groq", "x")
+        }),
+        case("a result of no call", false, move |canary, _| {
+            let mut wrong = request("providers/groq", canary);
+            wrong.messages[0].tool_call_id = canary.to_owned();
+            wrong
+        }),
+        case("no model", false, move |canary, _| request("providers/groq", canary)),
         case("missing", false, move |canary, n| request(&format!("providers/none{n}"), canary)),
         case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
         case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),

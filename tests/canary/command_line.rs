@@ -89,7 +89,7 @@ async fn fed(command: &mut Command, input: Option<&str>) -> Output {
 const KEY_YAML: &str = "name: providers/groq/apiKeys/yaml\napiKey:\n  secret:\n    value: '{}'\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 41] = [
+const LINES: [(i32, &str, Given<'static>); 44] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -158,6 +158,9 @@ const LINES: [(i32, &str, Given<'static>); 41] = [
     (0, "explain settings/pass -o json", Argument),
     (0, "explain settings/hidden_api_key", Argument),
     (4, "explain settings/pass --secrets", Argument),
+    (0, "switch groq --no-fallbacks --reason r", Argument),
+    (0, "switch -o json", Argument),
+    (1, "switch {}", Argument),
     (0, "status -o json", Argument),
     (0, "doctor", Argument),
     (0, "raise-feature-level", Argument),

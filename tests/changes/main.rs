@@ -12,6 +12,7 @@ mod place;
 mod postgres;
 #[path = "../support/mod.rs"]
 mod support;
+mod switch;
 mod transfer;
 
 /// A test of something on a server, once on each database.

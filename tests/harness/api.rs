@@ -5,10 +5,16 @@ use super::{
     calls::{Authorised, Bearer, channel},
 };
 use signalbox::proto::v1::{
-    ApiKeySpec, CreateResourceRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ProviderSpec,
-    ProviderType, Resource, RouterSpec, Secret, SettingSpec, UpdateResourceRequest,
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient, header_value,
-    resource::Spec, setting_service_client::SettingServiceClient, setting_spec,
+    ApiKeySpec, BatchOperation, BatchWriteRequest, CreateResourceRequest, GetResourceRequest,
+    GetStatusRequest, HeaderValue, ProviderSpec, ProviderType, Resource, RouterSpec, Secret, SettingSpec,
+    UpdateResourceRequest,
+    admin_service_client::AdminServiceClient,
+    batch_operation::{Delete, Operation},
+    config_service_client::ConfigServiceClient,
+    header_value,
+    resource::Spec,
+    setting_service_client::SettingServiceClient,
+    setting_spec,
 };
 
 /// The clients, as whoever a token names.
@@ -93,6 +99,14 @@ pub fn secrets_of(resource: &Resource) -> Vec<Secret> {
         }
         other => panic!("no test asks for the secrets of {other:?}"),
     }
+}
+
+/// The deletion of all these, in one revision: what refers to each other has to go together. Keys go with their providers.
+pub fn deletion_of(resources: &[Resource]) -> BatchWriteRequest {
+    let gone = resources.iter().filter(|one| !matches!(one.spec, Some(Spec::ApiKey(_))));
+    let delete = |one: &Resource| Delete { name: one.name.clone(), ..Delete::default() };
+    let operation = |one| BatchOperation { operation: Some(Operation::Delete(delete(one))) };
+    BatchWriteRequest { operations: gone.map(operation).collect(), ..BatchWriteRequest::default() }
 }
 
 /// A secret with a value.

@@ -4,11 +4,14 @@
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use signalbox::proto::v1::{
-    DeleteResourceRequest, GetStatusRequest, GetStatusResponse, ListResourcesRequest, Resource,
-    resource::Spec,
+    GetStatusRequest, GetStatusResponse, ListResourcesRequest, Resource, resource::Spec,
 };
 
-use crate::harness::{Home, Server, api::Api, forms::Forms};
+use crate::harness::{
+    Home, Server,
+    api::{Api, deletion_of},
+    forms::Forms,
+};
 
 const STARTERS: &str = "SIGNALBOX_STARTERS";
 
@@ -54,24 +57,6 @@ fn usable(resources: &[Resource]) -> (Vec<&str>, String) {
         _ => None,
     });
     (enabled.map(|one| one.name.as_str()).collect(), active.expect("a router"))
-}
-
-/// Deletes everything, whatever refers to what: routers before providers, models that replace others after them.
-async fn delete_everything(api: &mut Api) {
-    let mut left = resources(api).await;
-    left.sort_by_key(|one| !one.name.starts_with("routers/"));
-    while !left.is_empty() {
-        for resource in left {
-            let request = DeleteResourceRequest {
-                name: resource.name,
-                allow_missing: true,
-                ..DeleteResourceRequest::default()
-            };
-            // One that another one refers to goes the next time.
-            let _ = api.config.delete_resource(request).await;
-        }
-        left = resources(api).await;
-    }
 }
 
 #[tokio::test]
@@ -141,7 +126,8 @@ async fn what_lies_around_is_taken_over_once_and_never_shown() {
     assert!(!log.contains("APP_MODE") && log.contains("nothing of a provider or a database: 1"), "{log}");
     assert!(status(&mut api).await.warnings.iter().any(|warning| warning.contains(".env")));
     // Once: whatever became of it, and whatever lies around by then.
-    delete_everything(&mut api).await;
+    api.config.batch_write(deletion_of(&all)).await.unwrap();
+    assert_eq!(resources(&mut api).await, Vec::new());
     let revision = status(&mut api).await.revision;
     let listed = server.run(&["list", "--output", "yaml"]).await;
     drop(home);
@@ -238,4 +224,24 @@ async fn a_store_that_was_written_to_is_not_seeded() {
     let mut api = Api::admin(&server).await;
     assert_eq!(names(&resources(&mut api).await, ""), ["settings/mode"]);
     assert_eq!(status(&mut api).await.revision, 1);
+}
+
+/// What a person changed of the catalogue stays as it is when it is seeded again, and what is gone comes back.
+#[tokio::test]
+async fn edits_survive_when_the_catalogue_is_imported_again() {
+    let server = Server::start_in(&Arc::new(home())).await;
+    let mut admin = Api::admin(&server).await;
+    let (edited, gone) = ("models/groq/openai+gpt-oss-20b", "models/mistral/codestral-latest");
+    for line in [&["set", edited, "--field", "display_name=Ours"][..], &["delete", "--yes", gone]] {
+        let output = server.run(line).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let before = resources(&mut admin).await;
+    let output = server.run(&["import", "--from", "catalogue"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let after = resources(&mut admin).await;
+    let back = after.iter().find(|one| one.name == gone).expect("it came back");
+    assert_eq!(back.version, 1);
+    let rest: Vec<&Resource> = after.iter().filter(|one| one.name != gone).collect();
+    assert_eq!(rest, before.iter().collect::<Vec<_>>(), "nothing else has changed");
 }

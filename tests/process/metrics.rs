@@ -10,9 +10,12 @@ use std::{
     process::Stdio,
 };
 
-use signalbox::proto::v1::{
-    CreateResourceRequest, DeleteResourceRequest, Role, WatchConfigRequest,
-    config_service_client::ConfigServiceClient, watch_config_response::Event,
+use signalbox::{
+    domain::{Clock as _, SystemClock},
+    proto::v1::{
+        CreateResourceRequest, DeleteResourceRequest, Role, WatchConfigRequest,
+        config_service_client::ConfigServiceClient, watch_config_response::Event,
+    },
 };
 use tonic::{Code, Streaming};
 
@@ -158,8 +161,7 @@ async fn one_server_alone_is_shown_as_it_is() {
     assert!(page.value("signalbox_warnings", &[]) >= 1.0, "the key lies beside the data");
     let build = [("store", "sqlite"), ("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(page.value("signalbox_build_info", &build), 1.0);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    let age = now - page.value("process_start_time_seconds", &[]);
+    let age = SystemClock.now().timestamp() as f64 - page.value("process_start_time_seconds", &[]);
     assert!((-1.0..600.0).contains(&age), "{age}");
 }
 

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::join_all;
-use signalbox::proto::v1::{DeleteResourceRequest, ListResourcesRequest, Resource, resource::Spec};
+use signalbox::proto::v1::{ListResourcesRequest, Resource, resource::Spec};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, knows_of},
-    harness::{Home, Server, example, forms::Forms},
+    harness::{Home, Server, api::deletion_of, example, forms::Forms},
     postgres,
     support::{
         caller::{Caller, Site},
@@ -61,14 +61,12 @@ async fn ten_replicas_that_start_together_begin_once() {
         assert!(!member.log().contains("ERROR"), "{}", member.log());
     }
     // One that comes later finds it as it is, also when nothing is left of it.
-    let deletion =
-        DeleteResourceRequest { name: "routers/default".into(), ..DeleteResourceRequest::default() };
-    callers[0].config().delete_resource(deletion).await.unwrap();
+    callers[0].config().batch_write(deletion_of(&all)).await.unwrap();
     let late = cluster.start().await;
-    let mut all = callers;
-    all.push(late.caller(&token));
-    let agreed = agree(&all, 2).await;
-    assert_eq!(agreed.revision, 2);
+    let mut callers = callers;
+    callers.push(late.caller(&token));
+    assert_eq!(agree(&callers, 2).await.revision, 2);
+    assert_eq!(resources(&callers[10]).await, Vec::new());
 }
 
 /// A replica connects by the variables of libpq itself, and its own store is no business of workers.
@@ -117,13 +115,8 @@ async fn a_store_that_moved_does_not_begin_again() {
     let home = Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"));
     let server = Server::start_in(&home).await;
     let admin = Caller::new(&Site::of(&server), &server.admin_token());
-    for _ in 0..3 {
-        for resource in resources(&admin).await {
-            let deletion = DeleteResourceRequest { name: resource.name, ..DeleteResourceRequest::default() };
-            // What another one refers to goes in the next round.
-            let _ = admin.config().delete_resource(deletion).await;
-        }
-    }
+    let all = resources(&admin).await;
+    admin.config().batch_write(deletion_of(&all)).await.unwrap();
     assert_eq!(resources(&admin).await, Vec::new());
     let revision = create(&admin, setting("settings/left", "x")).await;
     server.stop().await;

@@ -39,7 +39,11 @@ class Server:
 
     def __init__(self, folder, environment=None):
         self.folder = pathlib.Path(folder)
-        self.environment = {"SIGNALBOX_STARTERS": "off", **(environment or {})}
+        self.environment = {
+            "SIGNALBOX_STARTERS": "off",
+            "SIGNALBOX_HTTP_LISTEN": "off",
+            **(environment or {}),
+        }
         self.port = 0
         self.process = None
         self.start()
@@ -56,7 +60,7 @@ class Server:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALBOX_")}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", "--data-dir", "data", "--http-listen", "off", "--listen", f"127.0.0.1:{self.port}"],
+                [BINARY, "serve", "--data-dir", "data", "--listen", f"127.0.0.1:{self.port}"],
                 cwd=self.folder,
                 env={**kept, **self.environment},
                 stdout=subprocess.PIPE,

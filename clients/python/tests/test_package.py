@@ -47,7 +47,16 @@ def clean(built, tmp_path_factory):
     python = folder / "bin/python"
     wheels = os.environ.get("SIGNALBOX_TEST_WHEELS")
     source = ["--no-index", "--find-links", wheels] if wheels else []
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *source, f"{built}[cache]")
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        *source,
+        f"{built}[cache,executor]",
+    )
     return python
 
 
@@ -55,23 +64,39 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(built):
     with zipfile.ZipFile(built) as wheel:
         names = wheel.namelist()
         metadata = email.message_from_bytes(wheel.read(next(n for n in names if n.endswith("METADATA"))))
-    for needed in ("py.typed", "specs.py", "_descriptors.binpb", "__init__.py"):
+    for needed in (
+        "py.typed",
+        "specs.py",
+        "_descriptors.binpb",
+        "_families.json",
+        "__init__.py",
+        "wire/__init__.py",
+    ):
         assert f"signalbox/{needed}" in names
     assert {name.split("/")[0] for name in names} == {
         "signalbox",
         f"signalbox-{metadata['Version']}.dist-info",
     }
     requires = sorted(re.split(r"[><=; ]", each)[0] for each in metadata.get_all("Requires-Dist"))
-    assert requires == ["cryptography", "grpcio", "protobuf"]
+    assert requires == ["cryptography", "grpcio", "httpx", "protobuf"]
 
 
 def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
-    shared.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ"})
+    shared.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ", "baseUrl": "http://127.0.0.1:1/v1"})
     shared.put("providers/groq/apiKeys/prod", apiKey={"secret": {"value": "gsk-canary-1"}, "weight": 2})
+    shared.put("routers/default", router={"primary": "providers/groq", "retries": {"maxRetries": 0}})
     readme = (PACKAGE / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (calls,) = re.findall(r"```python executor\n(.*?)```", readme, re.DOTALL)
     script = tmp_path / "example.py"
-    script.write_text(example + "assert retries == 5 and fast is False\nprint(client.status().ready)\n")
+    script.write_text(
+        example
+        + "assert retries == 5 and fast is False\nprint(client.status().ready)\n"
+        # Nobody answers there: what is shown is that it calls.
+        + "try:\n"
+        + textwrap.indent(calls, "    ")
+        + "except signalbox.routing.CompletionError as error:\n    print([each.kind for each in error.failures])\n"
+    )
     environment = {
         "PATH": os.environ["PATH"],
         "SIGNALBOX_URL": shared.url,
@@ -79,7 +104,7 @@ def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
         "SIGNALBOX_SETTING_MAX_RETRIES": "5",
     }
     printed = run(clean, script, env=environment, cwd=tmp_path).splitlines()
-    assert printed == ["https://api.groq.com/openai/v1", "prod 2 SecretText(...)", "True"]
+    assert printed == ["http://127.0.0.1:1/v1", "prod 2 SecretText(...)", "True", "['connection']"]
 
 
 def test_other_stubs_of_the_same_api_do_not_clash(clean, tmp_path):

@@ -69,6 +69,17 @@ fn every_known_key_becomes_a_provider_with_it() {
     assert!(imported.resources.iter().all(|resource| resource.labels["imported-from"] == "env"));
 }
 
+/// An import replaces a starter that nobody edited: it must not take away the model that calls go to.
+#[test]
+fn a_found_provider_has_the_default_model_of_its_starter() {
+    let imported = import("GROQ_API_KEY=k\nOPENAI_API_KEY=k\nOPENAI_BASE_URL=https://proxy.example/v1");
+    assert!(!provider(&imported, "providers/groq").default_model.is_empty());
+    assert!(
+        provider(&imported, "providers/chatgpt").default_model.is_empty(),
+        "nobody knows what is served there"
+    );
+}
+
 #[test]
 fn the_stated_name_wins() {
     let imported = import("GEMINI_API_KEY=two\nGOOGLE_API_KEY=one\nCOHERE_API_KEY=two\nCO_API_KEY=one");

@@ -7,7 +7,7 @@ use crate::{
         rules::shown,
         tests::{plan, secret, wrong},
     },
-    proto::v1::{Secret, secret::State},
+    proto::v1::{RequestBuilder, Secret, secret::State},
 };
 
 const NAME: &str = "providers/some";
@@ -243,6 +243,67 @@ fn a_stored_secret_does_not_follow_to_another_address() {
 }
 
 #[test]
+fn how_it_is_spoken_to_is_filled_in_and_checked() {
+    let (Spec::Provider(filled), _) = plan(NAME, spec(|_| ()), None) else { panic!() };
+    let builder = filled.request_builder.unwrap();
+    assert_eq!(builder.payload_structure["max_tokens"].target, "max_completion_tokens");
+    assert!(filled.response_extractor.is_some() && filled.model_listing.is_some());
+
+    let (Spec::Provider(responses), _) =
+        plan(NAME, spec(|spec| spec.endpoint_path = "/responses".into()), None)
+    else {
+        panic!()
+    };
+    assert_eq!(responses.request_builder.unwrap().payload_structure["messages"].target, "input");
+    let in_path = spec(|spec| spec.endpoint_path = "/deployments/{model}/chat?api-version=1".into());
+    let (Spec::Provider(in_path), violations) = plan(NAME, in_path, None) else { panic!() };
+    assert_eq!(violations, []);
+    assert_eq!(in_path.request_builder.unwrap().payload_structure["model"].target, "url:model");
+
+    let empty = spec(|spec| spec.request_builder = Some(Default::default()));
+    let fields = wrong(NAME, empty);
+    assert_eq!(fields[0], "provider.request_builder.version");
+    let given = groq_with(&builder, |builder| drop(builder.payload_structure.remove("messages")));
+    assert_eq!(wrong(NAME, given), ["provider.request_builder.payload_structure.messages"]);
+    let given = groq_with(&builder, |builder| drop(builder.payload_structure.remove("seed")));
+    let (Spec::Provider(kept), violations) = plan(NAME, given, None) else { panic!() };
+    assert_eq!(violations, []);
+    assert!(!kept.request_builder.unwrap().payload_structure.contains_key("seed"), "what is given stays");
+}
+
+fn groq_with(builder: &RequestBuilder, change: impl FnOnce(&mut RequestBuilder)) -> Spec {
+    let mut builder = builder.clone();
+    change(&mut builder);
+    spec(|spec| spec.request_builder = Some(builder))
+}
+
+#[test]
+fn an_older_store_gets_nothing_that_an_older_binary_could_not_hold() {
+    let mut older = spec(|_| ());
+    Provider.fill_newer_defaults(&mut older, FeatureLevel::KINDS);
+    assert_eq!((older == spec(|_| ()), Provider.feature_level(&older)), (true, FeatureLevel::FIRST));
+    let (newer, _) = plan(NAME, spec(|_| ()), None);
+    assert_eq!(Provider.feature_level(&newer), FeatureLevel::WIRE);
+    let mut again = newer.clone();
+    Provider.fill_newer_defaults(&mut again, FeatureLevel::CURRENT);
+    assert_eq!(again, newer);
+}
+
+/// A listing on a neighbouring host takes the key there.
+#[test]
+fn a_stored_secret_does_not_follow_to_another_neighbour() {
+    let (stored, _) = plan(NAME, spec(header("X-Token", Value::Secret(secret("x")))), None);
+    let Spec::Provider(mut after) = stored.clone() else { panic!() };
+    after.model_listing.as_mut().unwrap().host_label = "other".into();
+    let moved = Spec::Provider(after.clone());
+    assert_eq!(Provider.moves_secrets_beneath(&stored, &moved), Some("provider.model_listing.host_label"));
+    let fields: Vec<String> =
+        plan(NAME, moved.clone(), Some(&stored)).1.into_iter().map(|found| found.field).collect();
+    assert_eq!(fields, ["provider.headers.X-Token.secret"]);
+    assert_eq!(Provider.moves_secrets_beneath(&moved, &stored), None, "it goes nowhere else than before");
+}
+
+#[test]
 fn actions_and_warnings() {
     let (on, off) = (spec(|_| ()), spec(|spec| spec.enabled = Some(false)));
     assert_eq!(Provider.action(&on, &off, true), DISABLED);
@@ -259,6 +320,13 @@ fn actions_and_warnings() {
     };
     assert!(
         changed(|spec| spec.r#type = ProviderType::Openai.into()).contains("still `https://api.groq.com")
+    );
+    assert!(changed(|spec| spec.r#type = ProviderType::Cohere.into()).contains("still those of before"));
+    assert!(changed(|spec| spec.endpoint_path = "/responses".into()).contains("clear them"));
+    assert_eq!(
+        changed(|spec| (spec.endpoint_path, spec.request_builder, spec.response_extractor) =
+            ("/responses".into(), None, None)),
+        ""
     );
     assert!(changed(|spec| spec.base_url = "http://a.example".into()).contains("in the clear"));
     assert_eq!(changed(|spec| spec.base_url = "http://localhost:1".into()), "");

@@ -24,6 +24,8 @@ impl Planner<'_> {
         let old = before.map(|record| &record.spec);
         let imported = origin == Origin::Imported;
         kind.fill_defaults(&mut spec, &name);
+        let level = self.parts.replicas.level();
+        kind.fill_newer_defaults(&mut spec, level);
         if old.is_some() || !imported {
             kind.keep_made(&mut spec, old);
         }
@@ -38,7 +40,7 @@ impl Planner<'_> {
         let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs, imported };
         violations.extend(kinds::check(kind, &context));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
-        let (needed, level) = (kind.feature_level(&spec), self.parts.replicas.level());
+        let needed = kind.feature_level(&spec);
         if needed > level {
             self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
         }

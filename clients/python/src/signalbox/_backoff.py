@@ -9,20 +9,23 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Exponential backoff with full jitter: the n-th delay is uniform between zero and `floor * 2^n`, at most `ceiling`.
+    """Exponential backoff with full jitter: the n-th delay is uniform between zero and `floor * factor^n`, at most `ceiling`.
 
     Full jitter, because ten thousand workers that lost one server must not come back in step.
     """
 
-    def __init__(self, floor: float, ceiling: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self, floor: float, ceiling: float, random: Callable[[], float], factor: float = 2.0
+    ) -> None:
         self._floor = floor
         self._ceiling = ceiling
         self._random = random
+        self._factor = factor
         self._failures = 0
 
     def next_delay(self) -> float:
         """The next delay in seconds, after one more failure in a row."""
-        cap = min(self._ceiling, self._floor * 2.0 ** min(self._failures, 64))
+        cap = min(self._ceiling, self._floor * self._factor ** min(self._failures, 64))
         self._failures += 1
         return cap * self._random()
 

@@ -6,6 +6,7 @@ descriptors alone: a new kind or field needs nothing here. Must not know maps, s
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -72,7 +73,7 @@ def _message(message: Any, path: str, secrets: dict[str, SecretField], *, in_map
         here = path if in_map and field.containing_oneof else f"{path}.{field.name}"
         value = _field(message, field, here, secrets)
         if value is not None:
-            values[field.name] = value
+            values[f"{field.name}_" if keyword.iskeyword(field.name) else field.name] = value
     return TYPES[message.DESCRIPTOR.full_name](**values)
 
 

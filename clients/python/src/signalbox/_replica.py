@@ -186,7 +186,7 @@ class Replica:
         self.start_over()
         if word in ("other_store", "ahead") and self.served._revoked:
             # Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
-            self._refuse(dict.fromkeys(self.served._revoked, _UNTIL_THE_SWAP))
+            self._refuse({name: _UNTIL_THE_SWAP for name in self.served._revoked})
         return Applied(reset=word)
 
     def _revoked(self, revoked: Any) -> Applied:
@@ -194,7 +194,7 @@ class Replica:
         if self._staging is None and revoked.revision <= self.served.revision:
             return Applied()
         before = self.served
-        self._refuse({**before._revoked, **dict.fromkeys(revoked.names, revoked.revision)})
+        self._refuse({**before._revoked, **{name: revoked.revision for name in revoked.names}})
         return Applied(changes=self._change_set(difference(before, self.served)), revoked=True)
 
     def _going_away(self, going_away: Any) -> Applied:
@@ -222,7 +222,7 @@ class Replica:
     def _change_set(self, events: tuple[ChangeEvent, ...]) -> ChangeSet | None:
         return ChangeSet(events, self.served) if events else None
 
-    _handlers: ClassVar[Mapping[str, Callable[[Replica, Any], Applied]]] = {
+    _handlers: ClassVar[Mapping[str, Callable[[Any, Any], Applied]]] = {
         "snapshot": _snapshot,
         "synced": _synced,
         "changes": _changes,

@@ -22,6 +22,7 @@ from ._saver import Saver
 from ._state import State
 from ._transport import Dialer, TokenSource
 from ._watcher import Position, Watcher, watch_request
+from .environment import environment_snapshot
 from .errors import CacheError, ClosedError, NotReadyError, RevisionNotReachedError
 from .events import ChangeEvent
 from .options import Options, as_path
@@ -90,8 +91,15 @@ class Client(Reader):
         overrides = Overrides.of(options.environment, options.defaults)
         super().__init__(State(overrides, options.staleness, options.event_queue))
         self._began = monotonic()
-        self._cache = _disk_cache(options)
+        self._watcher: Watcher | None = None
         self._saver: Saver | None = None
+        self._cache = _disk_cache(options) if options.enabled else None
+        if not options.enabled:
+            # Nothing confirms it, and nothing has to.
+            always: dict[str, Any] = {"last_message": float("inf"), "confirmed_at": float("inf")}
+            snapshot = environment_snapshot(os.environ, overrides)
+            self._state.publish(snapshot, None, loaded=True, source="environment", **always)
+            return
         position = self._load(overrides) or Position(self._state.served, Cursor())
         self._watch(position)
         _fork.register(self)
@@ -125,7 +133,8 @@ class Client(Reader):
             if self._state.closed:
                 return
             _fork.forget(self)
-            self._watcher.stop(_JOIN)
+            if self._watcher is not None:
+                self._watcher.stop(_JOIN)
             self._state.closed = True
         if self._saver is not None:
             self._saver.stop(_JOIN)
@@ -143,7 +152,9 @@ class Client(Reader):
 
     def _decided(self) -> bool:
         health = self._state.health
-        if health.source == "stream" or (health.last_error is not None and health.last_error.is_fatal):
+        if health.source in ("stream", "environment") or (
+            health.last_error is not None and health.last_error.is_fatal
+        ):
             return True
         waited = health.last_error is not None or monotonic() - self._began >= _DISK_GRACE
         return self._state.closed or (health.loaded and waited)
@@ -168,6 +179,8 @@ class Client(Reader):
             self._cache.remove()
         session = self._state.health.session_id
         streams = self._state.health.streams
+        if self._watcher is None:
+            return lambda: True
         self._watcher.start_over()
 
         def replaced() -> bool:
@@ -181,7 +194,7 @@ class Client(Reader):
         options = self._options
         source = TokenSource(options.token, as_path(options.token_file), options.token_callback)
         files = (as_path(options.ca_file), as_path(options.cert_file), as_path(options.key_file))
-        self._watcher = Watcher(
+        watcher = self._watcher = Watcher(
             Dialer(options.urls, source, *files),
             self._request,
             options.progress_interval,
@@ -191,8 +204,12 @@ class Client(Reader):
             self._heard,
         )
         if self._cache is not None and self._saver is None:
-            self._saver = Saver(self._cache, self._state, lambda: self._watcher.position)
-        self._watcher.start()
+            self._saver = Saver(self._cache, self._state, self._position)
+        watcher.start()
+
+    def _position(self) -> Position:
+        assert self._watcher is not None
+        return self._watcher.position
 
     def _request(self) -> Any:
         options = self._options
@@ -252,16 +269,18 @@ class Client(Reader):
 
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
-        self._watcher.stop(_JOIN)
+        if self._watcher is not None:
+            self._watcher.stop(_JOIN)
 
     def _after_fork_in_parent(self) -> None:
-        if not self._state.closed:
+        if self._watcher is not None and not self._state.closed:
             self._watch(self._watcher.resume_from())
 
     def _after_fork_in_child(self) -> None:
         self._state.after_fork()
         self._saver = None
-        self._watch(self._watcher.resume_from())
+        if self._watcher is not None:
+            self._watch(self._watcher.resume_from())
         self._dispatcher.restart()
 
 

@@ -26,7 +26,9 @@ class SignalboxError(Exception):
 class OptionsError(SignalboxError, ValueError):
     """The options can't work together, or one is out of its bounds."""
 
-    is_fatal = True
+    @property
+    def is_fatal(self) -> bool:
+        return True
 
 
 class TokenError(SignalboxError):

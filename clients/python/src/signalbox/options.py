@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .errors import OptionsError
 from .selectors import Selector, selectors
-from .settings import Default
+from .settings import WORDS, Default
 from .staleness import Staleness
 
 _DEFAULT_URL = "http://127.0.0.1:50051"
@@ -97,7 +97,11 @@ class Options:
 
     metrics: Metrics | None = None
     """Told of what happens, by name and value, in the watching thread: `changes`, `revision`, `reconnects`, `resets`,
-    `digest_mismatches`, `revocations`, `apply_seconds`. It must not block."""
+    `digest_mismatches`, `revocations`. It must not block."""
+
+    enabled: bool = True
+    """Whether the service is used at all. Otherwise the client has what the environment variables of the providers say
+    (`GROQ_API_KEY` and so on), and connects to nothing: a way back."""
 
     def __post_init__(self) -> None:
         seconds = (self.progress_interval, self.staleness.bound)
@@ -148,12 +152,14 @@ class Options:
     def from_environment(cls, environment: Mapping[str, str] | None = None, **changes: Any) -> Options:
         """From the environment, of this process unless another is given: `SIGNALBOX_URL`, `SIGNALBOX_TOKEN` or
         `SIGNALBOX_TOKEN_FILE`, `SIGNALBOX_CA_FILE`, `SIGNALBOX_CLIENT_CERT_FILE` with `SIGNALBOX_CLIENT_KEY_FILE`,
-        `SIGNALBOX_CACHE_FILE` with `SIGNALBOX_CACHE_KEY` or `SIGNALBOX_CACHE_KEY_FILE`, and `SIGNALBOX_SETTING_<KEY>`. What
-        is given besides wins."""
+        `SIGNALBOX_CACHE_FILE` with `SIGNALBOX_CACHE_KEY` or `SIGNALBOX_CACHE_KEY_FILE`, `SIGNALBOX_ENABLED`, and
+        `SIGNALBOX_SETTING_<KEY>`. What is given besides wins."""
         variables = os.environ if environment is None else environment
         ours = {name: text for name, text in variables.items() if name.startswith("SIGNALBOX_") and text}
         found: dict[str, Any] = {"environment": ours}
         found.update({option: ours[name] for name, option in _VARIABLES.items() if name in ours})
+        if "SIGNALBOX_ENABLED" in ours:
+            found["enabled"] = _truth("SIGNALBOX_ENABLED", ours["SIGNALBOX_ENABLED"])
         # The stronger of each pair, among what is given and then in the environment.
         for strong, weak in (("token", "token_file"), ("cache_key", "cache_key_file")):
             if strong in found:
@@ -182,6 +188,13 @@ _VARIABLES = {
     "SIGNALBOX_CACHE_KEY": "cache_key",
     "SIGNALBOX_CACHE_KEY_FILE": "cache_key_file",
 }
+
+
+def _truth(name: str, text: str) -> bool:
+    word = WORDS.get(text.strip().lower())
+    if word is None:
+        raise OptionsError(f"{name}: true or false")
+    return word
 
 
 def _check_url(url: str) -> None:

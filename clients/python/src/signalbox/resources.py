@@ -16,6 +16,7 @@ from ._decode import Decoded, decode
 from .errors import SecretError
 
 Spec = TypeVar("Spec")
+Same = TypeVar("Same", bound="Resource[Any]")
 
 
 class SecretText:
@@ -134,7 +135,7 @@ class Resource(Generic[Spec]):
             return SecretText(field.value)
         raise SecretError(self.name, path, "masked" if state == "present" else state)
 
-    def refusing(self, refusal: str | None) -> Resource[Spec]:
+    def refusing(self: Same, refusal: str | None) -> Same:
         """The same resource, with or without a reason to refuse its secrets."""
         if refusal == self._refusal:
             return self

@@ -24,7 +24,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-_WORDS = {
+#: How the environment writes a truth value.
+WORDS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -112,7 +113,7 @@ class Setting:
     def as_bool(self) -> bool:
         """The value as a truth value. The environment may say `true`, `yes`, `on`, `1` or their opposites, in any case."""
         if isinstance(self._value, SecretText):
-            word = _WORDS.get(self._value.expose().strip().lower())
+            word = WORDS.get(self._value.expose().strip().lower())
             if word is None:
                 raise self._wrong("a truth value")
             return word

@@ -229,12 +229,11 @@ class Snapshot(Getters):
         return self
 
     def _find(self, name: str, view: type[View]) -> View | None:
-        resource = self._resources.get(name)
+        resource: Any = self._resources.get(name)
         if resource.__class__ is not view:
             return None
-        if self._aging is not None:
-            return cast("View", self._aging.show(resource))
-        return resource
+        found: View = resource
+        return found if self._aging is None else self._aging.show(found)
 
     def _get(self, name: str) -> Resource[Any] | None:
         resource = self._resources.get(name)

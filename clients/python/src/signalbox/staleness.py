@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import OptionsError, StaleError
 from .resources import VIEWS, Resource
+
+Shown = TypeVar("Shown", bound=Resource[Any])
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Aging:
     kinds: frozenset[str]
     secrets: bool
 
-    def show(self, resource: Resource[Any]) -> Resource[Any]:
+    def show(self, resource: Shown) -> Shown:
         """The resource as it may be read. Raises `StaleError` where it may not."""
         if resource.kind in self.kinds:
             raise StaleError(

@@ -27,7 +27,8 @@ class Status:
     """Revision of the cache; 0 before the first snapshot."""
 
     source: str
-    """Where the cache was filled from last: `none`, `disk` or `stream`."""
+    """Where the cache was filled from last: `none`, `disk`, `stream`, or `environment`
+    where the service is not used."""
 
     confirmed_age: float | None
     """Seconds since the store itself last confirmed the cache, through its server."""

@@ -1,0 +1,191 @@
+"""Providers out of their own environment variables: what a worker runs on where there is no service.
+
+Owns what is known of each type of provider: the same variables, ids and order that the service imports by. How they are spoken
+to is data that is made when the package is built. Must not know streams or clients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from google.protobuf import json_format
+
+from . import _proto
+from .resources import view_of
+from .settings import Overrides
+from .snapshot import Draft, Snapshot
+
+_CHAT = "/chat/completions"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """One type of provider."""
+
+    type: str
+    id: str
+    keys: tuple[str, ...]
+    """Variables with its key; the first that is set wins."""
+    base_url: str = ""
+    """Empty: everybody has one of their own."""
+    path: str = _CHAT
+    header: str = ""
+    """The header that takes the key; empty: as a bearer token."""
+    url_variable: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+#: The first of these that has a key is the active one.
+_KNOWN = (
+    _Known("groq", "groq", ("GROQ_API_KEY",), "https://api.groq.com/openai/v1", url_variable="GROQ_BASE_URL"),
+    _Known(
+        "openrouter",
+        "openrouter",
+        ("OPENROUTER_API_KEY",),
+        "https://openrouter.ai/api/v1",
+        url_variable="OPENROUTER_BASE_URL",
+    ),
+    _Known(
+        "google_ai",
+        "google_ai",
+        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        "https://generativelanguage.googleapis.com",
+        "/v1beta/models/{model}:generateContent",
+        "x-goog-api-key: {api_key}",
+        "GEMINI_BASE_URL",
+    ),
+    _Known(
+        "openai", "chatgpt", ("OPENAI_API_KEY",), "https://api.openai.com/v1", url_variable="OPENAI_BASE_URL"
+    ),
+    _Known(
+        "anthropic",
+        "anthropic",
+        ("ANTHROPIC_API_KEY",),
+        "https://api.anthropic.com/v1",
+        "/messages",
+        "x-api-key: {api_key}",
+        "ANTHROPIC_BASE_URL",
+        (("anthropic-version", "2023-06-01"),),
+    ),
+    _Known(
+        "azure_openai",
+        "azure_openai",
+        ("AZURE_OPENAI_API_KEY",),
+        "",
+        "/openai/v1/chat/completions",
+        "api-key: {api_key}",
+        "AZURE_OPENAI_ENDPOINT",
+    ),
+    _Known(
+        "mistral",
+        "mistral",
+        ("MISTRAL_API_KEY",),
+        "https://api.mistral.ai/v1",
+        url_variable="MISTRAL_BASE_URL",
+    ),
+    _Known(
+        "cohere",
+        "cohere",
+        ("CO_API_KEY", "COHERE_API_KEY"),
+        "https://api.cohere.com",
+        "/v2/chat",
+        url_variable="COHERE_BASE_URL",
+    ),
+    _Known(
+        "together",
+        "together",
+        ("TOGETHER_API_KEY",),
+        "https://api.together.xyz/v1",
+        url_variable="TOGETHER_BASE_URL",
+    ),
+    _Known(
+        "deepseek",
+        "deepseek",
+        ("DEEPSEEK_API_KEY",),
+        "https://api.deepseek.com",
+        url_variable="DEEPSEEK_BASE_URL",
+    ),
+    _Known("xai", "xai", ("XAI_API_KEY",), "https://api.x.ai/v1", url_variable="XAI_BASE_URL"),
+    _Known("vllm", "vllm", ("VLLM_API_KEY",), "http://localhost:8000/v1", url_variable="VLLM_BASE_URL"),
+    _Known("bedrock", "bedrock", ("AWS_BEARER_TOKEN_BEDROCK",), "", "/model/{model}/converse"),
+)
+
+
+def environment_snapshot(variables: Mapping[str, str], overrides: Overrides) -> Snapshot:
+    """What the variables say: `providers/{id}` with `apiKeys/env` for each type that has a key, and `routers/default`, whose
+    primary is the first of them. Revision 0."""
+    empty = Snapshot(overrides)
+    draft = Draft(empty)
+    primary = ""
+    for known in _KNOWN:
+        key = next((text for name in known.keys if (text := variables.get(name, "").strip())), "")
+        spec = _spec(known, variables) if key else None
+        if spec is None:
+            continue
+        primary = primary or f"providers/{known.id}"
+        _put(draft, f"providers/{known.id}", {"provider": spec})
+        _put(draft, f"providers/{known.id}/apiKeys/env", {"apiKey": {"secret": {"value": key}}})
+    if primary:
+        _put(draft, "routers/default", {"router": {"primary": primary}})
+    return draft.publish(empty, {})
+
+
+def known_providers() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each type with what is known of it, as the API's JSON."""
+    for known in _KNOWN:
+        spec = _spec(
+            known,
+            {known.url_variable: known.base_url or "https://llm.example.com", "AWS_REGION": "us-east-1"},
+        )
+        assert spec is not None
+        yield known.type, spec
+
+
+def _spec(known: _Known, variables: Mapping[str, str]) -> dict[str, Any] | None:
+    """The provider as the API's JSON; `None` where nobody says where it is."""
+    base_url = variables.get(known.url_variable, "").strip() or known.base_url
+    if known.type == "bedrock":
+        region = variables.get("AWS_REGION", "").strip() or variables.get("AWS_DEFAULT_REGION", "").strip()
+        base_url = f"https://bedrock-runtime.{region}.amazonaws.com" if region else ""
+    if not base_url:
+        return None
+    headers = dict(known.headers)
+    if known.type == "openai":
+        named = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+        headers |= {name: variables[variable] for variable, name in named.items() if variables.get(variable)}
+    path = known.path
+    if known.type == "azure_openai" and variables.get("OPENAI_API_VERSION"):
+        path = f"/openai/deployments/{{model}}/chat/completions?api-version={variables['OPENAI_API_VERSION']}"
+    spec = {
+        **_families()[known.type],
+        "base_url": base_url,
+        "endpoint_path": path,
+        "headers": {name: {"plain": text} for name, text in headers.items()},
+        "auth": {"scheme": "AUTH_SCHEME_HEADER", "header_template": known.header}
+        if known.header
+        else {"scheme": "AUTH_SCHEME_BEARER"},
+        "method": "HTTP_METHOD_POST",
+        "enabled": True,
+    }
+    if "{model}" in path:
+        model = spec["request_builder"]["payload_structure"]["model"]
+        spec = json.loads(json.dumps(spec))
+        spec["request_builder"]["payload_structure"]["model"] = {**model, "target": "url:model"}
+    return spec
+
+
+def _put(draft: Draft, name: str, resource: Mapping[str, Any]) -> None:
+    draft.upsert(view_of(json_format.ParseDict({"name": name, **resource}, _proto.Resource())))
+
+
+@lru_cache(maxsize=1)
+def _families() -> dict[str, dict[str, Any]]:
+    """How each type is spoken to, by the word for the type."""
+    packed = resources.files("signalbox").joinpath("_families.json").read_bytes()
+    families: dict[str, dict[str, Any]] = json.loads(packed)
+    return families

@@ -1,0 +1,310 @@
+"""Which provider a call goes to, with which key, and what happens when that fails: on the router's terms.
+
+Owns the order of attempts, their pauses and deadlines. Pure: it sends nothing. All of a call reads one snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from time import monotonic
+from typing import Any
+
+from . import specs, wire
+from ._backoff import Backoff
+from .errors import SecretError, SignalboxError
+from .resources import ApiKey, Provider
+from .snapshot import Snapshot
+
+#: Where a router or its parts leave it open.
+_RETRIES = 2
+_INITIAL_BACKOFF = 0.5
+_MAX_BACKOFF = 30.0
+_RETRY_ON = ("connection", "timeout", "rate_limited", "unavailable")
+#: Seconds that a call may take in all where neither the router nor the caller says.
+_TOTAL = 600.0
+#: The provider's own statuses for being overloaded or away; others of the 500s are errors.
+_AWAY = (502, 503, 504, 529)
+
+
+class CompletionError(SignalboxError):
+    """No provider has answered. `failures` tells what became of each attempt."""
+
+    def __init__(self, message: str, failures: tuple[AttemptFailure, ...] = ()) -> None:
+        told = "; ".join(str(failure) for failure in failures)
+        super().__init__(f"{message}: {told}" if told else message)
+        self.failures = failures
+
+
+@dataclass(frozen=True)
+class AttemptFailure:
+    """What became of one attempt."""
+
+    provider: str
+    kind: str
+    """A `CallFailure` of the router as a word: `connection`, `timeout`, `rate_limited`, `unavailable`, `server_error`,
+    `authentication`, `bad_answer`; or `refused`, where the call itself is what is wrong."""
+
+    error: SignalboxError
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.kind} ({self.error})"
+
+
+class ProviderError(SignalboxError):
+    """A provider has refused a call, in its own words without parts of the key."""
+
+    def __init__(self, status: int, failure: wire.Failure) -> None:
+        super().__init__(
+            f"HTTP {status}, {failure.reason}: {failure.message or failure.code or 'no message'}"
+        )
+        self.status = status
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer, and where it comes from."""
+
+    answer: wire.Answer
+    provider: str
+    """Id of the provider that has answered."""
+
+    model: str
+    revision: int
+    """Revision of the configuration that the call ran on."""
+
+    unused: tuple[str, ...]
+    """Parameters that the provider has no place for."""
+
+    failures: tuple[AttemptFailure, ...]
+    """Attempts that came before."""
+
+    @property
+    def text(self) -> str:
+        """What the model says."""
+        return self.answer.text
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens by what they were used for."""
+        return self.answer.usage
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request to one provider, with its secrets in place."""
+
+    provider: Provider
+    key: ApiKey | None
+    model: str
+    rendered: wire.Rendered
+    headers: Mapping[str, str]
+    deadline: float
+    connect: float | None
+    first_token: float | None
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+        return json.dumps(self.rendered.body, ensure_ascii=False).encode()
+
+    @property
+    def extractor(self) -> specs.ResponseExtractor:
+        """How the answer is read."""
+        return self.provider.spec.response_extractor or specs.ResponseExtractor()
+
+    def refused(self, status: int, body: bytes) -> SignalboxError:
+        """The error of an answer that is none."""
+        key = self.key.secret().expose() if self.key is not None else None
+        return ProviderError(status, wire.read_failure(self.extractor, status, body, key))
+
+    def __repr__(self) -> str:
+        return f"<Attempt at {self.provider.id}>"
+
+
+def kind_of(error: SignalboxError) -> str:
+    """Why an attempt failed, in the router's words."""
+    if isinstance(error, ProviderError):
+        reason = error.failure.reason
+        if reason in ("bad_key", "permission_denied"):
+            return "authentication"
+        if reason == "unavailable":
+            return "unavailable" if error.status in _AWAY else "server_error"
+        return reason if reason in ("rate_limited", "timeout") else "refused"
+    if isinstance(error, wire.MalformedError | wire.TooLargeError):
+        return "bad_answer"
+    if isinstance(error, wire.StreamFailedError):
+        return "unavailable"
+    return "connection" if isinstance(error, wire.CutOffError) else "refused"
+
+
+class Route:
+    """The attempts of one call."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        call: wire.Call,
+        *,
+        provider: str | None,
+        router: str,
+        timeout: float | None,
+        latencies: Mapping[str, float],
+        turns: MutableMapping[str, int],
+        random: Callable[[], float],
+    ) -> None:
+        self._snapshot = snapshot
+        self._call = call
+        self._random = random
+        found = snapshot.router(router)
+        spec = found.spec if found is not None else specs.RouterSpec()
+        self._retries = spec.retries or specs.RetryPolicy()
+        self._timeouts = spec.timeouts or specs.RouterTimeouts()
+        total = timeout if timeout is not None else _seconds(self._timeouts.total, _TOTAL)
+        self.deadline = monotonic() + total
+        self.failures: list[AttemptFailure] = []
+        self._refused_keys: set[str] = set()
+        candidates = [provider] if provider else [spec.primary, *spec.fallbacks]
+        ordered = self._ordered(
+            [name for name in candidates if name], spec.strategy, latencies, turns, router
+        )
+        self._candidates: Iterator[Provider] = iter(self._usable(ordered))
+        self._present: Provider | None = None
+        self._left = 0
+        self._backoff = self._pauses()
+
+    def next_attempt(self) -> Attempt:
+        """The next attempt. Raises `CompletionError` when there is none."""
+        while True:
+            if self._present is None or self._left <= 0:
+                self._present = next(self._candidates, None)
+                self._left = 1 + (
+                    _RETRIES if self._retries.max_retries is None else self._retries.max_retries
+                )
+                self._backoff = self._pauses()
+            if self._present is None or monotonic() >= self.deadline:
+                raise self._over()
+            self._left -= 1
+            try:
+                return self._attempt(self._present)
+            except SignalboxError as error:
+                self.failures.append(AttemptFailure(self._present.id, "refused", error))
+                self._left = 0
+
+    def failed(self, attempt: Attempt, kind: str, error: SignalboxError) -> float:
+        """Takes note of a failed attempt, and gives the pause before the next in seconds."""
+        self.failures.append(AttemptFailure(attempt.provider.id, kind, error))
+        if kind == "authentication" and attempt.key is not None:
+            self._refused_keys.add(attempt.key.name)
+        # The same provider may have another key that is good.
+        again = kind in (self._retries.retry_on or _RETRY_ON)
+        other_key = kind == "authentication" and bool(self._keys(attempt.provider))
+        if not again and not other_key:
+            self._left = 0
+        if self._left <= 0 or other_key:
+            return 0.0
+        return min(self._backoff.next_delay(), max(0.0, self.deadline - monotonic()))
+
+    def completion(self, attempt: Attempt, answer: wire.Answer) -> Completion:
+        """The outcome."""
+        unused, failures = attempt.rendered.unused, tuple(self.failures)
+        return Completion(
+            answer, attempt.provider.id, attempt.model, self._snapshot.revision, unused, failures
+        )
+
+    def _over(self) -> SignalboxError:
+        if self.failures and all(isinstance(each.error, wire.CallError) for each in self.failures):
+            return self.failures[0].error
+        late = " in time" if monotonic() >= self.deadline else ""
+        return CompletionError(f"no provider has answered{late}", tuple(self.failures))
+
+    def _usable(self, names: list[str]) -> list[Provider]:
+        found = [self._snapshot.provider(name.removeprefix("providers/")) for name in names]
+        usable = [each for each in found if each is not None and each.enabled]
+        if not usable:
+            wanted = ", ".join(names) or "an active provider"
+            raise CompletionError(f"{wanted}: not configured, or disabled")
+        return usable
+
+    def _ordered(
+        self,
+        names: list[str],
+        strategy: str,
+        latencies: Mapping[str, float],
+        turns: MutableMapping[str, int],
+        router: str,
+    ) -> list[str]:
+        """The providers by the router's strategy. Whichever comes first, the others are its fallbacks."""
+        if len(names) < 2 or strategy in ("", "ordered"):
+            return names
+        if strategy == "round_robin":
+            turn = turns[router] = (turns.get(router, -1) + 1) % len(names)
+            return names[turn:] + names[:turn]
+        if strategy == "random":
+            first = min(int(self._random() * len(names)), len(names) - 1)
+            return [names[first], *names[:first], *names[first + 1 :]]
+        if strategy == "lowest_latency":
+            # Who has not been asked yet is asked once.
+            return sorted(names, key=lambda name: latencies.get(name.removeprefix("providers/"), 0.0))
+        return sorted(names, key=self._price) if strategy == "lowest_price" else names
+
+    def _price(self, name: str) -> Decimal:
+        """What a model of the provider costs in and out together; unknown prices come last."""
+        provider = self._snapshot.provider(name.removeprefix("providers/"))
+        if provider is None:
+            return Decimal("Infinity")
+        id = self._call.model or provider.spec.default_model
+        model = self._snapshot.model(provider.id, id) or self._snapshot.model(provider.spec.type, id)
+        prices: Any = None if model is None else model.spec.prices
+        try:
+            return Decimal("Infinity") if prices is None else Decimal(prices.input) + Decimal(prices.output)
+        except InvalidOperation:
+            return Decimal("Infinity")
+
+    def _attempt(self, provider: Provider) -> Attempt:
+        rendered = wire.render(provider.spec, self._call)
+        key = self._choose_key(provider) if rendered.key_header is not None else None
+        headers = {}
+        for name, value in rendered.headers.items():
+            if name == rendered.key_header and key is not None:
+                headers[name] = value.replace("{api_key}", key.secret().expose())
+            else:
+                sealed = provider.header(name) if name in provider.spec.headers else None
+                headers[name] = value if sealed is None else sealed.expose()
+        now = monotonic()
+        limits = [self.deadline]
+        if self._timeouts.request is not None:
+            limits.append(now + self._timeouts.request.total_seconds())
+        model = self._call.model or provider.spec.default_model
+        connect, first = (
+            _seconds(each, None) for each in (self._timeouts.connect, self._timeouts.first_token)
+        )
+        return Attempt(provider, key, model, rendered, headers, min(limits), connect, first)
+
+    def _choose_key(self, provider: Provider) -> ApiKey:
+        """One of the keys that may be used, by weight. Raises `SecretError` where none can be read."""
+        keys = self._keys(provider)
+        if not keys:
+            raise SecretError(provider.name, "apiKeys", "absent")
+        place = self._random() * sum(key.weight for key in keys)
+        for key in keys:
+            place -= key.weight
+            if place < 0:
+                return key
+        return keys[-1]
+
+    def _keys(self, provider: Provider) -> list[ApiKey]:
+        keys = self._snapshot.active_api_keys(provider.id)
+        return [key for key in keys if key.name not in self._refused_keys]
+
+    def _pauses(self) -> Backoff:
+        floor = _seconds(self._retries.initial_backoff, _INITIAL_BACKOFF)
+        ceiling = _seconds(self._retries.max_backoff, max(_MAX_BACKOFF, floor))
+        return Backoff(floor, ceiling, self._random, self._retries.backoff_multiplier or 2.0)
+
+
+def _seconds(duration: Any, otherwise: Any) -> Any:
+    return otherwise if duration is None else duration.total_seconds()

@@ -1,0 +1,182 @@
+"""From a call to the HTTP request that a provider wants, with placeholders for what is secret.
+
+Owns the request builder. It sends nothing, and must not know any provider's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import quote
+
+from .. import specs
+from .calls import PARAMETERS, Call, CallError, Problem, parameter
+from .messages import Conversation
+from .paths import MISSING, Json, MappingError, compact, fill, parse, scalar_text
+
+#: The version of the language.
+VERSION = "1.0"
+#: Stands for the API key.
+KEY = "{api_key}"
+#: Stands for the value of a sealed header.
+SECRET = "{secret}"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An HTTP request in which nothing is secret."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    """By name. `{api_key}` stands for the key, `{secret}` for the value of the provider's header of that name."""
+
+    key_header: str | None
+    """The header that takes the key."""
+
+    body: Mapping[str, Json]
+    streamed: bool
+    unused: tuple[str, ...]
+    """Parameters that are given and that the builder takes nowhere."""
+
+
+def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
+    """Renders a call. Raises `CallError` with everything that is wrong with it, `MappingError`."""
+    builder = provider.request_builder
+    if builder is None or builder.version != VERSION:
+        raise MappingError("the provider has no request builder of a known version: write it again")
+    call = dataclasses.replace(call, model=call.model or provider.default_model)
+    problems = call.problems()
+    if provider.models and call.model and call.model not in provider.models:
+        problems.append(Problem("model", "must be one of the provider's models"))
+    streamed = bool(call.chat.stream)
+    if streamed and (provider.response_extractor is None or provider.response_extractor.stream is None):
+        problems.append(Problem("chat.stream", "is true, but the provider's answers come whole"))
+    takes = {entry.source.removeprefix("param:") for entry in builder.payload_structure.values()}
+    body: dict[str, Json] = {}
+    in_url: dict[str, str] = {}
+    for key, entry in sorted(builder.payload_structure.items()):
+        value = _value(key, entry, call, "system_prompt" not in takes, problems)
+        if value is MISSING:
+            continue
+        if entry.target.startswith("url:"):
+            in_url[entry.target.removeprefix("url:")] = scalar_text(value) or compact(value)
+        else:
+            _put(body, (entry.target or key).split("."), value)
+    if problems:
+        raise CallError(problems)
+    path = (streamed and builder.stream_endpoint_path) or provider.endpoint_path
+    name, _ = key_header(provider)
+    url = _url(provider.base_url, path, in_url)
+    unused = tuple(each for each in PARAMETERS if _unused(each, takes, builder, call))
+    method = (provider.method or "post").upper()
+    return Rendered(method, url, _headers(provider), name, body, streamed, unused)
+
+
+def _value(key: str, entry: specs.RequestEntry, call: Call, system: bool, problems: list[Problem]) -> Json:
+    """What an entry makes of the call; `MISSING` where nothing is to be sent."""
+    if entry.when and parameter(entry.when, call) in (MISSING, False):
+        return MISSING
+    kind, _, source = entry.source.partition(":")
+    if kind == "literal":
+        value, where = parse(source), ""
+    elif source in PARAMETERS:
+        value, where = _given(source, entry, call, system, problems), PARAMETERS[source][0]
+    else:
+        raise MappingError(f"the request builder's source {entry.source!r} is not known")
+    if value is MISSING and entry.default_json:
+        value = parse(entry.default_json)
+    if value is MISSING:
+        if entry.required:
+            problems.append(
+                Problem(where, f"is required: the provider's request builder sends `{key}` always")
+            )
+        return MISSING
+    if entry.values:
+        value = _replaced(entry, value, where, call, problems)
+    if value is MISSING or not entry.template_json:
+        return value
+    return fill(entry.template_json, {"value": value})
+
+
+def _given(source: str, entry: specs.RequestEntry, call: Call, system: bool, problems: list[Problem]) -> Json:
+    if source == "messages" and call.messages:
+        return Conversation(entry.message_format).render(call, system, problems)
+    if source == "tools" and call.tools:
+        filled = [fill(entry.item_json, _tool_values(tool.spec)) for tool in call.tools]
+        return [each for each in filled if each is not MISSING]
+    return parameter(source, call)
+
+
+def _tool_values(tool: specs.ToolSpec) -> dict[str, Json]:
+    values: dict[str, Json] = {"name": tool.function_name}
+    if tool.description:
+        values["description"] = tool.description
+    if tool.parameters_schema:
+        values["parameters"] = parse(tool.parameters_schema)
+    if tool.strict:
+        values["strict"] = True
+    return values
+
+
+def _replaced(
+    entry: specs.RequestEntry, value: Json, where: str, call: Call, problems: list[Problem]
+) -> Json:
+    """The value by the entry's replacements; `MISSING` where it is left out."""
+    word = scalar_text(value)
+    if word is None:
+        return MISSING
+    template = entry.values.get(word)
+    if template is None:
+        problems.append(
+            Problem(where, f"is not known to the provider, which takes {', '.join(entry.values)}")
+        )
+        return MISSING
+    chosen = call.chosen_tool()
+    filled = fill(template, {} if chosen is None else {"tool": chosen.spec.function_name})
+    return MISSING if filled is None else filled
+
+
+def _put(body: dict[str, Json], names: list[str], value: Json) -> None:
+    for name in names[:-1]:
+        body = cast("dict[str, Json]", body.setdefault(name, {}))
+    body[names[-1]] = value
+
+
+def _unused(name: str, takes: set[str], builder: specs.RequestBuilder, call: Call) -> bool:
+    # System messages are among the others where they have no entry of their own.
+    told = (
+        name in takes or name == "system_prompt" or (name == "stream" and bool(builder.stream_endpoint_path))
+    )
+    return not told and parameter(name, call) is not MISSING
+
+
+def key_header(provider: specs.ProviderSpec) -> tuple[str | None, str]:
+    """The header that takes the key, and its value with a placeholder."""
+    auth = provider.auth
+    if auth is not None and auth.scheme == "bearer":
+        return "Authorization", f"Bearer {KEY}"
+    if auth is not None and auth.scheme == "header" and ":" in auth.header_template:
+        name, _, value = auth.header_template.partition(":")
+        return name, value.lstrip(" ")
+    return None, ""
+
+
+def _headers(provider: specs.ProviderSpec) -> dict[str, str]:
+    name, value = key_header(provider)
+    headers = {} if name is None else {name: value}
+    for extra, header in provider.headers.items():
+        headers[extra] = SECRET if header.plain is None else header.plain
+    if not any(each.lower() == "content-type" for each in headers):
+        headers["Content-Type"] = "application/json"
+    return dict(sorted(headers.items()))
+
+
+def _url(base_url: str, path: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        # Dots alone would be a step to elsewhere.
+        encoded = "%2E" * len(value) if set(value) == {"."} else quote(value, safe="-._~")
+        path = path.replace(f"{{{name}}}", encoded)
+    return base_url.rstrip("/") + path

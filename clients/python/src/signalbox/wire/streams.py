@@ -1,0 +1,126 @@
+"""Streamed answers, as their bytes arrive: events are cut out, read by the rules of streams, and put together.
+
+Owns framing and the end of a stream. Must not know where the bytes come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import specs
+from ..errors import SignalboxError
+from .failures import Failure, read_failure_event
+from .paths import Json, MappingError, find
+from .reading import Answer, Parts, document
+
+#: Bytes of an event at most.
+_EVENT_BYTES = 1 << 20
+#: Bytes of an answer at most.
+_ANSWER_BYTES = 16 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class CutOffError(SignalboxError):
+    """The connection ended before the answer did."""
+
+
+class TooLargeError(SignalboxError):
+    """An answer is longer than what is taken."""
+
+
+class StreamFailedError(SignalboxError):
+    """The provider broke an answer off with an error."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"the provider has ended the answer with an error: {failure.message}")
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+class StreamReader:
+    """Reads one streamed answer."""
+
+    def __init__(self, extractor: specs.ResponseExtractor) -> None:
+        if extractor.stream is None:
+            raise MappingError("the provider's answers are not streamed")
+        self._extractor = extractor
+        self._stream = extractor.stream
+        self._line = b""
+        self._data: list[bytes] = []
+        self._after_return = False
+        self._first_line = True
+        self._parts = Parts()
+        self.ended = False
+        """Whether the answer has ended; what comes after that is not looked at."""
+
+    def push(self, received: bytes) -> Delta | None:
+        """Takes bytes as they arrive, and gives what they add. Raises `SignalboxError` when the stream is no answer."""
+        text, reasoning = len(self._parts.text), len(self._parts.reasoning)
+        if self._after_return and received.startswith(b"\n"):
+            received = received[1:]
+            self._after_return = False
+        if received:
+            self._after_return = received.endswith(b"\r")
+        *lines, rest = (self._line + received).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._line = rest
+        for line in lines:
+            if self.ended:
+                break
+            self._end_of_line(line)
+        if not self.ended and len(self._line) + sum(map(len, self._data)) > _EVENT_BYTES:
+            raise TooLargeError("the provider's answer is too large")
+        delta = Delta(self._parts.text[text:], self._parts.reasoning[reasoning:])
+        return delta if delta != Delta() else None
+
+    def finish(self) -> Answer:
+        """The whole answer, once the connection has ended. Raises `SignalboxError` when it is none."""
+        if not self.ended:
+            line, self._line = self._line, b""
+            self._end_of_line(line)
+            self._end_of_event()
+        marked = bool(self._stream.end_data or self._stream.end_paths)
+        if marked and not self.ended:
+            raise CutOffError("the provider's answer was cut off")
+        return self._parts.answer()
+
+    def _end_of_line(self, line: bytes) -> None:
+        if self._first_line:
+            self._first_line = False
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        if self._stream.framing == "json_lines":
+            self._data = [line]
+            self._end_of_event()
+        elif not line:
+            self._end_of_event()
+        else:
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                self._data.append(value.removeprefix(b" "))
+
+    def _end_of_event(self) -> None:
+        data, self._data = b"\n".join(self._data).strip(b" \t\n\r\x0c"), []
+        if not data:
+            return
+        if len(data) > _EVENT_BYTES:
+            raise TooLargeError("the provider's answer is too large")
+        if self._stream.end_data and data == self._stream.end_data.encode():
+            self.ended = True
+            return
+        event = document(data)
+        if _finds(self._stream.error_paths, event):
+            raise StreamFailedError(read_failure_event(self._extractor, event))
+        self._parts.add(self._stream.extraction_rules, event, stream=True)
+        self.ended = _finds(self._stream.end_paths, event)
+        if self._parts.size() > _ANSWER_BYTES:
+            raise TooLargeError("the provider's answer is too large")
+
+
+def _finds(paths: tuple[str, ...], event: Json) -> bool:
+    return any(find(path, event) for path in paths)

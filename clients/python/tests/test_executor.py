@@ -1,0 +1,361 @@
+"""Calls of models: a local server speaks each family of providers, as the vectors have it."""
+
+import asyncio
+import http.server
+import json
+import threading
+import time
+
+import pytest
+from conftest import vectors
+
+import signalbox
+from signalbox import wire
+from signalbox.executor import AsyncExecutor, Executor
+from signalbox.routing import CompletionError
+
+FAMILIES = vectors("wire.json")["families"]
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family["family"])
+
+
+class Speaker:
+    """An HTTP server that answers, by the first segment of the path, what a test has laid ready."""
+
+    def __init__(self):
+        speaker = self
+        self.ready = {}
+        self.heard = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                name = self.path.split("/")[1]
+                speaker.heard.append((name, self.path, dict(self.headers), body))
+                status, answer, pause = speaker.next(name)
+                if status == 0:
+                    self.close_connection = True
+                    return
+                self.send_response(status)
+                self.send_header("Location", "http://127.0.0.1:1/")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                half = len(answer) // 2
+                self.wfile.write(answer[:half])
+                self.wfile.flush()
+                time.sleep(pause)
+                self.wfile.write(answer[half:])
+                self.close_connection = True
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def lay(self, name, *answers):
+        """Answers in their order, the last one for ever: status, body, and the pause in its middle."""
+        self.ready[name] = [(*answer, 0.0)[:3] for answer in answers]
+
+    def next(self, name):
+        laid = self.ready[name]
+        return laid.pop(0) if len(laid) > 1 else laid[0]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    made = Speaker()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(shared, speaker):
+    """Every family is configured, with the local server as its address, and a key of its own."""
+    for family in FAMILIES:
+        name = f"providers/{family['family']}"
+        shared.put(name, provider={**family["provider"], "baseUrl": f"{speaker.url}/{family['family']}"})
+        revision = shared.put(
+            f"{name}/apiKeys/main", apiKey={"secret": {"value": f"sk-{family['family']}-key"}}
+        )
+    options = signalbox.Options(url=shared.url, token=shared.token(), secrets=True)
+    with signalbox.connect(options) as made:
+        made.wait_revision(revision)
+        yield made
+
+
+@pytest.fixture
+def executor(client, speaker):
+    speaker.heard.clear()
+    with Executor(client) as made:
+        yield made
+
+
+def route(shared, client, primary, *fallbacks, **router):
+    spec = {"primary": f"providers/{primary}", "fallbacks": [f"providers/{each}" for each in fallbacks]}
+    spec["retries"] = {"maxRetries": 1, "initialBackoff": "0.01s", "maxBackoff": "0.01s"}
+    if client.router() is not None:
+        client.wait_revision(shared.delete("routers/default"))
+    client.wait_revision(shared.put("routers/default", router={**spec, **router}))
+
+
+def good(family="openai", at=0):
+    body = next(each for each in FAMILIES if each["family"] == family)["answers"][at]["body"]
+    return 200, json.dumps(body).encode()
+
+
+@each_family
+def test_each_family_answers(executor, speaker, family):
+    name, case = family["family"], family["answers"][0]
+    speaker.lay(name, (200, json.dumps(case["body"]).encode()))
+    completion = executor.complete("Hello", "some-model", provider=name)
+    assert (completion.text, dict(completion.usage)) == (case["expect"]["text"], case["expect"]["usage"])
+    assert (completion.provider, completion.model) == (name, "some-model")
+    assert completion.revision == executor._client.snapshot().revision
+    ((_, _, headers, body),) = speaker.heard
+    shown = json.dumps(headers)
+    assert (f"sk-{name}-key" in shown) == (name != "ollama")
+    assert "{" not in shown.replace("{", "", 1), "no placeholder is left"
+    assert "Hello" in json.dumps(body)
+
+
+@each_family
+def test_each_family_streams(executor, speaker, family):
+    name = family["family"]
+    if not family["streams"]:
+        with pytest.raises(wire.CallError):
+            list(executor.stream("Hello", "some-model", provider=name))
+        return
+    case = family["streams"][0]
+    speaker.lay(name, (200, case["body"].encode()))
+    stream = executor.stream("Hello", "some-model", provider=name)
+    assert "".join(delta.text for delta in stream) == case["expect"]["text"]
+    assert dict(stream.completion.usage) == case["expect"]["usage"]
+
+
+@each_family
+def test_each_family_refuses(executor, speaker, family):
+    name, case = family["family"], family["errors"][0]
+    body = case["text"] if "text" in case else json.dumps(case["body"])
+    speaker.lay(name, (case["status"], body.encode()))
+    with pytest.raises(CompletionError) as refused:
+        executor.complete("Hello", "some-model", provider=name, timeout=5)
+    failure = refused.value.failures[0].error.failure
+    assert (failure.reason, failure.code) == (case["expect"]["reason"], case["expect"]["code"])
+    assert f"sk-{name}-key" not in str(refused.value)
+
+
+@each_family
+def test_each_family_has_a_fallback(shared, client, executor, speaker, family):
+    name = family["family"]
+    other = "mistral" if name != "mistral" else "groq"
+    route(shared, client, name, other)
+    speaker.lay(name, (503, b"{}"))
+    speaker.lay(other, good(other))
+    completion = executor.complete("Hello", "some-model")
+    assert completion.provider == other
+    assert [(each.provider, each.kind) for each in completion.failures] == [(name, "unavailable")] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "attempts"),
+    [
+        ((429, b"{}"), "rate_limited", 2),
+        ((500, b"{}"), "server_error", 1),
+        ((401, b"{}"), "authentication", 1),
+        ((200, b"<html>"), "bad_answer", 1),
+        ((302, b""), "server_error", 1),
+        ((0, b""), "connection", 2),
+        ((400, b"{}"), "refused", 1),
+    ],
+)
+def test_failures_are_told_apart_and_tried_again_on_the_routers_terms(
+    shared, client, executor, speaker, answer, kind, attempts
+):
+    route(shared, client, "openai", "mistral")
+    speaker.lay("openai", answer)
+    speaker.lay("mistral", good())
+    completion = executor.complete("Hello", "m")
+    assert (completion.provider, [each.kind for each in completion.failures]) == (
+        "mistral",
+        [kind] * attempts,
+    )
+
+
+def test_one_that_recovers_is_not_left(shared, client, executor, speaker):
+    route(shared, client, "openai", "mistral")
+    speaker.lay("openai", (503, b"{}"), good())
+    assert executor.complete("Hello", "m").provider == "openai"
+
+
+def test_a_slow_answer_is_given_up(shared, client, executor, speaker):
+    route(shared, client, "openai", "mistral", timeouts={"request": "0.2s"}, retries={"maxRetries": 0})
+    speaker.lay("openai", (*good(), 1.0))
+    speaker.lay("mistral", good())
+    completion = executor.complete("Hello", "m")
+    assert [each.kind for each in completion.failures] == ["timeout"]
+    speaker.lay("mistral", (*good(), 1.0))
+    began = time.monotonic()
+    with pytest.raises(CompletionError, match="in time"):
+        executor.complete("Hello", "m", timeout=0.3)
+    assert time.monotonic() - began < 0.9
+
+
+def test_a_key_that_is_refused_makes_room_for_another(shared, client, executor, speaker):
+    route(shared, client, "openai")
+    shared.put("providers/openai/apiKeys/second", apiKey={"secret": {"value": "sk-second"}, "weight": 1})
+    client.wait_revision(
+        shared.put("routers/default", labels={"a": "b"}, router={"primary": "providers/openai"})
+    )
+    speaker.lay("openai", (401, b"{}"), good())
+    completion = executor.complete("Hello", "m")
+    keys = [headers["Authorization"] for _, _, headers, _ in speaker.heard]
+    assert len(set(keys)) == 2 and [each.kind for each in completion.failures] == ["authentication"]
+    client.wait_revision(shared.delete("providers/openai/apiKeys/second"))
+
+
+def test_once_something_was_said_nobody_else_is_asked(shared, client, executor, speaker):
+    route(shared, client, "openai", "mistral")
+    said = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n'
+    speaker.lay("openai", (200, said))
+    stream = executor.stream("Hello", "m")
+    pieces = iter(stream)
+    assert next(pieces).text == "Hi"
+    with pytest.raises(CompletionError, match="broke off"):
+        next(pieces)
+    speaker.lay("openai", (503, b"{}"))
+    speaker.lay("mistral", (200, said + b"data: [DONE]\n\n"))
+    stream = executor.stream("Hello", "m")
+    assert [delta.text for delta in stream] == ["Hi"]
+    assert stream.completion.provider == "mistral"
+
+
+def test_round_robin_takes_turns(shared, client, executor, speaker):
+    route(shared, client, "openai", "mistral", "groq", strategy="ROUTING_STRATEGY_ROUND_ROBIN")
+    for name in ("openai", "mistral", "groq"):
+        speaker.lay(name, good(name))
+    asked = [executor.complete("Hello", "m").provider for _ in range(6)]
+    assert asked == ["openai", "mistral", "groq"] * 2
+
+
+def test_parameters_in_every_form_reach_the_provider(shared, client, executor, speaker):
+    route(shared, client, "openai")
+    speaker.lay("openai", good())
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+    ]
+    executor.complete(
+        messages, "m", {"maxTokens": 5, "temperature": 0.5, "stop_sequences": ["END"]}, {"effort": "high"}
+    )
+    body = speaker.heard[-1][3]
+    assert body["messages"][1] == {"role": "user", "content": "Hello"}
+    assert (body["max_completion_tokens"], body["temperature"], body["stop"]) == (5, 0.5, ["END"])
+    assert body["reasoning_effort"] == "high"
+    for wrong in (
+        lambda: executor.complete("Hello", "m", {"temprature": 1}),
+        lambda: executor.complete([], "m"),
+        lambda: executor.complete([{"role": "wizard", "content": "x"}], "m"),
+        lambda: executor.complete([{"role": "user", "content": [{"type": "image"}]}], "m"),
+        lambda: executor.complete("Hello", "m", tools=["tools/none"]),
+    ):
+        with pytest.raises(wire.CallError):
+            wrong()
+    with pytest.raises(CompletionError, match="not configured"):
+        executor.complete("Hello", "m", provider="nobody")
+
+
+def test_the_older_form_is_taken_with_a_warning(shared, client, executor, speaker):
+    route(shared, client, "openai")
+    speaker.lay("openai", good())
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    with pytest.warns(DeprecationWarning):
+        assert executor.complete([{"role": "user", "content": "x"}], "m", 0.5, 7, False, [tool]).text
+    body = speaker.heard[-1][3]
+    assert (body["temperature"], body["max_completion_tokens"]) == (0.5, 7)
+    assert body["tools"][0]["function"]["name"] == "f"
+    speaker.lay("openai", (200, b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'))
+    with pytest.warns(DeprecationWarning):
+        assert [delta.text for delta in executor.complete("x", "m", 0.5, None, True)] == ["Hi"]
+    with pytest.raises(TypeError):
+        executor.complete("x", "m", 1, 2, 3, 4, 5)
+
+
+def test_a_key_that_is_not_shown_is_told_of(shared, client, speaker):
+    route(shared, client, "groq")
+    options = signalbox.Options(url=shared.url, token=shared.token(), secrets=False)
+    with signalbox.connect(options) as masked, Executor(masked) as blind:
+        masked.wait_ready()
+        with pytest.raises(CompletionError, match="not shown"):
+            blind.complete("Hello", "m")
+
+
+def test_asyncio(shared, client, speaker):
+    async def run():
+        route(shared, client, "openai", "mistral")
+        speaker.lay("openai", (503, b"{}"))
+        speaker.lay("mistral", good())
+        async with AsyncExecutor(client) as executor:
+            completion = await executor.complete("Hello", "m")
+            assert (completion.provider, len(completion.failures)) == ("mistral", 2)
+            speaker.lay(
+                "openai", (200, b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n')
+            )
+            stream = executor.stream("Hello", "m")
+            assert [delta.text async for delta in stream] == ["Hi"]
+            assert stream.completion.provider == "openai"
+            speaker.lay("openai", (*good(), 5.0))
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(executor.complete("Hello", "m"), 0.2)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_without_a_service_the_providers_own_variables_count(monkeypatch, speaker, disabled):
+    for name in ("GROQ_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MISTRAL_API_KEY", "sk-mistral-env")
+    monkeypatch.setenv("MISTRAL_BASE_URL", f"{speaker.url}/mistral")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-anthropic-env")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", f"{speaker.url}/anthropic")
+    speaker.lay("mistral", good())
+    speaker.lay("anthropic", good("anthropic"))
+    options = signalbox.Options.from_environment(
+        {"SIGNALBOX_ENABLED": "false"} if disabled else {}, url="http://127.0.0.1:1"
+    )
+    with signalbox.connect(options) as client, Executor(client) as executor:
+        completion = executor.complete("Hello", "m")
+        assert (completion.provider, completion.revision) == ("anthropic", 0), (
+            "the first in the documented order"
+        )
+        assert executor.complete("Hello", "m", provider="mistral").provider == "mistral"
+        assert client.status().ready is disabled
+        if disabled:
+            client.wait_ready(timeout=0)
+            client.clear_cache()
+            assert client.provider("mistral").enabled and client.provider("groq") is None
+
+
+def test_what_is_known_of_each_type_is_what_the_server_fills_in(shared):
+    from google.protobuf import json_format
+
+    from signalbox import _proto
+    from signalbox._decode import decode
+    from signalbox.environment import known_providers
+
+    with signalbox.connect(signalbox.Options(url=shared.url, token=shared.token())) as client:
+        for kind, spec in known_providers():
+            name = f"providers/known_{kind}"
+            given = {"type": f"PROVIDER_TYPE_{kind.upper()}", "baseUrl": spec["base_url"]}
+            client.wait_revision(shared.put(name, provider=given))
+            ours = decode(
+                json_format.ParseDict({"provider": spec}, _proto.Resource()).SerializeToString()
+            ).spec
+            assert ours == client.provider(f"known_{kind}").spec, kind

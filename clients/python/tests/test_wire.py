@@ -1,0 +1,174 @@
+"""Each family of providers against the shared vectors, by the configuration that a real server has filled in."""
+
+import json
+
+import pytest
+from conftest import vectors
+from google.protobuf import json_format
+
+from signalbox import _proto, specs, wire
+from signalbox._decode import decode
+
+VECTORS = vectors("wire.json")
+FAMILIES = VECTORS["families"]
+
+
+def parameters(kind, value):
+    """Typed parameters from the API's JSON, by way of the spec that holds them."""
+    message = json_format.ParseDict({"promptTemplate": {kind: value}}, _proto.Resource())
+    return getattr(decode(message.SerializeToString()).spec, kind)
+
+
+def call_of(value):
+    tools = []
+    for name in value.get("tools", []):
+        message = json_format.ParseDict({"tool": VECTORS["tools"][name]}, _proto.Resource())
+        tools.append(wire.OfferedTool(name, decode(message.SerializeToString()).spec))
+    messages = tuple(
+        wire.Message(
+            each["role"].removeprefix("CHAT_ROLE_").lower(),
+            each.get("text", ""),
+            tuple(
+                wire.ToolCall(call["id"], call["functionName"], call.get("argumentsJson", ""))
+                for call in each.get("toolCalls", [])
+            ),
+            each.get("toolCallId", ""),
+        )
+        for each in value["messages"]
+    )
+    given = {
+        kind: parameters(kind, value[kind]) for kind in ("generation", "chat", "reasoning") if kind in value
+    }
+    return wire.Call(messages, model=value.get("model", ""), tools=tuple(tools), **given)
+
+
+def shown(answer):
+    return {
+        "text": answer.text,
+        "reasoning": answer.reasoning,
+        "finish_reason": answer.finish_reason,
+        "usage": answer.usage,
+        "tool_calls": [[call.id, call.function_name, call.arguments_json] for call in answer.tool_calls],
+    }
+
+
+@pytest.fixture(scope="module")
+def providers(shared):
+    """The spec of each family, as a worker has it once somebody has written this of it."""
+    import signalbox
+
+    for family in FAMILIES:
+        revision = shared.put(f"providers/{family['family']}", provider=family["provider"])
+    with signalbox.connect(signalbox.Options(url=shared.url, token=shared.token())) as client:
+        client.wait_revision(revision)
+        return {family["family"]: client.provider(family["family"]).spec for family in FAMILIES}
+
+
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family["family"])
+
+
+@each_family
+def test_requests_are_rendered(providers, family):
+    provider = providers[family["family"]]
+    for case in family["requests"]:
+        rendered = wire.render(provider, call_of(case["call"]))
+        assert {
+            "method": f"HTTP_METHOD_{rendered.method}",
+            "url": rendered.url,
+            "headers": dict(rendered.headers),
+            "body": rendered.body,
+            "unused": list(rendered.unused),
+        } == case["expect"], case["name"]
+    for case in family.get("refused", []):
+        with pytest.raises(wire.CallError) as refused:
+            wire.render(provider, call_of(case["call"]))
+        assert [problem.path for problem in refused.value.problems] == case["paths"], case["name"]
+
+
+@each_family
+def test_answers_are_read(providers, family):
+    extractor = providers[family["family"]].response_extractor
+    for case in family["answers"]:
+        assert shown(wire.read_answer(extractor, json.dumps(case["body"]).encode())) == case["expect"], case[
+            "name"
+        ]
+    for body in family["malformed"]:
+        with pytest.raises(wire.MalformedError):
+            wire.read_answer(extractor, body.encode())
+
+
+FAILURES = {
+    "malformed": wire.MalformedError,
+    "failed": wire.StreamFailedError,
+    "cut_off": wire.CutOffError,
+    "too_large": wire.TooLargeError,
+}
+
+
+def streamed(extractor, body, size):
+    reader = wire.StreamReader(extractor)
+    text = ""
+    for at in range(0, len(body), size):
+        delta = reader.push(body[at : at + size])
+        text += delta.text if delta is not None else ""
+    answer = reader.finish()
+    assert text == answer.text
+    return answer
+
+
+@each_family
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1 << 30])
+def test_streams_are_read_however_they_are_cut(providers, family, size):
+    extractor = providers[family["family"]].response_extractor
+    assert (extractor.stream is not None) == bool(family["streams"])
+    for case in family["streams"]:
+        body = case["body"].encode()
+        if "expect" in case:
+            assert shown(streamed(extractor, body, size)) == case["expect"], case["name"]
+            assert shown(streamed(extractor, body.replace(b"\n", b"\r\n"), size)) == case["expect"], case[
+                "name"
+            ]
+            continue
+        with pytest.raises(FAILURES[case["fails"]]) as failed:
+            streamed(extractor, body, size)
+        if "message" in case:
+            assert failed.value.failure.message == case["message"], case["name"]
+
+
+@each_family
+def test_errors_are_read(providers, family):
+    extractor = providers[family["family"]].response_extractor
+    for case in family["errors"]:
+        body = case["text"] if "text" in case else json.dumps(case["body"])
+        failure = wire.read_failure(extractor, case["status"], body.encode(), case.get("key"))
+        shown_failure = {"reason": failure.reason, "message": failure.message, "code": failure.code}
+        assert shown_failure == case["expect"], case["name"]
+
+
+def test_whatever_a_provider_answers_is_an_error_of_ours(providers):
+    """No answer leads to an exception that a caller has not been told of."""
+    bodies = [
+        b"",
+        b"7",
+        b"null",
+        b"[]",
+        b"\xff",
+        b"NaN",
+        b"[" * 100_000,
+        b'{"choices": 3, "content": {}, "usage": []}',
+    ]
+    bodies += [b'{"choices":[null]}', b'{"choices":[{"message":{"content":[1]}}]}', b'"' + b"a" * 2_000_000]
+    for spec in providers.values():
+        extractor = spec.response_extractor
+        for body in bodies:
+            with pytest.raises(wire.MalformedError):
+                wire.read_answer(extractor, body)
+            assert wire.read_failure(extractor, 500, body, "sk-key").reason
+            if extractor.stream is not None:
+                with pytest.raises((wire.MalformedError, wire.CutOffError, wire.TooLargeError)):
+                    streamed(extractor, b"data: " + body + b"\n\n" + body, 999_983)
+
+
+def test_a_provider_without_a_mapping_is_told_of():
+    with pytest.raises(wire.MappingError):
+        wire.render(specs.ProviderSpec(), wire.Call((wire.Message("user", "x"),)))

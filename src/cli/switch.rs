@@ -1,0 +1,79 @@
+//! `switch`: which provider is active, and making another one so.
+
+use super::{
+    args::{Switch, Target},
+    connect::connect,
+    diff,
+    failure::{Exit, Failure, Outcome},
+    session::{Session, canonical},
+    table,
+    text::printable,
+};
+use crate::{
+    client::Connection,
+    proto::v1::{GetActiveProviderRequest, SwitchActiveProviderRequest, SwitchFallbacks},
+};
+
+/// Shows the active provider, or makes the named one active.
+pub async fn switch(session: &mut Session<'_>, target: &Target, args: &Switch) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    match &args.provider {
+        Some(provider) => switch_to(session, &mut connection, provider, args).await,
+        None => show(session, &mut connection).await,
+    }
+}
+
+async fn show(session: &mut Session<'_>, connection: &mut Connection) -> Outcome {
+    let request = GetActiveProviderRequest::default();
+    let answer = connection.providers.get_active_provider(request).await.map_err(|status| {
+        let failure = Failure::from(status);
+        match failure.exit() {
+            Exit::NotFound => Failure::told(
+                Exit::NotFound,
+                format!(
+                    "{failure}\nhint: no provider is active yet; `signalbox switch PROVIDER` makes one so"
+                ),
+            ),
+            _ => failure,
+        }
+    })?;
+    let answer = answer.into_inner();
+    if session.document(&canonical(&answer)?)? {
+        return Ok(());
+    }
+    let roles = std::iter::once("active").chain(std::iter::repeat("fallback"));
+    let providers = answer.provider.iter().chain(&answer.fallbacks);
+    let rows = roles.zip(providers).map(|(role, provider)| vec![role.to_owned(), printable(&provider.name)]);
+    session.line(&table::plain(&[], rows.collect()))
+}
+
+async fn switch_to(
+    session: &mut Session<'_>,
+    connection: &mut Connection,
+    provider: &str,
+    args: &Switch,
+) -> Outcome {
+    let given = args.no_fallbacks || !args.fallbacks.is_empty();
+    let fallbacks = given.then(|| SwitchFallbacks {
+        providers: args.fallbacks.iter().map(|fallback| whole_name(fallback)).collect(),
+    });
+    let request = SwitchActiveProviderRequest {
+        provider: whole_name(provider),
+        fallbacks,
+        etag: args.etag.clone().unwrap_or_default(),
+        validate_only: args.write.dry_run,
+        request_id: args.write.request_id.clone(),
+        reason: args.write.reason.clone(),
+    };
+    let answer = connection.providers.switch_active_provider(request).await?.into_inner();
+    session.warn(&answer.warnings);
+    if session.document(&canonical(&answer)?)? || session.quiet {
+        return Ok(());
+    }
+    diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)
+}
+
+/// `groq` is short for `providers/groq`.
+fn whole_name(text: &str) -> String {
+    if text.contains('/') { text.to_owned() } else { format!("providers/{text}") }
+}

@@ -1,0 +1,304 @@
+//! For every field of a mapping what is accepted, and what is refused under which path.
+
+use prost_reflect::{DynamicMessage, ReflectMessage};
+use serde_json::{Map, Value, json};
+
+use super::{Mapping, check};
+use crate::proto::v1::ProviderSpec;
+
+/// What the oldest documents of request builders and extractors hold, and nothing more.
+fn least() -> Value {
+    json!({
+        "base_url": "https://llm.example.com/v1",
+        "endpoint_path": "/chat",
+        "request_builder": {"version": "1.0", "payload_structure": {
+            "model": {"source": "param:model_name", "required": true},
+            "messages": {"source": "param:messages"},
+        }},
+        "response_extractor": {"version": "1.0", "extraction_rules": {
+            "text_content": {"type": "string", "paths": ["choices[0].message.content"]},
+            "usage_stats": {"type": "object", "fields": {"total_tokens": {"type": "integer", "paths": ["usage.total"]}}},
+        }},
+        "model_listing": {"path": "/models", "models_path": "data[*]", "id_paths": ["id"]},
+    })
+}
+
+/// A JSON merge patch (RFC 7396).
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let object = target.as_object_mut().unwrap();
+    for (name, value) in patch {
+        match value {
+            Value::Null => drop(object.remove(&name)),
+            value => merge(object.entry(name).or_insert(Value::Null), value),
+        }
+    }
+}
+
+fn provider(patch: Value) -> ProviderSpec {
+    let mut whole = least();
+    merge(&mut whole, patch);
+    let read = DynamicMessage::deserialize(ProviderSpec::default().descriptor(), whole);
+    read.unwrap().transcode_to().unwrap()
+}
+
+/// The patch that changes one place, given by its path; keys may hold no dot.
+fn at(path: &str, value: Value) -> Value {
+    path.rsplit('.').fold(value, |inner, name| json!({ name: inner }))
+}
+
+#[track_caller]
+fn good(path: &str, value: Value) {
+    assert_eq!(check(&provider(at(path, value))), []);
+}
+
+/// Refused are exactly the fields of these paths, beneath the place that is changed where they begin with a dot.
+#[track_caller]
+fn bad(path: &str, value: Value, expected: &[&str]) {
+    let found: Vec<String> = check(&provider(at(path, value))).into_iter().map(|found| found.path).collect();
+    let beneath =
+        |field: &&str| if field.starts_with('.') { format!("{path}{field}") } else { (*field).to_owned() };
+    let expected: Vec<String> = match expected {
+        [] => vec![path.to_owned()],
+        fields => fields.iter().map(beneath).collect(),
+    };
+    assert_eq!(found, expected);
+}
+
+const BUILDER: &str = "request_builder";
+const ENTRY: &str = "request_builder.payload_structure.x";
+const EXTRACTOR: &str = "response_extractor";
+const RULE: &str = "response_extractor.extraction_rules.x";
+const STREAM: &str = "response_extractor.stream";
+
+#[test]
+fn the_least_that_a_mapping_holds_is_accepted_in_both_spellings() {
+    assert_eq!(check(&provider(json!({}))), []);
+    let camel = json!({"request_builder": null, "requestBuilder": least()["request_builder"]});
+    assert_eq!(provider(camel), provider(json!({})));
+    assert!(Mapping::of(&provider(json!({}))).is_ok());
+}
+
+#[test]
+fn nothing_is_told_with_what_would_be_right() {
+    let empty = provider(json!({BUILDER: null, EXTRACTOR: null}));
+    assert_eq!(check(&empty), [], "both may be left out");
+    let mut empty = empty;
+    empty.request_builder = Some(Default::default());
+    empty.response_extractor = Some(Default::default());
+    empty.model_listing = Some(Default::default());
+    let problems = check(&empty);
+    let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "request_builder.version",
+            "request_builder.payload_structure.model",
+            "request_builder.payload_structure.messages",
+            "response_extractor.version",
+            "response_extractor.extraction_rules.text_content",
+            "response_extractor.extraction_rules.usage_stats",
+            "model_listing.path",
+            "model_listing.models_path",
+            "model_listing.id_paths",
+        ]
+    );
+    assert!(problems[0].description.contains("`1.0`"), "{problems:?}");
+}
+
+#[test]
+fn entries() {
+    for source in ["param:seed", "literal:{\"a\": [1, \"{text}\"]}", "literal:null", "literal:\"\""] {
+        good(ENTRY, json!({"source": source}));
+    }
+    for source in
+        ["", "model_name", "param:", "param:Seed", "param:api_key", "literal:", "literal:{", "env:KEY"]
+    {
+        bad(ENTRY, json!({"source": source}), &[".source"]);
+    }
+    let seed = |rest: Value| {
+        let mut entry = json!({"source": "param:seed"});
+        merge(&mut entry, rest);
+        entry
+    };
+    good(ENTRY, seed(json!({"target": "a.b-c.d_e", "default_json": "7", "when": "stream"})));
+    good(ENTRY, seed(json!({"values": {"1": "{\"a\": null}"}, "template_json": "[\"{value}\"]"})));
+    for target in [".", "a.", "a..b", "a[0]", "url:", "url:a.b", "url:a/b", "a b", &"a".repeat(300)] {
+        bad(ENTRY, seed(json!({"target": target})), &[".target"]);
+    }
+    bad(ENTRY, seed(json!({"default_json": "x"})), &[".default_json"]);
+    bad(ENTRY, seed(json!({"template_json": "\"{text}\""})), &[".template_json"]);
+    bad(ENTRY, seed(json!({"when": "streaming"})), &[".when"]);
+    bad(ENTRY, seed(json!({"item_json": "1"})), &[".item_json"]);
+    bad(ENTRY, seed(json!({"values": {"1": "{"}})), &[".values.1"]);
+    bad(ENTRY, seed(json!({"values": {"1": "\"{tool}\""}})), &[".values.1"]);
+    bad(ENTRY, seed(json!({"message_format": {}})), &[".message_format"]);
+    good(ENTRY, json!({"source": "param:tool_choice", "values": {"tool": "\"{tool}\""}}));
+    good(ENTRY, json!({"source": "param:tools", "item_json": "{\"n\": \"{name}\"}"}));
+    bad(ENTRY, json!({"source": "param:tools"}), &[".item_json"]);
+    bad(ENTRY, json!({"source": "param:tools", "item_json": "\"{value}\""}), &[".item_json"]);
+    bad(ENTRY, json!({"source": "literal:1", "values": {"1": "2"}}), &[".values"]);
+    bad("request_builder.payload_structure.a/b", json!({"source": "param:seed"}), &[]);
+    let many: Map<String, Value> = (0..70).map(|index| (format!("e{index}"), seed(json!({})))).collect();
+    bad("request_builder.payload_structure", Value::Object(many), &[]);
+}
+
+#[test]
+fn no_two_entries_go_to_one_place() {
+    for target in ["model", "model.x", "messages"] {
+        let found = check(&provider(at(ENTRY, json!({"source": "param:seed", "target": target}))));
+        assert_eq!(found.len(), 1, "{target}");
+        assert!(found[0].path.ends_with(".x.target") && found[0].reason == "DUPLICATE", "{found:?}");
+    }
+    good(ENTRY, json!({"source": "param:seed", "target": "models.x"}));
+}
+
+#[test]
+fn paths_and_entries_go_together() {
+    let with = |path: &str, target: &str| json!({"endpoint_path": path, BUILDER: {"payload_structure": {"model": {"target": target}}}});
+    assert_eq!(check(&provider(with("/m/{model}", "url:model"))), []);
+    for (path, target) in
+        [("/m", "url:model"), ("/m/{model}", "model"), ("/m/{id}", "url:model"), ("m", "model")]
+    {
+        let found = check(&provider(with(path, target)));
+        assert!(
+            !found.is_empty() && found.iter().all(|one| one.path == "endpoint_path"),
+            "{path}: {found:?}"
+        );
+    }
+    let mut streamed = with("/m/{model}", "url:model");
+    merge(&mut streamed, json!({BUILDER: {"stream_endpoint_path": "/s/{model}"}}));
+    assert_eq!(check(&provider(streamed.clone())), []);
+    merge(&mut streamed, json!({BUILDER: {"stream_endpoint_path": "/s"}}));
+    let found = check(&provider(streamed));
+    assert_eq!(found[0].path, "request_builder.stream_endpoint_path");
+    bad("request_builder.stream_endpoint_path", json!("https://evil.example"), &[]);
+}
+
+#[test]
+fn message_formats() {
+    let field = "request_builder.payload_structure.messages.message_format";
+    let part = |place: &str, template: &str| json!({"place": place, "template_json": template});
+    good(
+        field,
+        json!({"roles": {"assistant": "model"}, "content_field": "parts", "text_json": "{\"t\": \"{text}\"}", "merge": true}),
+    );
+    good(
+        field,
+        json!({"tool_call": part("field:calls", "\"{arguments_text}\""), "tool_result": part("list", "\"{text}\"")}),
+    );
+    bad(field, json!({"roles": {"model": "assistant"}}), &[".roles.model"]);
+    bad(field, json!({"roles": {"user": ""}}), &[".roles.user"]);
+    bad(field, json!({"content_field": "a.b"}), &[".content_field"]);
+    bad(field, json!({"text_json": "\"{value}\""}), &[".text_json"]);
+    bad(field, json!({"merge": true}), &[".merge"]);
+    bad(field, json!({"tool_call": part("content", "1")}), &[".tool_call.place"]);
+    bad(field, json!({"tool_call": part("field:content", "1")}), &[".tool_call.place"]);
+    bad(field, json!({"tool_call": part("beside", "1")}), &[".tool_call.place"]);
+    bad(field, json!({"tool_call": {}}), &[".tool_call.place", ".tool_call.template_json"]);
+    bad(field, json!({"tool_result": part("field:x", "1")}), &[".tool_result.place"]);
+    bad(field, json!({"tool_result": part("list", "\"{arguments}\"")}), &[".tool_result.template_json"]);
+}
+
+#[test]
+fn rules() {
+    let paths = json!(["a[0].b", "$"]);
+    for of in ["string", "integer", "number", "boolean", "any", "array", "object"] {
+        good(RULE, json!({"type": of, "paths": paths}));
+    }
+    bad(RULE, json!({"type": "", "paths": paths}), &[".type"]);
+    bad(RULE, json!({"type": "text", "paths": paths}), &[".type"]);
+    bad(RULE, json!({"type": "string"}), &[".paths"]);
+    bad(RULE, json!({"type": "string", "paths": vec!["a"; 9]}), &[".paths"]);
+    bad(RULE, json!({"type": "string", "paths": ["a", "b["]}), &[".paths[1]"]);
+    bad(
+        RULE,
+        json!({"type": "string", "paths": paths, "fields": {"a": {"type": "any", "paths": ["a"]}}}),
+        &[".fields"],
+    );
+    bad(RULE, json!({"type": "integer", "paths": paths, "values": {"a": "b"}}), &[".values"]);
+    bad(
+        RULE,
+        json!({"type": "array", "paths": paths, "fields": {"a": {}}}),
+        &[".fields.a.type", ".fields.a.paths"],
+    );
+    bad(
+        RULE,
+        json!({"type": "array", "paths": paths, "fields": {"a": {"type": "object", "paths": paths}}}),
+        &[".fields.a.type"],
+    );
+    bad("response_extractor.extraction_rules.a/b", json!({"type": "any", "paths": paths}), &[]);
+    let rules = "response_extractor.extraction_rules";
+    bad(rules, json!({"text_content": {"type": "array"}}), &[".text_content.type"]);
+    bad(rules, json!({"usage_stats": {"fields": null, "paths": ["usage"]}}), &[".usage_stats.fields"]);
+    let count = json!({"total_tokens": {"type": "number"}});
+    bad(rules, json!({"usage_stats": {"fields": count}}), &[".usage_stats.fields.total_tokens.type"]);
+    let calls = json!({"type": "array", "paths": ["calls"], "fields": {"function": {"type": "string", "paths": ["f"]}}});
+    bad(rules, json!({"tool_calls": calls}), &[".tool_calls.fields.function"]);
+    bad("response_extractor.version", json!("2.0"), &[]);
+    bad("request_builder.version", json!("1"), &[]);
+}
+
+#[test]
+fn streams_and_errors() {
+    let stream = json!({"framing": "sse", "extraction_rules": {"text_content": {"type": "string", "paths": ["a"]}}, "end_data": "[DONE]"});
+    good(STREAM, stream.clone());
+    for (patch, field) in [
+        (json!({"framing": null}), ".framing"),
+        (json!({"framing": "xml"}), ".framing"),
+        (json!({"extraction_rules": {"text_content": null}}), ".extraction_rules.text_content"),
+        (json!({"end_data": "a\nb"}), ".end_data"),
+        (json!({"end_paths": ["a["]}), ".end_paths[0]"),
+        (json!({"error_paths": [""]}), ".error_paths[0]"),
+    ] {
+        let mut spoilt = stream.clone();
+        merge(&mut spoilt, patch);
+        bad(STREAM, spoilt, &[field]);
+    }
+    let field = "response_extractor.errors";
+    good(
+        field,
+        json!({"message_paths": ["error"], "code_paths": ["code"], "bad_key_rules": [{"status": 401}]}),
+    );
+    bad(field, json!({"message_paths": ["."]}), &[".message_paths[0]"]);
+    for (rule, path) in [
+        (json!({}), ".bad_key_rules[0].status"),
+        (json!({"status": 700}), ".bad_key_rules[0].status"),
+        (json!({"status": 401, "value": "x"}), ".bad_key_rules[0].path"),
+        (json!({"status": 401, "path": "x"}), ".bad_key_rules[0].value"),
+        (json!({"status": 401, "path": "[", "value": "x"}), ".bad_key_rules[0].path"),
+    ] {
+        bad(field, json!({"bad_key_rules": [rule]}), &[path]);
+    }
+}
+
+#[test]
+fn model_listings() {
+    let field = "model_listing";
+    good(
+        field,
+        json!({"host_label": "bedrock-2", "page_token_parameter": "p", "page_token_path": "next", "key_check_path": "/key"}),
+    );
+    for (patch, path) in [
+        (json!({"path": "models"}), ".path"),
+        (json!({"path": "/{model}"}), ".path"),
+        (json!({"key_check_path": "//evil.example"}), ".key_check_path"),
+        (json!({"host_label": "evil.example"}), ".host_label"),
+        (json!({"host_label": "a/b"}), ".host_label"),
+        (json!({"models_path": ""}), ".models_path"),
+        (json!({"id_paths": []}), ".id_paths"),
+        (json!({"context_window_paths": ["."]}), ".context_window_paths[0]"),
+        (json!({"page_token_parameter": "a&b", "page_token_path": "n"}), ".page_token_parameter"),
+        (json!({"page_token_path": "n"}), ".page_token_parameter"),
+        (json!({"has_more_path": "["}), ".has_more_path"),
+        (json!({"id_prefix": "x".repeat(200)}), ".id_prefix"),
+    ] {
+        bad(field, patch, &[path]);
+    }
+}

@@ -1,0 +1,281 @@
+//! Rendering: from a call to the HTTP request that a provider wants, with placeholders for what is secret.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    builder::{Builder, Entry, Source, Target},
+    call::{Call, Tool},
+    endpoint,
+    parameters::{PARAMETERS, Parameter, chosen_tool},
+    path::scalar_text,
+    problems::{Problem, Problems, list},
+};
+use crate::proto::v1::{AuthScheme, HttpMethod, ProviderSpec, header_value};
+
+/// Stands for the API key.
+const KEY: &str = "{api_key}";
+/// Stands for the value of a sealed header.
+const SECRET: &str = "{secret}";
+
+/// An HTTP request in which nothing is secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpRequest {
+    /// Its method.
+    pub method: HttpMethod,
+    /// The whole URL.
+    pub url: String,
+    /// Its headers.
+    pub headers: Vec<Header>,
+    /// Its JSON body.
+    pub body: Option<Value>,
+}
+
+/// A header of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name, as it is configured.
+    pub name: String,
+    /// Its value, or what it is once the placeholder is replaced.
+    pub value: String,
+    /// What is to be put into it.
+    pub kind: HeaderKind,
+}
+
+/// What a header holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderKind {
+    /// Its value.
+    Plain,
+    /// The text `{api_key}`, once, where the API key belongs.
+    ApiKey,
+    /// The text `{secret}`: the value is that of the provider's header of this name.
+    Secret,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// The request.
+    pub request: HttpRequest,
+    /// Whether the answer is streamed.
+    pub streamed: bool,
+    /// Parameters that are given and that the builder takes nowhere.
+    pub unused: Vec<&'static str>,
+}
+
+/// Renders a call. `streams`: whether the provider's answers may be streamed.
+pub(super) fn render(
+    provider: &ProviderSpec,
+    builder: &Builder,
+    streams: bool,
+    call: &Call,
+) -> Result<Rendered, Vec<Problem>> {
+    let mut problems = Problems::default();
+    call.check(&mut problems);
+    let model = if call.model.is_empty() { &provider.default_model } else { &call.model };
+    check_model(provider, model, &mut problems);
+    let streamed = call.chat.stream.unwrap_or(false);
+    if streamed && !streams {
+        let problem =
+            "is true, but the provider's response extractor has no `stream`: its answers come whole";
+        problems.add("chat.stream", "NOT_SUPPORTED", problem);
+    }
+    let scene = Scene { call, model, system: !builder.takes(Parameter::SystemPrompt) };
+    let (mut body, mut in_url) = (Map::new(), BTreeMap::new());
+    for entry in &builder.entries {
+        let Some(value) = scene.value(entry, &mut problems) else { continue };
+        match &entry.target {
+            Target::Body(names) => put(&mut body, names, value),
+            Target::Url(name) => drop(in_url.insert(name.clone(), text_of(&value))),
+        }
+    }
+    problems.into_result()?;
+    let stream_path = Some(&builder.stream_path).filter(|path| streamed && !path.is_empty());
+    let path = stream_path.unwrap_or(&provider.endpoint_path);
+    let request = HttpRequest {
+        method: method(provider),
+        url: endpoint::url(&provider.base_url, path, &in_url),
+        headers: headers(provider, true),
+        body: Some(Value::Object(body)),
+    };
+    Ok(Rendered { request, streamed, unused: unused(builder, call, model) })
+}
+
+/// A call, as entries look at it.
+struct Scene<'a> {
+    call: &'a Call,
+    model: &'a str,
+    /// Whether system messages are among the others.
+    system: bool,
+}
+
+impl Scene<'_> {
+    /// What an entry makes of the call; `None` where nothing is to be sent.
+    fn value(&self, entry: &Entry, problems: &mut Problems) -> Option<Value> {
+        let condition = entry.when.map(|parameter| parameter.of(self.call, self.model));
+        if condition.is_some_and(|value| value.is_none_or(|value| value == json!(false))) {
+            return None;
+        }
+        let given = match &entry.source {
+            Source::Literal(value) => Some(value.clone()),
+            Source::Parameter(Parameter::Messages) if !self.call.messages.is_empty() => {
+                Some(entry.format.render(self.call, self.system, problems))
+            }
+            Source::Parameter(Parameter::Tools) if !self.call.tools.is_empty() => {
+                Some(self.call.tools.iter().filter_map(|tool| self.tool(entry, tool)).collect())
+            }
+            Source::Parameter(parameter) => parameter.of(self.call, self.model),
+        };
+        let value = given.or_else(|| entry.default.clone());
+        if value.is_none() && entry.required {
+            let field = field_of(entry).to_owned();
+            problems.required(field, &format!("the provider's request builder sends `{}` always", entry.key));
+        }
+        let value = self.replaced(entry, value?, problems)?;
+        match &entry.template {
+            Some(template) => template.fill(&[("value", Some(value))]),
+            None => Some(value),
+        }
+    }
+
+    fn tool(&self, entry: &Entry, tool: &Tool) -> Option<Value> {
+        let spec = &tool.spec;
+        let values = [
+            ("name", Some(json!(spec.function_name))),
+            ("description", (!spec.description.is_empty()).then(|| json!(spec.description))),
+            ("parameters", serde_json::from_str(&spec.parameters_schema).ok()),
+            ("strict", spec.strict.then_some(Value::Bool(true))),
+        ];
+        entry.item.as_ref()?.fill(&values)
+    }
+
+    /// The value by the entry's replacements; `None` where it is left out.
+    fn replaced(&self, entry: &Entry, value: Value, problems: &mut Problems) -> Option<Value> {
+        if entry.values.is_empty() {
+            return Some(value);
+        }
+        let word = scalar_text(&value)?;
+        let Some(template) = entry.values.get(word.as_ref()) else {
+            let known = list(entry.values.keys().map(String::as_str));
+            let problem = format!("is not known to the provider's request builder, which takes {known}");
+            problems.add(field_of(entry), "NOT_SUPPORTED", problem);
+            return None;
+        };
+        let tool = chosen_tool(self.call).map(|tool| json!(tool.spec.function_name));
+        template.fill(&[("tool", tool)]).filter(|value| !value.is_null())
+    }
+}
+
+/// The URL, method and headers of a request without a body to another path of the provider.
+pub(super) fn get(provider: &ProviderSpec, base_url: &str, path: &str) -> HttpRequest {
+    HttpRequest {
+        method: HttpMethod::Get,
+        url: endpoint::url(base_url, path, &BTreeMap::new()),
+        headers: headers(provider, false),
+        body: None,
+    }
+}
+
+fn method(provider: &ProviderSpec) -> HttpMethod {
+    match provider.method() {
+        HttpMethod::Unspecified => HttpMethod::Post,
+        method => method,
+    }
+}
+
+fn check_model(provider: &ProviderSpec, model: &str, problems: &mut Problems) {
+    if !provider.models.is_empty() && !model.is_empty() && !provider.models.iter().any(|known| known == model)
+    {
+        let problem =
+            "must be one of the provider's `models`; add it there, or leave these empty to allow any";
+        problems.add("model", "NOT_ALLOWED", problem);
+    }
+}
+
+fn put(body: &mut Map<String, Value>, names: &[String], value: Value) {
+    match names {
+        [] => {}
+        [name] => drop(body.insert(name.clone(), value)),
+        [name, rest @ ..] => {
+            let inner = body.entry(name).or_insert_with(|| json!({}));
+            if let Value::Object(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// A value as it stands in a URL.
+fn text_of(value: &Value) -> String {
+    scalar_text(value).map_or_else(|| value.to_string(), |text| text.into_owned())
+}
+
+fn headers(provider: &ProviderSpec, with_body: bool) -> Vec<Header> {
+    let mut headers: Vec<Header> = key_header(provider).into_iter().collect();
+    for (name, header) in &provider.headers {
+        let (value, kind) = match &header.value {
+            Some(header_value::Value::Plain(text)) => (text.clone(), HeaderKind::Plain),
+            Some(header_value::Value::Secret(_)) => (SECRET.to_owned(), HeaderKind::Secret),
+            None => continue,
+        };
+        headers.push(Header { name: name.clone(), value, kind });
+    }
+    if with_body && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("content-type")) {
+        let (name, value) = ("Content-Type".to_owned(), "application/json".to_owned());
+        headers.push(Header { name, value, kind: HeaderKind::Plain });
+    }
+    headers.sort_by(|one, other| one.name.cmp(&other.name));
+    headers
+}
+
+fn key_header(provider: &ProviderSpec) -> Option<Header> {
+    let auth = provider.auth.as_ref()?;
+    let (name, value) = match auth.scheme() {
+        AuthScheme::Bearer => ("Authorization", format!("Bearer {KEY}")),
+        AuthScheme::Header => {
+            let (name, value) = auth.header_template.split_once(':')?;
+            (name, value.trim_start_matches(' ').to_owned())
+        }
+        AuthScheme::None | AuthScheme::Unspecified => return None,
+    };
+    Some(Header { name: name.to_owned(), value, kind: HeaderKind::ApiKey })
+}
+
+fn unused(builder: &Builder, call: &Call, model: &str) -> Vec<&'static str> {
+    let told = |parameter| match parameter {
+        // System messages are among the others where they have no entry of their own.
+        Parameter::SystemPrompt => true,
+        Parameter::Stream if !builder.stream_path.is_empty() => true,
+        _ => builder.takes(parameter),
+    };
+    let given = PARAMETERS.iter().filter(|(parameter, _)| parameter.of(call, model).is_some());
+    given.filter(|(parameter, _)| !told(*parameter)).map(|(_, name)| *name).collect()
+}
+
+/// The field of a call from which an entry's value comes.
+fn field_of(entry: &Entry) -> &'static str {
+    let Source::Parameter(parameter) = entry.source else { return "" };
+    match parameter {
+        Parameter::ModelName => "model",
+        Parameter::Messages => "messages",
+        Parameter::SystemPrompt => "chat.system_prompt",
+        Parameter::Temperature => "generation.temperature",
+        Parameter::TopP => "generation.top_p",
+        Parameter::TopK => "generation.top_k",
+        Parameter::MaxTokens => "generation.max_tokens",
+        Parameter::FrequencyPenalty => "generation.frequency_penalty",
+        Parameter::PresencePenalty => "generation.presence_penalty",
+        Parameter::Seed => "generation.seed",
+        Parameter::StopSequences => "generation.stop_sequences",
+        Parameter::Stream => "chat.stream",
+        Parameter::Tools => "tools",
+        Parameter::ToolChoice => "chat.tool_choice",
+        Parameter::ParallelToolCalls => "chat.parallel_tool_calls",
+        Parameter::ReasoningEffort => "reasoning.effort",
+        Parameter::ThinkingMode => "reasoning.thinking_mode",
+        Parameter::ThinkingTokens => "reasoning.thinking_tokens",
+        Parameter::ChainOfThought => "reasoning.chain_of_thought",
+    }
+}
