@@ -100,9 +100,11 @@ async fn a_switch_stands_in_the_history_of_all_that_it_concerns(place: Place) {
     let of_router = history(&one, of(vec![by_name("routers/default")])).await.unwrap();
     assert_eq!(of_router[1].related, ["providers/a"]);
     // A router that goes lets go of what it referred to.
-    place.write(Op::delete("routers/default")).await;
-    let gone = history(&place.admin, of(vec![by_name("providers/b")])).await.unwrap();
-    assert_eq!((gone[0].r#type(), gone[0].name.as_str()), (ChangeType::Deleted, "routers/default"));
+    let other = Resource { name: "routers/other".into(), ..router("providers/c", "providers/b") };
+    place.write(Op::Create(other)).await;
+    place.write(Op::delete("routers/other")).await;
+    let gone = history(&place.admin, of(vec![by_name("providers/c")])).await.unwrap();
+    assert_eq!((gone[0].r#type(), gone[0].name.as_str()), (ChangeType::Deleted, "routers/other"));
 }
 
 async fn pages_and_filters_tell_the_same_history(place: Place) {
