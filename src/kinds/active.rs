@@ -126,10 +126,8 @@ pub(super) fn of_key(turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
 fn without_key<'n>(name: &'n str, outlook: &dyn Outlook) -> Option<&'n str> {
     let spec = provider(outlook.find(name))?;
     let open = spec.auth.as_ref().is_some_and(|auth| auth.scheme() == AuthScheme::None);
-    let has_key = || {
-        let keys = outlook.beneath(&format!("{name}/apiKeys/"));
-        keys.into_iter().any(|spec| matches!(spec, Spec::ApiKey(spec) if is_usable(spec)))
-    };
+    let usable = |spec: &Spec| matches!(spec, Spec::ApiKey(spec) if is_usable(spec));
+    let has_key = || outlook.any_beneath(&format!("{name}/apiKeys/"), &usable);
     (!open && !has_key()).then_some(name)
 }
 

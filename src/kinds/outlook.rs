@@ -7,9 +7,9 @@ pub trait Outlook {
     /// The content of a resource, if it is there then. What it answers holds until the write is made, also against
     /// writers at the same time.
     fn find(&self, name: &str) -> Option<&Spec>;
-    /// The contents of what lives beneath a prefix. A look and no more: another writer may change them meanwhile, so that
-    /// it serves for warnings.
-    fn beneath(&self, prefix: &str) -> Vec<&Spec>;
+    /// Whether something beneath a prefix has such a content. That there is one holds until the write is made; that there is
+    /// none does not, so that it serves for warnings.
+    fn any_beneath(&self, prefix: &str, such: &dyn Fn(&Spec) -> bool) -> bool;
 }
 
 /// What a write does to one resource.

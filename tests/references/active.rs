@@ -11,7 +11,7 @@ use crate::{
     support::{
         active::{self, Callers, enable, refusal, to},
         caller::Rights,
-        resources::{by_name, by_prefix, provider},
+        resources::{api_key, by_name, by_prefix, provider},
         server::Server,
         writer::Op,
     },
@@ -83,4 +83,32 @@ async fn who_does_not_reach_the_router_learns_only_that_there_is_a_use() {
     let status =
         worker.provider().get_active_provider(GetActiveProviderRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+/// Each of two who delete a key of the last two saw the other one: then nobody was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_the_last_active_key_is_told_of_also_when_two_go_at_once() {
+    let server = Server::start().await;
+    let callers = Callers::new(vec![server.admin(), server.admin().reconnected()]);
+    active::prepare(&callers).await;
+    callers.switch(to("a")).await.unwrap();
+    for _ in 0..10 {
+        let another = Op::Create(api_key("providers/a/apiKeys/l", "sk-9876543210"));
+        callers.write(vec![another]).await.unwrap();
+        let held = held_database(&server).await;
+        let delete = |name: &'static str| {
+            let caller = callers.next();
+            tokio::spawn(
+                async move { Callers::new(vec![caller]).write(vec![Op::delete(name)]).await.unwrap() },
+            )
+        };
+        let (one, other) = (delete("providers/a/apiKeys/k"), delete("providers/a/apiKeys/l"));
+        // Long enough for both to be planned; were it not, the race would only be a weaker one.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        sqlx::Connection::close(held).await.unwrap();
+        let told = [one.await.unwrap().warnings, other.await.unwrap().warnings].concat();
+        assert_eq!(told.len(), 1, "who comes last is told: {told:?}");
+        let again = Op::Create(api_key("providers/a/apiKeys/k", "sk-0123456789"));
+        callers.write(vec![again]).await.unwrap();
+    }
 }

@@ -118,12 +118,16 @@ impl Outlook for Afterwards<'_> {
         Some(&record.spec)
     }
 
-    fn beneath(&self, prefix: &str) -> Vec<&Spec> {
+    fn any_beneath(&self, prefix: &str, such: &dyn Fn(&Spec) -> bool) -> bool {
+        let written = self.written.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+        if written.into_iter().any(|(_, written)| such(&written.spec)) {
+            return true;
+        }
         let stays =
             |name: &ResourceName| !self.deleted.contains_key(name) && !self.written.contains_key(name);
-        let written = self.written.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
-        let stored =
-            self.state.beneath(prefix).map(|entry| &entry.record).filter(|record| stays(&record.name));
-        written.map(|(_, written)| &written.spec).chain(stored.map(|record| &record.spec)).collect()
+        let mut stored = self.state.beneath(prefix).map(|entry| &entry.record);
+        let found = stored.find(|record| stays(&record.name) && such(&record.spec));
+        // Asked for once more by its name, so that it is held.
+        found.is_some_and(|record| self.find(record.name.as_str()).is_some())
     }
 }
