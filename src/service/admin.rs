@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::{PATIENCE, Service, parse_revision_token, store_error};
 use crate::{
     domain::{
@@ -11,6 +13,9 @@ use crate::{
     store::{DoorbellState, Verification},
     view::Freshness,
 };
+
+/// How long a status waits for the store's own word.
+const HEAD_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How the service is.
 pub struct Status {
@@ -82,7 +87,12 @@ impl Service {
             store_kind: parts.store.kind(),
             schema_version: parts.store.schema_version(),
             token: state.token(),
-            floor: parts.store.head().await.ok().map(|head| head.floor),
+            // Who asks how the store is must not wait until it is well.
+            floor: timeout(HEAD_PATIENCE, parts.store.head())
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .map(|head| head.floor),
             // Of everything: who sees a part of it could test guesses at the rest.
             resources: if everything { state.resources.len() } else { 0 },
             digest: everything.then(|| state.digest.to_bytes()),

@@ -15,9 +15,10 @@ use super::{
     store_error,
 };
 use crate::{
+    crypto::SecretText,
     domain::{
-        Error, KindName, Pattern, Principal, ResourceName, Result, Revision, RevisionToken, Selector, Text,
-        Violations, limits,
+        Error, FieldPath, KindName, Pattern, Principal, ResourceName, Result, Revision, RevisionToken,
+        SealedSecret, SecretId, Selector, Text, Uid, Violations, limits,
     },
     kinds,
     proto::v1::{ChangeType, HistoryEntry, ListHistoryRequest, ListHistoryResponse},
@@ -115,7 +116,8 @@ impl Service {
     fn cursor(&self, page: Option<&PageToken>) -> Result<HistoryCursor> {
         let Some(page) = page else { return Ok(HistoryCursor::newest()) };
         let epoch = RevisionToken::parse(&page.at).map(|token| token.epoch);
-        let place = page.after.split_once(' ').and_then(|(revision, name)| {
+        let place = self.unseal(&page.after).and_then(|place| {
+            let (revision, name) = place.expose().split_once(' ')?;
             Some(HistoryCursor { revision: Revision(revision.parse().ok()?), name: name.to_owned() })
         });
         match place.filter(|_| epoch == Some(self.parts.view.state().epoch)) {
@@ -129,8 +131,20 @@ impl Service {
     }
 
     fn page_after(&self, cursor: &HistoryCursor, at: String, query: String) -> Result<String> {
-        let after = format!("{} {}", cursor.revision, cursor.name);
+        // Sealed: the row that was looked at last may be one that the caller must not know of.
+        let (uid, field) = page_place();
+        let place = SecretText::new(format!("{} {}", cursor.revision, cursor.name));
+        let SealedSecret { id, data_key, token } = self.parts.vault.seal(&uid, &field, &place);
+        let after = format!("{} {data_key} {token}", id.0);
         self.encode_page(&PageToken { at, after, query, past: true })
+    }
+
+    fn unseal(&self, after: &str) -> Option<SecretText> {
+        let mut words = after.split(' ').map(str::to_owned);
+        let sealed =
+            SealedSecret { id: SecretId(words.next()?), data_key: words.next()?, token: words.next()? };
+        let (uid, field) = page_place();
+        self.parts.vault.open(&uid, &field, &sealed).ok()
     }
 
     /// A row as the caller sees it; `None` if it concerns nothing that was asked for, or is not for him.
@@ -170,6 +184,11 @@ impl Service {
             resource: record.filter(|_| with_resource).map(shown),
         })
     }
+}
+
+/// Where the places of pages are sealed for: no resource is called so.
+fn page_place() -> (Uid, FieldPath) {
+    (Uid("page".to_owned()), FieldPath("history".to_owned()))
 }
 
 /// What the change made its resource refer to, or cease to. Unknown where what was before is compacted away.

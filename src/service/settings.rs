@@ -214,7 +214,9 @@ impl Scope<'_> {
             setting: Some(default.clone()),
             ..SourcedSetting::default()
         }));
-        if let Some(variable) = self.service.parts.overrides.get(key) {
+        // It stands for the global setting, and is for who reaches that: a user's own settings open no other.
+        let variable = self.service.parts.overrides.get(key);
+        if let Some(variable) = variable.filter(|_| self.reaches(&format!("{GLOBAL}{key}"))) {
             let hidden = found.iter().find_map(|hidden| hidden.setting.as_ref()?.value.as_ref());
             let first = self.environment(key, variable, hidden);
             found.insert(0, first);

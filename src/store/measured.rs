@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{
         Applied, ApplyError, ChainHash, Epoch, FeatureLevel, LoggedChange, Record, ReplicaId, ResourceName,
-        Revision, RevisionToken, SealedSecret, StoreId, Uid, WriteSet, audit::AuditEvent,
+        Revision, RevisionBatch, RevisionToken, SealedSecret, StoreId, Uid, WriteSet, audit::AuditEvent,
         observation::Observation,
     },
     telemetry::StoreCalls,
@@ -86,6 +86,14 @@ impl Log for Measured {
         let snapshot = self.timed("snapshot", self.inner.snapshot()).await?;
         self.calls.reached(snapshot.head.epoch, snapshot.head.revision);
         Ok(snapshot)
+    }
+
+    fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError> {
+        let own = self.inner.remembered_after(at, limit)?;
+        if let Some(last) = own.last() {
+            self.calls.reached(at.epoch, last.revision);
+        }
+        Ok(own)
     }
 
     async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {

@@ -193,6 +193,12 @@ pub trait Log: Send + Sync + 'static {
     /// The revisions after a position, oldest first: at least one if there is one, at most about `limit` changes. Every
     /// link of the chain is checked, from the position's own hash on, so that nothing is ever left out unnoticed.
     async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError>;
+    /// The revisions after a position that this process itself has committed, as far as it remembers them and nobody else's come
+    /// before: what the log holds there, without asking the database. It says nothing of what else it holds by now.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if what was written can't be read.
+    fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError>;
     /// The hash chain's head at a revision that the log still holds, to check a token.
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError>;
     /// Rings after every group of commits.

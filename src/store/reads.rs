@@ -22,7 +22,8 @@ use super::{
     verify::Checker,
 };
 use crate::domain::{
-    Applied, ApplyError, ChainHash, LoggedChange, Record, ResourceName, Revision, RevisionToken, SealedSecret,
+    Applied, ApplyError, ChainHash, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
+    RevisionToken, SealedSecret,
 };
 
 /// Rows that are decoded together, off the runtime's threads.
@@ -203,12 +204,13 @@ impl Reader {
         tokio::task::spawn_blocking(move || Decoded::of(&keys, &rows))
     }
 
-    /// See [`super::Log::changes_after`]. Checked link by link; what comes from memory was linked when it was written.
+    /// See [`super::Log::remembered_after`].
+    pub fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, Failure> {
+        Ok(self.tail.after(at, limit)?)
+    }
+
+    /// See [`super::Log::changes_after`]. Checked link by link.
     pub async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, Failure> {
-        let own = self.tail.after(at, limit)?;
-        if !own.is_empty() {
-            return Ok(LogPage::Batches(own));
-        }
         let mut moment = self.moments.begin(Pace::Short).await?;
         let found = self.read_changes(&mut *moment, at, limit).await;
         leave(moment, found).await

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::domain::{
     Applied, ApplyError, ChainHash, Clock, Epoch, LoggedChange, Record, ResourceName, Revision,
-    RevisionToken, StoreId, WriteSet,
+    RevisionBatch, RevisionToken, StoreId, WriteSet,
     audit::AuditEvent,
     keys::{FirstKeys, Identity, LogKey},
 };
@@ -166,6 +166,10 @@ impl Log for SqliteStore {
 
     async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
         Ok(self.reader.changes_after(at, limit).await?)
+    }
+
+    fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError> {
+        Ok(self.reader.remembered_after(at, limit)?)
     }
 
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {

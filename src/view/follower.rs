@@ -5,6 +5,7 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{State, View};
@@ -52,9 +53,13 @@ pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, s
     }
 }
 
-/// Applies one page. Breaks when the view stands at the head.
+/// Applies what this process remembers to have written, then one page of what the store holds. Breaks when the view stands at
+/// the head.
 async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<ControlFlow<()>, StoreError> {
-    let state = view.state();
+    // It is told at once, and confirms nothing: others may have written since, or the store may be gone.
+    let own = log.remembered_after(&view.state().token(), PAGE)?;
+    apply(view, publish, own);
+    let (state, asked) = (view.state(), Instant::now());
     let page = match log.changes_after(&state.token(), PAGE).await {
         Ok(page) => page,
         Err(StoreError::Damaged(detail)) => {
@@ -65,17 +70,12 @@ async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<
     };
     match page {
         LogPage::Batches(batches) if batches.is_empty() => {
-            view.confirm();
+            view.confirm(asked);
             Ok(ControlFlow::Break(()))
         }
         LogPage::Batches(batches) => {
-            let mut changes = 0;
-            for batch in batches {
-                changes += batch.changes.len() + batch.revocations.len();
-                let state = view.advance(&batch);
-                publish.batch(batch, &state);
-            }
-            view.confirm();
+            let changes = apply(view, publish, batches);
+            view.confirm(asked);
             // A page that is not full was the last one; what was committed while it was read has rung.
             match changes < PAGE {
                 true => Ok(ControlFlow::Break(())),
@@ -110,13 +110,25 @@ async fn begin_life(log: &dyn Log, lost: Epoch) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes revisions into the view, one after the other, and tells of each. How many rows of the log they were.
+fn apply(view: &View, publish: &impl Publish, batches: Vec<RevisionBatch>) -> usize {
+    let mut rows = 0;
+    for batch in batches {
+        rows += batch.changes.len() + batch.revocations.len();
+        let state = view.advance(&batch);
+        publish.batch(batch, &state);
+    }
+    rows
+}
+
 async fn rebuild(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<(), StoreError> {
+    let asked = Instant::now();
     let snapshot = log.snapshot().await?;
     if let Some(defect) = &snapshot.defect {
         tracing::error!(defect, "the state is not what the log says");
     }
     let state = view.begin_anew(State::from_snapshot(snapshot));
     publish.rebuilt(&state);
-    view.confirm();
+    view.confirm(asked);
     Ok(())
 }

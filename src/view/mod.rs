@@ -108,8 +108,10 @@ impl View {
         self.pinned.lock().iter().find(|held| held.revision == revision).cloned()
     }
 
-    fn confirm(&self) {
-        *self.confirmed.lock() = Instant::now();
+    /// The store has answered what was asked of it at a moment. An answer may have lain unread for long, if this process was
+    /// paused: it tells nothing of what came after the question.
+    fn confirm(&self, asked: Instant) {
+        *self.confirmed.lock() = asked;
     }
 
     /// Shows a state that does not follow from the one before it, and lets go of all that was held of that.

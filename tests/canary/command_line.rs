@@ -88,8 +88,11 @@ async fn fed(command: &mut Command, input: Option<&str>) -> Output {
 
 const KEY_YAML: &str = "name: providers/groq/apiKeys/yaml\napiKey:\n  secret:\n    value: '{}'\n";
 
+const LITELLM_YAML: &str =
+    "model_list:\n- model_name: m\n  litellm_params:\n    model: mistral/small\n    api_key: {}\n";
+
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 44] = [
+const LINES: [(i32, &str, Given<'static>); 59] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -149,6 +152,31 @@ const LINES: [(i32, &str, Given<'static>); 44] = [
         ),
     ),
     (5, "set providers/groq/apiKeys/file --etag stale --secret -", Input("{}")),
+    // What is taken in, in the shapes of others and in none.
+    (0, "import k.yaml --replace", File("k.yaml", KEY_YAML)),
+    (2, "import k.yaml", File("k.yaml", "name: settings/x\nsetting:\n  secretValue: '{}'\n")),
+    (
+        0,
+        "import --from env e",
+        File("e", "OPENAI_API_KEY={}\nDATABASE_URL=postgresql://me:{}@db.example.com/app\n"),
+    ),
+    (1, "import --from env e", File("e", "OPENAI_API_KEY='{}\n")),
+    (1, "import --from env e", File("e", "MISTRAL_API_KEY={} {}\n")),
+    (0, "import --from litellm c.yaml", File("c.yaml", LITELLM_YAML)),
+    (1, "import --from litellm c.yaml", File("c.yaml", "model_list:\n- model_name: {} : {}\n   y: z\n")),
+    (1, "import --from admin-settings a.json", File("a.json", "{\"provider\": {\"api_key\": \"{}\" \"\"}}")),
+    (
+        1,
+        "import --from runtime-config r.json",
+        File("r.json", "[{\"key\": \"api_key\", \"value\": \"{}\" \"\"}]"),
+    ),
+    (2, "import --from api-keys --fernet-key-file k r.json", File("k", "{}")),
+    // What goes out, and what was.
+    (0, "export -f out.yaml", Argument),
+    (2, "export --export-key-file k", File("k", "{}")),
+    (2, "export --export-key-file {}", Argument),
+    (0, "history --resources -o json", Argument),
+    (0, "diff 1", Argument),
     // Reading shows that there is one.
     (0, "get providers/groq/apiKeys/file settings/pass -o json", Argument),
     (4, "get settings/pass --secrets", Argument),

@@ -1,5 +1,6 @@
 //! The history and the differences of revisions: what concerns whom, and who sees what of it.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use signalbox::proto::v1::{
     ChangeType, CompactLogRequest, DiffRevisionsRequest, DiffRevisionsResponse, HistoryEntry,
     ListHistoryRequest, Resource, Role, RouterSpec, Selector, resource::Spec,
@@ -23,6 +24,7 @@ on_both_databases! {
     a_switch_stands_in_the_history_of_all_that_it_concerns;
     pages_and_filters_tell_the_same_history;
     grants_hold_for_the_past;
+    regression_a_page_does_not_tell_what_was_looked_at;
     what_is_compacted_is_said;
     revisions_differ_as_a_dry_run_says;
     wrong_requests_are_refused_with_their_fields;
@@ -178,6 +180,23 @@ async fn grants_hold_for_the_past(place: Place) {
     let worker = place.admin.colleague("worker", &Rights::worker(vec![by_prefix("settings/")], true)).await;
     let refused = history(&worker, ListHistoryRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused).1, "ROLE_DENIED");
+}
+
+/// Between what a narrow viewer is shown lie rows that he is not: a page ends behind them, and its token names none.
+async fn regression_a_page_does_not_tell_what_was_looked_at(place: Place) {
+    place.write(Op::Create(provider("providers/p"))).await;
+    let spec = RouterSpec { primary: "providers/p".into(), ..Default::default() };
+    place.write(Op::Create(named("routers/default", Spec::Router(spec)))).await;
+    place.write(Op::update(labelled(provider("providers/p"), &[("team", "x")]), &["labels"])).await;
+    let rights = Rights { grants: vec![by_prefix("providers/")], ..Rights::viewer() };
+    let viewer = place.admin.colleague("viewer", &rights).await;
+    let request = ListHistoryRequest { page_size: 1, ..Default::default() };
+    let page = viewer.config().list_history(request.clone()).await.unwrap().into_inner();
+    assert_eq!(shown(&page.entries), ["3 providers/p updated"]);
+    let token = URL_SAFE_NO_PAD.decode(&page.next_page_token).unwrap();
+    assert!(!String::from_utf8_lossy(&token).contains("routers/"), "a hidden name");
+    let rest = ListHistoryRequest { page_token: page.next_page_token, ..request };
+    assert_eq!(told(&viewer, rest).await, ["1 providers/p created"]);
 }
 
 async fn what_is_compacted_is_said(place: Place) {

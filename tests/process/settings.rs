@@ -195,6 +195,27 @@ async fn secrets_are_for_workers_that_read_and_grants_hold() {
     assert_eq!(refusal(narrow.settings.resolve_settings(beyond).await).1, "NOT_GRANTED");
 }
 
+/// Whoever reaches the settings of a user reaches no variable of the server by that.
+#[tokio::test]
+async fn regression_the_environment_is_for_who_reaches_the_global_settings() {
+    let server = furnished().await;
+    let granted = ["--role", "worker", "--selector", "users/alice/*", "--secrets"];
+    let mut narrow = Api::with(&server, &new_token(&server, &granted).await).await;
+    let all = ResolveSettingsRequest { user: "alice".into(), include_secrets: true, ..Default::default() };
+    let all = narrow.settings.resolve_settings(all).await.unwrap().into_inner().settings;
+    assert!(!all.is_empty(), "there are some of her own");
+    for setting in &all {
+        assert!(sources(setting).iter().all(|(source, _)| *source == SettingSource::User), "{setting:?}");
+    }
+    let hidden = ExplainSettingRequest {
+        key: "groq_api_key".into(),
+        user: "alice".into(),
+        include_secrets: true,
+        ..Default::default()
+    };
+    assert_eq!(refusal(narrow.settings.explain_setting(hidden).await).0, Code::NotFound);
+}
+
 #[tokio::test]
 async fn everything_that_is_wrong_is_told_at_once() {
     let server = Server::start().await;

@@ -43,12 +43,14 @@ const BEAT: &str = "INSERT INTO replicas \
 const LIVING: &str = "SELECT id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, \
     environment, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas ORDER BY id";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
-/// A lease that another one holds stays as it is, and no row is answered.
+/// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
+/// taken while a clock was wrong, or by nobody of us.
 const ACQUIRE: &str = "INSERT INTO leases (work, holder, fence, ends) \
     VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) ON CONFLICT (work) DO UPDATE SET \
     holder = excluded.holder, ends = excluded.ends, \
     fence = leases.fence + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END \
-    WHERE leases.holder = excluded.holder OR leases.ends < clock_timestamp() RETURNING fence";
+    WHERE leases.holder = excluded.holder OR leases.ends < clock_timestamp() \
+        OR leases.ends > clock_timestamp() + make_interval(secs => 2 * $3) RETURNING fence";
 const RELEASE: &str = "UPDATE leases SET ends = clock_timestamp() WHERE work = $1 AND fence = $2";
 /// Whether a lease is still the newest, for as long as the transaction lasts.
 const HELD: &str = "SELECT fence FROM leases WHERE work = $1 FOR SHARE";
