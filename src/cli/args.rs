@@ -2,6 +2,8 @@
 //!
 //! It must not know what the verbs do. What a flag means for the server stands in `settings`.
 
+mod probe;
+
 use std::path::PathBuf;
 
 use clap::{
@@ -9,6 +11,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser},
 };
 
+pub use self::probe::{Discover, Test};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 use crate::import;
 
@@ -75,6 +78,10 @@ pub enum Verb {
     Explain(Explain),
     /// Show which provider is active and which ones it falls back on, or make another one active
     Switch(Switch),
+    /// Call a provider with a stored key, as workers do, and say what came of it
+    Test(Test),
+    /// Ask providers which models they have; those that can't be asked show their last list
+    Discover(Discover),
     /// Show how the server is
     Status,
     /// Make and revoke tokens

@@ -18,6 +18,7 @@ mod import;
 mod input;
 mod keys;
 mod migrate;
+mod probe;
 mod read;
 mod reference;
 mod scalar;
@@ -127,6 +128,8 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Import(args) => import::import(session, target, args).await,
         Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::Switch(args) => switch::switch(session, target, args).await,
+        Verb::Test(args) => probe::test(session, target, args).await,
+        Verb::Discover(args) => probe::discover(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
