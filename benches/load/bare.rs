@@ -21,9 +21,10 @@ use futures_util::{Stream, StreamExt, future::BoxFuture, stream};
 use prost::Message;
 use signalbox::proto::v1::{
     BatchWriteRequest, BatchWriteResponse, Change, ChangeType, Changes, CreateResourceRequest,
-    CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, GetResourceRequest,
-    GetResourceResponse, ListResourcesRequest, ListResourcesResponse, Resource, Snapshot, Synced,
-    UpdateResourceRequest, UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse,
+    CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, DiffRevisionsRequest,
+    DiffRevisionsResponse, GetResourceRequest, GetResourceResponse, ListHistoryRequest, ListHistoryResponse,
+    ListResourcesRequest, ListResourcesResponse, Resource, Snapshot, Synced, UpdateResourceRequest,
+    UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse,
     config_service_server::{ConfigService, ConfigServiceServer},
     watch_config_response::Event,
 };
@@ -219,6 +220,20 @@ impl ConfigService for Bare {
         &self,
         _request: Request<DeleteResourceRequest>,
     ) -> Result<Response<DeleteResourceResponse>, Status> {
+        Err(beyond())
+    }
+
+    async fn list_history(
+        &self,
+        _request: Request<ListHistoryRequest>,
+    ) -> Result<Response<ListHistoryResponse>, Status> {
+        Err(beyond())
+    }
+
+    async fn diff_revisions(
+        &self,
+        _request: Request<DiffRevisionsRequest>,
+    ) -> Result<Response<DiffRevisionsResponse>, Status> {
         Err(beyond())
     }
 

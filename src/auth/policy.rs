@@ -30,6 +30,7 @@ pub enum Policy {
 }
 
 const ADMINS: Access = Access::Roles(&[Admin]);
+const AUDITORS: Access = Access::Roles(&[Admin, Viewer]);
 const READERS: Access = Access::Roles(&[Admin, Worker, Viewer]);
 /// Who may tell of use.
 const USERS: Access = Access::Roles(&[Admin, Worker]);
@@ -41,6 +42,8 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/UpdateResource", ADMINS),
     ("/signalbox.v1.ConfigService/DeleteResource", ADMINS),
     ("/signalbox.v1.ConfigService/BatchWrite", ADMINS),
+    ("/signalbox.v1.ConfigService/ListHistory", AUDITORS),
+    ("/signalbox.v1.ConfigService/DiffRevisions", AUDITORS),
     ("/signalbox.v1.ConfigService/WatchConfig", READERS),
     ("/signalbox.v1.ProviderService/RenderRequest", READERS),
     ("/signalbox.v1.ProviderService/GetActiveProvider", READERS),

@@ -2,18 +2,17 @@
 //!
 //! It must not know what the verbs do. What a flag means for the server stands in `settings`.
 
+mod changes;
 mod probe;
 
 use std::path::PathBuf;
 
-use clap::{
-    Args, Parser, Subcommand, ValueEnum,
-    builder::{PossibleValue, PossibleValuesParser},
-};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 
 pub use self::probe::{Discover, Test};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
-use crate::import;
 
 /// LLM configuration, pushed to every worker the moment it changes.
 #[derive(Parser)]
@@ -76,6 +75,10 @@ pub enum Verb {
     Import(Import),
     /// Document kinds of configuration and their fields; or say which value of a setting counts, and what it hides
     Explain(Explain),
+    /// Show what was changed, when, by whom and why, newest first
+    History(History),
+    /// Show what differs between two revisions
+    Diff(Diff),
     /// Show which provider is active and which ones it falls back on, or make another one active
     Switch(Switch),
     /// Call a provider with a stored key, as workers do, and say what came of it
@@ -309,83 +312,6 @@ pub struct Watch {
     /// Show progress as well
     #[arg(long)]
     pub progress: bool,
-}
-
-/// Options of `export`.
-#[derive(Args, Clone, Default)]
-pub struct Export {
-    /// Names, `providers/*`, `kind:provider` or a collection; nothing exports everything that the token reaches
-    #[arg(value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
-    #[arg(long)]
-    pub kind: Vec<String>,
-    /// Only resources with this label, KEY=VALUE; may be repeated
-    #[arg(short, long)]
-    pub label: Vec<String>,
-    /// Export the state at this past revision
-    #[arg(long, default_value_t = 0, hide_default_value = true, conflicts_with = "export_key_file")]
-    pub revision: u64,
-    /// Export secrets as well, sealed with the key in this file (`signalbox keys generate` makes one), which `import` needs
-    /// to open them; needs a token with secrets:grant
-    #[arg(long, value_name = "FILE")]
-    pub export_key_file: Option<PathBuf>,
-    /// Write into this file, which is replaced as a whole; nothing writes to standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-}
-
-/// Our own format, among those that `import` reads.
-pub const OWN_FORMAT: &str = "signalbox";
-
-/// The formats that `import` reads: ours, and those of other systems.
-fn import_formats() -> PossibleValuesParser {
-    let own = "resources as `export`, `get` and `list` write them, in YAML or JSON";
-    let foreign = import::FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
-    std::iter::once(PossibleValue::new(OWN_FORMAT).help(own)).chain(foreign).collect::<Vec<_>>().into()
-}
-
-/// What the long help of `import` adds.
-fn import_help() -> String {
-    format!(
-        "Secrets never stand on the command line: keys come from the files, and from the variables that a file refers to.\n\
-         An admin_settings.json has this shape; `providers` may be a list too, and one provider may be the whole file:\n\n{}",
-        import::ADMIN_SETTINGS_SHAPE
-    )
-}
-
-/// Options of `import`.
-#[derive(Args, Clone, Default)]
-#[command(after_long_help = import_help())]
-pub struct Import {
-    /// Files, or - for standard input; all of them are taken in together or not at all
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// What the files hold
-    #[arg(long, default_value = OWN_FORMAT, value_parser = import_formats(), value_name = "FORMAT")]
-    pub from: String,
-    /// Change resources that exist: the fields that the files mention
-    #[arg(long, conflicts_with = "replace")]
-    pub update: bool,
-    /// Replace resources that exist: what the files do not mention gets its default. Without it our own format leaves what
-    /// exists as it is; the others replace only what an import made and nobody has edited since
-    #[arg(long)]
-    pub replace: bool,
-    /// File with the key that the secrets of an export were sealed with
-    #[arg(long, value_name = "FILE")]
-    pub export_key_file: Option<PathBuf>,
-    /// File with the Fernet keys that another system sealed its secrets with, in base64, one a line
-    #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
-    pub fernet_key_file: Option<PathBuf>,
-    /// File with the password that another system derived its Fernet key from (PBKDF2-HMAC-SHA256, 100,000 rounds)
-    #[arg(long, value_name = "FILE", requires = "salt")]
-    pub password_file: Option<PathBuf>,
-    /// Salt of that derivation
-    #[arg(long, value_name = "TEXT", requires = "password_file")]
-    pub salt: Option<String>,
-    /// What every write takes.
-    #[command(flatten)]
-    pub write: Write,
 }
 
 /// What to do with tokens.

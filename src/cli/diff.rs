@@ -14,17 +14,27 @@ const VALUE: usize = 60;
 pub fn print(session: &mut Session<'_>, diffs: &[ResourceDiff], revision: u64, dry_run: bool) -> Outcome {
     for diff in diffs {
         session.line(&headline(diff, revision, dry_run))?;
-        for field in &diff.fields {
-            session.line(&format!(
-                "  {}: {} -> {}",
-                printable(&field.path),
-                side(&field.before),
-                side(&field.after)
-            ))?;
-        }
+        print_fields(session, diff)?;
     }
     if dry_run {
         session.remark("nothing was changed: this was a dry run");
+    }
+    Ok(())
+}
+
+/// Prints what differs between two revisions.
+pub fn print_compared(session: &mut Session<'_>, diffs: &[ResourceDiff]) -> Outcome {
+    for diff in diffs {
+        session.line(&format!("{} {}", printable(&diff.name), word(diff.r#type())))?;
+        print_fields(session, diff)?;
+    }
+    Ok(())
+}
+
+fn print_fields(session: &mut Session<'_>, diff: &ResourceDiff) -> Outcome {
+    for field in &diff.fields {
+        let (before, after) = (side(&field.before), side(&field.after));
+        session.line(&format!("  {}: {before} -> {after}", printable(&field.path)))?;
     }
     Ok(())
 }
@@ -47,12 +57,20 @@ pub fn print_one_time(session: &mut Session<'_>, secrets: &[(String, String)]) -
 fn headline(diff: &ResourceDiff, revision: u64, dry_run: bool) -> String {
     let name = printable(&diff.name);
     let done = match diff.r#type() {
-        ChangeType::Created => "created",
-        ChangeType::Deleted => "deleted",
-        _ if diff.fields.is_empty() => return format!("{name} unchanged"),
-        ChangeType::Updated | ChangeType::Unspecified => "updated",
+        ChangeType::Updated | ChangeType::Unspecified if diff.fields.is_empty() => {
+            return format!("{name} unchanged");
+        }
+        change => word(change),
     };
     if dry_run { format!("{name} would be {done}") } else { format!("{name} {done} at revision {revision}") }
+}
+
+fn word(change: ChangeType) -> &'static str {
+    match change {
+        ChangeType::Created => "created",
+        ChangeType::Deleted => "deleted",
+        ChangeType::Updated | ChangeType::Unspecified => "updated",
+    }
 }
 
 fn side(value: &str) -> String {

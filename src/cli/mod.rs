@@ -14,6 +14,7 @@ mod edit;
 mod explain;
 mod export;
 mod failure;
+mod history;
 mod import;
 mod input;
 mod keys;
@@ -127,6 +128,8 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Export(args) => export::export(session, target, args).await,
         Verb::Import(args) => import::import(session, target, args).await,
         Verb::Explain(args) => explain::explain(session, target, args).await,
+        Verb::History(args) => history::history(session, target, args).await,
+        Verb::Diff(args) => history::diff(session, target, args).await,
         Verb::Switch(args) => switch::switch(session, target, args).await,
         Verb::Test(args) => probe::test(session, target, args).await,
         Verb::Discover(args) => probe::discover(session, target, args).await,

@@ -11,8 +11,9 @@ use crate::{
     domain::{Error, Result},
     proto::v1::{
         self, BatchResult, BatchWriteRequest, BatchWriteResponse, CreateResourceRequest,
-        CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, GetResourceRequest,
-        GetResourceResponse, ListResourcesRequest, ListResourcesResponse, UpdateResourceRequest,
+        CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, DiffRevisionsRequest,
+        DiffRevisionsResponse, GetResourceRequest, GetResourceResponse, ListHistoryRequest,
+        ListHistoryResponse, ListResourcesRequest, ListResourcesResponse, UpdateResourceRequest,
         UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse, batch_operation,
         config_service_server::ConfigService,
     },
@@ -144,6 +145,24 @@ impl ConfigService for Config {
             body,
         };
         self.write(&request, write).await.map(Response::new)
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<ListHistoryRequest>,
+    ) -> Result<Response<ListHistoryResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let history = self.service.list_history(caller, request.get_ref()).await;
+        history.map(Response::new).map_err(to_status)
+    }
+
+    async fn diff_revisions(
+        &self,
+        request: Request<DiffRevisionsRequest>,
+    ) -> Result<Response<DiffRevisionsResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let diff = self.service.diff_revisions(caller, request.get_ref()).await;
+        diff.map(Response::new).map_err(to_status)
     }
 
     type WatchConfigStream = tokio_stream::Pending<Result<WatchConfigResponse, Status>>;

@@ -53,7 +53,7 @@ pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use outlook::{Outlook, Remark, Says, Turn};
 pub use parameters::check_parameters;
-pub use references::{Findings, Reference, Targets, prefixes_of, referring_to};
+pub use references::{Findings, Reference, Targets, prefixes_of, referring_to, turned};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
 use zeroize::Zeroizing;

@@ -1,6 +1,6 @@
 //! References between resources: how a field names another resource, and who may refer to what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Kind, kind_named, parse_name, registry};
 use crate::domain::{FieldPath, FieldViolation, KindName, ResourceName, Violations, record::Spec};
@@ -34,6 +34,16 @@ pub fn referring_to(kind: KindName) -> impl Iterator<Item = &'static dyn Kind> {
 /// The prefixes that all names of a kind begin with: what stands before the first placeholder.
 pub fn prefixes_of(kind: &dyn Kind) -> impl Iterator<Item = &'static str> {
     kind.patterns().iter().map(|pattern| pattern.split('{').next().unwrap_or_default())
+}
+
+/// The resources that a spec came to refer to, or ceased to: those that a field of it names on one side only.
+#[must_use]
+pub fn turned(kind: &dyn Kind, before: Option<&Spec>, after: Option<&Spec>) -> BTreeSet<ResourceName> {
+    let of = |spec: Option<&Spec>| -> BTreeSet<(FieldPath, ResourceName)> {
+        let references = spec.map(|spec| kind.references(spec)).unwrap_or_default();
+        references.into_iter().map(|reference| (reference.field, reference.name)).collect()
+    };
+    of(before).symmetric_difference(&of(after)).map(|(_, name)| name.clone()).collect()
 }
 
 /// The reference that a field makes, if it names a resource at all; whether it may is [`check`]'s to say.

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    AuditLog, Cluster, Connections, Doorbell, DoorbellState, HOUSEKEEPING, Head, Heartbeat, Lease, Log,
-    LogPage, Observations, Replica, StateSnapshot, Store, StoreError, Verification, Work,
+    AuditLog, Cluster, Connections, Doorbell, DoorbellState, HOUSEKEEPING, Head, Heartbeat, HistoryPage,
+    HistoryQuery, Lease, Log, LogPage, Observations, Replica, StateSnapshot, Store, StoreError, Verification,
+    Work,
 };
 use crate::{
     domain::{
@@ -222,6 +223,10 @@ impl Store for Measured {
 
     async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError> {
         self.timed("records_at", self.inner.records_at(revision)).await
+    }
+
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.timed("history", self.inner.history(query)).await
     }
 
     async fn compact_under(

@@ -7,6 +7,7 @@ pub mod chain;
 pub mod cluster;
 mod decode;
 mod failure;
+mod history;
 mod measured;
 pub mod moving;
 pub mod observations;
@@ -29,6 +30,8 @@ use crate::domain::{
     Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
     RevisionToken, Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
 };
+
+pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
 pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Replica, Work};
 pub use measured::Measured;
@@ -234,6 +237,8 @@ pub trait Store: Log + Cluster + AuditLog + Observations {
     ) -> Result<Option<LoggedChange>, StoreError>;
     /// Every resource as it was at a revision that is not below the floor.
     async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError>;
+    /// What happened to some names, newest first.
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError>;
     /// Forgets the log up to and including `floor`, but for the newest row of each live name.
     /// Returns the floor that now holds and the number of rows removed.
     async fn compact(&self, floor: Revision) -> Result<(Revision, u64), StoreError> {

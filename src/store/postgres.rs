@@ -35,8 +35,8 @@ use self::{
     session::{BEGIN_WRITE, SILENCE, Server, say},
 };
 use super::{
-    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT,
-    StateSnapshot, Store, StoreError, Verification,
+    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, HistoryPage, HistoryQuery, Lease, Log,
+    LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError, Verification,
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
@@ -229,6 +229,10 @@ impl Store for PostgresStore {
         revision: Revision,
     ) -> Result<Option<LoggedChange>, StoreError> {
         Ok(self.reader.record_at(name, revision).await?)
+    }
+
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
+        Ok(self.reader.history(&query).await?)
     }
 
     async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError> {

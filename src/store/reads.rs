@@ -12,6 +12,7 @@ use super::{
     chain::ChainKeys,
     decode::{self, Decoded},
     failure::Failure,
+    history::HistoryPart,
     plan::replayed,
     rows::{
         CheckpointRow, HeadState, LogRow, RequestRow, ResourceRow, SecretRow, read_hash, read_revision,
@@ -60,6 +61,10 @@ pub trait Moment: Send {
     async fn log_after(&mut self, revision: i64, limit: i64) -> Result<Vec<LogRow>, Failure>;
     /// The newest log row of a name at or below a revision.
     async fn log_row_at(&mut self, name: &str, revision: i64) -> Result<Option<LogRow>, Failure>;
+    /// Log rows of some names, newest first; of one revision by name.
+    async fn history(&mut self, part: &HistoryPart<'_>) -> Result<Vec<LogRow>, Failure>;
+    /// The log rows that those of [`Moment::history`] followed, each of the same name, as far as they are there.
+    async fn before_history(&mut self, part: &HistoryPart<'_>) -> Result<Vec<LogRow>, Failure>;
     /// The newest log row of every name that was live at a revision.
     async fn log_rows_at(&mut self, revision: i64) -> Result<Vec<LogRow>, Failure>;
     /// The first revision above a floor that is not older than a time.
@@ -99,7 +104,7 @@ enum Standing {
 }
 
 /// Ends a moment and hands on what was found in it.
-async fn leave<T>(moment: Box<dyn Moment>, found: Result<T, Failure>) -> Result<T, Failure> {
+pub(super) async fn leave<T>(moment: Box<dyn Moment>, found: Result<T, Failure>) -> Result<T, Failure> {
     // One that the database failed in is dropped with its connection.
     if !matches!(found, Err(Failure::Unavailable(_))) {
         moment.end().await;

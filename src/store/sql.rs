@@ -32,6 +32,35 @@ pub const LOG_ROWS_AT: &str =
     SELECT 1 FROM log AS newer
     WHERE newer.name = log.name AND newer.revision > log.revision AND newer.revision <= $1
 ) ORDER BY name";
+/// Log rows of some names, and the rows that these followed. The parameters are a cursor (revision, name), an actor, an
+/// action, two times, a limit, and then those of the names.
+macro_rules! history {
+    ($names:literal) => {
+        concat!(
+            "SELECT * FROM log WHERE ",
+            $names,
+            "revision <= $1 AND (revision < $1 OR name > $2) AND ($3 = '' OR actor = $3) \
+             AND ($4 = '' OR action = $4) AND time >= $5 AND time < $6 AND kind <> 'revocation' \
+             ORDER BY revision DESC, name LIMIT $7"
+        )
+    };
+    (before $names:literal) => {
+        concat!(
+            "SELECT older.* FROM (",
+            history!($names),
+            ") AS page JOIN log AS older ON older.name = page.name AND older.revision = page.previous_revision"
+        )
+    };
+}
+
+/// Of every name.
+pub const HISTORY: [&str; 2] = [history!(""), history!(before "")];
+/// Of one name.
+pub const HISTORY_OF: [&str; 2] = [history!("name = $8 AND "), history!(before "name = $8 AND ")];
+/// Of the names from one up to another.
+pub const HISTORY_BENEATH: [&str; 2] =
+    [history!("name >= $8 AND name < $9 AND "), history!(before "name >= $8 AND name < $9 AND ")];
+
 /// The first revision above a floor that is not older than a time.
 pub const FIRST_SINCE: &str =
     "SELECT revision FROM log WHERE revision > $1 AND time >= $2 ORDER BY revision, ordinal LIMIT 1";

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 pub(super) use self::failure::failure_of;
 use self::{base::SqliteBase, moment::SqliteReads, open::Lock};
 use super::{
-    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, Lease, Log, LogPage, REQUESTS_KEPT,
-    StateSnapshot, Store, StoreError, Verification,
+    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, HistoryPage, HistoryQuery, Lease, Log,
+    LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError, Verification,
     chain::ChainKeys,
     failure::Failure,
     reads::Reader,
@@ -225,6 +225,10 @@ impl Store for SqliteStore {
         revision: Revision,
     ) -> Result<Option<LoggedChange>, StoreError> {
         Ok(self.reader.record_at(name, revision).await?)
+    }
+
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
+        Ok(self.reader.history(&query).await?)
     }
 
     async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError> {

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    domain::{Error, LoggedChange, Pattern, Principal, Result, Selector},
+    domain::{Error, KindName, LoggedChange, Pattern, Principal, Record, ResourceName, Result, Selector},
     kinds,
     view::{Entry, Reveal},
 };
@@ -55,8 +55,26 @@ impl Filter {
     /// Whether the stream shows this resource.
     #[must_use]
     pub fn shows(&self, entry: &Entry) -> bool {
-        let record = &entry.record;
+        self.matches(&entry.record)
+    }
+
+    /// Whether the stream shows a resource with these contents.
+    #[must_use]
+    pub fn matches(&self, record: &Record) -> bool {
         self.selectors.iter().any(|selector| selector.matches(&record.name, record.kind, &record.labels))
+    }
+
+    /// What the effective selectors reach, labels apart.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.selectors.iter().map(|selector| &selector.pattern)
+    }
+
+    /// Whether a selector picks this name whatever its labels are.
+    #[must_use]
+    pub fn picks(&self, name: &ResourceName, kind: KindName) -> bool {
+        self.selectors
+            .iter()
+            .any(|selector| selector.labels.is_empty() && selector.pattern.matches(name, kind))
     }
 
     /// What a change is for this stream; `None` if it concerns nothing that the stream shows or showed.

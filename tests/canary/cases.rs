@@ -5,12 +5,13 @@ use prost::Message;
 use prost_types::FieldMask;
 use signalbox::proto::v1::{
     ApiKeySpec, BatchOperation, BatchWriteRequest, ChatMessage, ChatRole, CompactLogRequest,
-    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, ExplainSettingRequest,
-    ExportConfigRequest, GetResourceRequest, GetStatusRequest, HeaderValue, ImportConfigRequest, ImportItem,
-    ImportMode, ImportOptions, ListResourcesRequest, ProviderAuth, ProviderSpec, ProviderType,
-    RaiseFeatureLevelRequest, RenderRequestRequest, ResolveSettingsRequest, Resource, RevokeTokenRequest,
-    Role, Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest,
-    batch_operation, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    CreateResourceRequest, CreateTokenRequest, DeleteResourceRequest, DiffRevisionsRequest,
+    ExplainSettingRequest, ExportConfigRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
+    ImportConfigRequest, ImportItem, ImportMode, ImportOptions, ListHistoryRequest, ListResourcesRequest,
+    ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, RenderRequestRequest,
+    ResolveSettingsRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
+    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
+    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
@@ -88,6 +89,37 @@ pub fn of(method: &str) -> Vec<Case> {
             }),
             case("filter by a secret", false, |canary, _| ListResourcesRequest {
                 filter: format!("api_key.secret.value = \"{canary}\""),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.ConfigService.ListHistory" => vec![
+            case("with resources", true, |_, _| ListHistoryRequest {
+                include_resources: true,
+                page_size: 1000,
+                ..Default::default()
+            }),
+            case("actor", true, |canary, _| ListHistoryRequest {
+                actor: canary.into(),
+                ..Default::default()
+            }),
+            case("page", false, |canary, _| ListHistoryRequest {
+                page_token: canary.into(),
+                ..Default::default()
+            }),
+            case("action that is none", false, |canary, _| ListHistoryRequest {
+                action: format!("{canary}\n"),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.ConfigService.DiffRevisions" => vec![
+            case("all", true, |_, _| DiffRevisionsRequest { from_revision: 1, ..Default::default() }),
+            case("ahead", false, |_, _| DiffRevisionsRequest {
+                from_revision: 1 << 40,
+                ..Default::default()
+            }),
+            case("page", false, |canary, _| DiffRevisionsRequest {
+                from_revision: 1,
+                page_token: canary.into(),
                 ..Default::default()
             }),
         ],

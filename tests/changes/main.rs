@@ -6,6 +6,7 @@
 mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod history;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -6,7 +6,8 @@ use signalbox::proto::v1::{
     ExportConfigRequest, ExportConfigResponse, GetResourceRequest, ImportConfigRequest, ImportConfigResponse,
     ImportItem, ImportMode, ImportOptions, Resource, secret::State,
 };
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::{
     harness::{Home, Server},
@@ -52,6 +53,13 @@ impl Place {
     /// Writes, as the administrator.
     pub async fn write(&self, op: Op) -> u64 {
         Writer::new(self.admin.clone(), Recorder::default()).write(op).await.revision
+    }
+
+    /// A file with the administrator's token, for the command line.
+    pub fn token_file(&self) -> String {
+        let path = self.server.home().path("token-of-the-test");
+        std::fs::write(&path, self.admin.token()).unwrap();
+        path.to_str().unwrap().to_owned()
     }
 
     pub async fn get(&self, name: &str) -> Result<Resource, Status> {
@@ -119,4 +127,17 @@ pub async fn import(
         items.chunks(a_message).map(|items| ImportConfigRequest { options: None, items: items.to_vec() }),
     );
     caller.admin().import_config(tokio_stream::iter(messages)).await.map(tonic::Response::into_inner)
+}
+
+/// Code and reason of a refusal.
+pub fn reason(status: &Status) -> (Code, String) {
+    let info = status.get_error_details().error_info().cloned();
+    (status.code(), info.map(|info| info.reason).unwrap_or_default())
+}
+
+/// The fields that a refusal names.
+pub fn fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+    violations.iter().map(|violation| violation.field.clone()).collect()
 }

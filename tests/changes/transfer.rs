@@ -9,12 +9,11 @@ use signalbox::{
         ImportOutcome, Resource, Role, RouterSpec, Secret, VirtualKeySpec, resource::Spec, secret::State,
     },
 };
-use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic::Code;
 
 use crate::{
     on_both_databases,
-    place::{Place, export, import, items, options},
+    place::{Place, export, fields, import, items, options, reason},
     support::{
         caller::Rights,
         resources::{
@@ -77,17 +76,6 @@ fn opened(key: &str, export: &ExportConfigResponse) -> Vec<(String, String, Stri
     export.secrets.iter().map(open).collect()
 }
 
-fn reason(status: &Status) -> (Code, String) {
-    let info = status.get_error_details().error_info().cloned();
-    (status.code(), info.map(|info| info.reason).unwrap_or_default())
-}
-
-fn fields(status: &Status) -> Vec<String> {
-    let details = status.get_error_details();
-    let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-    violations.iter().map(|violation| violation.field.clone()).collect()
-}
-
 async fn what_is_exported_is_imported_as_it_was(place: Place) {
     import(&place.admin, options(ImportMode::Keep), items(&sample()), 2).await.unwrap();
     let (key, key_file) = key_of(&place).await;
@@ -103,9 +91,7 @@ async fn what_is_exported_is_imported_as_it_was(place: Place) {
     for file in ["export.yaml", "export.json"] {
         let path = place.server.home().path(file);
         let (path, key_file) = (path.to_str().unwrap(), key_file.to_str().unwrap());
-        let token = place.server.home().path("admin-for-export");
-        fs::write(&token, place.admin.token()).unwrap();
-        let token = token.to_str().unwrap();
+        let token = &place.token_file();
         let export = ["export", "--file", path, "--export-key-file", key_file, "--token-file", token];
         let output = place.server.run(&export).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -116,8 +116,8 @@ class Server:
         return write
 
     def put(self, name, wait=True, **spec):
-        """Creates or replaces a resource, and returns the revision."""
-        request = {"resource": {"name": name, **spec}, "allowMissing": True}
+        """Creates a resource, or replaces the whole of one, and returns the revision."""
+        request = {"resource": {"name": name, **spec}, "updateMask": "*", "allowMissing": True}
         return self.call("ConfigService.UpdateResource", request, wait=wait).revision
 
     def delete(self, name):

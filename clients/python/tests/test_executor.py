@@ -100,8 +100,6 @@ def executor(client, speaker):
 def route(shared, client, primary, *fallbacks, **router):
     spec = {"primary": f"providers/{primary}", "fallbacks": [f"providers/{each}" for each in fallbacks]}
     spec["retries"] = {"maxRetries": 1, "initialBackoff": "0.01s", "maxBackoff": "0.01s"}
-    if client.router() is not None:
-        client.wait_revision(shared.delete("routers/default"))
     client.wait_revision(shared.put("routers/default", router={**spec, **router}))
 
 

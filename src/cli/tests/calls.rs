@@ -122,6 +122,20 @@ impl ConfigService for Fake {
         Ok(Response::new(tokio_stream::iter(events)))
     }
 
+    async fn list_history(
+        &self,
+        _: Request<v1::ListHistoryRequest>,
+    ) -> Result<Response<v1::ListHistoryResponse>, Status> {
+        Err(Status::unimplemented("tested with the real server"))
+    }
+
+    async fn diff_revisions(
+        &self,
+        _: Request<v1::DiffRevisionsRequest>,
+    ) -> Result<Response<v1::DiffRevisionsResponse>, Status> {
+        Err(Status::unimplemented("tested with the real server"))
+    }
+
     async fn create_resource(
         &self,
         _: Request<CreateResourceRequest>,

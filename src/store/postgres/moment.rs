@@ -8,6 +8,7 @@ use super::session::{
 };
 use crate::store::{
     failure::Failure,
+    history::{HistoryPart, Names},
     reads::{Moment, Moments, Pace},
     rows::{CheckpointRow, HeadRow, HeadState, LogRow, RequestRow, ResourceRow, SecretRow},
     sql,
@@ -135,6 +136,14 @@ impl Moment for PostgresMoment {
         Ok(all(self.lease.connection()?, sqlx::query(sql::LOG_ROWS_AT).bind(revision), LONG_SILENCE).await?)
     }
 
+    async fn history(&mut self, part: &HistoryPart<'_>) -> Result<Vec<LogRow>, Failure> {
+        self.history_rows(part, 0).await
+    }
+
+    async fn before_history(&mut self, part: &HistoryPart<'_>) -> Result<Vec<LogRow>, Failure> {
+        self.history_rows(part, 1).await
+    }
+
     async fn first_since(&mut self, floor: i64, time: String) -> Result<Option<i64>, Failure> {
         let query = sqlx::query(sql::FIRST_SINCE).bind(floor).bind(time);
         let found: Vec<(i64,)> = all(self.lease.connection()?, query, LONG_SILENCE).await?;
@@ -153,5 +162,25 @@ impl Moment for PostgresMoment {
 
     async fn end(self: Box<Self>) {
         self.lease.end().await;
+    }
+}
+
+impl PostgresMoment {
+    /// The rows of a part, or the rows before them.
+    async fn history_rows(&mut self, part: &HistoryPart<'_>, which: usize) -> Result<Vec<LogRow>, Failure> {
+        let HistoryPart { names, revision, name, actor, action, since, until, limit } = *part;
+        let statement = match names {
+            Names::All => sql::HISTORY[which],
+            Names::One(_) => sql::HISTORY_OF[which],
+            Names::Beneath(_) => sql::HISTORY_BENEATH[which],
+        };
+        let query = sqlx::query(statement).bind(revision).bind(name).bind(actor).bind(action);
+        let query = query.bind(since).bind(until).bind(limit);
+        let query = match names {
+            Names::All => query,
+            Names::One(name) => query.bind(name),
+            Names::Beneath(prefix) => query.bind(prefix).bind(sql::beyond(prefix)),
+        };
+        Ok(all(self.lease.connection()?, query, SILENCE).await?)
     }
 }

@@ -7,6 +7,7 @@ use sqlx::{FromRow as _, Row as _, Sqlite, SqlitePool, Transaction};
 use super::commit::{read_head, to_json};
 use crate::store::{
     failure::Failure,
+    history::{HistoryPart, Names},
     reads::{Moment, Moments, Pace},
     rows::{CheckpointRow, HeadState, LogRow, RequestRow, ResourceRow, SecretRow},
     sql,
@@ -86,6 +87,14 @@ impl Moment for SqliteMoment {
         Ok(sqlx::query_as(sql::LOG_ROWS_AT).bind(revision).fetch_all(&mut *self.0).await?)
     }
 
+    async fn history(&mut self, part: &HistoryPart<'_>) -> Result<Vec<LogRow>, Failure> {
+        self.history_rows(part, 0).await
+    }
+
+    async fn before_history(&mut self, part: &HistoryPart<'_>) -> Result<Vec<LogRow>, Failure> {
+        self.history_rows(part, 1).await
+    }
+
     async fn first_since(&mut self, floor: i64, time: String) -> Result<Option<i64>, Failure> {
         let query = sqlx::query_scalar(sql::FIRST_SINCE).bind(floor).bind(time);
         Ok(query.fetch_optional(&mut *self.0).await?)
@@ -102,5 +111,25 @@ impl Moment for SqliteMoment {
     async fn end(self: Box<Self>) {
         // It wrote nothing; if this fails, dropping it does the same.
         let _ = self.0.rollback().await;
+    }
+}
+
+impl SqliteMoment {
+    /// The rows of a part, or the rows before them.
+    async fn history_rows(&mut self, part: &HistoryPart<'_>, which: usize) -> Result<Vec<LogRow>, Failure> {
+        let HistoryPart { names, revision, name, actor, action, since, until, limit } = *part;
+        let statement = match names {
+            Names::All => sql::HISTORY[which],
+            Names::One(_) => sql::HISTORY_OF[which],
+            Names::Beneath(_) => sql::HISTORY_BENEATH[which],
+        };
+        let query = sqlx::query_as(statement).bind(revision).bind(name).bind(actor).bind(action);
+        let query = query.bind(since).bind(until).bind(limit);
+        let query = match names {
+            Names::All => query,
+            Names::One(name) => query.bind(name),
+            Names::Beneath(prefix) => query.bind(prefix).bind(sql::beyond(prefix)),
+        };
+        Ok(query.fetch_all(&mut *self.0).await?)
     }
 }

@@ -2,13 +2,16 @@
 
 mod cluster;
 mod compaction;
+mod history;
 mod lives;
 mod log;
 mod requests;
 mod together;
 mod writes;
 
-pub use self::{cluster::*, compaction::*, lives::*, log::*, requests::*, together::*, writes::*};
+pub use self::{
+    cluster::*, compaction::*, history::*, lives::*, log::*, requests::*, together::*, writes::*,
+};
 use crate::fixture::Place;
 
 /// Makes a test of every rule, each on a place of its own.
@@ -36,6 +39,9 @@ macro_rules! conformance {
             the_doorbell_rings
             state_survives_reopening
             the_past_can_be_read
+            a_history_is_told_newest_first
+            a_history_is_found_by_the_names_that_are_asked_for
+            a_compacted_history_says_where_it_begins
             revisions_are_found_by_time
             compaction_keeps_what_the_floor_needs
             compaction_forgets_secrets_that_nothing_refers_to
