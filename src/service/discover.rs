@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Service,
-    fields::parse_named,
+    fields::parse_unrepeated,
     probe::{Finding, audited, since},
     provider::{entry_of, provider_spec},
 };
@@ -182,7 +182,7 @@ fn providers<'s>(
     let mut names = Vec::new();
     for (index, text) in request.names.iter().enumerate().take(MAX_PROVIDERS) {
         let field = format!("names[{index}]");
-        let name = violations.take(parse_named(&field, text, PROVIDER.0))?;
+        let name = violations.take(parse_unrepeated(&field, text, PROVIDER.0))?;
         if name.as_ref().is_some_and(|name| names.contains(name)) {
             violations.add(field, "DUPLICATE", "is listed twice");
         }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Service,
-    fields::parse_named,
+    fields::parse_unrepeated,
     probe::{Finding, audited, since},
     provider::{entry_of, no_mapping, provider_spec},
 };
@@ -134,10 +134,10 @@ struct Names {
 fn check(request: &TestProviderRequest) -> Result<Names> {
     let TestProviderRequest { name, api_key, model } = request;
     let mut violations = Violations::default();
-    let provider = violations.take(parse_named("name", name, PROVIDER.0))?;
+    let provider = violations.take(parse_unrepeated("name", name, PROVIDER.0))?;
     let mut key = None;
     if !api_key.is_empty() {
-        key = violations.take(parse_named("api_key", api_key, "api_key"))?;
+        key = violations.take(parse_unrepeated("api_key", api_key, "api_key"))?;
         let beneath = provider.as_ref().map(ResourceName::beneath);
         if let (Some(key), Some(beneath)) = (&key, beneath)
             && !key.as_str().starts_with(beneath.as_str())
