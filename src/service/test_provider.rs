@@ -164,7 +164,7 @@ fn plan(name: &ResourceName, mapping: &Mapping, model: &str) -> Result<Plan> {
         // Not every builder knows a bound.
         let rendered =
             mapping.request(&chat(model, Some(TOKENS))).or_else(|_| mapping.request(&chat(model, None)));
-        let rendered = rendered.map_err(|problems| unrenderable(name, problems))?;
+        let rendered = rendered.map_err(|problems| unrenderable(name, &problems))?;
         plan.push((ProbeStep::Chat, rendered.request));
     }
     Ok(plan)
@@ -180,14 +180,14 @@ fn chat(model: &str, max_tokens: Option<u32>) -> wire::Call {
     }
 }
 
-fn unrenderable(name: &ResourceName, problems: Vec<wire::Problem>) -> Error {
+fn unrenderable(name: &ResourceName, problems: &[wire::Problem]) -> Error {
     let mut violations = Violations::default();
     for problem in problems.iter().filter(|problem| problem.path == "model") {
         violations.add("model", problem.reason, problem.description.clone());
     }
     match violations.into_result() {
         Err(error) => error,
-        Ok(()) => no_mapping(name, &problems),
+        Ok(()) => no_mapping(name, problems),
     }
 }
 
