@@ -28,6 +28,8 @@ pub mod import;
 pub mod kinds;
 #[cfg(feature = "server")]
 mod lifecycle;
+#[cfg(feature = "server")]
+pub mod outbound;
 #[cfg(feature = "client")]
 pub mod proto;
 #[cfg(feature = "server")]

@@ -9,6 +9,8 @@ mod active;
 mod harness;
 #[path = "references/keys.rs"]
 mod keys;
+#[path = "references/probing.rs"]
+mod probing;
 mod support;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -50,6 +50,8 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ProviderService/SwitchActiveProvider", ADMINS),
     ("/signalbox.v1.ProviderService/GetDefaultProvider", READERS),
     ("/signalbox.v1.ProviderService/SetDefaultProvider", ADMINS),
+    ("/signalbox.v1.ProviderService/TestProvider", ADMINS),
+    ("/signalbox.v1.ProviderService/DiscoverModels", ADMINS),
     ("/signalbox.v1.ApiKeyService/RotateApiKey", ADMINS),
     ("/signalbox.v1.ApiKeyService/GetActiveApiKey", READERS),
     ("/signalbox.v1.ApiKeyService/RecordApiKeyUsage", USERS),

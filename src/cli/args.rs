@@ -3,6 +3,7 @@
 //! It must not know what the verbs do. What a flag means for the server stands in `settings`.
 
 mod changes;
+mod probe;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 
+pub use self::probe::{Discover, Test};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
 /// LLM configuration, pushed to every worker the moment it changes.
@@ -79,6 +81,10 @@ pub enum Verb {
     Diff(Diff),
     /// Show which provider is active and which ones it falls back on, or make another one active
     Switch(Switch),
+    /// Call a provider with a stored key, as workers do, and say what came of it
+    Test(Test),
+    /// Ask providers which models they have; those that can't be asked show their last list
+    Discover(Discover),
     /// Show how the server is
     Status,
     /// Make and revoke tokens

@@ -19,6 +19,7 @@ mod import;
 mod input;
 mod keys;
 mod migrate;
+mod probe;
 mod read;
 mod reference;
 mod scalar;
@@ -130,6 +131,8 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::History(args) => history::history(session, target, args).await,
         Verb::Diff(args) => history::diff(session, target, args).await,
         Verb::Switch(args) => switch::switch(session, target, args).await,
+        Verb::Test(args) => probe::test(session, target, args).await,
+        Verb::Discover(args) => probe::discover(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

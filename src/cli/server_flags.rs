@@ -1,6 +1,6 @@
 //! The server's settings as flags, made from the options that `settings` declares.
 
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 
 use crate::settings::{self, Flags, Opt};
 
@@ -22,7 +22,10 @@ impl Args for ServerFlags {
 impl FromArgMatches for ServerFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
-        let value = |flag| matches.get_one::<String>(flag).map(|value| (flag, value.clone()));
+        let value = |flag| {
+            let values: Vec<&str> = matches.get_many::<String>(flag)?.map(String::as_str).collect();
+            Some((flag, values.join(",")))
+        };
         Ok(Self(
             settings::options().filter_map(|option| option.flag).filter(given).filter_map(value).collect(),
         ))
@@ -41,10 +44,12 @@ fn argument(option: &'static Opt) -> Option<Arg> {
     let help = format!("{} [env: {}]{default}", option.help, option.env);
     let argument =
         Arg::new(flag).long(flag).value_name(option.value).help(help).help_heading(heading(option));
-    Some(if option.switch {
-        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
-    } else {
-        argument
+    Some(match option {
+        Opt { switch: true, .. } => {
+            argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
+        Opt { list: true, .. } => argument.action(ArgAction::Append),
+        _ => argument,
     })
 }
 
@@ -65,6 +70,7 @@ fn heading(option: &Opt) -> &'static str {
         Some("jwt") => "Tokens",
         Some("tls") => "TLS",
         Some("limits") => "Limits",
+        Some("outbound") => "Calls to others",
         Some("log") => "Logs",
         Some("shutdown") => "Shutdown",
         _ => "Settings",

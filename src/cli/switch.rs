@@ -74,6 +74,6 @@ async fn switch_to(
 }
 
 /// `groq` is short for `providers/groq`.
-fn whole_name(text: &str) -> String {
+pub fn whole_name(text: &str) -> String {
     if text.contains('/') { text.to_owned() } else { format!("providers/{text}") }
 }

@@ -8,9 +8,10 @@ use super::to_status;
 use crate::{
     auth::Caller,
     proto::v1::{
-        GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
-        GetDefaultProviderResponse, RenderRequestRequest, RenderRequestResponse, SetDefaultProviderRequest,
-        SetDefaultProviderResponse, SwitchActiveProviderRequest, SwitchActiveProviderResponse,
+        DiscoverModelsRequest, DiscoverModelsResponse, GetActiveProviderRequest, GetActiveProviderResponse,
+        GetDefaultProviderRequest, GetDefaultProviderResponse, RenderRequestRequest, RenderRequestResponse,
+        SetDefaultProviderRequest, SetDefaultProviderResponse, SwitchActiveProviderRequest,
+        SwitchActiveProviderResponse, TestProviderRequest, TestProviderResponse,
         provider_service_server::ProviderService,
     },
     service::Service,
@@ -61,6 +62,22 @@ impl ProviderService for Provider {
         let caller = Caller::of(&request).map_err(to_status)?;
         let set = self.service.set_default_provider(caller, request.get_ref()).await;
         set.map(Response::new).map_err(to_status)
+    }
+
+    async fn test_provider(
+        &self,
+        request: Request<TestProviderRequest>,
+    ) -> Result<Response<TestProviderResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.test_provider(caller, request.get_ref()).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn discover_models(
+        &self,
+        request: Request<DiscoverModelsRequest>,
+    ) -> Result<Response<DiscoverModelsResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        self.service.discover_models(caller, request.get_ref()).await.map(Response::new).map_err(to_status)
     }
 
     async fn render_request(

@@ -30,13 +30,25 @@ pub(super) fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
 pub(super) fn parse_named(field: &str, text: &str, kind: &str) -> Result<ResourceName> {
     match kinds::parse_name(text) {
         Ok((name, found)) if found.name().0 == kind => Ok(name),
-        Ok(_) => {
-            let known = kinds::registry().iter().find(|known| known.name().0 == kind);
-            let pattern = known.and_then(|kind| kind.patterns().first()).copied().unwrap_or_default();
-            Err(Error::invalid(field, "WRONG_KIND", format!("must be the name of a resource `{pattern}`")))
-        }
+        Ok(_) => Err(Error::invalid(field, "WRONG_KIND", wanted(kind))),
         Err(why) => Err(Error::invalid(field, "INVALID_NAME", why)),
     }
+}
+
+/// As [`parse_named`], for fields in which somebody may put a key by mistake: what is there is not repeated.
+///
+/// # Errors
+/// `Invalid`.
+pub(super) fn parse_unrepeated(field: &str, text: &str, kind: &str) -> Result<ResourceName> {
+    let wrong = |_| Error::invalid(field, "INVALID_NAME", format!("{}, never a key's value", wanted(kind)));
+    parse_named(field, text, kind).map_err(wrong)
+}
+
+/// What a name of a kind looks like.
+fn wanted(kind: &str) -> String {
+    let known = kinds::registry().iter().find(|known| known.name().0 == kind);
+    let pattern = known.and_then(|kind| kind.patterns().first()).copied().unwrap_or_default();
+    format!("must be the name of a resource `{pattern}`")
 }
 
 #[cfg(test)]
@@ -70,5 +82,10 @@ mod tests {
         };
         assert!(told[0].description.contains("`providers/{id}/apiKeys/{id}`"));
         assert!(parse_named("name", "", "provider").is_err());
+        let Err(Error::Invalid(told)) = parse_unrepeated("api_key", "sk-~secret", "api_key") else {
+            panic!("accepted")
+        };
+        assert!(told[0].description.contains("`providers/{id}/apiKeys/{id}`, never"));
+        assert!(!told[0].description.contains("secret"));
     }
 }

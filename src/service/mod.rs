@@ -9,6 +9,7 @@ mod api_keys;
 mod audit;
 mod content;
 mod difference;
+mod discover;
 mod export;
 mod fields;
 mod first_start;
@@ -18,9 +19,11 @@ mod import;
 mod observe;
 mod outcome;
 mod plan;
+mod probe;
 mod provider;
 mod read;
 mod settings;
+mod test_provider;
 mod tokens;
 mod vitals;
 mod watch;
@@ -48,6 +51,7 @@ use crate::{
     domain::{
         Applied, ApplyError, ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken, WriteSet,
     },
+    outbound::Outbound,
     replica::Replicas,
     settings::Overrides,
     store::{Store, StoreError},
@@ -101,6 +105,8 @@ pub struct Parts {
     pub audit: AuditTrail,
     /// What is seen of resources.
     pub observer: Observer,
+    /// Calls to others.
+    pub outbound: Outbound,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// How long the log is kept; `None` for ever.

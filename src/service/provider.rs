@@ -5,7 +5,7 @@ use crate::{
     domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
     kinds,
     proto::v1::{ProviderSpec, RenderRequestRequest, RenderRequestResponse, ToolSpec},
-    view::State,
+    view::{Entry, State},
     watch::not_granted,
     wire,
 };
@@ -109,10 +109,7 @@ fn provider_of<'s>(
     field: &str,
     name: &ResourceName,
 ) -> Result<&'s ProviderSpec> {
-    match spec_of(caller, state, field, name, PROVIDER)? {
-        Spec::Provider(spec) => Ok(spec),
-        _ => Err(Error::internal("a provider holds another kind's spec")),
-    }
+    provider_spec(entry_of(caller, state, field, name, PROVIDER)?)
 }
 
 fn tool_of<'s>(
@@ -121,25 +118,32 @@ fn tool_of<'s>(
     field: &str,
     name: &ResourceName,
 ) -> Result<&'s ToolSpec> {
-    match spec_of(caller, state, field, name, TOOL)? {
+    match &entry_of(caller, state, field, name, TOOL)?.record.spec {
         Spec::Tool(spec) => Ok(spec),
         _ => Err(Error::internal("a tool holds another kind's spec")),
     }
 }
 
-/// What a resource holds, if the caller reaches it.
-fn spec_of<'s>(
+/// A resource, if the caller reaches it.
+pub(super) fn entry_of<'s>(
     caller: &Principal,
     state: &'s State,
     field: &str,
     name: &ResourceName,
     kind: KindName,
-) -> Result<&'s Spec> {
+) -> Result<&'s Entry> {
     if !caller.reaches(name, kind) {
         return Err(not_granted(caller, name.as_str()).at(field));
     }
-    let entry = state.get(name.as_str());
-    entry.map(|entry| &entry.record.spec).ok_or_else(|| Error::NotFound { name: name.to_string() }.at(field))
+    state.get(name.as_str()).ok_or_else(|| Error::NotFound { name: name.to_string() }.at(field))
+}
+
+/// What a provider holds.
+pub(super) fn provider_spec(entry: &Entry) -> Result<&ProviderSpec> {
+    match &entry.record.spec {
+        Spec::Provider(spec) => Ok(spec),
+        _ => Err(Error::internal("a provider holds another kind's spec")),
+    }
 }
 
 fn note(problems: Vec<wire::Problem>, violations: &mut Violations) {
@@ -157,7 +161,7 @@ fn invalid(problems: Vec<wire::Problem>) -> Error {
 
 /// A provider that nothing can be rendered for. It was checked when it was written, so that a part is missing, or its type
 /// and its endpoint path do not go together.
-fn no_mapping(name: &ResourceName, problems: &[wire::Problem]) -> Error {
+pub(super) fn no_mapping(name: &ResourceName, problems: &[wire::Problem]) -> Error {
     let problem = |problem: &wire::Problem| format!("`{}` {}", problem.path, problem.description);
     let problems = problems.iter().map(problem).collect::<Vec<_>>().join("; ");
     Error::FailedPrecondition {

@@ -15,6 +15,7 @@ mod limits;
 mod listen;
 mod log;
 mod options;
+mod outbound;
 mod overrides;
 mod reader;
 mod secret;
@@ -38,6 +39,7 @@ pub use self::{
     listen::{LISTENERS, Listen, Listeners, Reflection},
     log::{Log, LogFormat},
     options::{Opt, Problem},
+    outbound::{AllowedHost, HostPattern, Outbound},
     overrides::{Override, Overrides},
     reader::{Env, Flags},
     secret::SecretText,
@@ -74,6 +76,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// How much may be taken.
     pub limits: Limits,
+    /// Which addresses may be called beyond the public ones.
+    pub outbound: Outbound,
     /// What is logged.
     pub log: Log,
     /// How long stopping takes.
@@ -98,6 +102,7 @@ pub fn options() -> impl Iterator<Item = &'static Opt> {
         .chain(jwt::OPTIONS)
         .chain(tls::OPTIONS)
         .chain(limits::OPTIONS)
+        .chain(outbound::OPTIONS)
         .chain(log::OPTIONS)
         .chain(shutdown::OPTIONS)
 }
@@ -116,6 +121,7 @@ impl Settings {
         let jwt = Jwt::read(&mut from);
         let tls = Tls::read(&mut from);
         let limits = Limits::read(&mut from);
+        let outbound = Outbound::read(&mut from);
         let log = Log::read(&mut from);
         let shutdown = Shutdown::read(&mut from);
         let overrides = Overrides::read(env);
@@ -131,12 +137,26 @@ impl Settings {
         problems.extend(jwt.iter().flat_map(Jwt::validate));
         problems.extend(tls.iter().flatten().flat_map(Tls::validate));
         problems.extend(limits.iter().flat_map(Limits::validate));
+        problems.extend(outbound.iter().flat_map(Outbound::validate));
         problems.extend(log.iter().flat_map(Log::validate));
         problems.extend(shutdown.iter().flat_map(Shutdown::validate));
         let whole = || {
             let (listen, store, cluster, keys, jwt) = (listen?, store?, cluster?, keys?, jwt?);
-            let (tls, limits, log, shutdown) = (tls?, limits?, log?, shutdown?);
-            Some(Self { listen, store, cluster, keys, jwt, tls, limits, log, shutdown, overrides, old_names })
+            let (tls, limits, outbound, log, shutdown) = (tls?, limits?, outbound?, log?, shutdown?);
+            Some(Self {
+                listen,
+                store,
+                cluster,
+                keys,
+                jwt,
+                tls,
+                limits,
+                outbound,
+                log,
+                shutdown,
+                overrides,
+                old_names,
+            })
         };
         match whole() {
             Some(settings) if problems.is_empty() => Ok(settings),

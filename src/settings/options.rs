@@ -22,6 +22,8 @@ pub struct Opt {
     pub help: &'static str,
     /// Whether the flag alone, without a value, means `true`.
     pub switch: bool,
+    /// Whether the flag may be repeated; in one value commas stand between.
+    pub list: bool,
 }
 
 impl Opt {
@@ -34,19 +36,26 @@ impl Opt {
         value: &'static str,
         help: &'static str,
     ) -> Self {
-        Self { flag: Some(flag), env, key: Some(key), value, default: "", help, switch: false }
+        Self { flag: Some(flag), env, key: Some(key), value, default: "", help, switch: false, list: false }
     }
 
     /// A secret: only ever read from the environment.
     #[must_use]
     pub const fn secret(env: &'static str, help: &'static str) -> Self {
-        Self { flag: None, env, key: None, value: "SECRET", default: "", help, switch: false }
+        Self { flag: None, env, key: None, value: "SECRET", default: "", help, switch: false, list: false }
     }
 
     /// With a default.
     #[must_use]
     pub const fn or(mut self, default: &'static str) -> Self {
         self.default = default;
+        self
+    }
+
+    /// As a list, whose flag may be repeated.
+    #[must_use]
+    pub const fn list(mut self) -> Self {
+        self.list = true;
         self
     }
 

@@ -150,7 +150,8 @@ fn of_status(status: u16) -> Reason {
 }
 
 /// A provider's words in one line of bounded length, without what is or may be a part of a key.
-fn without_keys(text: &str, key: Option<&str>) -> String {
+#[must_use]
+pub fn without_keys(text: &str, key: Option<&str>) -> String {
     let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control());
     let words =
         words.filter(|word| !word.is_empty()).map(|word| if tells(word, key) { REMOVED } else { word });
@@ -174,7 +175,8 @@ fn tells(word: &str, key: Option<&str>) -> bool {
 }
 
 /// Whether a word has as much of the key in it as makes a part of it.
-fn shares(word: &str, key: &str) -> bool {
+#[must_use]
+pub fn shares(word: &str, key: &str) -> bool {
     let letters: Vec<char> = key.chars().collect();
     let size = KEY_PART.min(letters.len());
     size > 0 && letters.windows(size).any(|part| word.contains(&part.iter().collect::<String>()))

@@ -1,9 +1,10 @@
 //! What is sent to the methods around the active provider and the keys in use.
 
 use signalbox::proto::v1::{
-    ApiKeyUsage, GetActiveApiKeyRequest, GetActiveProviderRequest, GetDefaultProviderRequest, ProviderType,
-    RecordApiKeyUsageRequest, RotateApiKeyRequest, SetDefaultProviderRequest, SwitchActiveProviderRequest,
-    SwitchFallbacks, get_active_api_key_request::Whose,
+    ApiKeyUsage, DiscoverModelsRequest, GetActiveApiKeyRequest, GetActiveProviderRequest,
+    GetDefaultProviderRequest, ProviderType, RecordApiKeyUsageRequest, RotateApiKeyRequest,
+    SetDefaultProviderRequest, SwitchActiveProviderRequest, SwitchFallbacks, TestProviderRequest,
+    get_active_api_key_request::Whose,
 };
 
 use crate::{
@@ -12,6 +13,8 @@ use crate::{
 };
 
 const GROQ: &str = "providers/groq";
+/// A provider on this machine, which the server may not call.
+pub const LOCAL: &str = "providers/local";
 const KEY: &str = "providers/groq/apiKeys/used";
 
 /// The cases of a method of `ProviderService`.
@@ -61,6 +64,27 @@ pub fn of_provider(method: &str) -> Vec<Case> {
                 provider: canary.into(),
                 ..Default::default()
             }),
+        ],
+        // Nobody is called: this server may not, so that what is opened for a call stays where it is.
+        Some("TestProvider") => vec![
+            case("refused by the guard", true, |_, _| TestProviderRequest {
+                name: LOCAL.into(),
+                ..Default::default()
+            }),
+            case("a key for a model", true, |canary, _| TestProviderRequest {
+                name: LOCAL.into(),
+                model: canary.into(),
+                ..Default::default()
+            }),
+            case("a key for a name", false, |canary, _| TestProviderRequest {
+                name: LOCAL.into(),
+                api_key: canary.into(),
+                ..Default::default()
+            }),
+        ],
+        Some("DiscoverModels") => vec![
+            case("refused by the guard", true, |_, _| DiscoverModelsRequest { names: vec![LOCAL.into()] }),
+            case("a key for a name", false, |canary, _| DiscoverModelsRequest { names: vec![canary.into()] }),
         ],
         _ => panic!("{method} has no canary case: write one"),
     }

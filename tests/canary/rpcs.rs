@@ -6,8 +6,8 @@ use prost::Message as _;
 use signalbox::proto::{
     DESCRIPTOR_POOL,
     v1::{
-        CreateResourceRequest, CreateTokenResponse, GetResourceRequest, ListResourcesRequest, Resource,
-        WatchConfigRequest,
+        CreateResourceRequest, CreateTokenResponse, GetResourceRequest, ListResourcesRequest, ProviderSpec,
+        ProviderType, Resource, WatchConfigRequest, resource::Spec,
     },
 };
 use tonic::transport::Channel;
@@ -17,6 +17,7 @@ use crate::{
     calls::{Answer, call},
     cases::{self, Case},
     harness::{Home, Server, calls::channel, http::get},
+    in_use::LOCAL,
     trail::Trail,
 };
 
@@ -145,6 +146,13 @@ async fn prepare(server: &Server, trail: &Trail) {
     api.create("settings/pass", secret_setting(&trail.canary("a setting at first"))).await;
     api.create("settings/open", setting("shown-to-all")).await;
     api.create("providers/groq/apiKeys/used", api_key(&trail.canary("a key at first"))).await;
+    let local = ProviderSpec {
+        r#type: ProviderType::Openai.into(),
+        base_url: "http://127.0.0.1:9".into(),
+        ..Default::default()
+    };
+    api.create(LOCAL, Spec::Provider(local)).await;
+    api.create(&format!("{LOCAL}/apiKeys/k"), api_key(&trail.canary("a key that is tested"))).await;
     api.create("routers/default", router("providers/groq")).await;
     let request = CreateResourceRequest {
         resource: Some(Resource {

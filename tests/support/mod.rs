@@ -19,6 +19,7 @@ pub mod resources;
 pub mod rows;
 pub mod server;
 pub mod truth;
+pub mod upstream;
 pub mod view;
 pub mod watcher;
 pub mod writer;

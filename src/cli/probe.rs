@@ -1,0 +1,95 @@
+//! `test` and `discover`: what providers say when they are asked.
+
+use super::{
+    args::{Discover, Target, Test},
+    connect::connect,
+    failure::{Failure, Outcome},
+    session::{Session, canonical},
+    switch::whole_name,
+    table,
+    text::{age, duration, printable},
+};
+use crate::proto::v1::{
+    DiscoverModelsRequest, DiscoveredProvider, ProbeReason, TestProviderRequest, TestProviderResponse,
+};
+
+/// Has a provider tested; a test that fails is a check that found something.
+pub async fn test(session: &mut Session<'_>, target: &Target, args: &Test) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    let request = TestProviderRequest {
+        name: whole_name(&args.provider),
+        api_key: args.key.clone().unwrap_or_default(),
+        model: args.model.clone().unwrap_or_default(),
+    };
+    let answer = connection.providers.test_provider(request).await?.into_inner();
+    if !session.document(&canonical(&answer)?)? {
+        session.line(&table::plain(&[], rows(&answer)))?;
+    }
+    if answer.reason() == ProbeReason::Ok { Ok(()) } else { Err(Failure::Found) }
+}
+
+/// Has providers asked for their models; one that could not be asked is a check that found something.
+pub async fn discover(session: &mut Session<'_>, target: &Target, args: &Discover) -> Outcome {
+    let mut connection = connect(session, target).await?;
+    let names = args.providers.iter().map(|provider| whole_name(provider)).collect();
+    let answer = connection.providers.discover_models(DiscoverModelsRequest { names }).await?.into_inner();
+    if !session.document(&canonical(&answer)?)? {
+        let now = session.clock.now();
+        let rows = answer.providers.iter().flat_map(|provider| {
+            provider.models.iter().map(|model| {
+                let window = model.context_window_tokens;
+                let window = if window == 0 { String::new() } else { window.to_string() };
+                let listed = age(now, provider.list_time.as_ref());
+                vec![
+                    printable(&provider.name),
+                    printable(&model.id),
+                    printable(&model.display_name),
+                    window,
+                    listed,
+                ]
+            })
+        });
+        let rows = rows.collect();
+        session.line(&table::plain(&["PROVIDER", "MODEL", "NAME", "CONTEXT", "LISTED"], rows))?;
+    }
+    session.warn(&answer.providers.iter().filter_map(trouble).collect::<Vec<_>>());
+    let all = answer.providers.iter().all(|provider| provider.reason() == ProbeReason::Ok);
+    if all { Ok(()) } else { Err(Failure::Found) }
+}
+
+fn rows(answer: &TestProviderResponse) -> Vec<Vec<String>> {
+    let row = |what: &str, value: String| vec![what.to_owned(), printable(&value)];
+    let mut rows = vec![row("result", word(answer.reason()))];
+    let told = [
+        ("what to do", &answer.description),
+        ("provider says", &answer.provider_message),
+        ("key", &answer.api_key),
+        ("model", &answer.model),
+    ];
+    rows.extend(
+        told.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| row(what, (*text).clone())),
+    );
+    for attempt in &answer.attempts {
+        let step = attempt.step().as_str_name().trim_start_matches("PROBE_STEP_").to_ascii_lowercase();
+        let latency = attempt.latency.as_ref().map(duration).unwrap_or_default();
+        let status = match attempt.http_status {
+            0 => String::new(),
+            status => format!(", HTTP {status}"),
+        };
+        rows.push(row(&step, format!("{}{status}, {latency}", word(attempt.reason()))));
+    }
+    rows
+}
+
+/// What kept a provider from telling its models.
+fn trouble(provider: &DiscoveredProvider) -> Option<String> {
+    let DiscoveredProvider { name, description, provider_message, .. } = provider;
+    let message =
+        if provider_message.is_empty() { String::new() } else { format!(" (it says: {provider_message})") };
+    (provider.reason() != ProbeReason::Ok)
+        .then(|| format!("{name}: {}: {description}{message}", word(provider.reason())))
+}
+
+fn word(reason: ProbeReason) -> String {
+    reason.as_str_name().trim_start_matches("PROBE_REASON_").to_owned()
+}
