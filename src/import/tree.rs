@@ -35,8 +35,15 @@ pub fn parse(text: &str, is_json: bool) -> Result<Vec<Tree>, String> {
         let documents = serde_json::Deserializer::from_str(text).into_iter::<Tree>();
         return documents.collect::<Result<_, _>>().map_err(|error| error.to_string());
     }
+    // A file of thousands of resources is no attack: what a text holds is bounded by its length, and what aliases make of
+    // it by limits of their own.
+    let budget = serde_saphyr::budget! {
+        max_documents: usize::MAX,
+        max_events: usize::MAX,
+        max_nodes: usize::MAX,
+    };
     // Without excerpts: the document may hold secrets.
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let options = serde_saphyr::options! { budget: budget, with_snippet: false, strict_booleans: true };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
 }
 
@@ -234,5 +241,19 @@ fn wipe(tree: &mut Tree) {
         Tree::Number(text) | Tree::Text(text) => text.zeroize(),
         Tree::List(list) => list.iter_mut().for_each(wipe),
         Tree::Map(map) => map.iter_mut().for_each(|(_, value)| wipe(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_read_as_an_import_takes() {
+        let text = "---\nname: settings/x\n".repeat(10_000);
+        assert_eq!(parse(&text, false).map(|documents| documents.len()), Ok(10_000));
+        let text = format!("[{}]", "x,".repeat(300_000));
+        let documents = parse(&text, false).unwrap_or_default();
+        assert_eq!(documents.iter().flat_map(Tree::items).count(), 300_000);
     }
 }

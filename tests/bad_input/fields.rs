@@ -1,25 +1,14 @@
 //! Every field of every kind: one example that is taken and one that is refused, with the field's path and with what would be
 //! right; alike on both databases.
 //!
-//! The examples lie in `tests/examples/{kind}.yaml`. There:
-//!
-//! - `base` is a spec that is right, and `fields` says for each field where it stands (`at`, with `[0]` for the first of a
-//!   list and a name for the key of a map), what is `valid` and what is `invalid` there, and what the refusal `says`. It is
-//!   at the same path, unless `path` gives another. `with` is merged into the spec of both.
-//! - `free` lists fields that can't be wrong, with an example and the reason.
-//! - `made` lists fields that only the server sets: what is given is refused.
-//!
-//! Whoever adds a field without an example is told here which one is missing.
+//! The examples lie in `tests/examples/{kind}.yaml`; `tests/support/examples.rs` says what stands there. Whoever adds a field without an example is told here which one is missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
     sync::Arc,
 };
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use signalbox::proto::v1::{CreateResourceRequest, GetResourceRequest, Resource};
 use tonic_types::StatusExt as _;
@@ -27,66 +16,14 @@ use tonic_types::StatusExt as _;
 use crate::{
     harness::{Home, Server, api::Api},
     postgres,
+    support::examples::{Examples, arms, examples, merge, put, targets},
 };
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Examples {
-    name: String,
-    base: Value,
-    fields: Vec<Field>,
-    #[serde(default)]
-    free: Vec<Free>,
-    #[serde(default)]
-    made: Vec<Made>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Field {
-    at: String,
-    valid: Value,
-    invalid: Value,
-    path: Option<String>,
-    says: String,
-    #[serde(default)]
-    with: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Free {
-    at: String,
-    valid: Value,
-    why: String,
-    #[serde(default)]
-    with: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Made {
-    at: String,
-    invalid: Value,
-    says: String,
-}
 
 /// A spec that is sent, and what is to come of it: nothing, or a refusal of a field that says something.
 struct Case {
     what: String,
     resource: Resource,
     refusal: Option<(String, String)>,
-}
-
-fn arms() -> Vec<FieldDescriptor> {
-    let resource = Resource::default().descriptor();
-    resource.oneofs().find(|oneof| oneof.name() == "spec").unwrap().fields().collect()
-}
-
-fn examples(kind: &str) -> Examples {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/examples/{kind}.yaml"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The message that stands in a field, unless that is written as one value.
@@ -137,34 +74,6 @@ fn bare(message: &MessageDescriptor, at: &str) -> String {
     names.join(".")
 }
 
-/// Puts a value where a path leads to, through maps and first items that are made on the way.
-fn put(spec: &mut Value, at: &str, value: Value) {
-    let mut place = spec;
-    for part in at.split('.') {
-        if place.is_null() {
-            *place = json!({});
-        }
-        let (name, first) = part.strip_suffix("[0]").map_or((part, false), |name| (name, true));
-        place = place.as_object_mut().unwrap().entry(name).or_insert(Value::Null);
-        if first {
-            if place.is_null() {
-                *place = json!([null]);
-            }
-            place = &mut place.as_array_mut().unwrap()[0];
-        }
-    }
-    *place = value;
-}
-
-fn merge(spec: &mut Value, with: &Map<String, Value>) {
-    for (key, value) in with {
-        match (spec.as_object_mut().unwrap().entry(key).or_insert(Value::Null), value) {
-            (place @ Value::Object(_), Value::Object(below)) => merge(place, below),
-            (place, value) => *place = value.clone(),
-        }
-    }
-}
-
 /// The cases of a kind, each with a name of its own.
 fn cases(arm: &FieldDescriptor, examples: &Examples) -> Vec<Case> {
     let kind = arm.name();
@@ -196,15 +105,6 @@ fn cases(arm: &FieldDescriptor, examples: &Examples) -> Vec<Case> {
         add(&field.at, &Map::new(), &field.invalid, Some(refusal));
     }
     cases
-}
-
-/// What is there for others to refer to.
-fn targets() -> Vec<Value> {
-    vec![
-        json!({"name": "providers/target", "provider": {"type": "PROVIDER_TYPE_GROQ"}}),
-        json!({"name": "models/target/model", "model": {}}),
-        json!({"name": "tools/target", "tool": {}}),
-    ]
 }
 
 /// What a server makes of all cases: the spec as it is stored then, or every violation.

@@ -10,6 +10,7 @@ mod history;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod property;
 #[path = "../support/mod.rs"]
 mod support;
 mod switch;

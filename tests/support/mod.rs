@@ -9,6 +9,7 @@
 
 pub mod active;
 pub mod caller;
+pub mod examples;
 pub mod keys;
 pub mod load;
 pub mod model;
