@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// Where the families lie.
 pub const FAMILIES: &str = "src/wire/families";
 
-/// The families as code: for each file its name, its alternatives, and the spec as bytes, because the client has no
+/// The families as code: for each file its name, what it holds besides, and the spec as bytes, because the client has no
 /// reflection to read JSON by.
 pub fn families(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut files = BTreeMap::new();
@@ -33,10 +33,16 @@ pub fn families(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
             }
             None => Vec::new(),
         };
+        let call_paths: Vec<String> = match family.remove("call_paths") {
+            Some(paths) => serde_json::from_value(paths)?,
+            None => Vec::new(),
+        };
         let spec = DynamicMessage::deserialize(descriptor.clone(), Value::Object(family))
             .map_err(|error| format!("{FAMILIES}/{name}.json: {error}"))?;
         let spec = spec.encode_to_vec();
-        rows += &format!("File {{ name: {name:?}, alternatives: &{alternatives:?}, spec: &{spec:?} }},\n");
+        rows += &format!(
+            "File {{ name: {name:?}, alternatives: &{alternatives:?}, call_paths: &{call_paths:?}, spec: &{spec:?} }},\n"
+        );
     }
     Ok(format!("static FILES: &[File] = &[\n{rows}];\n"))
 }

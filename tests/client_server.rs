@@ -103,6 +103,24 @@ async fn connect(options: ClientOptions) -> Client {
     client
 }
 
+#[tokio::test]
+async fn regression_a_virtual_key_that_has_expired_when_it_is_written_is_warned_of() {
+    let server = Server::start().await;
+    let mut admin = Admin::of(&server).await;
+    for (seconds, warnings) in [(1_000_000_000, 1), (4_000_000_000, 0)] {
+        let expire_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let spec = VirtualKeySpec { expire_time, ..VirtualKeySpec::default() };
+        let request = UpdateResourceRequest {
+            resource: Some(resource("virtualKeys/late", Spec::VirtualKey(spec))),
+            allow_missing: true,
+            ..UpdateResourceRequest::default()
+        };
+        let made = admin.config.update_resource(with(&admin.token, request)).await.unwrap().into_inner();
+        assert_eq!(made.warnings.len(), warnings, "{:?}", made.warnings);
+        assert!(made.warnings.iter().all(|warning| warning.contains("`expire_time` of virtualKeys/late")));
+    }
+}
+
 /// A virtual key as an administrator gets it, and a gateway that has to take it, until it is switched off.
 #[tokio::test]
 async fn a_gateway_takes_the_keys_that_were_made() {
@@ -120,15 +138,19 @@ async fn a_gateway_takes_the_keys_that_were_made() {
     let made = admin.config.update_resource(with(&admin.token, request)).await.unwrap().into_inner();
     let presented = made.one_time_secret;
     let client = connect(worker(&server).await).await;
-    let found = client.virtual_key(&presented).unwrap();
+    let found = client.find_virtual_key(&presented).unwrap();
+    assert_eq!(client.snapshot().virtual_key("team-a").unwrap().key_id(), found.key_id());
+    assert!(client.snapshot().virtual_key(&presented).is_none(), "that getter goes by the id");
     assert_eq!(found.id(), "team-a");
     assert!(presented.contains(found.key_id()) && found.allows_provider("groq"));
-    assert!(client.virtual_key(&presented.replace(|letter: char| letter.is_ascii_digit(), "0")).is_none());
+    assert!(
+        client.find_virtual_key(&presented.replace(|letter: char| letter.is_ascii_digit(), "0")).is_none()
+    );
     // Without secrets there is nothing to check it with, and nobody is let in.
     let blind = connect(worker(&server).await.include_secrets(false)).await;
-    assert!(blind.virtual_key(&presented).is_none() && blind.get("virtualKeys/team-a").is_some());
+    assert!(blind.find_virtual_key(&presented).is_none() && blind.get("virtualKeys/team-a").is_some());
     admin.set(key(false)).await;
-    until(PATIENCE, "the key is not taken any more", || client.virtual_key(&presented).is_none()).await;
+    until(PATIENCE, "the key is not taken any more", || client.find_virtual_key(&presented).is_none()).await;
     assert!(client.get("virtualKeys/team-a").is_some());
 }
 

@@ -79,6 +79,7 @@ def families(root: pathlib.Path) -> dict[str, Any]:
         file = dict(files[name])
         base = file.pop("extends", None)
         file.pop("alternatives", None)
+        file.pop("call_paths", None)
         return file if base is None else merged(whole(base), file)
 
     made = [whole(name) for name in sorted(files)]

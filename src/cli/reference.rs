@@ -66,7 +66,7 @@ pub fn find(path: &str) -> Result<Entry, Failure> {
     let arms = || schema::arms().find(|arm| arm.name() == kind || arm.json_name() == kind);
     let mut field = arms()
         .or_else(|| schema::arm_of_collection(kind))
-        .ok_or_else(|| Failure::usage(format!("`{kind}` is no kind; known are {}", kind_names())))?;
+        .ok_or_else(|| Failure::usage(unknown(kind, path)))?;
     let mut found = field.name().to_owned();
     for part in parts {
         let message = parent_of_fields(&field).ok_or_else(|| {
@@ -78,6 +78,16 @@ pub fn find(path: &str) -> Result<Entry, Failure> {
         found = format!("{found}.{}", field.name());
     }
     Ok(with_contents(&found, &field))
+}
+
+fn unknown(kind: &str, path: &str) -> String {
+    let known = format!("`{kind}` is no kind; known are {}", kind_names());
+    let may_be_setting =
+        !path.is_empty() && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match may_be_setting {
+        true => format!("{known}; if a setting is meant, `signalbox explain settings/{path}`"),
+        false => known,
+    }
 }
 
 fn with_contents(path: &str, field: &FieldDescriptor) -> Entry {
@@ -184,6 +194,13 @@ fn comment(file: &FileDescriptor, path: &[i32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_the_key_of_a_setting_alone_leads_to_the_setting() {
+        let told = |path: &str| find(path).unwrap_err().to_string();
+        assert!(told("max_retries").contains("`signalbox explain settings/max_retries`"));
+        assert!(!told("no-kind.at.all").contains("settings/"));
+    }
 
     #[test]
     fn every_kind_and_every_field_is_documented() {

@@ -203,14 +203,14 @@ impl Client {
         self.0.readers.served.load().flag(id, context, otherwise)
     }
 
-    /// See [`Snapshot::virtual_key`]; asks the machine's clock for the time.
+    /// See [`Snapshot::find_virtual_key`]; asks the machine's clock for the time.
     #[must_use]
     #[allow(
         clippy::disallowed_methods,
         reason = "expiry is by the gateway's own clock; nothing injects one here"
     )]
-    pub fn virtual_key(&self, presented: &str) -> Option<VirtualKey> {
-        self.0.readers.served.load().virtual_key(presented, std::time::SystemTime::now())
+    pub fn find_virtual_key(&self, presented: &str) -> Option<VirtualKey> {
+        self.0.readers.served.load().find_virtual_key(presented, std::time::SystemTime::now())
     }
 
     /// See [`Snapshot::setting`].

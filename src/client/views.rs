@@ -74,8 +74,8 @@ view!(
 view!(
     /// A key that a gateway takes from its callers, as it was in one snapshot.
     ///
-    /// [`Snapshot::virtual_key`] finds the one that a caller presents.
-    VirtualKey, VirtualKeySpec of VirtualKey, "virtualKeys", virtual_key_by_id
+    /// [`Snapshot::find_virtual_key`] finds the one that a caller presents.
+    VirtualKey, VirtualKeySpec of VirtualKey, "virtualKeys", virtual_key
 );
 
 view!(

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # fn run(client: &signalbox::client::Client, bearer: &str) -> Result<(), &'static str> {
-//! let key = client.virtual_key(bearer).ok_or("401")?;
+//! let key = client.find_virtual_key(bearer).ok_or("401")?;
 //! if !key.allows_provider("groq") || !key.allows_model("llama-3.3-70b-versatile") {
 //!     return Err("403");
 //! }
@@ -34,7 +34,7 @@ impl Snapshot {
     /// The virtual key that a caller presents, if there is such a key, and it is enabled, not revoked and not expired at
     /// `now`. Its hash is compared in constant time; what time tells is whether there is a key with that public id.
     #[must_use]
-    pub fn virtual_key(&self, presented: &str, now: SystemTime) -> Option<VirtualKey> {
+    pub fn find_virtual_key(&self, presented: &str, now: SystemTime) -> Option<VirtualKey> {
         if presented.len() > LONGEST_KEY {
             return None;
         }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn the_key_that_was_made_is_found_and_no_other() {
         let mut snapshot = snapshot(|_| ());
-        let found = snapshot.virtual_key(KEY, at(0)).unwrap();
+        let found = snapshot.find_virtual_key(KEY, at(0)).unwrap();
         assert_eq!((found.id(), found.key_id()), ("team-a", "01070d13191f252b"));
         assert!(!format!("{found:?} {:?}", found.resource()).contains(&hex::encode(Sha256::digest(KEY))));
         let hash = hex::encode(Sha256::digest(KEY));
@@ -143,16 +143,17 @@ mod tests {
             &hash,
             &long,
         ] {
-            assert!(snapshot.virtual_key(other, at(0)).is_none(), "{other}");
+            assert!(snapshot.find_virtual_key(other, at(0)).is_none(), "{other}");
         }
-        assert!(snapshot.virtual_key_by_id("team-a").is_some());
+        assert!(snapshot.virtual_key("team-a").is_some());
         snapshot.remove("virtualKeys/team-a");
-        assert!(snapshot.virtual_key(KEY, at(0)).is_none());
+        assert!(snapshot.find_virtual_key(KEY, at(0)).is_none());
     }
 
     #[test]
     fn only_a_key_that_may_be_used_is_found() {
-        let found = |change: fn(&mut VirtualKeySpec), now| snapshot(change).virtual_key(KEY, now).is_some();
+        let found =
+            |change: fn(&mut VirtualKeySpec), now| snapshot(change).find_virtual_key(KEY, now).is_some();
         assert!(!found(|key| key.enabled = Some(false), at(0)));
         let expiring = |key: &mut VirtualKeySpec| {
             key.expire_time = Some(prost_types::Timestamp { seconds: 100, nanos: 5 });
@@ -167,12 +168,12 @@ mod tests {
         assert!(!found(|key| key.key_hash = None, at(0)));
         let mut revoked = snapshot(|_| ());
         revoked.revoked.insert("virtualKeys/team-a".into(), 9);
-        assert!(revoked.virtual_key(KEY, at(0)).is_none());
+        assert!(revoked.find_virtual_key(KEY, at(0)).is_none());
     }
 
     #[test]
     fn lists_allow_what_is_on_them() {
-        let key = |change: fn(&mut VirtualKeySpec)| snapshot(change).virtual_key(KEY, at(0)).unwrap();
+        let key = |change: fn(&mut VirtualKeySpec)| snapshot(change).find_virtual_key(KEY, at(0)).unwrap();
         let any = key(|_| ());
         assert!(any.allows_model("anything") && any.allows_provider("groq"));
         let some = key(|key| {

@@ -99,3 +99,15 @@ pub fn routes(
     }
     Ok(routes)
 }
+
+#[cfg(test)]
+mod tests {
+    /// The README shows what `grpcurl list` answers.
+    #[test]
+    fn regression_the_readme_lists_every_service() {
+        let readme = include_str!("../../README.md");
+        for service in super::SERVICES {
+            assert!(readme.contains(&format!("\n{service}\n")), "{service}");
+        }
+    }
+}

@@ -80,7 +80,15 @@ mod tests {
     use crate::{
         domain::ResourceName,
         kinds::{Kind as _, model::Model, provider_types::type_of_word},
+        proto::v1::{ModelCapability, ModelSpec, ReasoningEffort, ThinkingMode},
     };
+
+    fn model(name: &str) -> ModelSpec {
+        let imported = models().unwrap_or_else(|problems| panic!("{problems}"));
+        let found = imported.resources.into_iter().find(|one| one.name == name);
+        let Some(Spec::Model(model)) = found.and_then(|one| one.spec) else { panic!("{name}") };
+        model
+    }
 
     /// The checks of the kind are a part of it: what they refuse is a problem of the catalogue.
     #[test]
@@ -96,6 +104,41 @@ mod tests {
             assert!(type_of_word(word).is_some(), "{} is not beneath the word for a type", resource.name);
             assert_eq!(Model.warnings(None, spec), Vec::<String>::new(), "{}", resource.name);
         }
+    }
+
+    /// Without it an effort or a budget that the model does not have would go through to the provider, which refuses it.
+    #[test]
+    fn regression_every_model_that_reasons_says_how() {
+        let imported = models().unwrap_or_else(|problems| panic!("{problems}"));
+        let mut reasoning = 0;
+        for resource in &imported.resources {
+            let Some(Spec::Model(model)) = &resource.spec else { panic!("{}", resource.name) };
+            let reasons = model.capabilities.contains(&ModelCapability::Reasoning.into());
+            let chats = reasons || model.capabilities.is_empty();
+            assert!(
+                !reasons || model.reasoning.is_some(),
+                "{} says not how it can be asked to",
+                resource.name
+            );
+            assert!(chats || model.reasoning.is_none(), "{} does not reason", resource.name);
+            reasoning += usize::from(reasons);
+        }
+        assert!(reasoning > 20, "{reasoning}");
+    }
+
+    #[test]
+    fn regression_what_models_take_of_reasoning_is_what_their_providers_publish() {
+        let support = |name| model(name).reasoning.unwrap_or_else(|| panic!("{name}"));
+        let opus = support("models/anthropic/claude-opus-5-5");
+        assert!(opus.efforts().any(|effort| effort == ReasoningEffort::Max));
+        assert_eq!(opus.thinking_modes().collect::<Vec<_>>(), [ThinkingMode::Adaptive]);
+        assert_eq!((opus.min_thinking_tokens, opus.max_thinking_tokens), (None, None), "it takes no budget");
+        let haiku = support("models/anthropic/claude-haiku-4-5");
+        assert_eq!((haiku.efforts.len(), haiku.min_thinking_tokens), (0, Some(1024)));
+        let small = support("models/mistral/mistral-small-2603");
+        assert_eq!(small.efforts().collect::<Vec<_>>(), [ReasoningEffort::None, ReasoningEffort::High]);
+        let lite = support("models/google_ai/gemini-2.5-flash-lite");
+        assert_eq!((lite.min_thinking_tokens, lite.max_thinking_tokens), (Some(512), Some(24576)));
     }
 
     #[test]

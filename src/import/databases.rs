@@ -116,7 +116,7 @@ pub fn from_url(text: &str) -> Result<Connection, Refused> {
     for (name, value) in url.query_pairs() {
         option(&mut spec, &name, &value, &mut notes)?;
     }
-    note_tls(&spec, &mut notes);
+    fill_tls(&mut spec, &mut notes);
     Ok(Connection { spec, notes })
 }
 
@@ -154,7 +154,7 @@ pub fn from_pg<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Connection, 
             option(&mut spec, name, value, &mut notes).map_err(|refused| (variable, refused))?;
         }
     }
-    note_tls(&spec, &mut notes);
+    fill_tls(&mut spec, &mut notes);
     Ok(Connection { spec, notes })
 }
 
@@ -164,14 +164,31 @@ pub fn secret(value: String) -> Option<Secret> {
     (!value.is_empty()).then_some(Secret { value: Some(value), state: 0 })
 }
 
-/// Says that TLS will be required where nothing was said of it.
-pub fn note_tls(spec: &DatabaseSpec, notes: &mut Vec<String>) {
+/// Where nothing was said of TLS, takes what the clients of that database do then, so that the connection works as it did,
+/// and says so. A loopback address is left to the kind.
+pub fn fill_tls(spec: &mut DatabaseSpec, notes: &mut Vec<String>) {
     let said = spec.tls_mode != i32::from(DatabaseTlsMode::Unspecified);
-    if !said && spec.r#type() != DatabaseType::Sqlite && !is_loopback(&spec.host) {
-        notes.push(
-            "says nothing of TLS, which is required from now on; set `tls_mode` if it is not there".into(),
-        );
+    if said || is_loopback(&spec.host) {
+        return;
     }
+    let (mode, note) = match spec.r#type() {
+        DatabaseType::Redis | DatabaseType::Mongodb => (
+            DatabaseTlsMode::Disabled,
+            "so that there is none, as before; set `tls_mode` if it can be encrypted",
+        ),
+        DatabaseType::Postgresql | DatabaseType::Mysql | DatabaseType::Mariadb => (
+            DatabaseTlsMode::Preferred,
+            "so that it is used where the server offers it, as before; set `tls_mode` to require it",
+        ),
+        // What its clients do is not known.
+        DatabaseType::Other => (
+            DatabaseTlsMode::Required,
+            "so that it is required from now on; set `tls_mode` if it is not there",
+        ),
+        DatabaseType::Sqlite | DatabaseType::Unspecified => return,
+    };
+    spec.tls_mode = mode.into();
+    notes.push(format!("says nothing of TLS, {note}"));
 }
 
 fn sqlite(rest: &str) -> Result<Connection, Refused> {
@@ -291,6 +308,34 @@ mod tests {
         let found = read("postgres://localhost/main?host=other&sslpassword=secret");
         assert_eq!(found.notes.len(), 1, "the host is not moved by an option");
         assert!(matches!(found.spec.options["sslpassword"].value, Some(Value::Secret(_))));
+    }
+
+    /// It was reached before, so it has to be reached afterwards.
+    #[test]
+    fn regression_a_connection_without_a_word_of_tls_works_as_it_did() {
+        use DatabaseTlsMode::{Disabled, Preferred, Required, Unspecified, VerifyFull};
+        for (url, mode, noted) in [
+            ("redis://:pw@cache:6379/0", Disabled, true),
+            ("valkey://cache", Disabled, true),
+            ("rediss://cache", VerifyFull, false),
+            ("mongodb://db/main", Disabled, true),
+            ("postgresql://app@db/main", Preferred, true),
+            ("postgresql://app@db/main?sslmode=require", Required, false),
+            ("mysql://app@db/main", Preferred, true),
+            ("mysql://app@db/main?ssl=false", Disabled, false),
+            ("redis://localhost", Unspecified, false),
+        ] {
+            let found = read(url);
+            assert_eq!(found.spec.tls_mode(), mode, "{url}");
+            assert_eq!(
+                found.notes.iter().any(|note| note.starts_with("says nothing of TLS")),
+                noted,
+                "{url}"
+            );
+        }
+        let get = |name: &str| (name == "PGHOST").then_some("db");
+        let found = from_pg(get).unwrap_or_else(|(name, refused)| panic!("{name}: {refused:?}"));
+        assert_eq!((found.spec.tls_mode(), found.notes.len()), (Preferred, 1));
     }
 
     #[test]

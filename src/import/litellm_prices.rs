@@ -29,6 +29,10 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     let mut catalogue = ModelFile::new(FORMAT);
     for file in input.files {
         match serde_json::from_str::<Fields<'_>>(file.text.expose()) {
+            Ok(entries) if !entries.values().any(|entry| provider_of(entry).is_some()) => {
+                let problem = "is no file of LiteLLM's prices: no entry of it has a `litellm_provider`";
+                catalogue.made.problem(&file.name, problem);
+            }
             Ok(entries) => {
                 for (name, entry) in entries.iter().filter(|(name, _)| *name != "sample_spec") {
                     take(&mut catalogue, name, entry);
@@ -47,8 +51,7 @@ fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {
     let Ok(fields) = serde_json::from_str::<Fields<'_>>(entry.get()) else {
         return catalogue.made.left_out(name, "is no object");
     };
-    let provider =
-        fields.get("litellm_provider").and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let provider = provider_of(entry);
     let Some(segment) = provider.as_deref().and_then(provider_segment) else {
         return catalogue.made.left_out(name, "has no `litellm_provider`");
     };
@@ -60,6 +63,11 @@ fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {
         }
         Err(field) => catalogue.made.left_out(name, format!("`{field}` is not what it has to be")),
     }
+}
+
+fn provider_of(entry: &RawValue) -> Option<String> {
+    let fields = serde_json::from_str::<Fields<'_>>(entry.get()).ok()?;
+    serde_json::from_str(fields.get("litellm_provider")?.get()).ok()
 }
 
 /// What an entry says of its model.

@@ -30,6 +30,10 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     let mut catalogue = ModelFile::new(FORMAT);
     for file in input.files {
         match serde_json::from_str::<Fields<'_>>(file.text.expose()) {
+            Ok(providers) if providers.values().all(|provider| models_of(provider).is_none()) => {
+                let problem = "is no api.json of models.dev: it has no provider with an object `models`";
+                catalogue.made.problem(&file.name, problem);
+            }
             Ok(providers) => {
                 providers.iter().for_each(|(id, provider)| take_provider(&mut catalogue, id, provider))
             }
@@ -43,8 +47,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
 }
 
 fn take_provider(catalogue: &mut ModelFile, id: &str, provider: &RawValue) {
-    let models = fields(provider).and_then(|provider| provider.get("models").copied().and_then(fields));
-    let (Some(models), Some(segment)) = (models, provider_segment(id)) else {
+    let (Some(models), Some(segment)) = (models_of(provider), provider_segment(id)) else {
         return catalogue.made.left_out(id, "has no object `models`, or an id of which no name can be made");
     };
     for (model_id, model) in &models {
@@ -55,6 +58,10 @@ fn take_provider(catalogue: &mut ModelFile, id: &str, provider: &RawValue) {
             Some(Ok(spec)) => catalogue.put(&from, &segment, model_id, spec),
         }
     }
+}
+
+fn models_of(provider: &RawValue) -> Option<Fields<'_>> {
+    fields(provider)?.get("models").copied().and_then(fields)
 }
 
 fn fields(raw: &RawValue) -> Option<Fields<'_>> {

@@ -153,7 +153,7 @@ impl Converter<'_> {
             None => {}
         }
         let mut notes = Vec::new();
-        databases::note_tls(&spec, &mut notes);
+        databases::fill_tls(&mut spec, &mut notes);
         let outcome = if notes.is_empty() { Outcome::Imported } else { Outcome::Changed };
         self.made.put(&row.place, name.as_str(), Spec::Database(spec));
         self.made.item(&row.place, name, outcome, notes.join("; "));

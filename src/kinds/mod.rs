@@ -53,6 +53,7 @@ pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use outlook::{Outlook, Remark, Says, Turn};
 pub use parameters::check_parameters;
+use prost_types::Timestamp;
 pub use references::{Findings, Reference, Targets, prefixes_of, referring_to, turned};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
@@ -143,6 +144,11 @@ pub trait Kind: Sync {
     /// Things worth knowing that do not stop a write, as sentences. `before` is `None` for a creation.
     fn warnings(&self, _before: Option<&Spec>, _after: &Spec) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The field with the time at which a resource ends to be good by itself, and that time, if it has one.
+    fn expiry(&self, _spec: &Spec) -> Option<(&'static str, Timestamp)> {
+        None
     }
 
     /// The kinds that its resources may refer to: what [`Kind::references`] names is of one of these.

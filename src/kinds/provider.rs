@@ -303,14 +303,15 @@ fn wire_left_behind(before: Option<&ProviderSpec>, after: &ProviderSpec) -> Opti
         let ProviderSpec { r#type, endpoint_path, .. } = spec.clone();
         let mut filled = ProviderSpec { r#type, endpoint_path, ..Default::default() };
         wire::families::fill(&mut filled);
-        (filled.request_builder, filled.response_extractor)
+        (filled.request_builder, filled.response_extractor, filled.model_listing)
     };
     let (old, new) = (filled(before), filled(after));
     let kept = (old.0 != new.0 && after.request_builder == old.0)
-        || (old.1 != new.1 && after.response_extractor == old.1);
+        || (old.1 != new.1 && after.response_extractor == old.1)
+        || (old.2 != new.2 && after.model_listing == old.2);
     (new.0.is_some() && kept).then(|| {
-        "`type` or `endpoint_path` has changed, but `request_builder` and `response_extractor` are still those of before; \
-         clear them to take those that belong to it now"
+        "`type` or `endpoint_path` has changed, but `request_builder`, `response_extractor` or `model_listing` is still that of before; \
+         clear all three to take those that belong to it now"
             .into()
     })
 }

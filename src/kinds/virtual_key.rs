@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -91,6 +92,10 @@ impl Kind for VirtualKey {
 
     fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {
         switched(is_enabled(before), is_enabled(after), rotated)
+    }
+
+    fn expiry(&self, spec: &Spec) -> Option<(&'static str, Timestamp)> {
+        Some(("expire_time", spec_of(spec)?.expire_time?))
     }
 
     fn references(&self, spec: &Spec) -> Vec<Reference> {

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
+    call::Call,
     endpoint::{holds, path_problem},
     messages::Format,
     parameters::{PARAMETERS, Parameter},
+    path::scalar_text,
     problems::{Problems, list, name_problem, shown},
     template::{Template, document},
 };
@@ -43,8 +45,15 @@ pub(super) struct Entry {
     pub values: BTreeMap<String, Template>,
     pub item: Option<Template>,
     pub template: Option<Template>,
-    pub when: Option<Parameter>,
+    pub when: Option<Condition>,
     pub format: Format,
+}
+
+/// When an entry is used: a parameter has a value other than false, or this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub parameter: Parameter,
+    pub text: Option<String>,
 }
 
 /// Where a value comes from.
@@ -87,6 +96,12 @@ impl Builder {
         (problems.count() == before).then_some(Self { entries, stream_path })
     }
 
+    /// Whether an entry takes this parameter in a call, of which one with a condition may not take it.
+    pub fn takes_in(&self, parameter: Parameter, call: &Call, model: &str) -> bool {
+        let mut taking = self.entries.iter().filter(|entry| entry.source == Source::Parameter(parameter));
+        taking.any(|entry| entry.when.as_ref().is_none_or(|condition| condition.holds(call, model)))
+    }
+
     /// Whether an entry takes this parameter.
     pub fn takes(&self, parameter: Parameter) -> bool {
         self.entries.iter().any(|entry| entry.source == Source::Parameter(parameter))
@@ -118,6 +133,23 @@ impl Entry {
         let (source, target, default, template) = parts?;
         let (key, required) = (key.to_owned(), wire.required);
         Some(Self { key, source, required, target, default, values, item, template, when, format })
+    }
+}
+
+impl Condition {
+    /// Whether it holds for a call.
+    pub fn holds(&self, call: &Call, model: &str) -> bool {
+        let Some(value) = self.parameter.of(call, model) else { return false };
+        match &self.text {
+            Some(text) => scalar_text(&value).is_some_and(|found| found == *text),
+            None => value != Value::Bool(false),
+        }
+    }
+
+    /// As it is written.
+    pub fn shown(&self) -> String {
+        let name = self.parameter.name();
+        self.text.as_ref().map_or_else(|| name.to_owned(), |text| format!("{name}={text}"))
     }
 }
 
@@ -218,13 +250,18 @@ fn values(
     wire.iter().take(MAX_VALUES).filter_map(read).collect()
 }
 
-fn when(name: &str, path: &str, problems: &mut Problems) -> Option<Parameter> {
+fn when(text: &str, path: &str, problems: &mut Problems) -> Option<Condition> {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
     let found = Parameter::named(name);
-    if found.is_none() && !name.is_empty() {
+    if found.is_none() && !text.is_empty() {
         let known = list(PARAMETERS.iter().map(|(_, name)| *name));
         problems.add(path, "UNKNOWN_VALUE", format!("names no parameter; one of {known} is wanted"));
     }
-    found
+    if value.is_some_and(|value| value.is_empty() || value.len() > TARGET_BYTES) {
+        let problem = "must have 1 to 256 bytes behind the `=`, for example `thinking_mode=enabled`";
+        problems.add(path, "INVALID_FORMAT", problem);
+    }
+    found.map(|parameter| Condition { parameter, text: value.map(str::to_owned) })
 }
 
 fn format(parameter: Option<Parameter>, wire: &RequestEntry, path: &str, problems: &mut Problems) -> Format {

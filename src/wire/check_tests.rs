@@ -135,6 +135,10 @@ fn entries() {
     bad(ENTRY, seed(json!({"default_json": "x"})), &[".default_json"]);
     bad(ENTRY, seed(json!({"template_json": "\"{text}\""})), &[".template_json"]);
     bad(ENTRY, seed(json!({"when": "streaming"})), &[".when"]);
+    good(ENTRY, seed(json!({"when": "thinking_mode=enabled"})));
+    for when in ["=enabled", "mode=enabled", "thinking_mode="] {
+        bad(ENTRY, seed(json!({"when": when})), &[".when"]);
+    }
     bad(ENTRY, seed(json!({"item_json": "1"})), &[".item_json"]);
     bad(ENTRY, seed(json!({"values": {"1": "{"}})), &[".values.1"]);
     bad(ENTRY, seed(json!({"values": {"1": "\"{tool}\""}})), &[".values.1"]);

@@ -1,19 +1,21 @@
 //! What is known of the types of providers: for each a mapping, as data. `build.rs` makes them of `families/*.json`.
 //!
-//! A file is the JSON of a provider's spec with its type and its mapping, and two things besides: `extends` names another file
+//! A file is the JSON of a provider's spec with its type and its mapping, and three things besides: `extends` names another file
 //! on which this one is a merge patch (RFC 7396); `alternatives` has, by the end of an endpoint path, the file whose builder
-//! and extractor are meant by such a path.
+//! and extractor are meant by such a path. `call_paths` has the ends of the endpoint paths of calls: what stands before
+//! one of them, such as `/openai/v1` where the base URL is the host alone, stands before the paths of the listing as well.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost::Message;
 
-use crate::proto::v1::{ProviderSpec, RequestBuilder};
+use crate::proto::v1::{ModelListing, ProviderSpec, RequestBuilder};
 
 /// A file, as `build.rs` leaves it.
 struct File {
     name: &'static str,
     alternatives: &'static [(&'static str, &'static str)],
+    call_paths: &'static [&'static str],
     /// An encoded `ProviderSpec`.
     spec: &'static [u8],
 }
@@ -50,9 +52,29 @@ pub fn fill(provider: &mut ProviderSpec) {
     {
         model_into_path(builder);
     }
+    if let Some(listing) = &mut family.model_listing
+        && let Some(prefix) = prefix_of(path, file.call_paths)
+    {
+        prefix_paths(listing, prefix);
+    }
     provider.request_builder = provider.request_builder.take().or(family.request_builder);
     provider.response_extractor = provider.response_extractor.take().or(family.response_extractor);
     provider.model_listing = provider.model_listing.take().or(family.model_listing);
+}
+
+/// What stands before a call's own path in an endpoint path, if that has one of these ends. One with a placeholder is of one
+/// model, and no place for a list.
+fn prefix_of<'path>(path: &'path str, ends: &[&str]) -> Option<&'path str> {
+    let prefix = ends.iter().find_map(|end| path.strip_suffix(end))?;
+    (!prefix.is_empty() && !prefix.contains('{')).then_some(prefix)
+}
+
+fn prefix_paths(listing: &mut ModelListing, prefix: &str) {
+    for path in [&mut listing.path, &mut listing.key_check_path] {
+        if !path.is_empty() {
+            path.insert_str(0, prefix);
+        }
+    }
 }
 
 const MODEL: &str = "{model}";
@@ -67,4 +89,42 @@ fn model_into_path(builder: &mut RequestBuilder) {
 
 fn of_type(provider_type: i32) -> Option<&'static (ProviderSpec, &'static File)> {
     FAMILIES.values().find(|(family, _)| provider_type != 0 && family.r#type == provider_type)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::ProviderType;
+
+    fn listed_at(of: ProviderType, endpoint_path: &str) -> (String, String) {
+        let mut provider = ProviderSpec {
+            r#type: of.into(),
+            endpoint_path: endpoint_path.to_owned(),
+            ..ProviderSpec::default()
+        };
+        fill(&mut provider);
+        let listing = provider.model_listing.unwrap();
+        (listing.path, listing.key_check_path)
+    }
+
+    /// A base URL that is the host alone has its version in the endpoint path.
+    #[test]
+    fn regression_models_are_listed_beneath_the_prefix_of_the_endpoint() {
+        for (of, endpoint, list) in [
+            (ProviderType::Groq, "/chat/completions", "/models"),
+            (ProviderType::Groq, "/openai/v1/responses", "/openai/v1/models"),
+            (ProviderType::Groq, "/openai/v1/chat/completions", "/openai/v1/models"),
+            (ProviderType::Openai, "/v1/responses/?x=/y", "/v1/models"),
+            (ProviderType::OpenaiCompatible, "/own/way", "/models"),
+            (ProviderType::OpenaiCompatible, "/m/{model}/chat/completions", "/models"),
+            (ProviderType::AzureOpenai, "/openai/v1/chat/completions", "/openai/v1/models"),
+            (ProviderType::AzureOpenai, "/openai/deployments/{model}/chat/completions", "/openai/v1/models"),
+            (ProviderType::Anthropic, "/v1/messages", "/v1/models?limit=1000"),
+            (ProviderType::Cohere, "/v2/chat", "/v1/models?endpoint=chat&page_size=1000"),
+        ] {
+            assert_eq!(listed_at(of, endpoint).0, list, "{of:?} {endpoint}");
+        }
+        let router = listed_at(ProviderType::Openrouter, "/api/v1/chat/completions");
+        assert_eq!(router, ("/api/v1/models".into(), "/api/v1/key".into()));
+    }
 }

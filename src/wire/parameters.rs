@@ -58,6 +58,11 @@ impl Parameter {
         PARAMETERS.iter().find(|(_, known)| *known == name).map(|(parameter, _)| *parameter)
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        PARAMETERS.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| *name)
+    }
+
     /// Its value in a call, as it is before an entry makes something of it. Of messages and tools it only says that there
     /// are any: their form is the entry's.
     pub fn of(self, call: &Call, model: &str) -> Option<Value> {

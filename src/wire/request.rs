@@ -114,8 +114,7 @@ struct Scene<'a> {
 impl Scene<'_> {
     /// What an entry makes of the call; `None` where nothing is to be sent.
     fn value(&self, entry: &Entry, problems: &mut Problems) -> Option<Value> {
-        let condition = entry.when.map(|parameter| parameter.of(self.call, self.model));
-        if condition.is_some_and(|value| value.is_none_or(|value| value == json!(false))) {
+        if entry.when.as_ref().is_some_and(|condition| !condition.holds(self.call, self.model)) {
             return None;
         }
         let given = match &entry.source {
@@ -130,8 +129,12 @@ impl Scene<'_> {
         };
         let value = given.or_else(|| entry.default.clone());
         if value.is_none() && entry.required {
-            let field = field_of(entry).to_owned();
-            problems.required(field, &format!("the provider's request builder sends `{}` always", entry.key));
+            let when = entry.when.as_ref().map_or_else(
+                || "always".to_owned(),
+                |condition| format!("where `{}`: give it, or leave that out", condition.shown()),
+            );
+            let what = format!("the provider's request builder sends `{}` {when}", entry.key);
+            problems.required(field_of(entry), &what);
         }
         let value = self.replaced(entry, value?, problems)?;
         match &entry.template {
@@ -248,7 +251,7 @@ fn unused(builder: &Builder, call: &Call, model: &str) -> Vec<&'static str> {
         // System messages are among the others where they have no entry of their own.
         Parameter::SystemPrompt => true,
         Parameter::Stream if !builder.stream_path.is_empty() => true,
-        _ => builder.takes(parameter),
+        _ => builder.takes_in(parameter, call, model),
     };
     let given = PARAMETERS.iter().filter(|(parameter, _)| parameter.of(call, model).is_some());
     given.filter(|(parameter, _)| !told(*parameter)).map(|(_, name)| *name).collect()

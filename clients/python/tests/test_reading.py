@@ -281,22 +281,28 @@ def test_virtual_keys(caplog):
     }
     made = FakeClient({"virtualKeys/team": {"virtualKey": spec}})
     now = datetime(2029, 12, 31, tzinfo=timezone.utc)
-    key = made.virtual_key(presented, now)
+    key = made.find_virtual_key(presented, now)
+    by_id = made.virtual_key("team")
+    assert by_id is not None and by_id.key_id == key.key_id, "a getter by id, as all others"
+    assert made.virtual_key(presented) is None
     assert (key.id, key.allows_model("m"), key.allows_model("n")) == ("team", True, False)
     assert key.allows_provider("groq") and not key.allows_provider("openai")
-    assert made.virtual_key(presented, now + timedelta(days=1)) is None, "expired"
+    assert made.find_virtual_key(presented, now + timedelta(days=1)) is None, "expired"
     for wrong in ("", "sbx_", presented[:-1], presented + "x" * 300, "sbx_ffff_x", presented[4:]):
-        assert made.virtual_key(wrong, now) is None
+        assert made.find_virtual_key(wrong, now) is None
     made.put("virtualKeys/team", {"virtualKey": {**spec, "enabled": False}})
-    assert made.virtual_key(presented, now) is None
+    assert made.find_virtual_key(presented, now) is None
     made.put("virtualKeys/team", {"virtualKey": {**spec, "keyHash": {"state": "STATE_PRESENT"}}})
-    assert made.virtual_key(presented, now) is None
+    with pytest.raises(OptionsError, match=r"connect\(secrets=True\)"):
+        made.find_virtual_key(presented, now)
+    made.put("virtualKeys/team", {"virtualKey": {**spec, "keyHash": {"state": "STATE_MISSING"}}})
+    assert made.find_virtual_key(presented, now) is None
     assert "can't be checked" in caplog.text
     made.put("virtualKeys/team", {"virtualKey": {**spec, "keyId": "ffff"}})
-    assert made.virtual_key(presented, now) is None
+    assert made.find_virtual_key(presented, now) is None
     made.put("virtualKeys/team", {"virtualKey": spec})
     made.revoke("virtualKeys/team")
-    assert made.virtual_key(presented, now) is None
+    assert made.find_virtual_key(presented, now) is None
 
 
 def test_flags_through_a_client(fake):

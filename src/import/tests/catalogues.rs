@@ -101,3 +101,14 @@ fn thousands_of_models_are_taken() {
     assert_eq!((imported.resources.len(), imported.count(Outcome::Imported)), (5000, 5000));
     assert_eq!(spec_of!(imported, Model, "models/groq/m-1234").prices.as_ref().unwrap().input, "1.234");
 }
+
+/// A file of the wrong kind is refused as a whole, rather than found to have nothing in it.
+#[test]
+fn regression_files_of_prices_and_of_models_are_not_taken_for_each_other() {
+    for (format, files) in [("models-dev", "model_prices.json"), ("litellm-prices", "models_dev.json")] {
+        let problems = run(format, &[fixture(files)], &|_| None).err().map(|problems| problems.to_string());
+        assert!(problems.as_ref().is_some_and(|text| text.contains(files)), "{format}: {problems:?}");
+    }
+    assert!(problems("models-dev", "{}").contains("no provider with an object `models`"));
+    assert!(problems("litellm-prices", "{}").contains("no entry of it has a `litellm_provider`"));
+}

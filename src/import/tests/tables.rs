@@ -92,7 +92,7 @@ fn settings() {
     );
     let main = spec_of!(imported, Database, "databases/main");
     assert_eq!(main.password.as_ref().and_then(|secret| secret.value.as_deref()), Some("canary-db-password"));
-    assert_eq!(main.tls_mode(), DatabaseTlsMode::Unspecified);
+    assert_eq!(main.tls_mode(), DatabaseTlsMode::Preferred);
     assert!(told(&imported, "settings.json, row 3").contains("changed: says nothing of TLS"));
     assert!(told(&imported, "settings.json, row 4, password").contains("stored in the clear"));
     assert_eq!(left_out(&imported), ["settings.json, row 2, colour", "settings.json, row 5"]);

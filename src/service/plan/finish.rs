@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Draft, Finished, Planner, import::Origin};
 use crate::{
     crypto::SecretText,
-    domain::{Error, FeatureLevel, FieldPath, ResourceName, Result, SecretId, Uid, write::PlannedPut},
+    domain::{
+        Error, FeatureLevel, FieldPath, ResourceName, Result, SecretId, Uid, record::Spec, write::PlannedPut,
+    },
     kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
     service::content,
     view::Entry,
@@ -51,7 +53,8 @@ impl Planner<'_> {
             return Ok(None);
         };
         self.bytes += spec_json.len();
-        let warnings = kind.warnings(old, &spec);
+        let mut warnings = kind.warnings(old, &spec);
+        warnings.extend(self.expired(kind, &name, &spec));
         match imported {
             true => self.warn_of_import(&name, warnings, &inputs),
             false => self.warnings.extend(warnings),
@@ -67,6 +70,17 @@ impl Planner<'_> {
         self.keep_written(&path, &name, kind, (old, &spec));
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
         Ok(Some(Finished { put, spec, replaced, one_time_secret }))
+    }
+
+    /// What is to be said of a resource that is not good any more when it is written.
+    fn expired(&self, kind: &dyn Kind, name: &ResourceName, spec: &Spec) -> Option<String> {
+        let (field, end) = kind.expiry(spec)?;
+        let now = self.parts.clock.now();
+        let over =
+            (end.seconds, i64::from(end.nanos)) <= (now.timestamp(), i64::from(now.timestamp_subsec_nanos()));
+        over.then(|| {
+            format!("`{field}` of {name} is in the past, so that it is good for nothing; give a later one, or none")
+        })
     }
 
     /// Says so where the environment of this server hides what is written.

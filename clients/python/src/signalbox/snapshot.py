@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from . import flags
 from ._setting_getters import SettingGetters
 from ._setting_key import normalise
-from .errors import SecretError
+from .errors import OptionsError, SecretError
 from .resources import (
     ApiKey,
     CachePolicy,
@@ -114,8 +114,9 @@ class Getters(SettingGetters):
         """A cache policy by its id, enabled or not."""
         return self._current()._find("cachePolicies/" + id, CachePolicy)
 
-    def virtual_key_by_id(self, id: str) -> VirtualKey | None:
-        """A virtual key by its id, enabled or not."""
+    def virtual_key(self, id: str) -> VirtualKey | None:
+        """A virtual key by its id, enabled or not: what is configured. Whoever presents a key is known by
+        `find_virtual_key`."""
         return self._current()._find("virtualKeys/" + id, VirtualKey)
 
     def flag(
@@ -126,11 +127,12 @@ class Getters(SettingGetters):
         feature = self.feature_flag(id)
         return otherwise if feature is None else flags.evaluate(feature.spec, key, attributes or {})
 
-    def virtual_key(self, presented: str, now: datetime | None = None) -> VirtualKey | None:
+    def find_virtual_key(self, presented: str, now: datetime | None = None) -> VirtualKey | None:
         """The virtual key that a caller presents, if there is such a key, and it is enabled, not revoked and not expired.
 
-        Needs secrets: the hashes are sealed. The hash is compared in constant time; what time tells is whether there is a
-        key with that public id.
+        Needs secrets: the hashes are sealed. Raises `OptionsError` where this client is not shown them, `SecretError` where
+        they are older than the staleness policy allows. The hash is compared in constant time; what time tells is whether
+        there is a key with that public id.
         """
         snapshot = self._current()
         if len(presented) > _LONGEST_KEY or not presented.startswith("sbx_"):
@@ -145,6 +147,11 @@ class Getters(SettingGetters):
         except SecretError as error:
             if error.reason == "revoked":
                 return None
+            if error.reason == "masked":
+                problem = (
+                    "virtual keys can't be checked: connect(secrets=True), with a token that may read secrets"
+                )
+                raise OptionsError(problem) from error
             _log.warning("virtual keys can't be checked: %s", error)
             if error.reason == "stale":
                 raise

@@ -70,14 +70,19 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     path = (streamed and builder.stream_endpoint_path) or provider.endpoint_path
     name, _ = key_header(provider)
     url = _url(provider.base_url, path, in_url)
-    unused = tuple(each for each in PARAMETERS if _unused(each, takes, builder, call))
+    taken = {
+        entry.source.removeprefix("param:")
+        for entry in builder.payload_structure.values()
+        if _applies(entry, call)
+    }
+    unused = tuple(each for each in PARAMETERS if _unused(each, taken, builder, call))
     method = (provider.method or "post").upper()
     return Rendered(method, url, _headers(provider), name, body, streamed, unused)
 
 
 def _value(key: str, entry: specs.RequestEntry, call: Call, system: bool, problems: list[Problem]) -> Json:
     """What an entry makes of the call; `MISSING` where nothing is to be sent."""
-    if entry.when and parameter(entry.when, call) in (MISSING, False):
+    if not _applies(entry, call):
         return MISSING
     kind, _, source = entry.source.partition(":")
     if kind == "literal":
@@ -90,8 +95,9 @@ def _value(key: str, entry: specs.RequestEntry, call: Call, system: bool, proble
         value = parse(entry.default_json)
     if value is MISSING:
         if entry.required:
+            when = f"where `{entry.when}`: give it, or leave that out" if entry.when else "always"
             problems.append(
-                Problem(where, f"is required: the provider's request builder sends `{key}` always")
+                Problem(where, f"is required: the provider's request builder sends `{key}` {when}")
             )
         return MISSING
     if entry.values:
@@ -99,6 +105,17 @@ def _value(key: str, entry: specs.RequestEntry, call: Call, system: bool, proble
     if value is MISSING or not entry.template_json:
         return value
     return fill(entry.template_json, {"value": value})
+
+
+def _applies(entry: specs.RequestEntry, call: Call) -> bool:
+    """Whether an entry is used in a call: a parameter has a value other than false, or the one that is wanted."""
+    name, separator, text = entry.when.partition("=")
+    if not name:
+        return True
+    value = parameter(name, call)
+    if separator:
+        return value is not MISSING and scalar_text(value) == text
+    return value not in (MISSING, False)
 
 
 def _given(source: str, entry: specs.RequestEntry, call: Call, system: bool, problems: list[Problem]) -> Json:
