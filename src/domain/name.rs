@@ -29,11 +29,12 @@ pub enum NameError {
     /// One segment is too long.
     #[error("has a segment of {0} bytes; at most {max} are allowed", max = limits::SEGMENT_BYTES)]
     SegmentTooLong(usize),
-    /// One segment holds something that is not allowed.
+    /// One segment holds something that is not allowed. It is not shown: a secret may have got into the wrong field.
     #[error(
-        "segment {0:?} is not allowed; segments begin with a letter or digit and go on with letters, digits and `._:@+-`"
+        "has a segment that is not allowed; segments begin with a letter or digit and go on with letters, digits and \
+         `._:@+-`"
     )]
-    Segment(String),
+    Segment,
 }
 
 impl ResourceName {
@@ -98,7 +99,7 @@ pub fn check_segment(segment: &str) -> Result<(), NameError> {
     }
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:@+-".contains(byte);
     if !first.is_ascii_alphanumeric() || !bytes.iter().all(allowed) {
-        return Err(NameError::Segment(segment.to_owned()));
+        return Err(NameError::Segment);
     }
     Ok(())
 }
@@ -137,6 +138,16 @@ mod tests {
         assert_eq!(key.id(), "prod");
         assert_eq!(key.parent().unwrap().as_str(), "providers/groq");
         assert_eq!(key.parent().unwrap().parent(), None);
+    }
+
+    /// It may be a secret that got into the wrong field.
+    #[test]
+    fn regression_what_is_no_name_is_not_shown() {
+        for bad in ["providers/groq/apiKeys/sk-live canary", "settings/-canary", "canary canary"] {
+            let told = ResourceName::parse(bad).err().unwrap().to_string();
+            assert!(told.starts_with("has a segment that is not allowed;"), "{told}");
+            assert!(!told.contains("canary"), "{told}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | an entry of `model_list` | its model in `models/{provider}/...`; its provider, one for each type, base URL, version and organisation |
 //! | `api_key`, or else the variable that LiteLLM reads | a key of that provider; `os.environ/NAME` has the value that the variable has, and is MISSING where it is not set |
+//! | `os.environ/NAME` elsewhere | its value, where that has the form of what is meant: those fields are in the clear |
 //! | a `model_name` with several providers or fallbacks | `routers/{model_name}` |
 //! | the first entry, `default_fallbacks` | `routers/default`: LiteLLM has no active provider |
 //! | `num_retries`, `timeout`, `stream_timeout`, `retry_after`, `routing_strategy`, `fallbacks` | retries, timeouts, strategy and fallbacks of the routers |

@@ -4,7 +4,8 @@
 //! `variables` (a list of names, or a map of them); and `llm_preferences` or `preferences`, whose keys may be in camelCase or in
 //! snake_case. Every preference is kept: what has a parameter becomes it, under whichever of its names it stands (see
 //! [`preferences`](super::preferences)), and the others are kept as JSON in the setting
-//! `prompt_templates.{id}.preferences`. One that is not valid is told and left to its default.
+//! `prompt_templates.{id}.preferences`. One that is not valid is told and left to its default. What is a secret by its name, at
+//! any depth, is left out and told: that setting is not sealed.
 //!
 //! Variables are `{{name}}`. Where `variables` are given, `{name}` of one of these is taken for it as well.
 
@@ -18,7 +19,9 @@ use super::{
 };
 use crate::{
     domain::record::Spec,
+    kinds,
     proto::v1::{PromptTemplateSpec, SettingSpec, TemplateVariable, setting_spec::Value},
+    setting_key,
 };
 
 /// The format's name.
@@ -90,7 +93,8 @@ fn prefer(
         let from = format!("{}, {column}.{}", row.place, key.escape_debug());
         let before = spec.clone();
         match preferences::take(spec, key, value) {
-            Taken::Unknown => unmapped.push((key.clone(), value.clone())),
+            Taken::Unknown if names_secret(key) => made.left_out(from, SECRET),
+            Taken::Unknown => unmapped.push((key.clone(), without_secrets(made, &from, value))),
             Taken::Wrong(what) => {
                 made.item(from, name, Outcome::Defaulted, format!("{what}; the default is used"))
             }
@@ -114,7 +118,7 @@ fn prefer(
     }
     let setting =
         format!("settings/prompt_templates.{}.preferences", name.rsplit('/').next().unwrap_or_default());
-    let setting = crate::kinds::parse_name(&setting).map_or(setting, |(name, _)| name.to_string());
+    let setting = kinds::parse_name(&setting).map_or(setting, |(name, _)| name.to_string());
     for (key, _) in &unmapped {
         let from = format!("{}, {column}.{}", row.place, key.escape_debug());
         made.item(from, setting.as_str(), Outcome::Changed, "is no parameter; it is kept in a setting");
@@ -122,6 +126,38 @@ fn prefer(
     let description = format!("Preferences of {name} that are no parameters.");
     let value = Some(Value::JsonValue(Tree::Map(unmapped).to_json()));
     made.put(&row.place, setting, Spec::Setting(SettingSpec { value, description }));
+}
+
+/// Why a preference is left out.
+const SECRET: &str = "is a secret by its name, and preferences are not sealed; store it as a key of a provider or as a secret setting";
+
+/// Whether a key is the name of a secret, however its words are joined, or of a header that carries one.
+fn names_secret(key: &str) -> bool {
+    let words = key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+    setting_key::is_secret(&setting_key::normalise(&words)) || kinds::carries_credentials(key.trim())
+}
+
+/// A value without what is a secret by its name; each is told.
+fn without_secrets(made: &mut Gathered, from: &str, value: &Tree) -> Tree {
+    match value {
+        Tree::Map(map) => {
+            let mut kept = Vec::with_capacity(map.len());
+            for (key, value) in map {
+                let from = format!("{from}.{}", key.escape_debug());
+                match names_secret(key) {
+                    true => made.left_out(from, SECRET),
+                    false => kept.push((key.clone(), without_secrets(made, &from, value))),
+                }
+            }
+            Tree::Map(kept)
+        }
+        Tree::List(list) => {
+            let item =
+                |(index, item): (usize, &Tree)| without_secrets(made, &format!("{from}[{index}]"), item);
+            Tree::List(list.iter().enumerate().map(item).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// The names of a list of names, of a list of objects with a name, or of a map.

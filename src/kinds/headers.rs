@@ -106,6 +106,12 @@ fn check_value(
     }
 }
 
+/// Whether a header carries credentials by its name alone.
+#[must_use]
+pub fn carries_credentials(name: &str) -> bool {
+    is_one_of(name, &CREDENTIAL_HEADERS)
+}
+
 /// Whether a header's name is one of these, which are in lower case.
 pub fn is_one_of(name: &str, lower_case: &[&str]) -> bool {
     lower_case.iter().any(|known| name.eq_ignore_ascii_case(known))

@@ -49,6 +49,7 @@ use std::borrow::Cow;
 
 pub use diff::diff;
 pub use filter::{Filter, FilterError};
+pub use headers::carries_credentials;
 pub use mask::Mask;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use outlook::{Outlook, Remark, Says, Turn};

@@ -21,7 +21,8 @@ use crate::{
 pub struct Router;
 
 const PROVIDER: KindName = KindName("provider");
-const MAX_FALLBACKS: usize = 16;
+/// Fallbacks that a router has at most.
+pub const MAX_FALLBACKS: usize = 16;
 const MAX_RETRIES: u32 = 10;
 const MAX_MULTIPLIER: f64 = 10.0;
 const SECOND: i128 = 1_000_000_000;

@@ -14,11 +14,12 @@ use super::{
 use crate::{
     choice::{self, DEFAULT_ROUTER},
     domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations},
-    kinds::provider_types,
+    kinds::{provider_types, router::MAX_FALLBACKS},
     proto::v1::{
         BatchWriteResponse, GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
-        GetDefaultProviderResponse, ProviderType, Resource, RouterSpec, SetDefaultProviderRequest,
-        SetDefaultProviderResponse, SwitchActiveProviderRequest, SwitchActiveProviderResponse,
+        GetDefaultProviderResponse, ProviderType, Resource, ResourceDiff, RouterSpec,
+        SetDefaultProviderRequest, SetDefaultProviderResponse, SwitchActiveProviderRequest,
+        SwitchActiveProviderResponse,
     },
     view::{Entry, Reveal, State},
     watch::not_granted,
@@ -105,11 +106,17 @@ impl Service {
             ];
             renamed(error, &names)
         })?;
-        let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
+        let BatchWriteResponse { results, revision, revision_token, mut warnings } = answer;
         let result = results.into_iter().next().unwrap_or_default();
         let diff = result.diffs.into_iter().next();
         let primary = diff.iter().flat_map(|diff| &diff.fields).find(|field| field.path == "router.primary");
         let previous = primary.and_then(|field| serde_json::from_str(&field.before).ok()).unwrap_or_default();
+        let dropped = diff.iter().filter(|_| request.fallbacks.is_none()).flat_map(dropped);
+        warnings.extend(dropped.map(|name| {
+            format!(
+                "{name} is no fallback any more: a router has at most {MAX_FALLBACKS}, and it was the last"
+            )
+        }));
         Ok(SwitchActiveProviderResponse {
             router: result.resource,
             previous,
@@ -265,10 +272,22 @@ impl Service {
     }
 }
 
-/// The fallbacks after a switch of which only the new primary is said: the old one comes first.
+/// The fallbacks after a switch of which only the new primary is said: the old one comes first, and what no longer fits goes.
 fn moved_up(router: &RouterSpec, primary: &str) -> Vec<String> {
     let before = std::iter::once(&router.primary).chain(&router.fallbacks);
-    before.filter(|name| *name != primary).cloned().collect()
+    before.filter(|name| *name != primary).take(MAX_FALLBACKS).cloned().collect()
+}
+
+/// The fallbacks that a switch left without a place. Read from what changed, so that a repeated request is told the same.
+fn dropped(diff: &ResourceDiff) -> Vec<String> {
+    let of = |path: &str| diff.fields.iter().find(|field| field.path == path);
+    let names = |json: &str| serde_json::from_str::<Vec<String>>(json).unwrap_or_default();
+    let (Some(fallbacks), Some(primary)) = (of("router.fallbacks"), of("router.primary")) else {
+        return Vec::new();
+    };
+    let active = serde_json::from_str::<String>(&primary.after).unwrap_or_default();
+    let after = names(&fallbacks.after);
+    names(&fallbacks.before).into_iter().filter(|name| *name != active && !after.contains(name)).collect()
 }
 
 /// Whether the router has changed since the edit was made.

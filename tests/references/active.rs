@@ -36,6 +36,12 @@ async fn the_active_provider_stays() {
 }
 
 #[tokio::test]
+async fn regression_a_full_order_drops_its_last() {
+    let (_server, callers) = alone().await;
+    active::regression_a_full_order_drops_its_last(&callers).await;
+}
+
+#[tokio::test]
 async fn each_type_has_its_default() {
     let (_server, callers) = alone().await;
     active::each_type_has_its_default(&callers).await;

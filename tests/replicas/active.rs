@@ -32,6 +32,12 @@ async fn the_active_provider_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_full_order_drops_its_last() {
+    let (_members, callers) = together(2).await;
+    active::regression_a_full_order_drops_its_last(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_type_has_its_default() {
     let (_members, callers) = together(2).await;
     active::each_type_has_its_default(&callers).await;

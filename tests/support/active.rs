@@ -221,6 +221,26 @@ pub async fn switches_and_switches_back(callers: &Callers) {
     assert_eq!(refusal(&callers.switch(other).await.unwrap_err()).1, "REQUEST_ID_REUSED");
 }
 
+/// The order is full: the last one goes, which is told, also to who asks again.
+pub async fn regression_a_full_order_drops_its_last(callers: &Callers) {
+    let name = |number: usize| format!("providers/p{number:02}");
+    let all = (0..18).map(|number| Op::Create(provider(&name(number))));
+    callers.write(all.collect()).await.unwrap();
+    callers.settle().await;
+    let full = SwitchFallbacks { providers: (1..17).map(name).collect() };
+    callers.switch(SwitchActiveProviderRequest { fallbacks: Some(full), ..to("p00") }).await.unwrap();
+    let told = |warnings: &[String]| warnings.iter().filter(|told| told.contains("at most 16")).count();
+    let inner = callers.switch(to("p03")).await.unwrap();
+    assert_eq!(told(&inner.warnings), 0, "who is in the order makes a place free");
+    let request = SwitchActiveProviderRequest { request_id: "full".into(), ..to("p17") };
+    let done = callers.switch(request.clone()).await.unwrap();
+    assert!(done.warnings.iter().any(|told| told.starts_with("providers/p16 is no fallback any more")));
+    assert_eq!(callers.order().await.len(), 17);
+    assert_eq!(callers.order().await[..2], ["p17", "p03"]);
+    let again = callers.switch(request).await.unwrap();
+    assert_eq!((again.revision, told(&again.warnings)), (done.revision, 1));
+}
+
 /// What is active stays, until another one is. What is left alone by the rules is left alone.
 pub async fn what_is_active_stays(callers: &Callers) {
     prepare(callers).await;
@@ -326,23 +346,26 @@ pub async fn race<H>(callers: &Callers, rounds: usize, hold: impl AsyncFn() -> H
                     1 => alone.write(vec![enable("providers/p", false)]).await.map(drop),
                     _ => alone.write(vec![Op::delete("providers/p")]).await.map(drop),
                 };
-                let Err(status) = outcome else { return };
+                let switches = (number + round) % 3 == 0;
+                let Err(status) = outcome else { return Some(switches) };
                 let reason = refusal(&status).1;
                 let known =
                     ["PROVIDER_ACTIVE", "PROVIDER_DISABLED", "REFERENCE_MISSING", "NOT_FOUND", "IN_USE"];
                 assert!(known.contains(&reason.as_str()), "{status:?}");
+                None
             });
         }
         release(held).await;
-        while let Some(done) = tasks.join_next().await {
-            done.unwrap();
-        }
+        // Whether a switch was carried out, or what stands against one.
+        let carried_out: BTreeSet<bool> = tasks.join_all().await.into_iter().flatten().collect();
         let active = callers.active().await.unwrap();
         let Some(Spec::Provider(spec)) = active.provider.unwrap().spec else { panic!("no provider") };
         assert_ne!(spec.enabled, Some(false), "what is active is enabled");
-        match callers.order().await[0].as_str() {
-            "p" => won += 1,
-            _ => lost += 1,
+        let switched = callers.order().await[0] == "p";
+        assert_eq!(carried_out, BTreeSet::from([switched]), "one side wins, and what is active says which");
+        match switched {
+            true => won += 1,
+            false => lost += 1,
         }
         callers
             .switch(SwitchActiveProviderRequest { fallbacks: Some(SwitchFallbacks::default()), ..to("safe") })

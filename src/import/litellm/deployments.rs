@@ -60,20 +60,12 @@ impl Converter<'_> {
     fn place(&mut self, path: &str, model: &str, params: &Tree) -> Result<Place, String> {
         let custom = params.get("custom_llm_provider").and_then(Tree::text);
         let word = custom.or(model.split_once('/').map(|(word, _)| word)).unwrap_or("openai");
-        let text = |names: &[&str]| {
-            let found = names.iter().find_map(|name| params.get(name).and_then(Tree::text));
-            match found.map(|text| self.value(text)) {
-                None => Ok(String::new()),
-                Some(Value::Text(text)) => Ok(text),
-                Some(Value::Unset(name)) => Err(format!(
-                    "{} refers to the variable {name}, which is not set here; set it and import again",
-                    names[0]
-                )),
-            }
-        };
-        let base_url = text(&["api_base", "base_url"])?.trim_end_matches('/').to_owned();
-        let (version, organization) = (text(&["api_version"])?, text(&["organization"])?);
-        let region = text(&["aws_region_name"])?;
+        // Whatever it refers to, it is checked to be a URL.
+        let base_url = self.open_text(path, params, &["api_base", "base_url"], |_| true)?;
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        let version = self.open_text(path, params, &["api_version"], is_version)?;
+        let organization = self.open_text(path, params, &["organization"], is_organization)?;
+        let region = self.open_text(path, params, &["aws_region_name"], is_region)?;
         let compatible = COMPATIBLE.contains(&word);
         let provider_type = match providers::type_of(word) {
             Some(ProviderType::Openai) if !base_url.is_empty() && parts::type_by_url(&base_url).is_none() => {
@@ -94,7 +86,15 @@ impl Converter<'_> {
         {
             self.made().problem(format!("{path}.litellm_params.api_base"), problem);
         }
-        let mut place = Place { provider_type, base_url, endpoint_path: String::new(), organization };
+        let mut place =
+            Place { provider_type, base_url, endpoint_path: String::new(), organization: String::new() };
+        match provider_type {
+            ProviderType::Openai | ProviderType::OpenaiCompatible => place.organization = organization,
+            _ if organization.is_empty() => {}
+            _ => {
+                self.left_out(format!("{path}.litellm_params.organization"), "only OpenAI has organizations")
+            }
+        }
         match provider_type {
             ProviderType::AzureOpenai | ProviderType::OpenaiCompatible if place.base_url.is_empty() => {
                 return Err("has no `api_base`, without which nobody knows where it is".to_owned());
@@ -104,8 +104,9 @@ impl Converter<'_> {
                     format!("/openai/deployments/{{model}}/chat/completions?api-version={version}");
             }
             ProviderType::Bedrock if place.base_url.is_empty() => {
-                let region =
-                    Some(region).filter(|region| !region.is_empty()).or_else(|| self.variable("AWS_REGION"));
+                let region = Some(region)
+                    .filter(|region| !region.is_empty())
+                    .or_else(|| self.variable("AWS_REGION").filter(|region| is_region(region)));
                 let region =
                     region.ok_or("has no `aws_region_name`, without which nobody knows where it is")?;
                 place.base_url = format!("https://bedrock-runtime.{region}.amazonaws.com");
@@ -113,6 +114,35 @@ impl Converter<'_> {
             _ => {}
         }
         Ok(place)
+    }
+
+    /// A parameter that goes into a field which everybody reads: what a reference stands for is taken only if it has the form
+    /// of what is `meant`, since a variable may as well hold a secret. It is told where it is not.
+    ///
+    /// # Errors
+    /// When it refers to a variable that is not set.
+    fn open_text(
+        &mut self,
+        path: &str,
+        params: &Tree,
+        names: &[&str],
+        meant: fn(&str) -> bool,
+    ) -> Result<String, String> {
+        let found = names.iter().find_map(|name| Some((*name, params.get(name).and_then(Tree::text)?)));
+        let Some((name, given)) = found else { return Ok(String::new()) };
+        let refers = given.trim().starts_with(REFERENCE);
+        match self.value(given) {
+            Value::Text(text) if !refers || meant(&text) => Ok(text),
+            Value::Text(_) => {
+                let why = "refers to a variable whose value does not look like one; nothing else is taken from the \
+                           environment but keys, so set it on the provider if it is no secret";
+                self.left_out(format!("{path}.litellm_params.{name}"), why);
+                Ok(String::new())
+            }
+            Value::Unset(variable) => Err(format!(
+                "{name} refers to the variable {variable}, which is not set here; set it and import again"
+            )),
+        }
     }
 
     /// The model's id as calls carry it; `None` for a pattern of many.
@@ -308,4 +338,31 @@ impl Converter<'_> {
         }
         Tree::Map(known.into_iter().collect()).to_json()
     }
+}
+
+/// Whether it is a version of Azure's API, such as `2024-10-21` or `2025-01-01-preview`.
+fn is_version(text: &str) -> bool {
+    let date = text.strip_suffix("-preview").unwrap_or(text);
+    date.len() == 10
+        && date.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+/// Whether it is an organization of OpenAI, such as `org-a1B2`.
+fn is_organization(text: &str) -> bool {
+    text.strip_prefix("org-")
+        .is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Whether it is a region of AWS, such as `eu-central-1`.
+fn is_region(text: &str) -> bool {
+    let Some((area, number)) = text.rsplit_once('-') else { return false };
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && area.contains('-')
+        && text.len() <= 32
+        && area.split('-').all(word)
 }

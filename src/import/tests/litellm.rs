@@ -175,3 +175,50 @@ fn malformed_files_name_the_path() {
         assert!(told.contains(place), "{text}: {told}");
     }
 }
+
+/// A variable that is referred to may hold anything, and these fields are in the clear.
+#[test]
+fn regression_references_bring_no_secret_into_open_fields() {
+    let model = |model: &str, more: &str| {
+        format!("  - {{model_name: m, litellm_params: {{model: {model}, api_key: k-0123456789, {more}}}}}\n")
+    };
+    let text = [
+        "model_list:\n".to_owned(),
+        model("openai/a", "organization: os.environ/HOUSE_KEY"),
+        model("azure/b", "api_base: 'https://x.openai.azure.com', api_version: os.environ/HOUSE_KEY"),
+        model("bedrock/c", "aws_region_name: os.environ/HOUSE_KEY"),
+        model("groq/d", "organization: org-x"),
+        model("openai/e", "organization: os.environ/ORGANIZATION"),
+        model("azure/f", "api_base: 'https://y.openai.azure.com', api_version: os.environ/VERSION"),
+        model("bedrock/g", "aws_region_name: os.environ/REGION"),
+    ];
+    let environment = |name: &str| {
+        let value = match name {
+            "HOUSE_KEY" => "sk-canary-0123456789",
+            "ORGANIZATION" => "org-a1B2",
+            "VERSION" => "2025-01-01-preview",
+            "REGION" => "us-gov-west-1",
+            _ => return None,
+        };
+        Some(OsString::from(value))
+    };
+    let files = [File { name: "file".to_owned(), text: text.concat().into() }];
+    let imported = run("litellm", &files, &environment).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(!format!("{imported:?}").contains("canary"));
+    for (index, field) in [(0, "organization"), (1, "api_version"), (3, "organization")] {
+        let path = format!("model_list[{index}].litellm_params.{field}");
+        assert!(left_out(&imported).contains(&path.as_str()), "{path}");
+    }
+    let lost = ["model_list[2].litellm_params.aws_region_name", "model_list[2] (m)"];
+    assert!(lost.iter().all(|path| left_out(&imported).contains(path)), "{:?}", left_out(&imported));
+    let organizations = imported.resources.iter().filter_map(|resource| match &resource.spec {
+        Some(Spec::Provider(spec)) => spec.headers.get("OpenAI-Organization"),
+        _ => None,
+    });
+    let plain = crate::proto::v1::header_value::Value::Plain("org-a1B2".into());
+    assert_eq!(organizations.map(|header| header.value.clone()).collect::<Vec<_>>(), [Some(plain)]);
+    let azure = spec_of!(imported, Provider, "providers/azure_openai-2");
+    assert!(azure.endpoint_path.ends_with("api-version=2025-01-01-preview"));
+    let bedrock = spec_of!(imported, Provider, "providers/bedrock");
+    assert_eq!(bedrock.base_url, "https://bedrock-runtime.us-gov-west-1.amazonaws.com");
+}

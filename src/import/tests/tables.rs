@@ -286,6 +286,30 @@ fn prompt_templates_keep_every_preference() {
     assert_eq!(imported.count(Outcome::LeftOut), 0, "no preference is lost");
 }
 
+/// The setting that keeps preferences is in the clear.
+#[test]
+fn regression_secrets_among_preferences_are_left_out() {
+    let text = r#"[{"name": "a", "template": "x", "llm_preferences": {
+        "api_key": "sk-canary-1", "openAIApiKey": "sk-canary-2", "smtp password": "canary-3", "tone": "dry",
+        "max_tokens_shown": 5, "nested": {"list": [{"accessToken": "canary-4", "page_token": "p"}]},
+        "headers": {"Authorization": "Bearer canary-5", "X-Title": "t"}}}]"#;
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let imported = run("prompt-templates", &files, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let kept = spec_of!(imported, Setting, "settings/prompt_templates.a.preferences");
+    let expected = r#"{"tone":"dry","max_tokens_shown":5,"nested":{"list":[{"page_token":"p"}]},"headers":{"X-Title":"t"}}"#;
+    assert_eq!(kept.value, Some(Value::JsonValue(expected.into())));
+    let row = "file, row 1, llm_preferences";
+    let keys =
+        ["api_key", "openAIApiKey", "smtp password", "nested.list[0].accessToken", "headers.Authorization"];
+    assert_eq!(left_out(&imported), keys.map(|key| format!("{row}.{key}")));
+    assert!(!format!("{imported:?}").contains("canary"));
+
+    let text = r#"[{"name": "a", "template": "x", "llm_preferences": {"api_key": "sk-canary"}}]"#;
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let imported = run("prompt-templates", &files, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(imported.resources.len(), 1, "no setting without a preference");
+}
+
 #[test]
 fn invalid_preferences_are_told_and_get_their_default() {
     let imported = import("prompt-templates", &["prompt_templates.json"]);
