@@ -1,10 +1,10 @@
 //! Whether a person has changed what an import made: then the next import leaves it alone.
 //!
 //! An importer labels what it makes: [`IMPORTED_FROM`] names the format, [`IMPORTED_AS`] is a digest of the spec as it was
-//! imported, with the defaults of its kind and without its secrets. As long as the digest of what is stored is the same, and
-//! nobody has given it a label,
-//! nobody has edited it. Binaries that fill in other defaults come to other digests: then a resource counts as edited, which
-//! loses nothing.
+//! imported, with all defaults that this binary knows of its kind and without its secrets. As long as the digest of what is
+//! stored is the same, and nobody has given it a label, nobody has edited it. What a store of an older level leaves out of
+//! the defaults is filled in before, so that its level makes no difference. Binaries that fill in other defaults come to
+//! other digests: then a resource counts as edited, which loses nothing.
 //!
 //! A digest can't cover a secret, because everybody who reads the resource reads the digest. So what holds a secret counts as
 //! edited as soon as it exists.
@@ -14,9 +14,9 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    domain::{record::Spec, spec},
+    domain::{FeatureLevel, ResourceName, record::Spec, spec},
     kinds::{
-        self,
+        self, Kind,
         secrets::{SecretView, fill},
     },
     proto::v1::Resource,
@@ -52,9 +52,10 @@ pub fn stamp(resource: &mut Resource, format: &str) {
     }
 }
 
-/// What to do with an imported resource where `stored` is what there is of its name now, masked or not.
+/// What to do with an imported resource where `stored` is what there is of its name now, masked or not, and `has_secrets`
+/// says whether a resource beneath it holds a secret.
 #[must_use]
-pub fn decide(imported: &Resource, stored: Option<&Resource>) -> Decision {
+pub fn decide(imported: &Resource, stored: Option<&Resource>, has_secrets: bool) -> Decision {
     let Some(stored) = stored else { return Decision::Write };
     let Some(mark) = stored.labels.get(IMPORTED_AS) else {
         return Decision::Keep("it exists, and was not imported");
@@ -69,7 +70,7 @@ pub fn decide(imported: &Resource, stored: Option<&Resource>) -> Decision {
     if digest(imported).as_ref() == Some(mark) {
         return Decision::Unchanged;
     }
-    match moves(imported, old, new) {
+    match has_secrets && moves(imported, old, new) {
         true => Decision::Keep("it exists, and its keys were saved for where it points now"),
         false => Decision::Write,
     }
@@ -78,8 +79,14 @@ pub fn decide(imported: &Resource, stored: Option<&Resource>) -> Decision {
 fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
     let Ok((name, kind)) = kinds::parse_name(&imported.name) else { return false };
     let mut new = new.clone();
-    kind.fill_defaults(&mut new, &name);
+    fill_all(kind, &name, &mut new);
     kind.moves_secrets_beneath(old, &new).is_some()
+}
+
+/// Every default of a kind, whatever the store's level: what is stored at an older one has the same digest.
+fn fill_all(kind: &dyn Kind, name: &ResourceName, spec: &mut Spec) {
+    kind.fill_defaults(spec, name);
+    kind.fill_newer_defaults(spec, FeatureLevel::CURRENT);
 }
 
 /// The digest of a resource's spec, and of the labels that somebody gave it; `None` where it has none, or none of its name's kind.
@@ -89,7 +96,7 @@ fn digest(resource: &Resource) -> Option<String> {
     if kinds::check_arm(kind, &name, &filled).is_some() {
         return None;
     }
-    kind.fill_defaults(&mut filled, &name);
+    fill_all(kind, &name, &mut filled);
     fill(&mut filled, |_| SecretView::Absent);
     let mut text = spec::to_json(&filled).ok()?;
     for (key, value) in resource.labels.iter().filter(|(key, _)| !OURS.contains(&key.as_str())) {
@@ -116,10 +123,16 @@ mod tests {
         )
     }
 
-    fn stored(mut resource: Resource, change: impl FnOnce(&mut Spec)) -> Resource {
+    fn stored(resource: Resource, change: impl FnOnce(&mut Spec)) -> Resource {
+        stored_at(FeatureLevel::CURRENT, resource, change)
+    }
+
+    /// As the planner stores it at a level.
+    fn stored_at(level: FeatureLevel, mut resource: Resource, change: impl FnOnce(&mut Spec)) -> Resource {
         let (name, kind) = kinds::parse_name(&resource.name).unwrap();
         let spec = resource.spec.as_mut().unwrap();
         kind.fill_defaults(spec, &name);
+        kind.fill_newer_defaults(spec, level);
         kinds::secrets::mask(spec);
         change(spec);
         resource
@@ -128,9 +141,9 @@ mod tests {
     #[test]
     fn what_nobody_edited_is_written_again() {
         let first = stored(model("one"), |_| ());
-        assert_eq!(decide(&model("one"), None), Decision::Write);
-        assert_eq!(decide(&model("one"), Some(&first)), Decision::Unchanged);
-        assert_eq!(decide(&model("two"), Some(&first)), Decision::Write);
+        assert_eq!(decide(&model("one"), None, true), Decision::Write);
+        assert_eq!(decide(&model("one"), Some(&first), true), Decision::Unchanged);
+        assert_eq!(decide(&model("two"), Some(&first), true), Decision::Write);
     }
 
     #[test]
@@ -141,18 +154,21 @@ mod tests {
             }
         });
         assert_eq!(
-            decide(&model("two"), Some(&edited)),
+            decide(&model("two"), Some(&edited), true),
             Decision::Keep("it was edited since it was imported")
         );
         let mut marked = stored(model("one"), |_| ());
         marked.labels.insert("team".into(), "a".into());
         assert_eq!(
-            decide(&model("two"), Some(&marked)),
+            decide(&model("two"), Some(&marked), true),
             Decision::Keep("it was edited since it was imported")
         );
         let mut own = stored(model("one"), |_| ());
         own.labels.clear();
-        assert_eq!(decide(&model("one"), Some(&own)), Decision::Keep("it exists, and was not imported"));
+        assert_eq!(
+            decide(&model("one"), Some(&own), true),
+            Decision::Keep("it exists, and was not imported")
+        );
     }
 
     #[test]
@@ -163,21 +179,45 @@ mod tests {
         };
         let first = stored(key("one"), |_| ());
         assert_eq!(key("one").labels, key("two").labels, "the digest tells nothing of a secret");
-        assert!(matches!(decide(&key("two"), Some(&first)), Decision::Keep(_)));
+        assert!(matches!(decide(&key("two"), Some(&first), true), Decision::Keep(_)));
+    }
+
+    fn provider(url: &str) -> Resource {
+        let spec =
+            ProviderSpec { r#type: ProviderType::Openai.into(), base_url: url.into(), ..Default::default() };
+        imported("providers/a", Spec::Provider(spec))
+    }
+
+    #[test]
+    fn regression_the_defaults_of_a_newer_level_are_no_edit() {
+        for level in [FeatureLevel::FIRST, FeatureLevel::WIRE, FeatureLevel::CURRENT] {
+            let first = stored_at(level, provider(""), |_| ());
+            assert_eq!(decide(&provider(""), Some(&first), true), Decision::Unchanged, "{level}");
+            let mut renamed = provider("");
+            if let Some(Spec::Provider(spec)) = &mut renamed.spec {
+                spec.default_model = "m2".into();
+            }
+            stamp(&mut renamed, "test");
+            assert_eq!(decide(&renamed, Some(&first), true), Decision::Write, "{level}");
+            let edited = stored_at(level, provider(""), |spec| {
+                if let Spec::Provider(spec) = spec {
+                    spec.endpoint_path = "/ours".into();
+                }
+            });
+            assert!(matches!(decide(&renamed, Some(&edited), true), Decision::Keep(_)), "{level}");
+        }
+    }
+
+    #[test]
+    fn regression_a_provider_without_a_key_may_move() {
+        let first = stored(provider(""), |_| ());
+        assert_eq!(decide(&provider("https://b.example/v1"), Some(&first), false), Decision::Write);
     }
 
     #[test]
     fn a_provider_does_not_move_away_from_its_keys() {
-        let provider = |url: &str| {
-            let spec = ProviderSpec {
-                r#type: ProviderType::Openai.into(),
-                base_url: url.into(),
-                ..Default::default()
-            };
-            imported("providers/a", Spec::Provider(spec))
-        };
         let first = stored(provider(""), |_| ());
-        assert_eq!(decide(&provider("https://api.openai.com/v1"), Some(&first)), Decision::Unchanged);
-        assert!(matches!(decide(&provider("https://b.example/v1"), Some(&first)), Decision::Keep(_)));
+        assert_eq!(decide(&provider("https://api.openai.com/v1"), Some(&first), true), Decision::Unchanged);
+        assert!(matches!(decide(&provider("https://b.example/v1"), Some(&first), true), Decision::Keep(_)));
     }
 }

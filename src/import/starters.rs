@@ -57,7 +57,7 @@ pub struct Beginning {
 /// # Errors
 /// If the catalogue can't be read.
 pub fn begin(found: Imported) -> Result<Beginning, Problems> {
-    let Imported { resources, items } = found;
+    let Imported { resources, items, .. } = found;
     let mut all: BTreeMap<String, Resource> =
         resources.into_iter().map(|resource| (resource.name.clone(), resource)).collect();
     // A provider is found only if it can be called.
@@ -203,7 +203,7 @@ mod tests {
     fn nobody_has_edited_a_starter_yet() {
         let beginning = beginning(&[("GROQ_API_KEY", "gsk-0123456789")]);
         for resource in beginning.resources.iter().filter(|one| !one.name.contains("/apiKeys/")) {
-            assert_eq!(decide(resource, Some(resource)), Decision::Unchanged, "{}", resource.name);
+            assert_eq!(decide(resource, Some(resource), true), Decision::Unchanged, "{}", resource.name);
         }
     }
 

@@ -42,18 +42,20 @@ pub(in crate::service) fn kept_existing(result: &BatchResult) -> Option<&str> {
     result.resource.as_ref().map(|resource| resource.name.as_str())
 }
 
-/// Whether what is stored is a person's work, as far as its labels tell.
-fn is_edited(imported: &Resource, record: &Record) -> bool {
-    let stored = Resource {
-        name: record.name.to_string(),
-        labels: record.labels.clone(),
-        spec: Some(record.spec.clone()),
-        ..Resource::default()
-    };
-    matches!(decide(imported, Some(&stored)), Decision::Keep(_))
-}
-
 impl Planner<'_> {
+    /// Whether what is stored is a person's work, as far as its labels tell, or what lies beneath it is.
+    fn is_edited(&self, imported: &Resource, record: &Record) -> bool {
+        let stored = Resource {
+            name: record.name.to_string(),
+            labels: record.labels.clone(),
+            spec: Some(record.spec.clone()),
+            ..Resource::default()
+        };
+        let has_secrets =
+            self.state.beneath(&record.name.beneath()).any(|child| !child.record.secrets.is_empty());
+        matches!(decide(imported, Some(&stored), has_secrets), Decision::Keep(_))
+    }
+
     /// Plans one resource of an import. The result holds no resource, unless it was left alone: then its name.
     pub(super) fn import(
         &mut self,
@@ -74,7 +76,7 @@ impl Planner<'_> {
         let record = &entry.record;
         let keeps = match mode {
             Mode::Keep => true,
-            Mode::KeepEdited => is_edited(resource, record),
+            Mode::KeepEdited => self.is_edited(resource, record),
             Mode::Update | Mode::Replace => false,
         };
         let wanted = match mode {
