@@ -8,6 +8,8 @@ mod own;
 mod send;
 mod summary;
 
+use std::collections::BTreeSet;
+
 use super::{
     args::{Import, OWN_FORMAT, Target},
     connect::connect,
@@ -67,9 +69,9 @@ async fn from_foreign(
     format: &Format,
     inputs: &[Input],
 ) -> Outcome {
-    let imported = foreign::convert(session, format, inputs, args)?;
-    foreign::tell(session, &imported)?;
+    let mut imported = foreign::convert(session, format, inputs, args)?;
     if imported.resources.is_empty() {
+        foreign::tell(session, &imported)?;
         session.remark("there is nothing to import");
         return Ok(());
     }
@@ -82,8 +84,11 @@ async fn from_foreign(
     let items = foreign::items(&imported);
     let answer = send::send(&mut connection, options(args, mode), items).await?;
     backups.keep(session);
+    let kept: BTreeSet<&str> = foreign::kept(&answer).collect();
+    imported.keep(|name| kept.contains(name));
+    foreign::tell(session, &imported)?;
     send::print(session, &answer, args.write.dry_run)?;
-    foreign::tell_kept(session, &answer);
+    foreign::tell_kept(session, &imported, &answer);
     let providers = imported.resources.iter().any(|resource| resource.name.starts_with("providers/"));
     if providers && !args.write.dry_run {
         summary::providers(session, &mut connection).await?;

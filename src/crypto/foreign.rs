@@ -30,8 +30,26 @@ pub enum Foreign {
     Opened(SecretText),
     /// A token that none of the keys opens, or that holds no text.
     Sealed,
-    /// No token.
+    /// What is sealed by its look, but is no whole token: one that was cut, or what OpenPGP made.
+    Ciphertext,
+    /// Nothing that looks sealed.
     Plain,
+}
+
+/// How ciphertext begins: tokens of Fernet, as they are and in base64 once more; messages of OpenPGP, which pgcrypto makes,
+/// in base64 and in armour; bytes of a database in hexadecimal digits.
+const BEGINNINGS: [&str; 8] =
+    ["gAAAA", "Z0FBQUFB", "ww0E", "jA0E", "-----BEGIN PGP", "\\x", "\\\\x", "0xc30d"];
+/// How a message of OpenPGP under a password begins in hexadecimal digits, in either format of its header.
+const MESSAGES: [&str; 2] = ["c30d04", "8c0d04"];
+
+/// Whether a text is sealed by its look, by whatever means. No key of any service looks so.
+#[must_use]
+pub fn is_ciphertext(text: &str) -> bool {
+    let text = text.trim();
+    let is_hex = || text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let begins = |with: &&str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    BEGINNINGS.iter().any(|with| text.starts_with(with)) || (MESSAGES.iter().any(begins) && is_hex())
 }
 
 impl ForeignKeys {
@@ -70,6 +88,7 @@ impl ForeignKeys {
         let inner = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map(Zeroizing::new);
         match inner.ok().as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok()) {
             Some(token) if fernet_box::is_token(token) => self.open_token(token),
+            _ if is_ciphertext(text) => Foreign::Ciphertext,
             _ => Foreign::Plain,
         }
     }
@@ -103,7 +122,7 @@ mod tests {
     fn opened(keys: &ForeignKeys, text: &str) -> Option<String> {
         match keys.open(text) {
             Foreign::Opened(text) => Some(text.expose().to_owned()),
-            Foreign::Sealed | Foreign::Plain => None,
+            Foreign::Sealed | Foreign::Ciphertext | Foreign::Plain => None,
         }
     }
 
@@ -121,6 +140,31 @@ mod tests {
         let mut forged = token.clone();
         forged.replace_range(20..21, if &token[20..21] == "A" { "B" } else { "A" });
         assert!(matches!(keys.open(&forged), Foreign::Sealed));
+    }
+
+    #[test]
+    fn regression_ciphertext_is_never_plain() {
+        let key = Fernet::generate_key();
+        let token = Fernet::new(&key).unwrap().encrypt(b"sk-1");
+        let keys = ForeignKeys::from_text(&SecretText::new(key)).ok().unwrap();
+        for length in [5, 20, 40, 57, 96] {
+            assert!(!matches!(keys.open(&token[..length]), Foreign::Plain), "a token of {length}");
+            let twice = STANDARD.encode(&token[..length + 3]);
+            assert!(!matches!(keys.open(&twice), Foreign::Plain), "in base64 once more");
+        }
+        for text in [
+            "\\xc30d040703",
+            "c30d04070302",
+            "C30D0407",
+            "8c0d0409",
+            "ww0EBwMC",
+            "-----BEGIN PGP MESSAGE-----",
+        ] {
+            assert!(matches!(keys.open(text), Foreign::Ciphertext), "{text}");
+        }
+        for text in ["sk-c30d04", "c30dx", "gsk_gAAAA", "AIza", "c30e0407", "xai-1", "0x1"] {
+            assert!(matches!(keys.open(text), Foreign::Plain), "{text}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) mod weak;
 
 pub use derive::random_bytes;
 pub use export::ExportKey;
-pub use foreign::{Foreign, ForeignKeys};
+pub use foreign::{Foreign, ForeignKeys, is_ciphertext};
 pub use key_sources::{KeyError, KeyOrigin, KeySources, LoadedKeyring, generate_key};
 pub use keyring::Keyring;
 pub use process::forbid_core_dumps;

@@ -6,10 +6,13 @@
 //! the fields themselves at the top; its id is then its `name` or `provider`, else the type that its base URL is of. In a
 //! provider `type`, `models`, `auth_scheme`, `auth_header_template`, `headers`, `description`, `context_window_tokens` and
 //! `max_output_tokens` are taken too. What else there is is left out and told. The active provider is `active_provider`, else the one
-//! with `"active": true`, else the first.
+//! with `"active": true`, else the first where
+//! the store has none.
 
 use super::{
-    Gathered, Imported, Input, Outcome, Problems, parts, providers,
+    Gathered, Imported, Input, Outcome, Problems,
+    parts::{self, Says},
+    providers,
     tree::{self, Tree, Wiped},
 };
 use crate::{domain::record::Spec, proto::v1::ProviderSpec, setting_key};
@@ -205,7 +208,7 @@ impl Converter {
             Some(value) => match providers::key_problem(value) {
                 Some(problem) => self.made.problem(from, problem),
                 None => {
-                    let name = format!("{provider}/apiKeys/imported");
+                    let name = format!("{provider}/apiKeys/admin_settings");
                     let spec = providers::api_key(Some(value), "From admin_settings.json.");
                     self.made.put(&from, name.as_str(), Spec::ApiKey(spec));
                     self.made.imported(from, name);
@@ -221,8 +224,9 @@ impl Converter {
         {
             self.made.problem(path, "names a provider that is not in the file");
         }
+        let says = if named.is_some() { Says::Who } else { Says::Nothing };
         if let Some((path, name)) = named.or_else(|| self.order.first().cloned()) {
-            parts::default_router(&mut self.made, &path, &[name], "");
+            parts::default_router(&mut self.made, &path, says, &[name], "");
         }
         self.made.finish()
     }

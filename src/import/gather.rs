@@ -17,6 +17,7 @@ pub struct Gathered {
     resources: BTreeMap<String, Made>,
     items: Vec<Item>,
     problems: Vec<Problem>,
+    only_new: BTreeMap<String, &'static str>,
 }
 
 /// A resource, and where it comes from.
@@ -29,7 +30,13 @@ impl Gathered {
     /// Nothing yet, of this format.
     #[must_use]
     pub fn new(format: &'static str) -> Self {
-        Self { format, resources: BTreeMap::new(), items: Vec::new(), problems: Vec::new() }
+        Self {
+            format,
+            resources: BTreeMap::new(),
+            items: Vec::new(),
+            problems: Vec::new(),
+            only_new: BTreeMap::new(),
+        }
     }
 
     /// A resource, without an item of the report.
@@ -49,6 +56,11 @@ impl Gathered {
     /// The spec that was put under a name.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Spec> {
         self.resources.get_mut(name).map(|made| &mut made.spec)
+    }
+
+    /// Lets a resource be made only where there is none in the store; `why` one that is there stays.
+    pub fn only_new(&mut self, name: impl Into<String>, why: &'static str) {
+        self.only_new.insert(name.into(), why);
     }
 
     /// Whether there is a resource of this name.
@@ -112,7 +124,7 @@ impl Gathered {
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
-        Ok(Imported { resources, items: self.items })
+        Ok(Imported { resources, items: self.items, only_new: self.only_new })
     }
 }
 

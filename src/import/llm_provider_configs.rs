@@ -37,7 +37,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     }
     let note =
         if active.len() > 1 { "several were active; the first is, the others are its fallbacks" } else { "" };
-    parts::default_router(&mut made, "is_active", &active, note);
+    parts::default_router(&mut made, "is_active", parts::Says::Who, &active, note);
     made.finish()
 }
 
@@ -134,7 +134,10 @@ fn key(made: &mut Gathered, row: &Row, provider: &str) {
     let from = format!("{}, api_key", row.place);
     match (row.text(&["api_key"]), row.text(&["api_key_encrypted"])) {
         (Some(value), _) => {
-            let name = format!("{provider}/apiKeys/imported");
+            if let Some(problem) = providers::key_problem(value) {
+                return made.problem(from, problem);
+            }
+            let name = format!("{provider}/apiKeys/llm_provider_configs");
             let spec = providers::api_key(Some(value), "From the table `llm_provider_configs`.");
             made.put(&from, name.as_str(), Spec::ApiKey(spec));
             made.imported(from, name);

@@ -80,13 +80,30 @@ pub fn type_by_url(url: &str) -> Option<ProviderType> {
     .map(|row| row.provider_type)
 }
 
-/// Opens a stored secret.
+/// What the name of a column says of the secrets in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// Nothing: they may lie there in the clear.
+    Plain,
+    /// That they are sealed (`encrypted_...`).
+    Sealed,
+}
+
+/// Opens a stored secret. What is sealed, or should be, is never taken as it stands.
 ///
 /// # Errors
 /// What is wrong, and what to do.
-pub fn open(keys: &ForeignKeys, stored: &str) -> Result<Opened, &'static str> {
+pub fn open(keys: &ForeignKeys, stored: &str, column: Column) -> Result<Opened, &'static str> {
     match keys.open(stored) {
         Foreign::Opened(value) => Ok(Opened { value, clear: false }),
+        Foreign::Ciphertext => {
+            Err("is ciphertext, but no whole token of Fernet: it was cut, or sealed by other means; \
+                                    dump it whole, or open it there and select it as `api_key`")
+        }
+        Foreign::Plain if column == Column::Sealed => Err(
+            "is no token of Fernet, which the name of its column promises; dump it whole, or open it there and \
+                 select it as `api_key`",
+        ),
         Foreign::Plain => Ok(Opened { value: stored.trim().into(), clear: true }),
         Foreign::Sealed => Err("is sealed, and no given key opens it; give the key that it was sealed with \
                                 (--fernet-key-file, or --password-file with --salt)"),
@@ -248,8 +265,20 @@ pub fn capabilities(made: &mut Gathered, from: &str, spec: &mut ProviderSpec, gi
     }
 }
 
+/// Whether a source says which provider is active.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Says {
+    /// It does.
+    Who,
+    /// It does not: what is made of it is for a store that has no active provider yet.
+    Nothing,
+}
+
+/// Why an active provider stays so.
+pub const ACTIVE_STAYS: &str = "nothing in the file says which provider is active, so that the active one stays; `signalbox switch` changes it";
+
 /// Makes the router that says who is active, from providers in their order, the active one first.
-pub fn default_router(made: &mut Gathered, from: &str, order: &[String], note: &str) {
+pub fn default_router(made: &mut Gathered, from: &str, says: Says, order: &[String], note: &str) {
     let Some((primary, rest)) = order.split_first() else { return };
     let mut fallbacks: Vec<String> = Vec::new();
     for name in rest.iter().filter(|name| *name != primary) {
@@ -259,6 +288,9 @@ pub fn default_router(made: &mut Gathered, from: &str, order: &[String], note: &
     }
     let spec = RouterSpec { primary: primary.clone(), fallbacks, ..RouterSpec::default() };
     made.put(from, DEFAULT_ROUTER, Spec::Router(spec));
+    if says == Says::Nothing {
+        made.only_new(DEFAULT_ROUTER, ACTIVE_STAYS);
+    }
     let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
     made.item(from, DEFAULT_ROUTER, outcome, note);
 }
@@ -280,6 +312,18 @@ mod tests {
             assert_eq!(id_for(name).as_deref(), id, "{name}");
         }
         assert_eq!(id_for(&"x".repeat(200)).map(|id| id.len()), Some(128));
+    }
+
+    #[test]
+    fn regression_what_should_be_sealed_is_not_taken_as_it_stands() {
+        let open = |stored, column| open(&ForeignKeys::none(), stored, column).map(|opened| opened.clear);
+        assert_eq!(open("sk-1", Column::Plain), Ok(true));
+        assert!(open("sk-1", Column::Sealed).is_err_and(|told| told.contains("`api_key`")));
+        for stored in ["gAAAAABcut", "\\xc30d0407", "c30d0407"] {
+            for column in [Column::Plain, Column::Sealed] {
+                assert!(open(stored, column).is_err_and(|told| told.contains("ciphertext")), "{stored}");
+            }
+        }
     }
 
     #[test]

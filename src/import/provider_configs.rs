@@ -1,18 +1,22 @@
 //! `provider-configs` and `api-keys`: rows of the tables `provider_configs` and `api_keys`, in one file or in several; a row is a
-//! key if it has the column `encrypted_key`.
+//! key if it has the column `encrypted_key` or `key_name`.
 //!
 //! - `provider_configs`: `provider_type`, `name`, `is_default` and the JSON column `settings`, whose keys may be in snake_case or
 //!   camelCase: `base_url`, `endpoint_path`, `model` or `default_model`, `models`, `headers`, `description`, `display_name`,
 //!   `enabled`, `context_window_tokens`, `max_output_tokens`. Other keys are left out and told.
-//! - `api_keys`: `provider_type`, `key_name`, `encrypted_key` (Fernet), `is_active`.
+//! - `api_keys`: `provider_type`, `key_name`, `encrypted_key` (Fernet, and never in the clear) or `api_key`, `is_active`.
+//!   `last_used_at` is told as not carried over.
 //!
 //! Keys belonged to a type of providers; here they belong to a provider: the default one of the type, else its first, else one
-//! that is made for them. Defaults of types go to `routers/default`, whose primary is the first of them.
+//! that is made for them. Defaults of types go to `routers/default`, whose primary is the first of them, where the
+//! store has none.
 
 use std::collections::BTreeMap;
 
 use super::{
-    Gathered, Imported, Input, Outcome, Problems, parts, providers, settings_table,
+    Gathered, Imported, Input, Outcome, Problems,
+    parts::{self, Column, Says},
+    providers, settings_table,
     table::{self, Row},
     tree::Tree,
 };
@@ -41,7 +45,8 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         default: BTreeMap::new(),
         order: Vec::new(),
     };
-    let (keys, configs): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.has("encrypted_key"));
+    let (keys, configs): (Vec<&Row>, Vec<&Row>) =
+        rows.iter().partition(|row| row.has("encrypted_key") || row.has("key_name"));
     configs.into_iter().for_each(|row| converter.provider(row));
     keys.into_iter().for_each(|row| converter.key(row));
     converter.router();
@@ -166,13 +171,19 @@ impl Converter<'_> {
         let Some(id) = row.text(&["key_name"]).and_then(parts::id_for) else {
             return self.made.problem(&row.place, "has no `key_name`; select that column");
         };
-        let Some(stored) = row.text(&["encrypted_key"]) else {
+        let columns = [("encrypted_key", Column::Sealed), ("api_key", Column::Plain)];
+        let given = columns.into_iter().find_map(|(name, column)| Some((name, column, row.text(&[name])?)));
+        let Some((column_name, column, stored)) = given else {
             return self.made.problem(format!("{}, encrypted_key", row.place), "is empty");
         };
-        let opened = match parts::open(self.input.keys, stored) {
+        let opened = match parts::open(self.input.keys, stored, column) {
             Ok(opened) => opened,
-            Err(what) => return self.made.problem(format!("{}, encrypted_key", row.place), what),
+            Err(what) => return self.made.problem(format!("{}, {column_name}", row.place), what),
         };
+        if row.get(&["last_used_at"]).is_some() {
+            let why = "is not stored with a key; its use is recorded anew from now on";
+            self.made.left_out(format!("{}, last_used_at", row.place), why);
+        }
         let provider = match self.default.get(&word).or(self.first.get(&word)) {
             Some(name) => name.clone(),
             None => self.provider_for_keys(row, &word, provider_type),
@@ -202,7 +213,7 @@ impl Converter<'_> {
     fn router(&mut self) {
         let Some(primary) = self.order.first().cloned() else { return };
         let note = "nothing there says which provider is active; the first default is";
-        parts::default_router(&mut self.made, "is_default", &[primary], note);
+        parts::default_router(&mut self.made, "is_default", Says::Nothing, &[primary], note);
         if let Some(Spec::Router(router)) = self.made.get_mut(parts::DEFAULT_ROUTER) {
             router.type_defaults = std::mem::take(&mut self.default);
         }

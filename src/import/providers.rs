@@ -4,6 +4,7 @@
 //! Rows of data, as `kinds::provider_types` has them; it must not know any format.
 
 use crate::{
+    crypto::is_ciphertext,
     kinds::provider_types,
     proto::v1::{ApiKeySpec, ProviderType, Secret, secret::State},
 };
@@ -107,6 +108,9 @@ pub fn is_placeholder(value: &str) -> bool {
 /// What is wrong with a key that goes into a header, if anything.
 #[must_use]
 pub fn key_problem(value: &str) -> Option<&'static str> {
+    if is_ciphertext(value) {
+        return Some("is ciphertext, and no key as a provider takes it; give the key itself");
+    }
     value
         .bytes()
         .any(|byte| !byte.is_ascii_graphic())
@@ -152,7 +156,7 @@ mod tests {
         for value in ["sk-proj-abc", "gsk_1", "AIzaSy0", "xai-abcx"] {
             assert!(!is_placeholder(value) && key_problem(value).is_none(), "{value}");
         }
-        for value in ["a b", "ä", "x\n"] {
+        for value in ["a b", "ä", "x\n", "gAAAAAB", "\\xc30d04", "c30d04070302"] {
             assert!(key_problem(value).is_some(), "{value:?}");
         }
     }

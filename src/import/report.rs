@@ -2,9 +2,14 @@
 //!
 //! Names and reasons only: neither a report nor a problem has a place for a value.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use crate::proto::v1::Resource;
+
+const KEPT: &str =
+    "exists, and was made here, was edited since it was imported, or holds a secret; --replace overwrites it";
+const KEY_KEPT: &str = "NOT imported: a key of this name exists, and keeps its value; if this is another one, store it under \
+                        another name, or overwrite that one with --replace";
 
 /// What became of one item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +22,8 @@ pub enum Outcome {
     Defaulted,
     /// It was not carried over.
     LeftOut,
+    /// What the store has of it stays as it is.
+    Kept,
 }
 
 /// One item of the source.
@@ -39,6 +46,9 @@ pub struct Imported {
     pub resources: Vec<Resource>,
     /// What became of each item, in the order of the source.
     pub items: Vec<Item>,
+    /// Those of the resources that are to be made only where there are none, however an import treats what exists, and why
+    /// one that exists stays.
+    pub only_new: BTreeMap<String, &'static str>,
 }
 
 /// Something that keeps a source from being imported.
@@ -63,11 +73,34 @@ impl Outcome {
             Outcome::Changed => "changed",
             Outcome::Defaulted => "default used",
             Outcome::LeftOut => "not carried over",
+            Outcome::Kept => "kept",
         }
     }
 }
 
 impl Imported {
+    /// Says of the items of the resources that the store kept as they were that nothing came of them.
+    pub fn keep(&mut self, is_kept: impl Fn(&str) -> bool) {
+        for index in 0..self.items.len() {
+            let item = &self.items[index];
+            if item.outcome != Outcome::LeftOut && is_kept(&item.to) {
+                let note = self.why_kept(&item.to).to_owned();
+                let item = &mut self.items[index];
+                (item.outcome, item.note) = (Outcome::Kept, note);
+            }
+        }
+    }
+
+    /// Why a resource that exists stays as it is.
+    #[must_use]
+    pub fn why_kept(&self, name: &str) -> &'static str {
+        match self.only_new.get(name) {
+            Some(why) => why,
+            None if name.contains("/apiKeys/") => KEY_KEPT,
+            None => KEPT,
+        }
+    }
+
     /// How many items had this outcome.
     #[must_use]
     pub fn count(&self, outcome: Outcome) -> usize {
@@ -114,3 +147,33 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_what_was_kept_is_not_told_as_imported() {
+        let item = |to: &str, outcome| Item { from: "f".into(), to: to.into(), outcome, note: "n".into() };
+        let mut imported = Imported {
+            items: vec![
+                item("providers/a/apiKeys/b", Outcome::Imported),
+                item("providers/a", Outcome::Changed),
+                item("routers/default", Outcome::Imported),
+                item("models/a/b", Outcome::Imported),
+                item("", Outcome::LeftOut),
+            ],
+            only_new: BTreeMap::from([("routers/default".to_owned(), "stays")]),
+            ..Imported::default()
+        };
+        imported.keep(|name| name != "models/a/b");
+        let told: Vec<String> = imported.items.iter().map(ToString::to_string).collect();
+        assert!(told[0].starts_with("f -> providers/a/apiKeys/b: kept: NOT imported"), "{}", told[0]);
+        assert!(told[1].starts_with("f -> providers/a: kept: exists"), "{}", told[1]);
+        assert_eq!(
+            told[2..],
+            ["f -> routers/default: kept: stays", "f -> models/a/b: imported: n", "f: not carried over: n"]
+        );
+        assert_eq!(imported.count(Outcome::Kept), 3);
+    }
+}

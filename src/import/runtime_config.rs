@@ -1,7 +1,7 @@
 //! `runtime-config`: rows of a table `runtime_config` as settings: `key`, `value`, `user_id`, and if they are there `value_type`,
 //! `description`, `updated_at`, `created_at` and `id`.
 //!
-//! Keys get their one spelling (`setting_key`). Of several rows that come to one key of one user the newest stays: by
+//! Keys get their one spelling (`setting_key`), and the API keys that everybody knows get that of their variable. Of several rows that come to one key of one user the newest stays: by
 //! `updated_at`, else `created_at`, else `id`, else the place in the dump. A `user_id` that is NULL or empty is no user, and all
 //! such rows are one scope.
 //!
@@ -12,7 +12,9 @@
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use super::{
-    Gathered, Imported, Input, Outcome, Problems, databases, parts,
+    Gathered, Imported, Input, Outcome, Problems, databases,
+    parts::{self, Column},
+    providers::KNOWN,
     table::{self, Row},
     tree::Tree,
 };
@@ -53,7 +55,7 @@ fn name_of(made: &mut Gathered, row: &Row) -> Option<String> {
         made.problem(&row.place, "has no `key`; select that column");
         return None;
     };
-    let key = setting_key::normalise(key.trim());
+    let key = key_of(key.trim());
     if check_segment(&key).is_err() {
         let what = "has a `key` that no setting can have; keys begin with a letter or digit and go on with letters, \
                     digits and `._:@+-`, at most 128";
@@ -70,6 +72,20 @@ fn name_of(made: &mut Gathered, row: &Row) -> Option<String> {
         return None;
     }
     Some(format!("users/{user}/settings/{key}"))
+}
+
+/// The key of a setting: its one spelling, but for the keys that everybody knows. Of an acronym before another word nobody
+/// can tell where it ends: `openAIAPIKey` is `openai_api_key` all the same.
+fn key_of(given: &str) -> String {
+    let bare = |text: &str| {
+        text.chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|letter| letter.to_ascii_lowercase())
+            .collect::<String>()
+    };
+    let wanted = bare(given);
+    let known = KNOWN.iter().flat_map(|row| row.keys).find(|name| bare(name) == wanted);
+    known.map_or_else(|| setting_key::normalise(given).into_owned(), |name| name.to_ascii_lowercase())
 }
 
 /// Which of two rows is the newer; of equals the later one.
@@ -106,7 +122,7 @@ fn setting(made: &mut Gathered, input: &Input<'_>, row: &Row, name: String) {
     let mut note = if spelt { String::new() } else { format!("its key is `{key}` from now on") };
     let secret = setting_key::is_secret(&key) || matches!(word.as_deref(), Some("secret" | "password"));
     let value = if secret {
-        match parts::open(input.keys, value.text().unwrap_or_default()) {
+        match parts::open(input.keys, value.text().unwrap_or_default(), Column::Plain) {
             Ok(opened) => {
                 if opened.clear {
                     note_also(&mut note, "was stored in the clear; consider it known, and rotate it");

@@ -2,14 +2,16 @@
 //!
 //! | `setting_type` | `config` | becomes |
 //! |---|---|---|
-//! | `llm_provider` | `provider`, `api_key` (sealed), `base_url`, `models`, `is_primary`, `is_fallback` | a provider, its key `imported`, and its place in `routers/default` |
+//! | `llm_provider` | `provider`, `api_key` (sealed), `base_url`, `models`, `is_primary`, `is_fallback` | a provider, its key `settings`, and its place in `routers/default` |
 //! | `database` | `type`, `host`, `port`, `database`, `user`, `password` (sealed) | a connection |
 //!
 //! `name` (else what is in `config`) makes the id, `enabled` or `is_active` says whether it may be used. Rows of other types are
 //! left out and told. Sealed is what Fernet made, in base64 once or twice.
 
 use super::{
-    Gathered, Imported, Input, Outcome, Problems, databases, parts, providers,
+    Gathered, Imported, Input, Outcome, Problems, databases,
+    parts::{self, Column, Says},
+    providers,
     table::{self, Row},
     tree::Tree,
 };
@@ -108,11 +110,11 @@ impl Converter<'_> {
         let Some(stored) = text(config, "api_key") else {
             return self.made.left_out(from, "there is none");
         };
-        match parts::open(self.input.keys, stored) {
+        match parts::open(self.input.keys, stored, Column::Plain) {
             Err(what) => self.made.problem(from, what),
             Ok(opened) => {
                 let spec = providers::api_key(Some(opened.value.expose()), "From the table `settings`.");
-                let name = format!("{provider}/apiKeys/imported");
+                let name = format!("{provider}/apiKeys/settings");
                 self.made.put(&from, name.as_str(), Spec::ApiKey(spec));
                 told(&mut self.made, from, name, opened.clear);
             }
@@ -144,7 +146,7 @@ impl Converter<'_> {
             ..DatabaseSpec::default()
         };
         let (from, name) = (format!("{}, password", row.place), format!("databases/{id}"));
-        match text(config, "password").map(|stored| parts::open(self.input.keys, stored)) {
+        match text(config, "password").map(|stored| parts::open(self.input.keys, stored, Column::Plain)) {
             Some(Err(what)) => return self.made.problem(from, what),
             Some(Ok(opened)) => {
                 spec.password = databases::secret(opened.value.expose().to_owned());
@@ -174,8 +176,9 @@ impl Converter<'_> {
             1 => "",
             _ => "several were the primary; the first is, the others come right behind it",
         };
+        let says = if self.primaries.is_empty() { Says::Nothing } else { Says::Who };
         let order: Vec<String> = self.primaries.drain(..).chain(self.fallbacks.drain(..)).collect();
-        parts::default_router(&mut self.made, "is_primary and is_fallback", &order, note);
+        parts::default_router(&mut self.made, "is_primary and is_fallback", says, &order, note);
     }
 }
 

@@ -2,7 +2,7 @@
 //! header (`COPY ... WITH (FORMAT csv, HEADER)`).
 //!
 //! Knows no table. CSV is read here and not by a crate, because PostgreSQL tells NULL from an empty text by quotes (`,,` from
-//! `,"",`), which readers of CSV drop.
+//! `,"",`), which readers of CSV drop. A NULL that was dumped as the word `NULL` is told from a text in the same way.
 
 use super::{
     File, Problem, Problems,
@@ -113,7 +113,7 @@ fn csv(text: &str) -> Result<Vec<Tree>, LineError> {
 
 type Record = (usize, Vec<Option<String>>);
 
-/// Cuts a text into records (RFC 4180), each with the line where it begins. An empty cell without quotes is NULL.
+/// Cuts a text into records (RFC 4180), each with the line where it begins. A cell without quotes is NULL if it is empty or says so.
 fn records(text: &str) -> Result<Vec<Record>, LineError> {
     let (mut all, mut cells) = (Vec::new(), Vec::new());
     let (mut line, mut begun) = (1, 1);
@@ -138,7 +138,7 @@ fn records(text: &str) -> Result<Vec<Record>, LineError> {
             }
             cell.push(letter);
         }
-        cells.push((quoted || !cell.is_empty()).then_some(cell));
+        cells.push((quoted || !matches!(cell.as_str(), "" | "NULL")).then_some(cell));
         if letters.next_if_eq(&',').is_some() {
             // A comma at the very end stands before one more cell.
             if letters.peek().is_none() {
@@ -245,6 +245,13 @@ mod tests {
         assert_eq!(rows[0].get(&["b"]), Some(&Tree::Text(String::new())));
         assert_eq!(rows[0].text(&["c"]), Some("x\ny"));
         assert_eq!(rows[1].get(&["c"]), None);
+    }
+
+    #[test]
+    fn regression_the_word_null_without_quotes_is_null() {
+        let rows = rows("a,b,c\nNULL,\"NULL\",NULLABLE\nx,y,NULL\n");
+        assert_eq!((rows[0].get(&["a"]), rows[1].get(&["c"])), (None, None));
+        assert_eq!((rows[0].text(&["b"]), rows[0].text(&["c"])), (Some("NULL"), Some("NULLABLE")));
     }
 
     #[test]

@@ -33,15 +33,16 @@ impl Service {
     /// # Errors
     /// Those of a write.
     pub async fn import(&self, caller: &Principal, request: ImportRequest) -> Result<ImportConfigResponse> {
-        let mode = parse_mode(request.options.mode)?;
+        let mode = parse_mode("options.mode", request.options.mode)?;
         if request.items.is_empty() {
             return Err(Error::invalid("items", "REQUIRED", "holds no resource; give at least one"));
         }
         let body = fingerprint(&request);
         let ImportRequest { options, items } = request;
         let operations = items.into_iter().enumerate().map(|(index, item)| operation(index, item, mode));
+        let operations = operations.collect::<Result<_>>()?;
         let write = WriteRequest {
-            operations: operations.collect(),
+            operations,
             validate_only: options.validate_only,
             request_id: options.request_id,
             reason: options.reason,
@@ -52,7 +53,7 @@ impl Service {
     }
 }
 
-fn parse_mode(number: i32) -> Result<Mode> {
+fn parse_mode(field: &str, number: i32) -> Result<Mode> {
     match ImportMode::try_from(number) {
         Ok(ImportMode::Unspecified | ImportMode::Keep) => Ok(Mode::Keep),
         Ok(ImportMode::Update) => Ok(Mode::Update),
@@ -63,16 +64,20 @@ fn parse_mode(number: i32) -> Result<Mode> {
                 "is the unknown value {number}; use IMPORT_MODE_KEEP, IMPORT_MODE_UPDATE, IMPORT_MODE_REPLACE or \
                  IMPORT_MODE_KEEP_EDITED"
             );
-            Err(Error::Invalid(vec![FieldViolation::new("options.mode", "UNKNOWN_VALUE", description)]))
+            Err(Error::Invalid(vec![FieldViolation::new(field, "UNKNOWN_VALUE", description)]))
         }
     }
 }
 
-fn operation(index: usize, item: ImportItem, mode: Mode) -> Operation {
-    let ImportItem { resource, update_mask } = item;
+fn operation(index: usize, item: ImportItem, mode: Mode) -> Result<Operation> {
+    let ImportItem { resource, update_mask, mode: own } = item;
+    let mode = match ImportMode::try_from(own) {
+        Ok(ImportMode::Unspecified) => mode,
+        _ => parse_mode(&format!("items[{index}].mode"), own)?,
+    };
     let mask = update_mask.map(|mask| mask.paths).unwrap_or_default();
     let action = OperationKind::Import { resource: resource.unwrap_or_default(), mask, mode };
-    Operation { path: format!("items[{index}]."), action }
+    Ok(Operation { path: format!("items[{index}]."), action })
 }
 
 /// Tells a repetition from another import, however either was cut into messages.
@@ -167,6 +172,21 @@ mod tests {
         assert!(summary.encoded_len() < limits::MESSAGE_OUT_BYTES);
         assert_eq!((summary.created, summary.revision), (10_000, 7));
         assert!(summary.resources.len() > 1000 && summary.warnings.len() == 1);
+    }
+
+    #[test]
+    fn an_item_may_have_a_mode_of_its_own() {
+        let mode = |own: i32| {
+            let item = ImportItem { mode: own, ..Default::default() };
+            operation(2, item, Mode::Replace).map(|operation| match operation.action {
+                OperationKind::Import { mode, .. } => Some(mode),
+                _ => None,
+            })
+        };
+        assert_eq!(mode(0).ok(), Some(Some(Mode::Replace)));
+        assert_eq!(mode(ImportMode::Keep.into()).ok(), Some(Some(Mode::Keep)));
+        let Err(Error::Invalid(violations)) = mode(99) else { panic!("99 is no mode") };
+        assert_eq!(violations[0].field, "items[2].mode");
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn fixture(place: &Place, name: &str) -> PathBuf {
     file(place, name, &sealed)
 }
 
-fn file(place: &Place, name: &str, text: &str) -> PathBuf {
+pub fn file(place: &Place, name: &str, text: &str) -> PathBuf {
     let path = place.server.home().path(name);
     fs::write(&path, text).unwrap();
     path
@@ -54,7 +54,7 @@ fn key_file(place: &Place) -> String {
 }
 
 /// Runs `signalbox import`.
-async fn run(place: &Place, arguments: &[&str]) -> Output {
+pub async fn run(place: &Place, arguments: &[&str]) -> Output {
     let all: Vec<&str> = std::iter::once("import").chain(arguments.iter().copied()).collect();
     let mut command = place.server.signalbox(&all);
     command.env("SIGNALBOX_TOKEN", &place.token).env("OPENAI_API_KEY", "sk-canary-of-the-environment");
@@ -62,7 +62,7 @@ async fn run(place: &Place, arguments: &[&str]) -> Output {
 }
 
 /// What it printed, on both outputs.
-fn printed(output: &Output) -> String {
+pub fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -79,14 +79,14 @@ async fn import(place: &Place, format: &str, names: &[&str], more: &[&str]) -> S
     printed
 }
 
-async fn provider(place: &Place, name: &str) -> ProviderSpec {
+pub async fn provider(place: &Place, name: &str) -> ProviderSpec {
     match place.get(name).await.unwrap().spec {
         Some(Spec::Provider(provider)) => provider,
         _ => panic!("{name} is no provider"),
     }
 }
 
-async fn model(place: &Place, name: &str) -> ModelSpec {
+pub async fn model(place: &Place, name: &str) -> ModelSpec {
     match place.get(name).await.unwrap().spec {
         Some(Spec::Model(model)) => model,
         _ => panic!("{name} is no model"),

@@ -7,6 +7,7 @@ mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod history;
+mod imported;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -16,8 +17,21 @@ mod support;
 mod switch;
 mod transfer;
 
-/// A test of something on a server, once on each database.
+/// A test of something on a server, once on each database: empty ones, or `started` ones as operators have them.
 macro_rules! on_both_databases {
+    (started: $($test:ident;)*) => {
+        $(mod $test {
+            #[tokio::test]
+            async fn on_sqlite() {
+                super::$test(crate::place::Place::started_on_sqlite().await).await;
+            }
+
+            #[tokio::test]
+            async fn on_postgres() {
+                super::$test(crate::place::Place::started_on_postgres().await).await;
+            }
+        })*
+    };
     ($($(#[$meta:meta])* $test:ident;)*) => {
         $(mod $test {
             $(#[$meta])*

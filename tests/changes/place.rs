@@ -20,6 +20,8 @@ use crate::{
     },
 };
 
+const STARTERS: &str = "SIGNALBOX_STARTERS";
+
 /// A server, and its first administrator.
 pub struct Place {
     pub server: Server,
@@ -31,7 +33,16 @@ pub struct Place {
 impl Place {
     /// On an empty store in a file.
     pub async fn on_sqlite() -> Self {
-        let server = Server::start().await;
+        Self::on_sqlite_in(Home::new()).await
+    }
+
+    /// On a store in a file that begins as it does for operators.
+    pub async fn started_on_sqlite() -> Self {
+        Self::on_sqlite_in(Home::new().with(STARTERS, "on")).await
+    }
+
+    async fn on_sqlite_in(home: Home) -> Self {
+        let server = Server::start_in(&Arc::new(home)).await;
         let admin = Caller::new(&Site::of(&server), &server.admin_token());
         let token = server.admin_token();
         Self { server, admin, token }
@@ -39,9 +50,18 @@ impl Place {
 
     /// On an empty database of the shared PostgreSQL.
     pub async fn on_postgres() -> Self {
+        Self::on_postgres_in(Home::new()).await
+    }
+
+    /// On a database of the shared PostgreSQL that begins as it does for operators.
+    pub async fn started_on_postgres() -> Self {
+        Self::on_postgres_in(Home::new().with(STARTERS, "on")).await
+    }
+
+    async fn on_postgres_in(home: Home) -> Self {
         let url = postgres::shared().database().await;
         let key = printed(&Home::new(), &["keys", "generate"]).await;
-        let home = Home::new().with("SIGNALBOX_DATABASE_URL", url).with("ENCRYPTION_KEY", key);
+        let home = home.with("SIGNALBOX_DATABASE_URL", url).with("ENCRYPTION_KEY", key);
         let home = Arc::new(home);
         let server = Server::start_in(&home).await;
         let arguments = ["token", "create", "--local", "--role", "admin", "--grant-secrets", "--ttl", "24h"];

@@ -22,7 +22,7 @@ use crate::{
         table, text,
     },
     import::{self, Environment, File, ForeignKeys, Format, Imported, Item, Takes},
-    proto::v1::{ImportConfigResponse, ImportItem, ImportOutcome, Resource},
+    proto::v1::{ImportConfigResponse, ImportItem, ImportMode, ImportOutcome, Resource},
 };
 
 /// Items that are listed although nothing is to be known of them.
@@ -54,7 +54,11 @@ pub fn convert(
 /// The resources as the server takes them.
 #[must_use]
 pub fn items(imported: &Imported) -> Vec<ImportItem> {
-    let item = |resource: &Resource| ImportItem { resource: Some(resource.clone()), update_mask: None };
+    let item = |resource: &Resource| {
+        let only_new = imported.only_new.contains_key(&resource.name);
+        let mode = if only_new { ImportMode::Keep } else { ImportMode::Unspecified };
+        ImportItem { resource: Some(resource.clone()), update_mask: None, mode: mode.into() }
+    };
     imported.resources.iter().map(item).collect()
 }
 
@@ -94,6 +98,7 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported) -> Outcome {
         import::Outcome::Changed,
         import::Outcome::Defaulted,
         import::Outcome::LeftOut,
+        import::Outcome::Kept,
     ]
     .map(|outcome| format!("{} {}", imported.count(outcome), outcome.word()));
     if session.format == Output::Table && !session.quiet {
@@ -109,18 +114,17 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported) -> Outcome {
     Ok(())
 }
 
-/// Names what was left alone, and how to have it otherwise.
-pub fn tell_kept(session: &mut Session<'_>, answer: &ImportConfigResponse) {
-    let mut kept = answer.resources.iter().filter(|one| one.outcome() == ImportOutcome::Skipped).peekable();
-    if kept.peek().is_none() {
-        return;
+/// Names what was left alone, why, and how to have it otherwise.
+pub fn tell_kept(session: &mut Session<'_>, imported: &Imported, answer: &ImportConfigResponse) {
+    for name in kept(answer) {
+        session.remark(&format!("kept: {}: {}", text::printable(name), imported.why_kept(name)));
     }
-    for one in kept {
-        session.remark(&format!("kept: {}", text::printable(&one.name)));
-    }
-    session.remark(
-        "what is kept was made here, was edited since it was imported, or holds a secret; --replace overwrites it",
-    );
+}
+
+/// The resources that the server left alone.
+pub fn kept(answer: &ImportConfigResponse) -> impl Iterator<Item = &str> {
+    let skipped = answer.resources.iter().filter(|one| one.outcome() == ImportOutcome::Skipped);
+    skipped.map(|one| one.name.as_str())
 }
 
 /// Copies of files, which are taken away again unless they are kept.

@@ -45,7 +45,11 @@ pub fn read(inputs: &[Input], key_file: Option<&Path>) -> Result<Vec<ImportItem>
 }
 
 fn item(Document { resource, mask }: Document) -> ImportItem {
-    ImportItem { resource: Some(resource), update_mask: Some(FieldMask { paths: mask }) }
+    ImportItem {
+        resource: Some(resource),
+        update_mask: Some(FieldMask { paths: mask }),
+        ..ImportItem::default()
+    }
 }
 
 /// Takes the sealed secrets out of a document.

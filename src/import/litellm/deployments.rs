@@ -13,6 +13,8 @@ use crate::{
 /// Prefixes of models that stand for nothing but the OpenAI protocol.
 const COMPATIBLE: [&str; 5] = ["openai_like", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"];
 
+const MODEL_STAYS: &str = "the catalogue has this model already, and what it says of it stays";
+
 /// What sets a provider apart, as far as an entry says it.
 struct Place {
     provider_type: ProviderType,
@@ -218,7 +220,7 @@ impl Converter<'_> {
             return self.made().imported(from, name);
         }
         let variable = source.strip_prefix(REFERENCE).map(str::to_owned);
-        let id = variable.as_deref().and_then(parts::id_for).unwrap_or_else(|| "imported".to_owned());
+        let id = variable.as_deref().and_then(parts::id_for).unwrap_or_else(|| "litellm".to_owned());
         let id = parts::free_id(self.made(), &format!("{provider}/apiKeys"), &id);
         let name = format!("{provider}/apiKeys/{id}");
         let (value, note) = match self.value(&source) {
@@ -296,14 +298,16 @@ impl Converter<'_> {
                 spec.models.push(model_id.clone());
             }
         }
-        let segment = provider.trim_start_matches("providers/");
+        let segment = self.collection(provider);
         let name = format!("models/{segment}/{}", crate::kinds::model::segment_of(&model_id));
         if !self.made().has(&name) {
+            // A configuration says little of a model, and a catalogue much.
+            self.made().only_new(name.as_str(), MODEL_STAYS);
             let info = self.info(named, entry);
             let fields: Result<litellm_prices::Fields<'_>, _> = serde_json::from_str(&info);
             let spec = fields.map_err(|_| "model_info".to_owned());
             match spec.and_then(|fields| litellm_prices::spec(&mut self.catalogue, &fields)) {
-                Ok(spec) => self.catalogue.put(named, segment, &model_id, spec),
+                Ok(spec) => self.catalogue.put(named, &segment, &model_id, spec),
                 Err(field) => self.made().problem(format!("{named}.{field}"), "is not what it has to be"),
             }
         }
@@ -313,6 +317,18 @@ impl Converter<'_> {
                 group.escape_debug()
             );
             self.made().item(format!("{named}, model_name"), name, Outcome::Changed, note);
+        }
+    }
+
+    /// Where the models of a provider are: with those of its type, or with its own where it hosts what it likes.
+    fn collection(&mut self, provider: &str) -> String {
+        let own = provider.trim_start_matches("providers/").to_owned();
+        match self.made().get_mut(provider) {
+            Some(Spec::Provider(spec)) => match spec.r#type() {
+                ProviderType::OpenaiCompatible | ProviderType::Custom => own,
+                provider_type => provider_types::word(provider_type),
+            },
+            _ => own,
         }
     }
 

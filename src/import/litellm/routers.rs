@@ -145,6 +145,7 @@ impl Converter<'_> {
         }
         let note = "LiteLLM has no active provider; the one of the first model is";
         self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, note);
+        self.made().only_new(parts::DEFAULT_ROUTER, parts::ACTIVE_STAYS);
         let mut groups: Vec<(String, String)> = Vec::new();
         for deployment in &self.deployments {
             if !groups.iter().any(|(group, _)| *group == deployment.group) {

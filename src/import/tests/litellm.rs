@@ -60,7 +60,7 @@ fn providers_keys_and_models() {
 #[test]
 fn references_to_the_environment() {
     let imported = thirty();
-    assert_eq!(key_of(&imported, "providers/anthropic/apiKeys/imported"), "sk-ant-canary-literal-1");
+    assert_eq!(key_of(&imported, "providers/anthropic/apiKeys/litellm"), "sk-ant-canary-literal-1");
     assert_eq!(key_of(&imported, "providers/groq/apiKeys/groq_api_key"), "gsk_canary_from_file");
     for name in ["providers/anthropic/apiKeys/anthropic_api_key", "providers/xai/apiKeys/xai_api_key"] {
         let key = spec_of!(imported, ApiKey, name);

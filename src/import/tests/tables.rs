@@ -14,7 +14,7 @@ fn admin_settings() {
         ("https://api.groq.com", "/openai/v1/responses")
     );
     assert_eq!((groq.default_model.as_str(), groq.max_output_tokens), ("openai/gpt-oss-120b", 8192));
-    assert_eq!(key_of(&imported, "providers/groq/apiKeys/imported"), "gsk_canary_admin");
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/admin_settings"), "gsk_canary_admin");
     assert_eq!(spec_of!(imported, Provider, "providers/openrouter").enabled, Some(false));
     let headers = &spec_of!(imported, Provider, "providers/chatgpt").headers;
     assert_eq!(headers.len(), 1, "the header of the key is the key's");
@@ -50,7 +50,7 @@ fn admin_settings_with_one_provider() {
         let imported =
             run("admin-settings", &files, &|_| None).unwrap_or_else(|problems| panic!("{text}: {problems}"));
         assert_eq!(spec_of!(imported, Provider, "providers/groq").default_model, "m", "{text}");
-        assert_eq!(key_of(&imported, "providers/groq/apiKeys/imported"), "gsk_1");
+        assert_eq!(key_of(&imported, "providers/groq/apiKeys/admin_settings"), "gsk_1");
         assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/groq");
     }
     for (text, place) in [
@@ -83,8 +83,8 @@ fn settings() {
         (groq.display_name.as_str(), groq.default_model.as_str()),
         ("Primary Groq", "llama-3.3-70b-versatile")
     );
-    assert_eq!(key_of(&imported, "providers/primary-groq/apiKeys/imported"), "gsk_canary_settings");
-    assert_eq!(key_of(&imported, "providers/house/apiKeys/imported"), "canary-house-key", "base64 twice");
+    assert_eq!(key_of(&imported, "providers/primary-groq/apiKeys/settings"), "gsk_canary_settings");
+    assert_eq!(key_of(&imported, "providers/house/apiKeys/settings"), "canary-house-key", "base64 twice");
     let router = spec_of!(imported, Router, "routers/default");
     assert_eq!(
         (router.primary.as_str(), router.fallbacks[0].as_str()),
@@ -119,7 +119,7 @@ fn llm_provider_configs() {
     assert_eq!(groq.models.len(), 2);
     assert_eq!(groq.capabilities.as_ref().and_then(|all| all.tools), Some(true));
     assert!(matches!(groq.headers["X-Api-Key"], HeaderValue { value: Some(header_value::Value::Secret(_)) }));
-    assert_eq!(key_of(&imported, "providers/groq/apiKeys/imported"), "gsk_canary_llm");
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/llm_provider_configs"), "gsk_canary_llm");
     let google = spec_of!(imported, Provider, "providers/google_ai");
     assert_eq!(google.endpoint_path, "/v1beta/models/{model}:generateContent");
     assert_eq!(google.auth.as_ref().unwrap().header_template, "x-goog-api-key: {api_key}");
@@ -179,6 +179,7 @@ fn provider_configs_and_api_keys() {
     let expected = [
         "provider_configs.json, row 1, settings.temperature",
         "provider_configs.json, row 3, settings.apiKey",
+        "api_keys.csv, row 3, last_used_at",
     ];
     assert_eq!(left_out(&imported), expected);
 
@@ -197,6 +198,56 @@ fn provider_configs_and_api_keys() {
         let told = problems("api-keys", text);
         assert!(told.contains(place), "{told}");
     }
+}
+
+#[test]
+fn regression_ciphertext_never_becomes_a_key() {
+    for (format, text, place) in [
+        (
+            "api-keys",
+            "provider_type,key_name,encrypted_key\nopenai,a,gAAAAABcut\n",
+            "row 1, encrypted_key: is ciphertext",
+        ),
+        (
+            "api-keys",
+            "provider_type,key_name,encrypted_key\nopenai,a,\\xc30d0407\n",
+            "row 1, encrypted_key: is ciphertext",
+        ),
+        (
+            "api-keys",
+            "provider_type,key_name,encrypted_key\nopenai,a,sk-1\n",
+            "row 1, encrypted_key: is no token",
+        ),
+        (
+            "api-keys",
+            "provider_type,key_name,api_key\nopenai,a,c30d04070302\n",
+            "row 1, api_key: is ciphertext",
+        ),
+        (
+            "llm-provider-configs",
+            "provider_name,api_key\ngroq,\\xc30d04070302\n",
+            "row 1, api_key: is ciphertext",
+        ),
+        (
+            "admin-settings",
+            r#"{"providers": {"groq": {"api_key": "gAAAAABcut"}}}"#,
+            "groq.api_key: is ciphertext",
+        ),
+        ("env", "GROQ_API_KEY=gAAAAABcut\n", "GROQ_API_KEY (file, line 1): is ciphertext"),
+        (
+            "settings",
+            r#"[{"setting_type": "llm_provider", "name": "a", "config": {"provider": "groq", "api_key": "gAAAAABcut"}}]"#,
+            "row 1, api_key: is ciphertext",
+        ),
+        ("runtime-config", "key,value\nsmtp_password,c30d04070302\n", "row 1: is ciphertext"),
+    ] {
+        let told = problems(format, text);
+        assert!(told.contains(place), "{format}: {told}");
+        assert!(!told.contains("c30d") && !told.contains("gAAAA"), "{told}");
+    }
+    let text = "provider_type,key_name,api_key\nopenai,a,sk-1\n";
+    let imported = run("api-keys", &[File { name: "file".into(), text: text.into() }], &|_| None).unwrap();
+    assert_eq!(key_of(&imported, "providers/chatgpt/apiKeys/a"), "sk-1", "a plain column may hold it");
 }
 
 #[test]
@@ -237,6 +288,21 @@ fn runtime_config() {
     );
     assert!(told(&imported, &row(10)).contains("is not of the type that it should be"));
     assert!(told(&imported, &row(12)).ends_with("imported"));
+}
+
+#[test]
+fn regression_nulls_and_acronyms_of_runtime_config() {
+    for key in ["openAIAPIKey", "openAIApiKey", "OpenAIApiKey", "OPENAI_API_KEY", "openai-api-key"] {
+        let text = format!("key,value,user_id\n{key},sk-1,NULL\n");
+        let files = [File { name: "file".into(), text: text.into() }];
+        let imported = run("runtime-config", &files, &|_| None).unwrap();
+        let value = spec_of!(imported, Setting, "settings/openai_api_key").value.clone();
+        assert!(matches!(value, Some(Value::SecretValue(_))), "{key} is sealed");
+    }
+    let text = "key,value,user_id\nopenAIAPIKey,sk-1,\nopenAIApiKey,sk-2,NULL\n";
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("runtime-config", &files, &|_| None).unwrap();
+    assert_eq!(imported.resources.len(), 1, "both are one key of nobody");
 }
 
 #[test]

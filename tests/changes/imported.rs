@@ -1,0 +1,127 @@
+//! Formats of other systems into a store that is in use: what it began with gives way to what is brought, and nothing that
+//! somebody made does.
+
+use signalbox::proto::v1::{ProviderSpec, resource::Spec};
+
+use crate::{
+    foreign::{file, model, printed, provider, run},
+    on_both_databases,
+    place::Place,
+};
+
+on_both_databases! {
+    started:
+    regression_starters_give_way_to_imports;
+    regression_a_key_from_the_environment_enables_its_provider;
+    regression_a_starter_without_a_key_may_move;
+    regression_litellm_leaves_the_catalogue_and_the_active_provider_alone;
+    regression_a_key_whose_name_is_taken_is_told;
+}
+
+/// Imports one file with this text; what is told.
+async fn import(place: &Place, format: &str, name: &str, text: &str) -> String {
+    let path = file(place, name, text).display().to_string();
+    let output = run(place, &["--from", format, &path]).await;
+    let told = printed(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(!told.contains("canary"), "shows a secret: {told}");
+    told
+}
+
+/// The active provider.
+async fn active(place: &Place) -> String {
+    match place.get("routers/default").await.unwrap().spec {
+        Some(Spec::Router(router)) => router.primary,
+        _ => panic!("is no router"),
+    }
+}
+
+async fn regression_starters_give_way_to_imports(place: Place) {
+    let settings = |model: &str| {
+        format!(
+            r#"{{"active_provider": "chatgpt", "providers": {{"chatgpt": {{"model": "{model}", "api_key": "sk-canary-1"}}}}}}"#
+        )
+    };
+    import(&place, "admin-settings", "admin_settings.json", &settings("m1")).await;
+    let ProviderSpec { default_model, enabled, request_builder, .. } =
+        provider(&place, "providers/chatgpt").await;
+    assert_eq!((default_model.as_str(), enabled), ("m1", Some(true)));
+    assert!(request_builder.is_some(), "a store of the newest level has the newer defaults");
+    assert_eq!(active(&place).await, "providers/chatgpt");
+    let revision = place.revision().await;
+    import(&place, "admin-settings", "admin_settings.json", &settings("m1")).await;
+    assert_eq!(place.revision().await, revision, "again nothing changes");
+    import(&place, "admin-settings", "admin_settings.json", &settings("m2")).await;
+    assert_eq!(provider(&place, "providers/chatgpt").await.default_model, "m2");
+}
+
+async fn regression_a_key_from_the_environment_enables_its_provider(place: Place) {
+    assert_eq!(provider(&place, "providers/chatgpt").await.enabled, Some(false));
+    import(&place, "env", "keys.env", "OPENAI_API_KEY=sk-canary-2\n").await;
+    assert_eq!(provider(&place, "providers/chatgpt").await.enabled, Some(true));
+    place.get("providers/chatgpt/apiKeys/env").await.unwrap();
+    assert_eq!(active(&place).await, "providers/groq");
+}
+
+async fn regression_a_starter_without_a_key_may_move(place: Place) {
+    let text = r#"{"active_provider": "groq", "providers": {"groq": {"base_url": "https://api.groq.com",
+        "endpoint": "/openai/v1/responses", "model": "openai/gpt-oss-20b", "api_key": "gsk_canary_3"}}}"#;
+    import(&place, "admin-settings", "admin_settings.json", text).await;
+    let groq = provider(&place, "providers/groq").await;
+    assert_eq!(
+        (groq.base_url.as_str(), groq.endpoint_path.as_str(), groq.default_model.as_str()),
+        ("https://api.groq.com", "/openai/v1/responses", "openai/gpt-oss-20b")
+    );
+    assert_eq!(place.states("providers/groq/apiKeys/admin_settings").await.len(), 1);
+}
+
+/// Also `--replace` does not: what the file does not say it does not change.
+async fn regression_litellm_leaves_the_catalogue_and_the_active_provider_alone(place: Place) {
+    let before = place.get("models/openai/gpt-5.4-mini").await.unwrap();
+    let text = "model_list:\n- model_name: a\n  litellm_params: {model: openai/gpt-5.4-mini, api_key: sk-canary-4}\n\
+                - model_name: b\n  litellm_params: {model: openai/of-our-own, api_key: sk-canary-4}\n";
+    for more in [&[][..], &["--replace"]] {
+        let path = file(&place, "config.yaml", text).display().to_string();
+        let arguments: Vec<&str> =
+            ["--from", "litellm", &path].into_iter().chain(more.iter().copied()).collect();
+        let output = run(&place, &arguments).await;
+        let told = printed(&output);
+        assert!(output.status.success(), "{told}");
+        for kept in [
+            "kept: routers/default: nothing in the file says",
+            "kept: models/openai/gpt-5.4-mini: the catalogue",
+        ] {
+            assert!(told.contains(kept), "{kept}: {told}");
+        }
+    }
+    assert_eq!(place.get("models/openai/gpt-5.4-mini").await.unwrap(), before);
+    model(&place, "models/openai/of-our-own").await;
+    assert_eq!(active(&place).await, "providers/groq");
+    let chatgpt = provider(&place, "providers/chatgpt").await;
+    assert_eq!((chatgpt.enabled, chatgpt.models.len()), (Some(true), 2));
+
+    // A file that says who is active is obeyed; one that does not is not.
+    let settings = |who: &str| format!(r#"{{{who}"providers": {{"chatgpt": {{"model": "m"}}}}}}"#);
+    import(&place, "admin-settings", "admin_settings.json", &settings("")).await;
+    assert_eq!(active(&place).await, "providers/groq");
+    import(&place, "admin-settings", "admin_settings.json", &settings(r#""active_provider": "chatgpt", "#))
+        .await;
+    assert_eq!(active(&place).await, "providers/chatgpt");
+}
+
+async fn regression_a_key_whose_name_is_taken_is_told(place: Place) {
+    let settings = |key: &str| format!(r#"{{"providers": {{"groq": {{"api_key": "{key}"}}}}}}"#);
+    import(&place, "admin-settings", "one.json", &settings("gsk_canary_5")).await;
+    let told = import(&place, "admin-settings", "two.json", &settings("gsk_canary_6")).await;
+    let row = told.lines().find(|line| line.contains("two.json: providers.groq.api_key"));
+    assert!(
+        row.is_some_and(|row| row.contains(" kept ") && row.contains("NOT imported: a key of this name")),
+        "{told}"
+    );
+    // Another source's key gets a name of its own.
+    let text = "model_list:\n- model_name: a\n  litellm_params: {model: groq/x, api_key: gsk_canary_7}\n";
+    import(&place, "litellm", "config.yaml", text).await;
+    for key in ["admin_settings", "litellm"] {
+        place.get(&format!("providers/groq/apiKeys/{key}")).await.unwrap();
+    }
+}
