@@ -321,8 +321,8 @@ fn actions_and_warnings() {
     assert!(
         changed(|spec| spec.r#type = ProviderType::Openai.into()).contains("still `https://api.groq.com")
     );
-    assert!(changed(|spec| spec.r#type = ProviderType::Cohere.into()).contains("still those of before"));
-    assert!(changed(|spec| spec.endpoint_path = "/responses".into()).contains("clear them"));
+    assert!(changed(|spec| spec.r#type = ProviderType::Cohere.into()).contains("still that of before"));
+    assert!(changed(|spec| spec.endpoint_path = "/responses".into()).contains("clear all three"));
     assert_eq!(
         changed(|spec| (spec.endpoint_path, spec.request_builder, spec.response_extractor) =
             ("/responses".into(), None, None)),
