@@ -1,6 +1,6 @@
 //! `catalogue`: the models that Signalbox brings along.
 //!
-//! [`TEXT`] is written by hand from what the providers publish, and says of which month that is. It holds what is known
+//! Its text is written by hand from what the providers publish, and says of which month that is. It holds what is known
 //! for sure and leaves out the rest: an empty list of capabilities is unknown, and so is a limit or a price that is not
 //! there. Prices are those of the shortest prompts, where longer ones cost more. A model that is already shut down is not in
 //! it; one that will be says when.
