@@ -27,6 +27,7 @@ use crate::{
     domain::{ChainHash, Epoch, Error, Principal, Result, Revision, RevisionToken},
     proto::v1::{GoingAway, Progress, Reset, ResetReason, Synced, watch_config_response::Event},
     store::LogPage,
+    view::Confirmed,
 };
 
 /// Revisions that are taken at once, and bytes that are joined into one DATA frame: large frames carry a backlog
@@ -75,8 +76,8 @@ struct Position {
 enum Phase {
     /// Nothing has been sent yet.
     Opening(Resume),
-    /// A snapshot is on its way.
-    Snapshot { chunks: std::vec::IntoIter<Bytes> },
+    /// A snapshot is on its way, of a state that is at least as new as what was confirmed.
+    Snapshot { chunks: std::vec::IntoIter<Bytes>, confirmed: Confirmed },
     /// Changes follow as they come.
     Live,
     /// The last event has been sent.
@@ -175,11 +176,12 @@ impl Cursor {
                     };
                     return self.open(resume).await.map(Some);
                 }
-                Phase::Snapshot { chunks } => match chunks.next() {
+                Phase::Snapshot { chunks, confirmed } => match chunks.next() {
                     Some(chunk) => return Ok(Some(chunk)),
                     None => {
+                        let confirmed = *confirmed;
                         self.phase = Phase::Live;
-                        return Ok(Some(self.synced()));
+                        return Ok(Some(self.synced(confirmed)));
                     }
                 },
                 Phase::Live => {
@@ -219,7 +221,7 @@ impl Cursor {
             Ok(position) => {
                 self.at = position;
                 self.digest = None;
-                Ok(self.synced())
+                Ok(self.synced(self.streams.view.confirmed()))
             }
             Err(reason) => self.begin_snapshot(Some(reason)).await,
         }
@@ -287,6 +289,7 @@ impl Cursor {
     async fn begin_snapshot(&mut self, reason: Option<ResetReason>) -> Result<Bytes> {
         self.streams.tally.snapshot(reason);
         let generation = self.streams.hub.generation();
+        let confirmed = self.streams.view.confirmed();
         let state = self.streams.view.state();
         let framed = self.streams.snapshots.of(&state, &self.filter).await?;
         self.at = Position { epoch: state.epoch, revision: state.revision, hash: state.hash, generation };
@@ -301,7 +304,7 @@ impl Cursor {
             );
         }
         let first = chunks.next().unwrap_or_default();
-        self.phase = Phase::Snapshot { chunks };
+        self.phase = Phase::Snapshot { chunks, confirmed };
         if out.is_empty() {
             return Ok(first);
         }
@@ -314,6 +317,7 @@ impl Cursor {
     /// Waits for the next thing to send. `None`: look again.
     async fn live(&mut self) -> Result<Option<Bytes>> {
         let signal = *self.signal.borrow_and_update();
+        let confirmed = self.streams.view.confirmed();
         match self.streams.hub.after(self.at.revision, self.at.generation, TAKE) {
             Behind::Batches(batches) if !batches.is_empty() => return Ok(self.take(&batches)),
             Behind::Batches(_) if signal.draining => {
@@ -327,7 +331,7 @@ impl Cursor {
             Behind::Rebuilt => return self.begin_snapshot(Some(ResetReason::OtherStore)).await.map(Some),
         }
         if self.progress_due <= Instant::now() {
-            return Ok(self.progress());
+            return Ok(self.progress(confirmed));
         }
         let wake = self.progress_due.min(self.expires).min(self.aged);
         // Moved only when it has gone off: a busy stream never touches the timer wheel.
@@ -408,23 +412,20 @@ impl Cursor {
         RevisionToken::new(self.at.epoch, self.at.revision, &self.at.hash).to_string()
     }
 
-    fn confirmed_age(&self) -> Option<prost_types::Duration> {
-        prost_types::Duration::try_from(self.streams.view.freshness().confirmed_age).ok()
-    }
-
-    fn synced(&mut self) -> Bytes {
+    fn synced(&mut self, confirmed: Confirmed) -> Bytes {
         self.progress_due = Instant::now() + self.progress_interval;
         frame(Event::Synced(Synced {
             revision: self.at.revision.0,
             resume_token: self.token(),
             view_id: self.filter.view_id.clone(),
             session_id: self.session_id.clone(),
-            confirmed_age: self.confirmed_age(),
+            confirmed_age: age(confirmed),
         }))
     }
 
     /// The heartbeat, once the cursor stands where the view stands; the digest is counted from there if need be.
-    fn progress(&mut self) -> Option<Bytes> {
+    /// `confirmed` is of the moment before it was seen that there is nothing more to send.
+    fn progress(&mut self, confirmed: Confirmed) -> Option<Bytes> {
         let state = self.streams.view.state();
         self.progress_due = Instant::now() + self.progress_interval;
         if self.digest.is_none() && state.revision == self.at.revision {
@@ -436,9 +437,12 @@ impl Cursor {
             return None;
         };
         let digest = digest.to_bytes().to_vec();
-        let confirmed_age = self.confirmed_age();
-        let progress =
-            Progress { revision: self.at.revision.0, resume_token: self.token(), digest, confirmed_age };
+        let progress = Progress {
+            revision: self.at.revision.0,
+            resume_token: self.token(),
+            digest,
+            confirmed_age: age(confirmed),
+        };
         Some(frame(Event::Progress(progress)))
     }
 
@@ -456,6 +460,11 @@ impl Drop for Cursor {
             ended(self.at.revision);
         }
     }
+}
+
+/// What an event says of its age.
+fn age(confirmed: Confirmed) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(confirmed.freshness().confirmed_age).ok()
 }
 
 fn unavailable(error: &crate::store::StoreError) -> Error {

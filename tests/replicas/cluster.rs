@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use signalbox::proto::v1::{
     CreateResourceRequest, CreateResourceResponse, GetResourceRequest, GetResourceResponse,
     GetStatusResponse, Replica, Resource,
@@ -59,6 +60,11 @@ impl Cluster {
     pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.settings.push((name, value));
         self
+    }
+
+    /// The encryption key.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// URL of the database.
@@ -124,6 +130,11 @@ impl Member {
         let begin = Instant::now();
         server.stop().await;
         begin.elapsed()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.server.as_ref().expect("it runs").signal(signal);
     }
 
     /// kill -9.
