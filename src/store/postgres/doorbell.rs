@@ -269,3 +269,41 @@ impl Listening {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rings so far, after a moment in which no time passes.
+    async fn heard(rings: &Doorbell) -> u64 {
+        tokio::task::yield_now().await;
+        *rings.borrow()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_what_others_tell_in_a_loop_is_rung_for_at_a_bounded_rate() {
+        let bell = Bell::default();
+        let rings = bell.subscribe();
+        let flood = async {
+            bell.told.notify_one();
+            assert_eq!(heard(&rings).await, 1, "the first is rung for at once");
+            for _ in 0..1000 {
+                bell.told.notify_one();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let rung = heard(&rings).await;
+            assert!((150..=201).contains(&rung), "{rung} rings in a second");
+            tokio::time::sleep(APART * 2).await;
+            let before = heard(&rings).await;
+            bell.told.notify_one();
+            assert_eq!(heard(&rings).await, before + 1, "one that comes alone as well");
+            bell.told.notify_one();
+            tokio::time::sleep(APART * 2).await;
+            assert_eq!(heard(&rings).await, before + 2, "nor is the last one lost");
+        };
+        tokio::select! {
+            never = bell.ring_for_others() => match never {},
+            () = flood => {}
+        }
+    }
+}
