@@ -254,7 +254,8 @@ impl World {
         let least = self.life().newest().unwrap_or_default() + 10;
         self.written(least).await;
         let revision = self.life().newest().expect("something was written");
-        let compacted = self.admin.admin().compact_log(CompactLogRequest { revision }).await;
+        let mut admin = self.members[0].caller(&self.token).admin();
+        let compacted = admin.compact_log(CompactLogRequest { revision }).await;
         compacted.expect("the log is compacted");
         self.fronts.iter().for_each(Proxy::cut);
         self.hold(false);
@@ -278,7 +279,7 @@ impl World {
         self.written(kept + 10).await;
         self.rest().await;
         let callers = self.members.each_ref().map(|member| member.caller(&self.token));
-        let epoch = self.admin.status().await.epoch;
+        let epoch = callers[0].status().await.epoch;
         self.life().end();
         self.database.stop();
         self.database.restore();
