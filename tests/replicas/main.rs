@@ -30,4 +30,5 @@ mod support;
 mod together;
 mod tokens;
 mod upgrade;
+mod workers;
 mod writers;
