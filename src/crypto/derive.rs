@@ -31,6 +31,8 @@ pub(super) enum Purpose {
     Environment,
     /// MAC of what a replica verifies tokens with.
     Verification,
+    /// MAC of the name of a worker's session.
+    Session,
 }
 
 impl Purpose {
@@ -45,6 +47,7 @@ impl Purpose {
             Purpose::Export => b"signalbox/v1/export",
             Purpose::Environment => b"signalbox/v1/environment",
             Purpose::Verification => b"signalbox/v1/verification",
+            Purpose::Session => b"signalbox/v1/session",
         }
     }
 }

@@ -36,6 +36,7 @@ pub struct Vault {
     verification_key: Key,
     /// Id of the key-encryption key that opened the current data key.
     sealing_id: String,
+    session_key: Key,
 }
 
 /// A store's keys, opened.
@@ -166,6 +167,12 @@ impl Vault {
         mac(&self.verification_key, keys)
     }
 
+    /// Keyed MAC of the name of a worker's session, and of whose it is: every replica recognises what another one has named.
+    #[must_use]
+    pub fn session_mac(&self, session: &[u8]) -> [u8; 32] {
+        mac(&self.session_key, session)
+    }
+
     /// Ids of the key-encryption keys that were loaded, the current one first.
     #[must_use]
     pub fn key_ids(&self) -> &[String] {
@@ -235,6 +242,7 @@ fn unlocked(
     let request_key = derive(log_root, Purpose::Request, &[&store.0]);
     let environment_key = derive(log_root, Purpose::Environment, &[&store.0]);
     let verification_key = derive(log_root, Purpose::Verification, &[&store.0]);
+    let session_key = derive(log_root, Purpose::Session, &[&store.0]);
     let (key_ids, sealing_id) = (keyring.ids(), sealing_id(keyring, identity, current));
     let vault = Vault {
         store,
@@ -243,6 +251,7 @@ fn unlocked(
         current,
         request_key,
         environment_key,
+        session_key,
         verification_key,
         sealing_id,
     };
