@@ -183,8 +183,8 @@ impl Cursor {
                     }
                 },
                 Phase::Live => {
+                    // Changes are no heartbeat, and don't put it off: only it says that the store was heard from.
                     if let Some(bytes) = self.live().await? {
-                        self.progress_due = Instant::now() + self.progress_interval;
                         return Ok(Some(bytes));
                     }
                 }
