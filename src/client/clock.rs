@@ -45,34 +45,26 @@ fn nanos(distance: Duration) -> i64 {
     i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What tells the present.
+/// What tells the present: the machine, or in a test a clock that can be held still.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Clock {
-    /// The machine's.
-    Machine,
-    /// The runtime's, which a test can hold still.
-    #[cfg(test)]
-    Runtime(tokio::time::Instant),
-}
+pub(super) struct Clock(pub(super) fn() -> Moment);
 
 impl Clock {
+    pub(super) const MACHINE: Self = Self(machine);
+
     pub(super) fn now(self) -> Moment {
-        match self {
-            Self::Machine => Moment(machine()),
-            #[cfg(test)]
-            Self::Runtime(start) => Moment(nanos(start.elapsed())),
-        }
+        (self.0)()
     }
 }
 
-fn machine() -> i64 {
+fn machine() -> Moment {
     // Apple's monotonic clock goes on while the machine sleeps; Linux has another one for that.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
     let time = rustix::time::clock_gettime(CLOCK);
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    Moment(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))
 }
 
 #[cfg(test)]
@@ -81,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_moment_may_lie_before_the_machine_started() {
-        let now = Clock::Machine.now();
+        let now = Clock::MACHINE.now();
         let year = Duration::from_secs(366 * 86_400);
         assert_eq!(now.since(now.before(year)), year);
         assert_eq!(now.before(year).since(now), Duration::ZERO);
@@ -92,8 +84,8 @@ mod tests {
 
     #[test]
     fn the_clock_goes_on() {
-        let before = Clock::Machine.now();
+        let before = Clock::MACHINE.now();
         std::thread::sleep(Duration::from_millis(2));
-        assert!(Clock::Machine.now().since(before) >= Duration::from_millis(2));
+        assert!(Clock::MACHINE.now().since(before) >= Duration::from_millis(2));
     }
 }

@@ -62,7 +62,7 @@ impl Client {
     pub fn connect(options: ClientOptions) -> Result<Self, Error> {
         options.validate()?;
         let settings = options.clone();
-        Self::over(Dialer::new(options), &settings, Clock::Machine)
+        Self::over(Dialer::new(options), &settings, Clock::MACHINE)
     }
 
     pub(super) fn over(
@@ -88,7 +88,7 @@ impl Client {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let first = Arc::new(Snapshot::new(Arc::new(options.overrides())));
         let (publisher, readers) =
-            channel(first, options.event_queue, options.staleness.clone(), Clock::Machine);
+            channel(first, options.event_queue, options.staleness.clone(), Clock::MACHINE);
         let (demands, _) = watch::channel(0);
         Ok((Self(Arc::new(Inner { readers, runtime, demands, watcher: None })), publisher))
     }

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_silent_server_makes_the_cache_stale_and_unready() {
-        let start = Clock::Machine.now();
+        let start = Clock::MACHINE.now();
         let health = heard(Duration::ZERO, start);
         let status = health.status(start.after(BOUND), BOUND);
         assert!(status.ready && !status.stale);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_talking_server_that_lost_its_store_does_too() {
-        let start = Clock::Machine.now();
+        let start = Clock::MACHINE.now();
         let health = heard(BOUND - SECOND, start);
         assert!(!health.status(start, BOUND).stale);
         assert!(health.status(start.after(2 * SECOND), BOUND).stale);
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn nothing_heard_yet_is_neither_ready_nor_fresh() {
-        let status = Health::default().status(Clock::Machine.now(), BOUND);
+        let status = Health::default().status(Clock::MACHINE.now(), BOUND);
         assert!(!status.ready && !status.loaded && status.stale);
         assert_eq!((status.reconnects, status.confirmed_age), (0, None));
     }

@@ -1,7 +1,7 @@
 //! The watcher and its handle against a scripted server, in paused time: no sockets, and no wait takes real time.
 
 use std::sync::{
-    Mutex,
+    LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -12,7 +12,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
 use crate::{
-    client::{Client, ClientOptions, EventKind, Metric, Selector, Update, clock::Clock},
+    client::{
+        Client, ClientOptions, EventKind, Metric, Selector, Update,
+        clock::{Clock, Moment},
+    },
     proto::v1::{
         Change, ChangeType, Changes, GoingAway, Progress, Reset, Resource, Revoked, SettingSpec, Snapshot,
         Synced, WatchConfigResponse, resource::Spec, setting_spec::Value,
@@ -129,6 +132,13 @@ fn resource(key: &str, revision: u64) -> Resource {
     }
 }
 
+/// The runtime's clock, which stands still.
+fn paused() -> Moment {
+    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    let start = Instant::from_std(*START);
+    Moment::from_bits(i64::try_from((Instant::now() - start).as_nanos()).unwrap())
+}
+
 fn options() -> ClientOptions {
     ClientOptions::new("http://unused")
 }
@@ -137,7 +147,7 @@ fn start(options: &ClientOptions) -> (Client, Server) {
     let (opens_in, opens) = mpsc::unbounded_channel();
     let (answers, answers_out) = mpsc::unbounded_channel();
     let script = Script { opens: opens_in, answers: answers_out, endpoint: 0 };
-    (Client::over(script, options, Clock::Runtime(Instant::now())).unwrap(), Server { opens, answers })
+    (Client::over(script, options, Clock(paused)).unwrap(), Server { opens, answers })
 }
 
 async fn ready() -> (Client, Server, Peer) {
