@@ -55,32 +55,34 @@ async fn heartbeats_come_at_the_interval_that_was_asked_for() {
     }
 }
 
-/// A stream that always had something to say never had its heartbeat, and its client took the cache for unconfirmed.
+/// A busy stream had no heartbeat, so that its client took itself to be stale for as long as something was written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_heartbeats_come_on_a_busy_stream_too() {
+async fn a_busy_stream_has_heartbeats() {
     let server = Server::start().await;
     let mut writer = writer(&server);
-    let mut stream = Open::fresh(&server.admin(), &View::everything()).await;
-    stream.wait_for("synced", is_synced).await;
+    let mut busy = Open::fresh(&server.admin(), &View::everything()).await;
+    busy.wait_for("synced", is_synced).await;
     let reading = tokio::spawn(async move {
-        for _ in 0..3 {
-            stream.wait_for("progress", is_progress(1)).await;
+        let (mut heartbeats, mut changes) = (0, 0);
+        while heartbeats < 3 {
+            match busy.next().await.expect("the stream lives") {
+                Event::Changes(_) => changes += 1,
+                Event::Progress(_) => heartbeats += 1,
+                _ => {}
+            }
         }
+        changes
     });
-    // Never as long without a change as the second that is asked for.
-    let (begun, mut round) = (Instant::now(), 0);
-    while !reading.is_finished() {
-        assert!(begun.elapsed() < PATIENCE, "no heartbeat in {round} changes");
-        round += 1;
-        let op = Op::Update {
-            resource: setting("settings/busy", round.to_string()),
-            mask: vec!["*".to_owned()],
-            allow_missing: true,
-        };
-        writer.write(op).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    reading.await.expect("the heartbeats came");
+    let writing = async {
+        let mut round = 0;
+        while !reading.is_finished() {
+            round += 1;
+            let resource = setting("settings/busy", round.to_string());
+            writer.write(Op::Update { resource, mask: vec!["*".to_owned()], allow_missing: true }).await;
+        }
+    };
+    within(PATIENCE, "three heartbeats between changes", Box::pin(writing)).await;
+    assert!(reading.await.expect("it is read to its end") > 3, "it was busy");
 }
 
 /// etcd#15220, under load: every heartbeat is behind everything that it covers.
