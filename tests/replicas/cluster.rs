@@ -134,11 +134,6 @@ impl Member {
         begin.elapsed()
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        self.server.as_ref().expect("it runs").signal(signal);
-    }
-
     /// kill -9.
     pub async fn kill(&mut self) {
         self.site.moved_to(NOWHERE);
