@@ -179,10 +179,15 @@ pub trait Kind: Sync {
         Vec::new()
     }
 
-    /// What is wrong or worth knowing of a spec beside the resources that it refers to. Asked when it is written, and not
-    /// again when one of these changes.
+    /// What is wrong or worth knowing of a spec beside the resources that it refers to. Asked when it is written.
     fn check_targets(&self, _spec: &Spec, _targets: &Targets<'_>) -> Findings {
         Findings::default()
+    }
+
+    /// The kinds of those resources of which [`Kind::check_targets`] finds something wrong: one of them is not changed so that
+    /// something is wrong with a spec which stays as it is.
+    fn judges(&self) -> &'static [KindName] {
+        &[]
     }
 
     /// What stands against a change, or is worth knowing of it, in view of other resources as the write leaves them. Asked

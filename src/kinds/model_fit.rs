@@ -6,8 +6,8 @@ use super::parameters::PARAMETERS;
 use crate::{
     domain::{FieldViolation, Violations},
     proto::v1::{
-        GenerationParameters, ModelCapability, ModelSpec, PromptTemplateSpec, ReasoningEffort,
-        ReasoningParameters, ReasoningSupport, ThinkingMode,
+        GenerationParameters, MessageRole, ModelCapability, ModelSource, ModelSpec, PromptTemplateSpec,
+        ReasoningEffort, ReasoningParameters, ReasoningSupport, ThinkingMode,
     },
 };
 
@@ -67,10 +67,37 @@ fn check_chat(template: &PromptTemplateSpec, model: &ModelSpec, violations: &mut
         let problem = "must be empty, because the model calls no tools: MODEL_CAPABILITY_TOOLS is not in its capabilities";
         violations.add("prompt_template.tools", REASON, problem);
     }
+    let parallel = template.chat.as_ref().and_then(|chat| chat.parallel_tool_calls).unwrap_or_default();
+    // Catalogues that are imported do not all tell of it.
+    let known = model.source() != ModelSource::Imported && !lacks(model, ModelCapability::Tools);
+    if !template.tools.is_empty() && parallel && known && lacks(model, ModelCapability::ParallelToolCalls) {
+        let problem = "must be false, because the model calls one tool at a time: \
+                       MODEL_CAPABILITY_PARALLEL_TOOL_CALLS is not in its capabilities";
+        violations.add("prompt_template.chat.parallel_tool_calls", REASON, problem);
+    }
+    check_system_prompts(template, model, violations);
     let streamed = template.chat.as_ref().and_then(|chat| chat.stream).unwrap_or_default();
     if streamed && lacks(model, ModelCapability::Streaming) {
         let problem = "must be false, because the model does not stream: MODEL_CAPABILITY_STREAMING is not in its capabilities";
         violations.add("prompt_template.chat.stream", REASON, problem);
+    }
+}
+
+fn check_system_prompts(template: &PromptTemplateSpec, model: &ModelSpec, violations: &mut Violations) {
+    if !lacks(model, ModelCapability::SystemPrompt) {
+        return;
+    }
+    const PROBLEM: &str =
+        "because the model takes no system prompt: MODEL_CAPABILITY_SYSTEM_PROMPT is not in its capabilities";
+    if template.chat.as_ref().is_some_and(|chat| !chat.system_prompt.is_empty()) {
+        let problem = format!("must be left out, {PROBLEM}; say it in the prompt itself");
+        violations.add("prompt_template.chat.system_prompt", REASON, problem);
+    }
+    for (index, message) in template.messages.iter().enumerate() {
+        if message.role() == MessageRole::System {
+            let path = format!("prompt_template.messages[{index}].role");
+            violations.add(path, REASON, format!("must be MESSAGE_ROLE_USER, {PROBLEM}"));
+        }
     }
 }
 
@@ -238,6 +265,39 @@ mod tests {
         }
         assert_eq!(generation(|given| (given.temperature, given.max_tokens) = (Some(1.0), Some(4096))), []);
         assert_eq!(reasoning(|given| (given.effort, given.thinking_tokens) = (3, Some(1000))), []);
+    }
+
+    #[test]
+    fn regression_system_prompts_and_parallel_calls_are_held_against_the_model() {
+        use crate::proto::v1::PromptMessage;
+        let mut model = ModelSpec {
+            capabilities: vec![ModelCapability::Chat.into(), ModelCapability::Tools.into()],
+            ..Default::default()
+        };
+        let given = |template: &mut PromptTemplateSpec| {
+            template.tools = vec!["tools/a".into()];
+            template.chat = Some(ChatParameters {
+                system_prompt: "Be brief.".into(),
+                parallel_tool_calls: Some(true),
+                ..Default::default()
+            });
+            template.messages =
+                vec![PromptMessage { role: MessageRole::System.into(), content: "Be brief.".into() }];
+        };
+        let fields =
+            |model: &ModelSpec| wrong(model, given).into_iter().map(|(field, _)| field).collect::<Vec<_>>();
+        assert_eq!(fields(&model), ["chat.parallel_tool_calls", "chat.system_prompt", "messages[0].role"]);
+        let without = |template: &mut PromptTemplateSpec| {
+            template.chat = Some(ChatParameters { parallel_tool_calls: Some(true), ..Default::default() });
+        };
+        assert_eq!(
+            wrong(&model, without),
+            [],
+            "what is filled in stands for nothing where there are no tools"
+        );
+        model.source = ModelSource::Imported.into();
+        model.capabilities.push(ModelCapability::SystemPrompt.into());
+        assert_eq!(wrong(&model, given), [], "an imported catalogue may not tell of parallel calls");
     }
 
     #[test]

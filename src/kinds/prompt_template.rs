@@ -13,8 +13,12 @@ use super::{
     template_text::{BraceError, Usage, is_name, usages},
 };
 use crate::{
+    choice::type_word,
     domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
-    proto::v1::{MessageRole, ModelSpec, PromptMessage, PromptTemplateSpec, TemplateVariable, VariableType},
+    proto::v1::{
+        MessageRole, ModelSpec, PromptMessage, PromptTemplateSpec, ProviderType, TemplateVariable,
+        VariableType,
+    },
 };
 
 /// The kind `prompt_template`.
@@ -93,10 +97,18 @@ impl Kind for PromptTemplate {
     fn check_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Findings {
         let Spec::PromptTemplate(spec) = spec else { return Findings::default() };
         let Some(Spec::Model(model)) = targets.get(spec.model.as_str()) else { return Findings::default() };
+        let elsewhere = match targets.get(spec.provider.as_str()) {
+            Some(Spec::Provider(provider)) => of_another_provider(spec, provider.r#type()),
+            _ => None,
+        };
         Findings {
             violations: model_fit::misfits(spec, model),
-            warnings: deprecated(model).into_iter().collect(),
+            warnings: deprecated(model).into_iter().chain(elsewhere).collect(),
         }
+    }
+
+    fn judges(&self) -> &'static [KindName] {
+        &[KindName("model")]
     }
 }
 
@@ -255,6 +267,20 @@ fn check_named(spec: &PromptTemplateSpec, violations: &mut Violations) {
             violations.add(path, "DUPLICATE", "is listed twice; list it once");
         }
     }
+}
+
+/// Said and not refused: a gateway serves the models of others.
+fn of_another_provider(spec: &PromptTemplateSpec, provider_type: ProviderType) -> Option<String> {
+    let owner = spec.model.split('/').nth(1)?;
+    let id = spec.provider.rsplit('/').next()?;
+    let word = type_word(provider_type);
+    (owner != id && owner != word).then(|| {
+        format!(
+            "`prompt_template.model` is a model of `{owner}`, and {} is of the type `{word}`: calls fail unless it serves \
+             that model",
+            spec.provider
+        )
+    })
 }
 
 fn deprecated(model: &ModelSpec) -> Option<String> {

@@ -116,6 +116,10 @@ impl Kind for Router {
         Findings { warnings: warnings.collect(), violations: violations.into_vec() }
     }
 
+    fn judges(&self) -> &'static [KindName] {
+        &[PROVIDER]
+    }
+
     fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
         active::of_router(turn, outlook)
     }

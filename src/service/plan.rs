@@ -3,6 +3,7 @@
 
 mod finish;
 mod import;
+mod narrowed;
 mod references;
 mod refusal;
 mod rules;
@@ -173,6 +174,7 @@ impl<'a> Planner<'a> {
         let misfits = self.check_references();
         self.check_rules();
         self.check_uses();
+        self.check_narrowed();
         self.check_moves();
         self.check_size(parts_of(operations).list);
         let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Planner, Staged, Written};
 use crate::{
     domain::{
-        Error, FieldPath, FieldViolation, KindName, PlannedChange, Read, ResourceName, SecretId, Spec,
-        Violations,
+        Error, FieldPath, FieldViolation, KindName, PlannedChange, Principal, Read, ResourceName, SecretId,
+        Spec, Violations,
     },
     kinds::{self, Kind, Reference, Targets},
     watch::not_granted,
@@ -187,18 +187,22 @@ impl<'a> Planner<'a> {
 
     fn refuse_used(&mut self, name: &ResourceName, users: &BTreeSet<(ResourceName, KindName)>) {
         let Some((field, _)) = self.deleted.get(name) else { return };
-        // Names beyond the caller's grants are not given away.
-        let shown = users.iter().filter(|(user, kind)| self.caller.reaches(user, *kind)).take(NAMED);
-        let mut listed: Vec<String> = shown.map(|(user, _)| user.to_string()).collect();
-        let more = users.len() - listed.len();
-        if more > 0 {
-            listed.push(format!("{more} more"));
-        }
         let description = format!(
             "{name} is in use by {}; change or delete what uses it first, or in one batch",
-            listed.join(", ")
+            listed(self.caller, users)
         );
         let (reason, subject) = ("IN_USE", name.to_string());
         self.refuse(field.clone(), Error::FailedPrecondition { reason, subject, description });
     }
+}
+
+/// Some of those who use something, by name, and how many more there are. Names beyond the caller's grants are not given away.
+pub(super) fn listed(caller: &Principal, users: &BTreeSet<(ResourceName, KindName)>) -> String {
+    let shown = users.iter().filter(|(user, kind)| caller.reaches(user, *kind)).take(NAMED);
+    let mut listed: Vec<String> = shown.map(|(user, _)| user.to_string()).collect();
+    let more = users.len() - listed.len();
+    if more > 0 {
+        listed.push(format!("{more} more"));
+    }
+    listed.join(", ")
 }

@@ -178,6 +178,9 @@ impl Maker {
 
     /// Something else for a resource that was taken.
     pub fn change(&mut self, kind: &str) -> Option<(Value, Resource)> {
+        if kind == "model" && self.rng.random_bool(0.5) {
+            return Some(self.narrowed());
+        }
         let name = self.taken.get(kind)?.choose(&mut self.rng)?.clone();
         let (mut sent, mut resource) = self.named(kind, &name);
         // Often without the values of its secrets: kept, cleared, or not there.
@@ -191,13 +194,19 @@ impl Maker {
         Some((sent, resource))
     }
 
+    /// A model that can do less than before, which templates may rely on.
+    fn narrowed(&mut self) -> (Value, Resource) {
+        let spec = json!({"capabilities": ["MODEL_CAPABILITY_CHAT"], "limits": {"maxOutputTokens": 1}});
+        let name = self.other("models/target/model");
+        read(json!({"name": name, "model": spec})).expect("a model")
+    }
+
     fn named(&mut self, kind: &str, name: &str) -> (Value, Resource) {
         loop {
             let document = json!({"name": name, "labels": self.labels(), kind: self.spec(kind)});
             // A value beside the schema is no message: another one.
-            let read = DynamicMessage::deserialize(Resource::default().descriptor(), document.clone());
-            if let Ok(read) = read {
-                return (document, read.transcode_to().unwrap());
+            if let Some(read) = read(document) {
+                return read;
             }
         }
     }
@@ -355,6 +364,12 @@ impl Maker {
     fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         *of.choose(&mut self.rng).unwrap()
     }
+}
+
+/// The resource that a document is, and the document.
+fn read(document: Value) -> Option<(Value, Resource)> {
+    let read = DynamicMessage::deserialize(Resource::default().descriptor(), document.clone()).ok()?;
+    Some((document, read.transcode_to().unwrap()))
 }
 
 /// Every place beneath a value.

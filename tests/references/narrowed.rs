@@ -1,0 +1,103 @@
+//! A model keeps what the templates that stay ask of it; else these would be refused when they are exported and imported.
+
+use signalbox::proto::v1::{
+    GenerationParameters, ModelCapability, ModelLimits, ModelSpec, PromptTemplateSpec, UpdateResourceRequest,
+};
+use tonic::Code;
+
+use crate::{
+    attempt, in_use, model, refused,
+    support::{
+        caller::Rights,
+        resources::{by_prefix, labelled, provider},
+        server::Server,
+        writer::Op,
+    },
+    template, writer,
+};
+
+const MODEL: &str = "models/a/m";
+
+fn of_at_most(tokens: u32) -> impl FnOnce(&mut ModelSpec) {
+    move |spec| {
+        spec.limits = Some(ModelLimits { max_output_tokens: tokens, ..Default::default() });
+        spec.capabilities = vec![ModelCapability::Chat.into(), ModelCapability::Streaming.into()];
+    }
+}
+
+fn asking_for(tokens: u32) -> impl FnOnce(&mut PromptTemplateSpec) {
+    move |spec| {
+        spec.model = MODEL.into();
+        spec.generation = Some(GenerationParameters { max_tokens: Some(tokens), ..Default::default() });
+    }
+}
+
+#[tokio::test]
+async fn regression_a_model_is_not_narrowed_beneath_a_template_that_uses_it() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let begin = vec![
+        Op::Create(model(MODEL, of_at_most(100))),
+        Op::Create(template("t", asking_for(50))),
+        Op::Create(template("other", |_| ())),
+    ];
+    attempt(&admin, begin).await.unwrap();
+    let narrow = |tokens| Op::update(model(MODEL, of_at_most(tokens)), &["model"]);
+    let expected = in_use("operations[0].update.resource.model", MODEL);
+    assert_eq!(refused(&admin, vec![narrow(49)]).await, expected);
+    let request =
+        UpdateResourceRequest { resource: Some(model(MODEL, of_at_most(49))), ..Default::default() };
+    let status = admin.config().update_resource(request).await.unwrap_err();
+    for words in ["promptTemplates/t", "generation.max_tokens", "at most 49", "in one batch"] {
+        assert!(status.message().contains(words), "{status:?}");
+    }
+    // As narrow as it is used, and anything else of it.
+    attempt(&admin, vec![narrow(50)]).await.unwrap();
+    attempt(&admin, vec![Op::update(labelled(model(MODEL, |_| ()), &[("a", "b")]), &["labels"])])
+        .await
+        .unwrap();
+    // Another label of the template is no other content: it is held to its model all the same.
+    let relabelled = labelled(template("t", |_| ()), &[("a", "b")]);
+    let (_, reason, ..) = refused(&admin, vec![narrow(49), Op::update(relabelled, &["labels"])]).await;
+    assert_eq!(reason, "IN_USE");
+    // In one batch with the template, or after it has gone.
+    let both = vec![narrow(10), Op::update(template("t", asking_for(10)), &["prompt_template.generation"])];
+    attempt(&admin, both).await.unwrap();
+    attempt(&admin, vec![narrow(1), Op::delete("promptTemplates/t")]).await.unwrap();
+}
+
+/// Who does not reach the templates is told of a use, and of none of them.
+#[tokio::test]
+async fn what_narrows_a_model_is_told_within_the_grants() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let begin =
+        vec![Op::Create(model(MODEL, of_at_most(100))), Op::Create(template("hidden", asking_for(77)))];
+    attempt(&admin, begin).await.unwrap();
+    let narrow =
+        admin.colleague("narrow", &Rights { grants: vec![by_prefix("models/")], ..Rights::admin() }).await;
+    let request = UpdateResourceRequest { resource: Some(model(MODEL, of_at_most(5))), ..Default::default() };
+    let status = narrow.config().update_resource(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("1 more") && !status.message().contains("hidden"), "{status:?}");
+    assert!(!status.message().contains("77") && !status.message().contains("max_tokens"), "{status:?}");
+}
+
+/// A template that names a model of another provider is taken, since gateways serve such, and that is said.
+#[tokio::test]
+async fn regression_a_model_of_another_provider_is_remarked_on() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    writer(&admin).write(Op::Create(provider("providers/a"))).await;
+    writer(&admin).write(Op::Create(provider("providers/b"))).await;
+    writer(&admin).write(Op::Create(model(MODEL, |_| ()))).await;
+    let warned = async |id: &str, provider: &str| {
+        let named = template(id, |spec| (spec.provider, spec.model) = (provider.into(), MODEL.into()));
+        let request =
+            signalbox::proto::v1::CreateResourceRequest { resource: Some(named), ..Default::default() };
+        let answer = admin.config().create_resource(request).await.unwrap().into_inner();
+        answer.warnings.iter().any(|warning| warning.contains("is a model of `a`"))
+    };
+    assert!(warned("other", "providers/b").await);
+    assert!(!warned("own", "providers/a").await);
+}
