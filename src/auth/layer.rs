@@ -86,6 +86,12 @@ impl Caller {
         Ok(&caller.principal)
     }
 
+    /// Who made a request that came through the gate; `None` where everybody may make it.
+    #[must_use]
+    pub fn among(extensions: &http::Extensions) -> Option<&Principal> {
+        extensions.get::<Self>().map(|caller| &*caller.principal)
+    }
+
     fn find<T>(request: &tonic::Request<T>) -> Result<&Self, Error> {
         request.extensions().get().ok_or_else(token_missing)
     }

@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -19,6 +19,8 @@ use prometheus_client::{
 
 use super::answer;
 use crate::{
+    auth::Caller,
+    domain::Pattern,
     service::{Service, Vitals},
     store::DoorbellState,
     telemetry::Metrics,
@@ -28,22 +30,30 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Everything that is shown.
 pub(super) struct Exposition {
-    registry: Registry,
+    whole: Registry,
+    /// Without what counts resources, for who reaches a part of them only.
+    narrow: Registry,
 }
 
 impl Exposition {
-    pub fn new(metrics: &Metrics, service: Arc<Service>) -> Self {
-        let mut registry = Registry::default();
-        metrics.register(&mut registry);
-        registry.register_collector(Box::new(Gathered(service)));
-        Self { registry }
+    pub fn new(metrics: &Metrics, service: &Arc<Service>) -> Self {
+        let [whole, narrow] = [true, false].map(|totals| {
+            let mut registry = Registry::default();
+            metrics.register(&mut registry);
+            registry.register_collector(Box::new(Gathered { service: Arc::clone(service), totals }));
+            registry
+        });
+        Self { whole, narrow }
     }
 }
 
-/// The page.
-pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>) -> Response {
+/// The page. Where everybody may see it, everybody sees all of it: the operator has said so.
+pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>, request: Request) -> Response {
+    let caller = Caller::among(request.extensions());
+    let everything = caller.is_none_or(|caller| caller.grants.contains(&Pattern::All));
+    let registry = if everything { &exposition.whole } else { &exposition.narrow };
     let mut page = String::new();
-    match text::encode(&mut page, &exposition.registry) {
+    match text::encode(&mut page, registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
         // Writing to memory does not fail.
         Err(_) => {
@@ -53,7 +63,11 @@ pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>) -> Respon
 }
 
 /// What is read from the service when somebody asks.
-struct Gathered(Arc<Service>);
+struct Gathered {
+    service: Arc<Service>,
+    /// Whether what counts resources is shown.
+    totals: bool,
+}
 
 impl fmt::Debug for Gathered {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,10 +77,13 @@ impl fmt::Debug for Gathered {
 
 impl Collector for Gathered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let vitals = self.0.vitals();
+        let vitals = self.service.vitals();
         let mut page = Page(encoder);
         process(&mut page, &vitals)?;
         view(&mut page, &vitals)?;
+        if self.totals {
+            totals(&mut page, &vitals)?;
+        }
         streams(&mut page, &vitals)?;
         store(&mut page, &vitals)?;
         replicas(&mut page, &vitals)
@@ -88,7 +105,8 @@ fn process(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     )
 }
 
-fn view(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+/// What tells how many resources there are and what is done with them, whoever reaches them.
+fn totals(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     page.counters(
         "signalbox_config_changes",
         "Changes of configuration made durable by this replica, by kind, action and the role of who made them",
@@ -96,8 +114,11 @@ fn view(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
             ([("kind", kind.0), ("action", action.0), ("role", role.as_str())], *count)
         }),
     )?;
+    page.gauge("signalbox_view_resources", "Resources that it serves", vitals.resources)
+}
+
+fn view(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     page.gauge("signalbox_view_revision", "The revision that this replica serves", vitals.revision)?;
-    page.gauge("signalbox_view_resources", "Resources that it serves", vitals.resources)?;
     page.gauge(
         "signalbox_view_age_seconds",
         "Time since the store confirmed that what is served is current",

@@ -46,7 +46,7 @@ pub struct Pages {
 /// The pages, behind their gate.
 pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
     let Pages { service, metrics, draining, metrics_anonymous, timeout } = pages;
-    let exposition = Arc::new(Exposition::new(&metrics, Arc::clone(&service)));
+    let exposition = Arc::new(Exposition::new(&metrics, &service));
     let health = health::Health { service, draining };
     let probes = Router::new()
         .route(paths::LIVEZ, get(health::livez))

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Service, age,
-    fields::renamed,
+    fields::renamed_by,
     parse_revision_token,
     write::{DEADLINE, Operation, OperationKind, WriteRequest},
 };
@@ -100,12 +100,10 @@ impl Service {
             body: body("SwitchActiveProvider", request),
         };
         let answer = self.write_router(caller, frame, edit).await.map_err(|error| {
-            let names = [
-                ("resource.router.primary", "provider"),
-                ("resource.router.fallbacks", "fallbacks.providers"),
-                ("resource.", ""),
-            ];
-            renamed(error, &names)
+            renamed_by(error, |field| match field.strip_prefix("resource.router.fallbacks") {
+                Some(rest) if request.fallbacks.is_some() => Some(format!("fallbacks.providers{rest}")),
+                _ => sent(field),
+            })
         })?;
         let BatchWriteResponse { results, revision, revision_token, mut warnings } = answer;
         let result = results.into_iter().next().unwrap_or_default();
@@ -207,9 +205,8 @@ impl Service {
             reason: &request.reason,
             body: body("SetDefaultProvider", request),
         };
-        let own = format!("resource.router.type_defaults.{word}");
-        let renamed = |error| renamed(error, &[(own.as_str(), "provider"), ("resource.", "")]);
-        let answer = self.write_router(caller, frame, edit).await.map_err(renamed)?;
+        let answer = self.write_router(caller, frame, edit).await;
+        let answer = answer.map_err(|error| renamed_by(error, sent))?;
         let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
         let result = results.into_iter().next().unwrap_or_default();
         let diff = result.diffs.into_iter().next();
@@ -272,6 +269,13 @@ impl Service {
     pub(super) fn masked(&self, state: &State, entry: &Entry) -> Resource {
         self.parts.revealer.resource(&entry.record, &entry.sealed, state.epoch, Reveal::Masked)
     }
+}
+
+/// A field of the router as one of a request that changes it: whatever of the router stands against the change, the caller sent
+/// no more of it than a provider.
+fn sent(field: &str) -> Option<String> {
+    let rest = field.strip_prefix("resource.")?;
+    Some(if rest.starts_with("router") { "provider".to_owned() } else { rest.to_owned() })
 }
 
 /// The fallbacks after a switch of which only the new primary is said: the old one comes first, and what no longer fits goes.

@@ -5,13 +5,15 @@ use chrono::{DateTime, Utc};
 use super::{
     GetRequest, Service,
     active::{body, parse_type, reaches},
-    fields::{parse_named, renamed},
+    fields::{parse_unrepeated, renamed},
     parse_revision_token,
     write::{Operation, OperationKind, WriteRequest},
 };
 use crate::{
     choice,
-    domain::{Error, KindName, Matter, Observation, Principal, ResourceName, Result, Spec, Violations},
+    domain::{
+        Error, KindName, Matter, Observation, Pattern, Principal, ResourceName, Result, Spec, Violations,
+    },
     proto::v1::{
         ApiKeySpec, ApiKeyUsage, BatchWriteResponse, GetActiveApiKeyRequest, GetActiveApiKeyResponse,
         GetResourceResponse, RecordApiKeyUsageRequest, RecordApiKeyUsageResponse, Resource,
@@ -37,7 +39,7 @@ impl Service {
         request: &RotateApiKeyRequest,
     ) -> Result<RotateApiKeyResponse> {
         let mut violations = Violations::default();
-        let name = violations.take(parse_named("name", &request.name, API_KEY.0))?;
+        let name = violations.take(parse_unrepeated("name", &request.name, API_KEY.0))?;
         if request.secret.as_ref().is_none_or(|secret| secret.value.is_none()) {
             violations.add("secret.value", "REQUIRED", "is required: the key's new value");
         }
@@ -103,6 +105,10 @@ impl Service {
     /// The name of the key to use of a provider.
     fn key_to_use(&self, caller: &Principal, state: &State, provider: &ResourceName) -> Result<String> {
         let prefix = format!("{}apiKeys/", provider.beneath());
+        if !caller.grants.iter().any(|grant| meets(grant, &prefix)) {
+            // Whatever there is: it would not be told apart from what is not to be seen.
+            return Err(not_granted(caller, &format!("a key beneath {prefix}")).at("provider"));
+        }
         let seen = state.beneath(&prefix).filter(|entry| entry.kind() == API_KEY && reaches(caller, entry));
         let keys: Vec<Resource> = seen.map(|entry| self.masked(state, entry)).collect();
         // Whether it exists is told to who reaches it, or a key of it.
@@ -113,11 +119,13 @@ impl Service {
             return Err(Error::NotFound { name: provider.to_string() }.at("provider"));
         }
         let key = choice::active_key(keys.iter());
+        let all = caller.grants.iter().any(|grant| covers(grant, &prefix));
+        let among = if all { "" } else { " among those that are granted" };
         key.map(|key| key.name.clone()).ok_or_else(|| Error::FailedPrecondition {
             reason: "NO_ACTIVE_KEY",
             subject: provider.to_string(),
             description: format!(
-                "{provider} has no active key with a value: store one (`signalbox set {provider}/apiKeys/ID --secret \
+                "{provider} has no active key with a value{among}: store one (`signalbox set {provider}/apiKeys/ID --secret \
                  -`), or activate or rotate one"
             ),
         })
@@ -156,6 +164,25 @@ impl Service {
     }
 }
 
+/// Whether a grant reaches every key beneath a prefix.
+fn covers(grant: &Pattern, prefix: &str) -> bool {
+    match grant {
+        Pattern::All => true,
+        Pattern::Kind(kind) => *kind == API_KEY,
+        Pattern::Prefix(granted) => prefix.starts_with(granted.as_str()),
+        Pattern::Name(_) => false,
+    }
+}
+
+/// Whether a grant reaches any key that there may be beneath a prefix.
+fn meets(grant: &Pattern, prefix: &str) -> bool {
+    match grant {
+        Pattern::Name(name) => name.as_str().starts_with(prefix),
+        Pattern::Prefix(granted) => granted.starts_with(prefix) || covers(grant, prefix),
+        Pattern::All | Pattern::Kind(_) => covers(grant, prefix),
+    }
+}
+
 /// Whose key is asked for.
 enum Asked {
     Provider(ResourceName),
@@ -164,7 +191,7 @@ enum Asked {
 
 fn parse_whose(whose: Option<&Whose>) -> Result<Asked> {
     match whose {
-        Some(Whose::Provider(name)) => parse_named("provider", name, PROVIDER.0).map(Asked::Provider),
+        Some(Whose::Provider(name)) => parse_unrepeated("provider", name, PROVIDER.0).map(Asked::Provider),
         Some(Whose::Type(number)) => parse_type("type", *number).map(Asked::Type),
         None => Err(Error::invalid("provider", "REQUIRED", "is required: give `provider`, or `type`")),
     }
@@ -183,7 +210,7 @@ fn parse_usages(
     }
     let mut used = Vec::with_capacity(count.min(MAX_USAGES));
     for (index, ApiKeyUsage { name, last_used_at }) in request.usages.iter().enumerate().take(MAX_USAGES) {
-        let name = violations.take(parse_named(&format!("usages[{index}].name"), name, API_KEY.0))?;
+        let name = violations.take(parse_unrepeated(&format!("usages[{index}].name"), name, API_KEY.0))?;
         let time =
             violations.take(parse_time(&format!("usages[{index}].last_used_at"), *last_used_at, now))?;
         used.extend(name.zip(time));

@@ -7,10 +7,14 @@ use crate::{
 
 /// The error with its fields as the caller knows them: what begins with the first of a pair begins with the second instead.
 pub(super) fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
-    let rename = |field: String| {
-        let found = names.iter().find_map(|(own, told)| Some(format!("{told}{}", field.strip_prefix(own)?)));
-        found.unwrap_or(field)
-    };
+    renamed_by(error, |field| {
+        names.iter().find_map(|(own, told)| Some(format!("{told}{}", field.strip_prefix(own)?)))
+    })
+}
+
+/// The error with its fields as the caller knows them; those stay for which there is no other name.
+pub(super) fn renamed_by(error: Error, told: impl Fn(&str) -> Option<String>) -> Error {
+    let rename = |field: String| told(&field).unwrap_or(field);
     match error {
         Error::At { field, cause } => Error::At { field: rename(field), cause },
         Error::Invalid(found) => Error::Invalid(
@@ -40,8 +44,12 @@ pub(super) fn parse_named(field: &str, text: &str, kind: &str) -> Result<Resourc
 /// # Errors
 /// `Invalid`.
 pub(super) fn parse_unrepeated(field: &str, text: &str, kind: &str) -> Result<ResourceName> {
-    let wrong = |_| Error::invalid(field, "INVALID_NAME", format!("{}, never a key's value", wanted(kind)));
-    parse_named(field, text, kind).map_err(wrong)
+    match kinds::parse_name(text) {
+        Ok(_) => parse_named(field, text, kind),
+        Err(_) => {
+            Err(Error::invalid(field, "INVALID_NAME", format!("{}, never a key's value", wanted(kind))))
+        }
+    }
 }
 
 /// What a name of a kind looks like.

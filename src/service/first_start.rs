@@ -6,7 +6,7 @@
 
 use super::{
     PATIENCE, Service,
-    plan::Planner,
+    plan::{Mode, Planner},
     write::{Operation, OperationKind, Replay, WriteRequest},
 };
 use crate::{
@@ -79,7 +79,8 @@ impl Service {
 fn request(resources: Vec<Resource>, reason: String) -> WriteRequest {
     let operation = |(index, resource)| Operation {
         path: format!("operations[{index}].create."),
-        action: OperationKind::Create(resource),
+        // As an import: that is what the history says of it.
+        action: OperationKind::Import { resource, mask: Vec::new(), mode: Mode::Keep },
     };
     WriteRequest {
         operations: resources.into_iter().enumerate().map(operation).collect(),

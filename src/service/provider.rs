@@ -1,6 +1,9 @@
 //! What is done with providers beyond reading and writing them.
 
-use super::{Service, fields::parse_named};
+use super::{
+    Service,
+    fields::{parse_named, parse_unrepeated},
+};
 use crate::{
     domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
     kinds,
@@ -68,7 +71,7 @@ struct Names {
 /// Reads all of a request that can be judged without looking at any resource.
 fn check(request: &RenderRequestRequest) -> Result<Names> {
     let mut violations = Violations::default();
-    let provider = violations.take(parse_named("name", &request.name, PROVIDER.0))?;
+    let provider = violations.take(parse_unrepeated("name", &request.name, PROVIDER.0))?;
     violations.at_most("tools", request.tools.len(), MAX_TOOLS, "tools");
     let mut tools = Vec::new();
     for (index, text) in request.tools.iter().enumerate().take(MAX_TOOLS) {

@@ -115,6 +115,11 @@ pub fn of_key(method: &str) -> Vec<Case> {
                 secret: Some(secret(canary)),
                 ..Default::default()
             }),
+            case("a key for a name", false, |canary, _| RotateApiKeyRequest {
+                name: canary.into(),
+                secret: Some(secret(canary)),
+                ..Default::default()
+            }),
             case("name of another kind", false, |canary, _| RotateApiKeyRequest {
                 name: GROQ.into(),
                 secret: Some(secret(canary)),
@@ -135,6 +140,12 @@ pub fn of_key(method: &str) -> Vec<Case> {
                 include_secrets: true,
                 ..Default::default()
             }),
+            // A key where the name of its provider belongs.
+            case("a key for a name", false, |canary, _| GetActiveApiKeyRequest {
+                whose: Some(Whose::Provider(canary.into())),
+                include_secrets: true,
+                ..Default::default()
+            }),
             case("minimum", false, |canary, _| GetActiveApiKeyRequest {
                 whose: Some(Whose::Provider(GROQ.into())),
                 min_revision_token: canary.into(),
@@ -145,6 +156,8 @@ pub fn of_key(method: &str) -> Vec<Case> {
             case("used", true, |_, _| usage(KEY.into())),
             case("gone", true, |_, n| usage(format!("{GROQ}/apiKeys/none{n}"))),
             case("bad name", false, |_, n| usage(format!("ä {n}"))),
+            case("a key for a name", false, |canary, _| usage(canary.into())),
+            case("a key for an id", false, |canary, _| usage(format!("{GROQ}/apiKeys/{canary}/x"))),
         ],
         _ => panic!("{method} has no canary case: write one"),
     }

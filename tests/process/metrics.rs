@@ -23,7 +23,7 @@ use crate::{
     calls::{channel, event, refusal, token, with},
     harness::{
         PATIENCE, Server,
-        api::{Api, provider, setting},
+        api::{Api, new_token, provider, setting},
         command, end,
         exposition::Exposition,
         http::get,
@@ -54,6 +54,25 @@ async fn watching(
     let mut stream = config.watch_config(with(token, request)).await.unwrap().into_inner();
     while !matches!(event(&mut stream).await.unwrap(), Some(Event::Synced(_))) {}
     stream
+}
+
+/// How many resources there are is told to who reaches all of them.
+#[tokio::test]
+async fn regression_totals_are_left_out_for_who_reaches_a_part_only() {
+    let server = start().await;
+    let narrow = new_token(&server, &["--role", "viewer", "--selector", "settings/*"]).await;
+    let whole = new_token(&server, &["--role", "viewer", "--selector", "*"]).await;
+    let totals = ["signalbox_config_changes_total", "signalbox_view_resources"];
+    let shown = async |token: &str| {
+        let page = get(server.http_address(), "/metrics", token).await;
+        assert_eq!(page.code, 200, "{page:?}");
+        let families = Exposition::parse(&page.body).families;
+        assert!(families.contains_key("signalbox_view_age_seconds"));
+        totals.map(|name| families.contains_key(name))
+    };
+    assert_eq!(shown(&whole).await, [true; 2]);
+    assert_eq!(shown(&server.admin_token()).await, [true; 2]);
+    assert_eq!(shown(&narrow).await, [false; 2]);
 }
 
 #[tokio::test]

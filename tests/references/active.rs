@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use signalbox::proto::v1::{GetActiveProviderRequest, Role};
+use signalbox::proto::v1::{
+    GetActiveProviderRequest, ProviderType, Role, SetDefaultProviderRequest, SwitchActiveProviderRequest,
+};
 use sqlx::SqliteConnection;
 use tonic::Code;
 
@@ -39,6 +41,29 @@ async fn the_active_provider_stays() {
 async fn regression_a_full_order_drops_its_last() {
     let (_server, callers) = alone().await;
     active::regression_a_full_order_drops_its_last(&callers).await;
+}
+
+/// Whatever of the router stands against it: the caller sent no more than a provider.
+#[tokio::test]
+async fn regression_what_stands_against_a_default_names_a_field_that_was_sent() {
+    let (server, callers) = alone().await;
+    active::prepare(&callers).await;
+    callers.switch(to("a")).await.unwrap();
+    let admin = server.admin();
+    let grants = vec![by_name("routers/default"), by_name("providers/b")];
+    let narrow = admin.colleague("narrow", &Rights { grants, ..Rights::admin() }).await;
+    let request = SetDefaultProviderRequest {
+        r#type: ProviderType::Groq.into(),
+        provider: "providers/b".into(),
+        ..Default::default()
+    };
+    let status = narrow.provider().set_default_provider(request).await.unwrap_err();
+    let (code, _, field, _) = refusal(&status);
+    assert_eq!((code, field.as_str()), (Code::PermissionDenied, "provider"), "{status:?}");
+    let request = SwitchActiveProviderRequest { provider: "providers/b".into(), ..Default::default() };
+    let status = narrow.provider().switch_active_provider(request).await.unwrap_err();
+    let (code, _, field, _) = refusal(&status);
+    assert_eq!((code, field.as_str()), (Code::PermissionDenied, "provider"), "{status:?}");
 }
 
 #[tokio::test]

@@ -63,6 +63,24 @@ async fn keys_are_told_within_the_grants() {
         let status = active_key(&narrow, Whose::Provider(other.into()), "").await.unwrap_err();
         assert_eq!((status.code(), refusal(&status).1.as_str()), (Code::PermissionDenied, "NOT_GRANTED"));
     }
+    // A provider is no key: who reaches it alone is not told whether it has any.
+    let beside = Rights::worker(vec![by_name("providers/a"), by_name("providers/none")], false);
+    let beside = admin.colleague("beside", &beside).await;
+    for name in ["providers/a", "providers/none"] {
+        let status = active_key(&beside, Whose::Provider(name.into()), "").await.unwrap_err();
+        assert_eq!(
+            (status.code(), refusal(&status).1.as_str()),
+            (Code::PermissionDenied, "NOT_GRANTED"),
+            "{status:?}"
+        );
+        assert!(status.message().contains(&format!("{name}/apiKeys/")), "{status:?}");
+        assert!(status.message().contains("granted: providers/a, providers/none"), "{status:?}");
+    }
+    let some = [by_name("providers/a"), by_name("providers/a/apiKeys/none")];
+    let some = admin.colleague("some", &Rights::worker(some.to_vec(), false)).await;
+    let status = active_key(&some, Whose::Provider("providers/a".into()), "").await.unwrap_err();
+    assert_eq!(refusal(&status).1, "NO_ACTIVE_KEY");
+    assert!(status.message().contains("among those that are granted"), "{status:?}");
     let used = |name: &str| vec![ApiKeyUsage { name: name.to_owned(), last_used_at: None }];
     assert_eq!(record(&narrow, used(KEY)).await.unwrap(), Vec::<String>::new());
     // One beyond the grants, and nothing is recorded of the others.
