@@ -13,7 +13,10 @@ use super::{
     table::{plain, shown},
     text,
 };
-use crate::proto::{DESCRIPTOR_POOL, v1};
+use crate::{
+    import::is_import_label,
+    proto::{DESCRIPTOR_POOL, v1},
+};
 
 /// Characters of one cell of a list.
 const CELL: usize = 64;
@@ -72,7 +75,8 @@ fn last_seen(resource: &v1::Resource, matter: &str, now: DateTime<Utc>) -> Strin
 }
 
 fn row(resource: &v1::Resource, own: &[String], now: DateTime<Utc>) -> Vec<String> {
-    let labels: Vec<String> = resource.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let given = resource.labels.iter().filter(|(key, _)| !is_import_label(key));
+    let labels: Vec<String> = given.map(|(key, value)| format!("{key}={value}")).collect();
     let cell = |cell: &str| text::clipped(&text::printable(cell), CELL);
     let mut row = vec![text::printable(&resource.name)];
     row.extend(own.iter().map(|own| cell(own)));
@@ -211,6 +215,17 @@ mod tests {
         assert!(lines[0].contains("ACTIVE") && lines[0].contains("LAST USED"), "{shown}");
         assert!(lines[1].contains("yes") && lines[1].contains("3m ago"), "{shown}");
         assert!(!list(&[key("l", None)], now).contains("LAST USED"));
+    }
+
+    #[test]
+    fn regression_what_importers_keep_in_labels_is_no_column() {
+        let labels = [("imported-from", "env"), ("imported-as", "0123"), ("team", "a")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let shown = list(
+            &[v1::Resource { name: "settings/x".into(), labels, ..Default::default() }],
+            DateTime::UNIX_EPOCH,
+        );
+        assert!(shown.contains("team=a") && !shown.contains("imported"), "{shown}");
     }
 
     #[test]

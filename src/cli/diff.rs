@@ -9,6 +9,8 @@ use crate::proto::v1::{ChangeType, ResourceDiff};
 
 /// Characters of one value.
 const VALUE: usize = 60;
+/// Fields of one group that are shown one by one where a resource is told as a whole.
+const FEW: usize = 8;
 
 /// Prints what a write did, or would do.
 pub fn print(session: &mut Session<'_>, diffs: &[ResourceDiff], revision: u64, dry_run: bool) -> Outcome {
@@ -31,12 +33,31 @@ pub fn print_compared(session: &mut Session<'_>, diffs: &[ResourceDiff]) -> Outc
     Ok(())
 }
 
+/// Of an update every field is shown. A resource that comes or goes has them all: there, large groups are folded.
 fn print_fields(session: &mut Session<'_>, diff: &ResourceDiff) -> Outcome {
-    for field in &diff.fields {
-        let (before, after) = (side(&field.before), side(&field.after));
-        session.line(&format!("  {}: {before} -> {after}", printable(&field.path)))?;
+    let whole = matches!(diff.r#type(), ChangeType::Created | ChangeType::Deleted);
+    for fields in diff.fields.chunk_by(|one, other| group(&one.path) == group(&other.path)) {
+        if let (true, Some(first)) = (whole && fields.len() > FEW, fields.first()) {
+            session.line(&format!("  {}: {}", printable(group(&first.path)), folded(fields.len())))?;
+            continue;
+        }
+        for field in fields {
+            let (before, after) = (side(&field.before), side(&field.after));
+            session.line(&format!("  {}: {before} -> {after}", printable(&field.path)))?;
+        }
     }
     Ok(())
+}
+
+/// What a path is grouped by: the kind's own field, `provider.request_builder` of whatever lies in there.
+pub(super) fn group(path: &str) -> &str {
+    let mut ends = path.match_indices(['.', '[']).map(|(at, _)| at);
+    ends.nth(1).map_or(path, |end| &path[..end])
+}
+
+/// What stands for many fields.
+pub(super) fn folded(count: usize) -> String {
+    format!("({count} fields; -o yaml shows them)")
 }
 
 /// Prints secrets that the server has made, each after the name of its resource; alone if there should be nothing else.
@@ -75,4 +96,22 @@ fn word(change: ChangeType) -> &'static str {
 
 fn side(value: &str) -> String {
     if value.is_empty() { "(not set)".to_owned() } else { clipped(&printable(value), VALUE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_grouped_by_the_field_of_the_kind() {
+        for (path, expected) in [
+            ("provider.request_builder.payload_structure[3].source", "provider.request_builder"),
+            ("provider.models[2]", "provider.models"),
+            ("provider.enabled", "provider.enabled"),
+            ("labels.team", "labels.team"),
+            ("version", "version"),
+        ] {
+            assert_eq!(group(path), expected);
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Edit {
         Ok(Self { name: name.to_owned(), arm, assignments: Vec::new(), labels: BTreeMap::new() })
     }
 
-    /// Takes `path=value`; the path may leave the arm out.
+    /// Takes `path=value`; the path may leave the arm out. A list takes one value after the other, and none empties it.
     pub fn field(&mut self, text: &str) -> Result<(), Wrong> {
         let (path, value) = text
             .split_once('=')
@@ -54,7 +54,11 @@ impl Edit {
                 "{path}: is a secret; give it with --secret {path}=@FILE, {path}=- or {path}=env:NAME"
             ));
         }
-        let value = scalar::parse(&kind, value).map_err(|wrong| format!("{path}: {wrong}"))?;
+        let is_list = matches!(steps.last(), Some(Step::Field(field)) if field.is_list());
+        let value = match is_list && value.is_empty() {
+            true => Value::List(Vec::new()),
+            false => scalar::parse(&kind, value).map_err(|wrong| format!("{path}: {wrong}"))?,
+        };
         self.add(path, steps, value)
     }
 
@@ -289,7 +293,10 @@ fn copy(from: &DynamicMessage, to: &mut DynamicMessage, fields: &[FieldDescripto
 fn apply(message: &mut DynamicMessage, steps: &[Step], value: Value) {
     let Some((Step::Field(field), rest)) = steps.split_first() else { return };
     match (message.get_field_mut(field), rest) {
-        (Value::List(list), []) => list.push(value),
+        (Value::List(list), []) => match value {
+            Value::List(whole) => *list = whole,
+            item => list.push(item),
+        },
         (place, []) => *place = value,
         (Value::Map(map), [Step::Key(key)]) => drop(map.insert(MapKey::String(key.clone()), value)),
         (Value::Map(map), [Step::Key(key), rest @ ..]) => {

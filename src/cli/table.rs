@@ -4,8 +4,11 @@ use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage, Value};
 
-use super::{scalar, schema, text};
+use super::{diff, scalar, schema, text};
 use crate::proto::v1;
+
+/// Rows of one field of a kind that are shown one by one.
+const FEW: usize = 8;
 
 /// A table without lines, so that it can be cut with awk.
 #[must_use]
@@ -48,7 +51,20 @@ pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
             name => flatten(name, value, &field.kind(), &mut rows),
         }
     }
-    plain(&[], rows)
+    plain(&[], folded(rows))
+}
+
+/// The rows, with a single one for a field of the kind that has many beneath it, as how a provider is spoken to does.
+fn folded(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let path = |row: &Vec<String>| row.first().map_or("", String::as_str).to_owned();
+    let groups = rows.chunk_by(|one, other| diff::group(&path(one)) == diff::group(&path(other)));
+    let shown = groups.flat_map(|rows| match rows {
+        [first, ..] if rows.len() > FEW => {
+            vec![vec![diff::group(&path(first)).to_owned(), diff::folded(rows.len())]]
+        }
+        few => few.to_vec(),
+    });
+    shown.collect()
 }
 
 /// When something was seen, and what, where the time does not say it all.

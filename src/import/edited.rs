@@ -44,6 +44,12 @@ pub enum Decision {
     Keep(&'static str),
 }
 
+/// Whether a label is one that importers keep their own account in, and nobody filters by.
+#[must_use]
+pub fn is_ours(label: &str) -> bool {
+    OURS.contains(&label)
+}
+
 /// Labels a resource as imported from a format.
 pub fn stamp(resource: &mut Resource, format: &str) {
     if let Some(digest) = digest(resource) {

@@ -18,6 +18,8 @@ pub struct Gathered {
     items: Vec<Item>,
     problems: Vec<Problem>,
     only_new: BTreeMap<String, &'static str>,
+    /// The last number that was found free behind a name.
+    numbered: BTreeMap<String, u32>,
 }
 
 /// A resource, and where it comes from.
@@ -36,6 +38,7 @@ impl Gathered {
             items: Vec::new(),
             problems: Vec::new(),
             only_new: BTreeMap::new(),
+            numbered: BTreeMap::new(),
         }
     }
 
@@ -67,6 +70,22 @@ impl Gathered {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.resources.contains_key(name)
+    }
+
+    /// An id that nothing of a collection has so far: the wanted one, or with a number behind it. Many may want the same: the
+    /// numbers that were taken before are not tried again.
+    pub fn free_id(&mut self, collection: &str, wanted: &str) -> String {
+        let name = format!("{collection}/{wanted}");
+        let mut number = self.numbered.get(&name).copied().unwrap_or(1);
+        let id = loop {
+            let id = if number == 1 { wanted.to_owned() } else { format!("{wanted}-{number}") };
+            if !self.has(&format!("{collection}/{id}")) {
+                break id;
+            }
+            number += 1;
+        };
+        self.numbered.insert(name, number);
+        id
     }
 
     /// What became of an item that went into the resource `to`.
@@ -145,4 +164,28 @@ pub fn violations(name: &str, spec: &Spec) -> Vec<FieldViolation> {
         kind,
         &CheckContext { name: &name, spec: &spec, before: None, secrets: &secrets, imported: true },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::SettingSpec;
+
+    /// Each was looked for from the first on: a dump of many rows of one name took minutes.
+    #[test]
+    fn regression_many_of_one_name_are_numbered_without_trying_all() {
+        let mut made = Gathered::new("test");
+        let spec = || Spec::Setting(SettingSpec::default());
+        made.put("row 1", "settings/x-3", spec());
+        let ids: Vec<String> = (0..20_000)
+            .map(|_| {
+                let id = made.free_id("settings", "x");
+                made.put("row", format!("settings/{id}"), spec());
+                id
+            })
+            .collect();
+        assert_eq!(ids[..4], ["x", "x-2", "x-4", "x-5"]);
+        assert_eq!(ids.last().map(String::as_str), Some("x-20001"));
+        assert!(!made.has_problems());
+    }
 }

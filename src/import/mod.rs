@@ -41,7 +41,7 @@ pub mod tree;
 use std::ffi::OsString;
 
 pub use admin_settings::SHAPE as ADMIN_SETTINGS_SHAPE;
-pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, moves};
+pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, is_ours as is_import_label, moves};
 pub use gather::Gathered;
 pub use report::{Imported, Item, Kept, Outcome, Problem, Problems};
 

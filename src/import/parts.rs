@@ -45,16 +45,6 @@ pub fn id_for(name: &str) -> Option<String> {
     (!id.is_empty()).then_some(id)
 }
 
-/// An id that no provider has so far: the wanted one, or with a number behind it.
-#[must_use]
-pub fn free_id(made: &Gathered, collection: &str, wanted: &str) -> String {
-    let numbered = (2..).map(|number| format!("{wanted}-{number}"));
-    std::iter::once(wanted.to_owned())
-        .chain(numbered)
-        .find(|id| !made.has(&format!("{collection}/{id}")))
-        .unwrap_or_else(|| wanted.to_owned())
-}
-
 /// The type of a provider by the first of these words that is one, or by where it is. What is called custom and says where it
 /// is speaks the OpenAI protocol, as nearly everything does: a custom type has nothing to fill in.
 #[must_use]

@@ -43,7 +43,7 @@ fn template(made: &mut Gathered, row: &Row) {
         return made
             .problem(&row.place, "has no `name` of which its id could be made; select that column or `id`");
     };
-    let id = parts::free_id(made, "promptTemplates", &wanted);
+    let id = made.free_id("promptTemplates", &wanted);
     let of = |columns: &[&str]| row.text(columns).unwrap_or_default().to_owned();
     let mut spec = PromptTemplateSpec {
         display_name: of(&["display_name", "title", "name"]),

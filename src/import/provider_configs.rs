@@ -76,7 +76,7 @@ impl Converter<'_> {
                 .made
                 .problem(&row.place, "has no `name` of which its id could be made; select that column");
         };
-        let id = parts::free_id(&self.made, "providers", &wanted);
+        let id = self.made.free_id("providers", &wanted);
         let name = format!("providers/{id}");
         let mut spec = ProviderSpec {
             r#type: provider_type.into(),
@@ -196,10 +196,7 @@ impl Converter<'_> {
     }
 
     fn provider_for_keys(&mut self, row: &Row, word: &str, provider_type: ProviderType) -> String {
-        let name = format!(
-            "providers/{}",
-            parts::free_id(&self.made, "providers", &providers::id_of(provider_type))
-        );
+        let name = format!("providers/{}", self.made.free_id("providers", &providers::id_of(provider_type)));
         let display_name = providers::row(provider_type).map_or(word, |known| known.display_name).to_owned();
         let spec = ProviderSpec { r#type: provider_type.into(), display_name, ..ProviderSpec::default() };
         self.made.put(&row.place, name.as_str(), Spec::Provider(spec));

@@ -70,7 +70,7 @@ impl Converter<'_> {
             let what = "has neither a `name` nor a `provider` in its config, of which its id could be made";
             return self.made.problem(&row.place, what);
         };
-        let id = parts::free_id(&self.made, "providers", &wanted);
+        let id = self.made.free_id("providers", &wanted);
         let mut spec = ProviderSpec {
             r#type: parts::type_by(&[word], base).into(),
             display_name: row.text(&["name"]).or(word).unwrap_or_default().to_owned(),
@@ -128,7 +128,7 @@ impl Converter<'_> {
         };
         let name = row.text(&["name", "key"]).or(text(config, "name")).or(text(config, "type"));
         let wanted = name.and_then(parts::id_for).unwrap_or_else(|| "main".to_owned());
-        let id = parts::free_id(&self.made, "databases", &wanted);
+        let id = self.made.free_id("databases", &wanted);
         let port = config.get("port").map(|port| port.whole::<u32>().ok_or("has a `port` that is no number"));
         let port = match port.transpose() {
             Ok(port) => port.unwrap_or_default(),

@@ -44,7 +44,34 @@ pub fn parse(text: &str, is_json: bool) -> Result<Vec<Tree>, String> {
     };
     // Without excerpts: the document may hold secrets.
     let options = serde_saphyr::options! { budget: budget, with_snippet: false, strict_booleans: true };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| yaml_problem(&error))
+}
+
+/// What is wrong with a YAML text: in words of ours what a person may well have written, else in those of the reader.
+fn yaml_problem(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::{Error, budget::BudgetBreach};
+    let what = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key `{}` is given twice; keep one of them", key.escape_debug())
+        }
+        Error::DuplicateMappingKey { key: None, .. } => "a key is given twice; keep one of them".to_owned(),
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => "is nested too deeply".to_owned(),
+        // What is bounded besides are anchors and aliases.
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            "its aliases (`*name`) stand for far more than is written there; write out what they stand for"
+                .to_owned()
+        }
+        Error::AliasError { error, .. } => return yaml_problem(error),
+        other => return other.to_string(),
+    };
+    match error.location() {
+        Some(at) => format!("{what}, at line {} column {}", at.line(), at.column()),
+        None => what,
+    }
 }
 
 impl Tree {
@@ -218,7 +245,10 @@ impl<'de> Visitor<'de> for Level {
         let (mut seen, mut map) = (HashSet::new(), Vec::new());
         while let Some(key) = access.next_key::<String>()? {
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("the key `{key}` is given twice")));
+                let key = key.escape_debug();
+                return Err(A::Error::custom(format_args!(
+                    "the key `{key}` is given twice; keep one of them"
+                )));
             }
             map.push((key, access.next_value_seed(below)?));
         }
@@ -255,5 +285,24 @@ mod tests {
         let text = format!("[{}]", "x,".repeat(300_000));
         let documents = parse(&text, false).unwrap_or_default();
         assert_eq!(documents.iter().flat_map(Tree::items).count(), 300_000);
+    }
+
+    #[test]
+    fn regression_what_is_wrong_is_told_in_our_words_with_its_line() {
+        for (text, is_json) in [("a: 1\nb: 2\na: 3\n", false), ("{\"a\": 1,\n \"b\": 2,\n \"a\": 3}", true)] {
+            let told = parse(text, is_json).unwrap_err();
+            assert!(told.contains("the key `a` is given twice; keep one of them"), "{told}");
+            assert!(told.contains("line 3 column"), "{told}");
+        }
+        let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for (name, before) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip("abcdefgh".chars()) {
+            let ten = vec![format!("*{before}"); 10].join(", ");
+            bomb += &format!("{name}: &{name} [{ten}]\n");
+        }
+        let told = parse(&bomb, false).unwrap_err();
+        assert!(told.contains("aliases") && told.contains("write out") && told.contains("line "), "{told}");
+        // An alias that is used as people do is read.
+        let read = parse("a: &a {x: 1}\nb: *a\nc: *a\n", false).unwrap();
+        assert_eq!(read[0].get("b"), read[0].get("a"));
     }
 }

@@ -57,3 +57,43 @@ async fn a_setting_without_a_value_is_told_how_to_give_one() {
     // It has a value by now; this only adds to it.
     assert!(set(&["settings/k", "--label", "a=b"]).await.status.success());
 }
+
+/// How a provider is spoken to is more than a hundred fields, all of which are filled in.
+#[tokio::test]
+async fn regression_a_provider_is_told_in_a_few_lines() {
+    let server = Server::start().await;
+    let told = async |arguments: &[&str]| {
+        let output = run(&mut server.signalbox(arguments)).await;
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let set = told(&["set", "providers/x", "--field", "type=openai", "--field", "display_name=X"]).await;
+    let get = told(&["get", "providers/x"]).await;
+    let changed = told(&["set", "providers/x", "--field", "display_name=Y"]).await;
+    let whole = told(&["get", "providers/x", "-o", "yaml"]).await;
+    let deleted = told(&["delete", "--yes", "providers/x"]).await;
+    for (what, text) in [("set", &set), ("get", &get), ("delete", &deleted)] {
+        assert!(text.lines().count() < 40, "{what}: {text}");
+        assert!(
+            text.contains("request_builder") && text.contains("fields; -o yaml shows them"),
+            "{what}: {text}"
+        );
+        assert!(text.contains("display_name"), "{what}: {text}");
+    }
+    assert_eq!(changed.lines().count(), 2, "{changed}");
+    assert!(whole.lines().count() > 60 && whole.contains("payloadStructure"), "{whole}");
+}
+
+#[tokio::test]
+async fn regression_a_dry_run_of_an_import_says_what_would_be() {
+    let server = Server::start().await;
+    fs::write(server.home().path("a.yaml"), "{name: settings/a, setting: {stringValue: x}}").unwrap();
+    let import = async |more: &[&str]| {
+        let output = run(server.signalbox(&["import", "a.yaml"]).args(more)).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let dry = import(&["--dry-run"]).await;
+    assert!(dry.contains("1 would be created") && !dry.contains("revision"), "{dry}");
+    assert!(import(&[]).await.contains("1 created"));
+}

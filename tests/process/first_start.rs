@@ -76,6 +76,12 @@ async fn a_new_store_begins_with_four_providers_and_the_catalogue() {
     let line = log.lines().find(|line| line.starts_with("providers/groq ")).expect("a line of the table");
     assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["providers/groq", "yes", "yes", "-"]);
     assert!(log.contains("total: 4 providers"), "{log}");
+    let history = server.run(&["history", "providers/groq"]).await;
+    let history = String::from_utf8_lossy(&history.stdout).into_owned();
+    assert!(history.contains("imported") && !history.contains("created"), "{history}");
+    // What importers keep their account in stands in the resource, and takes no room in a list.
+    let listed = server.run(&["list", "providers/*"]).await;
+    assert!(!String::from_utf8_lossy(&listed.stdout).contains("imported-as"), "{listed:?}");
 }
 
 #[tokio::test]

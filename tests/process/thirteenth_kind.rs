@@ -124,6 +124,32 @@ async fn a_thirteenth_kind_takes_one_message_one_file_and_one_line() {
     let opened = run(reading.env("SIGNALBOX_TOKEN", token)).await;
     assert!(String::from_utf8_lossy(&opened.stdout).contains(SECRET), "{opened:?}");
 
+    // a mask changes what it names and leaves the rest, and the secret, as they are
+    said(0, &["set", "greetings/hello", "--field", "text=Hello"]).await;
+    let change = soon(watched.recv()).await.expect("a change");
+    assert!(change.contains("UPDATED greetings/hello") && change.contains("Hello"), "{change}");
+    fs::write(server.home().path("whole.yaml"), "{name: greetings/hello, greeting: {enabled: false}}")
+        .unwrap();
+    said(0, &["set", "-f", "whole.yaml"]).await;
+    soon(watched.recv()).await.expect("a change");
+    let opened = run(&mut reading).await;
+    let opened = String::from_utf8_lossy(&opened.stdout).into_owned();
+    for part in ["text: Hello", "enabled: false", SECRET] {
+        assert!(opened.contains(part), "{part}: {opened}");
+    }
+    let unknown = said(1, &["set", "greetings/hello", "--field", "text=x", "--etag", "none"]).await;
+    assert!(unknown.contains("greetings/hello"), "{unknown}");
+
+    // who changed what, and what was there before
+    let history = said(0, &["history", "greetings/hello"]).await;
+    let actions = ["created", "updated", "disabled"];
+    assert!(actions.iter().filter(|action| history.contains(**action)).count() >= 2, "{history}");
+    let past = said(0, &["get", "greetings/hello", "--revision", "1", "-o", "json"]).await;
+    assert!(
+        past.contains("Hi there") && ![&history, &past].iter().any(|text| text.contains(SECRET)),
+        "{past}"
+    );
+
     // its fields, documented
     let explained = said(0, &["explain", "greeting"]).await;
     assert!(
@@ -134,6 +160,9 @@ async fn a_thirteenth_kind_takes_one_message_one_file_and_one_line() {
     // out, and in again
     let exported = said(0, &["export", "kind:greeting"]).await;
     assert!(exported.contains("greetings/hello") && !exported.contains(SECRET), "{exported}");
+    fs::write(server.home().path("exported.yaml"), exported).unwrap();
+    let imported = said(0, &["import", "exported.yaml", "--dry-run"]).await;
+    assert!(imported.contains("1 skipped"), "{imported}");
 
     said(0, &["delete", "--yes", "greetings/hello"]).await;
     let change = soon(watched.recv()).await.expect("a change");

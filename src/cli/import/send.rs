@@ -143,9 +143,14 @@ pub fn print(session: &mut Session<'_>, answer: &ImportConfigResponse, dry_run: 
         diff::print(session, &changed, answer.revision, dry_run)?;
     }
     let ImportConfigResponse { created, updated, unchanged, skipped, revision, .. } = answer;
-    session.line(&format!(
-        "{created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped; revision {revision}"
-    ))
+    session.line(&match dry_run {
+        true => format!(
+            "{created} would be created, {updated} updated, {unchanged} left unchanged, {skipped} skipped"
+        ),
+        false => format!(
+            "{created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped; revision {revision}"
+        ),
+    })
 }
 
 #[cfg(test)]

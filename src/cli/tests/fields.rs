@@ -20,6 +20,16 @@ pub fn provider(resource: v1::Resource) -> v1::ProviderSpec {
 }
 
 #[test]
+fn regression_a_list_is_emptied_by_no_value() {
+    let (resource, mask) = edited("routers/default", &["fallbacks="]).unwrap();
+    let Some(Spec::Router(router)) = resource.spec else { panic!("no router") };
+    assert!(router.fallbacks.is_empty() && mask == ["router.fallbacks"], "{mask:?}");
+    let (resource, _) = edited("routers/default", &["fallbacks=", "fallbacks=providers/a"]).unwrap();
+    let Some(Spec::Router(router)) = resource.spec else { panic!("no router") };
+    assert_eq!(router.fallbacks, ["providers/a"]);
+}
+
+#[test]
 fn fields_are_typed_by_their_descriptor() {
     let (resource, mask) = edited(
         "providers/groq",

@@ -176,7 +176,7 @@ impl Converter<'_> {
             _ => None,
         };
         let wanted = wanted.unwrap_or_else(|| providers::id_of(place.provider_type));
-        let id = parts::free_id(self.made(), "providers", &wanted);
+        let id = self.made().free_id("providers", &wanted);
         let name = format!("providers/{id}");
         let display_name =
             providers::row(place.provider_type).map_or(id.as_str(), |known| known.display_name);
@@ -221,7 +221,7 @@ impl Converter<'_> {
         }
         let variable = source.strip_prefix(REFERENCE).map(str::to_owned);
         let id = variable.as_deref().and_then(parts::id_for).unwrap_or_else(|| "litellm".to_owned());
-        let id = parts::free_id(self.made(), &format!("{provider}/apiKeys"), &id);
+        let id = self.made().free_id(&format!("{provider}/apiKeys"), &id);
         let name = format!("{provider}/apiKeys/{id}");
         let (value, note) = match self.value(&source) {
             Value::Text(value) => (Some(value), String::new()),

@@ -186,7 +186,7 @@ impl Converter<'_> {
             return;
         }
         let id = parts::id_for(group).unwrap_or_else(|| "group".to_owned());
-        let id = parts::free_id(self.made(), "routers", &id);
+        let id = self.made().free_id("routers", &id);
         let place = format!("{place} ({}), routing", group.escape_debug());
         self.router(&place, format!("routers/{id}"), order, "");
         for (path, others) in fallbacks {
