@@ -23,6 +23,7 @@ mod probe;
 mod provider;
 mod read;
 mod settings;
+mod test_database;
 mod test_provider;
 mod tokens;
 mod vitals;
@@ -121,7 +122,7 @@ pub struct Parts {
 
 /// The use cases.
 pub struct Service {
-    parts: Parts,
+    parts: Arc<Parts>,
     started: DateTime<Utc>,
     changes: Changes,
 }
@@ -131,7 +132,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
-        Self { parts, started, changes: Changes::default() }
+        Self { parts: Arc::new(parts), started, changes: Changes::default() }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.
