@@ -114,7 +114,7 @@ async fn thirty_models_of_litellm_are_served(place: Place) {
     assert_eq!(router.fallbacks, ["providers/anthropic", "providers/google_ai"], "Azure is not known here");
     let mut key = place.get("providers/xai/apiKeys/xai_api_key").await.unwrap();
     let states: Vec<_> = secrets_in(&mut key).iter().map(|(_, secret)| secret.state()).collect();
-    assert_eq!(states, [signalbox::proto::v1::secret::State::Missing]);
+    assert_eq!(states, [State::Missing]);
 }
 
 /// The formats with their fixtures, and how many resources are new and changed by each, one after the other.

@@ -1,4 +1,4 @@
-//! Options of the verbs that have providers asked, or show what they would be asked.
+//! Options of the verbs that have somebody asked how he is, providers and the server itself, or show what would be asked.
 
 use clap::Args;
 
@@ -42,4 +42,12 @@ pub struct Render {
     /// A tool to offer, tools/ID; may be repeated
     #[arg(long = "tool", value_name = "NAME")]
     pub tools: Vec<String>,
+}
+
+/// Options of `health`.
+#[derive(Args)]
+pub struct Health {
+    /// readiness, liveness, or a service such as signalbox.v1.ConfigService
+    #[arg(value_name = "SERVICE", default_value = "readiness")]
+    pub service: String,
 }
