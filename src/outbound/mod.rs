@@ -7,7 +7,7 @@
 
 mod address;
 mod credentials;
-pub mod database;
+mod database;
 mod guard;
 mod http;
 mod message;
@@ -16,6 +16,7 @@ mod tests;
 mod tls;
 
 pub use credentials::Credentials;
+pub use database::{Found, Login, Refusal, Trouble};
 pub use guard::{Resolve, SystemResolver};
 pub use http::{Answer, Outbound};
 

@@ -7,10 +7,7 @@ use super::{Service, fields::parse_unrepeated, probe::since, provider::entry_of}
 use crate::{
     crypto::SecretText,
     domain::{Error, KindName, Matter, Observation, Principal, Result, Spec},
-    outbound::{
-        DEADLINE, Fault,
-        database::{Found, Login, Refusal, Trouble},
-    },
+    outbound::{DEADLINE, Fault, Found, Login, Refusal, Trouble},
     proto::v1::{DatabaseSpec, DatabaseTestReason, TestDatabaseRequest, TestDatabaseResponse},
     view::Entry,
     watch::timestamp,
