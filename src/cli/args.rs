@@ -358,7 +358,7 @@ pub struct TokenCreate {
     #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
     pub ttl: std::time::Duration,
     /// Sign without a server, with jwt.key of the key directory, or with the key in the database that replicas share; takes
-    /// the flags of `serve`
+    /// the flags of `serve`. No server hears of it, so it leaves no line in the audit trail: without --local it does
     #[arg(long)]
     pub local: bool,
     /// The server's settings, for --local.

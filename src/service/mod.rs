@@ -61,7 +61,7 @@ use crate::{
     replica::Replicas,
     settings::Overrides,
     store::{Store, StoreError},
-    view::{Revealer, State, View},
+    view::{Confirmed, Revealer, State, View},
     watch::Streams,
 };
 
@@ -204,9 +204,9 @@ impl Service {
         self.parts.audit.require(caller, event, detail).await
     }
 
-    fn age(&self) -> (bool, Option<prost_types::Duration>) {
-        let freshness = self.parts.view.freshness();
-        (freshness.stale, prost_types::Duration::try_from(freshness.confirmed_age).ok())
+    /// When the store last confirmed the state that is read from now on: to be asked before it.
+    fn confirmed(&self) -> Confirmed {
+        self.parts.view.confirmed()
     }
 
     /// The state at a past revision, from memory or from the log. 0 is the current one.
@@ -248,6 +248,12 @@ impl Service {
         let hash = self.parts.store.hash_at(wanted).await.map_err(store_error)?;
         hash.ok_or_else(|| compacted(wanted, head.floor))
     }
+}
+
+/// What an answer says of its age.
+fn age(confirmed: Confirmed) -> (bool, Option<prost_types::Duration>) {
+    let freshness = confirmed.freshness();
+    (freshness.stale, prost_types::Duration::try_from(freshness.confirmed_age).ok())
 }
 
 fn compacted(revision: Revision, floor: Revision) -> Error {

@@ -92,6 +92,7 @@ impl Service {
     #[must_use]
     pub fn vitals(&self) -> Vitals {
         let parts = &self.parts;
+        let confirmed = parts.view.confirmed();
         let state = parts.view.state();
         let living = parts.replicas.all().iter().filter(|seen| seen.age < LIFETIME).count();
         Vitals {
@@ -99,7 +100,7 @@ impl Service {
             store_kind: parts.store.kind(),
             revision: state.revision.0,
             resources: state.resources.len(),
-            freshness: parts.view.freshness(),
+            freshness: confirmed.freshness(),
             changes: self.changes.0.lock().iter().map(|(key, count)| (*key, *count)).collect(),
             streams: parts.streams.counts(),
             doorbell: parts.store.doorbell_state(),
@@ -132,7 +133,7 @@ impl Service {
         let parts = &self.parts;
         let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
         let found = [
-            (parts.view.freshness().stale, AWAY),
+            (parts.view.confirmed().freshness().stale, AWAY),
             (polled, POLLED),
             (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
         ];
