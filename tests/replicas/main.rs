@@ -8,6 +8,7 @@ mod cluster;
 mod database;
 mod failover;
 mod first_start;
+mod fleet;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;
