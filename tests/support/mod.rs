@@ -10,6 +10,7 @@
 pub mod active;
 pub mod caller;
 pub mod examples;
+pub mod fleet;
 pub mod keys;
 pub mod load;
 pub mod model;
