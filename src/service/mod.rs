@@ -22,6 +22,8 @@ mod plan;
 mod probe;
 mod provider;
 mod read;
+mod retirement;
+mod rotation;
 mod settings;
 mod test_provider;
 mod tokens;
@@ -40,11 +42,12 @@ pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
 pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};
+pub use retirement::RotationCounts;
 pub use tokens::parse_token;
 pub use vitals::{ChangeKey, Degradation, Vitals};
 pub use write::{Operation, OperationKind, WriteRequest};
 
-use self::vitals::Changes;
+use self::{retirement::Rotations, vitals::Changes};
 use crate::{
     auth::TokenIssuer,
     crypto::Vault,
@@ -124,6 +127,7 @@ pub struct Service {
     parts: Parts,
     started: DateTime<Utc>,
     changes: Changes,
+    rotations: Rotations,
 }
 
 impl Service {
@@ -131,7 +135,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
-        Self { parts, started, changes: Changes::default() }
+        Self { parts, started, changes: Changes::default(), rotations: Rotations::default() }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     AuditLog, Cluster, Connections, Doorbell, DoorbellState, HOUSEKEEPING, Head, Heartbeat, HistoryPage,
-    HistoryQuery, Lease, Log, LogPage, Observations, Replica, StateSnapshot, Store, StoreError, Verification,
-    Work,
+    HistoryQuery, Lease, Log, LogPage, Observations, ROTATIONS, Replica, StateSnapshot, Store, StoreError,
+    Verification, Work,
 };
 use crate::{
     domain::{
@@ -61,6 +61,7 @@ impl Measured {
             calls.expect(call, &["unavailable", "damaged", "internal"]);
         }
         calls.lease(HOUSEKEEPING.0, false);
+        calls.lease(ROTATIONS.0, false);
         Self { inner, calls }
     }
 

@@ -33,7 +33,7 @@ use crate::domain::{
 
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
-pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Replica, Work};
+pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, ROTATIONS, Replica, Work};
 pub use measured::Measured;
 pub use observations::Observations;
 

@@ -5,7 +5,7 @@ use crate::{
     cluster::{Cluster, Member},
     support::{
         active::{self, Callers},
-        keys,
+        keys, rotation,
     },
 };
 
@@ -61,6 +61,22 @@ async fn the_active_key_follows_the_rule_and_is_rotated() {
     keys::the_key_to_use_follows_the_rule(&callers).await;
     let (_others, callers) = together(2).await;
     keys::a_key_is_rotated(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_is_kept_while_a_key_is_rotated() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::the_value_before_is_kept_until_it_is_retired(&callers, &worker).await;
+    let (_others, callers) = together(2).await;
+    rotation::what_makes_no_rotation_is_refused(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_at_its_time() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::the_value_before_goes_at_its_time(&callers, &worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,191 @@
+//! Walks around keys that are turned over to another value, over one server or several that share a store.
+
+use std::time::Duration;
+
+use signalbox::proto::v1::{
+    ApiKeyRotation, ApiKeySpec, GetResourceRequest, HistoryEntry, ListHistoryRequest, RotateApiKeyRequest,
+    RotateApiKeyResponse, Secret, api_key_rotation, resource::Spec, secret::State,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::{
+    active::{Callers, prepare, refusal},
+    caller::{Caller, Rights},
+    resources::{api_key, by_name, by_prefix, given, named},
+    writer::Op,
+};
+use crate::harness::{PATIENCE, until_answered};
+
+pub const KEY: &str = "providers/a/apiKeys/k";
+/// What [`prepare`] gives it.
+const FIRST: &str = "sk-0123456789";
+
+/// A rotation of the key to a value, or to none.
+pub fn to(value: &str) -> RotateApiKeyRequest {
+    let secret = (!value.is_empty()).then(|| given(value));
+    RotateApiKeyRequest { name: KEY.to_owned(), secret, ..Default::default() }
+}
+
+pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+pub async fn rotate(callers: &Callers, request: RotateApiKeyRequest) -> Result<RotateApiKeyResponse, Status> {
+    callers.settle().await;
+    let done = callers.next().api_key().rotate_api_key(request).await?.into_inner();
+    callers.keep(&done.revision_token);
+    Ok(done)
+}
+
+/// The key as somebody is shown it.
+pub async fn key(caller: &Caller, include_secrets: bool) -> ApiKeySpec {
+    let request = GetResourceRequest { name: KEY.to_owned(), include_secrets, ..Default::default() };
+    let resource = caller.config().get_resource(request).await.unwrap().into_inner().resource.unwrap();
+    let Some(Spec::ApiKey(spec)) = resource.spec else { panic!("no key") };
+    spec
+}
+
+/// The present value, and the one before if it is kept.
+async fn values(callers: &Callers, worker: &Caller) -> (String, Option<String>) {
+    callers.settle().await;
+    let spec = key(worker, true).await;
+    assert_eq!(spec.rotation.is_some(), spec.previous_secret.is_some());
+    let previous = spec.previous_secret.map(|secret| secret.value().to_owned());
+    (spec.secret.unwrap().value().to_owned(), previous)
+}
+
+pub async fn newest(caller: &Caller) -> HistoryEntry {
+    let request = ListHistoryRequest { selectors: vec![by_name(KEY)], page_size: 1, ..Default::default() };
+    caller.config().list_history(request).await.unwrap().into_inner().entries.remove(0)
+}
+
+/// Who may read the secrets of providers.
+pub async fn reader(admin: &Caller) -> Caller {
+    admin.colleague("reader", &Rights::worker(vec![by_prefix("providers/")], true)).await
+}
+
+fn retiring(spec: &ApiKeySpec) -> ApiKeyRotation {
+    let rotation = spec.rotation.expect("a rotation");
+    assert_eq!(rotation.state(), api_key_rotation::State::Retiring);
+    rotation
+}
+
+/// What a rotation keeps, who is shown it, and what ends it.
+pub async fn the_value_before_is_kept_until_it_is_retired(callers: &Callers, worker: &Caller) {
+    prepare(callers).await;
+    let begun =
+        rotate(callers, RotateApiKeyRequest { timeout: seconds(600), ..to("sk-second") }).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-second".to_owned(), Some(FIRST.to_owned())));
+    let Some(Spec::ApiKey(answered)) = begun.api_key.unwrap().spec else { panic!("no key") };
+    let masked = key(&callers.next(), false).await;
+    assert_eq!(answered, masked, "the answer is what is stored");
+    let previous = Some(Secret { value: None, state: State::Present.into() });
+    assert_eq!(
+        (&masked.previous_secret, &masked.secret),
+        (&previous, &previous),
+        "an administrator sees no value"
+    );
+    let rotation = retiring(&masked);
+    assert_eq!(rotation.expire_time.unwrap().seconds - rotation.start_time.unwrap().seconds, 600);
+
+    // An edit that leaves the value alone leaves the rotation alone; so does one that says it should not.
+    let edit = ApiKeySpec { description: "edited".into(), ..Default::default() };
+    callers.write(vec![Op::update(named(KEY, Spec::ApiKey(edit)), &["api_key.description"])]).await.unwrap();
+    let empty = || named(KEY, Spec::ApiKey(ApiKeySpec::default()));
+    callers.write(vec![Op::update(empty(), &["api_key.rotation", "api_key.previous_secret"])]).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-second".to_owned(), Some(FIRST.to_owned())));
+    assert_eq!(key(&callers.next(), false).await.rotation, Some(rotation));
+
+    // Another rotation begins it anew.
+    let again = rotate(callers, to("sk-third")).await.unwrap();
+    assert!(again.warnings[0].contains("was being rotated already"), "{:?}", again.warnings);
+    assert_eq!(values(callers, worker).await, ("sk-third".to_owned(), Some("sk-second".to_owned())));
+    let anew = retiring(&key(&callers.next(), false).await);
+    assert_eq!(
+        anew.expire_time.unwrap().seconds - anew.start_time.unwrap().seconds,
+        3600,
+        "an hour if not said"
+    );
+
+    let dry = RotateApiKeyRequest { retire_now: true, validate_only: true, ..to("") };
+    rotate(callers, dry).await.unwrap();
+    rotate(callers, RotateApiKeyRequest { retire_now: true, ..to("") }).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-third".to_owned(), None));
+    assert_eq!(newest(&callers.next()).await.action, "retired");
+    let none = rotate(callers, RotateApiKeyRequest { retire_now: true, ..to("") }).await.unwrap_err();
+    assert_eq!((none.code(), refusal(&none).1.as_str()), (Code::FailedPrecondition, "NO_ROTATION"));
+
+    // A value that is written directly is no rotation, and ends one.
+    rotate(callers, to("sk-fourth")).await.unwrap();
+    callers.write(vec![Op::update(api_key(KEY, "sk-fifth"), &["api_key.secret"])]).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-fifth".to_owned(), None));
+    assert_eq!(newest(&callers.next()).await.action, "rotated");
+
+    // Nothing is kept where that is asked for.
+    rotate(callers, RotateApiKeyRequest { retire_now: true, ..to("sk-sixth") }).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-sixth".to_owned(), None));
+    assert_eq!(newest(&callers.next()).await.action, "rotated");
+    rotate(callers, to("sk-seventh")).await.unwrap();
+    rotate(callers, RotateApiKeyRequest { revoke_previous: true, ..to("sk-eighth") }).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-eighth".to_owned(), None));
+    assert_eq!(newest(&callers.next()).await.action, "revoked");
+    rotate(callers, to("sk-ninth")).await.unwrap();
+    rotate(callers, RotateApiKeyRequest { revoke_previous: true, ..to("") }).await.unwrap();
+    assert_eq!(values(callers, worker).await, ("sk-ninth".to_owned(), None), "the present value stays");
+    assert_eq!(newest(&callers.next()).await.action, "revoked");
+}
+
+/// Nobody sets what only the server sets, and a request says one thing.
+pub async fn what_makes_no_rotation_is_refused(callers: &Callers) {
+    prepare(callers).await;
+    rotate(callers, to("sk-second")).await.unwrap();
+    let before = callers.next().status().await.revision;
+    let now = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 });
+    let made = ApiKeyRotation { start_time: now, expire_time: now, ..Default::default() };
+    let forged = [
+        (
+            ApiKeySpec { previous_secret: Some(given("sk-forged")), ..Default::default() },
+            "api_key.previous_secret",
+        ),
+        (ApiKeySpec { rotation: Some(made), ..Default::default() }, "api_key.rotation"),
+    ];
+    for (spec, field) in forged {
+        for mask in [&[][..], &[field]] {
+            let status = callers.write(vec![Op::update(named(KEY, Spec::ApiKey(spec.clone())), mask)]).await;
+            let status = status.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+            let violation = status.get_error_details().bad_request().unwrap().field_violations[0].clone();
+            assert!(violation.field.ends_with(field), "{violation:?}");
+            assert!(violation.description.contains("leave it out"), "{violation:?}");
+        }
+    }
+    let bad: [(RotateApiKeyRequest, &str); 6] = [
+        (to(""), "secret.value"),
+        (RotateApiKeyRequest { retire_now: true, secret: Some(Secret::default()), ..to("") }, "secret.value"),
+        (RotateApiKeyRequest { timeout: seconds(0), ..to("sk-x") }, "timeout"),
+        (RotateApiKeyRequest { timeout: seconds(604_801), ..to("sk-x") }, "timeout"),
+        (RotateApiKeyRequest { timeout: seconds(60), retire_now: true, ..to("sk-x") }, "timeout"),
+        (RotateApiKeyRequest { revoke_previous: true, retire_now: true, ..to("sk-x") }, "revoke_previous"),
+    ];
+    for (request, field) in bad {
+        let status = rotate(callers, request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let violations = status.get_error_details().bad_request().unwrap().field_violations.clone();
+        assert_eq!(violations[0].field, field, "{violations:?}");
+    }
+    assert_eq!(callers.next().status().await.revision, before, "nothing was changed");
+}
+
+/// The server lets go of it by itself.
+pub async fn the_value_before_goes_at_its_time(callers: &Callers, worker: &Caller) {
+    prepare(callers).await;
+    rotate(callers, RotateApiKeyRequest { timeout: seconds(1), ..to("sk-second") }).await.unwrap();
+    let admin = callers.next();
+    let over = async || key(&admin, false).await.rotation.is_none();
+    until_answered(PATIENCE + Duration::from_secs(20), "the value before is retired", over).await;
+    let entry = newest(&admin).await;
+    assert_eq!((entry.action.as_str(), entry.actor.as_str()), ("retired", "signalbox"));
+    assert!(entry.reason.starts_with("its time is over"), "{}", entry.reason);
+    assert_eq!(key(worker, true).await.secret.unwrap().value(), "sk-second");
+}
