@@ -55,6 +55,7 @@ impl ClientOptions {
                 id: format!("worker-{}", std::process::id()),
                 labels: BTreeMap::new(),
                 client_version: concat!("signalbox-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+                silent: true,
             },
             environment: Environment::default(),
             defaults: BTreeMap::new(),

@@ -8,12 +8,14 @@ mod admin;
 mod api_keys;
 mod audit;
 mod content;
+mod convergence;
 mod difference;
 mod discover;
 mod export;
 mod fields;
 mod first_start;
 mod fit;
+mod fleet;
 mod history;
 mod import;
 mod observe;
@@ -34,9 +36,11 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditCounts, AuditTrail, AuditWriter};
+pub use convergence::Wait;
 pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
@@ -54,6 +58,7 @@ use crate::{
     domain::{
         Applied, ApplyError, ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken, WriteSet,
     },
+    fleet::Fleet,
     outbound::Outbound,
     replica::Replicas,
     settings::Overrides,
@@ -102,6 +107,8 @@ pub struct Parts {
     pub streams: Arc<Streams>,
     /// The replicas that live.
     pub replicas: Arc<Replicas>,
+    /// Who runs what.
+    pub fleet: Arc<Fleet>,
     /// Makes tokens, where this server may.
     pub issuer: Option<TokenIssuer>,
     /// Who read secrets, who ran the service.
@@ -128,6 +135,8 @@ pub struct Service {
     started: DateTime<Utc>,
     changes: Changes,
     rotations: Rotations,
+    /// Places of those who wait for workers.
+    waits: Arc<Semaphore>,
 }
 
 impl Service {
@@ -135,7 +144,9 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
-        Self { parts, started, changes: Changes::default(), rotations: Rotations::default() }
+        let waits = Arc::new(Semaphore::new(convergence::WAITS));
+        let (changes, rotations) = (Changes::default(), Rotations::default());
+        Self { parts, started, changes, rotations, waits }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use crate::{
-    domain::{Error, KindName, Matter, Observation, Result, Uid},
+    domain::{Error, KindName, Matter, Observation, Pattern, Report, Result, Uid},
     kinds::api_key::rotation,
     proto::v1::ApiKeyRotation,
-    store::{Lease, ROTATIONS},
+    store::{Lease, MOST_MEMBERS, ROTATIONS},
     view::{Entry, State},
 };
 
@@ -115,9 +115,10 @@ impl Service {
         if lease.is_none() {
             return Ok(());
         }
+        let known = self.knows_workers().await;
         let now = self.parts.clock.now();
         for key in rotating {
-            let standing = self.standing(state, key);
+            let standing = known.then(|| self.standing(state, key));
             if let Some(standing) = standing {
                 self.tell(key, standing, now);
             }
@@ -164,10 +165,33 @@ impl Service {
         }
     }
 
+    /// Whether it is known what all workers run.
+    async fn knows_workers(&self) -> bool {
+        match self.parts.fleet.refresh(EVERY * 2).await {
+            Ok(()) => self.parts.fleet.workers().len() < MOST_MEMBERS,
+            Err(error) => {
+                tracing::debug!(%error, "it is not known now what workers run");
+                false
+            }
+        }
+    }
+
     /// How many workers lack the new value: those whose streams may show the key with its secret and that have not said that
     /// they run the revision which last changed it. Who never says is counted.
-    fn standing(&self, _state: &State, _key: &Rotating) -> Option<Standing> {
-        None
+    fn standing(&self, state: &State, key: &Rotating) -> Standing {
+        let record = &key.entry.record;
+        let name = [Pattern::Name(record.name.clone())];
+        let (mut waiting, mut workers) = (0, 0);
+        for worker in self.parts.fleet.workers() {
+            if !worker.session.secrets || !worker.view.overlaps(&name) {
+                continue;
+            }
+            workers += 1;
+            let here = worker.session.epoch == state.epoch;
+            let runs = |report: &Arc<Report>| here && report.applied >= record.update_revision;
+            waiting += usize::from(!worker.report.as_ref().is_some_and(runs));
+        }
+        Standing { revision: record.update_revision.0, waiting, workers }
     }
 
     /// Tells readers of the key how it stands, where that is news.

@@ -56,6 +56,8 @@ pub struct Work(pub &'static str);
 pub const HOUSEKEEPING: Work = Work("housekeeping");
 /// Letting go of what rotations of keys keep.
 pub const ROTATIONS: Work = Work("rotations");
+/// Forgetting workers that are gone.
+pub const FLEET: Work = Work("fleet");
 
 /// The right to do a work, until it ends or another replica takes it over after it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -23,6 +23,7 @@ use super::{
     hub::{Behind, Signal},
     joined::Joined,
     revoked,
+    session::{NameSession, Session},
     snapshot::digest_of,
 };
 use crate::{
@@ -47,7 +48,7 @@ pub struct Cursor {
     streams: Arc<Streams>,
     principal: Arc<Principal>,
     filter: Filter,
-    session_id: String,
+    session: Session,
     signal: watch::Receiver<Signal>,
     timer: Pin<Box<Sleep>>,
     progress_interval: Duration,
@@ -119,7 +120,7 @@ impl Cursor {
             streams,
             principal,
             filter,
-            session_id: uuid::Uuid::new_v4().to_string(),
+            session: Session::anonymous(),
             timer: Box::pin(sleep_until(progress_due.min(expires))),
             progress_interval,
             progress_due,
@@ -140,10 +141,10 @@ impl Cursor {
         }
     }
 
-    /// Name of this stream.
-    #[must_use]
-    pub fn session_id(&self) -> &str {
-        &self.session_id
+    /// Has the stream's sessions named. Gives the name of the present one.
+    pub fn name_session(&mut self, name: NameSession) -> String {
+        self.session = Session::named(name);
+        self.session.in_life(self.at.epoch)
     }
 
     /// Has `ended` told of the end, with the last revision that was sent.
@@ -151,10 +152,10 @@ impl Cursor {
         self.ended = Some(Box::new(ended));
     }
 
-    /// What the stream shows, for the audit.
+    /// What the stream shows.
     #[must_use]
-    pub fn describe(&self) -> String {
-        self.filter.describe()
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// The next framed messages, or the error that ends the stream; `None` at its orderly end.
@@ -359,7 +360,7 @@ impl Cursor {
             revision: self.at.revision.0,
             resume_token: self.token(),
             view_id: self.filter.view_id.clone(),
-            session_id: self.session_id.clone(),
+            session_id: self.session.in_life(self.at.epoch),
             confirmed_age: self.confirmed_age(),
         }))
     }

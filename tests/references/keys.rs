@@ -54,6 +54,20 @@ async fn the_value_before_goes_at_its_time() {
 }
 
 #[tokio::test]
+async fn the_value_before_goes_once_every_worker_has_the_new_one() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::the_value_before_goes_once_every_worker_has_the_new_one(&callers, &worker).await;
+}
+
+#[tokio::test]
+async fn who_never_says_is_waited_for_until_the_time_is_over() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::who_never_says_is_waited_for_until_the_time_is_over(&callers, &worker).await;
+}
+
+#[tokio::test]
 async fn use_of_keys_is_told() {
     let server = Server::start().await;
     use_is_told_and_makes_no_revision(&Callers::new(vec![server.admin()])).await;

@@ -80,6 +80,20 @@ async fn the_value_before_goes_at_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_once_every_worker_has_the_new_one() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::the_value_before_goes_once_every_worker_has_the_new_one(&callers, &worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_says_is_waited_for_until_the_time_is_over() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::who_never_says_is_waited_for_until_the_time_is_over(&callers, &worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn use_of_keys_that_one_replica_was_told_shows_on_all() {
     let (_members, callers) = together(2).await;
     keys::use_is_told_and_makes_no_revision(&callers).await;

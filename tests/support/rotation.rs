@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use signalbox::proto::v1::{
-    ApiKeyRotation, ApiKeySpec, GetResourceRequest, HistoryEntry, ListHistoryRequest, RotateApiKeyRequest,
-    RotateApiKeyResponse, Secret, api_key_rotation, resource::Spec, secret::State,
+    ApiKeyRotation, ApiKeySpec, AppliedReport, GetResourceRequest, HistoryEntry, ListHistoryRequest,
+    ReportAppliedRequest, RotateApiKeyRequest, RotateApiKeyResponse, Secret, api_key_rotation,
+    fleet_service_client::FleetServiceClient, resource::Spec, secret::State, watch_config_response::Event,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -12,7 +13,10 @@ use tonic_types::StatusExt;
 use super::{
     active::{Callers, prepare, refusal},
     caller::{Caller, Rights},
+    keys::seen,
     resources::{api_key, by_name, by_prefix, given, named},
+    view::View,
+    watcher::Open,
     writer::Op,
 };
 use crate::harness::{PATIENCE, until_answered};
@@ -188,4 +192,83 @@ pub async fn the_value_before_goes_at_its_time(callers: &Callers, worker: &Calle
     assert_eq!((entry.action.as_str(), entry.actor.as_str()), ("retired", "signalbox"));
     assert!(entry.reason.starts_with("its time is over"), "{}", entry.reason);
     assert_eq!(key(worker, true).await.secret.unwrap().value(), "sk-second");
+}
+
+/// A worker that follows the key, and says what it runs when it is asked to.
+pub struct Worker {
+    caller: Caller,
+    stream: Open,
+    session_id: String,
+}
+
+impl Worker {
+    /// A worker that has the key with its secret, and has said so.
+    pub async fn start(caller: &Caller) -> Self {
+        let view = View { selectors: vec![], grants: vec![by_prefix("providers/")], secrets: true };
+        let mut stream = Open::fresh(caller, &view).await;
+        let event = stream.wait_for("synced", |event| matches!(event, Event::Synced(_))).await;
+        let Event::Synced(synced) = event else { unreachable!() };
+        let worker = Self { caller: caller.clone(), stream, session_id: synced.session_id };
+        worker.report(synced.revision).await;
+        worker
+    }
+
+    /// Says that it runs a revision.
+    pub async fn report(&self, applied_revision: u64) {
+        let report =
+            AppliedReport { session_id: self.session_id.clone(), applied_revision, ..Default::default() };
+        let request = ReportAppliedRequest { reports: vec![report] };
+        let answer = FleetServiceClient::new(self.caller.authorised()).report_applied(request).await;
+        let unknown = answer.expect("the report is taken").into_inner().unknown_session_ids;
+        assert_eq!(unknown, [""; 0]);
+    }
+
+    /// Reads up to a revision, and says that it runs it.
+    pub async fn apply(&mut self, revision: u64) {
+        self.stream.reach(revision).await;
+        self.report(revision).await;
+    }
+}
+
+/// What is told of a rotation that is under way: who lacks the new value, and how many there are.
+async fn standing(caller: &Caller) -> Option<(u64, u64)> {
+    let seen = seen(caller, KEY).await.into_iter().find(|seen| seen.what == "rotation")?;
+    let value: serde_json::Value = serde_json::from_str(&seen.value_json).unwrap();
+    Some((value["waiting"].as_u64()?, value["workers"].as_u64()?))
+}
+
+/// It goes once every worker has the new value, and not before.
+pub async fn the_value_before_goes_once_every_worker_has_the_new_one(callers: &Callers, reader: &Caller) {
+    prepare(callers).await;
+    let (mut quick, mut slow) = (Worker::start(reader).await, Worker::start(reader).await);
+    let rotated = rotate(callers, to("sk-second")).await.unwrap().revision;
+    let admin = callers.next();
+    quick.apply(rotated).await;
+    until_answered(PATIENCE, "one is waited for", async || standing(&admin).await == Some((1, 2))).await;
+    // Longer than a rotation lasts at least.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(key(&admin, false).await.rotation.is_some(), "one has not said that it has the new value");
+    slow.apply(rotated).await;
+    let over = async || key(&admin, false).await.rotation.is_none();
+    until_answered(PATIENCE, "the value before is retired", over).await;
+    let entry = newest(&admin).await;
+    assert_eq!(
+        (entry.action.as_str(), entry.reason.as_str()),
+        ("retired", "every worker runs the new value")
+    );
+    assert_eq!(key(reader, true).await.previous_secret, None);
+}
+
+/// Who never says is waited for until the time is over, and that is told.
+pub async fn who_never_says_is_waited_for_until_the_time_is_over(callers: &Callers, reader: &Caller) {
+    prepare(callers).await;
+    let mut silent = Worker::start(reader).await;
+    let request = RotateApiKeyRequest { timeout: seconds(14), ..to("sk-second") };
+    let rotated = rotate(callers, request).await.unwrap().revision;
+    silent.stream.reach(rotated).await;
+    let admin = callers.next();
+    let over = async || key(&admin, false).await.rotation.is_none();
+    until_answered(PATIENCE + Duration::from_secs(15), "the value before is retired", over).await;
+    let reason = newest(&admin).await.reason;
+    assert_eq!(reason, "its time is over; 1 of 1 workers have not said that they run the new value");
 }
