@@ -168,7 +168,7 @@ impl Service {
     /// Whether it is known what all workers run.
     async fn knows_workers(&self) -> bool {
         match self.parts.fleet.refresh(EVERY * 2).await {
-            Ok(()) => self.parts.fleet.workers().len() < MOST_MEMBERS,
+            Ok(()) => i64::try_from(self.parts.fleet.workers().len()).is_ok_and(|count| count < MOST_MEMBERS),
             Err(error) => {
                 tracing::debug!(%error, "it is not known now what workers run");
                 false

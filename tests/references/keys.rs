@@ -68,6 +68,13 @@ async fn who_never_says_is_waited_for_until_the_time_is_over() {
 }
 
 #[tokio::test]
+async fn the_value_before_is_carried_nowhere() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::the_value_before_is_carried_nowhere(&callers, &worker).await;
+}
+
+#[tokio::test]
 async fn use_of_keys_is_told() {
     let server = Server::start().await;
     use_is_told_and_makes_no_revision(&Callers::new(vec![server.admin()])).await;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use signalbox::proto::v1::{
-    ApiKeyRotation, ApiKeySpec, AppliedReport, GetResourceRequest, HistoryEntry, ListHistoryRequest,
-    ReportAppliedRequest, RotateApiKeyRequest, RotateApiKeyResponse, Secret, api_key_rotation,
-    fleet_service_client::FleetServiceClient, resource::Spec, secret::State, watch_config_response::Event,
+    ApiKeyRotation, ApiKeySpec, AppliedReport, ExportConfigRequest, ExportedSecret, GetResourceRequest,
+    HistoryEntry, ImportConfigRequest, ImportItem, ImportMode, ImportOptions, ListHistoryRequest,
+    ProviderSpec, ReportAppliedRequest, Resource, RotateApiKeyRequest, RotateApiKeyResponse, Secret,
+    api_key_rotation, fleet_service_client::FleetServiceClient, resource::Spec, secret::State,
+    watch_config_response::Event,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -219,8 +221,8 @@ impl Worker {
             AppliedReport { session_id: self.session_id.clone(), applied_revision, ..Default::default() };
         let request = ReportAppliedRequest { reports: vec![report] };
         let answer = FleetServiceClient::new(self.caller.authorised()).report_applied(request).await;
-        let unknown = answer.expect("the report is taken").into_inner().unknown_session_ids;
-        assert_eq!(unknown, [""; 0]);
+        let unknown = answer.expect("the report is taken").into_inner().unknown_reports;
+        assert!(unknown.is_empty(), "the session is known");
     }
 
     /// Reads up to a revision, and says that it runs it.
@@ -271,4 +273,53 @@ pub async fn who_never_says_is_waited_for_until_the_time_is_over(callers: &Calle
     until_answered(PATIENCE + Duration::from_secs(15), "the value before is retired", over).await;
     let reason = newest(&admin).await.reason;
     assert_eq!(reason, "its time is over; 1 of 1 workers have not said that they run the new value");
+}
+
+async fn exported(admin: &Caller) -> (Vec<Resource>, Vec<ExportedSecret>) {
+    let export_key = signalbox::app::generate_key().expect("a key").expose().to_owned();
+    let selectors = vec![by_prefix("providers/a/")];
+    let request = ExportConfigRequest { selectors, export_key, ..Default::default() };
+    let mut parts = admin.admin().export_config(request).await.unwrap().into_inner();
+    let (mut resources, mut secrets) = (Vec::new(), Vec::new());
+    while let Some(part) = parts.message().await.unwrap() {
+        resources.extend(part.resources);
+        secrets.extend(part.secrets);
+    }
+    (resources, secrets)
+}
+
+/// An export is without it, an import leaves it alone, and a provider that moves does not take the value before along.
+pub async fn the_value_before_is_carried_nowhere(callers: &Callers, reader: &Caller) {
+    prepare(callers).await;
+    rotate(callers, to("sk-second")).await.unwrap();
+    callers.settle().await;
+    let admin = callers.next();
+    let (resources, secrets) = exported(&admin).await;
+    let fields: Vec<_> = secrets.iter().map(|secret| secret.field.as_str()).collect();
+    assert_eq!((resources.len(), &fields[..]), (1, &["api_key.secret"][..]));
+    let Some(Spec::ApiKey(spec)) = &resources[0].spec else { panic!("no key") };
+    assert_eq!((spec.rotation, &spec.previous_secret), (None, &None));
+
+    // The same brought back, and what an export of another tool may say besides.
+    let mut forged = resources[0].clone();
+    if let Some(Spec::ApiKey(spec)) = &mut forged.spec {
+        spec.rotation = Some(ApiKeyRotation::default());
+        spec.previous_secret = Some(given("sk-forged"));
+    }
+    for resource in [resources[0].clone(), forged] {
+        let options = ImportOptions { mode: ImportMode::Replace.into(), ..Default::default() };
+        let items = vec![ImportItem { resource: Some(resource), ..Default::default() }];
+        let messages = vec![ImportConfigRequest { options: Some(options), items }];
+        let done = admin.admin().import_config(tokio_stream::iter(messages)).await.unwrap().into_inner();
+        callers.keep(&done.revision_token);
+        assert_eq!(values(callers, reader).await, ("sk-second".to_owned(), Some(FIRST.to_owned())));
+    }
+
+    let moved = ProviderSpec { base_url: "https://elsewhere.example/v1".into(), ..Default::default() };
+    let moved = Op::update(named("providers/a", Spec::Provider(moved)), &["provider.base_url"]);
+    let refused = callers.refused(vec![moved.clone()]).await;
+    assert_eq!(refused.1, "SECRET_REQUIRED");
+    let again = Op::update(api_key(KEY, "sk-there"), &["api_key.secret"]);
+    callers.write(vec![moved, again]).await.unwrap();
+    assert_eq!(values(callers, reader).await, ("sk-there".to_owned(), None));
 }
