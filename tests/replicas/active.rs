@@ -93,6 +93,20 @@ async fn who_never_says_is_waited_for_until_the_time_is_over() {
     rotation::who_never_says_is_waited_for_until_the_time_is_over(&callers, &worker).await;
 }
 
+/// Whoever looks after a rotation may die over it: another replica goes on from what stands in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_is_brought_to_its_end_by_another_replica() {
+    let cluster = Cluster::new().await;
+    let mut first = cluster.start().await;
+    let token = cluster.first_token().await;
+    let callers = Callers::new(vec![first.caller(&token)]);
+    let reader = rotation::reader(&callers.next()).await;
+    rotation::begin_with_a_silent_worker(&callers, &reader).await;
+    let second = cluster.start().await;
+    first.kill().await;
+    rotation::is_brought_to_its_end(&second.caller(&token)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn use_of_keys_that_one_replica_was_told_shows_on_all() {
     let (_members, callers) = together(2).await;
