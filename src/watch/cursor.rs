@@ -196,7 +196,6 @@ impl Cursor {
                 },
                 Phase::Live => {
                     if let Some(bytes) = self.live().await? {
-                        self.progress_due = Instant::now() + self.progress_interval;
                         return Ok(Some(bytes));
                     }
                 }
@@ -365,7 +364,8 @@ impl Cursor {
         }))
     }
 
-    /// The heartbeat, once the cursor stands where the view stands; the digest is counted from there if need be.
+    /// The heartbeat, once the cursor stands where the view stands; the digest is counted from there if need be. It comes on
+    /// busy streams too: changes tell nothing of how fresh they are, and a cache must not age because its store is written to.
     fn progress(&mut self) -> Option<Bytes> {
         let state = self.streams.view.state();
         self.progress_due = Instant::now() + self.progress_interval;

@@ -17,6 +17,7 @@ mod commands;
 pub mod exposition;
 pub mod forms;
 pub mod http;
+pub mod probe;
 pub mod raw;
 mod waiting;
 

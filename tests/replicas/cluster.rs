@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use signalbox::proto::v1::{
     CreateResourceRequest, CreateResourceResponse, GetResourceRequest, GetResourceResponse,
     GetStatusResponse, Replica, Resource,
@@ -17,6 +18,7 @@ use crate::{
         Home, PATIENCE, Server,
         exposition::Exposition,
         http::{Answer, get},
+        probe::{Probed, probe},
         until_answered,
     },
     postgres,
@@ -111,7 +113,8 @@ impl Member {
 
     /// Starts it, or starts it again, on another port.
     pub async fn start(&mut self) {
-        let server = Server::start_in_with(&self.home, &["--http-listen", "127.0.0.1:0"]).await;
+        let listen = ["--http-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+        let server = Server::start_in_with(&self.home, &listen).await;
         self.site.moved_to(server.address());
         self.server = Some(server);
     }
@@ -132,6 +135,11 @@ impl Member {
         self.server.take().expect("it runs").kill().await;
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.server.as_ref().expect("it runs").signal(signal);
+    }
+
     /// How it ended by itself, if it does so in time.
     pub async fn ended(&mut self) -> Option<i32> {
         self.server.as_mut().expect("it runs").ended(PATIENCE).await.and_then(|status| status.code())
@@ -140,6 +148,11 @@ impl Member {
     /// A page of its HTTP listener.
     pub async fn page(&self, path: &str, token: &str) -> Answer {
         get(self.server.as_ref().expect("it runs").http_address(), path, token).await
+    }
+
+    /// What a kubelet is told of a service.
+    pub async fn probe(&self, service: &str) -> Probed {
+        probe(self.server.as_ref().expect("it runs").health_address(), service).await
     }
 
     /// Its metrics.

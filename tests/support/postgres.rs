@@ -243,8 +243,12 @@ impl Server {
         self.server.take().unwrap().wait().unwrap();
     }
 
-    /// Keeps a copy of the data of a server that was stopped.
+    /// Keeps a copy of the data of a server that was stopped, in place of an earlier one.
     pub fn save(&self) {
+        let earlier = self.directory.join("saved");
+        if earlier.exists() {
+            fs::remove_dir_all(earlier).unwrap();
+        }
         self.copy("data", "saved");
     }
 

@@ -93,6 +93,7 @@ class Client(Reader):
         self._began = monotonic()
         self._watcher: Watcher | None = None
         self._saver: Saver | None = None
+        self._reads_told = 0
         self._cache = _disk_cache(options) if options.enabled else None
         if not options.enabled:
             # Nothing confirms it, and nothing has to.
@@ -236,11 +237,16 @@ class Client(Reader):
     def _measure(self, applied: Applied) -> None:
         health, tell = self._state.health, self._options.metrics
         assert tell is not None
+        known, self._reads_told = self._reads_told, self._state.reads
         try:
             tell("revision", health.revision)
+            tell("reads", self._reads_told - known)
             if applied.changes is not None:
                 tell("changes", len(applied.changes.events))
+            if applied.confirmed_age is not None:
+                tell("confirmed_age", applied.confirmed_age)
             if applied.synced:
+                tell("load_seconds", health.load_seconds)
                 tell("reconnects", max(0, health.streams - 1))
                 tell("digest_mismatches", health.digest_mismatches)
             if applied.reset:

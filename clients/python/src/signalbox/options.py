@@ -96,8 +96,10 @@ class Options:
     """Seconds after which a cache on disk is not used any more. `staleness` applies besides."""
 
     metrics: Metrics | None = None
-    """Told of what happens, by name and value, in the watching thread: `changes`, `revision`, `reconnects`, `resets`,
-    `digest_mismatches`, `revocations`. It must not block."""
+    """Told of what happens, by name and value, in the watching thread; it must not block. `reads` from the cache, `changes` and
+    `revocations` are what came since the last time; `reconnects`, `resets` and `digest_mismatches` are counts since the start;
+    `revision` and `confirmed_age` (in seconds) are as they are now; `load_seconds` is how long a stream took to be in sync.
+    `signalbox.prometheus.Metrics` is one for Prometheus."""
 
     enabled: bool = True
     """Whether the service is used at all. Otherwise the client has what the environment variables of the providers say

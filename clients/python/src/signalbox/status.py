@@ -62,6 +62,11 @@ class Health:
     last_message: float | None = None
     #: When the store confirmed the cache last.
     confirmed_at: float | None = None
+    #: Whether the cache is known to be wrong: it differs from the server's, or is of another life of the store. That is not
+    #: fresh, whenever it was confirmed.
+    refuted: bool = False
+    #: How long the last stream took from being asked for to being in sync, in seconds.
+    load_seconds: float = 0.0
     session_id: str = ""
     last_error: SignalboxError | None = None
     streams: int = 0
@@ -71,10 +76,10 @@ class Health:
 
     def status(self, now: float, bound: float) -> Status:
         """The status at a moment. Stale: nothing heard within the bound, or the server itself has not heard from the store
-        within it."""
+        within it, or the cache is known to be wrong."""
         age = None if self.confirmed_at is None else max(0.0, now - self.confirmed_at)
         silent = self.last_message is None or now - self.last_message > bound
-        stale = not self.loaded or silent or age is None or age > bound
+        stale = not self.loaded or self.refuted or silent or age is None or age > bound
         return Status(
             ready=not stale,
             loaded=self.loaded,
