@@ -146,6 +146,7 @@ pub async fn the_value_before_is_kept_until_it_is_retired(callers: &Callers, wor
 pub async fn what_makes_no_rotation_is_refused(callers: &Callers) {
     prepare(callers).await;
     rotate(callers, to("sk-second")).await.unwrap();
+    callers.settle().await;
     let before = callers.next().status().await.revision;
     let now = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 });
     let made = ApiKeyRotation { start_time: now, expire_time: now, ..Default::default() };
@@ -187,6 +188,7 @@ pub async fn what_makes_no_rotation_is_refused(callers: &Callers) {
 pub async fn the_value_before_goes_at_its_time(callers: &Callers, worker: &Caller) {
     prepare(callers).await;
     rotate(callers, RotateApiKeyRequest { timeout: seconds(1), ..to("sk-second") }).await.unwrap();
+    callers.settle().await;
     let admin = callers.next();
     let over = async || key(&admin, false).await.rotation.is_none();
     until_answered(PATIENCE + Duration::from_secs(20), "the value before is retired", over).await;
@@ -244,6 +246,7 @@ pub async fn the_value_before_goes_once_every_worker_has_the_new_one(callers: &C
     prepare(callers).await;
     let (mut quick, mut slow) = (Worker::start(reader).await, Worker::start(reader).await);
     let rotated = rotate(callers, to("sk-second")).await.unwrap().revision;
+    callers.settle().await;
     let admin = callers.next();
     quick.apply(rotated).await;
     until_answered(PATIENCE, "one is waited for", async || standing(&admin).await == Some((1, 2))).await;
@@ -267,6 +270,7 @@ pub async fn who_never_says_is_waited_for_until_the_time_is_over(callers: &Calle
     let mut silent = Worker::start(reader).await;
     let request = RotateApiKeyRequest { timeout: seconds(14), ..to("sk-second") };
     let rotated = rotate(callers, request).await.unwrap().revision;
+    callers.settle().await;
     silent.stream.reach(rotated).await;
     let admin = callers.next();
     let over = async || key(&admin, false).await.rotation.is_none();
