@@ -195,6 +195,7 @@ impl Cursor {
                     }
                 },
                 Phase::Live => {
+                    // Changes are no heartbeat, and don't put it off: only it says that the store was heard from.
                     if let Some(bytes) = self.live().await? {
                         return Ok(Some(bytes));
                     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use signalbox::client::{Client, ClientOptions, TokenSource};
+use signalbox::client::{Client, ClientOptions, Staleness, TokenSource};
 use tempfile::NamedTempFile;
 use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
 
@@ -86,6 +86,7 @@ pub async fn python(alarm: &Alarm, urls: &str, token: &str, bound: Duration) -> 
 /// A worker in Rust, in this process.
 pub fn rust(alarm: &Alarm, urls: &str, token: &str, bound: Duration) -> Journal {
     let options = ClientOptions::of_urls(urls).token(TokenSource::fixed(token)).include_secrets(true);
+    let bound = Staleness::default().bound(bound);
     let options = options.progress_interval(Duration::from_secs(1)).staleness(bound).worker_id("rust");
     keep("Rust", alarm, Worker::Rust(Client::connect(options).unwrap()))
 }
@@ -120,7 +121,7 @@ impl Worker {
             Self::Rust(client) => {
                 let (status, snapshot) = (client.status(), client.snapshot());
                 Said {
-                    ready: status.ready && !status.stale,
+                    ready: status.ready,
                     age: status.confirmed_age.map(|age| age.as_secs_f64()),
                     revision: snapshot.revision(),
                     digest: hex::encode(snapshot.digest().to_bytes()),

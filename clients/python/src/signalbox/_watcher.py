@@ -18,7 +18,7 @@ from ._backoff import Backoff
 from ._replica import Applied, Cursor, DigestError, Replica
 from ._state import State
 from ._watchdog import Watchdog
-from .errors import DesyncError, RpcError, SignalboxError, SilentError
+from .errors import DesyncError, EndedError, RpcError, SignalboxError, SilentError
 from .snapshot import Snapshot
 
 _log = logging.getLogger("signalbox")
@@ -68,12 +68,13 @@ class Watcher:
         state: State,
         random: Callable[[], float],
         on_message: Callable[[Applied, Position], None],
+        validate: Callable[[Snapshot], str | None] = lambda _: None,
     ) -> None:
         self._transport = transport
         self._request = request
         self._heartbeat = progress_interval * _MISSED_INTERVALS
         self.position = position
-        self._replica = Replica(position.served, position.cursor)
+        self._replica = Replica(position.served, position.cursor, validate)
         self._state = state
         self._backoff = Backoff(_BACKOFF_FLOOR, _BACKOFF_CEILING, random)
         self._on_message = on_message
@@ -111,6 +112,14 @@ class Watcher:
         with self._lock:
             self._start_over = True
             self._interrupt()
+
+    def report(self, request: Any) -> Any:
+        """Reports over the connection of the present stream, and returns the answer. Raises `SignalboxError`."""
+        with self._lock:
+            stream = self._stream
+        if stream is None:
+            raise EndedError("there is no stream")
+        return stream.report(request)
 
     def _interrupt(self) -> None:
         self._wake.set()
@@ -193,9 +202,8 @@ class Watcher:
             health["confirmed_at"] = now - applied.confirmed_age
         if applied.synced:
             self._synced = True
-            health.update(loaded=True, source="stream", last_error=None, refuted=False)
-            health.update(session_id=applied.session_id, load_seconds=now - self._asked)
-            _log.info("configuration is in sync at revision %d", self._replica.served.revision)
+            health.update(last_error=None, session_id=applied.session_id, load_seconds=now - self._asked)
+            _log.info("configuration is in sync at revision %d", self._replica.known.revision)
         if applied.reset:
             self._synced = False
             health["resets"] = self._state.health.resets + 1
@@ -207,7 +215,14 @@ class Watcher:
             _log.info("the server goes away, and asks for %.1f s", applied.leave_after)
         if self._stopping:
             return
-        self.position = Position(self._replica.served, self._replica.cursor)
+        rejection = health["rejection"] = self._replica.rejection
+        if applied.rejected and rejection is not None:
+            _log.warning(
+                "configuration of revision %d is not accepted: %s", rejection.revision, rejection.reason
+            )
+        if rejection is None and (applied.synced or self._state.health.rejection is not None):
+            health.update(loaded=True, source="stream", refuted=False)
+        self.position = Position(self._replica.served, self._replica.served_at)
         self._state.publish(self._replica.served, applied.changes, **health)
         self._on_message(applied, self.position)
 

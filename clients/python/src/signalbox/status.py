@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import CacheError, SignalboxError
+from .errors import CacheError, RejectedError, SignalboxError
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A revision that the option `validate` does not accept."""
+
+    revision: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,10 @@ class Status:
     cache_error: CacheError | None
     """Why the cache on disk could not be used or written last; `None` where it could, or where there is none."""
 
+    rejection: Rejection | None
+    """The newest revision, where it is not accepted. What was accepted last is served on meanwhile, and `ready` stays as it
+    is."""
+
 
 @dataclass(frozen=True)
 class Health:
@@ -73,6 +85,14 @@ class Health:
     resets: int = 0
     digest_mismatches: int = 0
     cache_error: CacheError | None = None
+    rejection: Rejection | None = None
+
+    @property
+    def obstacle(self) -> SignalboxError | None:
+        """What stands in the way of the present state."""
+        if self.last_error is None and self.rejection is not None:
+            return RejectedError(self.rejection.revision, self.rejection.reason)
+        return self.last_error
 
     def status(self, now: float, bound: float) -> Status:
         """The status at a moment. Stale: nothing heard within the bound, or the server itself has not heard from the store
@@ -93,4 +113,5 @@ class Health:
             resets=self.resets,
             digest_mismatches=self.digest_mismatches,
             cache_error=self.cache_error,
+            rejection=self.rejection,
         )
