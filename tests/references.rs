@@ -6,11 +6,15 @@
 
 #[path = "references/active.rs"]
 mod active;
+#[path = "references/databases.rs"]
+mod databases;
 mod harness;
 #[path = "references/keys.rs"]
 mod keys;
 #[path = "references/narrowed.rs"]
 mod narrowed;
+#[path = "support/postgres.rs"]
+mod postgres;
 #[path = "references/probing.rs"]
 mod probing;
 mod support;

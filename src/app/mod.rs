@@ -227,6 +227,7 @@ async fn serve(
     for warning in service.unreadable_overrides() {
         tracing::warn!("{warning}");
     }
+    lifecycle.spawn(Arc::clone(&service).look_after_rotations(lifecycle.soft()));
     // Before anybody can connect: whoever comes first finds the store as it begins.
     Box::pin(first_start::begin(settings, around, &service, &warnings)).await;
     let tls = settings.tls.is_some();

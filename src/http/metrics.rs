@@ -86,6 +86,7 @@ impl Collector for Gathered {
         }
         streams(&mut page, &vitals)?;
         store(&mut page, &vitals)?;
+        rotations(&mut page, &vitals)?;
         replicas(&mut page, &vitals)
     }
 }
@@ -164,6 +165,25 @@ fn streams(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "signalbox_watch_cut",
         "Connections cut because a stream on them does not read, by reason: stalled, or rights that it has lost",
         counts.cut.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+    )
+}
+
+fn rotations(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let counts = vitals.rotations;
+    page.gauge(
+        "signalbox_key_rotations",
+        "API keys whose value before the present one is still kept",
+        counts.under_way,
+    )?;
+    page.gauge(
+        "signalbox_key_rotation_oldest_seconds",
+        "Time since the oldest rotation of an API key began that is under way; 0 without one",
+        counts.oldest_seconds,
+    )?;
+    page.counters(
+        "signalbox_key_rotations_ended",
+        "Rotations that this replica has ended, by reason: applied by every worker, or timed_out",
+        [([("reason", "applied")], counts.applied), ([("reason", "timed_out")], counts.timed_out)],
     )
 }
 

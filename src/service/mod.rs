@@ -24,7 +24,10 @@ mod plan;
 mod probe;
 mod provider;
 mod read;
+mod retirement;
+mod rotation;
 mod settings;
+mod test_database;
 mod test_provider;
 mod tokens;
 mod vitals;
@@ -44,11 +47,12 @@ pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
 pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};
+pub use retirement::RotationCounts;
 pub use tokens::parse_token;
 pub use vitals::{ChangeKey, Degradation, Vitals};
 pub use write::{Operation, OperationKind, WriteRequest};
 
-use self::vitals::Changes;
+use self::{retirement::Rotations, vitals::Changes};
 use crate::{
     auth::TokenIssuer,
     crypto::Vault,
@@ -128,9 +132,10 @@ pub struct Parts {
 
 /// The use cases.
 pub struct Service {
-    parts: Parts,
+    parts: Arc<Parts>,
     started: DateTime<Utc>,
     changes: Changes,
+    rotations: Rotations,
     /// Places of those who wait for workers.
     waits: Arc<Semaphore>,
 }
@@ -141,7 +146,8 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
         let waits = Arc::new(Semaphore::new(convergence::WAITS));
-        Self { parts, started, changes: Changes::default(), waits }
+        let (changes, rotations) = (Changes::default(), Rotations::default());
+        Self { parts: Arc::new(parts), started, changes, rotations, waits }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.

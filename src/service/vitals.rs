@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use super::{Service, audit::AuditCounts};
+use super::{Service, audit::AuditCounts, retirement::RotationCounts};
 use crate::{
     domain::{Action, FeatureLevel, KindName, PlannedChange, Principal, Role},
     replica::AlarmCounts,
@@ -81,6 +81,8 @@ pub struct Vitals {
     pub supports: FeatureLevel,
     /// Secrets that can't be opened.
     pub undecryptable: usize,
+    /// The rotations of keys.
+    pub rotations: RotationCounts,
     /// The audit trail.
     pub audit: AuditCounts,
     /// Things that an operator should look at, and that `GetStatus` names.
@@ -110,6 +112,7 @@ impl Service {
             feature_level: parts.replicas.level(),
             supports: parts.replicas.supports(),
             undecryptable: parts.revealer.undecryptable(&state).len(),
+            rotations: self.rotation_counts(),
             audit: parts.audit.counts(),
             warnings: parts.warnings.all().len(),
         }

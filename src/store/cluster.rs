@@ -56,6 +56,8 @@ pub struct Work(pub &'static str);
 
 /// Forgetting what is older than the retention.
 pub const HOUSEKEEPING: Work = Work("housekeeping");
+/// Letting go of what rotations of keys keep.
+pub const ROTATIONS: Work = Work("rotations");
 /// Forgetting workers that are gone.
 pub const FLEET: Work = Work("fleet");
 

@@ -234,6 +234,8 @@ impl Cursor {
         let signal = *self.signal.borrow_and_update();
         let confirmed = self.streams.view.confirmed();
         match self.streams.hub.after(self.at.revision, self.at.generation, TAKE) {
+            // What has come since the last look at what is revoked is told of first.
+            Behind::Batches(batches) if !batches.is_empty() && self.owes_warning() => return Ok(None),
             Behind::Batches(batches) if !batches.is_empty() => return Ok(self.take(&batches)),
             Behind::Batches(_) if signal.draining => {
                 return Ok(Some(self.going_away("the server is shutting down")));
@@ -328,6 +330,11 @@ impl Cursor {
 
     // -- events
 
+    /// Whether the client may hold secrets of whose revocation it has not been told.
+    fn owes_warning(&self) -> bool {
+        self.filter.reveal == Reveal::Plain && self.streams.hub.revoked_until() > self.warned
+    }
+
     /// What was revoked since the client was last told, ahead of all that waits for it. It moves no cursor.
     async fn revoked(&mut self) -> Result<Option<Bytes>> {
         match self.phase {
@@ -335,10 +342,10 @@ impl Cursor {
             Phase::Live if self.pending.is_empty() => self.warned = self.warned.max(self.at.revision),
             Phase::Live | Phase::Snapshot { .. } => {}
         }
-        let until = self.streams.hub.revoked_until();
-        if until <= self.warned || self.filter.reveal == Reveal::Masked {
+        if !self.owes_warning() {
             return Ok(None);
         }
+        let until = self.streams.hub.revoked_until();
         let revoked = self.streams.revoked_after(self.warned).await?;
         // What belongs to another life says nothing of this one; a snapshot of the new one is about to begin.
         if self.at.generation != self.streams.hub.generation() {

@@ -9,6 +9,7 @@ mod cluster;
 mod database;
 mod failover;
 mod first_start;
+mod fleet;
 mod flood;
 #[path = "../harness/mod.rs"]
 mod harness;
