@@ -34,6 +34,8 @@ mod lifecycle;
 pub mod outbound;
 #[cfg(feature = "client")]
 pub mod proto;
+#[cfg(feature = "client")]
+pub mod provider_types;
 #[cfg(feature = "server")]
 pub mod replica;
 #[cfg(feature = "server")]
