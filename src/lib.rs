@@ -18,6 +18,8 @@ pub mod crypto;
 pub mod digest;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "executor")]
+pub mod executor;
 #[cfg(feature = "server")]
 pub mod fleet;
 #[cfg(feature = "server")]

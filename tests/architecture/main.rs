@@ -45,6 +45,7 @@ const ROOMS: &[Room] = &[
     Room { name: "view",      knows: "kinds store:: crypto:: domain proto digest", never: "grpc sql web" },
     Room { name: "store",     knows: "telemetry:: settings domain proto digest", never: "grpc web" },
     Room { name: "kinds",     knows: "provider_types choice setting_key domain wire proto", never: "grpc sql web async" },
+    Room { name: "executor",  knows: "client:: choice wire:: proto", never: "grpc sql" },
     Room { name: "client",    knows: "provider_types choice setting_key setting_text wire:: proto digest", never: "sql" },
     Room { name: "lifecycle", knows: "telemetry settings domain", never: "grpc sql" },
     Room { name: "telemetry", knows: "settings domain", never: "sql" },
