@@ -55,7 +55,7 @@ impl Http {
         Ok(client)
     }
 
-    pub(super) fn allow_plaintext(&mut self, host: String) {
+    pub(super) fn allow_plaintext(&mut self, host: &str) {
         self.plaintext.insert(host.to_ascii_lowercase());
     }
 

@@ -98,8 +98,8 @@ impl Executor {
 
     /// Lets keys and secret headers go over plain http to this host beyond the machine itself. Without that they don't.
     #[must_use]
-    pub fn allow_plaintext(mut self, host: impl Into<String>) -> Self {
-        self.http.allow_plaintext(host.into());
+    pub fn allow_plaintext(mut self, host: &str) -> Self {
+        self.http.allow_plaintext(host);
         self
     }
 
