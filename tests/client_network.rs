@@ -231,7 +231,8 @@ async fn leave_behind(folder: &Path) -> String {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LIMIT, written).await.expect("what is due is written at the end");
+    // What is due is written at the end.
+    tokio::time::timeout(LIMIT, written).await.unwrap();
     url
 }
 
