@@ -103,7 +103,9 @@ class DiskCache:
             saved = _unpack(packed, overrides, self._client)
         except Exception:
             # One message for all: which of them it is, the file alone does not tell.
-            raise self._refused("it was changed, or is of another key, service, view or token subject") from None
+            raise self._refused(
+                "it was changed, or is of another key, service, view or token subject"
+            ) from None
         age = time.time() - saved.confirmed
         if age > self._max_age:
             raise self._refused(f"it is {age:.0f} s old, and the limit is {self._max_age:.0f} s")
