@@ -8,7 +8,8 @@ use std::sync::{
 use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
-    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
+    config_service_client::ConfigServiceClient, database_service_client::DatabaseServiceClient,
+    fleet_service_client::FleetServiceClient, provider_service_client::ProviderServiceClient,
 };
 use tonic::{
     service::interceptor::InterceptedService,
@@ -143,8 +144,16 @@ impl Caller {
         ProviderServiceClient::new(self.authorised())
     }
 
+    pub fn database(&self) -> DatabaseServiceClient<Authorised> {
+        DatabaseServiceClient::new(self.authorised())
+    }
+
     pub fn api_key(&self) -> ApiKeyServiceClient<Authorised> {
         ApiKeyServiceClient::new(self.authorised())
+    }
+
+    pub fn fleet(&self) -> FleetServiceClient<Authorised> {
+        FleetServiceClient::new(self.authorised())
     }
 
     pub fn admin(&self) -> AdminServiceClient<Authorised> {
