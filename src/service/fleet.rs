@@ -82,7 +82,7 @@ fn sees(view: &View, wanted: &Selector, state: &view::State) -> bool {
         let record = &entry.record;
         return view.selectors.iter().any(|shown| shown.matches(&record.name, record.kind, &record.labels));
     }
-    view.overlaps([&wanted.pattern])
+    view.overlaps(std::slice::from_ref(&wanted.pattern))
 }
 
 impl Service {
