@@ -4,6 +4,7 @@
 
 mod changes;
 mod fleet;
+mod keys;
 mod probe;
 
 use std::path::PathBuf;
@@ -13,7 +14,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 pub use fleet::{Quorum, Wait, Workers};
 
-pub use self::probe::{Discover, Health, Test};
+pub use self::{
+    keys::{Keys, Rotate},
+    probe::{Discover, Health, Render, Test},
+};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
 /// LLM configuration, pushed to every worker the moment it changes.
@@ -83,8 +87,10 @@ pub enum Verb {
     Diff(Diff),
     /// Show which provider is active and which ones it falls back on, or make another one active
     Switch(Switch),
-    /// Call a provider with a stored key, as workers do, and say what came of it
+    /// Call a provider with a stored key, as workers do, or sign in to a database, and say what came of it
     Test(Test),
+    /// Show the request that a worker would send to a provider, without any secret; nothing is sent
+    Render(Render),
     /// Ask providers which models they have; those that can't be asked show their last list
     Discover(Discover),
     /// Ask whether a server is ready, as probes do, without a token: exit code 0 while it is
@@ -98,7 +104,7 @@ pub enum Verb {
     Token(Token),
     /// Let the store hold what older binaries don't know: from then on they no longer start
     RaiseFeatureLevel,
-    /// Make encryption keys
+    /// Make encryption keys, and give API keys new values
     #[command(subcommand)]
     Keys(Keys),
     /// Check a running server, or a stopped one's store
@@ -189,9 +195,9 @@ pub struct Switch {
 /// Options of `explain`.
 #[derive(Args)]
 pub struct Explain {
-    /// A kind with or without a path of fields (provider.auth.scheme), or a setting (settings/KEY, users/USER/settings/KEY);
-    /// nothing lists the kinds
-    #[arg(value_name = "KIND[.FIELD...] | SETTING")]
+    /// A kind with or without a path of fields (provider.auth.scheme), a setting (settings/KEY, users/USER/settings/KEY), or
+    /// `import` with or without one of its formats (import.litellm); nothing lists the kinds
+    #[arg(value_name = "KIND[.FIELD...] | SETTING | import[.FORMAT]")]
     pub what: Option<String>,
     /// Whose setting
     #[arg(long, requires = "what")]
@@ -363,7 +369,7 @@ pub struct TokenCreate {
     #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
     pub ttl: std::time::Duration,
     /// Sign without a server, with jwt.key of the key directory, or with the key in the database that replicas share; takes
-    /// the flags of `serve`
+    /// the flags of `serve`. No server hears of it, so it leaves no line in the audit trail: without --local it does
     #[arg(long)]
     pub local: bool,
     /// The server's settings, for --local.
@@ -388,13 +394,6 @@ pub struct TokenRevoke {
     /// Why, for the history
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
-}
-
-/// What to do with encryption keys.
-#[derive(Subcommand)]
-pub enum Keys {
-    /// Make a key for ENCRYPTION_KEY or a key file; it alone is printed on standard output
-    Generate,
 }
 
 /// Options of `doctor`.

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod raw;
 pub mod record;
 pub mod resources;
+pub mod rotation;
 pub mod rows;
 pub mod server;
 pub mod truth;
