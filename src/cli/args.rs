@@ -3,6 +3,7 @@
 //! It must not know what the verbs do. What a flag means for the server stands in `settings`.
 
 mod changes;
+mod fleet;
 mod keys;
 mod probe;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
+pub use fleet::{Quorum, Wait, Workers};
 
 pub use self::{
     keys::{Keys, Rotate},
@@ -93,6 +95,8 @@ pub enum Verb {
     Discover(Discover),
     /// Ask whether a server is ready, as probes do, without a token: exit code 0 while it is
     Health(Health),
+    /// Show which workers there are, and which revision each of them runs
+    Workers(Workers),
     /// Show how the server is
     Status,
     /// Make and revoke tokens
@@ -215,6 +219,9 @@ pub struct Write {
     /// Makes the write idempotent for a day: the same id and content are carried out once
     #[arg(long, default_value = "", hide_default_value = true)]
     pub request_id: String,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// Types of a setting's value.

@@ -9,6 +9,7 @@ use super::{
     failure::{Exit, Failure, Outcome},
     session::{Session, canonical},
     set::write_batch,
+    workers,
 };
 use crate::{
     client::Connection,
@@ -26,7 +27,7 @@ pub async fn delete(session: &mut Session<'_>, target: &Target, args: &Delete) -
     confirm(session, args)?;
     let mut connection = connect(session, target).await?;
     match args.names.as_slice() {
-        [name] => delete_one(session, &mut connection, name, args).await,
+        [name] => delete_one(session, target, &mut connection, name, args).await,
         names => {
             let request = BatchWriteRequest {
                 operations: names.iter().map(|name| operation(name, args)).collect(),
@@ -34,13 +35,14 @@ pub async fn delete(session: &mut Session<'_>, target: &Target, args: &Delete) -
                 request_id: args.write.request_id.clone(),
                 reason: args.write.reason.clone(),
             };
-            write_batch(session, &mut connection, request).await
+            write_batch(session, target, &mut connection, request, &args.write.wait).await
         }
     }
 }
 
 async fn delete_one(
     session: &mut Session<'_>,
+    target: &Target,
     connection: &mut Connection,
     name: &str,
     args: &Delete,
@@ -55,13 +57,13 @@ async fn delete_one(
     };
     let answer = connection.config.delete_resource(request).await?.into_inner();
     session.warn(&answer.warnings);
-    if session.document(&canonical(&answer)?)? || session.quiet {
-        return Ok(());
+    if !session.document(&canonical(&answer)?)? && !session.quiet {
+        if answer.diffs.is_empty() {
+            session.remark(&format!("{name} does not exist; nothing was changed"));
+        }
+        diff::print(session, &answer.diffs, answer.revision, args.write.dry_run)?;
     }
-    if answer.diffs.is_empty() {
-        session.remark(&format!("{name} does not exist; nothing was changed"));
-    }
-    diff::print(session, &answer.diffs, answer.revision, args.write.dry_run)
+    workers::wait_for(session, target, &args.write.wait, (answer.revision, &answer.revision_token)).await
 }
 
 fn operation(name: &str, args: &Delete) -> BatchOperation {

@@ -25,6 +25,8 @@ pub enum Exit {
     Conflict = 5,
     /// The server can't be reached, or can't do it now.
     Unavailable = 6,
+    /// It was written, and not enough workers run it.
+    Unconverged = 7,
 }
 
 /// The exit codes as the help shows them.
@@ -36,7 +38,8 @@ Exit codes:
   3  there is no such resource
   4  the token is missing or does not allow it
   5  conflict: somebody else was faster, or the state does not allow it
-  6  the server can't be reached or can't do it now; trying again may help";
+  6  the server can't be reached or can't do it now; trying again may help
+  7  it was written, and not enough workers run it (--wait)";
 
 /// Why a command did not come to its end.
 #[derive(Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use super::{
     failure::{Failure, Outcome},
     input::{self, Input},
     session::Session,
+    workers,
 };
 use crate::{
     import::{Format, Imported, Takes, format_named},
@@ -33,7 +34,9 @@ pub async fn import(session: &mut Session<'_>, target: &Target, args: &Import) -
             let items = own::read(&inputs, args.export_key_file.as_deref())?;
             let mut connection = connect(session, target).await?;
             let answer = send::send(&mut connection, options(args, own_mode(args)), items).await?;
-            send::print(session, &answer, args.write.dry_run)
+            send::print(session, &answer, args.write.dry_run)?;
+            let written = (answer.revision, answer.revision_token.as_str());
+            workers::wait_for(session, target, &args.write.wait, written).await
         }
         Some(format) => from_foreign(session, target, args, format, &inputs).await,
     }
@@ -97,7 +100,8 @@ async fn from_foreign(
     if providers && !args.write.dry_run {
         summary::providers(session, &mut connection).await?;
     }
-    Ok(())
+    let written = (answer.revision, answer.revision_token.as_str());
+    workers::wait_for(session, target, &args.write.wait, written).await
 }
 
 /// Tells what would have come of an import that was refused, or may have come of one whose answer was lost.

@@ -40,6 +40,7 @@ mod tests;
 mod text;
 mod token;
 mod watch;
+mod workers;
 
 use std::{
     ffi::OsString,
@@ -137,6 +138,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Render(args) => render::render(session, target, args).await,
         Verb::Discover(args) => probe::discover(session, target, args).await,
         Verb::Health(args) => health::health(session, target, args).await,
+        Verb::Workers(args) => workers::workers(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

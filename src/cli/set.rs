@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
-    args::{Set, Target},
+    args::{Set, Target, Wait},
     connect::connect,
     diff,
     document::{self, Document},
@@ -17,6 +17,7 @@ use super::{
     input::{self, Input},
     schema, secret_source,
     session::{Session, canonical},
+    workers,
 };
 use crate::{
     client::Connection,
@@ -91,13 +92,14 @@ async fn from_edit(
         .map_err(|status| failure(status, name))?
         .into_inner();
     session.warn(&answer.warnings);
-    if session.document(&canonical(&answer)?)? {
-        return Ok(());
+    let written = (answer.revision, answer.revision_token.as_str());
+    if !session.document(&canonical(&answer)?)? {
+        if !session.quiet {
+            diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
+        }
+        diff::print_one_time(session, &[(name.to_owned(), answer.one_time_secret.clone())])?;
     }
-    if !session.quiet {
-        diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
-    }
-    diff::print_one_time(session, &[(name.to_owned(), answer.one_time_secret)])
+    workers::wait_for(session, target, &args.write.wait, written).await
 }
 
 /// The server's refusal, and if it is for want of all content, the flag that gives it.
@@ -170,14 +172,16 @@ async fn from_documents(
         reason: args.write.reason.clone(),
     };
     let mut connection = connect(session, target).await?;
-    write_batch(session, &mut connection, request).await
+    write_batch(session, target, &mut connection, request, &args.write.wait).await
 }
 
-/// Sends a batch and prints what it did.
+/// Sends a batch and prints what it did; then waits for workers, if that is asked for.
 pub async fn write_batch(
     session: &mut Session<'_>,
+    target: &Target,
     connection: &mut Connection,
     request: BatchWriteRequest,
+    wait: &Wait,
 ) -> Outcome {
     let dry_run = request.validate_only;
     let expected = request.operations.len();
@@ -189,19 +193,19 @@ pub async fn write_batch(
         ));
     }
     session.warn(&answer.warnings);
-    if session.document(&canonical(&answer)?)? {
-        return Ok(());
+    if !session.document(&canonical(&answer)?)? {
+        let (mut diffs, mut secrets) = (Vec::new(), Vec::new());
+        for result in answer.results {
+            secrets.push((
+                result.resource.map(|resource| resource.name).unwrap_or_default(),
+                result.one_time_secret,
+            ));
+            diffs.extend(result.diffs);
+        }
+        if !session.quiet {
+            diff::print(session, &diffs, answer.revision, dry_run)?;
+        }
+        diff::print_one_time(session, &secrets)?;
     }
-    let (mut diffs, mut secrets) = (Vec::new(), Vec::new());
-    for result in answer.results {
-        secrets.push((
-            result.resource.map(|resource| resource.name).unwrap_or_default(),
-            result.one_time_secret,
-        ));
-        diffs.extend(result.diffs);
-    }
-    if !session.quiet {
-        diff::print(session, &diffs, answer.revision, dry_run)?;
-    }
-    diff::print_one_time(session, &secrets)
+    workers::wait_for(session, target, wait, (answer.revision, &answer.revision_token)).await
 }

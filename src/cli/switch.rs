@@ -8,6 +8,7 @@ use super::{
     session::{Session, canonical},
     table,
     text::printable,
+    workers,
 };
 use crate::{
     client::Connection,
@@ -18,7 +19,7 @@ use crate::{
 pub async fn switch(session: &mut Session<'_>, target: &Target, args: &Switch) -> Outcome {
     let mut connection = connect(session, target).await?;
     match &args.provider {
-        Some(provider) => switch_to(session, &mut connection, provider, args).await,
+        Some(provider) => switch_to(session, target, &mut connection, provider, args).await,
         None => show(session, &mut connection).await,
     }
 }
@@ -49,6 +50,7 @@ async fn show(session: &mut Session<'_>, connection: &mut Connection) -> Outcome
 
 async fn switch_to(
     session: &mut Session<'_>,
+    target: &Target,
     connection: &mut Connection,
     provider: &str,
     args: &Switch,
@@ -67,10 +69,10 @@ async fn switch_to(
     };
     let answer = connection.providers.switch_active_provider(request).await?.into_inner();
     session.warn(&answer.warnings);
-    if session.document(&canonical(&answer)?)? || session.quiet {
-        return Ok(());
+    if !session.document(&canonical(&answer)?)? && !session.quiet {
+        diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
     }
-    diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)
+    workers::wait_for(session, target, &args.write.wait, (answer.revision, &answer.revision_token)).await
 }
 
 /// `groq` is short for `providers/groq`.

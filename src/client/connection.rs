@@ -20,7 +20,8 @@ use super::{
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
     config_service_client::ConfigServiceClient, database_service_client::DatabaseServiceClient,
-    provider_service_client::ProviderServiceClient, setting_service_client::SettingServiceClient,
+    fleet_service_client::FleetServiceClient, provider_service_client::ProviderServiceClient,
+    setting_service_client::SettingServiceClient,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub struct Connection {
     pub databases: DatabaseServiceClient<Authorized>,
     /// Tells which value of a setting counts.
     pub settings: SettingServiceClient<Authorized>,
+    /// Knows which workers run what.
+    pub fleet: FleetServiceClient<Authorized>,
     /// Runs the service itself.
     pub admin: AdminServiceClient<Authorized>,
     channel: Channel,
@@ -87,6 +90,8 @@ impl Connection {
             databases: DatabaseServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            fleet: FleetServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             admin: AdminServiceClient::with_interceptor(channel.clone(), bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),

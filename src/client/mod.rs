@@ -35,6 +35,7 @@ mod options;
 mod publisher;
 mod reads;
 mod replica;
+mod reporter;
 mod secret;
 mod secret_fields;
 mod selector;

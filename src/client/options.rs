@@ -76,7 +76,7 @@ impl ClientOptions {
                 id: format!("worker-{}", std::process::id()),
                 labels: BTreeMap::new(),
                 client_version: CLIENT_VERSION.to_owned(),
-                silent: true,
+                silent: false,
             },
             environment: Environment::default(),
             defaults: BTreeMap::new(),
@@ -181,6 +181,13 @@ impl ClientOptions {
     /// A label of this process, for operators and staged rollouts; at most 32.
     pub fn worker_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.worker.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Whether this process tells the server which revision it runs, so that operators see it and can wait for it; it does
+    /// by default.
+    pub fn reports(mut self, reports: bool) -> Self {
+        self.worker.silent = !reports;
         self
     }
 

@@ -8,8 +8,12 @@ use std::{future::Future, pin::Pin};
 use futures_util::Stream;
 use tonic::Status;
 
-use super::{connection::Connection, error::Error, options::ClientOptions};
-use crate::proto::v1::{WatchConfigRequest, WatchConfigResponse};
+use super::{
+    connection::{Authorized, Connection},
+    error::Error,
+    options::ClientOptions,
+};
+use crate::proto::v1::{WatchConfigRequest, WatchConfigResponse, fleet_service_client::FleetServiceClient};
 
 pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<WatchConfigResponse, Status>> + Send>>;
 
@@ -23,17 +27,23 @@ pub(super) trait Transport: Send + 'static {
 
     /// Goes on to the next endpoint, if there is another.
     fn rotate(&mut self);
+
+    /// What takes reports, over the connection of the present stream; where nothing does, none are made.
+    fn reports(&self) -> Option<FleetServiceClient<Authorized>> {
+        None
+    }
 }
 
 /// The transport of real life.
 pub(super) struct Dialer {
     options: ClientOptions,
     present: usize,
+    reports: Option<FleetServiceClient<Authorized>>,
 }
 
 impl Dialer {
     pub(super) fn new(options: ClientOptions) -> Self {
-        Self { options, present: 0 }
+        Self { options, present: 0, reports: None }
     }
 }
 
@@ -44,11 +54,16 @@ impl Transport for Dialer {
         let endpoint =
             endpoint.ok_or_else(|| Error::Options("at least one endpoint is needed".to_owned()))?;
         let mut connection = Connection::open_to(endpoint, &self.options).await?;
+        self.reports = Some(connection.fleet.clone());
         let stream = connection.config.watch_config(request).await?;
         Ok(Box::pin(stream.into_inner()))
     }
 
     fn rotate(&mut self) {
         self.present = self.present.wrapping_add(1);
+    }
+
+    fn reports(&self) -> Option<FleetServiceClient<Authorized>> {
+        self.reports.clone()
     }
 }

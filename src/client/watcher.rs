@@ -20,6 +20,7 @@ use super::{
     metrics::{Metric, Metrics},
     publisher::Publisher,
     replica::{Applied, Desync, Replica, Signal},
+    reporter::{Running, report},
     transport::{EventStream, Transport},
 };
 use crate::proto::v1::{ResetReason, WatchConfigRequest, watch_config_response::Event};
@@ -47,6 +48,8 @@ pub(super) struct Watcher<T> {
     demands: watch::Receiver<u64>,
     backoff: Backoff,
     stream: StreamState,
+    /// What this process runs, for reports.
+    running: watch::Sender<Running>,
 }
 
 /// What a watcher works for, beside the replica.
@@ -97,11 +100,14 @@ impl<T: Transport> Watcher<T> {
             demands,
             backoff: Backoff::new(BACKOFF_FLOOR, BACKOFF_CEILING, random),
             stream: StreamState::default(),
+            running: watch::Sender::default(),
         }
     }
 
     /// Watches until the task is dropped.
     pub(super) async fn run(mut self) {
+        // It ends by itself, after the last word, when this one is gone.
+        tokio::spawn(report(self.running.subscribe(), Box::new(rand::random::<f64>)));
         let mut demands = self.demands.clone();
         self.load().await;
         loop {
@@ -171,11 +177,35 @@ impl<T: Transport> Watcher<T> {
         let request = WatchConfigRequest {
             resume_token: cursor.resume_token,
             view_id: cursor.view_id,
+            previous_session_id: self.running.borrow().session.clone(),
             ..self.request.clone()
         };
         let deadline = self.deadline();
         let opened = timeout(deadline, self.transport.open(request)).await;
         opened.unwrap_or(Err(Error::Silent(deadline)))
+    }
+
+    /// Has it reported that what is served now is run: in the session that `synced` names, or in the one before.
+    fn tell(&self, synced: Option<&str>) {
+        if !self.stream.synced && synced.is_none() {
+            return;
+        }
+        let revision = self.replica.served().revision();
+        self.running.send_if_modified(|running| {
+            let same =
+                synced.is_none_or(|session| session == running.session) && running.revision == revision;
+            if let Some(session) = synced {
+                running.over = self.transport.reports().filter(|_| self.reports());
+                session.clone_into(&mut running.session);
+            }
+            running.revision = revision;
+            !same
+        });
+    }
+
+    /// Whether anybody is to be told at all.
+    fn reports(&self) -> bool {
+        self.request.worker.as_ref().is_some_and(|worker| !worker.silent)
     }
 
     /// The next event, or why there is none. A server that goes away is listened to until it has gone or the time to
@@ -225,6 +255,11 @@ impl<T: Transport> Watcher<T> {
             }
         });
         self.measure(changed, &applied);
+        let synced = match &applied.signal {
+            Signal::Synced(session) => Some(session.as_str()),
+            _ => None,
+        };
+        self.tell(synced);
         if let Some(keeper) = &self.keeper {
             let confirmed = self.publisher.health().confirmed;
             keeper.take_note(&self.replica, &applied, changed.is_some(), confirmed);

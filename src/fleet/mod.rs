@@ -11,7 +11,13 @@ mod name;
 mod stream;
 mod view;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -54,6 +60,8 @@ pub struct Fleet {
     news: Notify,
     /// Grows with everything that this replica is told.
     changed: watch::Sender<u64>,
+    /// Revisions that workers have refused, as far as this replica was told first.
+    rejections: AtomicU64,
 }
 
 /// A report as it came: by the name of its session.
@@ -77,6 +85,7 @@ impl Fleet {
             reading: tokio::sync::Mutex::default(),
             news: Notify::new(),
             changed: watch::Sender::new(0),
+            rejections: AtomicU64::new(0),
         }
     }
 
@@ -103,7 +112,13 @@ impl Fleet {
                 retry_after: EVERY,
             });
         }
-        let new = reports.into_iter().fold(false, |new, report| known.hear(report, true) || new);
+        let mut new = false;
+        for report in reports {
+            let refuses = report.standing_rejection().is_some();
+            let told = known.hear(report, true);
+            self.rejections.fetch_add(u64::from(told && refuses), Relaxed);
+            new |= told;
+        }
         drop(known);
         if new {
             self.ring();
@@ -115,6 +130,20 @@ impl Fleet {
     #[must_use]
     pub fn workers(&self) -> Vec<Worker> {
         self.known.lock().workers(self.clock.now())
+    }
+
+    /// Those of them whose streams this replica serves, or served last.
+    #[must_use]
+    pub fn own_workers(&self) -> Vec<Worker> {
+        let mut workers = self.workers();
+        workers.retain(|worker| worker.session.replica == self.own);
+        workers
+    }
+
+    /// Revisions that workers have refused, as far as this replica was told first.
+    #[must_use]
+    pub fn rejections(&self) -> u64 {
+        self.rejections.load(Relaxed)
     }
 
     /// Told of everything that this replica is told.

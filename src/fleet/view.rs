@@ -65,10 +65,9 @@ impl View {
 
     /// Whether it may show something that these selectors reach.
     #[must_use]
-    pub fn overlaps<'a>(&self, patterns: impl IntoIterator<Item = &'a Pattern> + Clone) -> bool {
+    pub fn overlaps(&self, patterns: &[Pattern]) -> bool {
         self.selectors.iter().any(|selector| {
-            let overlaps = |pattern: &Pattern| selector.pattern.overlaps(pattern, kinds::kind_of_pattern);
-            patterns.clone().into_iter().any(overlaps)
+            patterns.iter().any(|pattern| selector.pattern.overlaps(pattern, kinds::kind_of_pattern))
         })
     }
 

@@ -85,6 +85,7 @@ impl Collector for Gathered {
             totals(&mut page, &vitals)?;
         }
         streams(&mut page, &vitals)?;
+        workers(&mut page, &vitals)?;
         store(&mut page, &vitals)?;
         rotations(&mut page, &vitals)?;
         replicas(&mut page, &vitals)
@@ -165,6 +166,25 @@ fn streams(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "signalbox_watch_cut",
         "Connections cut because a stream on them does not read, by reason: stalled, or rights that it has lost",
         counts.cut.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+    )
+}
+
+fn workers(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let counts = &vitals.workers;
+    page.gauges(
+        "signalbox_workers",
+        "Workers whose streams this replica serves or served in the last minute, by how they stand to its revision",
+        counts.states.iter().map(|(state, count)| ([("state", *state)], *count)),
+    )?;
+    page.gauges(
+        "signalbox_workers_behind",
+        "Those of them that have not converged, by the number of revisions that they are behind at most",
+        counts.lags.iter().map(|(revisions, count)| ([("revisions", *revisions)], *count)),
+    )?;
+    page.counter(
+        "signalbox_worker_rejections",
+        "Revisions that workers have refused, as far as this replica was told first",
+        counts.rejections,
     )
 }
 

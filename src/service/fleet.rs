@@ -82,7 +82,7 @@ fn sees(view: &View, wanted: &Selector, state: &view::State) -> bool {
         let record = &entry.record;
         return view.selectors.iter().any(|shown| shown.matches(&record.name, record.kind, &record.labels));
     }
-    view.overlaps([&wanted.pattern])
+    view.overlaps(std::slice::from_ref(&wanted.pattern))
 }
 
 impl Service {
@@ -203,6 +203,48 @@ impl Service {
             replica: if admin { replica(&session.replica) } else { String::new() },
             connect_time: Some(timestamp(*began)),
             last_seen_time: Some(timestamp(*last_seen)),
+        }
+    }
+}
+
+/// How many revisions behind is counted together, with the words for that.
+const LAGS: [(u64, &str); 4] = [(1, "1"), (10, "10"), (100, "100"), (u64::MAX, "more")];
+
+/// Workers whose streams this replica serves, counted by how they stand to the revision that it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerCounts {
+    /// By the state's word.
+    pub states: Vec<(&'static str, u64)>,
+    /// Those that have not converged, by how many revisions they are behind at most.
+    pub lags: Vec<(&'static str, u64)>,
+    /// Revisions that were refused.
+    pub rejections: u64,
+}
+
+impl Service {
+    /// Counts the workers whose streams this replica serves.
+    pub(super) fn worker_counts(&self) -> WorkerCounts {
+        use crate::fleet::State;
+        let view = self.parts.view.state();
+        let unchanged = |shown: &View| self.unchanged_since(shown, view.epoch, view.revision);
+        let goal = Goal::new(view.epoch, view.revision, &unchanged);
+        let mut states: Vec<_> = State::WORDS.iter().map(|(state, word)| (*state, *word, 0)).collect();
+        let mut lags: Vec<_> = LAGS.iter().map(|(most, word)| (*most, *word, 0)).collect();
+        for worker in self.parts.fleet.own_workers() {
+            let state = goal.state(&worker);
+            states.iter_mut().filter(|(of, ..)| *of == state).for_each(|(.., count)| *count += 1);
+            if !matches!(state, State::Converged | State::Silent) {
+                let lag = goal.lag(&worker);
+                lags.iter_mut()
+                    .find(|(most, ..)| lag <= *most)
+                    .into_iter()
+                    .for_each(|(.., count)| *count += 1);
+            }
+        }
+        WorkerCounts {
+            states: states.into_iter().map(|(_, word, count)| (word, count)).collect(),
+            lags: lags.into_iter().map(|(_, word, count)| (word, count)).collect(),
+            rejections: self.parts.fleet.rejections(),
         }
     }
 }

@@ -44,6 +44,7 @@ pub use audit::{AuditCounts, AuditTrail, AuditWriter};
 pub use convergence::Wait;
 pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
+pub use fleet::WorkerCounts;
 pub use import::{ImportRequest, check_growth};
 pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use super::{Service, audit::AuditCounts, retirement::RotationCounts};
+use super::{Service, audit::AuditCounts, fleet::WorkerCounts, retirement::RotationCounts};
 use crate::{
     domain::{Action, FeatureLevel, KindName, PlannedChange, Principal, Role},
     replica::AlarmCounts,
@@ -67,6 +67,8 @@ pub struct Vitals {
     pub changes: Vec<(ChangeKey, u64)>,
     /// The streams.
     pub streams: StreamCounts,
+    /// The workers whose streams this replica serves.
+    pub workers: WorkerCounts,
     /// How this replica hears of the others' commits.
     pub doorbell: DoorbellState,
     /// The connections that reads of the database share.
@@ -105,6 +107,7 @@ impl Service {
             freshness: confirmed.freshness(),
             changes: self.changes.0.lock().iter().map(|(key, count)| (*key, *count)).collect(),
             streams: parts.streams.counts(),
+            workers: self.worker_counts(),
             doorbell: parts.store.doorbell_state(),
             connections: parts.store.connections(),
             replicas: living,

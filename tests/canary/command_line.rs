@@ -92,7 +92,8 @@ const LITELLM_YAML: &str =
     "model_list:\n- model_name: m\n  litellm_params:\n    model: mistral/small\n    api_key: {}\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 72] = [
+const LINES: [(i32, &str, Given<'static>); 73] = [
+    (0, "workers --behind", Argument),
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),

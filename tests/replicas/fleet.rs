@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use signalbox::client::{Client, ClientOptions, TokenSource};
 use signalbox::proto::v1::{
     AppliedReport, Convergence, GetConvergenceRequest, ListWorkersRequest, Selector,
     WaitForConvergenceRequest, WaitForConvergenceResponse, WaitOutcome, WatchConfigRequest, WorkerSelector,
@@ -258,4 +259,46 @@ async fn a_wait_ends_with_its_replica_and_is_taken_up_on_another() {
     let list = pair.admins[0].fleet().list_workers(list).await.unwrap().into_inner().workers;
     assert_eq!(list.len(), 1);
     assert!(list[0].connected && list[0].subject == "fleet" && !list[0].replica.is_empty(), "{list:?}");
+}
+
+/// A worker in Rust reports by itself, and the command line waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_waits_and_names_who_lacks() {
+    let pair = Pair::new().await;
+    let url = format!("http://{}", pair.members[0].site.address());
+    let token = pair.workers[0].token();
+    let options = ClientOptions::new(&url).token(TokenSource::fixed(token)).worker_id("in-rust");
+    let client = Client::connect(options).expect("good options");
+    client.wait_ready(PATIENCE).await.expect("it is ready");
+    let there = format!("http://{}", pair.members[1].site.address());
+    let home = crate::harness::Home::new().with("SIGNALBOX_URL", there);
+    let home = home.with("SIGNALBOX_TOKEN", pair.admins[0].token());
+    until_stands(&pair.admins[1], 0, "it is known there", |stand| stand.total == 1).await;
+    let run = async |arguments: &[&str]| {
+        let output = home.run(arguments).await;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let begun = Instant::now();
+    let (code, _, told) = run(&["set", "settings/x", "--value", "1", "--wait"]).await;
+    eprintln!("set --wait on the other replica: {:?}", begun.elapsed());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("1 of 1 workers run revision 1"), "{told}");
+    let stuck = Simulated::open(&pair.workers[1], "stuck").await;
+    let (code, _, told) =
+        run(&["set", "settings/x", "--value", "2", "--wait=all", "--wait-timeout", "3s"]).await;
+    assert_eq!(code, Some(7), "{told}");
+    assert!(told.contains("1 of 2 workers run revision 2") && told.contains("stuck"), "{told}");
+    assert!(!told.contains("in-rust"), "{told}");
+    report(&pair.workers[0], vec![stuck.refuses(2, 0, "not this")]).await.expect("taken");
+    let (code, _, told) = run(&["set", "settings/x", "--value", "2", "--wait=100%"]).await;
+    assert_eq!(code, Some(7), "{told}");
+    assert!(told.contains("refuse") && told.contains("2: not this"), "{told}");
+    let (code, shown, _) = run(&["workers", "--behind"]).await;
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("stuck") && shown.contains("rejected") && !shown.contains("in-rust"), "{shown}");
+    let (_, shown, _) = run(&["workers", "settings/*", "-o", "json"]).await;
+    assert!(shown.contains("in-rust") && shown.contains("WORKER_STATE_CONVERGED"), "{shown}");
+    drop(client);
+    until_stands(&pair.admins[1], 0, "it has said goodbye", |stand| stand.total == 1).await;
 }
