@@ -10,9 +10,9 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
+from ._clock import monotonic
 from .events import ChangeSet
 from .settings import Overrides
 from .snapshot import Snapshot
@@ -26,7 +26,7 @@ class State:
 
     def __init__(self, overrides: Overrides, staleness: Staleness, queue: int) -> None:
         self.served = Snapshot(overrides)
-        #: Until this moment of the monotonic clock nothing is refused for its age.
+        #: Until this moment of the clock nothing is refused for its age.
         self.fresh_until = float("-inf")
         self.health = Health()
         self.staleness = staleness

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from random import random
-from time import monotonic
 from typing import Any
 
 from . import _fork
+from ._clock import monotonic
 from ._disk_cache import DiskCache, identity, read_key_file
 from ._replica import Applied, Cursor
 from ._reporter import Reporter
