@@ -58,6 +58,7 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ApiKeyService/RotateApiKey", ADMINS),
     ("/signalbox.v1.ApiKeyService/GetActiveApiKey", READERS),
     ("/signalbox.v1.ApiKeyService/RecordApiKeyUsage", USERS),
+    ("/signalbox.v1.DatabaseService/TestDatabase", ADMINS),
     ("/signalbox.v1.SettingService/ResolveSettings", READERS),
     ("/signalbox.v1.SettingService/ExplainSetting", READERS),
     ("/signalbox.v1.FleetService/ReportApplied", WORKERS),

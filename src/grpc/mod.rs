@@ -7,6 +7,7 @@ mod anonymous;
 mod api_key;
 mod config;
 mod connection;
+mod database;
 mod fleet;
 mod framework;
 mod provider;
@@ -30,18 +31,20 @@ use crate::{
         FILE_DESCRIPTOR_SET,
         v1::{
             admin_service_server::AdminServiceServer, api_key_service_server::ApiKeyServiceServer,
-            config_service_server::ConfigServiceServer, fleet_service_server::FleetServiceServer,
-            provider_service_server::ProviderServiceServer, setting_service_server::SettingServiceServer,
+            config_service_server::ConfigServiceServer, database_service_server::DatabaseServiceServer,
+            fleet_service_server::FleetServiceServer, provider_service_server::ProviderServiceServer,
+            setting_service_server::SettingServiceServer,
         },
     },
     service::Service,
 };
 
 /// Names of the services, as health checks ask for them.
-pub const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 7] = [
     "signalbox.v1.ConfigService",
     "signalbox.v1.ProviderService",
     "signalbox.v1.ApiKeyService",
+    "signalbox.v1.DatabaseService",
     "signalbox.v1.SettingService",
     "signalbox.v1.FleetService",
     "signalbox.v1.AdminService",
@@ -78,6 +81,10 @@ pub fn routes(
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(api_key);
+    let database = DatabaseServiceServer::new(database::Database::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(database);
     let setting = SettingServiceServer::new(setting::Setting::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);

@@ -25,6 +25,7 @@ mod probe;
 mod provider;
 mod read;
 mod settings;
+mod test_database;
 mod test_provider;
 mod tokens;
 mod vitals;
@@ -128,7 +129,7 @@ pub struct Parts {
 
 /// The use cases.
 pub struct Service {
-    parts: Parts,
+    parts: Arc<Parts>,
     started: DateTime<Utc>,
     changes: Changes,
     /// Places of those who wait for workers.
@@ -141,7 +142,7 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
         let waits = Arc::new(Semaphore::new(convergence::WAITS));
-        Self { parts, started, changes: Changes::default(), waits }
+        Self { parts: Arc::new(parts), started, changes: Changes::default(), waits }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.

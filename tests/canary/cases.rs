@@ -138,6 +138,7 @@ pub fn of(method: &str) -> Vec<Case> {
         "signalbox.v1.ProviderService.RenderRequest" => render(),
         method if method.starts_with("signalbox.v1.ProviderService.") => in_use::of_provider(method),
         method if method.starts_with("signalbox.v1.ApiKeyService.") => in_use::of_key(method),
+        method if method.starts_with("signalbox.v1.DatabaseService.") => in_use::of_database(method),
         method if method.starts_with("signalbox.v1.FleetService.") => fleet::of(method),
         "signalbox.v1.SettingService.ResolveSettings" => vec![
             case("plain", true, |_, _| ResolveSettingsRequest { user: "alice".into(), ..Default::default() }),
