@@ -342,6 +342,7 @@ def test_without_a_service_the_providers_own_variables_count(monkeypatch, speake
 
 
 def test_what_is_known_of_each_type_is_what_the_server_fills_in(shared):
+    from google.protobuf import json_format
 
     from signalbox import _proto
     from signalbox._decode import decode
