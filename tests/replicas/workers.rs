@@ -60,7 +60,9 @@ enum Fault {
     Partition,
     /// Nothing passes between the workers and any replica.
     CutOff,
-    /// The database stands still: the replicas talk on.
+    /// Nothing passes between a replica and the database: the replica talks on.
+    Detach,
+    /// The database stands still: all replicas talk on.
     Freeze,
     /// The log is compacted past where the workers are.
     Compact,
@@ -69,12 +71,13 @@ enum Fault {
 }
 
 const FEW: [Fault; 4] = [Fault::CutOff, Fault::Kill, Fault::Compact, Fault::Restore];
-const ALL: [Fault; 8] = [
+const ALL: [Fault; 9] = [
     Fault::Kill,
     Fault::Stop,
     Fault::Pause,
     Fault::Partition,
     Fault::CutOff,
+    Fault::Detach,
     Fault::Freeze,
     Fault::Compact,
     Fault::Restore,
@@ -92,6 +95,8 @@ struct World {
     members: [Member; 3],
     /// What the workers know of the replicas.
     fronts: [Proxy; 3],
+    /// What each replica knows of the database.
+    backs: [Proxy; 3],
     admin: Caller,
     token: String,
     base: u64,
@@ -125,11 +130,14 @@ async fn workers_that_say_they_are_fresh_are_the_store() {
 impl World {
     async fn begin(seed: u64) -> Self {
         let database = postgres::Server::start(&["fsync=on"]);
-        let cluster = Cluster::on(database.database().await).await.with("SIGNALBOX_SHUTDOWN_GRACE", "1s");
-        let members = cluster.start_three().await;
-        let ports = members.each_ref().map(port);
-        let fronts =
-            [Proxy::before(ports[0]).await, Proxy::before(ports[1]).await, Proxy::before(ports[2]).await];
+        let direct = database.database().await;
+        let cluster = Cluster::on(direct.clone()).await.with("SIGNALBOX_SHUTDOWN_GRACE", "1s");
+        let backs = before([database.port(); 3]).await;
+        let urls = backs.each_ref().map(|back| back.url(&direct, database.port()));
+        let started =
+            tokio::join!(cluster.start_at(&urls[0]), cluster.start_at(&urls[1]), cluster.start_at(&urls[2]));
+        let members: [Member; 3] = started.into();
+        let fronts = before(members.each_ref().map(port)).await;
         let token = cluster.first_token().await;
         let sites: Vec<Site> = members.iter().map(|member| member.site.clone()).collect();
         let admin = Caller::new(&Site::among(&sites), &token);
@@ -144,6 +152,7 @@ impl World {
             database,
             members,
             fronts,
+            backs,
             admin,
             token,
             base,
@@ -221,6 +230,11 @@ impl World {
                 self.hold(true);
                 self.last_long().await;
                 self.hold(false);
+            }
+            Fault::Detach => {
+                self.backs[which].hold(true);
+                sleep(LONG).await;
+                self.backs[which].hold(false);
             }
             Fault::Freeze => {
                 self.database.freeze();
@@ -374,6 +388,12 @@ fn report(journal: &Journal, answers: &[Answer], told: &[Told]) {
         revisions.len(),
     );
     assert!(fresh.len() < answers.len() && revisions.len() > 20, "the run shows nothing");
+}
+
+/// A proxy before each port.
+async fn before(ports: [u16; 3]) -> [Proxy; 3] {
+    let [one, two, three] = ports.map(Proxy::before);
+    tokio::join!(one, two, three).into()
 }
 
 fn port(member: &Member) -> u16 {

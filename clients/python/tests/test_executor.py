@@ -8,11 +8,13 @@ import time
 
 import pytest
 from conftest import vectors
+from google.protobuf import json_format
 
 import signalbox
-from signalbox import wire
+from signalbox import _proto, wire
 from signalbox.executor import AsyncExecutor, Executor
 from signalbox.routing import CompletionError
+from signalbox.testing import FakeClient
 
 FAMILIES = vectors("wire.json")["families"]
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family["family"])
@@ -216,6 +218,79 @@ def test_a_key_that_is_refused_makes_room_for_another(shared, client, executor, 
     keys = [headers["Authorization"] for _, _, headers, _ in speaker.heard]
     assert len(set(keys)) == 2 and [each.kind for each in completion.failures] == ["authentication"]
     client.wait_revision(shared.delete("providers/openai/apiKeys/second"))
+
+
+@pytest.fixture
+def rotating(client, speaker):
+    """A client whose provider has one key, which is being rotated."""
+    speaker.heard.clear()
+    filled = _proto.Resource.FromString(client.provider("openai")._packed)
+    filled.provider.base_url = f"{speaker.url}/rotating"
+    key = {"secret": {"value": "sk-new"}, "previousSecret": {"value": "sk-before"}}
+    return FakeClient(
+        {
+            "providers/openai": json_format.MessageToDict(filled),
+            "providers/openai/apiKeys/main": {"apiKey": key},
+            "routers/default": {"router": {"primary": "providers/openai", "retries": {"maxRetries": 0}}},
+        }
+    )
+
+
+def keys_of(speaker):
+    return [headers["Authorization"].removeprefix("Bearer ") for _, _, headers, _ in speaker.heard]
+
+
+def test_the_value_before_is_tried_while_a_key_is_rotated(rotating, speaker):
+    with Executor(rotating) as executor:
+        speaker.lay("rotating", (401, b"{}"), good())
+        completion = executor.complete("Hello", "m")
+        assert keys_of(speaker) == ["sk-new", "sk-before"]
+        assert [each.kind for each in completion.failures] == ["authentication"]
+        speaker.heard.clear()
+        echoes = [
+            json.dumps({"error": {"message": f"no key {key}"}}).encode() for key in ("sk-new", "sk-before")
+        ]
+        speaker.lay("rotating", *((401, echo) for echo in echoes))
+        with pytest.raises(CompletionError) as raised:
+            list(executor.stream("Hello", "m"))
+        assert keys_of(speaker) == ["sk-new", "sk-before"], "each once"
+        assert "sk-" not in str(raised.value)
+
+
+def test_a_right_that_a_key_lacks_is_not_asked_of_the_value_before(rotating, speaker):
+    with Executor(rotating) as executor:
+        speaker.lay("rotating", (403, b"{}"))
+        with pytest.raises(CompletionError):
+            executor.complete("Hello", "m")
+        assert keys_of(speaker) == ["sk-new"]
+
+
+def test_a_real_rotation_is_ridden_out(server, speaker, connect):
+    """Another worker does not accept the new key, so that the old one is kept."""
+    base = f"{speaker.url}/rotating"
+    server.put("providers/openai", provider={"type": "PROVIDER_TYPE_OPENAI", "baseUrl": base})
+    first = server.put("providers/openai/apiKeys/main", apiKey={"secret": {"value": "sk-before"}})
+    server.put("routers/default", router={"primary": "providers/openai", "retries": {"maxRetries": 0}})
+    wary = connect(server, validate=lambda state: None if state.revision <= first + 1 else "not now")
+    wary.wait_revision(first)
+    client = connect(server)
+    client.wait_ready()
+    rotation = {"name": "providers/openai/apiKeys/main", "secret": {"value": "sk-new"}}
+    client.wait_revision(server.call("ApiKeyService.RotateApiKey", rotation).revision)
+    speaker.heard.clear()
+    speaker.lay("rotating", (401, b"{}"), good())
+    with Executor(client) as executor:
+        executor.complete("Hello", "m")
+        assert keys_of(speaker) == ["sk-new", "sk-before"]
+        revision = server.call(
+            "ApiKeyService.RotateApiKey", {**rotation, "secret": None, "retireNow": True}
+        ).revision
+        client.wait_revision(revision)
+        speaker.heard.clear()
+        speaker.lay("rotating", (401, b"{}"))
+        with pytest.raises(CompletionError):
+            executor.complete("Hello", "m")
+        assert keys_of(speaker) == ["sk-new"], "what is retired is not used any more"
 
 
 def test_once_something_was_said_nobody_else_is_asked(shared, client, executor, speaker):

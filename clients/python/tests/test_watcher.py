@@ -10,6 +10,7 @@ from test_replica import Message, key, progress, reset, revoked, snapshot, synce
 
 from signalbox import EndedError, RpcError, Staleness, _proto
 from signalbox._backoff import Backoff
+from signalbox._clock import monotonic
 from signalbox._replica import Cursor
 from signalbox._state import State
 from signalbox._watcher import Position, Watcher
@@ -110,7 +111,7 @@ def test_a_lost_stream_is_resumed_from_its_token(stage):
 
 def test_what_a_resumed_stream_has_missed_is_not_confirmed_by_its_beginning(stage):
     stream = live(stage)
-    long_ago = time.monotonic() - 1_000
+    long_ago = monotonic() - 1_000
     stage.state.record(confirmed_at=long_ago)
     stream.send(EndedError("ended"))
     stream = stage.accept()
@@ -177,12 +178,17 @@ def test_a_state_of_a_life_that_is_over_is_not_fresh(stage):
     until(lambda: status(stage).ready)
 
 
+def test_ages_count_the_time_for_which_the_machine_slept():
+    """Where the platform has a clock that does."""
+    assert abs(monotonic() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+
+
 def test_what_waited_for_a_process_that_stood_still_is_not_fresh(stage, monkeypatch):
     """Messages that lay in the socket meanwhile were taken for news."""
     stream = live(stage)
     slept = [0.0]
     for module in ("_watcher", "_state"):
-        monkeypatch.setattr(f"signalbox.{module}.monotonic", lambda: time.monotonic() + slept[0])
+        monkeypatch.setattr(f"signalbox.{module}.monotonic", lambda: monotonic() + slept[0])
     slept[0] = 60.0
     stream.send(progress(6))
     stream = stage.accept()

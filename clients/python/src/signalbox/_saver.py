@@ -9,8 +9,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from time import monotonic
 
+from ._clock import monotonic
 from ._disk_cache import DiskCache, Saved
 from ._state import State
 from ._watcher import Position

@@ -10,11 +10,11 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, Protocol
 
 from . import _proto
 from ._backoff import Backoff
+from ._clock import monotonic
 from ._replica import Applied, Cursor, DigestError, Replica
 from ._state import State
 from ._watchdog import Watchdog

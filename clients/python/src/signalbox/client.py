@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from random import random
-from time import monotonic
 from typing import Any
 
 from . import _fork
+from ._clock import monotonic
 from ._disk_cache import DiskCache, identity, read_key_file
 from ._replica import Applied, Cursor
 from ._reporter import Reporter
 from ._saver import Saver
-from ._state import State
+from ._state import CountingState, State
 from ._transport import Dialer, TokenSource
 from ._watcher import Position, Watcher, watch_request
 from .environment import environment_snapshot
@@ -90,7 +90,8 @@ class Client(Reader):
     def __init__(self, options: Options) -> None:
         self._options = options
         overrides = Overrides.of(options.environment, options.defaults)
-        super().__init__(State(overrides, options.staleness, options.event_queue))
+        kind = State if options.metrics is None else CountingState
+        super().__init__(kind(overrides, options.staleness, options.event_queue))
         self._began = monotonic()
         self._watcher: Watcher | None = None
         self._saver: Saver | None = None

@@ -15,7 +15,7 @@ from typing import Any
 from . import specs, wire
 from ._backoff import Backoff
 from .errors import SecretError, SignalboxError
-from .resources import ApiKey, Provider
+from .resources import ApiKey, Provider, SecretText
 from .snapshot import Snapshot
 
 #: Where a router or its parts leave it open.
@@ -99,6 +99,8 @@ class Attempt:
 
     provider: Provider
     key: ApiKey | None
+    #: The value of the key that is sent: while a rotation lasts it may be the one before.
+    secret: SecretText | None
     model: str
     rendered: wire.Rendered
     headers: Mapping[str, str]
@@ -118,7 +120,7 @@ class Attempt:
 
     def refused(self, status: int, body: bytes) -> SignalboxError:
         """The error of an answer that is none."""
-        key = self.key.secret().expose() if self.key is not None else None
+        key = self.secret.expose() if self.secret is not None else None
         return ProviderError(status, wire.read_failure(self.extractor, status, body, key))
 
     def __repr__(self) -> str:
@@ -166,7 +168,10 @@ class Route:
         total = timeout if timeout is not None else _seconds(self._timeouts.total, _TOTAL)
         self.deadline = monotonic() + total
         self.failures: list[AttemptFailure] = []
-        self._refused_keys: set[str] = set()
+        #: Keys that were refused, and of those that are being rotated the value before as well.
+        self._refused: set[str] = set()
+        #: What is tried next of a key whose present value was refused.
+        self._before: tuple[ApiKey, SecretText] | None = None
         candidates = [provider] if provider else [spec.primary, *spec.fallbacks]
         ordered = self._ordered(
             [name for name in candidates if name], spec.strategy, latencies, turns, router
@@ -198,7 +203,9 @@ class Route:
         """Takes note of a failed attempt, and gives the pause before the next in seconds."""
         self.failures.append(AttemptFailure(attempt.provider.id, kind, error))
         if kind == "authentication" and attempt.key is not None:
-            self._refused_keys.add(attempt.key.name)
+            self._refused.add(attempt.key.name)
+            if self._goes_back(attempt, attempt.key, error):
+                return 0.0
         # The same provider may have another key that is good.
         again = kind in (self._retries.retry_on or _RETRY_ON)
         other_key = kind == "authentication" and bool(self._keys(attempt.provider))
@@ -266,11 +273,11 @@ class Route:
 
     def _attempt(self, provider: Provider) -> Attempt:
         rendered = wire.render(provider.spec, self._call)
-        key = self._choose_key(provider) if rendered.key_header is not None else None
+        key, secret = self._choose(provider) if rendered.key_header is not None else (None, None)
         headers = {}
         for name, value in rendered.headers.items():
-            if name == rendered.key_header and key is not None:
-                headers[name] = value.replace("{api_key}", key.secret().expose())
+            if name == rendered.key_header and secret is not None:
+                headers[name] = value.replace("{api_key}", secret.expose())
             else:
                 sealed = provider.header(name) if name in provider.spec.headers else None
                 headers[name] = value if sealed is None else sealed.expose()
@@ -282,10 +289,33 @@ class Route:
         connect, first = (
             _seconds(each, None) for each in (self._timeouts.connect, self._timeouts.first_token)
         )
-        return Attempt(provider, key, model, rendered, headers, min(limits), connect, first)
+        return Attempt(provider, key, secret, model, rendered, headers, min(limits), connect, first)
 
-    def _choose_key(self, provider: Provider) -> ApiKey:
-        """One of the keys that may be used, by weight. Raises `SecretError` where none can be read."""
+    def _goes_back(self, attempt: Attempt, key: ApiKey, error: SignalboxError) -> bool:
+        """Whether the next attempt is made with the value before of a key that is being rotated: the provider may not know the
+        new one yet. It takes none of the retries."""
+        is_unknown = isinstance(error, ProviderError) and (
+            error.status == 401 or error.failure.reason == "bad_key"
+        )
+        try:
+            before = key.previous_secret() if is_unknown else None
+        except SecretError:
+            before = None
+        if before is None or before == attempt.secret:
+            return False
+        self._before = (key, before)
+        self._left += 1
+        return True
+
+    def _choose(self, provider: Provider) -> tuple[ApiKey, SecretText]:
+        """One of the keys that may be used, by weight, and its value. Raises `SecretError` where none can be read."""
+        before, self._before = self._before, None
+        if before is not None:
+            return before
+        key = self._weighed(provider)
+        return key, key.secret()
+
+    def _weighed(self, provider: Provider) -> ApiKey:
         keys = self._keys(provider)
         if not keys:
             raise SecretError(provider.name, "apiKeys", "absent")
@@ -298,7 +328,7 @@ class Route:
 
     def _keys(self, provider: Provider) -> list[ApiKey]:
         keys = self._snapshot.active_api_keys(provider.id)
-        return [key for key in keys if key.name not in self._refused_keys]
+        return [key for key in keys if key.name not in self._refused]
 
     def _pauses(self) -> Backoff:
         floor = _seconds(self._retries.initial_backoff, _INITIAL_BACKOFF)

@@ -1,6 +1,6 @@
 """How fresh the cache is, and what has happened to the stream.
 
-Owns the rule of staleness. Takes the present from its caller, by the monotonic clock.
+Owns the rule of staleness. Takes the present from its caller, by `_clock`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Health:
-    """What the status is computed from. Moments are of the monotonic clock."""
+    """What the status is computed from. Moments are of `_clock`."""
 
     loaded: bool = False
     revision: int = 0

@@ -13,12 +13,12 @@ ones. Nothing is checked or filled in as a server would.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any
 
 from google.protobuf import json_format
 
 from . import _proto
+from ._clock import monotonic
 from ._state import State
 from .client import Reader
 from .events import ChangeEvent, ChangeSet, between
