@@ -1,37 +1,38 @@
-//! `deploy/kubernetes`: what the overlays make is what Kubernetes takes, what the binary knows, and what fits together.
+//! `deploy/kubernetes`: what belongs together fits together, and pods may do no more than they need.
 //!
-//! The overlays are rendered by [`kustomize`], and by `kubectl kustomize` too where there is one, which has to make the same.
+//! [`manifests`](super::manifests) says whether Kubernetes takes them, [`mounts`](super::mounts) whether the server does.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{
-    binary::{self, Server, at_home},
-    kustomize::{build, find, id},
+    binary::{self, Server},
+    kustomize::{build, find},
     path, seconds, text, texts,
 };
 
-const OVERLAYS: [&str; 2] = ["overlays/sqlite", "overlays/postgres"];
+/// The folders that are applied, each by itself.
+pub const OVERLAYS: [&str; 2] = ["overlays/sqlite", "overlays/postgres"];
 
 /// What applying one of the folders makes.
-fn made(folder: &str) -> Vec<Value> {
+pub fn made(folder: &str) -> Vec<Value> {
     build(&path("deploy/kubernetes").join(folder))
 }
 
 /// The pods of an overlay.
-fn pod(made: &[Value]) -> &Value {
+pub fn pod(made: &[Value]) -> &Value {
     &find(made, "Deployment", "signalbox")["spec"]["template"]["spec"]
 }
 
 /// The server's container.
-fn container(made: &[Value]) -> &Value {
+pub fn container(made: &[Value]) -> &Value {
     let [container] = &pod(made)["containers"].as_array().expect("containers")[..] else { panic!("one") };
     container
 }
 
 /// The settings of an overlay: those of the ConfigMap, and those of the pod.
-fn environment(made: &[Value]) -> Vec<(String, String)> {
+pub fn environment(made: &[Value]) -> Vec<(String, String)> {
     let map = find(made, "ConfigMap", "signalbox")["data"].as_object().expect("settings");
     let own = container(made)["env"].as_array().into_iter().flatten();
     let own =
@@ -40,75 +41,10 @@ fn environment(made: &[Value]) -> Vec<(String, String)> {
     map.iter().map(|(name, value)| (name.clone(), text(value))).chain(own).collect()
 }
 
-fn value<'a>(environment: &'a [(String, String)], name: &str) -> &'a str {
+/// The value of a setting.
+pub fn value<'a>(environment: &'a [(String, String)], name: &str) -> &'a str {
     let found = environment.iter().find(|(other, _)| other == name);
     &found.unwrap_or_else(|| panic!("{name} is not set")).1
-}
-
-#[test]
-fn the_schemas_of_kubernetes_have_nothing_against_them() {
-    let validate = path(".tools/kubernetes/bin/kubernetes-validate");
-    assert!(validate.exists(), "{} is missing: run scripts/tools", validate.display());
-    let folder = tempfile::tempdir().unwrap();
-    for name in [OVERLAYS[0], OVERLAYS[1], "monitoring"] {
-        let made = made(name);
-        let file = folder.path().join("made.yaml");
-        let documents: Vec<String> = made.iter().map(ToString::to_string).collect();
-        fs::write(&file, documents.join("\n---\n")).unwrap();
-        let checked = Command::new(&validate).arg("--strict").arg(&file).output().unwrap();
-        let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
-        assert!(checked.status.success(), "{name}: {said}");
-        // Of what an operator adds to a cluster there is no schema.
-        let known = made.iter().filter(|each| each["kind"] != "ServiceMonitor").count();
-        assert_eq!(said.matches("passed for resource").count(), known, "{name}: {said}");
-    }
-}
-
-#[test]
-fn kubectl_makes_the_same() {
-    if Command::new("kubectl").arg("--help").output().is_err() {
-        eprintln!("SKIPPED: there is no kubectl");
-        return;
-    }
-    let home = tempfile::tempdir().unwrap();
-    for name in [OVERLAYS[0], OVERLAYS[1], "monitoring"] {
-        let mut kubectl = binary::command("kubectl", home.path(), &[]);
-        kubectl.args(["kustomize"]).arg(path("deploy/kubernetes").join(name));
-        let theirs = kubectl.env("HOME", home.path()).env("KUBECONFIG", "/dev/null").output().unwrap();
-        assert!(theirs.status.success(), "{name}: {}", String::from_utf8_lossy(&theirs.stderr));
-        let theirs: Vec<Value> =
-            serde_saphyr::from_multiple(&String::from_utf8(theirs.stdout).unwrap()).unwrap();
-        // The ConfigMap's name ends in a hash there, wherever it stands.
-        let hashed = theirs.iter().map(id).find(|(kind, _)| *kind == "ConfigMap");
-        let hashed = hashed.map_or("", |(_, name)| name.trim_start_matches("signalbox"));
-        let plain = |each: &Value| match hashed.is_empty() {
-            true => sorted(each),
-            false => sorted(&serde_json::from_str(&each.to_string().replace(hashed, "")).unwrap()),
-        };
-        let theirs: BTreeSet<String> = theirs.iter().map(plain).collect();
-        let ours: BTreeSet<String> = made(name).iter().map(sorted).collect();
-        assert_eq!(ours, theirs, "{name}");
-    }
-}
-
-/// As text, with lists of maps in an order of their own.
-fn sorted(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let mut fields: Vec<_> =
-                map.iter().map(|(name, value)| format!("{name}: {}", sorted(value))).collect();
-            fields.sort();
-            format!("{{{}}}", fields.join(", "))
-        }
-        Value::Array(list) => {
-            let mut elements: Vec<_> = list.iter().map(sorted).collect();
-            if list.iter().all(Value::is_object) {
-                elements.sort();
-            }
-            format!("[{}]", elements.join(", "))
-        }
-        other => other.to_string(),
-    }
 }
 
 #[test]
@@ -121,117 +57,6 @@ fn every_variable_is_one_that_the_server_reads() {
         binary::assert_known(environment.iter().map(|(name, _)| name.as_str()).filter(helper), name);
         let names: BTreeSet<_> = environment.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), environment.len(), "{name}: nothing is set twice");
-    }
-}
-
-/// Everything is served with what the manifests say, and the probes are answered.
-#[test]
-fn a_server_starts_with_the_settings_of_each_overlay() {
-    for name in OVERLAYS {
-        let made = made(name);
-        let folder = tempfile::tempdir().unwrap();
-        let [mounted, state] = ["etc", "var"].map(|name| folder.path().join(name));
-        let workdir = folder.path().join("workdir");
-        fs::create_dir(&workdir).unwrap();
-        mount(&mounted, &state);
-        let moved = [("/etc/signalbox", mounted.as_path()), ("/var/lib/signalbox", state.as_path())];
-        let mut environment = at_home(&environment(&made), &moved);
-        environment.iter_mut().for_each(|(_, value)| *value = value.replace("$(POD_IP)", "10.0.0.1"));
-        let arguments = texts(&container(&made)["args"]);
-        let server = Server::start_from(&workdir, folder.path(), &environment, &arguments)
-            .unwrap_or_else(|log| panic!("{name}: {log}"));
-        let probes = format!("http://{}", server.address("health"));
-        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-            let service = container(&made)[probe]["grpc"]["service"].as_str().expect("a service");
-            assert!(server.serves(&probes, service, &[]), "{name}: {probe} of {service}");
-        }
-        let grpc = server.address("gRPC").replace("127.0.0.1", "localhost");
-        let ca = mounted.join("tls/ca.crt");
-        assert!(grpc.starts_with("https://"), "{grpc}");
-        assert!(server.serves(&grpc, "readiness", &["--ca-file", &ca.to_string_lossy()]), "{name}: TLS");
-        // The root is read-only there: nothing is written but what a volume is mounted for.
-        assert_eq!(
-            fs::read_dir(&workdir).unwrap().count(),
-            0,
-            "{name}: it writes into its working directory"
-        );
-        let writes = fs::read_dir(&state).is_ok_and(|mut found| found.next().is_some());
-        let claims = pod(&made)["volumes"].as_array().unwrap();
-        let claims = claims.iter().any(|each| !each["persistentVolumeClaim"].is_null());
-        assert_eq!(writes, claims, "{name}: what it writes is on a volume");
-    }
-}
-
-/// What the secrets hold, as the README has them made.
-fn mount(etc: &Path, state: &Path) {
-    for folder in ["keys", "tls", "database"] {
-        fs::create_dir_all(etc.join(folder)).unwrap();
-    }
-    let key = binary::run(&["keys", "generate"]).stdout;
-    private(&etc.join("keys/encryption.key"), &key);
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let certificate = made.cert.pem();
-    fs::write(etc.join("tls/tls.crt"), &certificate).unwrap();
-    fs::write(etc.join("tls/ca.crt"), &certificate).unwrap();
-    private(&etc.join("tls/tls.key"), made.signing_key.serialize_pem().as_bytes());
-    // The driver is tested elsewhere; here it matters that the file is found and read.
-    let database = etc.join("database/signalbox.db");
-    let settings = format!(
-        "[store]\ndatabase_url = \"sqlite://{}\"\ndata_dir = \"{}\"\n",
-        database.display(),
-        etc.join("database").display()
-    );
-    private(&etc.join("database/signalbox.toml"), settings.as_bytes());
-    fs::create_dir(state).unwrap();
-}
-
-/// A file as Kubernetes mounts it with the mode that the manifests say.
-fn private(path: &Path, content: &[u8]) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::write(path, content).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE)).unwrap();
-}
-
-/// 0440: root's, and readable by `fsGroup`.
-const MODE: u32 = 0o440;
-
-#[test]
-fn secrets_are_mounted_as_the_server_wants_them_and_made_as_the_readme_says() {
-    let readme = text("deploy/README.md");
-    for name in OVERLAYS {
-        let made = made(name);
-        let (pod, container, environment) = (pod(&made), container(&made), environment(&made));
-        assert_eq!(
-            pod["securityContext"]["fsGroup"], pod["securityContext"]["runAsGroup"],
-            "it reads them so"
-        );
-        let mut mounts = Vec::new();
-        for mount in container["volumeMounts"].as_array().unwrap() {
-            let volumes = pod["volumes"].as_array().unwrap();
-            let volume = volumes.iter().find(|each| each["name"] == mount["name"]).expect("a volume");
-            let at = mount["mountPath"].as_str().unwrap();
-            mounts.push(format!("{at}/"));
-            let Some(secret) = volume["secret"]["secretName"].as_str() else { continue };
-            assert_eq!(volume["secret"]["defaultMode"], MODE, "{name}: {secret}");
-            assert_eq!(mount["readOnly"], true, "{name}: {secret}");
-            let made = readme
-                .split("create secret ")
-                .skip(1)
-                .find(|made| made.split_whitespace().nth(1) == Some(secret));
-            let made = made.unwrap_or_else(|| panic!("deploy/README.md does not say how {secret} is made"));
-            let made = made.split("\n\n").next().unwrap();
-            // Each file that a setting names is one that the secret has.
-            for (variable, file) in
-                environment.iter().filter(|(_, value)| value.starts_with(&format!("{at}/")))
-            {
-                let file = file.rsplit('/').next().unwrap();
-                assert!(made.contains(file), "{variable} is {file}, which {secret} is not made with");
-            }
-        }
-        // And none is named that is not mounted.
-        for (variable, value) in environment.iter().filter(|(_, value)| value.starts_with('/')) {
-            assert!(mounts.iter().any(|mount| value.starts_with(mount)), "{name}: {variable} is {value}");
-        }
     }
 }
 
@@ -416,21 +241,4 @@ fn prometheus_is_let_in_and_asks_for_the_page_that_there_is() {
     let page = endpoint["path"].as_str().unwrap();
     assert!(server.page(page).contains(" 401 "), "{}: it wants a token", server.page(page));
     assert!(server.page("/nothing").contains(" 404 "));
-}
-
-#[test]
-fn folders_are_made_of_what_lies_in_them() {
-    for folder in ["base", "overlays/sqlite", "overlays/postgres", "monitoring"] {
-        let folder = path("deploy/kubernetes").join(folder);
-        let plan = fs::read_to_string(folder.join("kustomization.yaml")).unwrap();
-        for entry in fs::read_dir(&folder).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(
-                name == "kustomization.yaml" || plan.contains(&name),
-                "{}/{name} is not used",
-                folder.display()
-            );
-        }
-    }
-    assert_eq!(id(find(&made("base"), "Namespace", "signalbox")), ("Namespace", "signalbox"));
 }

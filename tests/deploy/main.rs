@@ -12,6 +12,8 @@ mod compose;
 mod container;
 mod kubernetes;
 mod kustomize;
+mod manifests;
+mod mounts;
 mod samples;
 mod systemd;
 
