@@ -28,8 +28,8 @@ use crate::grpc::ConnectionHandle;
 
 /// Pause after a failed accept: mostly the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What every HTTP/2 client says first (RFC 9113, section 3.4), and less than the head of any real request of HTTP/1.1.
-/// Only then does keepalive, or the time for a head, find out who is gone.
+/// What every HTTP/2 client says first (RFC 9113, section 3.4): an empty line is in there. Only then does keepalive find out
+/// who is gone.
 const PREFACE_BYTES: usize = 24;
 
 /// Binds a listener.
@@ -58,15 +58,34 @@ pub(super) struct Connection<S> {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// The time until the client has to have introduced itself.
+/// The time until the client has to have introduced itself: by the preface of HTTP/2, or the first head of HTTP/1.1.
 struct Opening {
     deadline: Pin<Box<Sleep>>,
-    missing: usize,
+    heard: usize,
+    /// Ends of lines that were heard last, one after the other.
+    line_ends: u8,
+}
+
+impl Opening {
+    /// Takes in what was read, and says whether it is enough. Both begin with lines, up to an empty one.
+    fn is_over(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            self.line_ends = match byte {
+                b'\n' => self.line_ends + 1,
+                b'\r' => self.line_ends,
+                _ if self.line_ends < 2 => 0,
+                _ => self.line_ends,
+            };
+            self.line_ends = self.line_ends.min(2);
+        }
+        self.heard = self.heard.saturating_add(bytes.len());
+        self.line_ends == 2 && self.heard >= PREFACE_BYTES
+    }
 }
 
 impl<S> Connection<S> {
     fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, admission: &Admission) -> Self {
-        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), missing: PREFACE_BYTES };
+        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), heard: 0, line_ends: 0 };
         let handle = ConnectionHandle::new(Some(peer), &admission.cut);
         let cut = Box::pin(handle.is_cut());
         Self { stream, _place: place, opening: Some(opening), handle, cut }
@@ -157,8 +176,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if let Some(opening) = &mut this.opening {
-            opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
-            if opening.missing == 0 {
+            if opening.is_over(&buffer.filled()[before..]) {
                 this.opening = None;
             } else if opening.deadline.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -195,5 +213,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_has_introduced_itself_by_a_preface_or_a_head() {
+        let over = |parts: &[&str]| {
+            let mut opening = Opening { deadline: Box::pin(sleep(Duration::ZERO)), heard: 0, line_ends: 0 };
+            parts.iter().map(|part| opening.is_over(part.as_bytes())).collect::<Vec<_>>()
+        };
+        assert_eq!(over(&["PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r", "\n"]), [false, false, true]);
+        assert_eq!(over(&["POST /a HTTP/1.1\r\nHost: b\r\n", "\r", "\n"]), [false, false, true]);
+        assert_eq!(over(&["POST /a HTTP/1.1\r\nX: y\r\n\r\n{}"]), [true]);
+        assert_eq!(over(&["\n\n", "x"]), [false, false], "too short for anything");
+        assert_eq!(over(&["x".repeat(100).as_str()]), [false]);
     }
 }

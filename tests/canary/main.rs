@@ -14,6 +14,7 @@ mod command_line;
 mod in_use;
 mod kinds;
 mod made;
+mod rest;
 mod rpcs;
 mod search;
 mod trail;
