@@ -52,7 +52,7 @@ async fn a_page_in_a_browser_receives_a_change() {
     api.create("settings/a", setting("first")).await;
     let worker = token(&server, Role::Worker, "browser").await;
     let page =
-        include_str!("../browser/watch.html").replace("{server}", server.url()).replace("{token}", &worker);
+        include_str!("../browser/watch.html").replace("@server@", server.url()).replace("@token@", &worker);
     let mut saw = serve(site, page);
     let profile = tempfile::tempdir().unwrap();
     let mut browser = command(program, profile.path());

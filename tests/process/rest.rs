@@ -246,11 +246,11 @@ async fn everything_that_is_wrong_is_told_and_nothing_is_done() {
     found.sort();
     let expected = [
         ("reason", "CONFLICT"),
+        ("reson", "UNKNOWN_PARAMETER"),
         ("resource.name", "CONFLICT"),
         ("resource.nmae", "UNKNOWN_FIELD"),
         ("resource.setting.int_value", "WRONG_TYPE"),
         ("resource.setting.scope", "UNKNOWN_FIELD"),
-        ("reson", "UNKNOWN_PARAMETER"),
         ("validate_only", "WRONG_TYPE"),
     ];
     assert_eq!(found, expected.map(|(field, reason)| (field.to_owned(), reason.to_owned())));
