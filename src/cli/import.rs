@@ -8,8 +8,6 @@ mod own;
 mod send;
 mod summary;
 
-use std::collections::BTreeSet;
-
 use super::{
     args::{Import, OWN_FORMAT, Target},
     connect::connect,
@@ -18,7 +16,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    import::{Format, Takes, format_named},
+    import::{Format, Imported, Takes, format_named},
     proto::v1::{ImportMode, ImportOptions},
 };
 
@@ -71,7 +69,7 @@ async fn from_foreign(
 ) -> Outcome {
     let mut imported = foreign::convert(session, format, inputs, args)?;
     if imported.resources.is_empty() {
-        foreign::tell(session, &imported)?;
+        foreign::tell(session, &imported, foreign::Told::Done)?;
         session.remark("there is nothing to import");
         return Ok(());
     }
@@ -82,11 +80,17 @@ async fn from_foreign(
         false => foreign::Backups::make(format, &args.files, inputs, session.clock.now())?,
     };
     let items = foreign::items(&imported);
-    let answer = send::send(&mut connection, options(args, mode), items).await?;
-    backups.keep(session);
-    let kept: BTreeSet<&str> = foreign::kept(&answer).collect();
-    imported.keep(|name| kept.contains(name));
-    foreign::tell(session, &imported)?;
+    let answer = match send::send(&mut connection, options(args, mode), items).await {
+        Ok(answer) => answer,
+        Err(not_done) => return Err(fail(session, &imported, backups, not_done)),
+    };
+    match answer.created + answer.updated {
+        0 => backups.take_away(),
+        _ => backups.keep(session),
+    }
+    imported.keep(&foreign::kept(&answer));
+    let told = if args.write.dry_run { foreign::Told::WouldBe } else { foreign::Told::Done };
+    foreign::tell(session, &imported, told)?;
     send::print(session, &answer, args.write.dry_run)?;
     foreign::tell_kept(session, &imported, &answer);
     let providers = imported.resources.iter().any(|resource| resource.name.starts_with("providers/"));
@@ -94,6 +98,27 @@ async fn from_foreign(
         summary::providers(session, &mut connection).await?;
     }
     Ok(())
+}
+
+/// Tells what would have come of an import that was refused, or may have come of one whose answer was lost.
+fn fail(
+    session: &mut Session<'_>,
+    imported: &Imported,
+    backups: foreign::Backups,
+    not_done: send::NotDone,
+) -> Failure {
+    let told = if not_done.refused { foreign::Told::WouldBe } else { foreign::Told::Unknown };
+    if not_done.refused {
+        backups.take_away();
+    } else {
+        backups.keep(session);
+    }
+    // Who can't be told this is told why.
+    let _ = foreign::tell(session, imported, told);
+    if not_done.refused {
+        session.remark("nothing was written");
+    }
+    not_done.failure
 }
 
 fn options(args: &Import, mode: ImportMode) -> ImportOptions {

@@ -76,7 +76,10 @@ pub fn decide(imported: &Resource, stored: Option<&Resource>, has_secrets: bool)
     }
 }
 
-fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
+/// Whether an imported resource, whose defaults need not be filled in, would send the secrets beneath it elsewhere than the
+/// stored one does.
+#[must_use]
+pub fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
     let Ok((name, kind)) = kinds::parse_name(&imported.name) else { return false };
     let mut new = new.clone();
     fill_all(kind, &name, &mut new);

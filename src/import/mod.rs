@@ -41,9 +41,9 @@ pub mod tree;
 use std::ffi::OsString;
 
 pub use admin_settings::SHAPE as ADMIN_SETTINGS_SHAPE;
-pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide};
+pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, moves};
 pub use gather::Gathered;
-pub use report::{Imported, Item, Outcome, Problem, Problems};
+pub use report::{Imported, Item, Kept, Outcome, Problem, Problems};
 
 pub use crate::crypto::ForeignKeys;
 use crate::crypto::SecretText;

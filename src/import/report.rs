@@ -11,6 +11,18 @@ const KEPT: &str =
 const KEY_KEPT: &str = "NOT imported: a key of this name exists, and keeps its value; if this is another one, store it under \
                         another name, or overwrite that one with --replace";
 
+const ELSEWHERE: &str = "NOT imported: its provider stays as it is, and points elsewhere than the file says, so that the key would go \
+                         there; compare their `base_url`, then store the key by hand, or overwrite both with --replace";
+
+/// Why the store has left a resource alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is there already.
+    Exists,
+    /// It holds a secret, and what it would live beneath points elsewhere than the source says.
+    Elsewhere,
+}
+
 /// What became of one item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -79,22 +91,23 @@ impl Outcome {
 }
 
 impl Imported {
-    /// Says of the items of the resources that the store kept as they were that nothing came of them.
-    pub fn keep(&mut self, is_kept: impl Fn(&str) -> bool) {
+    /// Says of the items of the resources that the store left alone that nothing came of them.
+    pub fn keep(&mut self, kept: &BTreeMap<String, Kept>) {
         for index in 0..self.items.len() {
             let item = &self.items[index];
-            if item.outcome != Outcome::LeftOut && is_kept(&item.to) {
-                let note = self.why_kept(&item.to).to_owned();
+            if let Some(why) = kept.get(&item.to).filter(|_| item.outcome != Outcome::LeftOut) {
+                let note = self.why_kept(&item.to, *why).to_owned();
                 let item = &mut self.items[index];
                 (item.outcome, item.note) = (Outcome::Kept, note);
             }
         }
     }
 
-    /// Why a resource that exists stays as it is.
+    /// Why a resource was left alone, in words.
     #[must_use]
-    pub fn why_kept(&self, name: &str) -> &'static str {
+    pub fn why_kept(&self, name: &str, why: Kept) -> &'static str {
         match self.only_new.get(name) {
+            _ if why == Kept::Elsewhere => ELSEWHERE,
             Some(why) => why,
             None if name.contains("/apiKeys/") => KEY_KEPT,
             None => KEPT,
@@ -162,18 +175,26 @@ mod tests {
                 item("routers/default", Outcome::Imported),
                 item("models/a/b", Outcome::Imported),
                 item("", Outcome::LeftOut),
+                item("providers/a/apiKeys/c", Outcome::Imported),
             ],
             only_new: BTreeMap::from([("routers/default".to_owned(), "stays")]),
             ..Imported::default()
         };
-        imported.keep(|name| name != "models/a/b");
+        let kept = [
+            ("providers/a/apiKeys/b", Kept::Exists),
+            ("providers/a/apiKeys/c", Kept::Elsewhere),
+            ("providers/a", Kept::Exists),
+            ("routers/default", Kept::Exists),
+        ];
+        imported.keep(&kept.map(|(name, why)| (name.to_owned(), why)).into());
         let told: Vec<String> = imported.items.iter().map(ToString::to_string).collect();
         assert!(told[0].starts_with("f -> providers/a/apiKeys/b: kept: NOT imported"), "{}", told[0]);
         assert!(told[1].starts_with("f -> providers/a: kept: exists"), "{}", told[1]);
         assert_eq!(
-            told[2..],
+            told[2..5],
             ["f -> routers/default: kept: stays", "f -> models/a/b: imported: n", "f: not carried over: n"]
         );
-        assert_eq!(imported.count(Outcome::Kept), 3);
+        assert!(told[5].contains("NOT imported: its provider stays as it is"), "{}", told[5]);
+        assert_eq!(imported.count(Outcome::Kept), 4);
     }
 }

@@ -3,7 +3,7 @@
 //! Must not know how a key is presented to a provider; that is the provider's.
 
 use super::{
-    CheckContext, Kind, Outlook, ROTATED, Remark, SecretInput, Turn, UPDATED, active,
+    CheckContext, Kind, Outlook, REVOKED, ROTATED, Remark, SecretInput, Turn, UPDATED, active,
     rules::DESCRIPTION_CHARS,
 };
 use crate::{
@@ -18,6 +18,9 @@ pub struct ApiKey;
 pub const ACTIVATED: Action = Action("activated");
 /// A key may not be used any more.
 pub const DEACTIVATED: Action = Action("deactivated");
+
+/// The value before the present one is in use no more.
+pub const RETIRED: Action = Action("retired");
 
 const MAX_WEIGHT: u32 = 1000;
 
@@ -52,10 +55,20 @@ impl Kind for ApiKey {
         violations.into_vec()
     }
 
+    fn revoker(&self) -> Option<fn(&str, Option<&Spec>) -> bool> {
+        Some(|action, after| match after {
+            None => true,
+            Some(_) if action == REVOKED.0 => true,
+            // Whatever the word is: what comes from elsewhere, or from the past, may be inactive from now on as well.
+            Some(after) => !is_active(after) && ![UPDATED.0, ROTATED.0, RETIRED.0].contains(&action),
+        })
+    }
+
     fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {
         match (is_active(before), is_active(after)) {
             (false, true) => ACTIVATED,
             (true, false) => DEACTIVATED,
+            _ if has_value(before) && !has_value(after) => REVOKED,
             _ if rotated => ROTATED,
             _ => UPDATED,
         }
@@ -97,6 +110,10 @@ fn check_secret(context: &CheckContext<'_>, spec: &ApiKeySpec, violations: &mut 
 
 fn is_active(spec: &Spec) -> bool {
     matches!(spec, Spec::ApiKey(spec) if spec.active.unwrap_or(true))
+}
+
+fn has_value(spec: &Spec) -> bool {
+    matches!(spec, Spec::ApiKey(spec) if has_secret(spec))
 }
 
 fn has_secret(spec: &ApiKeySpec) -> bool {

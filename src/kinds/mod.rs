@@ -60,7 +60,9 @@ pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
 use zeroize::Zeroizing;
 
-use crate::domain::{Action, FeatureLevel, FieldViolation, KindName, ResourceName, record::Spec, spec};
+use crate::domain::{
+    Action, FeatureLevel, FieldViolation, KindName, LoggedChange, ResourceName, record::Spec, spec,
+};
 
 /// A resource came into being.
 pub const CREATED: Action = Action("created");
@@ -70,6 +72,8 @@ pub const UPDATED: Action = Action("updated");
 pub const DELETED: Action = Action("deleted");
 /// A stored secret was replaced by another.
 pub const ROTATED: Action = Action("rotated");
+/// A stored secret is known to others, or may not be used for another reason, and goes at once.
+pub const REVOKED: Action = Action("revoked");
 
 /// A resource was brought from elsewhere.
 pub const IMPORTED: Action = Action("imported");
@@ -123,6 +127,13 @@ pub trait Kind: Sync {
     /// Puts back what only the server sets, where the caller left it out: as it is stored, or nothing for a creation.
     fn keep_made(&self, _spec: &mut Spec, _before: Option<&Spec>) {}
 
+    /// As [`Self::keep_made`], for a write that was checked: what only the server sets, whatever the caller gave, as it follows
+    /// from what becomes of the secrets.
+    fn conclude(&self, _spec: &mut Spec, _secrets: &mut SecretInputs, _before: Option<&Spec>) {}
+
+    /// Takes out what says only how things stand at the moment, which is not carried elsewhere: an export is without it.
+    fn leave_behind(&self, _spec: &mut Spec) {}
+
     /// What adds to a new, checked and masked spec what the server makes itself, from random bytes: a key, of which only
     /// its creator is ever shown more than the spec keeps.
     fn maker(&self) -> Option<fn(&mut Spec, &[u8; RANDOM_BYTES]) -> Made> {
@@ -131,6 +142,12 @@ pub trait Kind: Sync {
 
     /// Everything that is wrong with a spec whose defaults are filled in; paths begin with the arm.
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation>;
+
+    /// What tells, by the word of the history and by what a resource holds afterwards (`None` once it is deleted), whether a
+    /// change puts the secrets that it held out of use at once. Every stream that has them is told then, ahead of all else.
+    fn revoker(&self) -> Option<fn(&str, Option<&Spec>) -> bool> {
+        None
+    }
 
     /// What the history calls an update; `rotated` says that a stored secret was replaced.
     fn action(&self, _before: &Spec, _after: &Spec, rotated: bool) -> Action {
@@ -289,6 +306,14 @@ pub fn action(kind: &dyn Kind, before: Option<&Spec>, after: Option<&Spec>, rota
         (None, _) => CREATED,
         (Some(_), None) => DELETED,
     }
+}
+
+/// Whether a change puts the secrets that a resource held out of use.
+#[must_use]
+pub fn revokes(change: &LoggedChange) -> bool {
+    let revoker = kind_named(change.kind).and_then(|kind| kind.revoker());
+    let after = change.record.as_ref().map(|record| &record.spec);
+    change.previous.is_some() && revoker.is_some_and(|revokes| revokes(&change.action, after))
 }
 
 #[cfg(test)]

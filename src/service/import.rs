@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Operation, OperationKind, Service, WriteRequest,
-    plan::{Mode, kept_existing},
+    plan::{LeftAlone, Mode, left_alone},
 };
 use crate::{
     domain::{Error, FieldViolation, Principal, Result, limits},
@@ -102,7 +102,7 @@ fn summary(answer: BatchWriteResponse, max_bytes: usize) -> ImportConfigResponse
         *match imported.outcome() {
             ImportOutcome::Created => &mut summary.created,
             ImportOutcome::Updated => &mut summary.updated,
-            ImportOutcome::Skipped => &mut summary.skipped,
+            ImportOutcome::Skipped | ImportOutcome::ParentKept => &mut summary.skipped,
             ImportOutcome::Unchanged | ImportOutcome::Unspecified => &mut summary.unchanged,
         } += 1;
         let bytes = imported.encoded_len() + 8;
@@ -123,9 +123,9 @@ fn summary(answer: BatchWriteResponse, max_bytes: usize) -> ImportConfigResponse
 }
 
 fn imported(result: BatchResult) -> ImportedResource {
-    if let Some(name) = kept_existing(&result) {
-        let outcome = ImportOutcome::Skipped.into();
-        return ImportedResource { name: name.to_owned(), outcome, fields: Vec::new() };
+    if let Some(LeftAlone { name, by_parent }) = left_alone(&result) {
+        let outcome = if by_parent { ImportOutcome::ParentKept } else { ImportOutcome::Skipped };
+        return ImportedResource { name: name.to_owned(), outcome: outcome.into(), fields: Vec::new() };
     }
     let diff = result.diffs.into_iter().next().unwrap_or_default();
     let outcome = match diff.r#type() {

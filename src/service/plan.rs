@@ -14,7 +14,7 @@ use std::{
 
 use chrono::DateTime;
 
-pub(super) use import::{Mode, kept_existing};
+pub(super) use import::{LeftAlone, Mode, left_alone};
 pub(super) use refusal::Refusal;
 
 use import::Origin;
@@ -67,6 +67,8 @@ pub(super) struct Planner<'a> {
     deleted: BTreeMap<ResourceName, (String, KindName)>,
     /// What stays as it is, although its secrets were given once more.
     given_again: BTreeSet<ResourceName>,
+    /// What an import leaves as it is, although it would have it point elsewhere.
+    elsewhere: BTreeSet<ResourceName>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
@@ -126,6 +128,7 @@ impl<'a> Planner<'a> {
             written: BTreeMap::new(),
             deleted: BTreeMap::new(),
             given_again: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
@@ -142,6 +145,7 @@ impl<'a> Planner<'a> {
     /// allow comes after them, because it may be another when the request is right. What is not granted ends it at once.
     pub fn plan(mut self, operations: &[Operation], dry_run: bool) -> Result<Plan, Refusal> {
         self.dry_run = dry_run;
+        self.elsewhere = self.pointing_elsewhere(operations);
         for operation in operations {
             let result = match &operation.action {
                 OperationKind::Create(resource) => self.create(&operation.path, resource),

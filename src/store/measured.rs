@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     domain::{
-        Applied, ApplyError, ChainHash, Epoch, FeatureLevel, LoggedChange, Record, ReplicaId, ResourceName,
-        Revision, RevisionBatch, RevisionToken, SealedSecret, StoreId, Uid, WriteSet, audit::AuditEvent,
-        observation::Observation,
+        Applied, ApplyError, ChainHash, Epoch, FeatureLevel, KindName, LoggedChange, Record, ReplicaId,
+        ResourceName, Revision, RevisionBatch, RevisionToken, SealedSecret, StoreId, Uid, WriteSet,
+        audit::AuditEvent, observation::Observation,
     },
     telemetry::StoreCalls,
 };
@@ -104,6 +104,16 @@ impl Log for Measured {
             self.calls.reached(at.epoch, last.revision);
         }
         Ok(page)
+    }
+
+    async fn changes_of(
+        &self,
+        kind: KindName,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Vec<(Revision, LoggedChange)>, StoreError> {
+        self.timed("changes_of", self.inner.changes_of(kind, after, through, limit)).await
     }
 
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {

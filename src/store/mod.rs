@@ -27,8 +27,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::{
-    Applied, ApplyError, ChainHash, Epoch, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
-    RevisionToken, Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
+    Applied, ApplyError, ChainHash, Epoch, KindName, LoggedChange, Record, ResourceName, Revision,
+    RevisionBatch, RevisionToken, Revocation, SealedSecret, StoreId, WriteSet, audit::AuditEvent,
 };
 
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
@@ -199,6 +199,15 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Damaged`] if what was written can't be read.
     fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError>;
+    /// What happened to resources of one kind after a revision and up to another, oldest first and without sealed values: at
+    /// least one revision if there is one, at most about `limit` changes.
+    async fn changes_of(
+        &self,
+        kind: KindName,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Vec<(Revision, LoggedChange)>, StoreError>;
     /// The hash chain's head at a revision that the log still holds, to check a token.
     async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError>;
     /// Rings after every group of commits.

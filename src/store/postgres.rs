@@ -44,7 +44,7 @@ use super::{
     writer::{Job, WriterHandle},
 };
 use crate::domain::{
-    Applied, ApplyError, ChainHash, Clock, Epoch, LoggedChange, Record, ResourceName, Revision,
+    Applied, ApplyError, ChainHash, Clock, Epoch, KindName, LoggedChange, Record, ResourceName, Revision,
     RevisionBatch, RevisionToken, StoreId, WriteSet,
     audit::AuditEvent,
     keys::{FirstKeys, Identity, LogKey},
@@ -170,6 +170,16 @@ impl Log for PostgresStore {
 
     async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
         Ok(self.reader.changes_after(at, limit).await?)
+    }
+
+    async fn changes_of(
+        &self,
+        kind: KindName,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Vec<(Revision, LoggedChange)>, StoreError> {
+        Ok(self.reader.changes_of(kind, after, through, limit).await?)
     }
 
     fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError> {

@@ -22,7 +22,7 @@ use super::{
     verify::Checker,
 };
 use crate::domain::{
-    Applied, ApplyError, ChainHash, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
+    Applied, ApplyError, ChainHash, KindName, LoggedChange, Record, ResourceName, Revision, RevisionBatch,
     RevisionToken, SealedSecret,
 };
 
@@ -60,6 +60,13 @@ pub trait Moment: Send {
     async fn log_end(&mut self, revision: i64) -> Result<Option<LogRow>, Failure>;
     /// Whole revisions after one, as many as begin within a number of rows.
     async fn log_after(&mut self, revision: i64, limit: i64) -> Result<Vec<LogRow>, Failure>;
+    /// Log rows of a kind after a revision and up to another, whole revisions, as many as begin within a number of rows.
+    async fn log_of_kind(
+        &mut self,
+        kind: &str,
+        (after, through): (i64, i64),
+        limit: i64,
+    ) -> Result<Vec<LogRow>, Failure>;
     /// The newest log row of a name at or below a revision.
     async fn log_row_at(&mut self, name: &str, revision: i64) -> Result<Option<LogRow>, Failure>;
     /// Log rows of some names, newest first; of one revision by name.
@@ -281,6 +288,26 @@ impl Reader {
             None => return Err(missing()),
         }
         Ok(Standing::Without(LogPage::Diverged { revision: head.head.revision }))
+    }
+
+    /// See [`super::Log::changes_of`]. Each row is checked by itself.
+    pub async fn changes_of(
+        &self,
+        kind: KindName,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Vec<(Revision, LoggedChange)>, Failure> {
+        let mut moment = self.moments.begin(Pace::Short).await?;
+        let range = (write_revision(after), write_revision(through));
+        let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+        let found = moment.log_of_kind(kind.0, range, limit).await;
+        let rows = leave(moment, found).await?;
+        let change = |row: &LogRow| {
+            decode::check_alone(&self.keys, row)?;
+            Ok((read_revision(row.revision)?, row.change()?))
+        };
+        rows.iter().map(change).collect()
     }
 
     /// See [`super::Log::hash_at`].

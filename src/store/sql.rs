@@ -23,6 +23,13 @@ pub const HASH_AT: &str = "SELECT hash FROM log WHERE revision = $1 ORDER BY ord
 pub const LOG_AFTER: &str = "SELECT * FROM log WHERE revision > $1 AND revision <= (
     SELECT max(revision) FROM (SELECT revision FROM log WHERE revision > $1 ORDER BY revision, ordinal LIMIT $2) AS page
 ) ORDER BY revision, ordinal";
+/// Rows of one kind after a revision and up to another, whole revisions, as many as begin within a number of rows.
+pub const LOG_OF_KIND: &str =
+    "SELECT * FROM log WHERE kind = $1 AND revision > $2 AND revision <= (
+    SELECT coalesce(max(revision), 0) FROM (
+        SELECT revision FROM log WHERE kind = $1 AND revision > $2 AND revision <= $3 ORDER BY revision, ordinal LIMIT $4
+    ) AS page
+) ORDER BY revision, ordinal";
 /// The newest row of one name at or below a revision.
 pub const LOG_ROW_AT: &str =
     "SELECT * FROM log WHERE name = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";

@@ -4,9 +4,11 @@
 //! ring goes on without it; when the client reads again, the cursor finds its place in the ring, in the log, or, if
 //! both have gone on, says so with a Reset and begins anew.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+mod opening;
 
-use bytes::{Bytes, BytesMut};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
 use rand::RngExt;
 use tokio::{
     sync::watch,
@@ -16,17 +18,19 @@ use tokio::{
 use super::{
     Streams,
     admission::Admission,
-    batch::{Batch, frame, frame_into},
+    batch::{Batch, frame},
     filter::Filter,
     hub::{Behind, Signal},
     joined::Joined,
+    revoked,
     snapshot::digest_of,
 };
 use crate::{
     digest::ViewDigest,
     domain::{ChainHash, Epoch, Error, Principal, Result, Revision, RevisionToken},
-    proto::v1::{GoingAway, Progress, Reset, ResetReason, Synced, watch_config_response::Event},
+    proto::v1::{GoingAway, Progress, ResetReason, Synced, watch_config_response::Event},
     store::LogPage,
+    view::Reveal,
 };
 
 /// Revisions that are taken at once, and bytes that are joined into one DATA frame: large frames carry a backlog
@@ -35,8 +39,6 @@ const TAKE: usize = 256;
 const JOIN_BYTES: usize = 64 * 1024;
 /// Changes that are read from the log at once.
 const PAGE: usize = 500;
-/// How long a stream waits for a replica that is behind its token.
-const CATCH_UP: Duration = Duration::from_secs(5);
 /// Clients come back from a drained server within this time, each at a moment of its own.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(3);
 
@@ -56,6 +58,10 @@ pub struct Cursor {
     /// What the client holds; not known while a resumed stream catches up.
     digest: Option<ViewDigest>,
     phase: Phase,
+    /// What was read from the log and is still to be handed over, in pieces that end with a revision.
+    pending: VecDeque<Bytes>,
+    /// What was revoked up to this revision needs no telling any more.
+    warned: Revision,
     /// Told the last revision when the stream is gone, however it ended.
     ended: Option<Ended>,
     admission: Admission,
@@ -127,6 +133,8 @@ impl Cursor {
             },
             digest: None,
             phase: Phase::Opening(resume),
+            pending: VecDeque::new(),
+            warned: Revision::ZERO,
             ended: None,
             admission,
         }
@@ -167,6 +175,9 @@ impl Cursor {
     async fn advance(&mut self) -> Result<Option<Bytes>> {
         loop {
             self.check_rights()?;
+            if let Some(bytes) = self.revoked().await? {
+                return Ok(Some(bytes));
+            }
             match &mut self.phase {
                 Phase::Ended => return Ok(None),
                 Phase::Opening(_) => {
@@ -209,110 +220,15 @@ impl Cursor {
         Ok(())
     }
 
-    // -- opening
-
-    async fn open(&mut self, resume: Resume) -> Result<Bytes> {
-        if resume.token.is_empty() {
-            return self.begin_snapshot(None).await;
-        }
-        match self.judge(&resume).await? {
-            Ok(position) => {
-                self.at = position;
-                self.digest = None;
-                Ok(self.synced())
-            }
-            Err(reason) => self.begin_snapshot(Some(reason)).await,
-        }
-    }
-
-    /// Whether the stream can go on from the token: its position, or why not.
-    async fn judge(&self, resume: &Resume) -> Result<std::result::Result<Position, ResetReason>> {
-        let Some(token) = RevisionToken::parse(&resume.token) else {
-            return Ok(Err(ResetReason::InvalidToken));
-        };
-        // Before anything is judged, so that a view that is built anew meanwhile is noticed.
-        let generation = self.streams.hub.generation();
-        if let Some(reason) = self.wait_for(&token).await? {
-            return Ok(Err(reason));
-        }
-        if resume.view_id != self.filter.view_id {
-            return Ok(Err(ResetReason::ViewChanged));
-        }
-        let position = |hash| Position { epoch: token.epoch, revision: token.revision, hash, generation };
-        Ok(match self.hash_at(token.revision).await? {
-            Some(hash) if hash.half() == token.hash => Ok(position(hash)),
-            Some(_) => Err(ResetReason::OtherStore),
-            None => Err(ResetReason::Compacted),
-        })
-    }
-
-    /// Waits until this replica is where the token is, also where that is another life than its own. Asks the store's own
-    /// head about what it has not seen: why there is no such place, if there is none.
-    async fn wait_for(&self, token: &RevisionToken) -> Result<Option<ResetReason>> {
-        let (view, state) = (&self.streams.view, self.streams.view.state());
-        if state.has(token) {
-            return Ok(None);
-        }
-        let head = self.streams.log.head().await.map_err(|error| unavailable(&error))?;
-        let reason = match head.epoch == token.epoch {
-            false => Some(ResetReason::OtherStore),
-            true => (head.revision < token.revision).then_some(ResetReason::Ahead),
-        };
-        let wanted = match reason {
-            None => *token,
-            Some(_) if head.epoch == state.epoch => return Ok(reason),
-            // What is shown here is about to be replaced, and may be older than what the client has.
-            Some(_) => RevisionToken::new(head.epoch, head.revision, &head.hash),
-        };
-        match view.has_seen(&wanted, CATCH_UP).await {
-            true => Ok(reason),
-            false => Err(Error::Unavailable {
-                reason: "REPLICA_BEHIND",
-                description: "this replica has not yet seen the revision of the token".into(),
-                retry_after: Duration::from_secs(1),
-            }),
-        }
-    }
-
-    async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>> {
-        let state = self.streams.view.state();
-        if let Some(hash) = self.streams.hash_in_memory(&state, revision) {
-            return Ok(Some(hash));
-        }
-        let _permit = self.streams.log_readers.acquire().await.map_err(Error::internal)?;
-        self.streams.log.hash_at(revision).await.map_err(|error| unavailable(&error))
-    }
-
-    /// Begins a snapshot of the present state; says why first, if the client had another cursor.
-    async fn begin_snapshot(&mut self, reason: Option<ResetReason>) -> Result<Bytes> {
-        self.streams.tally.snapshot(reason);
-        let generation = self.streams.hub.generation();
-        let state = self.streams.view.state();
-        let framed = self.streams.snapshots.of(&state, &self.filter).await?;
-        self.at = Position { epoch: state.epoch, revision: state.revision, hash: state.hash, generation };
-        self.digest = Some(framed.digest);
-        let mut chunks = framed.chunks.clone().into_iter();
-        let mut out = BytesMut::new();
-        if let Some(reason) = reason {
-            let floor_revision = self.streams.floor().await.0;
-            frame_into(
-                &mut out,
-                Event::Reset(Reset { reason: reason.into(), floor_revision, revision: state.revision.0 }),
-            );
-        }
-        let first = chunks.next().unwrap_or_default();
-        self.phase = Phase::Snapshot { chunks };
-        if out.is_empty() {
-            return Ok(first);
-        }
-        out.extend_from_slice(&first);
-        Ok(out.freeze())
-    }
-
     // -- live
 
     /// Waits for the next thing to send. `None`: look again.
     async fn live(&mut self) -> Result<Option<Bytes>> {
+        if self.at.generation == self.streams.hub.generation()
+            && let Some(bytes) = self.pending.pop_front()
+        {
+            return Ok(Some(bytes));
+        }
         let signal = *self.signal.borrow_and_update();
         match self.streams.hub.after(self.at.revision, self.at.generation, TAKE) {
             Behind::Batches(batches) if !batches.is_empty() => return Ok(self.take(&batches)),
@@ -324,7 +240,9 @@ impl Cursor {
             }
             Behind::Batches(_) => {}
             Behind::FellOff => return self.read_log().await,
-            Behind::Rebuilt => return self.begin_snapshot(Some(ResetReason::OtherStore)).await.map(Some),
+            Behind::Rebuilt => {
+                return self.begin_snapshot(Some(ResetReason::OtherStore), None).await.map(Some);
+            }
         }
         if self.progress_due <= Instant::now() {
             return Ok(self.progress());
@@ -380,29 +298,52 @@ impl Cursor {
                     .filter(|batch| batch.revision <= seen)
                     .map(|batch| Arc::new(Batch::new(batch, self.at.epoch, budget)))
                     .collect();
-                Ok(self.take_all(&batches))
+                self.take_all(&batches);
+                Ok(self.pending.pop_front())
             }
-            LogPage::Compacted { .. } => self.begin_snapshot(Some(ResetReason::Lagged)).await.map(Some),
+            LogPage::Compacted { .. } => {
+                self.begin_snapshot(Some(ResetReason::Lagged), Some(self.warned)).await.map(Some)
+            }
             // The view finds it out by itself; until it has, the stream gets what the view shows.
             LogPage::OtherLife { .. } | LogPage::Diverged { .. } => {
-                self.begin_snapshot(Some(ResetReason::OtherStore)).await.map(Some)
+                self.begin_snapshot(Some(ResetReason::OtherStore), None).await.map(Some)
             }
         }
     }
 
-    /// As [`Self::take`], but whole: what was read from the log must not be read again.
-    fn take_all(&mut self, batches: &[Arc<Batch>]) -> Option<Bytes> {
-        let mut joined = Joined::default();
+    /// As [`Self::take`], but whole: what was read from the log must not be read again. It waits in pieces, so that what has
+    /// to be told first does not wait for all of it.
+    fn take_all(&mut self, batches: &[Arc<Batch>]) {
         let mut rest = batches;
         while !rest.is_empty() {
-            joined.push(self.take(rest));
+            let piece = self.take(rest);
+            self.pending.extend(piece);
             let next = rest.partition_point(|batch| batch.revision <= self.at.revision);
             rest = &rest[next..];
         }
-        joined.finish()
     }
 
     // -- events
+
+    /// What was revoked since the client was last told, ahead of all that waits for it. It moves no cursor.
+    async fn revoked(&mut self) -> Result<Option<Bytes>> {
+        match self.phase {
+            Phase::Opening(_) | Phase::Ended => return Ok(None),
+            Phase::Live if self.pending.is_empty() => self.warned = self.warned.max(self.at.revision),
+            Phase::Live | Phase::Snapshot { .. } => {}
+        }
+        let until = self.streams.hub.revoked_until();
+        if until <= self.warned || self.filter.reveal == Reveal::Masked {
+            return Ok(None);
+        }
+        let revoked = self.streams.revoked_after(self.warned).await?;
+        // What belongs to another life says nothing of this one; a snapshot of the new one is about to begin.
+        if self.at.generation != self.streams.hub.generation() {
+            return Ok(None);
+        }
+        self.warned = revoked.last().map_or(until, |last| last.revision().max(until));
+        Ok(revoked::frames(&revoked, &self.filter))
+    }
 
     fn token(&self) -> String {
         RevisionToken::new(self.at.epoch, self.at.revision, &self.at.hash).to_string()
@@ -458,7 +399,8 @@ impl Drop for Cursor {
     }
 }
 
-fn unavailable(error: &crate::store::StoreError) -> Error {
+/// What a stream is told that can't read the log now.
+pub(super) fn unavailable(error: &crate::store::StoreError) -> Error {
     tracing::warn!(%error, "a stream can't read the log");
     Error::Unavailable {
         reason: "STORE_UNAVAILABLE",

@@ -69,6 +69,12 @@ impl Filter {
         self.selectors.iter().map(|selector| &selector.pattern)
     }
 
+    /// Whether a resource of this name can be in view, with some labels.
+    #[must_use]
+    pub fn reaches(&self, name: &ResourceName, kind: KindName) -> bool {
+        self.patterns().any(|pattern| pattern.matches(name, kind))
+    }
+
     /// Whether a selector picks this name whatever its labels are.
     #[must_use]
     pub fn picks(&self, name: &ResourceName, kind: KindName) -> bool {

@@ -5,13 +5,19 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::batch::{Batch, Budget};
+use super::{
+    batch::{Batch, Budget},
+    revoked::{RevokedName, RevokedNames},
+};
 use crate::{
     domain::{ChainHash, Epoch, Revision, RevisionBatch},
     view::{Publish, State},
@@ -33,6 +39,9 @@ pub struct Signal {
 pub struct Hub {
     ring: RwLock<Ring>,
     signal: watch::Sender<Signal>,
+    revoked: RwLock<RevokedNames>,
+    /// Nothing was revoked after this revision, as far as this server has followed; streams ask for it at every step.
+    revoked_until: AtomicU64,
     budget: Budget,
     max_bytes: usize,
 }
@@ -62,6 +71,8 @@ impl Hub {
         Self {
             ring: RwLock::new(Ring { batches: VecDeque::new(), base: revision, generation: 0 }),
             signal: watch::Sender::new(Signal { head: revision, draining: false }),
+            revoked: RwLock::new(RevokedNames::new(revision)),
+            revoked_until: AtomicU64::new(revision.0),
             budget: Budget::default(),
             max_bytes,
         }
@@ -102,6 +113,21 @@ impl Hub {
         (batch.token().epoch == epoch).then_some(batch.hash)
     }
 
+    /// A revision after which nothing was revoked, as far as this server has followed.
+    pub(super) fn revoked_until(&self) -> Revision {
+        Revision(self.revoked_until.load(Ordering::Acquire))
+    }
+
+    /// What was revoked after a revision; or from where on it is held, if not from there.
+    pub(super) fn revoked_after(&self, at: Revision) -> Result<Vec<RevokedName>, Revision> {
+        self.revoked.read().after(at)
+    }
+
+    /// Takes in what the log tells of the revisions after `from` up to `through`.
+    pub(super) fn revoked_before(&self, from: Revision, through: Revision, older: Vec<RevokedName>) {
+        self.revoked.write().prepend(from, through, older);
+    }
+
     /// What the ring's budget is, for batches that are made beside it.
     #[must_use]
     pub fn budget(&self) -> &Budget {
@@ -123,6 +149,16 @@ impl Hub {
         self.budget.load(Ordering::Relaxed) > self.max_bytes
     }
 
+    /// Before the ring has the revision, so that no stream comes to it unwarned.
+    fn revoke(&self, batch: &RevisionBatch) {
+        let revoked = batch.changes.iter().filter_map(|change| RevokedName::of(batch.revision, change));
+        let revoked: Vec<_> = revoked.collect();
+        if !revoked.is_empty() {
+            self.revoked.write().push(revoked);
+            self.revoked_until.store(batch.revision.0, Ordering::Release);
+        }
+    }
+
     fn push(&self, batch: Arc<Batch>) {
         let head = batch.revision;
         {
@@ -140,6 +176,7 @@ impl Hub {
 
 impl Publish for Arc<Hub> {
     fn batch(&self, batch: RevisionBatch, state: &Arc<State>) {
+        self.revoke(&batch);
         self.push(Arc::new(Batch::new(batch, state.epoch, &self.budget)));
     }
 
@@ -148,6 +185,9 @@ impl Publish for Arc<Hub> {
             let mut ring = self.ring.write();
             ring.base = state.revision;
             ring.generation += 1;
+            // Revisions begin anew, and every stream with a snapshot.
+            *self.revoked.write() = RevokedNames::new(state.revision);
+            self.revoked_until.store(state.revision.0, Ordering::Release);
             std::mem::take(&mut ring.batches)
         };
         drop(old);

@@ -9,6 +9,7 @@ mod cursor;
 mod filter;
 mod hub;
 mod joined;
+mod revoked;
 mod snapshot;
 mod tally;
 

@@ -6,6 +6,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Output}
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fernet::Fernet;
 use signalbox::proto::v1::{ExportConfigRequest, ModelSpec, ProviderSpec, resource::Spec};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     harness, on_both_databases,
@@ -19,6 +23,7 @@ on_both_databases! {
     edits_survive_the_next_import;
     what_fails_leaves_everything_as_it_was;
     a_dry_run_changes_nothing;
+    regression_a_copy_stays_while_nobody_knows;
 }
 
 /// The key that the fixtures are sealed with.
@@ -216,6 +221,57 @@ async fn what_fails_leaves_everything_as_it_was(place: Place) {
     let copy = place.server.home().path(&names[1]);
     assert_eq!(fs::read(&copy).unwrap(), text, "byte for byte");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+/// A port that leads to the server, and cuts a connection when its first answer comes.
+async fn before_its_answer(server: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut asks, mut hears) = client.into_split();
+            let (mut answers, mut asked) = TcpStream::connect(&server).await.unwrap().into_split();
+            let passed = tokio::spawn(async move { tokio::io::copy(&mut asks, &mut asked).await });
+            tokio::spawn(async move {
+                // A frame of HTTP/2 begins with three bytes of length and one of type; 1 is that of headers.
+                let mut head = [0; 9];
+                while answers.read_exact(&mut head).await.is_ok() && head[3] != 1 {
+                    let mut rest = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                    answers.read_exact(&mut rest).await.unwrap();
+                    hears.write_all(&[&head[..], &rest].concat()).await.unwrap();
+                }
+                passed.abort();
+            });
+        }
+    });
+    url
+}
+
+async fn regression_a_copy_stays_while_nobody_knows(place: Place) {
+    let before = place.revision().await;
+    let path = fixture(&place, "admin_settings.json").display().to_string();
+    let url = before_its_answer(place.server.address()).await;
+    let lost = run(&place, &["--from", "admin-settings", "--server", &url, &path]).await;
+    let told = printed(&lost);
+    assert_eq!(lost.status.code(), Some(6), "{told}");
+    assert!(told.contains("it is not known whether the import was done"), "{told}");
+    assert_eq!(place.revision().await, before + 1, "it was done");
+    let names = files_of(&place);
+    assert_eq!(names.len(), 2, "{names:?}");
+    let id = told.split("--request-id ").nth(1).and_then(|rest| rest.split(',').next()).unwrap().to_owned();
+
+    let repeated = run(&place, &["--from", "admin-settings", "--request-id", &id, &path]).await;
+    let told = printed(&repeated);
+    assert!(repeated.status.success() && told.contains(&names[1]), "{told}");
+    assert!(!told.contains(" 0 created") && told.contains(" created, "), "it tells what was done: {told}");
+    let again = run(&place, &["--from", "admin-settings", &path]).await;
+    assert!(
+        again.status.success() && printed(&again).contains("0 created, 0 updated"),
+        "{}",
+        printed(&again)
+    );
+    assert_eq!((place.revision().await, files_of(&place)), (before + 1, names), "no further copy");
 }
 
 async fn a_dry_run_changes_nothing(place: Place) {

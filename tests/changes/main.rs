@@ -8,6 +8,7 @@ mod foreign;
 mod harness;
 mod history;
 mod imported;
+mod keeping;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
+use signalbox::proto::v1::{
+    ApiKeySpec, UpdateResourceRequest, VerifyLogRequest, resource::Spec, watch_config_response::Event,
+};
 
 use crate::{
     cluster::{Cluster, Member, create, knows_of},
     harness::{PATIENCE, until_answered, within},
     support::{
         caller::Rights,
-        resources::{by_kind, secret_setting, setting, values_in},
+        resources::{api_key, by_kind, by_prefix, named, provider, secret_setting, setting, values_in},
         view::View,
         watcher::Open,
     },
@@ -72,6 +74,40 @@ async fn two_replicas_behave_as_one() {
     let revision = create(&there, setting("settings/after", "x")).await;
     stream.reach(revision).await;
     assert!(knows_of(&there, 1).await[0].answering);
+}
+
+/// A key that is put out of use on one replica is refused by the workers of all, and by those that come back to another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_revoked_on_one_replica_is_told_by_all() {
+    let cluster = Cluster::new().await;
+    let (left, right) = tokio::join!(cluster.start(), cluster.start());
+    let here = left.caller(&cluster.first_token().await);
+    let name = "providers/a/apiKeys/k";
+    create(&here, provider("providers/a")).await;
+    create(&here, api_key(name, "sk-leaked-of-the-test")).await;
+    let grants = vec![by_prefix("providers/")];
+    let token = here.token_for("worker", &Rights::worker(grants.clone(), true)).await;
+    let view = View { selectors: vec![], grants, secrets: true };
+    let is_synced = |event: &Event| matches!(event, Event::Synced(_));
+    let mut stream = Open::fresh(&right.caller(&token), &view).await;
+    stream.wait_for("the snapshot", is_synced).await;
+    let cursor = stream.cursor.clone().unwrap();
+
+    let spec = ApiKeySpec { active: Some(false), ..ApiKeySpec::default() };
+    let update = UpdateResourceRequest {
+        resource: Some(named(name, Spec::ApiKey(spec))),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["api_key.active".into()] }),
+        ..UpdateResourceRequest::default()
+    };
+    let revision = here.config().update_resource(update).await.unwrap().into_inner().revision;
+    let late = cluster.start().await;
+    for mut stream in [stream, Open::resumed(&late.caller(&token), &view, &cursor).await] {
+        let unlike = |event: &Event| !matches!(event, Event::Progress(_) | Event::Synced(_));
+        let event = stream.wait_for("the revocation", unlike).await;
+        let Event::Revoked(revoked) = event else { panic!("first comes {event:?}") };
+        assert_eq!((revoked.revision, revoked.names), (revision, vec![name.to_owned()]));
+        stream.reach(revision).await;
+    }
 }
 
 /// Nothing of what is in an environment can be told from the database.

@@ -10,6 +10,7 @@ mod support;
 
 mod behind;
 mod heartbeats;
+mod revoked;
 mod rights;
 mod streams;
 

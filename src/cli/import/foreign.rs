@@ -1,12 +1,13 @@
 //! Formats of other systems: files are converted here, and what became of each item is told.
 //!
 //! Nothing is changed before everything is converted and the server has agreed; what was made beside the files on the way is
-//! taken away again where it does not.
+//! taken away again where it refuses or nothing had to be changed, and stays while nobody knows.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +22,7 @@ use crate::{
         session::{Format as Output, Session},
         table, text,
     },
-    import::{self, Environment, File, ForeignKeys, Format, Imported, Item, Takes},
+    import::{self, Environment, File, ForeignKeys, Format, Imported, Item, Kept, Takes},
     proto::v1::{ImportConfigResponse, ImportItem, ImportMode, ImportOutcome, Resource},
 };
 
@@ -83,8 +84,19 @@ fn read_private(flag: &str, path: &Path) -> Result<SecretText, Failure> {
     private_file::read(path).map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }
 
+/// What is known of an import when its items are told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It was done.
+    Done,
+    /// It was not done: tried, or refused.
+    WouldBe,
+    /// Nobody knows.
+    Unknown,
+}
+
 /// Tells what became of each item: a table, or lines beside a document. Of many, those that are as they were are only counted.
-pub fn tell(session: &mut Session<'_>, imported: &Imported) -> Outcome {
+pub fn tell(session: &mut Session<'_>, imported: &Imported, told: Told) -> Outcome {
     let as_it_was = |item: &&Item| item.outcome == import::Outcome::Imported && item.note.is_empty();
     let all = imported.items.len() <= LISTED;
     let listed: Vec<&Item> = imported.items.iter().filter(|item| all || !as_it_was(item)).collect();
@@ -101,12 +113,17 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported) -> Outcome {
         import::Outcome::Kept,
     ]
     .map(|outcome| format!("{} {}", imported.count(outcome), outcome.word()));
+    let (heading, verb) = match told {
+        Told::Done => ("RESULT", "items"),
+        Told::WouldBe => ("WOULD BE", "items, of which would be"),
+        Told::Unknown => ("MAY BE", "items, of which may be"),
+    };
     if session.format == Output::Table && !session.quiet {
         let rows: Vec<Vec<String>> = listed.iter().map(row).collect();
         if !rows.is_empty() {
-            session.line(&table::plain(&["FROM", "TO", "RESULT", "NOTE"], rows))?;
+            session.line(&table::plain(&["FROM", "TO", heading, "NOTE"], rows))?;
         }
-        return session.line(&format!("{} items: {}", imported.items.len(), counts.join(", ")));
+        return session.line(&format!("{} {verb}: {}", imported.items.len(), counts.join(", ")));
     }
     for item in listed.iter().filter(|item| !as_it_was(item)) {
         session.remark(&text::printable(&item.to_string()));
@@ -116,26 +133,34 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported) -> Outcome {
 
 /// Names what was left alone, why, and how to have it otherwise.
 pub fn tell_kept(session: &mut Session<'_>, imported: &Imported, answer: &ImportConfigResponse) {
-    for name in kept(answer) {
-        session.remark(&format!("kept: {}: {}", text::printable(name), imported.why_kept(name)));
+    for (name, why) in kept(answer) {
+        let why = imported.why_kept(&name, why);
+        session.remark(&format!("kept: {}: {why}", text::printable(&name)));
     }
 }
 
-/// The resources that the server left alone.
-pub fn kept(answer: &ImportConfigResponse) -> impl Iterator<Item = &str> {
-    let skipped = answer.resources.iter().filter(|one| one.outcome() == ImportOutcome::Skipped);
-    skipped.map(|one| one.name.as_str())
+/// The resources that the server left alone, and why.
+#[must_use]
+pub fn kept(answer: &ImportConfigResponse) -> BTreeMap<String, Kept> {
+    let why = |outcome| match outcome {
+        ImportOutcome::Skipped => Some(Kept::Exists),
+        ImportOutcome::ParentKept => Some(Kept::Elsewhere),
+        _ => None,
+    };
+    answer.resources.iter().filter_map(|one| Some((one.name.clone(), why(one.outcome())?))).collect()
 }
 
-/// Copies of files, which are taken away again unless they are kept.
+/// Copies of files. They stay unless they are taken away, however the command ends.
 #[derive(Default)]
 pub struct Backups {
     made: Vec<PathBuf>,
-    kept: bool,
+    /// Copies of the same content that an earlier import left.
+    found: Vec<PathBuf>,
 }
 
 impl Backups {
-    /// Copies the files beside themselves where the format wants it: `NAME.20261127T181500Z.bak`, which only we can read.
+    /// Copies the files beside themselves where the format wants it: `NAME.20261127T181500Z.bak`, which only we can read. A
+    /// file of which there is such a copy is not copied again.
     ///
     /// # Errors
     /// When a copy can't be made; none is left then.
@@ -150,33 +175,52 @@ impl Backups {
             return Ok(backups);
         }
         for (file, input) in files.iter().zip(inputs).filter(|(file, _)| *file != Path::new("-")) {
+            if let Some(copy) = copy_of(file, input.text.as_bytes()) {
+                backups.found.push(copy);
+                continue;
+            }
             let path = name_of(file, now);
-            write(&path, input.text.as_bytes()).map_err(|error| {
-                Failure::told(Exit::Failed, format!("can't keep a copy as {}: {error}", path.display()))
-            })?;
+            if let Err(error) = write(&path, input.text.as_bytes()) {
+                backups.take_away();
+                let what = format!("can't keep a copy as {}: {error}", path.display());
+                return Err(Failure::told(Exit::Failed, what));
+            }
             backups.made.push(path);
         }
         Ok(backups)
     }
 
-    /// Lets them stay, and tells where they are.
-    pub fn keep(mut self, session: &mut Session<'_>) {
-        self.kept = true;
-        for path in &self.made {
+    /// Tells where they are.
+    pub fn keep(self, session: &mut Session<'_>) {
+        for path in self.made.iter().chain(&self.found) {
             session.remark(&format!("a copy is kept as {}", path.display()));
+        }
+    }
+
+    /// Takes away those that were made.
+    pub fn take_away(self) {
+        for path in &self.made {
+            // One that can't be taken away harms nobody.
+            let _ = fs::remove_file(path);
         }
     }
 }
 
-impl Drop for Backups {
-    fn drop(&mut self) {
-        if !self.kept {
-            for path in &self.made {
-                // One that can't be taken away harms nobody.
-                let _ = fs::remove_file(path);
-            }
-        }
-    }
+/// A copy of this content beside a file, which an earlier import left and only its owner can read.
+fn copy_of(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = format!("{}.", file.file_name()?.to_str()?);
+    let is_copy = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let private = fs::symlink_metadata(path).is_ok_and(|found| {
+            found.is_file() && found.mode() & 0o7777 == 0o600 && found.len() == bytes.len() as u64
+        });
+        name.starts_with(&prefix)
+            && name.ends_with(".bak")
+            && private
+            && fs::read(path).is_ok_and(|found| found == bytes)
+    };
+    fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(is_copy)
 }
 
 /// A name that is free: two imports in one second get two copies.

@@ -1,6 +1,8 @@
 //! Sends the items of an import, and tells what became of them.
 
 use prost::Message;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::{
     cli::{
@@ -18,24 +20,74 @@ use crate::{
 /// Bytes of one message, so that the next item still fits.
 const PART_BYTES: usize = 512 * 1024;
 
-/// Sends an import in as many messages as it takes. In errors its items are called by their names.
+/// Why there is no answer that an import was done.
+pub struct NotDone {
+    /// What to tell.
+    pub failure: Failure,
+    /// Whether the server refused it, and nothing was changed; otherwise it may have been done all the same.
+    pub refused: bool,
+}
+
+impl From<NotDone> for Failure {
+    fn from(not_done: NotDone) -> Self {
+        not_done.failure
+    }
+}
+
+/// Sends an import in as many messages as it takes. In errors its items are called by their names. An import gets a request id
+/// if it has none, so that whoever hears no answer can learn what became of it.
 ///
 /// # Errors
-/// The server's refusal; nothing was changed then.
+/// The server's refusal, or that nobody knows what became of it; the latter tells how to find out.
 pub async fn send(
     connection: &mut Connection,
-    options: ImportOptions,
+    mut options: ImportOptions,
     items: Vec<ImportItem>,
-) -> Result<ImportConfigResponse, Failure> {
+) -> Result<ImportConfigResponse, NotDone> {
+    if options.request_id.is_empty() && !options.validate_only {
+        options.request_id = uuid::Uuid::new_v4().to_string();
+    }
+    let (id, checks) = (options.request_id.clone(), options.validate_only);
     let names: Vec<String> = items
         .iter()
         .map(|item| item.resource.as_ref().map(|one| one.name.clone()).unwrap_or_default())
         .collect();
     let answer = connection.admin.import_config(tokio_stream::iter(parts(options, items))).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| match Failure::from(status) {
-        Failure::Told { exit, text } => Failure::told(exit, by_name(&text, &names)),
-        other => other,
+    answer.map(tonic::Response::into_inner).map_err(|status| {
+        let refused = checks || is_refusal(&status);
+        let how = match refused {
+            true => String::new(),
+            false => format!(
+                "
+it is not known whether the import was done, and it may be: repeat the same command with --request-id {id}, \
+                 which does it if it was not, and otherwise tells what it did"
+            ),
+        };
+        let failure = match Failure::from(status) {
+            Failure::Told { exit, text } => Failure::told(exit, by_name(&text, &names) + &how),
+            Failure::Lost(cause) => Failure::Lost(cause + &how),
+            other => other,
+        };
+        NotDone { failure, refused }
     })
+}
+
+/// Whether a status is the server's answer that it changed nothing. A lost connection, a deadline and a fault may have come after
+/// the change, and so may an answer that the client can't take, which bears no reason of the server's.
+fn is_refusal(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    match status.code() {
+        Code::Ok
+        | Code::Unknown
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::DataLoss => false,
+        Code::Unavailable => reason.is_some_and(|reason| reason != "OUTCOME_UNKNOWN"),
+        Code::OutOfRange | Code::ResourceExhausted => reason.is_some(),
+        _ => true,
+    }
 }
 
 fn parts(options: ImportOptions, items: Vec<ImportItem>) -> Vec<ImportConfigRequest> {
@@ -98,7 +150,40 @@ pub fn print(session: &mut Session<'_>, answer: &ImportConfigResponse, dry_run: 
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
+
+    /// What was lost on the way is no refusal.
+    #[test]
+    fn regression_only_an_answer_of_the_server_is_a_refusal() {
+        let plain = |code| Status::new(code, "it failed");
+        let told = |code, reason: &str| {
+            Status::with_error_details(code, "no", ErrorDetails::with_error_info(reason, "signalbox", []))
+        };
+        for status in [
+            plain(Code::InvalidArgument),
+            plain(Code::PermissionDenied),
+            plain(Code::Unimplemented),
+            told(Code::FailedPrecondition, "PROVIDER_ACTIVE"),
+            told(Code::Unavailable, "STORE_UNAVAILABLE"),
+            told(Code::ResourceExhausted, "REQUEST_TOO_LARGE"),
+        ] {
+            assert!(is_refusal(&status), "{status:?}");
+        }
+        for status in [
+            Status::from_error(Box::new(std::io::Error::other("connection reset"))),
+            plain(Code::Unavailable),
+            plain(Code::DeadlineExceeded),
+            plain(Code::Cancelled),
+            plain(Code::Unknown),
+            plain(Code::OutOfRange),
+            told(Code::Internal, "INTERNAL"),
+            told(Code::Unavailable, "OUTCOME_UNKNOWN"),
+        ] {
+            assert!(!is_refusal(&status), "{status:?}");
+        }
+    }
 
     #[test]
     fn items_are_called_by_their_names() {

@@ -1,12 +1,14 @@
 //! What is different about a resource that is brought from elsewhere: secrets may lack, what only a server makes comes along,
 //! and what is there already is kept, changed or replaced.
 
-use super::{Draft, Planner};
+use std::collections::BTreeSet;
+
+use super::{Draft, Operation, OperationKind, Planner};
 use crate::{
-    domain::{Error, Labels, Read, Record, Result, Spec},
-    import::{Decision, decide},
-    kinds::{Kind, SecretInput, SecretInputs, mask::Mask},
-    proto::v1::{BatchResult, ChangeType, Resource},
+    domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
+    import::{Decision, decide, moves},
+    kinds::{self, Kind, SecretInput, SecretInputs, mask::Mask},
+    proto::v1::{BatchResult, ChangeType, Resource, ResourceDiff},
     view::Entry,
 };
 
@@ -37,9 +39,26 @@ pub enum Mode {
     KeepEdited,
 }
 
-/// The name of a resource that an import left alone, by its result.
-pub(in crate::service) fn kept_existing(result: &BatchResult) -> Option<&str> {
-    result.resource.as_ref().map(|resource| resource.name.as_str())
+/// A resource that an import left alone.
+pub(in crate::service) struct LeftAlone<'r> {
+    /// Its name.
+    pub name: &'r str,
+    /// Whether it was left because of what it lives beneath, rather than because it exists.
+    pub by_parent: bool,
+}
+
+/// The resource that an import left alone, by its result.
+pub(in crate::service) fn left_alone(result: &BatchResult) -> Option<LeftAlone<'_>> {
+    let name = result.resource.as_ref()?.name.as_str();
+    Some(LeftAlone { name, by_parent: !result.diffs.is_empty() })
+}
+
+/// The result of one that was left alone; `parent` is what it lives beneath, if that is why.
+fn leave(name: &ResourceName, parent: Option<&ResourceName>) -> BatchResult {
+    let resource = Resource { name: name.to_string(), ..Resource::default() };
+    let diff = |parent: &ResourceName| ResourceDiff { name: parent.to_string(), ..ResourceDiff::default() };
+    let diffs = parent.map(diff).into_iter().collect();
+    BatchResult { resource: Some(resource), diffs, ..BatchResult::default() }
 }
 
 impl Planner<'_> {
@@ -56,6 +75,50 @@ impl Planner<'_> {
         matches!(decide(imported, Some(&stored), has_secrets), Decision::Keep(_))
     }
 
+    /// Whether an import leaves what is stored as it is.
+    fn keeps_stored(&self, imported: &Resource, mode: Mode, record: &Record) -> bool {
+        match mode {
+            Mode::Keep => true,
+            Mode::KeepEdited => self.is_edited(imported, record),
+            Mode::Update | Mode::Replace => false,
+        }
+    }
+
+    /// The resources that an import leaves as they are, although it would have them point elsewhere: a secret that it brings
+    /// for beneath one of them was meant for another place.
+    pub(super) fn pointing_elsewhere(&self, operations: &[Operation]) -> BTreeSet<ResourceName> {
+        let imports = || {
+            operations.iter().filter_map(|operation| match &operation.action {
+                OperationKind::Import { resource, mode, .. } => {
+                    Some((kinds::parse_name(&resource.name).ok()?.0, resource, *mode))
+                }
+                _ => None,
+            })
+        };
+        let parents: BTreeSet<ResourceName> = imports().filter_map(|(name, ..)| name.parent()).collect();
+        let stays = |(name, imported, mode): (ResourceName, &Resource, Mode)| {
+            let record = &self.state.get(name.as_str()).filter(|_| parents.contains(&name))?.record;
+            let spec = imported.spec.as_ref()?;
+            let elsewhere = moves(imported, &record.spec, spec) && self.keeps_stored(imported, mode, record);
+            elsewhere.then_some(name)
+        };
+        imports().filter_map(stays).collect()
+    }
+
+    /// Leaves out what brings a secret for beneath a resource that points elsewhere, and says so.
+    fn leave_for_parent(&mut self, name: &ResourceName, spec: &Spec) -> Option<BatchResult> {
+        let parent = name.parent().filter(|parent| self.elsewhere.contains(parent))?;
+        let brings = kinds::secrets::split(&mut spec.clone()).values().any(SecretInput::replaces);
+        if !brings {
+            return None;
+        }
+        self.add_import_warning(format!(
+            "{name} was not taken: {parent} stays as it is and points elsewhere than the import says, and its secret would \
+             go there; give it by hand if that is right"
+        ));
+        Some(leave(name, Some(&parent)))
+    }
+
     /// Plans one resource of an import. The result holds no resource, unless it was left alone: then its name.
     pub(super) fn import(
         &mut self,
@@ -70,22 +133,22 @@ impl Planner<'_> {
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
         let (path, labels, origin) = (path.to_owned(), resource.labels.clone(), Origin::Imported);
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
+            if let Some(left) = self.leave_for_parent(&name, &spec) {
+                return Ok(Some(left));
+            }
             let planned = self.put_new(Draft { path, name, kind, labels, spec, origin })?;
             return Ok(planned.map(|result| self.told_of(result)));
         };
         let record = &entry.record;
-        let keeps = match mode {
-            Mode::Keep => true,
-            Mode::KeepEdited => self.is_edited(resource, record),
-            Mode::Update | Mode::Replace => false,
-        };
+        if self.keeps_stored(resource, mode, record) {
+            // Others of this import may refer to it: it has to be there still.
+            self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
+            return Ok(Some(leave(&name, None)));
+        }
+        if let Some(left) = self.leave_for_parent(&name, &spec) {
+            return Ok(Some(left));
+        }
         let wanted = match mode {
-            _ if keeps => {
-                // Others of this import may refer to it: it has to be there still.
-                self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
-                let resource = Resource { name: name.to_string(), ..Resource::default() };
-                return Ok(Some(BatchResult { resource: Some(resource), ..BatchResult::default() }));
-            }
             Mode::Update => self.mask(&path, kind, resource, mask),
             Mode::Keep | Mode::Replace | Mode::KeepEdited => Some(Mask::Everything),
         };
@@ -153,18 +216,22 @@ impl Planner<'_> {
     /// Notes what somebody has to look at, with the name of the resource.
     pub(super) fn warn_of_import(
         &mut self,
-        name: &crate::domain::ResourceName,
+        name: &ResourceName,
         warnings: Vec<String>,
         inputs: &SecretInputs,
     ) {
         let missing = inputs.iter().filter(|(_, input)| **input == SecretInput::KeepMissing);
         let missing = missing.map(|(field, _)| format!("{field} has no value yet; set it"));
         for warning in warnings.into_iter().chain(missing) {
-            match self.warnings.len() {
-                count if count < WARNINGS => self.warnings.push(format!("{name}: {warning}")),
-                WARNINGS => self.warnings.push("there are more warnings than are listed".into()),
-                _ => {}
-            }
+            self.add_import_warning(format!("{name}: {warning}"));
+        }
+    }
+
+    fn add_import_warning(&mut self, warning: String) {
+        match self.warnings.len() {
+            count if count < WARNINGS => self.warnings.push(warning),
+            WARNINGS => self.warnings.push("there are more warnings than are listed".into()),
+            _ => {}
         }
     }
 }

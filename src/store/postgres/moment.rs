@@ -127,6 +127,16 @@ impl Moment for PostgresMoment {
         Ok(all(self.lease.connection()?, query, SILENCE).await?)
     }
 
+    async fn log_of_kind(
+        &mut self,
+        kind: &str,
+        (after, through): (i64, i64),
+        limit: i64,
+    ) -> Result<Vec<LogRow>, Failure> {
+        let query = sqlx::query(sql::LOG_OF_KIND).bind(kind).bind(after).bind(through).bind(limit);
+        Ok(all(self.lease.connection()?, query, SILENCE).await?)
+    }
+
     async fn log_row_at(&mut self, name: &str, revision: i64) -> Result<Option<LogRow>, Failure> {
         let query = sqlx::query(sql::LOG_ROW_AT).bind(name).bind(revision);
         Ok(first(self.lease.connection()?, query).await?)

@@ -78,6 +78,16 @@ impl Moment for SqliteMoment {
         Ok(sqlx::query_as(sql::LOG_AFTER).bind(revision).bind(limit).fetch_all(&mut *self.0).await?)
     }
 
+    async fn log_of_kind(
+        &mut self,
+        kind: &str,
+        (after, through): (i64, i64),
+        limit: i64,
+    ) -> Result<Vec<LogRow>, Failure> {
+        let query = sqlx::query_as(sql::LOG_OF_KIND).bind(kind).bind(after).bind(through).bind(limit);
+        Ok(query.fetch_all(&mut *self.0).await?)
+    }
+
     async fn log_row_at(&mut self, name: &str, revision: i64) -> Result<Option<LogRow>, Failure> {
         let query = sqlx::query_as(sql::LOG_ROW_AT).bind(name).bind(revision);
         Ok(query.fetch_optional(&mut *self.0).await?)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use signalbox::{
-    domain::{ChangeType, PlannedChange, Revision, audit::AuditEvent},
+    domain::{ChangeType, KindName, PlannedChange, Revision, audit::AuditEvent},
     store::{AuditLog as _, Log as _, LogPage, Store as _},
 };
 
@@ -40,6 +40,26 @@ pub async fn pages_hold_whole_revisions(place: &impl Place) {
     assert_eq!(sizes(0, 7).await, [1, 5, 1]);
     assert_eq!(sizes(0, 0).await, [1], "never nothing");
     assert_eq!(sizes(4, 9).await, [0; 0]);
+}
+
+pub async fn changes_of_a_kind_are_found_between_revisions(place: &impl Place) {
+    let store = place.open().await;
+    for revision in 1..=6 {
+        let settings = (0..2)
+            .map(|index| PlannedChange::Put(Box::new(put(&format!("settings/r{revision}i{index}"), 1, "x"))));
+        apply(&*store, write(settings.collect())).await;
+    }
+    let found = async |kind, after, through, limit| {
+        let found =
+            store.changes_of(KindName(kind), Revision(after), Revision(through), limit).await.unwrap();
+        found.into_iter().map(|(revision, change)| format!("{revision} {}", change.name)).collect::<Vec<_>>()
+    };
+    let two = ["3 settings/r3i0", "3 settings/r3i1", "4 settings/r4i0", "4 settings/r4i1"];
+    assert_eq!(found("setting", 2, 4, 9).await, two);
+    assert_eq!(found("setting", 2, 4, 3).await, two, "whole revisions");
+    assert_eq!(found("setting", 2, 6, 2).await, two[..2], "a page of them");
+    assert_eq!(found("setting", 6, 9, 9).await, [""; 0]);
+    assert_eq!(found("api_key", 0, 6, 9).await, [""; 0]);
 }
 
 pub async fn state_survives_reopening(place: &impl Place) {

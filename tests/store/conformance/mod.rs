@@ -34,6 +34,7 @@ macro_rules! conformance {
             a_caller_that_goes_away_does_not_stop_its_write
             revocations_are_no_resources
             pages_hold_whole_revisions
+            changes_of_a_kind_are_found_between_revisions
             sixty_four_writers_leave_no_gap
             writers_of_one_resource_conflict
             the_doorbell_rings
