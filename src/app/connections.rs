@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -45,6 +46,9 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 pub(super) struct Admission {
     pub connections: usize,
     pub handshake: Duration,
+    /// How long a peer may leave unacknowledged what it is sent. HTTP/2 asks by itself whether somebody is there; HTTP/1.1
+    /// has nothing to ask with.
+    pub silence: Duration,
     /// Cuts them all. A listener that is dropped leaves its connections to themselves.
     pub cut: CancellationToken,
 }
@@ -97,7 +101,7 @@ pub(super) fn plaintext(
     listener: TcpListener,
     admission: Admission,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    accepted(listener, admission.connections)
+    accepted(listener, admission.connections, admission.silence)
         .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, &admission)))
 }
 
@@ -107,7 +111,7 @@ pub(super) fn secured(
     admission: Admission,
     acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let limit = admission.connections;
+    let (limit, silence) = (admission.connections, admission.silence);
     let agree = move |(stream, peer, place)| {
         let accepting = acceptor().accept(stream);
         let admission = admission.clone();
@@ -117,7 +121,7 @@ pub(super) fn secured(
             io::Result::Ok(Connection::new(stream, peer, place, &admission))
         })
     };
-    accepted(listener, limit)
+    accepted(listener, limit, silence)
         .map(agree)
         // There are never more than may be open, so that no handshake waits for another.
         .buffer_unordered(limit)
@@ -134,14 +138,16 @@ pub(super) fn secured(
 fn accepted(
     listener: TcpListener,
     limit: usize,
+    silence: Duration,
 ) -> impl Stream<Item = (TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let places = Arc::new(Semaphore::new(limit));
-    stream::unfold((listener, places), async |(listener, places)| {
+    stream::unfold((listener, places), move |(listener, places)| async move {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => {
                         let _ = stream.set_nodelay(true);
+                        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(silence));
                         return Some(((stream, peer.ip(), place), (listener, places)));
                     }
                     Err(_) => tracing::warn!("a connection was refused: too many are open"),
@@ -219,6 +225,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_acknowledges_nothing_is_given_up() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let silence = Duration::from_secs(30);
+        let admission =
+            Admission { connections: 1, handshake: silence, silence, cut: CancellationToken::new() };
+        let mut incoming = Box::pin(plaintext(listener, admission));
+        let (_client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
+        let connection = connection.unwrap().unwrap();
+        assert_eq!(SockRef::from(&connection.stream).tcp_user_timeout().unwrap(), Some(silence));
+    }
 
     #[tokio::test]
     async fn a_client_has_introduced_itself_by_a_preface_or_a_head() {

@@ -92,8 +92,12 @@ pub(super) async fn start(
         .layer(before)
         .add_routes(routes);
     let cut = lifecycle.hard();
-    let admission =
-        Admission { connections: limits.max_connections, handshake: limits.handshake_timeout, cut };
+    let admission = Admission {
+        connections: limits.max_connections,
+        handshake: limits.handshake_timeout,
+        silence: limits.keepalive_interval + limits.keepalive_timeout,
+        cut,
+    };
     let stopping = lifecycle.soft().cancelled_owned();
     let server = match certificates.clone() {
         None => {

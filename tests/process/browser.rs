@@ -62,7 +62,7 @@ async fn a_page_in_a_browser_receives_a_change() {
         let mut told = Vec::new();
         while let Some(what) = saw.recv().await {
             if what == "synced" {
-                api.create("settings/from-outside", setting("second")).await;
+                api.create("settings/from_outside", setting("second")).await;
             }
             let last = what.starts_with("changes") || what.starts_with("error");
             told.push(what);

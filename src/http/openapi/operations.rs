@@ -122,6 +122,25 @@ fn body(route: &Route, schemas: &mut Schemas) -> Option<Value> {
     }))
 }
 
+/// One server-sent event.
+fn event(message: &Value, status: &Value) -> Value {
+    json!({
+        "type": "object",
+        "description": "One event.",
+        "properties": {
+            "event": { "type": "string", "description": "What it is; `status` is the last." },
+            "id": { "type": "string", "description": "To be given back as `Last-Event-ID`." },
+            "retry": { "type": ["string", "integer"], "description": "When to come back, in milliseconds." },
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": { "anyOf": [message, status] },
+            },
+        },
+        "required": ["event", "data"],
+    })
+}
+
 fn answer(route: &Route, schemas: &mut Schemas) -> Value {
     let output = route.rpc.output();
     let words = proto::comment(&output.parent_file(), output.path());
@@ -130,7 +149,7 @@ fn answer(route: &Route, schemas: &mut Schemas) -> Value {
         true => json!({
             "description": format!("{words} Server-sent events; the data of each is one such message, but for the last one, \
                                     `status`, which says how the stream ended."),
-            "content": { "text/event-stream": { "schema": { "type": "string", "contentSchema": schema } } },
+            "content": { "text/event-stream": { "schema": event(&schema, &schemas.status()) } },
         }),
         false => json!({
             "description": words,

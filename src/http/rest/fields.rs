@@ -65,6 +65,11 @@ impl Path {
         message.get_field(last).as_str().unwrap_or_default().to_owned()
     }
 
+    /// What is set already where only one of several can be.
+    pub fn rival(&self, message: &mut DynamicMessage) -> Option<String> {
+        self.within(message, |message, last| json::rival(message, last)).flatten()
+    }
+
     /// Sets the field, and the messages on the way.
     pub fn put(&self, message: &mut DynamicMessage, value: Value) {
         self.within(message, |message, last| message.set_field(last, value));
@@ -153,8 +158,7 @@ pub(super) fn put_texts(
             json::read_field(field, json, &name, violations)
         }
     };
-    let rival = path.within(message, |message, last| json::rival(message, last)).flatten();
-    match (value, rival) {
+    match (value, path.rival(message)) {
         (Some(_), Some(rival)) => {
             violations.add(name, "CONFLICT", format!("stands beside `{rival}`; only one of them can be set"));
         }

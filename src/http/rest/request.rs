@@ -176,9 +176,16 @@ fn from_path(route: &Route, name: Option<String>, message: &mut DynamicMessage, 
                 fields::narrow(message, kind);
             }
         }
-        (false, None) => match path.text(message) {
-            given if given.is_empty() || given == name => path.put(message, Value::String(name)),
-            _ => violations.add(path.name(), "CONFLICT", format!("is not {name}, which stands in the path")),
+        (false, None) => match (path.text(message), path.rival(message)) {
+            (given, _) if given == name => {}
+            (_, None) => path.put(message, Value::String(name)),
+            (_, Some(_)) => {
+                violations.add(
+                    path.name(),
+                    "CONFLICT",
+                    format!("is {name} by the path; give nothing beside it"),
+                );
+            }
         },
         (false, Some(collection)) => {
             let given = path.text(message);

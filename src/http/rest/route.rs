@@ -112,16 +112,19 @@ pub(super) fn find<'a>(routes: &'a [Route], method: &Method, path: &str) -> Foun
     let whole: Vec<&str> = raw.split('/').collect();
     let with_verb = raw.rsplit_once(':').filter(|(_, verb)| !verb.contains('/'));
     let split = with_verb.map(|(rest, verb)| (rest.split('/').collect::<Vec<_>>(), verb));
-    let fits = |route: &&Route| match &route.verb {
-        Some(wanted) => split.as_ref().is_some_and(|(rest, verb)| verb == wanted && route.fits(rest)),
-        None => route.fits(&whole),
+    let verbs: Vec<&Route> = match &split {
+        Some((rest, verb)) => {
+            routes.iter().filter(|route| route.verb.as_deref() == Some(*verb) && route.fits(rest)).collect()
+        }
+        None => Vec::new(),
     };
-    // A verb that this method knows goes before a name that ends like it: there `%3A` stands for the colon.
-    let mut found: Vec<&Route> = routes.iter().filter(fits).collect();
-    found.sort_by_key(|route| route.verb.is_none());
+    // A verb goes before a name that ends like it, with any method: there `%3A` stands for the colon.
+    let (found, segments) = match split {
+        Some((rest, _)) if !verbs.is_empty() => (verbs, rest),
+        _ => (routes.iter().filter(|route| route.verb.is_none() && route.fits(&whole)).collect(), whole),
+    };
     if let Some(route) = found.iter().find(|route| route.method == method) {
-        let segments = if route.verb.is_some() { split.map(|(rest, _)| rest) } else { Some(whole) };
-        return Found::Route(route, route.name(&segments.unwrap_or_default()));
+        return Found::Route(route, route.name(&segments));
     }
     match found.is_empty() {
         true => Found::Nothing,
@@ -343,6 +346,8 @@ mod tests {
             ("GET", "/v1/providers/groq/apiKeys:active", "GetActiveApiKey providers/groq"),
             ("PUT", "/v1/providers", "[GET, POST]"),
             ("GET", "/v1/config:batchWrite", "[POST]"),
+            ("DELETE", "/v1/routers/default:switch", "[POST]"),
+            ("DELETE", "/v1/routers/default%3Aswitch", "DeleteResource routers/default:switch"),
         ] {
             assert_eq!(meant(method, path), expected, "{method} {path}");
         }
