@@ -37,6 +37,7 @@ const LIVENESS: &str = "liveness";
 pub(super) struct Running {
     pub addresses: Addresses,
     health: HealthReporter,
+    probes: HealthReporter,
     failed: oneshot::Receiver<String>,
 }
 
@@ -57,9 +58,13 @@ pub(super) async fn start(
     let Served { mut routes, service, authenticator, metrics } = served;
     let limits = &settings.limits;
     let (health, health_service) = tonic_health::server::health_reporter();
-    announce(&health, ServingStatus::Serving).await;
-    health.set_service_status(LIVENESS, ServingStatus::Serving).await;
-    routes.add_service(health_service.clone());
+    // Told apart, because probes are still answered while the server drains.
+    let (probes, probe_service) = tonic_health::server::health_reporter();
+    for reporter in [&health, &probes] {
+        announce(reporter, ServingStatus::Serving).await;
+        reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
+    }
+    routes.add_service(health_service);
     // Everything that can be wrong is found before anybody can connect.
     let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let listen = &settings.listen;
@@ -138,27 +143,31 @@ pub(super) async fn start(
         match certificates {
             None => {
                 let incoming = connections::plaintext(listener, admission);
-                lifecycle.listen(http::serve(incoming, pages, bounds, drained));
+                lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
             }
             Some(certificates) => {
                 let incoming = connections::secured(listener, admission, move || certificates.http());
-                lifecycle.listen(http::serve(incoming, pages, bounds, drained));
+                lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
             }
         }
     }
     if let Some(listener) = health_listener {
         let admission = Admission { connections: HEALTH_CONNECTIONS, ..admission };
-        let server = builder_of_probes().add_service(health_service).serve_with_incoming_shutdown(
-            connections::plaintext(listener, admission),
-            lifecycle.soft().cancelled_owned(),
-        );
+        let mut told = probes.clone();
+        let stop = async move {
+            drained.cancelled().await;
+            end_health_watches(&mut told).await;
+        };
+        let incoming = connections::plaintext(listener, admission);
+        let server =
+            builder_of_probes().add_service(probe_service).serve_with_incoming_shutdown(incoming, stop);
         lifecycle.listen(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the health listener died");
             }
         });
     }
-    Ok(Running { addresses, health, failed })
+    Ok(Running { addresses, health, probes, failed })
 }
 
 impl Running {
@@ -170,13 +179,14 @@ impl Running {
         grace: Duration,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), AppError> {
-        let Running { mut health, failed, .. } = self;
+        let Running { mut health, probes, failed, .. } = self;
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             Ok(reason) = failed => Err(AppError::Listen(reason)),
         };
         tracing::info!("stopping: streams are told to go");
         announce(&health, ServingStatus::NotServing).await;
+        announce(&probes, ServingStatus::NotServing).await;
         end_health_watches(&mut health).await;
         hub.drain();
         if !lifecycle.stop(grace).await {

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 
-pub use self::probe::{Discover, Test};
+pub use self::probe::{Discover, Health, Test};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
 /// LLM configuration, pushed to every worker the moment it changes.
@@ -85,6 +85,8 @@ pub enum Verb {
     Test(Test),
     /// Ask providers which models they have; those that can't be asked show their last list
     Discover(Discover),
+    /// Ask whether a server is ready, as probes do, without a token: exit code 0 while it is
+    Health(Health),
     /// Show how the server is
     Status,
     /// Make and revoke tokens

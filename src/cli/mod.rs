@@ -14,6 +14,7 @@ mod edit;
 mod explain;
 mod export;
 mod failure;
+mod health;
 mod history;
 mod import;
 mod input;
@@ -133,6 +134,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Switch(args) => switch::switch(session, target, args).await,
         Verb::Test(args) => probe::test(session, target, args).await,
         Verb::Discover(args) => probe::discover(session, target, args).await,
+        Verb::Health(args) => health::health(session, target, args).await,
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,

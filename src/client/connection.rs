@@ -48,6 +48,7 @@ pub struct Connection {
     pub settings: SettingServiceClient<Authorized>,
     /// Runs the service itself.
     pub admin: AdminServiceClient<Authorized>,
+    channel: Channel,
 }
 
 impl Connection {
@@ -83,9 +84,16 @@ impl Connection {
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
-            admin: AdminServiceClient::with_interceptor(channel, bearer)
+            admin: AdminServiceClient::with_interceptor(channel.clone(), bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            channel,
         })
+    }
+
+    /// The channel itself, for services that ask for no token, such as `grpc.health.v1.Health`.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 }
 

@@ -92,7 +92,7 @@ const LITELLM_YAML: &str =
     "model_list:\n- model_name: m\n  litellm_params:\n    model: mistral/small\n    api_key: {}\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 61] = [
+const LINES: [(i32, &str, Given<'static>); 63] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -188,6 +188,8 @@ const LINES: [(i32, &str, Given<'static>); 61] = [
     // Nothing is called: what is asked for is no name.
     (1, "test {}", Argument),
     (1, "discover {}", Argument),
+    (0, "health -o json", Argument),
+    (3, "health {}", Argument),
     (0, "status -o json", Argument),
     (0, "doctor", Argument),
     (0, "raise-feature-level", Argument),

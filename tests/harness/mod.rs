@@ -18,6 +18,7 @@ pub mod events;
 pub mod exposition;
 pub mod forms;
 pub mod http;
+pub mod probe;
 pub mod raw;
 mod waiting;
 

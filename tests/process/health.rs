@@ -1,5 +1,8 @@
 //! What is told of the server's health, and what the listener for probes does not tell.
 
+use std::{sync::Arc, time::Duration};
+
+use rustix::process::Signal;
 use signalbox::proto::v1::{
     GetResourceRequest, GetStatusRequest, admin_service_client::AdminServiceClient,
     config_service_client::ConfigServiceClient,
@@ -11,7 +14,12 @@ use tonic_health::pb::{
 
 use crate::{
     calls::{channel, refusal, with},
-    harness::{PATIENCE, Server, soon, until_answered},
+    harness::{
+        Home, PATIENCE, Server,
+        probe::{Probed, probe},
+        soon, until_answered,
+    },
+    shutdown::{LONG_GRACE, ORDERLY, unread},
 };
 
 async fn check(channel: &Channel, service: &str) -> Result<ServingStatus, Status> {
@@ -59,6 +67,57 @@ async fn the_listener_for_probes_answers_nothing_else() {
     let status = AdminServiceClient::new(channel.clone()).get_status(with(&token, GetStatusRequest {})).await;
     assert_eq!(refusal(status).0, Code::Unimplemented);
     assert_eq!(check(&channel, "readiness").await.unwrap(), ServingStatus::Serving);
+}
+
+/// What the manifests in `deploy/kubernetes` rely on. That a lost database changes nothing is shown in
+/// `tests/replicas/database.rs`.
+#[tokio::test]
+async fn a_kubelet_sees_the_start_and_the_drain() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let (probed, home) = (address.clone(), Arc::new(Home::new()));
+    let starting = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.last() != Some(&Probed::Serving) {
+            seen.push(probe(&probed, "readiness").await);
+        }
+        seen
+    });
+    let arguments = [&LONG_GRACE[..], &["--health-listen", &address]].concat();
+    let mut server = Server::start_in_with(&home, &arguments).await;
+    let seen = soon(starting).await.unwrap();
+    // Nobody listens before there is something to serve; from then on it serves.
+    assert_eq!(seen.iter().filter(|probed| **probed == Probed::Refused).count(), seen.len() - 1, "{seen:?}");
+    let unread = unread(&server).await;
+
+    server.signal(Signal::TERM);
+    let lost = async || probe(&address, "readiness").await == Probed::NotServing;
+    until_answered(PATIENCE, "readiness is lost", lost).await;
+    // Not to be restarted, and not to be sent anybody, for as long as it drains.
+    for _ in 0..20 {
+        assert_eq!(probe(&address, "liveness").await, Probed::Serving);
+        assert_eq!(probe(&address, "readiness").await, Probed::NotServing);
+    }
+    assert_eq!(server.ended(Duration::from_secs(1)).await, None, "nothing held it: this shows nothing");
+    drop(unread);
+    assert_eq!(server.wait(ORDERLY).await.code(), Some(0));
+    assert_eq!(probe(&address, "liveness").await, Probed::Refused);
+}
+
+#[tokio::test]
+async fn the_command_line_asks_as_a_probe_does() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
+    let health = format!("http://{}", server.health_address());
+    let asked = async |arguments: &[&str]| server.home().run(&[&["health"], arguments].concat()).await;
+    let ready = asked(&["--server", &health]).await;
+    assert_eq!(String::from_utf8_lossy(&ready.stdout), "readiness: SERVING\n", "{ready:?}");
+    let alive = asked(&["liveness", "--server", server.url(), "-o", "json"]).await;
+    let told: serde_json::Value = serde_json::from_slice(&alive.stdout).unwrap();
+    assert_eq!(told, serde_json::json!({ "service": "liveness", "status": "SERVING" }));
+    assert_eq!(asked(&["nonsense", "--server", &health]).await.status.code(), Some(3));
+    let nobody = asked(&["--server", "http://127.0.0.1:1"]).await;
+    assert_eq!(nobody.status.code(), Some(6), "{nobody:?}");
 }
 
 /// security.md: anonymous rows are bounded per peer. Without a bound one peer could open streams until nobody else can.

@@ -17,6 +17,7 @@ use crate::{
         Home, PATIENCE, Server,
         exposition::Exposition,
         http::{Answer, get},
+        probe::{Probed, probe},
         until_answered,
     },
     postgres,
@@ -111,7 +112,8 @@ impl Member {
 
     /// Starts it, or starts it again, on another port.
     pub async fn start(&mut self) {
-        let server = Server::start_in_with(&self.home, &["--http-listen", "127.0.0.1:0"]).await;
+        let listen = ["--http-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+        let server = Server::start_in_with(&self.home, &listen).await;
         self.site.moved_to(server.address());
         self.server = Some(server);
     }
@@ -140,6 +142,11 @@ impl Member {
     /// A page of its HTTP listener.
     pub async fn page(&self, path: &str, token: &str) -> Answer {
         get(self.server.as_ref().expect("it runs").http_address(), path, token).await
+    }
+
+    /// What a kubelet is told of a service.
+    pub async fn probe(&self, service: &str) -> Probed {
+        probe(self.server.as_ref().expect("it runs").health_address(), service).await
     }
 
     /// Its metrics.

@@ -16,7 +16,7 @@ use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
-    harness::{PATIENCE, until, until_answered},
+    harness::{PATIENCE, probe::Probed, until, until_answered},
     postgres,
     proxy::{Fault, Proxy},
     support::{
@@ -132,6 +132,9 @@ async fn probes_say_away(member: &Member, token: &str) {
         let body = page.json();
         let reasons = body["degraded"].as_array().expect("a list").iter().map(|found| &found["reason"]);
         assert!(page.code == 200 && reasons.into_iter().any(|reason| reason == "STORE_AWAY"), "{page:?}");
+    }
+    for service in ["liveness", "readiness"] {
+        assert_eq!(member.probe(service).await, Probed::Serving, "{service}");
     }
     let page = member.metrics(token).await;
     assert_eq!(page.value("signalbox_view_stale", &[]), 1.0);

@@ -1,4 +1,4 @@
-//! Options of the verbs that have providers asked.
+//! Options of the verbs that have somebody asked how he is: providers, and the server itself.
 
 use clap::Args;
 
@@ -21,4 +21,12 @@ pub struct Discover {
     /// Providers, for example groq or providers/groq; nothing asks all enabled ones
     #[arg(value_name = "PROVIDER")]
     pub providers: Vec<String>,
+}
+
+/// Options of `health`.
+#[derive(Args)]
+pub struct Health {
+    /// readiness, liveness, or a service such as signalbox.v1.ConfigService
+    #[arg(value_name = "SERVICE", default_value = "readiness")]
+    pub service: String,
 }
