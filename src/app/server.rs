@@ -88,7 +88,7 @@ pub(super) async fn start(
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
         .layer(layer);
     let routes = routes.routes().prepare();
-    let rpcs = Rpcs::new(before.clone().service(routes.clone()));
+    let rpcs = Rpcs::new(before.service(routes.clone()));
     // HTTP/1.1 is for gRPC-Web: everything else that comes by it is refused.
     let router = builder(limits)
         .accept_http1(true)
@@ -111,7 +111,7 @@ pub(super) async fn start(
         }
         Some(certificates) => {
             lifecycle.spawn(Arc::clone(&certificates).follow());
-            let incoming = connections::secured(listener, admission.clone(), move || certificates.grpc());
+            let incoming = connections::secured(listener, admission.clone(), move || certificates.acceptor());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
     };
@@ -146,7 +146,7 @@ pub(super) async fn start(
                 lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
             }
             Some(certificates) => {
-                let incoming = connections::secured(listener, admission, move || certificates.http());
+                let incoming = connections::secured(listener, admission, move || certificates.acceptor());
                 lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
             }
         }

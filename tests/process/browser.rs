@@ -1,7 +1,13 @@
 //! A page in a real browser that talks gRPC-Web to the server: what the browser itself demands, CORS above all, is met.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -40,6 +46,16 @@ const FLAGS: [&str; 12] = [
     "--remote-debugging-port=0",
 ];
 
+/// A browser and its helpers, which go with the test however that ends.
+struct Browser(Child);
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test]
 async fn a_page_in_a_browser_receives_a_change() {
     let Some(program) = PROGRAMS.into_iter().find(|program| Path::new(program).exists()) else {
@@ -57,7 +73,8 @@ async fn a_page_in_a_browser_receives_a_change() {
     let profile = tempfile::tempdir().unwrap();
     let mut browser = command(program, profile.path());
     browser.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg(&origin);
-    let mut browser = browser.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let browser = browser.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let browser = Browser(browser);
     let told = within(BROWSER, "the page tells what it saw", async {
         let mut told = Vec::new();
         while let Some(what) = saw.recv().await {
@@ -73,8 +90,7 @@ async fn a_page_in_a_browser_receives_a_change() {
         told
     })
     .await;
-    browser.kill().unwrap();
-    browser.wait().unwrap();
+    drop(browser);
     assert_eq!(told, ["list true", "trailers grpc-status:0", "snapshot", "synced", "changes true"]);
 }
 

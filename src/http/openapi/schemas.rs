@@ -32,7 +32,7 @@ impl Schemas {
                 "description": "An error, as `google.rpc.Status`.",
                 "properties": {
                     "code": { "type": "integer", "description": "The code of gRPC." },
-                    "message": { "type": "string", "description": "For people." },
+                    "message": { "type": "string", "description": "For people; left out when all is well." },
                     "details": {
                         "type": "array",
                         "description": "`ErrorInfo` with a stable reason first; others by what went wrong.",
@@ -43,7 +43,7 @@ impl Schemas {
                         },
                     },
                 },
-                "required": ["code", "message"],
+                "required": ["code"],
             })
         });
         json!({ "$ref": "#/components/schemas/Status" })

@@ -152,9 +152,9 @@ pub(super) fn put_texts(
         }
         Kind::Message(inner) if inner.full_name() == SELECTOR => selectors(&inner, &texts, &name, violations),
         kind => {
-            let json = texts.into_iter().map(|text| as_json(&kind, text));
+            let mut json = texts.into_iter().map(|text| as_json(&kind, text));
             let json =
-                if field.is_list() { Json::Array(json.collect()) } else { json.last().unwrap_or_default() };
+                if field.is_list() { Json::Array(json.collect()) } else { json.next().unwrap_or_default() };
             json::read_field(field, json, &name, violations)
         }
     };
@@ -205,7 +205,7 @@ fn selectors(
     violations: &mut Violations,
 ) -> Option<Value> {
     let read = |(index, text): (usize, &String)| match kinds::parse_pattern(text) {
-        Some(pattern) => Some(dynamic(descriptor, of_pattern(pattern))),
+        Some(pattern) => Some(dynamic(descriptor, &of_pattern(pattern))),
         None => {
             let description = "must be `*`, a prefix such as `providers/*`, `kind:provider`, or a name";
             violations.add(format!("{name}[{index}]"), "INVALID_NAME", description);
@@ -232,10 +232,10 @@ fn of_pattern(pattern: Pattern) -> Selector {
     Selector { pattern, ..Selector::default() }
 }
 
-fn dynamic(descriptor: &MessageDescriptor, selector: Selector) -> Value {
+fn dynamic(descriptor: &MessageDescriptor, selector: &Selector) -> Value {
     let mut message = DynamicMessage::new(descriptor.clone());
     // Its own descriptor's: nothing can be lost.
-    let _ = message.transcode_from(&selector);
+    let _ = message.transcode_from(selector);
     Value::Message(message)
 }
 
@@ -247,7 +247,7 @@ pub(super) fn add_selector(message: &mut DynamicMessage, path: &Path, name: Stri
     };
     path.within(message, |message, last| {
         if let (Kind::Message(descriptor), Value::List(list)) = (last.kind(), message.get_field_mut(last)) {
-            list.push(dynamic(&descriptor, selector));
+            list.push(dynamic(&descriptor, &selector));
         }
     });
 }

@@ -115,7 +115,7 @@ fn from_body(route: &Route, bytes: &Bytes, violations: &mut Violations) -> Dynam
             );
             return message;
         }
-        Body::Whole => (input.clone(), ""),
+        Body::Whole => (input, ""),
         Body::Field(field) => match input.get_field_by_name(field).map(|field| field.kind()) {
             Some(prost_reflect::Kind::Message(inner)) => (inner, field.as_str()),
             _ => return message,
