@@ -19,6 +19,8 @@ pub mod digest;
 #[cfg(feature = "server")]
 pub mod domain;
 #[cfg(feature = "server")]
+pub mod fleet;
+#[cfg(feature = "server")]
 mod grpc;
 #[cfg(feature = "server")]
 mod http;

@@ -200,7 +200,7 @@ async fn a_killed_server_is_survived() {
     drop((server, stream));
     in_trouble(&client).await;
     assert_eq!(client.setting_int("a").unwrap(), Some(5), "served while nobody is there");
-    assert!(client.status().ready);
+    assert!(client.status().loaded);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod harness;
 use std::{fs, process::Stdio, sync::Arc, time::Duration};
 
 use signalbox::{
-    client::{Client, ClientOptions, Error, EventKind, Selector, Source, TokenSource, Update},
+    client::{Client, ClientOptions, Error, EventKind, Selector, Source, Staleness, TokenSource, Update},
     proto::v1::{
         ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, DeleteResourceRequest,
         GetStatusRequest, ProviderSpec, ProviderType, Resource, Role, Secret, SettingSpec,
@@ -335,7 +335,7 @@ async fn a_token_that_expires_is_replaced_in_its_file() {
         })
     };
     until(PATIENCE, "the token expires", expired).await;
-    assert!(client.status().ready, "the cache is served on");
+    assert!(client.status().loaded, "the cache is served on");
     let revision = Admin::of(&server).await.set_int("a", 1).await;
     let next = token_with(&server, Role::Worker, "w", false, Duration::from_secs(3_600)).await;
     fs::write(&file, next).unwrap();
@@ -348,12 +348,16 @@ async fn a_cache_is_stale_while_its_server_is_away_and_fresh_again_after() {
     let server = Server::start().await;
     let (address, home) = (server.address().to_owned(), Arc::clone(server.home()));
     Admin::of(&server).await.set_int("a", 1).await;
-    let client = connect(worker(&server).await.staleness(Duration::from_secs(2))).await;
+    let client =
+        connect(worker(&server).await.staleness(Staleness::default().bound(Duration::from_secs(2)))).await;
     assert!(!client.status().stale);
     server.kill().await;
     until(PATIENCE, "the cache is stale", || client.status().stale).await;
     let status = client.status();
-    assert!(status.ready && status.confirmed_age.unwrap() > Duration::from_secs(2), "{status:?}");
+    assert!(
+        !status.ready && status.loaded && status.confirmed_age.unwrap() > Duration::from_secs(2),
+        "{status:?}"
+    );
     assert!(status.last_error.is_some());
     assert_eq!(client.setting_int("a").unwrap(), Some(1), "served while nobody is there");
     let _server = Server::start_in_with(&home, &["--listen", &address]).await;
@@ -377,7 +381,7 @@ async fn in_normal_life_no_cache_heals_itself() {
         for client in [&everything, &some] {
             client.wait_revision(revision, PATIENCE).await.unwrap();
             // The heartbeat after the changes, with the digest that is compared.
-            let confirmed = || client.status().last_confirmed.is_some_and(|confirmed| confirmed > written);
+            let confirmed = || client.status().confirmed_age.is_some_and(|age| age < written.elapsed());
             until(PATIENCE, "a heartbeat", confirmed).await;
         }
     }

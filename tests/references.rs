@@ -6,9 +6,13 @@
 
 #[path = "references/active.rs"]
 mod active;
+#[path = "references/databases.rs"]
+mod databases;
 mod harness;
 #[path = "references/keys.rs"]
 mod keys;
+#[path = "support/postgres.rs"]
+mod postgres;
 #[path = "references/probing.rs"]
 mod probing;
 mod support;

@@ -33,6 +33,7 @@ use self::{housekeeping::Housekeeping, server::Served};
 use crate::{
     crypto::Vault,
     domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
+    fleet::Fleet,
     grpc::{self, MessageLimits},
     lifecycle::{self, Lifecycle},
     outbound::{Outbound, SystemResolver},
@@ -198,8 +199,15 @@ async fn serve(
     let auditing = tokio::spawn(audit_writer.run());
     let (observer, observation_writer) = Observer::new(store.clone());
     let observing = tokio::spawn(observation_writer.run());
+    let fleet = Arc::new(Fleet::new(
+        replicas.id().clone(),
+        Arc::clone(&vault),
+        Arc::clone(&store),
+        Arc::clone(clock),
+    ));
     let parts = Parts {
         store: Arc::clone(&store),
+        fleet: Arc::clone(&fleet),
         audit,
         observer,
         outbound: Outbound::new(settings.outbound.allowed.clone(), Arc::new(SystemResolver)),
@@ -234,6 +242,7 @@ async fn serve(
     let server = server::start(settings, served, lifecycle).await?;
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
+    lifecycle.spawn(Arc::clone(&fleet).keep(lifecycle.hard()));
     let watchers = move || streams.watchers();
     lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
     ready(&server.addresses);
@@ -250,7 +259,11 @@ async fn serve(
         false => served,
     };
     replicas.leave(&*store).await;
-    // The last streams have just told of their end; the trail ends with the last use case.
+    // The last streams have just ended: workers are told of as gone.
+    if !matches!(tokio::time::timeout(LAST_AUDITS, fleet.write()).await, Ok(Ok(()))) {
+        tracing::warn!("what workers reported last could not be written");
+    }
+    // The last streams have told of their end; the trail ends with the last use case.
     drop(service);
     if tokio::time::timeout(LAST_AUDITS, auditing).await.is_err() {
         tracing::error!("the last audit events could not be written");

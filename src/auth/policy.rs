@@ -35,6 +35,9 @@ const READERS: Access = Access::Roles(&[Admin, Worker, Viewer]);
 /// Who may tell of use.
 const USERS: Access = Access::Roles(&[Admin, Worker]);
 
+/// Who runs what it is told.
+const WORKERS: Access = Access::Roles(&[Worker]);
+
 const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/GetResource", READERS),
     ("/signalbox.v1.ConfigService/ListResources", READERS),
@@ -55,8 +58,13 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ApiKeyService/RotateApiKey", ADMINS),
     ("/signalbox.v1.ApiKeyService/GetActiveApiKey", READERS),
     ("/signalbox.v1.ApiKeyService/RecordApiKeyUsage", USERS),
+    ("/signalbox.v1.DatabaseService/TestDatabase", ADMINS),
     ("/signalbox.v1.SettingService/ResolveSettings", READERS),
     ("/signalbox.v1.SettingService/ExplainSetting", READERS),
+    ("/signalbox.v1.FleetService/ReportApplied", WORKERS),
+    ("/signalbox.v1.FleetService/ListWorkers", AUDITORS),
+    ("/signalbox.v1.FleetService/GetConvergence", AUDITORS),
+    ("/signalbox.v1.FleetService/WaitForConvergence", AUDITORS),
     ("/signalbox.v1.AdminService/GetStatus", READERS),
     ("/signalbox.v1.AdminService/CreateToken", ADMINS),
     ("/signalbox.v1.AdminService/RevokeToken", ADMINS),

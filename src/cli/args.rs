@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 
-pub use self::probe::{Discover, Health, Test};
+pub use self::probe::{Discover, Health, Render, Test};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
 /// LLM configuration, pushed to every worker the moment it changes.
@@ -81,8 +81,10 @@ pub enum Verb {
     Diff(Diff),
     /// Show which provider is active and which ones it falls back on, or make another one active
     Switch(Switch),
-    /// Call a provider with a stored key, as workers do, and say what came of it
+    /// Call a provider with a stored key, as workers do, or sign in to a database, and say what came of it
     Test(Test),
+    /// Show the request that a worker would send to a provider, without any secret; nothing is sent
+    Render(Render),
     /// Ask providers which models they have; those that can't be asked show their last list
     Discover(Discover),
     /// Ask whether a server is ready, as probes do, without a token: exit code 0 while it is
@@ -185,9 +187,9 @@ pub struct Switch {
 /// Options of `explain`.
 #[derive(Args)]
 pub struct Explain {
-    /// A kind with or without a path of fields (provider.auth.scheme), or a setting (settings/KEY, users/USER/settings/KEY);
-    /// nothing lists the kinds
-    #[arg(value_name = "KIND[.FIELD...] | SETTING")]
+    /// A kind with or without a path of fields (provider.auth.scheme), a setting (settings/KEY, users/USER/settings/KEY), or
+    /// `import` with or without one of its formats (import.litellm); nothing lists the kinds
+    #[arg(value_name = "KIND[.FIELD...] | SETTING | import[.FORMAT]")]
     pub what: Option<String>,
     /// Whose setting
     #[arg(long, requires = "what")]

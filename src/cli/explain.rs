@@ -8,6 +8,7 @@ use super::{
     session::{Session, canonical},
     table, text,
 };
+use crate::import::{self, Format};
 use crate::proto::v1::{EffectiveSetting, ExplainSettingRequest, SettingSource, SourcedSetting};
 
 /// Columns of a terminal that descriptions are broken to.
@@ -21,7 +22,11 @@ pub async fn explain(session: &mut Session<'_>, target: &Target, args: &Explain)
         Some(_) if args.user.is_some() || args.secrets => Err(Failure::usage(
             "--user and --secrets are for settings, for example `explain settings/max_retries`",
         )),
-        Some(path) => field(session, path),
+        Some("import") => formats(session, import::FORMATS),
+        Some(path) => match path.strip_prefix("import.") {
+            Some(name) => format(session, name),
+            None => field(session, path),
+        },
     }
 }
 
@@ -36,6 +41,40 @@ fn kinds(session: &mut Session<'_>) -> Outcome {
         "\n`signalbox explain KIND` tells its fields, `signalbox explain KIND.FIELD` tells one of them",
     );
     Ok(())
+}
+
+fn format(session: &mut Session<'_>, name: &str) -> Outcome {
+    match import::FORMATS.iter().position(|format| format.name == name) {
+        Some(place) => formats(session, &import::FORMATS[place..=place]),
+        None => {
+            let names: Vec<&str> = import::FORMATS.iter().map(|format| format.name).collect();
+            let what = format!("there is no format `{name}`; there are {}", names.join(", "));
+            Err(Failure::usage(text::printable(&what)))
+        }
+    }
+}
+
+/// What is accepted of formats.
+fn formats(session: &mut Session<'_>, formats: &[Format]) -> Outcome {
+    let told = |format: &Format| Shape { name: format.name, about: format.about, accepted: format.shape() };
+    let shapes: Vec<Shape> = formats.iter().map(told).collect();
+    if session.document(&shapes)? {
+        return Ok(());
+    }
+    for (index, Shape { name, about, accepted }) in shapes.iter().enumerate() {
+        let before = if index == 0 { "" } else { "\n" };
+        let indented: Vec<String> = accepted.lines().map(|line| format!("  {line}")).collect();
+        session.line(&format!("{before}--from {name}: {about}\n\n{}", indented.join("\n")))?;
+    }
+    Ok(())
+}
+
+/// What is accepted of one format.
+#[derive(serde::Serialize)]
+struct Shape {
+    name: &'static str,
+    about: &'static str,
+    accepted: String,
 }
 
 fn field(session: &mut Session<'_>, path: &str) -> Outcome {

@@ -23,6 +23,7 @@ mod migrate;
 mod probe;
 mod read;
 mod reference;
+mod render;
 mod scalar;
 mod schema;
 mod secret_source;
@@ -133,6 +134,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Diff(args) => history::diff(session, target, args).await,
         Verb::Switch(args) => switch::switch(session, target, args).await,
         Verb::Test(args) => probe::test(session, target, args).await,
+        Verb::Render(args) => render::render(session, target, args).await,
         Verb::Discover(args) => probe::discover(session, target, args).await,
         Verb::Health(args) => health::health(session, target, args).await,
         Verb::Status => status::status(session, target).await,

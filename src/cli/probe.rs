@@ -1,4 +1,4 @@
-//! `test` and `discover`: what providers say when they are asked.
+//! `test` and `discover`: what providers and databases say when they are asked.
 
 use super::{
     args::{Discover, Target, Test},
@@ -10,14 +10,21 @@ use super::{
     text::{age, duration, printable},
 };
 use crate::proto::v1::{
-    DiscoverModelsRequest, DiscoveredProvider, ProbeReason, TestProviderRequest, TestProviderResponse,
+    DatabaseTestReason, DiscoverModelsRequest, DiscoveredProvider, ProbeReason, TestDatabaseRequest,
+    TestDatabaseResponse, TestProviderRequest, TestProviderResponse,
 };
 
-/// Has a provider tested; a test that fails is a check that found something.
+/// What names of databases begin with.
+const DATABASES: &str = "databases/";
+
+/// Has a provider or a database tested; a test that fails is a check that found something.
 pub async fn test(session: &mut Session<'_>, target: &Target, args: &Test) -> Outcome {
+    if args.what.starts_with(DATABASES) {
+        return test_database(session, target, args).await;
+    }
     let mut connection = connect(session, target).await?;
     let request = TestProviderRequest {
-        name: whole_name(&args.provider),
+        name: whole_name(&args.what),
         api_key: args.key.clone().unwrap_or_default(),
         model: args.model.clone().unwrap_or_default(),
     };
@@ -26,6 +33,35 @@ pub async fn test(session: &mut Session<'_>, target: &Target, args: &Test) -> Ou
         session.line(&table::plain(&[], rows(&answer)))?;
     }
     if answer.reason() == ProbeReason::Ok { Ok(()) } else { Err(Failure::Found) }
+}
+
+async fn test_database(session: &mut Session<'_>, target: &Target, args: &Test) -> Outcome {
+    if args.key.is_some() || args.model.is_some() {
+        return Err(Failure::usage("--key and --model are for providers"));
+    }
+    let mut connection = connect(session, target).await?;
+    let request = TestDatabaseRequest { name: args.what.clone() };
+    let answer = connection.databases.test_database(request).await?.into_inner();
+    if !session.document(&canonical(&answer)?)? {
+        session.line(&table::plain(&[], database_rows(&answer)))?;
+    }
+    if answer.reason() == DatabaseTestReason::Ok { Ok(()) } else { Err(Failure::Found) }
+}
+
+fn database_rows(answer: &TestDatabaseResponse) -> Vec<Vec<String>> {
+    let reason = answer.reason().as_str_name().trim_start_matches("DATABASE_TEST_REASON_");
+    let encrypted = if answer.encrypted { "yes" } else { "no" };
+    let latency = answer.latency.as_ref().map(duration).unwrap_or_default();
+    let told = [
+        ("result", reason),
+        ("what to do", &answer.description),
+        ("server's code", &answer.server_code),
+        ("version", &answer.server_version),
+        ("encrypted", encrypted),
+        ("took", &latency),
+    ];
+    let told = told.iter().filter(|(_, text)| !text.is_empty());
+    told.map(|(what, text)| vec![(*what).to_owned(), printable(text)]).collect()
 }
 
 /// Has providers asked for their models; one that could not be asked is a check that found something.

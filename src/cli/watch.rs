@@ -33,8 +33,11 @@ pub async fn watch(session: &mut Session<'_>, target: &Target, args: &Watch) -> 
         worker: Some(Worker {
             id: "signalbox watch".to_owned(),
             client_version: concat!("signalbox/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ..Default::default()
+            labels: std::collections::BTreeMap::new(),
+            // It shows what it is sent, and runs nothing.
+            silent: true,
         }),
+        previous_session_id: String::new(),
     };
     let mut connection = connect(session, target).await?;
     let mut stream = connection.config.watch_config(request).await?.into_inner();

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
-    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
-    setting_service_client::SettingServiceClient,
+    config_service_client::ConfigServiceClient, database_service_client::DatabaseServiceClient,
+    provider_service_client::ProviderServiceClient, setting_service_client::SettingServiceClient,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +44,8 @@ pub struct Connection {
     pub providers: ProviderServiceClient<Authorized>,
     /// Replaces keys, and takes note of their use.
     pub api_keys: ApiKeyServiceClient<Authorized>,
+    /// Tries databases.
+    pub databases: DatabaseServiceClient<Authorized>,
     /// Tells which value of a setting counts.
     pub settings: SettingServiceClient<Authorized>,
     /// Runs the service itself.
@@ -81,6 +83,8 @@ impl Connection {
             providers: ProviderServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             api_keys: ApiKeyServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            databases: DatabaseServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             settings: SettingServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),

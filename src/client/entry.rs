@@ -27,6 +27,10 @@ pub enum SecretError {
     /// The value was revoked, and the change that replaces it has not arrived yet.
     #[error("the value was revoked")]
     Revoked,
+    /// The cache was not confirmed for so long that it may have been revoked since: see
+    /// [`Staleness`](super::Staleness).
+    #[error("the cache is older than what the staleness policy allows for secrets")]
+    Stale,
 }
 
 /// A resource whose secrets are kept apart from it. Immutable, shared by all snapshots that hold it.
@@ -67,12 +71,17 @@ impl Entry {
 pub(super) struct Held {
     pub(super) entry: Arc<Entry>,
     pub(super) revoked: bool,
+    /// Whether the snapshot is too old for its secrets.
+    pub(super) stale: bool,
 }
 
 impl Held {
     pub(super) fn secret(&self, path: &str) -> Result<SecretText, SecretError> {
         if self.revoked {
             return Err(SecretError::Revoked);
+        }
+        if self.stale {
+            return self.entry.secret(path).and(Err(SecretError::Stale));
         }
         self.entry.secret(path)
     }
@@ -153,7 +162,7 @@ mod tests {
 
     fn held(spec: Spec) -> Held {
         let resource = Resource { spec: Some(spec), ..Resource::default() };
-        Held { entry: Arc::new(Entry::new(resource)), revoked: false }
+        Held { entry: Arc::new(Entry::new(resource)), revoked: false, stale: false }
     }
 
     fn key_in(state: State, value: Option<&str>) -> Held {
@@ -226,9 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_secret_is_refused() {
+    fn a_revoked_or_stale_secret_is_refused() {
         let mut held = key_in(State::Present, Some(CANARY));
         assert!(held.secret("api_key.secret").is_ok());
+        held.stale = true;
+        assert_eq!(held.secret("api_key.secret"), Err(SecretError::Stale));
+        assert_eq!(held.secret("api_key.other"), Err(SecretError::Absent));
         held.revoked = true;
         assert_eq!(held.secret("api_key.secret"), Err(SecretError::Revoked));
     }

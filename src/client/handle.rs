@@ -4,32 +4,28 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::Guard;
 use tokio::{
     runtime::Handle,
+    sync::watch,
     task::AbortHandle,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    entry::SecretError,
+    clock::Clock,
     error::Error,
     events::ChangeEvent,
-    flags::FlagContext,
-    getters::{ApiKey, Provider},
-    health::{Health, Status},
+    health::{Filled, Health, Status},
     options::ClientOptions,
-    publisher::{Readers, channel},
+    publisher::{Publisher, Readers, channel},
     replica::Replica,
-    secret::SecretText,
     selector::Selector,
-    settings::{Setting, SettingError},
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
-    views::{CachePolicy, Database, FeatureFlag, NotificationChannel, VirtualKey},
-    watcher::Watcher,
+    watcher::{Outlets, Watcher},
 };
-use crate::proto::v1::Resource;
 
 /// A worker's view of the configuration, kept up to date by one task. Cheap to clone; the task ends with the last clone.
 ///
@@ -40,16 +36,23 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     readers: Readers,
-    staleness: Duration,
     runtime: Handle,
-    watcher: AbortHandle,
+    /// Counts the demands for a new snapshot.
+    demands: watch::Sender<u64>,
+    /// None where somebody else fills the cache.
+    watcher: Option<AbortHandle>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.watcher.abort();
+        if let Some(watcher) = &self.watcher {
+            watcher.abort();
+        }
     }
 }
+
+/// How long a start waits for the server when there is something older that would do.
+const GRACE: Duration = Duration::from_millis(100);
 
 impl Client {
     /// Starts to watch, and returns at once. From then on the client reconnects by itself, for ever.
@@ -59,40 +62,78 @@ impl Client {
     pub fn connect(options: ClientOptions) -> Result<Self, Error> {
         options.validate()?;
         let settings = options.clone();
-        Self::over(Dialer::new(options), &settings)
+        Self::over(Dialer::new(options), &settings, Clock::MACHINE)
     }
 
-    pub(super) fn over(transport: impl Transport, options: &ClientOptions) -> Result<Self, Error> {
+    pub(super) fn over(
+        transport: impl Transport,
+        options: &ClientOptions,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let replica = Replica::new(Arc::new(options.overrides()));
-        let (publisher, readers) = channel(replica.served().clone(), options.event_queue);
-        let watcher = Watcher::new(
-            transport,
-            options.watch_request(),
-            options.progress_interval,
-            replica,
-            publisher,
-            Box::new(rand::random::<f64>),
-        );
-        Ok(Self(Arc::new(Inner {
-            readers,
-            staleness: options.staleness,
-            watcher: runtime.spawn(watcher.run()).abort_handle(),
-            runtime,
-        })))
+        let first = replica.served().clone();
+        let (publisher, readers) = channel(first, options.event_queue, options.staleness.clone(), clock);
+        let (demands, demanded) = watch::channel(0);
+        let outlets = Outlets { publisher, metrics: options.metrics.clone(), demands: demanded };
+        let random = Box::new(rand::random::<f64>);
+        let request = options.watch_request();
+        let watcher = Watcher::new(transport, request, options.progress_interval, replica, outlets, random);
+        let watcher = Some(runtime.spawn(watcher.run()).abort_handle());
+        Ok(Self(Arc::new(Inner { readers, runtime, demands, watcher })))
     }
 
-    /// Waits until the first snapshot is complete.
+    /// A client whose cache somebody else fills.
+    pub(super) fn filled_by_hand(options: &ClientOptions) -> Result<(Self, Publisher), Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let first = Arc::new(Snapshot::new(Arc::new(options.overrides())));
+        let (publisher, readers) =
+            channel(first, options.event_queue, options.staleness.clone(), Clock::MACHINE);
+        let (demands, _) = watch::channel(0);
+        Ok((Self(Arc::new(Inner { readers, runtime, demands, watcher: None })), publisher))
+    }
+
+    /// Waits until there is something to read: the state of the service, or, where that does not answer at once, something
+    /// older that would do. [`Status::ready`] says whether it is fresh.
     ///
     /// # Errors
     /// [`Error::NotReady`] with what stands in the way: when the time is over, or before that when only a person can
     /// mend it ([`Error::is_fatal`]). The client goes on trying in either case.
     pub async fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
+        let live = |health: &Health| health.source == Filled::Stream;
         let hopeless = |health: &Health| health.last_error.as_ref().is_some_and(|error| error.is_fatal());
+        let away = |health: &Health| health.last_error.is_some() && health.is_loaded();
         let mut health = self.0.readers.health.clone();
-        let _ = timeout(limit, health.wait_for(|health| health.ready || hopeless(health))).await;
+        let deadline = Instant::now() + limit;
+        let decided = health.wait_for(|health| live(health) || hopeless(health) || away(health));
+        if timeout(limit.min(GRACE), decided).await.is_err() {
+            let decided = health.wait_for(|health| health.is_loaded() || hopeless(health));
+            let _ = timeout_at(deadline, decided).await;
+        }
         let health = health.borrow();
-        if health.ready {
+        if live(&health) || (health.is_loaded() && !hopeless(&health)) {
+            return Ok(());
+        }
+        Err(Error::NotReady { last_error: health.last_error.clone() })
+    }
+
+    /// Forgets where the stream was, and waits until a new snapshot has replaced the old state, which is served on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when the time is over.
+    pub async fn clear_cache(&self, limit: Duration) -> Result<(), Error> {
+        let mut demand = 0;
+        self.0.demands.send_modify(|count| {
+            *count += 1;
+            demand = *count;
+        });
+        if self.0.watcher.is_none() {
+            return Ok(());
+        }
+        let mut health = self.0.readers.health.clone();
+        let _ = timeout(limit, health.wait_for(|health| health.demand >= demand)).await;
+        let health = health.borrow();
+        if health.demand >= demand {
             return Ok(());
         }
         Err(Error::NotReady { last_error: health.last_error.clone() })
@@ -103,7 +144,7 @@ impl Client {
     /// # Errors
     /// [`Error::RevisionNotReached`] when the time is over.
     pub async fn wait_revision(&self, revision: u64, limit: Duration) -> Result<(), Error> {
-        let reached = |health: &Health| health.ready && health.revision >= revision;
+        let reached = |health: &Health| health.is_loaded() && health.revision >= revision;
         let mut health = self.0.readers.health.clone();
         let _ = timeout(limit, health.wait_for(reached)).await;
         let health = health.borrow();
@@ -116,7 +157,7 @@ impl Client {
     /// How the client is now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0.readers.health.borrow().status(Instant::now(), self.0.staleness)
+        self.0.readers.status()
     }
 
     /// Calls back, in a task of its own and in order, for each change of a resource that the selector picks as it was
@@ -138,131 +179,12 @@ impl Client {
 
     /// The present state, all of one revision.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.readers.served.load_full()
+        Guard::into_inner(self.0.readers.current())
     }
 
-    /// See [`Snapshot::get`].
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<Arc<Resource>> {
-        self.0.readers.served.load().get(name)
-    }
-
-    /// See [`Snapshot::secret`].
-    ///
-    /// # Errors
-    /// Says why there is none.
-    pub fn secret(&self, name: &str, path: &str) -> Result<SecretText, SecretError> {
-        self.0.readers.served.load().secret(name, path)
-    }
-
-    /// See [`Snapshot::provider`].
-    #[must_use]
-    pub fn provider(&self, id: &str) -> Option<Provider> {
-        self.0.readers.served.load().provider(id)
-    }
-
-    /// See [`Snapshot::api_key`].
-    #[must_use]
-    pub fn api_key(&self, provider: &str, id: &str) -> Option<ApiKey> {
-        self.0.readers.served.load().api_key(provider, id)
-    }
-
-    /// See [`Snapshot::active_api_keys`].
-    #[must_use]
-    pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
-        self.0.readers.served.load().active_api_keys(provider)
-    }
-
-    /// See [`Snapshot::cache_policy`].
-    #[must_use]
-    pub fn cache_policy(&self, id: &str) -> Option<CachePolicy> {
-        self.0.readers.served.load().cache_policy(id)
-    }
-
-    /// See [`Snapshot::database`].
-    #[must_use]
-    pub fn database(&self, id: &str) -> Option<Database> {
-        self.0.readers.served.load().database(id)
-    }
-
-    /// See [`Snapshot::notification_channel`].
-    #[must_use]
-    pub fn notification_channel(&self, id: &str) -> Option<NotificationChannel> {
-        self.0.readers.served.load().notification_channel(id)
-    }
-
-    /// See [`Snapshot::feature_flag`].
-    #[must_use]
-    pub fn feature_flag(&self, id: &str) -> Option<FeatureFlag> {
-        self.0.readers.served.load().feature_flag(id)
-    }
-
-    /// See [`Snapshot::flag`].
-    #[must_use]
-    pub fn flag(&self, id: &str, context: &FlagContext, otherwise: bool) -> bool {
-        self.0.readers.served.load().flag(id, context, otherwise)
-    }
-
-    /// See [`Snapshot::find_virtual_key`]; asks the machine's clock for the time.
-    #[must_use]
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "expiry is by the gateway's own clock; nothing injects one here"
-    )]
-    pub fn find_virtual_key(&self, presented: &str) -> Option<VirtualKey> {
-        self.0.readers.served.load().find_virtual_key(presented, std::time::SystemTime::now())
-    }
-
-    /// See [`Snapshot::setting`].
-    #[must_use]
-    pub fn setting(&self, key: &str) -> Option<Setting> {
-        self.0.readers.served.load().setting(key)
-    }
-
-    /// See [`Snapshot::setting_for`].
-    #[must_use]
-    pub fn setting_for(&self, user: &str, key: &str) -> Option<Setting> {
-        self.0.readers.served.load().setting_for(user, key)
-    }
-
-    /// See [`Snapshot::setting_string`].
-    ///
-    /// # Errors
-    /// [`SettingError::WrongType`].
-    pub fn setting_string(&self, key: &str) -> Result<Option<String>, SettingError> {
-        self.0.readers.served.load().setting_string(key)
-    }
-
-    /// See [`Snapshot::setting_int`].
-    ///
-    /// # Errors
-    /// [`SettingError::WrongType`].
-    pub fn setting_int(&self, key: &str) -> Result<Option<i64>, SettingError> {
-        self.0.readers.served.load().setting_int(key)
-    }
-
-    /// See [`Snapshot::setting_float`].
-    ///
-    /// # Errors
-    /// [`SettingError::WrongType`].
-    pub fn setting_float(&self, key: &str) -> Result<Option<f64>, SettingError> {
-        self.0.readers.served.load().setting_float(key)
-    }
-
-    /// See [`Snapshot::setting_bool`].
-    ///
-    /// # Errors
-    /// [`SettingError::WrongType`].
-    pub fn setting_bool(&self, key: &str) -> Result<Option<bool>, SettingError> {
-        self.0.readers.served.load().setting_bool(key)
-    }
-
-    /// See [`Snapshot::setting_duration`].
-    ///
-    /// # Errors
-    /// [`SettingError::WrongType`].
-    pub fn setting_duration(&self, key: &str) -> Result<Option<Duration>, SettingError> {
-        self.0.readers.served.load().setting_duration(key)
+    /// The present state, for the length of one read.
+    pub(super) fn reads(&self) -> Guard<Arc<Snapshot>> {
+        self.0.readers.current()
     }
 }
 

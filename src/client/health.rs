@@ -1,27 +1,30 @@
 //! How fresh the cache is, and what has happened to the stream.
 //!
-//! Owns the rule of staleness. Knows only the monotonic clock, and takes the present from its caller.
+//! Owns the rule of staleness. Takes the present from its caller.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
-use super::error::Error;
+use super::{clock::Moment, error::Error};
 
 /// How a client is at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
-    /// Whether there has been a complete snapshot, so that the cache can be read.
+    /// Whether the cache is there and fresh: what a readiness probe wants to know. Never true while the client has been cut
+    /// off for longer than the staleness bound.
     pub ready: bool,
-    /// Whether the cache may be older than the staleness bound. True before it is ready.
+    /// Whether there is something to read, fresh or not.
+    pub loaded: bool,
+    /// Whether the cache may be older than the staleness bound. True before there is one.
     pub stale: bool,
     /// Revision of the cache; 0 before the first snapshot.
     pub revision: u64,
-    /// When the store itself last confirmed the cache, through its server.
-    pub last_confirmed: Option<Instant>,
-    /// How long ago that was.
+    /// Where the cache was filled from last.
+    pub source: Filled,
+    /// How long ago the store itself last confirmed the cache: the server's own age when it said so, and the time since.
     pub confirmed_age: Option<Duration>,
+    /// The server's name for the present stream; empty before the first one is in sync.
+    pub session_id: String,
     /// What stands in the way of following the stream; `None` while it is followed.
     pub last_error: Option<Arc<Error>>,
     /// Streams opened after the first.
@@ -32,14 +35,29 @@ pub struct Status {
     pub digest_mismatches: u64,
 }
 
+/// Where a cache was filled from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Filled {
+    /// It was not yet.
+    #[default]
+    Nowhere,
+    /// The service.
+    Stream,
+}
+
 /// What the status is computed from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
-    pub(super) ready: bool,
     pub(super) revision: u64,
-    pub(super) last_message: Option<Instant>,
-    /// How old the store's confirmation was, and when that was said.
-    pub(super) confirmed: Option<(Duration, Instant)>,
+    pub(super) source: Filled,
+    /// When the server was heard last; `None` also when the cache is known to be wrong.
+    pub(super) last_message: Option<Moment>,
+    /// When the store confirmed the cache last.
+    pub(super) confirmed: Option<Moment>,
+    pub(super) session_id: String,
+    /// The demand for a new snapshot that was met last.
+    pub(super) demand: u64,
     pub(super) last_error: Option<Arc<Error>>,
     pub(super) streams: u64,
     pub(super) resets: u64,
@@ -47,19 +65,26 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// Whether there is something to read.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.source != Filled::Nowhere
+    }
+
     /// The status at a moment. Stale: nothing heard within the bound, or the server itself has not heard from the
     /// store within it.
-    pub(super) fn status(&self, now: Instant, bound: Duration) -> Status {
-        let confirmed_age =
-            self.confirmed.map(|(age, told)| age.saturating_add(now.saturating_duration_since(told)));
-        let silent = self.last_message.is_none_or(|last| now.saturating_duration_since(last) > bound);
+    pub(super) fn status(&self, now: Moment, bound: Duration) -> Status {
+        let confirmed_age = self.confirmed.map(|confirmed| now.since(confirmed));
+        let silent = self.last_message.is_none_or(|last| now.since(last) > bound);
         let unconfirmed = confirmed_age.is_none_or(|age| age > bound);
+        let stale = !self.is_loaded() || silent || unconfirmed;
         Status {
-            ready: self.ready,
-            stale: !self.ready || silent || unconfirmed,
+            ready: !stale,
+            loaded: self.is_loaded(),
+            stale,
             revision: self.revision,
-            last_confirmed: confirmed_age.and_then(|age| now.checked_sub(age)),
+            source: self.source,
             confirmed_age,
+            session_id: self.session_id.clone(),
             last_error: self.last_error.clone(),
             reconnects: self.streams.saturating_sub(1),
             resets: self.resets,
@@ -70,38 +95,41 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Health, Instant};
+    use super::{Duration, Filled, Health, Moment};
+    use crate::client::clock::Clock;
 
     const BOUND: Duration = Duration::from_secs(30);
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn heard(age: Duration, at: Instant) -> Health {
-        Health { ready: true, last_message: Some(at), confirmed: Some((age, at)), ..Health::default() }
+    fn heard(age: Duration, at: Moment) -> Health {
+        let confirmed = Some(at.before(age));
+        Health { source: Filled::Stream, last_message: Some(at), confirmed, ..Health::default() }
     }
 
     #[test]
-    fn a_silent_server_makes_the_cache_stale() {
-        let start = Instant::now();
+    fn a_silent_server_makes_the_cache_stale_and_unready() {
+        let start = Clock::MACHINE.now();
         let health = heard(Duration::ZERO, start);
-        assert!(!health.status(start + BOUND, BOUND).stale);
-        assert!(health.status(start + BOUND + SECOND, BOUND).stale);
-        assert_eq!(health.status(start + SECOND, BOUND).confirmed_age, Some(SECOND));
-        assert_eq!(health.status(start + SECOND, BOUND).last_confirmed, Some(start));
+        let status = health.status(start.after(BOUND), BOUND);
+        assert!(status.ready && !status.stale);
+        let status = health.status(start.after(BOUND + SECOND), BOUND);
+        assert!(!status.ready && status.stale && status.loaded);
+        assert_eq!(health.status(start.after(SECOND), BOUND).confirmed_age, Some(SECOND));
     }
 
     #[test]
     fn a_talking_server_that_lost_its_store_does_too() {
-        let start = Instant::now();
+        let start = Clock::MACHINE.now();
         let health = heard(BOUND - SECOND, start);
         assert!(!health.status(start, BOUND).stale);
-        assert!(health.status(start + 2 * SECOND, BOUND).stale);
+        assert!(health.status(start.after(2 * SECOND), BOUND).stale);
         assert!(heard(BOUND + SECOND, start).status(start, BOUND).stale);
     }
 
     #[test]
     fn nothing_heard_yet_is_neither_ready_nor_fresh() {
-        let status = Health::default().status(Instant::now(), BOUND);
-        assert!(!status.ready && status.stale);
+        let status = Health::default().status(Clock::MACHINE.now(), BOUND);
+        assert!(!status.ready && !status.loaded && status.stale);
         assert_eq!((status.reconnects, status.confirmed_age), (0, None));
     }
 }

@@ -6,7 +6,15 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use http::Uri;
 
-use super::{error::Error, secret::SecretText, selector::Selector, settings::Overrides, token::TokenSource};
+use super::{
+    error::Error,
+    metrics::{Metric, Metrics},
+    secret::SecretText,
+    selector::Selector,
+    settings::Overrides,
+    staleness::Staleness,
+    token::TokenSource,
+};
 use crate::{
     proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
     setting_key,
@@ -25,7 +33,8 @@ pub struct ClientOptions {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
-    pub(super) staleness: Duration,
+    pub(super) staleness: Staleness,
+    pub(super) metrics: Metrics,
     pub(super) event_queue: usize,
     pub(super) progress_interval: Duration,
     selectors: Vec<Selector>,
@@ -46,7 +55,8 @@ impl ClientOptions {
             ca_file: None,
             cert_file: None,
             key_file: None,
-            staleness: Duration::from_secs(30),
+            staleness: Staleness::default(),
+            metrics: Metrics::default(),
             event_queue: 1_024,
             progress_interval: Duration::from_secs(5),
             selectors: Vec::new(),
@@ -55,6 +65,7 @@ impl ClientOptions {
                 id: format!("worker-{}", std::process::id()),
                 labels: BTreeMap::new(),
                 client_version: concat!("signalbox-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+                silent: true,
             },
             environment: Environment::default(),
             defaults: BTreeMap::new(),
@@ -146,10 +157,15 @@ impl ClientOptions {
         self
     }
 
-    /// How old the last word from the store may be before the cache calls itself stale; 30 s by default, longer than
-    /// the progress interval.
-    pub fn staleness(mut self, bound: Duration) -> Self {
-        self.staleness = bound;
+    /// What may be read of a cache that has not been confirmed for a while. The bound is longer than the progress interval.
+    pub fn staleness(mut self, staleness: Staleness) -> Self {
+        self.staleness = staleness;
+        self
+    }
+
+    /// Told of what happens, in the task that watches: it must not block.
+    pub fn metrics(mut self, hook: impl Fn(Metric) + Send + Sync + 'static) -> Self {
+        self.metrics = Metrics::new(hook);
         self
     }
 
@@ -182,9 +198,10 @@ impl ClientOptions {
             (self.selectors.len() <= MAX_SELECTORS, "at most 64 selectors are allowed"),
             (seconds(1..=60, self.progress_interval), "the progress interval is 1 s to 60 s"),
             (
-                self.staleness > self.progress_interval,
+                self.staleness.bound > self.progress_interval,
                 "the staleness bound must be above the progress interval",
             ),
+            (self.staleness.is_sound(), "each limit of staleness is above zero"),
             (
                 self.cert_file.is_some() == self.key_file.is_some(),
                 "a client's certificate and its key belong together",
@@ -280,7 +297,7 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientOptions, Duration, Environment, Error, Selector};
+    use super::{ClientOptions, Duration, Environment, Error, Selector, Staleness};
 
     fn environment(vars: &[(&str, &str)]) -> Environment {
         Environment::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -327,6 +344,7 @@ mod tests {
             good().progress_interval(Duration::from_millis(900)),
             good().progress_interval(Duration::from_secs(61)),
             good().progress_interval(Duration::from_secs(30)),
+            good().staleness(Staleness::default().secrets(Duration::ZERO)),
             good().event_queue(0),
             many,
         ];

@@ -35,8 +35,10 @@ pub(super) struct Applied {
 pub(super) enum Signal {
     #[default]
     None,
-    Synced,
+    /// The cache is complete; with the server's name for the stream.
+    Synced(String),
     Reset(ResetReason),
+    Revoked,
     GoingAway {
         reason: String,
         after: Duration,
@@ -143,6 +145,9 @@ impl Replica {
     }
 
     fn synced(&mut self, synced: Synced) -> Result<Applied, Desync> {
+        // A stream that resumes is in sync with where it left off. What it has missed is still to come, and only the
+        // heartbeat after that confirms the present.
+        let resumed = matches!(self.phase, Phase::Live(_));
         let mut next = match &mut self.phase {
             Phase::Snapshot { begun: true, complete: false, .. } => {
                 return Err(Desync::Contract("synced in the middle of a snapshot"));
@@ -163,8 +168,8 @@ impl Replica {
         self.phase = Phase::Live(None);
         Ok(Applied {
             changes: self.serve(next, events),
-            confirmed_age: Some(age(synced.confirmed_age)),
-            signal: Signal::Synced,
+            confirmed_age: (!resumed).then(|| age(synced.confirmed_age)),
+            signal: Signal::Synced(synced.session_id),
         })
     }
 
@@ -231,7 +236,8 @@ impl Replica {
         Applied { signal: Signal::Reset(reason), ..Applied::default() }
     }
 
-    fn start_over(&mut self) {
+    /// The next state comes as a snapshot. What is served is served on.
+    pub(super) fn start_over(&mut self) {
         self.cursor = Cursor::default();
         self.phase = staging(&self.served);
     }
@@ -246,7 +252,7 @@ impl Replica {
             next.revoked.insert(name.into(), revoked.revision);
         }
         let events = difference(&self.served, &next);
-        Applied { changes: self.publish(next, events), ..Applied::default() }
+        Applied { changes: self.publish(next, events), signal: Signal::Revoked, ..Applied::default() }
     }
 
     /// Serves what the cursor has come to: revocations at or below it are part of the state now.

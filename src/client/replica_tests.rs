@@ -34,6 +34,7 @@ fn synced(revision: u64) -> Option<Event> {
         revision,
         resume_token: format!("synced-{revision}"),
         view_id: "view".to_owned(),
+        session_id: "session".to_owned(),
         confirmed_age: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
         ..Synced::default()
     }))
@@ -110,7 +111,7 @@ fn a_snapshot_is_served_at_synced_and_not_before() {
     assert_eq!(replica.served().revision(), 0);
     assert!(replica.served().is_empty());
     let applied = replica.apply(synced(5)).unwrap();
-    assert_eq!(applied.signal, Signal::Synced);
+    assert_eq!(applied.signal, Signal::Synced("session".to_owned()));
     assert_eq!(applied.confirmed_age, Some(Duration::from_secs(2)));
     assert_eq!(told(&applied), [(EventKind::Created, "settings/a"), (EventKind::Created, "settings/b")]);
     assert_eq!((replica.served().revision(), replica.served().len()), (5, 2));

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use super::{
     entry::{Held, SETTING_SECRET, SecretError},
     secret::SecretText,
+    selector::Kind,
     snapshot::Snapshot,
 };
 use crate::{
@@ -60,6 +61,12 @@ pub enum SettingError {
         /// Why.
         error: SecretError,
     },
+    /// The cache is older than what the staleness policy allows for settings.
+    #[error("setting {key}: the cache is older than what the staleness policy allows for settings")]
+    Stale {
+        /// The setting.
+        key: String,
+    },
 }
 
 /// One effective setting. Does not print its value.
@@ -75,6 +82,8 @@ enum Effective {
     Text(SecretText),
     Stored(Held),
     Default(Value),
+    /// There is a stored value, and it is too old to be used.
+    Stale,
 }
 
 impl Snapshot {
@@ -93,15 +102,17 @@ impl Snapshot {
 
     fn effective(&self, user: Option<&str>, key: &str) -> Option<Setting> {
         let key = setting_key::normalise(key);
+        let is_stale = self.refuses(Some(Kind::Setting));
+        let stored = |held| if is_stale { Effective::Stale } else { Effective::Stored(held) };
         let environment = || {
             let text = self.overrides.environment.get(key.as_ref())?;
             Some((Source::Environment, Effective::Text(text.clone())))
         };
         let users = || {
             let held = self.held_user_setting(user?, &key)?;
-            Some((Source::User, Effective::Stored(held)))
+            Some((Source::User, stored(held)))
         };
-        let global = || Some((Source::Global, Effective::Stored(self.held_setting(&key)?)));
+        let global = || Some((Source::Global, stored(self.held_setting(&key)?)));
         let default = || {
             let value = self.overrides.defaults.get(key.as_ref())?;
             Some((Source::Default, Effective::Default(value.clone())))
@@ -210,7 +221,7 @@ impl Setting {
         }
         match &self.value {
             Effective::Text(text) => Ok(text.clone()),
-            Effective::Stored(_) | Effective::Default(_) => Err(self.wrong("a secret")),
+            Effective::Stored(_) | Effective::Default(_) | Effective::Stale => Err(self.wrong("a secret")),
         }
     }
 
@@ -223,6 +234,7 @@ impl Setting {
         let read = match &self.value {
             Effective::Text(text) => from_text(text.expose()),
             Effective::Stored(_) | Effective::Default(_) => self.stored().and_then(from_value),
+            Effective::Stale => None,
         };
         read.ok_or_else(|| self.wrong(wanted))
     }
@@ -234,11 +246,14 @@ impl Setting {
                 _ => None,
             },
             Effective::Default(value) => Some(value),
-            Effective::Text(_) => None,
+            Effective::Text(_) | Effective::Stale => None,
         }
     }
 
     fn wrong(&self, wanted: &'static str) -> SettingError {
+        if matches!(self.value, Effective::Stale) {
+            return SettingError::Stale { key: self.key.clone() };
+        }
         SettingError::WrongType { key: self.key.clone(), wanted, origin: self.source }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     secret::SecretText,
     selector::{Kind, Selector},
     settings::Overrides,
+    staleness::Aging,
 };
 use crate::{
     digest::ViewDigest,
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub(super) sequence: u64,
     pub(super) revoked: OrdMap<Arc<str>, u64>,
     pub(super) overrides: Arc<Overrides>,
+    /// What is not to be read of it any more.
+    aging: Arc<Aging>,
     entries: Index,
     providers: Index,
     api_keys: OrdMap<Arc<str>, Index>,
@@ -71,11 +74,18 @@ impl Snapshot {
         self.digest
     }
 
+    /// The kinds of which nothing is shown, because the cache is older than their limit: their getters find nothing, and
+    /// settings tell it as an error. Empty unless [`Staleness::kind`](super::Staleness::kind) has set such limits.
+    #[must_use]
+    pub fn refused_kinds(&self) -> &[Kind] {
+        &self.aging.kinds
+    }
+
     /// A resource by its full name, for example `providers/groq`, with its secrets masked.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Resource>> {
         let entry = self.entries.get(name)?;
-        known(entry).then(|| entry.resource.clone())
+        self.shows(entry).then(|| entry.resource.clone())
     }
 
     /// A secret field by its resource and its path, for example `api_key.secret` or `provider.headers.x-key.secret`.
@@ -84,6 +94,9 @@ impl Snapshot {
     /// Says why there is none; [`SecretError::Absent`] for an unknown name too.
     pub fn secret(&self, name: &str, path: &str) -> Result<SecretText, SecretError> {
         let entry = self.entries.get(name).ok_or(SecretError::Absent)?;
+        if !self.shows(entry) {
+            return Err(SecretError::Stale);
+        }
         self.hold(entry).secret(path)
     }
 
@@ -103,7 +116,7 @@ impl Snapshot {
             .range::<_, str>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(move |(name, _)| name.starts_with(prefix))
             .map(|(_, entry)| entry)
-            .filter(|entry| known(entry))
+            .filter(|entry| self.shows(entry))
             .map(|entry| &entry.resource)
     }
 
@@ -117,24 +130,26 @@ impl Snapshot {
 
     /// A resource of a collection by its id; whether it is of the collection's kind, the caller sees.
     pub(super) fn held(&self, collection: &str, id: &str) -> Option<Held> {
-        self.entries.get(format!("{collection}/{id}").as_str()).map(|entry| self.hold(entry))
+        let entry = self.entries.get(format!("{collection}/{id}").as_str());
+        entry.filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
     pub(super) fn held_provider(&self, id: &str) -> Option<Held> {
-        self.providers.get(id).map(|entry| self.hold(entry))
+        self.providers.get(id).filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
     pub(super) fn held_providers(&self) -> impl Iterator<Item = Held> {
-        self.providers.values().map(|entry| self.hold(entry))
+        self.providers.values().filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
     pub(super) fn held_api_key(&self, provider: &str, id: &str) -> Option<Held> {
-        self.api_keys.get(provider)?.get(id).map(|entry| self.hold(entry))
+        let entry = self.api_keys.get(provider)?.get(id)?;
+        self.shows(entry).then(|| self.hold(entry))
     }
 
     pub(super) fn held_api_keys(&self, provider: &str) -> impl Iterator<Item = Held> {
         let keys = self.api_keys.get(provider).into_iter().flat_map(OrdMap::values);
-        keys.map(|entry| self.hold(entry))
+        keys.filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
     pub(super) fn held_setting(&self, key: &str) -> Option<Held> {
@@ -146,14 +161,34 @@ impl Snapshot {
     }
 
     pub(super) fn held_virtual_key(&self, key_id: &str) -> Option<Held> {
-        self.virtual_keys.get(key_id).map(|entry| self.hold(entry))
+        self.virtual_keys.get(key_id).filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
     fn hold(&self, entry: &Arc<Entry>) -> Held {
         Held {
             entry: entry.clone(),
             revoked: !self.revoked.is_empty() && self.revoked.contains_key(entry.resource.name.as_str()),
+            stale: self.aging.secrets,
         }
+    }
+
+    /// Whether a resource may be read: this client knows its kind, and the cache is not too old for it.
+    fn shows(&self, entry: &Entry) -> bool {
+        known(entry) && (self.aging.kinds.is_empty() || !self.refuses(Kind::of(&entry.resource)))
+    }
+
+    /// Whether nothing of a kind may be read.
+    pub(super) fn refuses(&self, kind: Option<Kind>) -> bool {
+        kind.is_some_and(|kind| self.aging.kinds.contains(&kind))
+    }
+
+    pub(super) fn aging(&self) -> &Aging {
+        &self.aging
+    }
+
+    /// The same state with what may be read of it at some age.
+    pub(super) fn at_age(&self, aging: Aging) -> Self {
+        Self { aging: Arc::new(aging), ..self.clone() }
     }
 
     /// Puts a resource in, in place of one of that name, which it returns.

@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::broadcast, task::AbortHandle};
 
 use super::{
@@ -35,7 +34,7 @@ pub enum Update {
 pub struct Subscription {
     /// `None` when the watcher had ended before.
     changes: Option<broadcast::Receiver<Arc<ChangeSet>>>,
-    served: Arc<ArcSwap<Snapshot>>,
+    readers: Readers,
     start: Arc<Snapshot>,
     /// Sequence of the last snapshot that this subscriber has been given in whole or in steps.
     seen: u64,
@@ -46,8 +45,8 @@ impl Subscription {
     pub(super) fn new(readers: &Readers) -> Self {
         // Subscribed before the snapshot is taken, so that nothing falls between; what comes twice is left out below.
         let changes = readers.changes.upgrade().map(|changes| changes.subscribe());
-        let start = readers.served.load_full();
-        Self { changes, served: readers.served.clone(), seen: start.sequence, start, resync: false }
+        let start = readers.served();
+        Self { changes, readers: readers.clone(), seen: start.sequence, start, resync: false }
     }
 
     /// The state that the first update follows on. Empty when the client was not ready yet: the first update then
@@ -60,7 +59,7 @@ impl Subscription {
     /// The next update; `None` once the client is gone. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Update> {
         if std::mem::take(&mut self.resync) {
-            let snapshot = self.served.load_full();
+            let snapshot = self.readers.served();
             self.seen = snapshot.sequence;
             return Some(Update::Resync(snapshot));
         }

@@ -2,7 +2,9 @@
 //!
 //! Owns the reading of tokens, anew for each connection so that a rotated one is taken up. Must not know what they say.
 
-use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, path::PathBuf, pin::Pin, sync::Arc};
+
+use futures_util::FutureExt as _;
 
 use super::{
     error::{BoxError, Error},
@@ -71,7 +73,13 @@ impl TokenSource {
                 let text = zeroize::Zeroizing::new(text);
                 SecretText::new(text.trim())
             }
-            Source::Callback(callback) => callback().await.map_err(Error::Token)?,
+            // One that panics must not end the cache.
+            Source::Callback(callback) => {
+                match AssertUnwindSafe(async { callback().await }).catch_unwind().await {
+                    Ok(token) => token.map_err(Error::Token)?,
+                    Err(_) => return Err(Error::Token("the callback panicked".into())),
+                }
+            }
         };
         match token.expose().len() {
             0 => Err(Error::Token("it is empty".into())),
@@ -96,7 +104,7 @@ impl fmt::Debug for TokenSource {
 mod tests {
     use std::{fs, sync::Mutex};
 
-    use super::{Error, SecretText, TokenSource};
+    use super::{Error, Reading, SecretText, TokenSource};
 
     async fn read(source: &TokenSource) -> Result<Option<String>, Error> {
         Ok(source.read().await?.map(|token| token.expose().to_owned()))
@@ -127,6 +135,14 @@ mod tests {
         });
         assert_eq!(read(&source).await.unwrap().as_deref(), Some("token-1"));
         assert_eq!(read(&source).await.unwrap().as_deref(), Some("token-2"));
+    }
+
+    #[tokio::test]
+    async fn regression_a_callback_that_panics_is_a_failed_attempt() {
+        let source = TokenSource::callback(|| -> Reading { panic!("before it is a future") });
+        assert!(matches!(read(&source).await, Err(Error::Token(_))));
+        let source = TokenSource::callback(|| async { panic!("while it is one") });
+        assert!(matches!(read(&source).await, Err(Error::Token(_))));
     }
 
     #[tokio::test]

@@ -3,17 +3,22 @@
 //! Owns deadlines, delays and what is recorded about them. What events mean is the replica's; how a stream is opened is
 //! the transport's.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use futures_util::{FutureExt as _, StreamExt};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
 use tonic::Code;
 
 use super::{
     backoff::{Backoff, Random},
     error::Error,
+    health::{Filled, Health},
+    metrics::{Metric, Metrics},
     publisher::Publisher,
-    replica::{Desync, Replica, Signal},
+    replica::{Applied, Desync, Replica, Signal},
     transport::{EventStream, Transport},
 };
 use crate::proto::v1::{WatchConfigRequest, watch_config_response::Event};
@@ -35,8 +40,19 @@ pub(super) struct Watcher<T> {
     heartbeat_deadline: Duration,
     replica: Replica,
     publisher: Publisher,
+    metrics: Metrics,
+    /// Counts the demands for a new snapshot.
+    demands: watch::Receiver<u64>,
     backoff: Backoff,
     stream: StreamState,
+}
+
+/// What a watcher works for, beside the replica.
+pub(super) struct Outlets {
+    pub(super) publisher: Publisher,
+    pub(super) metrics: Metrics,
+    /// Counts the demands for a new snapshot; health tells which was met.
+    pub(super) demands: watch::Receiver<u64>,
 }
 
 /// What is known of the present stream.
@@ -51,6 +67,8 @@ struct StreamState {
 /// Why a stream is not followed any more.
 enum End {
     Left(Instant),
+    /// A new snapshot is demanded.
+    Demanded,
     Failed(Error),
     Desync(Desync),
 }
@@ -61,15 +79,18 @@ impl<T: Transport> Watcher<T> {
         request: WatchConfigRequest,
         progress_interval: Duration,
         replica: Replica,
-        publisher: Publisher,
+        outlets: Outlets,
         random: Random,
     ) -> Self {
+        let Outlets { publisher, metrics, demands } = outlets;
         Self {
             transport,
             request,
             heartbeat_deadline: progress_interval * MISSED_INTERVALS,
             replica,
             publisher,
+            metrics,
+            demands,
             backoff: Backoff::new(BACKOFF_FLOOR, BACKOFF_CEILING, random),
             stream: StreamState::default(),
         }
@@ -77,12 +98,33 @@ impl<T: Transport> Watcher<T> {
 
     /// Watches until the task is dropped.
     pub(super) async fn run(mut self) {
+        let mut demands = self.demands.clone();
         loop {
-            let end = self.follow().await;
+            let end = tokio::select! {
+                biased;
+                demanded = demands.changed() => match demanded {
+                    Ok(()) => End::Demanded,
+                    // Nobody is left who could read what is watched.
+                    Err(_) => return,
+                },
+                end = self.follow_safely() => end,
+            };
             let resume_at = self.account_for(end);
             self.transport.rotate();
-            sleep_until(resume_at).await;
+            tokio::select! {
+                _ = demands.changed() => self.replica.start_over(),
+                () = sleep_until(resume_at) => {}
+            }
         }
+    }
+
+    /// Follows a stream. A defect in that must not end the cache for good: the next one begins with a snapshot.
+    async fn follow_safely(&mut self) -> End {
+        if let Ok(end) = AssertUnwindSafe(self.follow()).catch_unwind().await {
+            return end;
+        }
+        self.replica.start_over();
+        End::Failed(Error::Desync("a defect in the client".to_owned()))
     }
 
     /// Opens a stream and follows it to its end.
@@ -134,26 +176,36 @@ impl<T: Transport> Watcher<T> {
     }
 
     fn take_in(&mut self, event: Option<Event>) -> Result<(), Desync> {
-        let applied = self.replica.apply(event)?;
-        let now = Instant::now();
-        let signal = applied.signal;
-        self.publisher.publish(self.replica.served(), applied.changes, |health| {
+        let mut applied = self.replica.apply(event)?;
+        let (now, demand) = (self.publisher.now(), *self.demands.borrow());
+        let changes = applied.changes.take();
+        let changed = changes.as_ref().map(|changes| changes.events.len());
+        self.publisher.publish(self.replica.served(), changes, |health| {
             health.last_message = Some(now);
             if let Some(age) = applied.confirmed_age {
-                health.confirmed = Some((age, now));
+                health.confirmed = Some(now.before(age));
             }
-            match &signal {
-                Signal::Synced => {
-                    health.ready = true;
+            match &applied.signal {
+                Signal::Synced(session_id) => {
+                    health.source = Filled::Stream;
+                    health.demand = demand;
+                    health.session_id.clone_from(session_id);
                     health.last_error = None;
                 }
                 Signal::Reset(_) => health.resets += 1,
-                Signal::None | Signal::GoingAway { .. } => {}
+                Signal::None | Signal::Revoked | Signal::GoingAway { .. } => {}
             }
         });
+        self.measure(changed, &applied);
+        self.heed(applied.signal);
+        Ok(())
+    }
+
+    /// Does what an event asks of the watcher itself.
+    fn heed(&mut self, signal: Signal) {
         match signal {
-            Signal::None => {}
-            Signal::Synced => {
+            Signal::None | Signal::Revoked => {}
+            Signal::Synced(_) => {
                 self.stream.synced = true;
                 tracing::info!(revision = self.replica.served().revision(), "configuration is in sync");
             }
@@ -163,11 +215,25 @@ impl<T: Transport> Watcher<T> {
             }
             Signal::GoingAway { reason, after } => {
                 let after = after.min(MAX_REQUESTED_DELAY);
-                self.stream.leave_at = Some(now + after);
+                self.stream.leave_at = Some(Instant::now() + after);
                 tracing::info!(reason, ?after, "the server goes away");
             }
         }
-        Ok(())
+    }
+
+    fn measure(&self, changed: Option<usize>, applied: &Applied) {
+        let told = |metric| self.metrics.tell(metric);
+        let count = |count: fn(&Health) -> u64| count(&self.publisher.health());
+        told(Metric::Revision(self.replica.served().revision()));
+        if let Some(changed) = changed {
+            told(Metric::Changes(changed));
+        }
+        match applied.signal {
+            Signal::Synced(_) => told(Metric::Reconnects(count(|health| health.streams.saturating_sub(1)))),
+            Signal::Reset(_) => told(Metric::Resets(count(|health| health.resets))),
+            Signal::Revoked => told(Metric::Revoked),
+            Signal::None | Signal::GoingAway { .. } => {}
+        }
     }
 
     /// How long the server may be silent at this point.
@@ -185,12 +251,17 @@ impl<T: Transport> Watcher<T> {
             self.backoff.reset();
         }
         let (error, resume_at) = match end {
+            End::Demanded => {
+                self.replica.start_over();
+                return now;
+            }
             End::Left(leave_at) if lived => return leave_at,
             // Else a server that sends everybody away at once would be asked again at once, for ever.
             End::Left(leave_at) => return leave_at.max(now + self.backoff.next_delay()),
             End::Desync(desync) => {
-                let is_mismatch = matches!(desync, Desync::Digest { .. });
-                self.publisher.record(|health| health.digest_mismatches += u64::from(is_mismatch));
+                if matches!(desync, Desync::Digest { .. }) {
+                    self.note_mismatch();
+                }
                 (Error::Desync(desync.to_string()), now + self.backoff.next_delay())
             }
             End::Failed(error) => {
@@ -201,6 +272,16 @@ impl<T: Transport> Watcher<T> {
         tracing::warn!(%error, delay = ?(resume_at - now), "the configuration stream was lost");
         self.publisher.record(|health| health.last_error = Some(Arc::new(error)));
         resume_at
+    }
+
+    /// Known to be wrong is not fresh, whenever it was confirmed.
+    fn note_mismatch(&self) {
+        self.publisher.record(|health| {
+            health.digest_mismatches += 1;
+            health.last_message = None;
+        });
+        let mismatches = self.publisher.health().digest_mismatches;
+        self.metrics.tell(Metric::DigestMismatches(mismatches));
     }
 
     fn delay_after(&mut self, error: &Error) -> Duration {

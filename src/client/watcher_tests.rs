@@ -1,7 +1,7 @@
 //! The watcher and its handle against a scripted server, in paused time: no sockets, and no wait takes real time.
 
 use std::sync::{
-    Mutex,
+    LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -12,10 +12,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
 use crate::{
-    client::{Client, ClientOptions, EventKind, Selector, Update},
+    client::{
+        Client, ClientOptions, EventKind, Metric, Selector, Update,
+        clock::{Clock, Moment},
+    },
     proto::v1::{
-        Change, ChangeType, Changes, GoingAway, Progress, Reset, Resource, SettingSpec, Snapshot, Synced,
-        WatchConfigResponse, resource::Spec, setting_spec::Value,
+        Change, ChangeType, Changes, GoingAway, Progress, Reset, Resource, Revoked, SettingSpec, Snapshot,
+        Synced, WatchConfigResponse, resource::Spec, setting_spec::Value,
     },
 };
 
@@ -129,6 +132,13 @@ fn resource(key: &str, revision: u64) -> Resource {
     }
 }
 
+/// The runtime's clock, which stands still.
+fn paused() -> Moment {
+    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    let start = Instant::from_std(*START);
+    Moment::from_bits(i64::try_from((Instant::now() - start).as_nanos()).unwrap())
+}
+
 fn options() -> ClientOptions {
     ClientOptions::new("http://unused")
 }
@@ -137,7 +147,7 @@ fn start(options: &ClientOptions) -> (Client, Server) {
     let (opens_in, opens) = mpsc::unbounded_channel();
     let (answers, answers_out) = mpsc::unbounded_channel();
     let script = Script { opens: opens_in, answers: answers_out, endpoint: 0 };
-    (Client::over(script, options).unwrap(), Server { opens, answers })
+    (Client::over(script, options, Clock(paused)).unwrap(), Server { opens, answers })
 }
 
 async fn ready() -> (Client, Server, Peer) {
@@ -259,7 +269,7 @@ async fn heartbeats_keep_a_stream_and_its_freshness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_makes_stale_and_not_unready() {
+async fn regression_an_outage_makes_stale_and_unready_and_is_served_through() {
     let (client, mut server, peer) = ready().await;
     drop(peer);
     let began = Instant::now();
@@ -270,9 +280,77 @@ async fn an_outage_makes_stale_and_not_unready() {
     }
     until(&client, |status| status.stale).await;
     assert!(began.elapsed() >= Duration::from_secs(29));
-    assert!(client.status().ready);
+    assert!(!client.status().ready && client.status().loaded);
     assert_eq!(client.setting_int("a").unwrap(), Some(5));
     assert!((5..60).contains(&attempts), "{attempts} attempts in 30 s");
+}
+
+/// Somebody else's replica, or one that was paused, resumes the stream at once and has not heard of the store for long.
+#[tokio::test(start_paused = true)]
+async fn regression_a_resumed_stream_confirms_nothing_until_its_first_heartbeat() {
+    let (client, mut server, peer) = ready().await;
+    drop(peer);
+    tokio::time::advance(Duration::from_secs(40)).await;
+    let (_, peer) = server.accept().await;
+    peer.synced(5);
+    until(&client, |status| status.last_error.is_none() && status.reconnects == 1).await;
+    assert!(client.status().stale && !client.status().ready);
+    let old = Some(prost_types::Duration { seconds: 25, nanos: 0 });
+    let beat = Progress { revision: 5, confirmed_age: old, ..Progress::default() };
+    peer.send(Event::Progress(beat.clone()));
+    until(&client, |status| status.ready).await;
+    assert!(client.status().confirmed_age.unwrap() >= Duration::from_secs(25));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert!(!client.status().ready, "the replica's age counts with the own");
+    peer.send(Event::Progress(Progress { confirmed_age: None, ..beat }));
+    until(&client, |status| status.ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cleared_cache_is_filled_by_a_new_snapshot() {
+    let (client, mut server, _peer) = ready().await;
+    let waiting = client.clone();
+    let cleared = tokio::spawn(async move { waiting.clear_cache(LONG).await });
+    let (open, peer) = server.accept().await;
+    assert_eq!(open.request.resume_token, "");
+    assert_eq!(client.setting_int("a").unwrap(), Some(5), "served on");
+    assert!(!cleared.is_finished());
+    peer.sync(6);
+    cleared.await.unwrap().unwrap();
+    assert_eq!(client.setting_int("a").unwrap(), Some(6));
+    let error = client.clear_cache(Duration::from_secs(1)).await.unwrap_err();
+    assert!(matches!(error, Error::NotReady { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_told_to_the_metrics_hook_and_its_panics_are_borne() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    let (client, mut server) = start(&options().metrics(move |metric| {
+        heard.lock().unwrap().push(metric);
+        assert!(metric != Metric::Changes(1), "the hook panics");
+    }));
+    let (_, peer) = server.accept().await;
+    peer.sync(5);
+    client.wait_ready(LONG).await.unwrap();
+    peer.change("a", 6);
+    peer.send(Event::Revoked(Revoked { names: vec!["settings/a".to_owned()], revision: 9 }));
+    peer.send(Event::Reset(Reset::default()));
+    until(&client, |status| status.resets == 1).await;
+    peer.sync(9);
+    peer.progress(9, vec![1; 16]);
+    let (_, _peer) = server.accept().await;
+    let told = told.lock().unwrap();
+    for metric in [
+        Metric::Revision(6),
+        Metric::Changes(1),
+        Metric::Revoked,
+        Metric::Resets(1),
+        Metric::Reconnects(0),
+        Metric::DigestMismatches(1),
+    ] {
+        assert!(told.contains(&metric), "{metric:?} in {told:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,6 +388,7 @@ async fn a_missing_right_is_told_at_once_and_tried_again_slowly() {
         );
         peer.sync(5);
         until(&client, |status| status.ready).await;
+        assert!(client.status().last_error.is_none());
         client.wait_ready(LONG).await.unwrap();
     }
 }
@@ -346,6 +425,7 @@ async fn a_drifted_cache_heals_itself() {
     let (open, peer) = server.accept().await;
     assert_eq!(open.request.resume_token, "", "a snapshot is asked for");
     assert_eq!(client.status().digest_mismatches, 1);
+    assert!(!client.status().ready, "known to be wrong is not fresh");
     assert_eq!(client.setting_int("a").unwrap(), Some(5));
     peer.sync(6);
     client.wait_revision(6, LONG).await.unwrap();

@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     Export,
     /// MAC of what a replica's environment says of settings.
     Environment,
+    /// MAC of the name of a worker's session.
+    Session,
 }
 
 impl Purpose {
@@ -42,6 +44,7 @@ impl Purpose {
             Purpose::Request => b"signalbox/v1/request",
             Purpose::Export => b"signalbox/v1/export",
             Purpose::Environment => b"signalbox/v1/environment",
+            Purpose::Session => b"signalbox/v1/session",
         }
     }
 }

@@ -33,6 +33,7 @@ pub struct Vault {
     current: u32,
     request_key: Key,
     environment_key: Key,
+    session_key: Key,
 }
 
 /// A store's keys, opened.
@@ -157,6 +158,12 @@ impl Vault {
         mac(&self.environment_key, environment)
     }
 
+    /// Keyed MAC of the name of a worker's session, and of whose it is: every replica recognises what another one has named.
+    #[must_use]
+    pub fn session_mac(&self, session: &[u8]) -> [u8; 32] {
+        mac(&self.session_key, session)
+    }
+
     /// Ids of the key-encryption keys that were loaded, the current one first.
     #[must_use]
     pub fn key_ids(&self) -> &[String] {
@@ -217,7 +224,9 @@ fn unlocked(
     let log_key = LogKey(*derive(log_root, Purpose::Log, &[&store.0]));
     let request_key = derive(log_root, Purpose::Request, &[&store.0]);
     let environment_key = derive(log_root, Purpose::Environment, &[&store.0]);
-    let vault = Vault { store, key_ids: keyring.ids(), data_keys, current, request_key, environment_key };
+    let session_key = derive(log_root, Purpose::Session, &[&store.0]);
+    let key_ids = keyring.ids();
+    let vault = Vault { store, key_ids, data_keys, current, request_key, environment_key, session_key };
     Unlocked { vault, log_key, first_keys }
 }
 

@@ -24,6 +24,8 @@ pub const SEGMENT_BYTES: usize = 128;
 pub const NAME_BYTES: usize = 512;
 /// Characters of a request id.
 pub const REQUEST_ID_CHARS: usize = 128;
+/// Characters of the name of a worker's session.
+pub const SESSION_ID_CHARS: usize = 128;
 /// Characters of the reason of a write.
 pub const REASON_CHARS: usize = 1024;
 /// Bytes of one secret.

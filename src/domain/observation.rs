@@ -24,7 +24,7 @@ pub struct Matter(pub std::borrow::Cow<'static, str>);
 impl Matter {
     /// When an API key was last used.
     pub const LAST_USED: Self = Self(std::borrow::Cow::Borrowed("last_used"));
-    /// What the last test of a provider has found.
+    /// What the last test of a provider or a database has found.
     pub const TEST: Self = Self(std::borrow::Cow::Borrowed("test"));
     /// The models that a provider has listed, the last time that it could be asked.
     pub const MODELS: Self = Self(std::borrow::Cow::Borrowed("models"));

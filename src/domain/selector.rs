@@ -51,6 +51,24 @@ impl Pattern {
         }
     }
 
+    /// Whether there may be something that both patterns reach. Where that can't be told, it is so.
+    #[must_use]
+    pub fn overlaps(&self, other: &Pattern, kind_of: impl Fn(&Pattern) -> Option<KindName>) -> bool {
+        match (self, other) {
+            (Pattern::All, _) | (_, Pattern::All) => true,
+            (Pattern::Kind(_), _) | (_, Pattern::Kind(_)) => match (kind_of(self), kind_of(other)) {
+                (Some(one), Some(other)) => one == other,
+                _ => true,
+            },
+            (Pattern::Name(one), Pattern::Name(other)) => one == other,
+            (Pattern::Prefix(prefix), Pattern::Name(name))
+            | (Pattern::Name(name), Pattern::Prefix(prefix)) => name.as_str().starts_with(prefix.as_str()),
+            (Pattern::Prefix(one), Pattern::Prefix(other)) => {
+                one.starts_with(other.as_str()) || other.starts_with(one.as_str())
+            }
+        }
+    }
+
     /// As the command line and grants write it: a name, `prefix/*`, `kind:provider`, or `*`.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -92,6 +110,32 @@ mod tests {
         assert!(prefix.matches(&name("providers/groq/apiKeys/a"), KindName("api_key")));
         assert!(!prefix.matches(&name("providers/groq2"), KindName("provider")));
         assert!(!prefix.matches(&name("providers/groq"), KindName("provider")));
+    }
+
+    #[test]
+    fn what_overlaps_is_found_from_both_sides() {
+        let kind_of = |pattern: &Pattern| match pattern {
+            Pattern::Kind(kind) => Some(*kind),
+            Pattern::Name(_) => Some(KindName("provider")),
+            _ => None,
+        };
+        let groq = Pattern::Name(name("providers/groq"));
+        let prefix = |text: &str| Pattern::Prefix(text.into());
+        for (one, other, overlap) in [
+            (&groq, &groq, true),
+            (&groq, &Pattern::Name(name("providers/groq2")), false),
+            (&groq, &prefix("providers/"), true),
+            (&groq, &prefix("providers/groq/"), false),
+            (&prefix("providers/groq/"), &prefix("providers/"), true),
+            (&prefix("providers/groq/"), &prefix("providers/groq2/"), false),
+            (&groq, &Pattern::Kind(KindName("provider")), true),
+            (&groq, &Pattern::Kind(KindName("setting")), false),
+            (&prefix("settings/"), &Pattern::Kind(KindName("provider")), true),
+            (&Pattern::All, &groq, true),
+        ] {
+            assert_eq!(one.overlaps(other, kind_of), overlap, "{one:?} {other:?}");
+            assert_eq!(other.overlaps(one, kind_of), overlap, "{other:?} {one:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod anonymous;
 mod api_key;
 mod config;
 mod connection;
+mod database;
+mod fleet;
 mod framework;
 mod provider;
 mod setting;
@@ -29,7 +31,8 @@ use crate::{
         FILE_DESCRIPTOR_SET,
         v1::{
             admin_service_server::AdminServiceServer, api_key_service_server::ApiKeyServiceServer,
-            config_service_server::ConfigServiceServer, provider_service_server::ProviderServiceServer,
+            config_service_server::ConfigServiceServer, database_service_server::DatabaseServiceServer,
+            fleet_service_server::FleetServiceServer, provider_service_server::ProviderServiceServer,
             setting_service_server::SettingServiceServer,
         },
     },
@@ -37,11 +40,13 @@ use crate::{
 };
 
 /// Names of the services, as health checks ask for them.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 7] = [
     "signalbox.v1.ConfigService",
     "signalbox.v1.ProviderService",
     "signalbox.v1.ApiKeyService",
+    "signalbox.v1.DatabaseService",
     "signalbox.v1.SettingService",
+    "signalbox.v1.FleetService",
     "signalbox.v1.AdminService",
 ];
 
@@ -76,10 +81,18 @@ pub fn routes(
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(api_key);
+    let database = DatabaseServiceServer::new(database::Database::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(database);
     let setting = SettingServiceServer::new(setting::Setting::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);
     routes.add_service(setting);
+    let fleet = FleetServiceServer::new(fleet::Fleet::new(Arc::clone(service)))
+        .max_decoding_message_size(limits.request)
+        .max_encoding_message_size(limits.response);
+    routes.add_service(fleet);
     let admin = AdminServiceServer::new(admin::Admin::new(Arc::clone(service)))
         .max_decoding_message_size(limits.request)
         .max_encoding_message_size(limits.response);

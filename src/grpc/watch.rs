@@ -21,7 +21,8 @@ use tower::Service as TowerService;
 use super::{ConnectionHandle, to_status};
 use crate::{
     auth::Caller,
-    domain::{Principal, Result, Text, Violations},
+    domain::{Principal, Result, Text, Violations, limits::SESSION_ID_CHARS},
+    fleet::Hello,
     kinds,
     proto::v1::{WatchConfigRequest, WatchConfigResponse, Worker},
     service::Service,
@@ -99,18 +100,27 @@ async fn watch(
     request: WatchConfigRequest,
     scissors: CancellationToken,
 ) -> Result<Cursor> {
-    let WatchConfigRequest { selectors, resume_token, view_id, include_secrets, progress_interval, worker } =
-        request;
+    let WatchConfigRequest {
+        selectors,
+        resume_token,
+        view_id,
+        include_secrets,
+        progress_interval,
+        worker,
+        previous_session_id: previous,
+    } = request;
     let worker = worker.unwrap_or_default();
     let mut violations = Violations::default();
     let selectors = violations.take(kinds::parse_selectors(&selectors, "selectors"))?;
     check_worker(&worker, &mut violations);
+    violations.text("previous_session_id", &previous, Text::Line, SESSION_ID_CHARS);
     let progress_interval = parse_interval(progress_interval, &mut violations);
     let selectors = violations.allow(selectors)?;
     let resume = Resume { token: resume_token, view_id };
-    let request =
-        WatchRequest { selectors, resume, include_secrets, progress_interval, worker: worker.id, scissors };
-    service.watch(caller, request).await
+    let request = WatchRequest { selectors, resume, include_secrets, progress_interval, scissors };
+    let Worker { id, labels, client_version, silent } = worker;
+    let hello = Hello { worker: id, labels, client_version, silent, previous };
+    service.watch(caller, request, hello).await
 }
 
 fn check_worker(worker: &Worker, violations: &mut Violations) {

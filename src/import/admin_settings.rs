@@ -1,13 +1,8 @@
 //! `admin-settings`: an `admin_settings.json` with the LLM provider that an application uses, or with several.
 //!
-//! The accepted shape is [`SHAPE`], in which names may be in snake_case or camelCase.
-//!
-//! `providers` may be a list, whose items have a `name`. A file with one provider may have its object as `provider` or `llm`, or
-//! the fields themselves at the top; its id is then its `name` or `provider`, else the type that its base URL is of. In a
-//! provider `type`, `models`, `auth_scheme`, `auth_header_template`, `headers`, `description`, `context_window_tokens` and
-//! `max_output_tokens` are taken too. What else there is is left out and told. The active provider is `active_provider`, else the one
-//! with `"active": true`, else the first where
-//! the store has none.
+//! What is accepted stands in [`shapes`](super::shapes).
+
+use std::collections::BTreeMap;
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems,
@@ -19,21 +14,6 @@ use crate::{domain::record::Spec, proto::v1::ProviderSpec, setting_key};
 
 /// The format's name.
 pub const FORMAT: &str = "admin-settings";
-
-/// An example of the accepted shape.
-pub const SHAPE: &str = r#"{
-  "active_provider": "groq",
-  "providers": {
-    "groq": {
-      "display_name": "Groq",
-      "base_url": "https://api.groq.com",
-      "endpoint": "/openai/v1/responses",
-      "model": "openai/gpt-oss-120b",
-      "api_key": "gsk_...",
-      "enabled": true
-    }
-  }
-}"#;
 
 /// Fields of a provider; a file that has one of them at the top is one provider.
 const FIELDS: [&str; 20] = [
@@ -59,17 +39,26 @@ const FIELDS: [&str; 20] = [
     "max_output_tokens",
 ];
 
+/// Fields that say the same; the first that is there is taken.
+const SAME: [&[&str]; 4] = [
+    &["base_url", "api_base"],
+    &["endpoint_path", "endpoint"],
+    &["default_model", "model"],
+    &["name", "provider"],
+];
+
 /// Converts files.
 ///
 /// # Errors
 /// Everything that is not of the shape, by its path.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let mut converter = Converter { made: Gathered::new(FORMAT), order: Vec::new(), active: None };
+    let mut converter =
+        Converter { made: Gathered::new(FORMAT), order: Vec::new(), active: None, ids: BTreeMap::new() };
     for file in input.files {
         let documents = tree::parse(file.text.expose().trim_start_matches('\u{FEFF}'), true).map(Wiped);
         match documents.as_ref().map(|documents| documents.0.as_slice()) {
             Ok([settings @ Tree::Map(_)]) => converter.file(&file.name, settings),
-            Ok(_) => converter.made.problem(&file.name, "is not one object; see `signalbox import --help`"),
+            Ok(_) => converter.made.problem(&file.name, "is not one object; see `signalbox explain import`"),
             Err(error) => converter.made.problem(&file.name, format!("is not JSON: {error}")),
         }
     }
@@ -80,7 +69,10 @@ struct Converter {
     made: Gathered,
     /// Providers with their places, in the order of the file.
     order: Vec<(String, String)>,
+    /// The place that says so, and the provider as it is called there.
     active: Option<(String, String)>,
+    /// What providers are called here, by what they are called in the files.
+    ids: BTreeMap<String, String>,
 }
 
 /// The value of a field in either spelling.
@@ -116,10 +108,7 @@ impl Converter {
                         .problem(path, format!("is {}; providers are an object or a list", other.what()));
                 }
                 ("provider" | "llm" | "llm_provider", Tree::Map(_)) => self.provider(&path, None, value),
-                ("active_provider", Tree::Text(name)) => match parts::id_for(name) {
-                    Some(id) => self.active = Some((path, format!("providers/{id}"))),
-                    None => self.made.problem(path, "names no provider"),
-                },
+                ("active_provider", Tree::Text(name)) => self.active = Some((path, name.clone())),
                 (name, _) if FIELDS.contains(&name) && is_provider(settings) => {}
                 _ => self.made.left_out(path, "is not about a provider"),
             }
@@ -128,7 +117,7 @@ impl Converter {
             self.provider(file, None, settings);
         }
         if self.order.len() == before && !self.made.has_problems() {
-            self.made.problem(file, "holds no provider; the accepted shape is in `signalbox import --help`");
+            self.made.problem(file, "holds no provider; the accepted shape is in `signalbox explain import`");
         }
     }
 
@@ -139,7 +128,7 @@ impl Converter {
         let base = text(given, &["base_url", "api_base"]);
         let word = name.or(text(given, &["name", "provider"]));
         let provider_type = parts::type_by(&[text(given, &["type"]), word], base);
-        let id = word.map_or_else(|| Some(providers::id_of(provider_type)), parts::id_for);
+        let id = word.map_or_else(|| Some(providers::id_of(provider_type)), |word| self.id(word));
         let Some(id) = id.filter(|_| word.is_some() || base.is_some()) else {
             return self
                 .made
@@ -166,15 +155,29 @@ impl Converter {
         self.made.item(path, name.as_str(), outcome, note.unwrap_or_default());
         self.key(path, &name, text(given, &["api_key"]));
         if field(given, "active").and_then(Tree::flag) == Some(true) && self.active.is_none() {
-            self.active = Some((format!("{path}.active"), name.clone()));
+            self.active = Some((format!("{path}.active"), word.unwrap_or(&id).to_owned()));
+            self.ids.entry(word.unwrap_or(&id).to_owned()).or_insert(id);
         }
         self.order.push((path.to_owned(), name));
     }
 
+    /// The id of a provider by its name. What has other names elsewhere has one here, unless the file has both.
+    fn id(&mut self, word: &str) -> Option<String> {
+        let known = parts::known_id(word).filter(|id| !self.made.has(&format!("providers/{id}")));
+        let id = known.or_else(|| parts::id_for(word))?;
+        self.ids.insert(word.to_owned(), id.clone());
+        Some(id)
+    }
+
     /// The fields that are no texts, and those that have no place.
     fn typed(&mut self, path: &str, given: &Tree, spec: &mut ProviderSpec) {
+        let repeated = parts::repeated(given, &SAME);
         for (key, value) in given.entries().iter().filter(|(_, value)| *value != Tree::Null) {
             let path = format!("{path}.{}", key.escape_debug());
+            if let Some(taken) = repeated.get(key.as_str()) {
+                self.made.left_out(path, format!("`{}` says the same, and is taken", taken.escape_debug()));
+                continue;
+            }
             let sound = match setting_key::normalise(key).as_ref() {
                 "enabled" => value.flag().map(|flag| spec.enabled = Some(flag)).is_some(),
                 "context_window_tokens" => value.whole().map(|n| spec.context_window_tokens = n).is_some(),
@@ -218,7 +221,15 @@ impl Converter {
     }
 
     fn finish(mut self) -> Result<Imported, Problems> {
-        let named = self.active.take();
+        let named = self.active.take().map(|(path, word)| {
+            let id = self
+                .ids
+                .get(&word)
+                .cloned()
+                .or_else(|| parts::known_id(&word))
+                .or_else(|| parts::id_for(&word));
+            (path, format!("providers/{}", id.unwrap_or_default()))
+        });
         if let Some((path, name)) = &named
             && !self.order.iter().any(|(_, known)| known == name)
         {

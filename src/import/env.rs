@@ -1,17 +1,6 @@
 //! `env`: providers with their keys, and database connections, from environment variables and `.env` files.
 //!
-//! | variables | become |
-//! |---|---|
-//! | `OPENAI_API_KEY`, `GROQ_API_KEY` and so on | `providers/{id}` and `providers/{id}/apiKeys/env`; the ids are in [`KNOWN`] |
-//! | `OPENAI_BASE_URL`, `OLLAMA_HOST` and so on | the base URL of that provider |
-//! | `OPENAI_ORG_ID`, `OPENAI_PROJECT_ID` | headers of that provider |
-//! | `AZURE_OPENAI_ENDPOINT`, `OPENAI_API_VERSION` | base URL and path of Azure OpenAI, which needs the first |
-//! | `AWS_REGION`, else `AWS_DEFAULT_REGION` | base URL of Bedrock, which needs one |
-//! | `DATABASE_URL`, `REDIS_URL` | `databases/main`, `databases/redis` |
-//! | `PGHOST` and the others of libpq | `databases/postgres`, unless it is where `DATABASE_URL` leads |
-//!
-//! Where several variables hold one thing, [`KNOWN`] says which wins (`GOOGLE_API_KEY` before `GEMINI_API_KEY`). What is empty
-//! counts as not set. Who is active is not decided here: no router is made.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use std::collections::{BTreeMap, BTreeSet};
 

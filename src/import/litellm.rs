@@ -1,17 +1,6 @@
 //! `litellm`: the `config.yaml` of LiteLLM's proxy.
 //!
-//! | there | here |
-//! |---|---|
-//! | an entry of `model_list` | its model in `models/{type}/...`, or in that of its provider where that hosts what it likes, unless it is there already; its provider, one for each type, base URL, version and organisation |
-//! | `api_key`, or else the variable that LiteLLM reads | a key of that provider; `os.environ/NAME` has the value that the variable has, and is MISSING where it is not set |
-//! | `os.environ/NAME` elsewhere | its value, where that has the form of what is meant: those fields are in the clear |
-//! | a `model_name` with several providers or fallbacks | `routers/{model_name}` |
-//! | the first entry, `default_fallbacks` | `routers/default`, where there is none: LiteLLM has no active provider |
-//! | `num_retries`, `timeout`, `stream_timeout`, `retry_after`, `routing_strategy`, `fallbacks` | retries, timeouts, strategy and fallbacks of the routers |
-//! | `cache`, `cache_params.ttl` | `cachePolicies/default` |
-//!
-//! Everything else is told by its path as not carried over. A router here goes to providers, and calls name their model
-//! themselves: what a `model_name` stood for is told where it is another name than the model's.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 mod deployments;
 mod routers;

@@ -1,9 +1,6 @@
 //! `litellm-prices`: `model_prices_and_context_window.json`, an object with an object for each model.
 //!
-//! Taken are `litellm_provider`, `mode`, `max_input_tokens`, `max_output_tokens`, `max_tokens` where there is no
-//! `max_output_tokens`, the prices for a token of input and output, read from and written to the cache, of reasoning and of
-//! sound, the flags `supports_...`, and `deprecation_date`. What else there is is told by name with the number of models that
-//! have it. An entry that is no model here is left out and told; `sample_spec` describes the file and is passed over.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,6 @@
 //! `llm-provider-configs`: rows of a table `llm_provider_configs`, each a provider.
 //!
-//! Columns are `provider_name`, `display_name`, `description`, `auth_scheme`, `auth_header_template`, `base_url`,
-//! `endpoint_path_template`, `http_method`, `additional_headers`, `request_builder_config`, `response_extractor_config`,
-//! `default_model`, `supported_models`, `model_capabilities`, `context_window_tokens`, `max_output_tokens_limit`, `is_active`
-//! and `is_enabled`; all but the name may be missing. The active one becomes the primary of `routers/default`.
-//!
-//! `api_key_encrypted` was sealed inside the database by pgcrypto, and only the database can open it. So the key is taken from
-//! a column `api_key`, which the dump has to select.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems, parts, providers,
@@ -19,6 +13,30 @@ use crate::{
 
 /// The format's name.
 pub const FORMAT: &str = "llm-provider-configs";
+
+const KNOWN: &[&[&str]] = &[
+    &["provider_name"],
+    &["display_name"],
+    &["description"],
+    &["auth_scheme"],
+    &["auth_header_template"],
+    &["base_url"],
+    &["endpoint_path_template"],
+    &["http_method"],
+    &["additional_headers"],
+    &["request_builder_config"],
+    &["response_extractor_config"],
+    &["default_model"],
+    &["supported_models"],
+    &["model_capabilities"],
+    &["context_window_tokens"],
+    &["max_output_tokens_limit"],
+    &["is_active"],
+    &["is_enabled"],
+    // What is sealed is the same as what was opened.
+    &["api_key"],
+    &["api_key_encrypted"],
+];
 
 const SELECT: &str = "is sealed by pgcrypto, which only the database opens; add to the dump \
                       `pgp_sym_decrypt(decode(api_key_encrypted, 'hex'), 'PASSPHRASE') AS api_key`, or without `decode` where the \
@@ -35,6 +53,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     for row in &rows {
         active.extend(provider(&mut made, row).filter(|_| row.flag(&["is_active"]) == Some(true)));
     }
+    table::leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), KNOWN);
     let note =
         if active.len() > 1 { "several were active; the first is, the others are its fallbacks" } else { "" };
     parts::default_router(&mut made, "is_active", parts::Says::Who, &active, note);

@@ -9,7 +9,7 @@
 //!
 //! # To add a format, do this
 //!
-//! 1. Write one file here with a function from [`Input`] to [`Imported`]; its first lines state the shape that is accepted.
+//! 1. Write one file here with a function from [`Input`] to [`Imported`]; `shapes` states what is accepted.
 //! 2. Add its line to [`FORMATS`].
 
 mod admin_settings;
@@ -23,6 +23,7 @@ mod gather;
 mod litellm;
 mod litellm_prices;
 mod llm_provider_configs;
+mod merge;
 mod model_files;
 mod models_dev;
 mod parts;
@@ -33,6 +34,7 @@ pub mod providers;
 pub mod report;
 mod runtime_config;
 mod settings_table;
+mod shapes;
 pub mod starters;
 pub mod summary;
 mod table;
@@ -40,9 +42,9 @@ pub mod tree;
 
 use std::ffi::OsString;
 
-pub use admin_settings::SHAPE as ADMIN_SETTINGS_SHAPE;
 pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, moves};
 pub use gather::Gathered;
+pub use merge::laid_over;
 pub use report::{Imported, Item, Kept, Outcome, Problem, Problems};
 
 pub use crate::crypto::ForeignKeys;
@@ -88,37 +90,68 @@ pub struct Format {
     pub about: &'static str,
     /// What it is given.
     pub takes: Takes,
+    /// What of it is accepted, in the words of [`shapes`].
+    shape: &'static str,
+    /// Whether it is a dump of a table.
+    is_dump: bool,
     /// Converts.
     pub convert: Convert,
 }
 
 type Convert = fn(&Input<'_>) -> Result<Imported, Problems>;
 
-const fn format(name: &'static str, about: &'static str, takes: Takes, convert: Convert) -> Format {
-    Format { name, about, takes, convert }
+impl Format {
+    /// What of it is accepted, as text for people.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        shapes::told(self.shape, self.is_dump)
+    }
+}
+
+const fn format(
+    name: &'static str,
+    about: &'static str,
+    takes: Takes,
+    shape: &'static str,
+    convert: Convert,
+) -> Format {
+    Format { name, about, takes, shape, is_dump: false, convert }
+}
+
+const fn dump(
+    name: &'static str,
+    about: &'static str,
+    takes: Takes,
+    shape: &'static str,
+    convert: Convert,
+) -> Format {
+    Format { name, about, takes, shape, is_dump: true, convert }
 }
 
 /// All formats.
 #[rustfmt::skip]
 pub static FORMATS: &[Format] = &[
-    format(env::FORMAT, "a .env file or a list of environment variables", Takes::Files, env::from_files),
+    format(env::FORMAT, "a .env file or a list of environment variables", Takes::Files, shapes::ENV, env::from_files),
     format(catalogue::FORMAT, "the models that this signalbox brings along; it takes no file", Takes::Nothing,
-        catalogue::convert),
+        shapes::CATALOGUE, catalogue::convert),
     format(admin_settings::FORMAT, "an admin_settings.json with one provider or several", Takes::FilesWithBackup,
-        admin_settings::convert),
-    format(litellm::FORMAT, "the config.yaml of LiteLLM's proxy", Takes::Files, litellm::convert),
-    format(litellm_prices::FORMAT, "LiteLLM's model_prices_and_context_window.json", Takes::Files, litellm_prices::convert),
-    format(models_dev::FORMAT, "the api.json of models.dev", Takes::Files, models_dev::convert),
-    format(settings_table::FORMAT, "a dump of a table settings with LLM providers and databases", Takes::Files,
-        settings_table::convert),
-    format(llm_provider_configs::FORMAT, "a dump of a table llm_provider_configs", Takes::Files,
-        llm_provider_configs::convert),
-    format(provider_configs::FORMAT, "dumps of the tables provider_configs and api_keys", Takes::Files,
+        shapes::ADMIN_SETTINGS, admin_settings::convert),
+    format(litellm::FORMAT, "the config.yaml of LiteLLM's proxy", Takes::Files, shapes::LITELLM, litellm::convert),
+    format(litellm_prices::FORMAT, "LiteLLM's model_prices_and_context_window.json", Takes::Files,
+        shapes::LITELLM_PRICES, litellm_prices::convert),
+    format(models_dev::FORMAT, "the api.json of models.dev", Takes::Files, shapes::MODELS_DEV, models_dev::convert),
+    dump(settings_table::FORMAT, "a dump of a table settings with LLM providers and databases", Takes::Files,
+        shapes::SETTINGS, settings_table::convert),
+    dump(llm_provider_configs::FORMAT, "a dump of a table llm_provider_configs", Takes::Files,
+        shapes::LLM_PROVIDER_CONFIGS, llm_provider_configs::convert),
+    dump(provider_configs::FORMAT, "dumps of the tables provider_configs and api_keys", Takes::Files,
+        shapes::PROVIDER_CONFIGS, provider_configs::convert),
+    dump(provider_configs::KEYS, "the same, for api_keys alone", Takes::Files, shapes::PROVIDER_CONFIGS,
         provider_configs::convert),
-    format(provider_configs::KEYS, "the same, for api_keys alone", Takes::Files, provider_configs::convert),
-    format(runtime_config::FORMAT, "a dump of a table runtime_config", Takes::FilesWithBackup, runtime_config::convert),
-    format(prompt_templates::FORMAT, "a dump of a table of prompt templates with llm_preferences", Takes::Files,
-        prompt_templates::convert),
+    dump(runtime_config::FORMAT, "a dump of a table runtime_config", Takes::FilesWithBackup, shapes::RUNTIME_CONFIG,
+        runtime_config::convert),
+    dump(prompt_templates::FORMAT, "a dump of a table of prompt templates with llm_preferences", Takes::Files,
+        shapes::PROMPT_TEMPLATES, prompt_templates::convert),
 ];
 
 /// The format with this name.

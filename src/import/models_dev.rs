@@ -1,8 +1,6 @@
 //! `models-dev`: the `api.json` of models.dev, an object of providers, each with an object `models`.
 //!
-//! Taken are `name`, `tool_call`, `reasoning`, `structured_output`, `temperature`, `knowledge`, `release_date`, `status`,
-//! `modalities`, `limit` and `cost`, whose prices are for a million tokens. What else there is is told by name with the number of
-//! models that have it.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
 //! Parts of providers that several formats give in the same way: ids, authentication, headers, models, capabilities, and who
 //! is active. Must not know any format.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, ReflectMessage as _};
 
@@ -12,6 +14,7 @@ use crate::{
         AuthScheme, HeaderValue, ProviderAuth, ProviderCapabilities, ProviderSpec, ProviderType, RouterSpec,
         header_value::Value,
     },
+    setting_key,
 };
 
 /// The router whose primary is the active provider.
@@ -43,6 +46,41 @@ pub fn id_for(name: &str) -> Option<String> {
     let id = id.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric()).trim_end_matches('-');
     let id: String = id.chars().take(limits::SEGMENT_BYTES).collect();
     (!id.is_empty()).then_some(id)
+}
+
+/// The id of a provider that goes by several names: importers and starters meet the same one under it. `None` for a word that
+/// is nobody's name.
+#[must_use]
+pub fn known_id(word: &str) -> Option<String> {
+    providers::type_of(word).and_then(providers::row).map(|known| known.id.to_owned())
+}
+
+/// The keys of an object that say what another one says already, with that one: in another spelling, or by another name that
+/// `same` lists beside it, the one that is taken first.
+#[must_use]
+pub fn repeated<'t>(given: &'t Tree, same: &[&[&str]]) -> BTreeMap<&'t str, &'t str> {
+    let mut taken: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    let mut repeated = BTreeMap::new();
+    for (key, _) in given.entries().iter().filter(|(_, value)| *value != Tree::Null) {
+        let plain = setting_key::normalise(key);
+        let of_group = |group: &&&[&str]| group.contains(&&*plain);
+        let group = same.iter().find(of_group);
+        let place = group.and_then(|group| group.iter().position(|name| *name == plain)).unwrap_or(0);
+        let what = group.map_or_else(|| plain.clone().into_owned(), |group| group[0].to_owned());
+        match taken.get(&what).copied() {
+            Some((before, other)) if before <= place => {
+                repeated.insert(key.as_str(), other);
+            }
+            Some((_, other)) => {
+                repeated.insert(other, key.as_str());
+                taken.insert(what, (place, key));
+            }
+            None => {
+                taken.insert(what, (place, key));
+            }
+        }
+    }
+    repeated
 }
 
 /// An id that no provider has so far: the wanted one, or with a number behind it.
@@ -195,19 +233,47 @@ pub fn headers(made: &mut Gathered, from: &str, spec: &mut ProviderSpec, given: 
 /// Takes a field that is a message, as JSON in either spelling. `false` where there is no such field.
 ///
 /// # Errors
-/// When the JSON is no such message.
+/// When the JSON is no such message: names the field within it.
 pub fn message_field(spec: &mut ProviderSpec, field: &str, json: &Tree) -> Result<bool, String> {
     let descriptor = ProviderSpec::default().descriptor();
     if descriptor.get_field_by_name(field).is_none() {
         return Ok(false);
     }
-    let wrong =
-        || format!("is not what `provider.{field}` takes; `signalbox explain provider.{field}` describes it");
-    let text = format!("{{\"{field}\":{}}}", json.to_json());
-    let message = DynamicMessage::deserialize(descriptor, &mut serde_json::Deserializer::from_str(&text));
-    let bytes = message.map_err(|_| wrong())?.encode_to_vec();
-    spec.merge(bytes.as_slice()).map_err(|_| wrong())?;
+    let message = read(&[field.to_owned()], json).ok_or_else(|| {
+        let at = culprit(field, json);
+        format!(
+            "`{at}` is not what `provider.{field}` takes; `signalbox explain provider.{field}` describes it"
+        )
+    })?;
+    let bytes = message.encode_to_vec();
+    spec.merge(bytes.as_slice()).map_err(|_| format!("can't be taken as `provider.{field}`"))?;
     Ok(true)
+}
+
+/// Reads a provider that has nothing but this value at this path.
+fn read(path: &[String], value: &Tree) -> Option<DynamicMessage> {
+    let nested = path
+        .iter()
+        .rev()
+        .fold(value.to_json(), |json, key| format!("{{{}:{json}}}", serde_json::Value::from(key.as_str())));
+    let descriptor = ProviderSpec::default().descriptor();
+    DynamicMessage::deserialize(descriptor, &mut serde_json::Deserializer::from_str(&nested)).ok()
+}
+
+/// Where a message that can't be read goes wrong: the path to the innermost field that alone can't be read either.
+fn culprit(field: &str, json: &Tree) -> String {
+    let (mut path, mut within) = (vec![field.to_owned()], json);
+    loop {
+        let deeper = within.entries().iter().find(|(key, value)| {
+            let mut path = path.clone();
+            path.push(key.clone());
+            read(&path, value).is_none()
+        });
+        let Some((key, value)) = deeper else { break };
+        path.push(key.clone());
+        within = value;
+    }
+    path.join(".").escape_debug().to_string()
 }
 
 /// Models by id: a list of ids, or of objects with an `id` or a `name`.
@@ -343,6 +409,36 @@ mod tests {
         assert_eq!(read(Some("x-goog-api-key"), None), header);
         assert!(read(Some("hmac"), None).2);
         assert_eq!(read(None, None), (AuthScheme::Unspecified, String::new(), false));
+    }
+
+    #[test]
+    fn regression_what_is_said_twice_is_found() {
+        let trees = crate::import::tree::parse(
+            r#"{"apiKey": 1, "api_key": 2, "api_base": 3, "baseUrl": 4, "model": null, "defaultModel": 5}"#,
+            true,
+        );
+        let given = trees.unwrap().remove(0);
+        let same: [&[&str]; 2] = [&["base_url", "api_base"], &["default_model", "model"]];
+        let found = repeated(&given, &same);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("api_base", "baseUrl"), ("api_key", "apiKey")]);
+    }
+
+    #[test]
+    fn regression_a_message_that_cannot_be_read_names_its_field() {
+        let read = |text: &str| {
+            let json = crate::import::tree::parse(text, true).unwrap().remove(0);
+            message_field(&mut ProviderSpec::default(), "response_extractor", &json).unwrap_err()
+        };
+        let told = read(
+            r#"{"version": "1.0", "extraction_rules": {"text_content": {"type": "string", "paths": 7}}}"#,
+        );
+        assert!(
+            told.starts_with("`response_extractor.extraction_rules.text_content.paths` is not"),
+            "{told}"
+        );
+        let told = read(r#"{"version": "1.0", "nothing": 1}"#);
+        assert!(told.starts_with("`response_extractor.nothing` is not"), "{told}");
+        assert!(read("[]").starts_with("`response_extractor` is not"));
     }
 
     #[test]

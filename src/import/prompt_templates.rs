@@ -1,13 +1,6 @@
 //! `prompt-templates`: rows of a table of prompt templates with a JSON column `llm_preferences`.
 //!
-//! Columns are `name` or `title`, else `id`; `template`, `content`, `prompt` or `body`; `system_prompt`; `description`;
-//! `variables` (a list of names, or a map of them); and `llm_preferences` or `preferences`, whose keys may be in camelCase or in
-//! snake_case. Every preference is kept: what has a parameter becomes it, under whichever of its names it stands (see
-//! [`preferences`](super::preferences)), and the others are kept as JSON in the setting
-//! `prompt_templates.{id}.preferences`. One that is not valid is told and left to its default. What is a secret by its name, at
-//! any depth, is left out and told: that setting is not sealed.
-//!
-//! Variables are `{{name}}`. Where `variables` are given, `{name}` of one of these is taken for it as well.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use std::collections::BTreeSet;
 
@@ -35,6 +28,18 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     let rows = table::read(input.files)?;
     let mut made = Gathered::new(FORMAT);
     rows.iter().for_each(|row| template(&mut made, row));
+    let known: [&[&str]; 9] = [
+        &["name"],
+        &["title"],
+        &["display_name"],
+        &["description"],
+        &["template", "content", "prompt", "prompt_text", "body", "text"],
+        &["system_prompt", "system_message"],
+        &["variables"],
+        &["llm_preferences"],
+        &["preferences"],
+    ];
+    table::leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), &known);
     made.finish()
 }
 

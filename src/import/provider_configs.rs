@@ -1,15 +1,6 @@
-//! `provider-configs` and `api-keys`: rows of the tables `provider_configs` and `api_keys`, in one file or in several; a row is a
-//! key if it has the column `encrypted_key` or `key_name`.
+//! `provider-configs` and `api-keys`: rows of the tables `provider_configs` and `api_keys`, in one file or in several.
 //!
-//! - `provider_configs`: `provider_type`, `name`, `is_default` and the JSON column `settings`, whose keys may be in snake_case or
-//!   camelCase: `base_url`, `endpoint_path`, `model` or `default_model`, `models`, `headers`, `description`, `display_name`,
-//!   `enabled`, `context_window_tokens`, `max_output_tokens`. Other keys are left out and told.
-//! - `api_keys`: `provider_type`, `key_name`, `encrypted_key` (Fernet, and never in the clear) or `api_key`, `is_active`.
-//!   `last_used_at` is told as not carried over.
-//!
-//! Keys belonged to a type of providers; here they belong to a provider: the default one of the type, else its first, else one
-//! that is made for them. Defaults of types go to `routers/default`, whose primary is the first of them, where the
-//! store has none.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use std::collections::BTreeMap;
 
@@ -32,6 +23,16 @@ pub const FORMAT: &str = "provider-configs";
 /// The same format by the name of its other table.
 pub const KEYS: &str = "api-keys";
 
+/// Keys of `settings` that say the same; the first that is there is taken.
+const SAME: [&[&str]; 6] = [
+    &["base_url", "api_base", "endpoint", "url"],
+    &["default_model", "model"],
+    &["enabled", "is_enabled"],
+    &["context_window_tokens", "context_window"],
+    &["models", "supported_models"],
+    &["headers", "additional_headers"],
+];
+
 /// Converts dumps.
 ///
 /// # Errors
@@ -47,8 +48,13 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     };
     let (keys, configs): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| row.has("encrypted_key") || row.has("key_name"));
-    configs.into_iter().for_each(|row| converter.provider(row));
-    keys.into_iter().for_each(|row| converter.key(row));
+    configs.iter().for_each(|row| converter.provider(row));
+    keys.iter().for_each(|row| converter.key(row));
+    let known: [&[&str]; 4] = [&["provider_type"], &["name"], &["is_default"], &["settings"]];
+    table::leave_out_rest(&mut converter.made, &configs, &known);
+    let known: [&[&str]; 5] =
+        [&["provider_type"], &["key_name"], &["encrypted_key", "api_key"], &["is_active"], &["last_used_at"]];
+    table::leave_out_rest(&mut converter.made, &keys, &known);
     converter.router();
     converter.made.finish()
 }
@@ -84,8 +90,13 @@ impl Converter<'_> {
             ..ProviderSpec::default()
         };
         let mut default_model = String::new();
+        let repeated = parts::repeated(&settings, &SAME);
         for (key, value) in settings.entries() {
             let from = format!("{}, settings.{}", row.place, key.escape_debug());
+            if let Some(taken) = repeated.get(key.as_str()) {
+                self.made.left_out(from, format!("`{}` says the same, and is taken", taken.escape_debug()));
+                continue;
+            }
             self.setting(&from, &mut spec, &mut default_model, (&setting_key::normalise(key), value));
         }
         parts::default_model(&mut spec, &default_model);

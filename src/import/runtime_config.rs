@@ -1,15 +1,10 @@
-//! `runtime-config`: rows of a table `runtime_config` as settings: `key`, `value`, `user_id`, and if they are there `value_type`,
-//! `description`, `updated_at`, `created_at` and `id`.
+//! `runtime-config`: rows of a table `runtime_config` as settings.
 //!
-//! Keys get their one spelling (`setting_key`), and the API keys that everybody knows get that of their variable. Of several rows that come to one key of one user the newest stays: by
-//! `updated_at`, else `created_at`, else `id`, else the place in the dump. A `user_id` that is NULL or empty is no user, and all
-//! such rows are one scope.
-//!
-//! `value_type` may be string, int, float, bool, json, secret or duration, in the usual other words too. Without it a JSON value
-//! has its own type, and a text that is written exactly as a number or a flag is taken for one. Well-known secrets are sealed,
-//! whatever their type says; what Fernet sealed is opened first.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use std::{cmp::Ordering, collections::BTreeMap};
+
+use chrono::{NaiveDate, NaiveDateTime};
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems, databases,
@@ -41,9 +36,15 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         let stays = if age(&rows[other], row) == Ordering::Greater { other } else { index };
         let goes = other + index - stays;
         newest.insert(name.clone(), stays);
+        for row in [&rows[other], row] {
+            unread_times(&mut made, row);
+        }
         let why = format!("{} is newer and comes to the same key, {name}", rows[stays].place);
         made.left_out(&rows[goes].place, why);
     }
+    let known: [&[&str]; 5] =
+        [&["key"], &["value"], &["user_id", "user"], &["value_type", "type"], &["description"]];
+    table::leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), &known);
     for (name, index) in newest {
         setting(&mut made, input, &rows[index], name);
     }
@@ -88,28 +89,61 @@ fn key_of(given: &str) -> String {
     known.map_or_else(|| setting_key::normalise(given).into_owned(), |name| name.to_ascii_lowercase())
 }
 
-/// Which of two rows is the newer; of equals the later one.
+/// The columns that say how old a row is, the better one first.
+const TIMES: [&str; 2] = ["updated_at", "created_at"];
+
+/// Which of two rows is the newer; of equals the later one. Times that can't be read say nothing.
 fn age(one: &Row, other: &Row) -> Ordering {
     let number = |row: &Row| row.get(&["id"]).and_then(|id| id.whole::<i64>());
-    for column in ["updated_at", "created_at"] {
-        if let (Some(one), Some(other)) = (one.text(&[column]), other.text(&[column]))
-            && time(one) != time(other)
+    for column in TIMES {
+        let times = [one, other].map(|row| row.text(&[column]).and_then(time));
+        if let [Some(one), Some(other)] = times
+            && one != other
         {
-            return time(one).cmp(&time(other));
+            return one.cmp(&other);
         }
     }
     number(one).cmp(&number(other))
 }
 
-/// A time in a form that compares: without what stands between its digits, and with its zone taken off.
-fn time(text: &str) -> (Option<chrono::NaiveDateTime>, &str) {
-    let parsed =
-        chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)).map(|time| time.naive_utc());
-    let short =
-        || chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").map(|time| time.naive_utc());
-    let bare = || chrono::NaiveDateTime::parse_from_str(&text.replacen('T', " ", 1), "%Y-%m-%d %H:%M:%S%.f");
-    let found = parsed.or_else(|_| short()).or_else(|_| bare()).ok();
-    (found, if found.is_some() { "" } else { text })
+/// Tells of times on which it depended what stays, and that can't be read.
+fn unread_times(made: &mut Gathered, row: &Row) {
+    for column in TIMES {
+        if row.text(&[column]).is_some_and(|text| time(text).is_none()) {
+            let why = "is no time that is known, such as 2026-01-31T12:00:00Z, and was not compared: what else there is \
+                       decides which row is the newer";
+            made.left_out(format!("{}, {column}", row.place), why);
+        }
+    }
+}
+
+/// A time in one of the forms that databases dump, in UTC.
+fn time(text: &str) -> Option<NaiveDateTime> {
+    let text = text.trim();
+    let utc = |time: chrono::DateTime<chrono::FixedOffset>| time.naive_utc();
+    let iso = || chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)).ok().map(utc);
+    let short = || chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").ok().map(utc);
+    let mail = || chrono::DateTime::parse_from_rfc2822(text).ok().map(utc);
+    let bare = || NaiveDateTime::parse_from_str(&text.replacen('T', " ", 1), "%Y-%m-%d %H:%M:%S%.f").ok();
+    let minute = || NaiveDateTime::parse_from_str(&text.replacen('T', " ", 1), "%Y-%m-%d %H:%M").ok();
+    let date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
+    iso()
+        .or_else(short)
+        .or_else(bare)
+        .or_else(minute)
+        .or_else(date)
+        .or_else(mail)
+        .or_else(|| since_1970(text))
+}
+
+/// Seconds since 1970, or milliseconds where these would be thousands of years.
+fn since_1970(text: &str) -> Option<NaiveDateTime> {
+    const MOST_SECONDS: f64 = 1e11;
+    let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)?;
+    let seconds = if number < MOST_SECONDS { number } else { number / 1000.0 };
+    let since = std::time::Duration::try_from_secs_f64(seconds).ok()?;
+    let since = chrono::Duration::from_std(since).ok()?;
+    chrono::DateTime::UNIX_EPOCH.naive_utc().checked_add_signed(since)
 }
 
 fn setting(made: &mut Gathered, input: &Input<'_>, row: &Row, name: String) {

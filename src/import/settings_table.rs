@@ -1,12 +1,6 @@
 //! `settings`: rows of a table `settings` whose `setting_type` says what their JSON column `config` is.
 //!
-//! | `setting_type` | `config` | becomes |
-//! |---|---|---|
-//! | `llm_provider` | `provider`, `api_key` (sealed), `base_url`, `models`, `is_primary`, `is_fallback` | a provider, its key `settings`, and its place in `routers/default` |
-//! | `database` | `type`, `host`, `port`, `database`, `user`, `password` (sealed) | a connection |
-//!
-//! `name` (else what is in `config`) makes the id, `enabled` or `is_active` says whether it may be used. Rows of other types are
-//! left out and told. Sealed is what Fernet made, in base64 once or twice.
+//! What is accepted stands in [`shapes`](super::shapes).
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems, databases,
@@ -32,6 +26,9 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     let mut converter =
         Converter { input, made: Gathered::new(FORMAT), primaries: Vec::new(), fallbacks: Vec::new() };
     rows.iter().for_each(|row| converter.row(row));
+    let known: [&[&str]; 4] =
+        [&["setting_type", "type"], &["config"], &["name", "key"], &["enabled", "is_enabled", "is_active"]];
+    table::leave_out_rest(&mut converter.made, &rows.iter().collect::<Vec<_>>(), &known);
     converter.router();
     converter.made.finish()
 }

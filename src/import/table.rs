@@ -4,15 +4,21 @@
 //! Knows no table. CSV is read here and not by a crate, because PostgreSQL tells NULL from an empty text by quotes (`,,` from
 //! `,"",`), which readers of CSV drop. A NULL that was dumped as the word `NULL` is told from a text in the same way.
 
+use std::collections::BTreeMap;
+
 use super::{
-    File, Problem, Problems,
+    File, Gathered, Problem, Problems,
     tree::{self, Tree, Wiped},
 };
+use crate::setting_key;
 
 /// Rows more than any of these tables has.
 const MAX_ROWS: usize = 100_000;
 
-/// A row of a table. Column names are in lower case.
+/// Columns of a database's own, in which nothing is lost.
+const BOOKKEEPING: [&str; 3] = ["id", "created_at", "updated_at"];
+
+/// A row of a table. Column names are in snake_case.
 pub struct Row {
     /// Where it stands, for reports: `dump.csv, row 3`.
     pub place: String,
@@ -82,16 +88,65 @@ fn json(text: &str) -> Result<Vec<Tree>, String> {
 
 fn lower(row: Tree) -> Tree {
     match row {
-        Tree::Map(map) => {
-            Tree::Map(map.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect())
-        }
+        Tree::Map(map) => Tree::Map(
+            map.into_iter().map(|(key, value)| (setting_key::normalise(&key).into_owned(), value)).collect(),
+        ),
         other => other,
     }
 }
 
+/// Tells the columns that hold something which is not taken: those that a format does not know, each with the number of its
+/// rows, and those beside another that says the same. The columns that are known come in groups, of which the first that has
+/// a value is taken.
+pub fn leave_out_rest(made: &mut Gathered, rows: &[&Row], known: &[&[&str]]) {
+    let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        let mut seen: Vec<&str> = Vec::new();
+        for (column, _) in row.columns.0.iter().flat_map(Tree::entries).filter(|(_, value)| holds(value)) {
+            let column = column.as_str();
+            let from = format!("{}, {}", row.place, column.escape_debug());
+            match known.iter().find(|group| group.contains(&column)) {
+                _ if seen.contains(&column) => {
+                    made.left_out(from, "stands there once more in another spelling, and the first is taken");
+                }
+                None if !BOOKKEEPING.contains(&column) => *unknown.entry(column).or_default() += 1,
+                None => {}
+                Some(group) => {
+                    let taken = group.iter().find(|name| row.get(&[**name]).is_some_and(holds));
+                    if let Some(taken) = taken.filter(|taken| **taken != column) {
+                        made.left_out(from, format!("`{taken}` stands there too, and is taken"));
+                    }
+                }
+            }
+            seen.push(column);
+        }
+    }
+    for (column, count) in unknown {
+        let from = format!("column {}", column.escape_debug());
+        made.left_out(from, format!("has no place here; {count} rows have it"));
+    }
+}
+
+fn holds(value: &Tree) -> bool {
+    *value != Tree::Null && value.text() != Some("")
+}
+
+/// What is said of a dump whose cells are not separated by commas.
+const OTHER_SEPARATORS: [(char, &str); 2] = [
+    (';', "separates its cells by `;`; dump it with commas, as `COPY ... WITH (FORMAT csv, HEADER)` does"),
+    ('\t', "separates its cells by tabs; dump it with commas, as `COPY ... WITH (FORMAT csv, HEADER)` does"),
+];
+
 type LineError = (usize, &'static str);
 
 fn csv(text: &str) -> Result<Vec<Tree>, LineError> {
+    let first = text.lines().next().unwrap_or_default();
+    let separated = |sign: char| first.contains(sign) && !first.contains(',');
+    for (sign, what) in OTHER_SEPARATORS {
+        if separated(sign) {
+            return Err((1, what));
+        }
+    }
     let mut records = records(text)?.into_iter();
     let Some((line, header)) = records.next() else { return Ok(Vec::new()) };
     let header: Vec<String> =
@@ -252,6 +307,34 @@ mod tests {
         let rows = rows("a,b,c\nNULL,\"NULL\",NULLABLE\nx,y,NULL\n");
         assert_eq!((rows[0].get(&["a"]), rows[1].get(&["c"])), (None, None));
         assert_eq!((rows[0].text(&["b"]), rows[0].text(&["c"])), (Some("NULL"), Some("NULLABLE")));
+    }
+
+    #[test]
+    fn regression_what_is_not_separated_by_commas_is_told_so() {
+        for (text, sign) in [("a;b\n1;2\n", "`;`"), ("a\tb\n1\t2\n", "tabs"), ("\"a\";\"b\"\n", "`;`")] {
+            let Err(problems) = read(&file(text)) else { panic!("{text}") };
+            assert!(problems.0[0].what.contains(sign) && problems.0[0].place == "dump, line 1", "{problems}");
+        }
+        assert_eq!(rows("a,b;c\n1,2\n").len(), 1);
+    }
+
+    #[test]
+    fn regression_columns_that_are_not_taken_are_told() {
+        let rows = rows(
+            r#"[{"apiKey": "1", "api_key": "2", "url": "u", "base_url": "b", "x": 1, "y": null, "id": 1}, {"x": 2}]"#,
+        );
+        let mut made = Gathered::new("test");
+        leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), &[&["api_key"], &["base_url", "url"]]);
+        let told: Vec<String> = made.finish().unwrap().items.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "dump, row 1, api_key: not carried over: stands there once more in another spelling, and the first is taken",
+                "dump, row 1, url: not carried over: `base_url` stands there too, and is taken",
+                "column x: not carried over: has no place here; 2 rows have it",
+            ]
+        );
+        assert_eq!(rows[0].text(&["api_key"]), Some("1"));
     }
 
     #[test]

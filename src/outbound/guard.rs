@@ -99,7 +99,7 @@ impl Guard {
         }
         match not_public(address) {
             Some(word) => Err(Fault::EgressRefused(word)),
-            None if !target.secure => Err(Fault::EgressRefused("plain http")),
+            None if !target.secure => Err(Fault::EgressRefused("unencrypted")),
             None => Ok(()),
         }
     }

@@ -1,16 +1,13 @@
 //! The HTTP client: one connection a call, through the guard, with bounds on all that comes back. It follows no redirect
 //! and knows no proxy.
 
-use std::{
-    io,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::RootCertStore;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -21,8 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Credentials, Fault, Resolve,
-    guard::{Guard, Target},
+    guard::Guard,
     message::Message,
+    tls::{self, Trust},
 };
 use crate::{settings::AllowedHost, wire::HttpRequest};
 
@@ -44,11 +42,11 @@ pub struct Answer {
 
 /// Makes calls.
 pub struct Outbound {
-    guard: Guard,
-    /// Whom to trust; `None` for whom the system trusts.
-    roots: Option<Arc<RootCertStore>>,
+    pub(super) guard: Guard,
+    /// Whom to trust; not set for whom the system trusts, until that is asked for.
+    roots: OnceLock<Arc<RootCertStore>>,
     tls: OnceLock<Option<TlsConnector>>,
-    calls: Semaphore,
+    pub(super) calls: Semaphore,
 }
 
 impl Outbound {
@@ -56,13 +54,13 @@ impl Outbound {
     #[must_use]
     pub fn new(allowed: Vec<AllowedHost>, resolver: Arc<dyn Resolve>) -> Self {
         let guard = Guard::new(allowed, resolver);
-        Self { guard, roots: None, tls: OnceLock::new(), calls: Semaphore::new(MAX_CALLS) }
+        Self { guard, roots: OnceLock::new(), tls: OnceLock::new(), calls: Semaphore::new(MAX_CALLS) }
     }
 
     /// The same, trusting these authorities instead of the system's.
     #[cfg(test)]
     pub(super) fn trusting(mut self, roots: RootCertStore) -> Self {
-        self.roots = Some(Arc::new(roots));
+        self.roots = Arc::new(roots).into();
         self
     }
 
@@ -88,41 +86,19 @@ impl Outbound {
         if !target.secure {
             return talk(stream, request).await;
         }
-        let stream = self.connector()?.connect(server_name(&target)?, stream).await;
-        talk(stream.map_err(|error| tls_fault(&error))?, request).await
+        let name = tls::server_name(&target.host)?;
+        let stream = self.connector()?.connect(name, stream).await;
+        talk(stream.map_err(|error| tls::fault(&error))?, request).await
+    }
+
+    fn connector(&self) -> Result<&TlsConnector, Fault> {
+        let made = self.tls.get_or_init(|| tls::connector(self.roots(), Trust::Full, &[b"http/1.1"]));
+        made.as_ref().ok_or(Fault::Tls(tls::NO_AUTHORITY))
     }
 
     /// Reads whom the system trusts when it is first needed: most servers never call anybody.
-    fn connector(&self) -> Result<&TlsConnector, Fault> {
-        let made = self.tls.get_or_init(|| connector(self.roots.clone().unwrap_or_else(system_roots)));
-        made.as_ref().ok_or(Fault::Tls("this server trusts no authority: install the system's certificates"))
-    }
-}
-
-fn system_roots() -> Arc<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Arc::new(roots)
-}
-
-fn connector(roots: Arc<RootCertStore>) -> Option<TlsConnector> {
-    if roots.is_empty() {
-        return None;
-    }
-    let versions = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions();
-    let mut config = versions.ok()?.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Some(TlsConnector::from(Arc::new(config)))
-}
-
-fn server_name(target: &Target) -> Result<ServerName<'static>, Fault> {
-    match &target.host {
-        url::Host::Domain(name) => {
-            ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| Fault::Unsendable)
-        }
-        url::Host::Ipv4(address) => Ok(ServerName::IpAddress((*address).into())),
-        url::Host::Ipv6(address) => Ok(ServerName::IpAddress((*address).into())),
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(self.roots.get_or_init(tls::system_roots))
     }
 }
 
@@ -159,29 +135,4 @@ fn http_fault(error: &hyper::Error) -> Fault {
     } else {
         Fault::Unreachable
     }
-}
-
-/// Only what can be said in words of our own: the error's text holds what the other side has sent.
-fn tls_fault(error: &io::Error) -> Fault {
-    use rustls::{CertificateError as Wrong, Error};
-    let Some(found) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return Fault::Tls("the connection ended while TLS was agreed on");
-    };
-    Fault::Tls(match found {
-        Error::InvalidCertificate(Wrong::Expired | Wrong::ExpiredContext { .. }) => {
-            "its certificate has expired"
-        }
-        Error::InvalidCertificate(Wrong::NotValidYet | Wrong::NotValidYetContext { .. }) => {
-            "its certificate is not valid yet"
-        }
-        Error::InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
-            "its certificate is for another host"
-        }
-        Error::InvalidCertificate(Wrong::UnknownIssuer) => {
-            "its certificate is from an authority that is not trusted"
-        }
-        Error::InvalidCertificate(Wrong::Revoked) => "its certificate is revoked",
-        Error::InvalidCertificate(_) => "its certificate can't be used",
-        _ => "TLS could not be agreed on: it may speak plain http, or only an old version",
-    })
 }

@@ -1,4 +1,5 @@
-//! Calls that the server makes to others, for administrators who ask for them: to try a provider, to list its models.
+//! Calls that the server makes to others, for administrators who ask for them: to try a provider or a database, to list
+//! a provider's models.
 //!
 //! It owns the guard (where calls may go), the client on it, and the words for what went wrong. It must not know storage,
 //! nor who asks: a call is rendered by `wire` and its credentials are opened before they get here. What an answer holds is
@@ -6,13 +7,16 @@
 
 mod address;
 mod credentials;
+mod database;
 mod guard;
 mod http;
 mod message;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use credentials::Credentials;
+pub use database::{Found, Login, Refusal, Trouble};
 pub use guard::{Resolve, SystemResolver};
 pub use http::{Answer, Outbound};
 
@@ -22,7 +26,7 @@ pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Why there is no answer to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The address may not be called, because it is this: a loopback address, say, or plain http.
+    /// The address may not be called, because it is this: a loopback address, say, or unencrypted.
     EgressRefused(&'static str),
     /// The name has no address.
     NoSuchHost,
@@ -38,7 +42,7 @@ pub enum Fault {
     TooLarge,
     /// The answer leads elsewhere.
     Redirected,
-    /// What came is no HTTP.
+    /// What came is not what is spoken there.
     BadAnswer,
     /// The call can't be sent as it is configured, or lacks a credential.
     Unsendable,

@@ -169,7 +169,7 @@ async fn names_are_judged_by_where_they_lead() {
     assert_eq!(send(&Outbound::new(vec![], table(&[])), "https://x.example/").await, Err(Fault::NoSuchHost));
     // A public address by plain http would show the key to everybody on the way.
     let outcome = send(&Outbound::new(vec![], table(&["8.8.8.8"])), "http://x.example/").await;
-    assert_eq!(outcome, Err(Fault::EgressRefused("plain http")));
+    assert_eq!(outcome, Err(Fault::EgressRefused("unencrypted")));
     assert!(heard.lock().is_empty(), "nothing was connected to");
 }
 

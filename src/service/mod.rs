@@ -8,12 +8,14 @@ mod admin;
 mod api_keys;
 mod audit;
 mod content;
+mod convergence;
 mod difference;
 mod discover;
 mod export;
 mod fields;
 mod first_start;
 mod fit;
+mod fleet;
 mod history;
 mod import;
 mod observe;
@@ -23,6 +25,7 @@ mod probe;
 mod provider;
 mod read;
 mod settings;
+mod test_database;
 mod test_provider;
 mod tokens;
 mod vitals;
@@ -32,9 +35,11 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditCounts, AuditTrail, AuditWriter};
+pub use convergence::Wait;
 pub use export::{Export, ExportRequest};
 pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
@@ -51,6 +56,7 @@ use crate::{
     domain::{
         Applied, ApplyError, ChainHash, Clock, Error, Principal, Result, Revision, RevisionToken, WriteSet,
     },
+    fleet::Fleet,
     outbound::Outbound,
     replica::Replicas,
     settings::Overrides,
@@ -99,6 +105,8 @@ pub struct Parts {
     pub streams: Arc<Streams>,
     /// The replicas that live.
     pub replicas: Arc<Replicas>,
+    /// Who runs what.
+    pub fleet: Arc<Fleet>,
     /// Makes tokens, where this server may.
     pub issuer: Option<TokenIssuer>,
     /// Who read secrets, who ran the service.
@@ -121,9 +129,11 @@ pub struct Parts {
 
 /// The use cases.
 pub struct Service {
-    parts: Parts,
+    parts: Arc<Parts>,
     started: DateTime<Utc>,
     changes: Changes,
+    /// Places of those who wait for workers.
+    waits: Arc<Semaphore>,
 }
 
 impl Service {
@@ -131,7 +141,8 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
-        Self { parts, started, changes: Changes::default() }
+        let waits = Arc::new(Semaphore::new(convergence::WAITS));
+        Self { parts: Arc::new(parts), started, changes: Changes::default(), waits }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.

@@ -1,8 +1,10 @@
-//! Opening a stream. One that carries secrets is audited when it opens, and does not open if that can't be done.
+//! Opening a stream. One of a worker enters the fleet. One that carries secrets is audited when it opens, and does not open
+//! if that can't be done.
 
 use super::Service;
 use crate::{
-    domain::{Principal, Result},
+    domain::{Principal, Result, Role},
+    fleet::Hello,
     watch::{Cursor, WatchRequest},
 };
 
@@ -11,14 +13,16 @@ impl Service {
     ///
     /// # Errors
     /// `PermissionDenied`, `Exhausted`, and `Unavailable` when a stream with secrets can't be audited.
-    pub async fn watch(&self, caller: &Principal, request: WatchRequest) -> Result<Cursor> {
+    pub async fn watch(&self, caller: &Principal, request: WatchRequest, hello: Hello) -> Result<Cursor> {
         let secrets = request.include_secrets;
-        let worker = request.worker.clone();
+        let worker = hello.worker.clone();
         let mut cursor = self.parts.streams.open(caller, request)?;
+        let stream = self.parts.fleet.stream(caller, hello, caller.role == Role::Worker);
+        let mut stream = stream.showing(cursor.filter().selectors(), secrets);
+        let session = cursor.name_session(Box::new(move |epoch| stream.enter(epoch)));
         if secrets {
             let revision = self.parts.view.state().revision;
-            let detail =
-                format!("session {} of worker {worker:?}: {}", cursor.session_id(), cursor.describe());
+            let detail = format!("session {session} of worker {worker:?}: {}", cursor.filter().describe());
             self.audit(caller, "secrets_watch_opened", format!("{detail} at revision {revision}")).await?;
             let (audit, caller) = (self.parts.audit.clone(), caller.clone());
             cursor.on_end(move |revision| {

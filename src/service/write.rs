@@ -1,6 +1,6 @@
 //! Writes: authorised by the policy table, planned on the view, made durable by the store, answered once they are seen.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -26,6 +26,9 @@ use crate::{
 
 /// A write that keeps losing against others gives up after this time.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Operations with which a write is large: others that the thread serves would notice the time that it takes to plan.
+const LARGE: usize = 16;
 
 /// One thing to write, and where in the request it stands.
 #[derive(Clone, Debug)]
@@ -100,7 +103,7 @@ impl Service {
     pub(super) async fn carry_out(
         &self,
         caller: &Principal,
-        request: WriteRequest,
+        mut request: WriteRequest,
     ) -> Result<BatchWriteResponse> {
         let found = check_frame(&request);
         let replay = Replay::of(caller, &request, &self.parts.vault);
@@ -112,10 +115,10 @@ impl Service {
             return Ok(answer);
         }
         let deadline = Instant::now() + DEADLINE;
+        let operations: Arc<[Operation]> = std::mem::take(&mut request.operations).into();
         loop {
             let state = self.parts.view.state();
-            let planner = Planner::new(&self.parts, &state, caller, found.clone());
-            let plan = match planner.plan(&request.operations, request.validate_only) {
+            let plan = match self.plan(&state, caller, &found, &operations, request.validate_only).await {
                 Ok(plan) => plan,
                 Err(Refusal { error, depends_on_state: true }) => {
                     if Instant::now() < deadline && self.caught_up(&state).await? {
@@ -140,6 +143,27 @@ impl Service {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Plans a write; a large one where nobody else waits for the thread.
+    async fn plan(
+        &self,
+        state: &Arc<State>,
+        caller: &Principal,
+        found: &[FieldViolation],
+        operations: &Arc<[Operation]>,
+        dry_run: bool,
+    ) -> Result<Plan, Refusal> {
+        let found = found.to_vec();
+        if operations.len() < LARGE {
+            return Planner::new(&self.parts, state, caller, found).plan(operations, dry_run);
+        }
+        let (parts, state) = (Arc::clone(&self.parts), Arc::clone(state));
+        let (caller, operations) = (caller.clone(), Arc::clone(operations));
+        let planned = tokio::task::spawn_blocking(move || {
+            Planner::new(&parts, &state, &caller, found).plan(&operations, dry_run)
+        });
+        planned.await.unwrap_or_else(|error| Err(Error::internal(error).into()))
     }
 
     pub(super) fn write_set(

@@ -13,8 +13,8 @@ const ALLOW: Opt = Opt::new(
     "SIGNALBOX_ALLOW_OUTBOUND",
     "outbound.allow",
     "HOST[:PORT],...",
-    "Hosts, addresses and networks (10.0.0.0/8) that may be called to test providers, though they are not public or speak \
-     plain http; may be repeated",
+    "Hosts, addresses and networks (10.0.0.0/8) that may be called to test providers and databases, though they are not public or \
+     unencrypted; may be repeated",
 )
 .list();
 

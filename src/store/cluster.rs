@@ -54,6 +54,8 @@ pub struct Work(pub &'static str);
 
 /// Forgetting what is older than the retention.
 pub const HOUSEKEEPING: Work = Work("housekeeping");
+/// Forgetting workers that are gone.
+pub const FLEET: Work = Work("fleet");
 
 /// The right to do a work, until it ends or another replica takes it over after it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    AuditLog, Cluster, Connections, Doorbell, DoorbellState, HOUSEKEEPING, Head, Heartbeat, HistoryPage,
-    HistoryQuery, Lease, Log, LogPage, Observations, Replica, StateSnapshot, Store, StoreError, Verification,
-    Work,
+    AuditLog, Cluster, Connections, Doorbell, DoorbellState, FLEET, Fleet, HOUSEKEEPING, Head, Heartbeat,
+    HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News, Observations, Replica, StateSnapshot,
+    Store, StoreError, Verification, Work,
 };
 use crate::{
     domain::{
@@ -61,6 +61,7 @@ impl Measured {
             calls.expect(call, &["unavailable", "damaged", "internal"]);
         }
         calls.lease(HOUSEKEEPING.0, false);
+        calls.lease(FLEET.0, false);
         Self { inner, calls }
     }
 
@@ -151,6 +152,21 @@ impl Observations for Measured {
 
     async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
         self.timed("observed", self.inner.observed(uids)).await
+    }
+}
+
+#[async_trait]
+impl Fleet for Measured {
+    async fn tell(&self, news: News) -> Result<(), StoreError> {
+        self.timed("tell", self.inner.tell(news)).await
+    }
+
+    async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError> {
+        self.timed("fleet", self.inner.fleet(own)).await
+    }
+
+    async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError> {
+        self.timed("tidy_fleet", self.inner.tidy_fleet(own, grace)).await
     }
 }
 

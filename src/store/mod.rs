@@ -7,6 +7,7 @@ pub mod chain;
 pub mod cluster;
 mod decode;
 mod failure;
+pub mod fleet;
 mod history;
 mod measured;
 pub mod moving;
@@ -33,7 +34,8 @@ use crate::domain::{
 
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
-pub use cluster::{Cluster, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Replica, Work};
+pub use cluster::{Cluster, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Replica, Work};
+pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use measured::Measured;
 pub use observations::Observations;
 
@@ -231,7 +233,7 @@ pub trait AuditLog: Send + Sync + 'static {
 
 /// A store that is open and unlocked.
 #[async_trait]
-pub trait Store: Log + Cluster + AuditLog + Observations {
+pub trait Store: Log + Cluster + AuditLog + Observations + Fleet {
     /// Which database this is: `sqlite`, `postgres`.
     fn kind(&self) -> &'static str;
     /// Version of the schema.

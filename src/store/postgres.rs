@@ -10,6 +10,7 @@ mod cluster;
 mod commit;
 mod doorbell;
 mod failure;
+mod fleet;
 mod moment;
 mod moving;
 mod observations;

@@ -7,6 +7,7 @@ mod cluster;
 mod commit;
 mod compaction;
 mod failure;
+mod fleet;
 mod moment;
 mod moving;
 mod observations;

@@ -10,10 +10,12 @@ use parking_lot::Mutex;
 use prost::Message;
 use prost_types::Timestamp;
 
-use super::filter::{Effect, Filter};
+use super::filter::{Effect, Filter, effect};
 use crate::{
     digest::ViewDigest,
-    domain::{ChainHash, Epoch, LoggedChange, Revision, RevisionBatch, RevisionToken, Revocation, limits},
+    domain::{
+        ChainHash, Epoch, LoggedChange, Revision, RevisionBatch, RevisionToken, Revocation, Selector, limits,
+    },
     proto::v1::{Change, ChangeType, Changes, WatchConfigResponse, watch_config_response::Event},
     view::{Reveal, Revealer},
 };
@@ -77,6 +79,12 @@ impl Batch {
     #[must_use]
     pub fn token(&self) -> RevisionToken {
         RevisionToken::new(self.epoch, self.revision, &self.hash)
+    }
+
+    /// Whether anything in it concerns who sees what these selectors reach.
+    #[must_use]
+    pub fn concerns(&self, selectors: &[Selector]) -> bool {
+        self.changes.iter().any(|change| effect(selectors, change).is_some())
     }
 
     /// Counts the batch into the digest of a stream: what it holds after this revision.

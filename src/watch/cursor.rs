@@ -23,6 +23,7 @@ use super::{
     hub::{Behind, Signal},
     joined::Joined,
     revoked,
+    session::{NameSession, Session},
     snapshot::digest_of,
 };
 use crate::{
@@ -47,7 +48,7 @@ pub struct Cursor {
     streams: Arc<Streams>,
     principal: Arc<Principal>,
     filter: Filter,
-    session_id: String,
+    session: Session,
     signal: watch::Receiver<Signal>,
     timer: Pin<Box<Sleep>>,
     progress_interval: Duration,
@@ -119,7 +120,7 @@ impl Cursor {
             streams,
             principal,
             filter,
-            session_id: uuid::Uuid::new_v4().to_string(),
+            session: Session::anonymous(),
             timer: Box::pin(sleep_until(progress_due.min(expires))),
             progress_interval,
             progress_due,
@@ -140,10 +141,10 @@ impl Cursor {
         }
     }
 
-    /// Name of this stream.
-    #[must_use]
-    pub fn session_id(&self) -> &str {
-        &self.session_id
+    /// Has the stream's sessions named. Gives the name of the present one.
+    pub fn name_session(&mut self, name: NameSession) -> String {
+        self.session = Session::named(name);
+        self.session.in_life(self.at.epoch)
     }
 
     /// Has `ended` told of the end, with the last revision that was sent.
@@ -151,10 +152,10 @@ impl Cursor {
         self.ended = Some(Box::new(ended));
     }
 
-    /// What the stream shows, for the audit.
+    /// What the stream shows.
     #[must_use]
-    pub fn describe(&self) -> String {
-        self.filter.describe()
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// The next framed messages, or the error that ends the stream; `None` at its orderly end.
@@ -194,8 +195,8 @@ impl Cursor {
                     }
                 },
                 Phase::Live => {
+                    // Changes are no heartbeat, and don't put it off: only it says that the store was heard from.
                     if let Some(bytes) = self.live().await? {
-                        self.progress_due = Instant::now() + self.progress_interval;
                         return Ok(Some(bytes));
                     }
                 }
@@ -359,12 +360,13 @@ impl Cursor {
             revision: self.at.revision.0,
             resume_token: self.token(),
             view_id: self.filter.view_id.clone(),
-            session_id: self.session_id.clone(),
+            session_id: self.session.in_life(self.at.epoch),
             confirmed_age: self.confirmed_age(),
         }))
     }
 
-    /// The heartbeat, once the cursor stands where the view stands; the digest is counted from there if need be.
+    /// The heartbeat, once the cursor stands where the view stands; the digest is counted from there if need be. It comes on
+    /// busy streams too: changes tell nothing of how fresh they are, and a cache must not age because its store is written to.
     fn progress(&mut self) -> Option<Bytes> {
         let state = self.streams.view.state();
         self.progress_due = Instant::now() + self.progress_interval;

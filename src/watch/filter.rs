@@ -64,6 +64,12 @@ impl Filter {
         self.selectors.iter().any(|selector| selector.matches(&record.name, record.kind, &record.labels))
     }
 
+    /// The effective selectors.
+    #[must_use]
+    pub fn selectors(&self) -> &[Selector] {
+        &self.selectors
+    }
+
     /// What the effective selectors reach, labels apart.
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.selectors.iter().map(|selector| &selector.pattern)
@@ -86,21 +92,27 @@ impl Filter {
     /// What a change is for this stream; `None` if it concerns nothing that the stream shows or showed.
     #[must_use]
     pub fn effect(&self, change: &LoggedChange) -> Option<Effect> {
-        let matches = |labels| self.selectors.iter().any(|s| s.matches(&change.name, change.kind, labels));
-        let before = change.previous.as_ref().is_some_and(|previous| matches(&previous.labels));
-        let now = change.record.as_ref().is_some_and(|record| matches(&record.labels));
-        match (before, now) {
-            (false, true) => Some(Effect::Created),
-            (true, true) => Some(Effect::Updated),
-            (true, false) => Some(Effect::Removed),
-            (false, false) => None,
-        }
+        effect(&self.selectors, change)
     }
 
     /// The effective selectors as text, for the audit.
     #[must_use]
     pub fn describe(&self) -> String {
         self.selectors.iter().map(|selector| selector.pattern.to_text()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What a change is for who sees what these selectors reach.
+pub(super) fn effect(selectors: &[Selector], change: &LoggedChange) -> Option<Effect> {
+    let matches =
+        |labels| selectors.iter().any(|selector| selector.matches(&change.name, change.kind, labels));
+    let before = change.previous.as_ref().is_some_and(|previous| matches(&previous.labels));
+    let now = change.record.as_ref().is_some_and(|record| matches(&record.labels));
+    match (before, now) {
+        (false, true) => Some(Effect::Created),
+        (true, true) => Some(Effect::Updated),
+        (true, false) => Some(Effect::Removed),
+        (false, false) => None,
     }
 }
 

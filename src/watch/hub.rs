@@ -19,7 +19,7 @@ use super::{
     revoked::{RevokedName, RevokedNames},
 };
 use crate::{
-    domain::{ChainHash, Epoch, Revision, RevisionBatch},
+    domain::{ChainHash, Epoch, Revision, RevisionBatch, Selector},
     view::{Publish, State},
 };
 
@@ -111,6 +111,24 @@ impl Hub {
         let index = ring.batches.binary_search_by_key(&revision, |batch| batch.revision).ok()?;
         let batch = &ring.batches[index];
         (batch.token().epoch == epoch).then_some(batch.hash)
+    }
+
+    /// The earliest revision from which on, up to `at`, nothing has changed of what these selectors reach; as far back as the
+    /// ring goes.
+    #[must_use]
+    pub fn unchanged_since(&self, selectors: &[Selector], at: Revision) -> Revision {
+        let (base, batches): (Revision, Vec<Arc<Batch>>) = {
+            let ring = self.ring.read();
+            let end = ring.batches.partition_point(|batch| batch.revision <= at);
+            // Of what lies ahead of the ring nothing is known, nor of what lies behind it.
+            if ring.batches.range(..end).next_back().is_none_or(|last| last.revision < at) {
+                return at;
+            }
+            (ring.base, ring.batches.range(..end).cloned().collect())
+        };
+        // Looked through without the lock: publishing waits for nobody.
+        let changed = batches.iter().rev().find(|batch| batch.concerns(selectors));
+        changed.map_or(base, |batch| batch.revision)
     }
 
     /// A revision after which nothing was revoked, as far as this server has followed.

@@ -10,6 +10,7 @@ mod filter;
 mod hub;
 mod joined;
 mod revoked;
+mod session;
 mod snapshot;
 mod tally;
 
@@ -24,13 +25,14 @@ pub use batch::timestamp;
 pub use cursor::{Cursor, Resume};
 pub use filter::{Filter, authorise_secrets, not_granted};
 pub use hub::Hub;
+pub use session::NameSession;
 pub use tally::StreamCounts;
 
 use admission::{Admission, Lease, OpenStreams};
 use tally::Tally;
 
 use crate::{
-    domain::{ChainHash, Clock, Principal, Result, Revision, Selector},
+    domain::{ChainHash, Clock, Epoch, Principal, Result, Revision, Selector},
     store::Log,
     view::{Revealer, State, View},
 };
@@ -84,8 +86,6 @@ pub struct WatchRequest {
     pub include_secrets: bool,
     /// How often to hear from the server.
     pub progress_interval: Option<Duration>,
-    /// Who is watching, in its own words.
-    pub worker: String,
     /// Cuts the connection that the request came over.
     pub scissors: CancellationToken,
 }
@@ -112,8 +112,7 @@ impl Streams {
     /// # Errors
     /// `PermissionDenied` for selectors or secrets beyond the grants, `Exhausted` beyond the limits.
     pub fn open(self: &Arc<Self>, principal: &Principal, request: WatchRequest) -> Result<Cursor> {
-        let WatchRequest { selectors, resume, include_secrets, progress_interval, worker: _, scissors } =
-            request;
+        let WatchRequest { selectors, resume, include_secrets, progress_interval, scissors } = request;
         let filter = Filter::authorise(principal, selectors, include_secrets)?;
         let principal = Arc::new(principal.clone());
         let life = (principal.expires_at - self.clock.now()).to_std().unwrap_or_default();
@@ -138,6 +137,23 @@ impl Streams {
     #[must_use]
     pub fn hash_in_memory(&self, state: &State, revision: Revision) -> Option<ChainHash> {
         if state.revision == revision { Some(state.hash) } else { self.hub.hash_at(state.epoch, revision) }
+    }
+
+    /// The earliest revision from which on, up to `at`, nothing has changed of what these selectors reach; as far back as
+    /// that is known in memory. Nothing is known of another life than the view's.
+    #[must_use]
+    pub fn unchanged_since(&self, selectors: &[Selector], epoch: Epoch, at: Revision) -> Revision {
+        let generation = self.hub.generation();
+        let since = self.hub.unchanged_since(selectors, at);
+        let same = self.view.state().epoch == epoch && self.hub.generation() == generation;
+        if same { since } else { at }
+    }
+
+    /// Resolves when this server is about to stop.
+    pub async fn draining(&self) {
+        let mut signal = self.hub.subscribe();
+        // The hub lives as long as this does.
+        let _ = signal.wait_for(|signal| signal.draining).await;
     }
 
     /// How many streams are open.

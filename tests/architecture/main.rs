@@ -31,15 +31,16 @@ struct Room {
 #[rustfmt::skip]
 const ROOMS: &[Room] = &[
     Room { name: "cli",       knows: "app lifecycle client auth import telemetry settings domain proto digest", never: "sql" },
-    Room { name: "app",       knows: "lifecycle http grpc auth service replica import outbound:: kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
+    Room { name: "app",       knows: "lifecycle http grpc auth service replica fleet:: import outbound:: kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "http",      knows: "lifecycle grpc:: auth service replica kinds watch view store:: telemetry settings domain proto digest", never: "sql" },
-    Room { name: "grpc",      knows: "lifecycle auth service replica kinds watch view telemetry settings domain proto digest", never: "sql" },
-    Room { name: "service",   knows: "choice auth:: replica:: import:: kinds watch view store:: crypto:: outbound:: settings domain setting_key setting_text wire:: proto digest", never: "grpc sql web" },
+    Room { name: "grpc",      knows: "lifecycle auth service replica fleet:: kinds watch view telemetry settings domain proto digest", never: "sql" },
+    Room { name: "service",   knows: "choice auth:: replica:: fleet:: import:: kinds watch view store:: crypto:: outbound:: settings domain setting_key setting_text wire:: proto digest", never: "grpc sql web" },
     Room { name: "outbound",  knows: "crypto:: settings wire:: proto", never: "grpc sql" },
     // Kinds, to say before anything is sent what the server would refuse; crypto, to open what other systems sealed.
     Room { name: "import",    knows: "kinds crypto:: setting_key domain proto", never: "grpc sql web async" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },
     Room { name: "replica",   knows: "view store:: domain", never: "grpc sql web" },
+    Room { name: "fleet",     knows: "kinds store:: crypto:: domain", never: "grpc sql web" },
     Room { name: "watch",     knows: "kinds view store:: settings domain proto digest", never: "grpc sql web" },
     Room { name: "view",      knows: "kinds store:: crypto:: domain proto digest", never: "grpc sql web" },
     Room { name: "store",     knows: "telemetry:: settings domain proto digest", never: "grpc web" },

@@ -16,7 +16,7 @@ use signalbox::proto::v1::{
 
 use crate::{
     api::{api_key, provider, secret, secret_setting},
-    in_use, kinds,
+    fleet, in_use, kinds,
 };
 
 /// Makes a body with this secret and with this number, which no other call has.
@@ -138,6 +138,8 @@ pub fn of(method: &str) -> Vec<Case> {
         "signalbox.v1.ProviderService.RenderRequest" => render(),
         method if method.starts_with("signalbox.v1.ProviderService.") => in_use::of_provider(method),
         method if method.starts_with("signalbox.v1.ApiKeyService.") => in_use::of_key(method),
+        method if method.starts_with("signalbox.v1.DatabaseService.") => in_use::of_database(method),
+        method if method.starts_with("signalbox.v1.FleetService.") => fleet::of(method),
         "signalbox.v1.SettingService.ResolveSettings" => vec![
             case("plain", true, |_, _| ResolveSettingsRequest { user: "alice".into(), ..Default::default() }),
             case("with secrets", false, |_, _| ResolveSettingsRequest {

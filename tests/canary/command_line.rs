@@ -92,7 +92,7 @@ const LITELLM_YAML: &str =
     "model_list:\n- model_name: m\n  litellm_params:\n    model: mistral/small\n    api_key: {}\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 63] = [
+const LINES: [(i32, &str, Given<'static>); 68] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -187,6 +187,11 @@ const LINES: [(i32, &str, Given<'static>); 63] = [
     (1, "switch {}", Argument),
     // Nothing is called: what is asked for is no name.
     (1, "test {}", Argument),
+    (0, "set databases/d --field type=redis --field host=127.0.0.1 --secret password=-", Input("{}")),
+    (1, "test databases/d", Argument),
+    (1, "test databases/{}", Argument),
+    (0, "render groq --model m --field generation.temperature=0.2 -o json", Argument),
+    (2, "render groq --field x={}", Argument),
     (1, "discover {}", Argument),
     (0, "health -o json", Argument),
     (3, "health {}", Argument),

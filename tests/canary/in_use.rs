@@ -3,8 +3,8 @@
 use signalbox::proto::v1::{
     ApiKeyUsage, DiscoverModelsRequest, GetActiveApiKeyRequest, GetActiveProviderRequest,
     GetDefaultProviderRequest, ProviderType, RecordApiKeyUsageRequest, RotateApiKeyRequest,
-    SetDefaultProviderRequest, SwitchActiveProviderRequest, SwitchFallbacks, TestProviderRequest,
-    get_active_api_key_request::Whose,
+    SetDefaultProviderRequest, SwitchActiveProviderRequest, SwitchFallbacks, TestDatabaseRequest,
+    TestProviderRequest, get_active_api_key_request::Whose,
 };
 
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
 const GROQ: &str = "providers/groq";
 /// A provider on this machine, which the server may not call.
 pub const LOCAL: &str = "providers/local";
+/// A database on this machine, which the server may not call.
+pub const LOCAL_DATABASE: &str = "databases/local";
 const KEY: &str = "providers/groq/apiKeys/used";
 
 /// The cases of a method of `ProviderService`.
@@ -85,6 +87,18 @@ pub fn of_provider(method: &str) -> Vec<Case> {
         Some("DiscoverModels") => vec![
             case("refused by the guard", true, |_, _| DiscoverModelsRequest { names: vec![LOCAL.into()] }),
             case("a key for a name", false, |canary, _| DiscoverModelsRequest { names: vec![canary.into()] }),
+        ],
+        _ => panic!("{method} has no canary case: write one"),
+    }
+}
+
+/// The cases of a method of `DatabaseService`.
+pub fn of_database(method: &str) -> Vec<Case> {
+    match method.rsplit('.').next() {
+        // Nobody is called, as above.
+        Some("TestDatabase") => vec![
+            case("refused by the guard", true, |_, _| TestDatabaseRequest { name: LOCAL_DATABASE.into() }),
+            case("a password for a name", false, |canary, _| TestDatabaseRequest { name: canary.into() }),
         ],
         _ => panic!("{method} has no canary case: write one"),
     }

@@ -11,6 +11,7 @@ mod harness;
 mod calls;
 mod cases;
 mod command_line;
+mod fleet;
 mod in_use;
 mod kinds;
 mod made;

@@ -6,18 +6,18 @@ use prost::Message as _;
 use signalbox::proto::{
     DESCRIPTOR_POOL,
     v1::{
-        CreateResourceRequest, CreateTokenResponse, GetResourceRequest, ListResourcesRequest, ProviderSpec,
-        ProviderType, Resource, WatchConfigRequest, resource::Spec,
+        CreateResourceRequest, CreateTokenResponse, DatabaseSpec, DatabaseType, GetResourceRequest,
+        ListResourcesRequest, ProviderSpec, ProviderType, Resource, WatchConfigRequest, resource::Spec,
     },
 };
 use tonic::transport::Channel;
 
 use crate::{
-    api::{Api, api_key, new_token, provider, router, secret_setting, setting},
+    api::{Api, api_key, new_token, provider, router, secret, secret_setting, setting},
     calls::{Answer, call},
     cases::{self, Case},
     harness::{Home, Server, calls::channel, http::get},
-    in_use::LOCAL,
+    in_use::{LOCAL, LOCAL_DATABASE},
     rest,
     trail::Trail,
 };
@@ -155,6 +155,13 @@ async fn prepare(server: &Server, trail: &Trail) {
     };
     api.create(LOCAL, Spec::Provider(local)).await;
     api.create(&format!("{LOCAL}/apiKeys/k"), api_key(&trail.canary("a key that is tested"))).await;
+    let database = DatabaseSpec {
+        r#type: DatabaseType::Postgresql.into(),
+        host: "127.0.0.1".into(),
+        password: Some(secret(&trail.canary("a password that is tested"))),
+        ..Default::default()
+    };
+    api.create(LOCAL_DATABASE, Spec::Database(database)).await;
     api.create("routers/default", router("providers/groq")).await;
     let request = CreateResourceRequest {
         resource: Some(Resource {

@@ -5,7 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Output}
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fernet::Fernet;
-use signalbox::proto::v1::{ExportConfigRequest, ModelSpec, ProviderSpec, resource::Spec};
+use signalbox::proto::v1::{
+    ExportConfigRequest, ModelSpec, ProviderSpec, resource::Spec, secret::State, setting_spec::Value,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -112,34 +114,83 @@ async fn thirty_models_of_litellm_are_served(place: Place) {
     assert_eq!(router.fallbacks, ["providers/anthropic", "providers/google_ai"], "Azure is not known here");
     let mut key = place.get("providers/xai/apiKeys/xai_api_key").await.unwrap();
     let states: Vec<_> = secrets_in(&mut key).iter().map(|(_, secret)| secret.state()).collect();
-    assert_eq!(states, [signalbox::proto::v1::secret::State::Missing]);
+    assert_eq!(states, [State::Missing]);
 }
 
+/// The formats with their fixtures, and how many resources are new and changed by each, one after the other.
+const COMING: [(&str, &[&str], u32, u32); 8] = [
+    ("litellm-prices", &["model_prices.json"], 6, 0),
+    // One of these is known from the prices, and has more said of it.
+    ("models-dev", &["models_dev.json"], 4, 1),
+    ("settings", &["settings.json"], 7, 0),
+    // The active provider is another one from now on.
+    ("llm-provider-configs", &["llm_provider_configs.csv"], 3, 1),
+    // A provider that holds a secret stays, and so does who is active; a key that is meant for elsewhere is not taken.
+    ("provider-configs", &["provider_configs.json", "api_keys.csv"], 6, 0),
+    ("runtime-config", &["runtime_config.csv"], 8, 0),
+    ("prompt-templates", &["prompt_templates.json"], 4, 0),
+    ("admin-settings", &["admin_settings.json"], 3, 2),
+];
+
 async fn every_format_comes_in_whole_and_again_without_a_change(place: Place) {
-    let formats: [(&str, &[&str]); 8] = [
-        ("litellm-prices", &["model_prices.json"]),
-        ("models-dev", &["models_dev.json"]),
-        ("settings", &["settings.json"]),
-        ("llm-provider-configs", &["llm_provider_configs.csv"]),
-        ("provider-configs", &["provider_configs.json", "api_keys.csv"]),
-        ("runtime-config", &["runtime_config.csv"]),
-        ("prompt-templates", &["prompt_templates.json"]),
-        ("admin-settings", &["admin_settings.json"]),
-    ];
     let mut revision = place.revision().await;
-    for (format, names) in formats {
-        import(&place, format, names, &[]).await;
+    let mut there = 0;
+    for (format, names, created, updated) in COMING {
+        let told = import(&place, format, names, &[]).await;
+        let counts = format!("{created} created, {updated} updated, ");
+        assert!(told.contains(&counts), "{format}: {counts}is not what there is: {told}");
         let after = place.revision().await;
         assert_eq!(after, revision + 1, "{format} is one revision");
-        import(&place, format, names, &[]).await;
+        let told = import(&place, format, names, &[]).await;
+        assert!(told.contains("0 created, 0 updated, "), "{format}: {told}");
         revision = place.revision().await;
         assert_eq!(revision, after, "{format} comes again without a change");
+        there += created as usize;
+        let all = place.export(ExportConfigRequest::default()).await.resources.len();
+        assert_eq!(all, there, "{format}: what is told is there, and nothing else");
     }
+    contents(&place).await;
     let none = run(&place, &["--from", "catalogue"]).await;
     assert!(none.status.success(), "{}", printed(&none));
     let exported = place.export(ExportConfigRequest::default()).await;
     assert!(exported.resources.len() > 60);
     assert!(!format!("{exported:?}").contains("canary"));
+}
+
+/// Something of what each of [`COMING`] brings.
+async fn contents(place: &Place) {
+    let spec = async |name: &str| place.get(name).await.unwrap_or_else(|_| panic!("{name}")).spec.unwrap();
+    let shared = model(place, "models/openai/gpt-4o").await;
+    let limits = shared.limits.unwrap();
+    assert_eq!(
+        (limits.context_window_tokens, limits.max_input_tokens),
+        (128_000, 128_000),
+        "of both sources"
+    );
+    assert_eq!(shared.prices.unwrap().cached_input, "1.25");
+    let Spec::Database(database) = spec("databases/main").await else { panic!() };
+    assert_eq!((database.host.as_str(), database.user.as_str()), ("db.example", "aiops"));
+    assert_eq!(place.states("databases/main").await, [State::Present]);
+    assert_eq!(provider(place, "providers/house").await.models, ["h1", "h2"]);
+    assert_eq!(provider(place, "providers/google_ai").await.models, ["gemini-2.5-flash"]);
+    assert_eq!(provider(place, "providers/openai-main").await.default_model, "gpt-4o");
+    for key in [
+        "openai-main/apiKeys/prod",
+        "openai-main/apiKeys/old",
+        "claude/apiKeys/main",
+        "house/apiKeys/settings",
+    ] {
+        assert_eq!(place.states(&format!("providers/{key}")).await, [State::Present], "{key}");
+    }
+    let Spec::Setting(retries) = spec("settings/max_retries").await else { panic!() };
+    assert_eq!(retries.value, Some(Value::IntValue(5)));
+    let Spec::Setting(temperature) = spec("users/alice/settings/temperature").await else { panic!() };
+    assert_eq!(temperature.value, Some(Value::FloatValue(0.7)));
+    let Spec::PromptTemplate(template) = spec("promptTemplates/summarise").await else { panic!() };
+    assert_eq!(template.generation.unwrap().temperature, Some(0.2));
+    assert_eq!(template.variables.len(), 2);
+    let Spec::Router(router) = spec("routers/default").await else { panic!() };
+    assert_eq!((router.primary.as_str(), router.fallbacks.len()), ("providers/groq", 0));
 }
 
 async fn edits_survive_the_next_import(place: Place) {

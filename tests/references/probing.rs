@@ -84,7 +84,7 @@ fn ids(provider: &DiscoveredProvider) -> Vec<&str> {
 }
 
 /// Waits until something was seen of a resource, and gives its value.
-async fn remembered(caller: &Caller, name: &str, what: &str) -> String {
+pub async fn remembered(caller: &Caller, name: &str, what: &str) -> String {
     within(PATIENCE, "the observation", async {
         loop {
             if let Some(found) = seen(caller, name).await.into_iter().find(|one| one.what == what) {
@@ -142,7 +142,7 @@ async fn a_provider_is_tried_by_the_requests_of_workers() {
 }
 
 /// The particulars of an event, as they lie in the audit.
-async fn audited(server: &Server, event: &str) -> Vec<String> {
+pub async fn audited(server: &Server, event: &str) -> Vec<String> {
     let options = SqliteConnectOptions::new().filename(server.data().join("signalbox.db"));
     let mut database = options.connect().await.unwrap();
     let rows = sqlx::query("SELECT detail FROM audit WHERE event = $1 ORDER BY id").bind(event);

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use signalbox::proto::v1::{
     CreateResourceRequest, CreateResourceResponse, GetResourceRequest, GetResourceResponse,
     GetStatusResponse, Replica, Resource,
@@ -132,6 +133,11 @@ impl Member {
     pub async fn kill(&mut self) {
         self.site.moved_to(NOWHERE);
         self.server.take().expect("it runs").kill().await;
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.server.as_ref().expect("it runs").signal(signal);
     }
 
     /// How it ended by itself, if it does so in time.

@@ -26,4 +26,5 @@ mod support;
 mod together;
 mod tokens;
 mod upgrade;
+mod workers;
 mod writers;

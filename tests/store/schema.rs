@@ -12,7 +12,15 @@ use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use crate::postgres::server;
 
 /// Of the place, and not of the store: who serves it, and what was done to its schema.
-const STAYS: [&str; 5] = ["_sqlx_migrations", "signalbox_migrations", "replicas", "leases", "moves"];
+const STAYS: [&str; 7] = [
+    "_sqlx_migrations",
+    "signalbox_migrations",
+    "replicas",
+    "leases",
+    "moves",
+    "worker_sessions",
+    "worker_reports",
+];
 
 type Schema = BTreeMap<String, BTreeSet<String>>;
 

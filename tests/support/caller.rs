@@ -8,7 +8,8 @@ use std::sync::{
 use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
-    config_service_client::ConfigServiceClient, provider_service_client::ProviderServiceClient,
+    config_service_client::ConfigServiceClient, database_service_client::DatabaseServiceClient,
+    provider_service_client::ProviderServiceClient,
 };
 use tonic::{
     service::interceptor::InterceptedService,
@@ -141,6 +142,10 @@ impl Caller {
 
     pub fn provider(&self) -> ProviderServiceClient<Authorised> {
         ProviderServiceClient::new(self.authorised())
+    }
+
+    pub fn database(&self) -> DatabaseServiceClient<Authorised> {
+        DatabaseServiceClient::new(self.authorised())
     }
 
     pub fn api_key(&self) -> ApiKeyServiceClient<Authorised> {

@@ -243,8 +243,12 @@ impl Server {
         self.server.take().unwrap().wait().unwrap();
     }
 
-    /// Keeps a copy of the data of a server that was stopped.
+    /// Keeps a copy of the data of a server that was stopped, in place of an earlier one.
     pub fn save(&self) {
+        let earlier = self.directory.join("saved");
+        if earlier.exists() {
+            fs::remove_dir_all(earlier).unwrap();
+        }
         self.copy("data", "saved");
     }
 
@@ -260,6 +264,12 @@ impl Server {
         assert!(copy.status().unwrap().success());
     }
 
+    /// URL of a database of this name.
+    pub fn url(&self, name: &str) -> String {
+        let (server, _) = self.admin.rsplit_once('/').unwrap();
+        format!("{server}/{name}")
+    }
+
     /// Makes an empty database; its URL.
     pub async fn database(&self) -> String {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -268,8 +278,7 @@ impl Server {
         let text = format!("CREATE DATABASE {name}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut admin).await.unwrap();
         admin.close().await.unwrap();
-        let (server, _) = self.admin.rsplit_once('/').unwrap();
-        format!("{server}/{name}")
+        self.url(&name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A proxy before PostgreSQL that loses what it is told to lose.
+//! A proxy before PostgreSQL, or before a server, that loses what it is told to lose.
 
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
@@ -43,6 +43,8 @@ pub struct Proxy {
     server: Arc<AtomicU16>,
     /// Counts how often every connection was cut.
     cuts: watch::Sender<u64>,
+    /// Whether nothing passes, and nobody is told.
+    held: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -57,9 +59,11 @@ impl Proxy {
             mute: Arc::default(),
             server: Arc::new(AtomicU16::new(server)),
             cuts: watch::Sender::new(0),
+            held: watch::Sender::new(false),
         };
         let (fault, commits, closed) = (proxy.fault.clone(), proxy.commits.clone(), proxy.closed.clone());
         let (server, cuts, mute) = (proxy.server.clone(), proxy.cuts.clone(), proxy.mute.clone());
+        let held = proxy.held.clone();
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
@@ -70,7 +74,8 @@ impl Proxy {
                 let server = TcpStream::connect(("127.0.0.1", server.load(Ordering::Relaxed))).await;
                 let Ok(server) = server else { continue };
                 let mut cut = cuts.subscribe();
-                let passed = pass(client, server, fault.clone(), commits.clone(), mute.clone());
+                let (fault, commits, mute) = (fault.clone(), commits.clone(), mute.clone());
+                let passed = pass(client, server, fault, commits, mute, held.subscribe());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = passed => {}
@@ -102,6 +107,17 @@ impl Proxy {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Holds whatever comes in either direction, also on new connections, until it is let go: as a network that loses
+    /// everything.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// The port that clients connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Leads to another port from now on.
     pub fn lead_to(&self, server: u16) {
         self.server.store(server, Ordering::Relaxed);
@@ -127,12 +143,13 @@ struct Answers {
 }
 
 impl Answers {
-    fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Self {
+    fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) -> Self {
         let muted = Arc::new(AtomicBool::new(false));
         let silent = muted.clone();
         let task = tokio::spawn(async move {
             let mut bytes = vec![0; 65_536];
             while let Ok(read @ 1..) = from.read(&mut bytes).await {
+                released(&mut held).await;
                 if !silent.load(Ordering::Relaxed) && to.write_all(&bytes[..read]).await.is_err() {
                     break;
                 }
@@ -153,22 +170,29 @@ impl Drop for Answers {
     }
 }
 
+/// Waits until something may pass.
+async fn released(held: &mut watch::Receiver<bool>) {
+    drop(held.wait_for(|held| !held).await);
+}
+
 async fn pass(
     client: TcpStream,
     server: TcpStream,
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
     commits: Arc<AtomicU64>,
     mute: Arc<AtomicBool>,
+    mut held: watch::Receiver<bool>,
 ) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let answers = Answers::carry(from_server, to_client);
+    let answers = Answers::carry(from_server, to_client, held.clone());
     let mut bytes = vec![0; 65_536];
     loop {
         let read = match from_client.read(&mut bytes).await {
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
+        released(&mut held).await;
         if mute.load(Ordering::Relaxed) {
             garble(&mut bytes[..read]);
         }

@@ -81,6 +81,7 @@ impl Open {
             include_secrets: view.secrets,
             progress_interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
             worker: None,
+            previous_session_id: String::new(),
         };
         let messages = raw::stream(caller, WATCH, request.encode_to_vec().into()).await?;
         Ok(Self { asked, messages, seen: Vec::new(), cursor: None })

@@ -55,6 +55,36 @@ async fn heartbeats_come_at_the_interval_that_was_asked_for() {
     }
 }
 
+/// A busy stream had no heartbeat, so that its client took itself to be stale for as long as something was written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_stream_has_heartbeats() {
+    let server = Server::start().await;
+    let mut writer = writer(&server);
+    let mut busy = Open::fresh(&server.admin(), &View::everything()).await;
+    busy.wait_for("synced", is_synced).await;
+    let reading = tokio::spawn(async move {
+        let (mut heartbeats, mut changes) = (0, 0);
+        while heartbeats < 3 {
+            match busy.next().await.expect("the stream lives") {
+                Event::Changes(_) => changes += 1,
+                Event::Progress(_) => heartbeats += 1,
+                _ => {}
+            }
+        }
+        changes
+    });
+    let writing = async {
+        let mut round = 0;
+        while !reading.is_finished() {
+            round += 1;
+            let resource = setting("settings/busy", round.to_string());
+            writer.write(Op::Update { resource, mask: vec!["*".to_owned()], allow_missing: true }).await;
+        }
+    };
+    within(PATIENCE, "three heartbeats between changes", Box::pin(writing)).await;
+    assert!(reading.await.expect("it is read to its end") > 3, "it was busy");
+}
+
 /// etcd#15220, under load: every heartbeat is behind everything that it covers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_never_overtakes() {

@@ -78,7 +78,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(built):
         f"signalbox-{metadata['Version']}.dist-info",
     }
     requires = sorted(re.split(r"[><=; ]", each)[0] for each in metadata.get_all("Requires-Dist"))
-    assert requires == ["cryptography", "grpcio", "httpx", "protobuf"]
+    assert requires == ["cryptography", "grpcio", "httpx", "prometheus-client", "protobuf"]
 
 
 def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
@@ -88,6 +88,7 @@ def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
     readme = (PACKAGE / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (calls,) = re.findall(r"```python executor\n(.*?)```", readme, re.DOTALL)
+    (validation,) = re.findall(r"```python validate\n(.*?)```", readme, re.DOTALL)
     script = tmp_path / "example.py"
     script.write_text(
         example
@@ -96,6 +97,8 @@ def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
         + "try:\n"
         + textwrap.indent(calls, "    ")
         + "except signalbox.routing.CompletionError as error:\n    print([each.kind for each in error.failures])\n"
+        + validation
+        + "client.wait_ready()\nprint(client.status().rejection)\n"
     )
     environment = {
         "PATH": os.environ["PATH"],
@@ -104,7 +107,7 @@ def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
         "SIGNALBOX_SETTING_MAX_RETRIES": "5",
     }
     printed = run(clean, script, env=environment, cwd=tmp_path).splitlines()
-    assert printed == ["http://127.0.0.1:1/v1", "prod 2 SecretText(...)", "True", "['connection']"]
+    assert printed == ["http://127.0.0.1:1/v1", "prod 2 SecretText(...)", "True", "['connection']", "None"]
 
 
 def test_other_stubs_of_the_same_api_do_not_clash(clean, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from signalbox import SecretError, _proto
+from signalbox import SecretError, Snapshot, _proto
 from signalbox._replica import Cursor, DigestError, Replica
 from signalbox.errors import DesyncError
 from signalbox.settings import Overrides
@@ -192,3 +192,32 @@ def test_a_snapshot_of_the_same_state_changes_nothing():
     made.apply(reset(1))
     made.apply(snapshot(6, key("a", 4)))
     assert made.apply(synced(6)).changes is None
+
+
+def test_a_revision_that_is_not_accepted_is_known_and_not_served():
+    made = Replica(Snapshot(Overrides()), Cursor(), lambda state: "no" if 6 <= state.revision < 8 else None)
+    made.begin_stream()
+    made.apply(snapshot(5, key("a", 5), key("b", 5, "old"), key("c", 5)))
+    made.apply(synced(5))
+    before = made.served
+    applied = made.apply(changes(6, key("b", 6, "new"), deleted=["providers/p/apiKeys/a"]))
+    assert (applied.rejected, made.rejection.revision, made.rejection.reason) == (True, 6, "no")
+    assert (made.served.revision, made.served.digest) == (5, before.digest)
+    assert made.served.api_key("p", "b").secret().expose() == "old"
+    with pytest.raises(SecretError, match="revoked"):
+        made.served.api_key("p", "a").secret()
+    made.apply(revoked(7, "providers/p/apiKeys/c"))
+    made.apply(changes(7, deleted=["providers/p/apiKeys/c"]))
+    made.apply(progress(7, made.known.digest))
+    assert (made.served.revision, made.cursor.resume_token, made.served_at.resume_token) == (5, "t7", "t5")
+    assert [made.served.api_key("p", id).revoked for id in "abc"] == [True, False, True]
+    applied = made.apply(changes(8, key("d", 8)))
+    assert (applied.rejected, made.rejection, made.served_at.resume_token) == (False, None, "t8")
+    assert [key.id for key in made.served.active_api_keys("p")] == ["b", "d"]
+    assert made.served.api_key("p", "b").secret().expose() == "new"
+    assert [(event.kind, event.name[-1]) for event in applied.changes.events] == [
+        ("deleted", "a"),
+        ("updated", "b"),
+        ("deleted", "c"),
+        ("created", "d"),
+    ]

@@ -158,9 +158,38 @@ def test_a_drifted_cache_is_not_fresh_and_heals_itself(stage):
     assert stream.request.resume_token == "", "a snapshot is asked for"
     assert (status(stage).ready, status(stage).digest_mismatches) == (False, 1)
     assert stage.state.current().api_key("p", "a") is not None
-    stream.send(snapshot(6, key("b", 6)), synced(6))
+    stream.send(snapshot(6, key("b", 6), last=False))
+    until(lambda: stage.state.health.last_message > stream.at)
+    assert not status(stage).ready, "the old state is served on, and is still wrong"
+    stream.send(snapshot(6, key("c", 6)), synced(6))
     until(lambda: status(stage).ready)
     assert stage.state.current().api_key("p", "a") is None
+
+
+def test_a_state_of_a_life_that_is_over_is_not_fresh(stage):
+    stream = live(stage)
+    stream.send(progress(5))
+    until(lambda: status(stage).ready)
+    stream.send(reset(2))
+    until(lambda: status(stage).resets == 1)
+    assert (status(stage).ready, status(stage).loaded) == (False, True)
+    stream.send(snapshot(3, key("b", 3)), synced(3))
+    until(lambda: status(stage).ready)
+
+
+def test_what_waited_for_a_process_that_stood_still_is_not_fresh(stage, monkeypatch):
+    """Messages that lay in the socket meanwhile were taken for news."""
+    stream = live(stage)
+    slept = [0.0]
+    for module in ("_watcher", "_state"):
+        monkeypatch.setattr(f"signalbox.{module}.monotonic", lambda: time.monotonic() + slept[0])
+    slept[0] = 60.0
+    stream.send(progress(6))
+    stream = stage.accept()
+    assert (stream.request.resume_token, status(stage).ready) == ("t5", False)
+    stream.send(synced(5), progress(9))
+    until(lambda: status(stage).ready)
+    assert status(stage).revision == 9
 
 
 def test_a_reset_is_counted_and_served_through(stage):

@@ -97,17 +97,13 @@ fn import_formats() -> PossibleValuesParser {
 }
 
 /// What the long help of `import` adds.
-fn import_help() -> String {
-    format!(
-        "Secrets never stand on the command line: keys come from the files, and from the variables that a file refers to.\n\
-         An admin_settings.json has this shape; `providers` may be a list too, and one provider may be the whole file:\n\n{}",
-        import::ADMIN_SETTINGS_SHAPE
-    )
-}
+const IMPORT_HELP: &str = "\
+Secrets never stand on the command line: keys come from the files, and from the variables that a file refers to.
+`signalbox explain import` tells what is accepted of each format.";
 
 /// Options of `import`.
 #[derive(Args, Clone, Default)]
-#[command(after_long_help = import_help())]
+#[command(after_long_help = IMPORT_HELP)]
 pub struct Import {
     /// Files, or - for standard input; all of them are taken in together or not at all
     #[arg(value_name = "FILE")]

@@ -50,7 +50,8 @@ fn id(route: &Route) -> String {
     // Of collections one is `models/{provider}`: what is free counts as well.
     let depth = route.segments.len();
     let place: Vec<&str> = fixed.collect();
-    format!("{name}_{}_{depth}", place.join("_"))
+    let method = route.method.as_str().to_ascii_lowercase();
+    format!("{name}_{method}_{}_{depth}", place.join("_"))
 }
 
 fn parameters(route: &Route, schemas: &mut Schemas) -> Vec<Value> {

@@ -32,10 +32,70 @@ fn admin_settings() {
 
 #[test]
 fn the_shape_that_is_told_is_accepted() {
-    let files = [File { name: "file".into(), text: ADMIN_SETTINGS_SHAPE.into() }];
+    let shape = format_named("admin-settings").unwrap().shape();
+    let (example, _) = shape.split_once("\nNames may").unwrap();
+    let files = [File { name: "file".into(), text: example.into() }];
     let imported = run("admin-settings", &files, &|_| None).unwrap();
     assert_eq!(spec_of!(imported, Provider, "providers/groq").endpoint_path, "/openai/v1/responses");
     assert!(left_out(&imported) == ["file: providers.groq.api_key"], "its key is a placeholder");
+}
+
+#[test]
+fn regression_a_provider_of_several_names_is_one_provider() {
+    let read = |text: &str| {
+        let files = [File { name: "file".into(), text: text.into() }];
+        run("admin-settings", &files, &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    for word in ["openai", "OpenAI", "chatgpt", "open-ai"] {
+        let imported = read(&format!(
+            r#"{{"activeProvider": "{word}", "providers": {{"{word}": {{"api_key": "sk-1"}}}}}}"#
+        ));
+        assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/chatgpt", "{word}");
+        assert_eq!(key_of(&imported, "providers/chatgpt/apiKeys/admin_settings"), "sk-1");
+    }
+    let imported =
+        read(r#"{"active_provider": "chatgpt", "providers": {"openai": {}, "chatgpt": {"model": "m"}}}"#);
+    assert_eq!(spec_of!(imported, Provider, "providers/chatgpt").default_model, "", "the first of them");
+    assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/chatgpt");
+}
+
+#[test]
+fn regression_a_field_that_is_there_twice_is_told() {
+    let text = r#"{"providers": {"groq": {"apiKey": "gsk_1", "api_key": "gsk_2", "api_base": "https://api.groq.com",
+        "base_url": "https://api.groq.com/openai/v1"}}}"#;
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("admin-settings", &files, &|_| None).unwrap();
+    assert_eq!(key_of(&imported, "providers/groq/apiKeys/admin_settings"), "gsk_1");
+    assert_eq!(left_out(&imported), ["file: providers.groq.api_key", "file: providers.groq.api_base"]);
+    assert!(
+        told(&imported, "file: providers.groq.api_base").contains("`base_url` says the same, and is taken")
+    );
+}
+
+#[test]
+fn regression_times_are_compared_as_times() {
+    let newest = |one: &str, other: &str| {
+        let text = format!(
+            r#"[{{"key": "a", "value": "one", "updated_at": "{one}"}}, {{"key": "a", "value": "other", "updated_at": "{other}"}}]"#
+        );
+        let files = [File { name: "file".into(), text: text.into() }];
+        let imported = run("runtime-config", &files, &|_| None).unwrap();
+        let unread = left_out(&imported).iter().filter(|from| from.ends_with("updated_at")).count();
+        let value = spec_of!(imported, Setting, "settings/a").value.clone();
+        (value == Some(Value::StringValue("one".into())), unread)
+    };
+    for (newer, older) in [
+        ("2026-10-01T00:00:00Z", "2026-09-30 23:00:00+00"),
+        ("2026-10-01", "2026-09-30 23:59"),
+        ("1790000000", "999999999"),
+        ("1790000000000", "1780000000"),
+        ("Thu, 01 Oct 2026 10:00:00 +0000", "2026-09-30"),
+    ] {
+        assert_eq!(newest(newer, older), (true, 0), "{newer} {older}");
+        assert_eq!(newest(older, newer), (false, 0), "{newer} {older}");
+    }
+    // As text the first would be the newer; the later row stays, and it is told why.
+    assert_eq!(newest("9/30/2026", "10/1/2026"), (false, 2));
 }
 
 #[test]

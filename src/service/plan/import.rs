@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Draft, Operation, OperationKind, Planner};
 use crate::{
     domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
-    import::{Decision, decide, moves},
+    import::{Decision, decide, laid_over, moves},
     kinds::{self, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, ChangeType, Resource, ResourceDiff},
     view::Entry,
@@ -61,15 +61,20 @@ fn leave(name: &ResourceName, parent: Option<&ResourceName>) -> BatchResult {
     BatchResult { resource: Some(resource), diffs, ..BatchResult::default() }
 }
 
+/// What is stored, masked, as far as importers look at it.
+fn resource_of(record: &Record) -> Resource {
+    Resource {
+        name: record.name.to_string(),
+        labels: record.labels.clone(),
+        spec: Some(record.spec.clone()),
+        ..Resource::default()
+    }
+}
+
 impl Planner<'_> {
     /// Whether what is stored is a person's work, as far as its labels tell, or what lies beneath it is.
     fn is_edited(&self, imported: &Resource, record: &Record) -> bool {
-        let stored = Resource {
-            name: record.name.to_string(),
-            labels: record.labels.clone(),
-            spec: Some(record.spec.clone()),
-            ..Resource::default()
-        };
+        let stored = resource_of(record);
         let has_secrets =
             self.state.beneath(&record.name.beneath()).any(|child| !child.record.secrets.is_empty());
         matches!(decide(imported, Some(&stored), has_secrets), Decision::Keep(_))
@@ -148,6 +153,14 @@ impl Planner<'_> {
         if let Some(left) = self.leave_for_parent(&name, &spec) {
             return Ok(Some(left));
         }
+        let merged = match mode {
+            Mode::KeepEdited => laid_over(&resource_of(record), resource),
+            Mode::Keep | Mode::Update | Mode::Replace => None,
+        };
+        let (labels, spec) = match merged {
+            Some(Resource { labels, spec: Some(spec), .. }) => (labels, spec),
+            _ => (labels, spec),
+        };
         let wanted = match mode {
             Mode::Update => self.mask(&path, kind, resource, mask),
             Mode::Keep | Mode::Replace | Mode::KeepEdited => Some(Mask::Everything),

@@ -1,6 +1,6 @@
 //! Every table whose rows go along when a store moves, and what a row is on the way: plain values, in the order of columns.
 //!
-//! What replicas tell of themselves and their leases stay behind: they are of the old place. A test of the schema holds
+//! What replicas tell of themselves and of their workers, and their leases, stay behind: they are of the old place. A test of the schema holds
 //! this list against the tables that there are.
 
 use sha2::{Digest, Sha256};

@@ -43,6 +43,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(3, "moves", include_str!("../../../migrations/postgres/0003_moves.sql")),
         step(4, "environment", include_str!("../../../migrations/postgres/0004_environment.sql")),
         step(5, "observations", include_str!("../../../migrations/postgres/0005_observations.sql")),
+        step(6, "fleet", include_str!("../../../migrations/postgres/0006_fleet.sql")),
     ]
 });
 

@@ -49,6 +49,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         step(2, "cluster", include_str!("../../../migrations/sqlite/0002_cluster.sql")),
         step(3, "moves", include_str!("../../../migrations/sqlite/0003_moves.sql")),
         step(4, "observations", include_str!("../../../migrations/sqlite/0004_observations.sql")),
+        step(5, "fleet", include_str!("../../../migrations/sqlite/0005_fleet.sql")),
     ])
 });
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod compaction;
+mod fleet;
 mod history;
 mod lives;
 mod log;
@@ -10,7 +11,7 @@ mod together;
 mod writes;
 
 pub use self::{
-    cluster::*, compaction::*, history::*, lives::*, log::*, requests::*, together::*, writes::*,
+    cluster::*, compaction::*, fleet::*, history::*, lives::*, log::*, requests::*, together::*, writes::*,
 };
 use crate::fixture::Place;
 
@@ -57,6 +58,9 @@ macro_rules! conformance {
             a_binary_below_the_level_is_refused_and_the_level_never_falls
             a_lease_is_renewed_by_its_holder
             the_first_secret_that_is_offered_is_everybody_s
+            workers_are_told_of_as_they_were_told
+            reports_of_a_session_merge_whoever_writes_them
+            what_is_over_is_forgotten
             random_histories_match_a_model
         );
     };

@@ -19,6 +19,7 @@ from .errors import (
     EndedError,
     NotReadyError,
     OptionsError,
+    RejectedError,
     RevisionNotReachedError,
     RpcError,
     SecretError,
@@ -49,7 +50,7 @@ from .selectors import Selector
 from .settings import Setting
 from .snapshot import Snapshot
 from .staleness import Staleness
-from .status import Status
+from .status import Rejection, Status
 from .subscription import AsyncSubscription, Callback, Subscription
 
 __all__ = [
@@ -74,6 +75,8 @@ __all__ = [
     "OptionsError",
     "PromptTemplate",
     "Provider",
+    "RejectedError",
+    "Rejection",
     "Resource",
     "RevisionNotReachedError",
     "Router",

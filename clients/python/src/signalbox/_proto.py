@@ -30,6 +30,9 @@ def message_class(name: str) -> Any:
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
+AppliedReport = message_class("AppliedReport")
+ReportAppliedRequest = message_class("ReportAppliedRequest")
+ReportAppliedResponse = message_class("ReportAppliedResponse")
 Resource = message_class("Resource")
 Snapshot = message_class("Snapshot")
 WatchConfigRequest = message_class("WatchConfigRequest")

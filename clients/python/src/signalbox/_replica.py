@@ -16,6 +16,7 @@ from .events import ChangeEvent, ChangeSet, between, difference
 from .resources import view_of
 from .settings import Overrides
 from .snapshot import Draft, Snapshot
+from .status import Rejection
 
 #: A revision that every cursor has passed.
 _UNTIL_THE_SWAP = 0
@@ -47,6 +48,7 @@ class Applied:
     leave_after: float | None = None
     """Seconds after which to come back, where the server goes away."""
     revoked: bool = False
+    rejected: bool = False
 
 
 @dataclass
@@ -67,11 +69,24 @@ class _Part:
 
 
 class Replica:
-    """The client's copy of the store's state, and how far it has come."""
+    """The client's copy of the store's state, and how far it has come.
 
-    def __init__(self, served: Snapshot, cursor: Cursor) -> None:
+    What is served is what is known, unless `validate` does not accept that: then it is what was accepted last, until a later
+    revision is.
+    """
+
+    def __init__(
+        self, served: Snapshot, cursor: Cursor, validate: Callable[[Snapshot], str | None] = lambda _: None
+    ) -> None:
         self.served = served
+        #: Where to resume with what is served.
+        self.served_at = cursor
+        #: The revision that is known and not accepted.
+        self.rejection: Rejection | None = None
         self.cursor = cursor
+        #: The store's state where the cursor stands.
+        self.known = served
+        self._validate = validate
         #: A snapshot on its way; `None` where changes follow on what is served.
         self._staging: _Staging | None = None
         self._part: _Part | None = None
@@ -126,15 +141,15 @@ class Replica:
             raise DesyncError("synced in the middle of a revision")
         if staging is not None and staging.begun and not staging.complete:
             raise DesyncError("synced in the middle of a snapshot")
-        if synced.revision < (self.served if staging is None else staging.draft).revision:
+        if synced.revision < (self.known if staging is None else staging.draft).revision:
             raise DesyncError("synced below what it completes")
-        before = self.served
+        before, rejected = self.served, False
         if staging is None:
             self._advance(synced.revision)
         else:
             staging.draft.revision = synced.revision
-            self._serve(staging.draft)
-        self.cursor = Cursor(synced.resume_token, synced.view_id)
+            rejected = not self._offer(staging.draft)
+        self._move(Cursor(synced.resume_token, synced.view_id))
         self._staging = None
         # A snapshot shares nothing with what was served; after a resume this compares a map with itself.
         return Applied(
@@ -144,6 +159,7 @@ class Replica:
             confirmed_age=None if staging is None else _proto.seconds(synced.confirmed_age),
             synced=True,
             session_id=synced.session_id,
+            rejected=rejected,
         )
 
     def _changes(self, changes: Any) -> Applied:
@@ -151,9 +167,9 @@ class Replica:
             raise DesyncError("changes before the snapshot is complete")
         part, self._part = self._part, None
         if part is None:
-            if changes.revision <= self.served.revision:
+            if changes.revision <= self.known.revision:
                 raise DesyncError("changes at or below what was sent before")
-            part = _Part(Draft(self.served))
+            part = _Part(Draft(self.known))
             part.draft.revision = changes.revision
         elif part.draft.revision != changes.revision:
             raise DesyncError("a revision begins before the last part of another")
@@ -162,22 +178,24 @@ class Replica:
         if not changes.last:
             self._part = part
             return Applied()
-        self._serve(part.draft)
-        self.cursor = Cursor(changes.resume_token, self.cursor.view_id)
-        return Applied(changes=self._change_set(tuple(part.events)))
+        before, caught_up = self.served, self.rejection is None
+        rejected = not self._offer(part.draft)
+        self._move(Cursor(changes.resume_token, self.cursor.view_id))
+        events = tuple(part.events) if caught_up and not rejected else difference(before, self.served)
+        return Applied(changes=self._change_set(events), rejected=rejected)
 
     def _progress(self, progress: Any) -> Applied:
         if self._staging is not None or self._part is not None:
             raise DesyncError("progress ahead of what is still to come")
-        if progress.revision < self.served.revision:
+        if progress.revision < self.known.revision:
             raise DesyncError("progress below what was sent before")
         # A server may leave the digest out; it can't send half of one.
-        if progress.digest and progress.digest != self.served.digest:
+        if progress.digest and progress.digest != self.known.digest:
             if len(progress.digest) != 16:
                 raise DesyncError("a digest that is not 16 bytes")
             raise DigestError(f"the digest of the cache at revision {progress.revision} is not the server's")
-        self.cursor = Cursor(progress.resume_token, self.cursor.view_id)
         self._advance(progress.revision)
+        self._move(Cursor(progress.resume_token, self.cursor.view_id))
         return Applied(confirmed_age=_proto.seconds(progress.confirmed_age))
 
     def _reset(self, reset: Any) -> Applied:
@@ -202,22 +220,48 @@ class Replica:
 
     def _advance(self, revision: int) -> None:
         """The same resources at a later revision."""
-        if self._still_revoked(revision) != self.served._revoked:
+        if self.rejection is not None:
+            # What is served does not become a later revision by that.
+            self.known = self.known._at(revision)
+        elif self._still_revoked(revision) != self.served._revoked:
             draft = Draft(self.served)
             draft.revision = revision
-            self._serve(draft)
+            self._serve(draft.publish(self.served, self._still_revoked(revision)))
         elif revision > self.served.revision:
-            self.served = self.served._at(revision)
+            self._serve(self.served._at(revision))
 
-    def _serve(self, draft: Draft) -> None:
-        """Serves what the cursor has come to: revocations at or below it are part of the state now."""
-        self.served = draft.publish(self.served, self._still_revoked(draft.revision))
+    def _move(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        if self.rejection is None:
+            self.served_at = cursor
+
+    def _offer(self, draft: Draft) -> bool:
+        """Serves what the cursor has come to, if it is accepted; tells whether it is. Revocations at or below it are part of
+        the state then."""
+        offered = draft.publish(self.served, self._still_revoked(draft.revision))
+        reason = self._validate(offered)
+        if reason is None:
+            self._serve(offered)
+            return True
+        self.known, self.rejection = offered, Rejection(offered.revision, reason)
+        # What is gone may be gone because it has leaked.
+        gone = self.served._resources.keys() - offered._resources.keys()
+        if gone - self.served._revoked.keys():
+            self._refuse({**self.served._revoked, **dict.fromkeys(gone, offered.revision)})
+        return False
+
+    def _serve(self, snapshot: Snapshot) -> None:
+        self.served = self.known = snapshot
+        self.rejection = None
 
     def _still_revoked(self, revision: int) -> Mapping[str, int]:
         return {name: revokes for name, revokes in self.served._revoked.items() if revokes > revision}
 
     def _refuse(self, revoked: Mapping[str, int]) -> None:
+        """Gives out no secret of these names any more."""
         self.served = Draft(self.served).publish(self.served, revoked)
+        if self.rejection is None:
+            self.known = self.served
 
     def _change_set(self, events: tuple[ChangeEvent, ...]) -> ChangeSet | None:
         return ChangeSet(events, self.served) if events else None

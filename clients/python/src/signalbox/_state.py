@@ -7,6 +7,7 @@ watcher, or a fake.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -31,15 +32,24 @@ class State:
         self.staleness = staleness
         self.feed = Feed(queue)
         self.closed = False
+        #: Counts reads: one step of C, so that threads lose none and a read hardly costs more.
+        self._reads = itertools.count()
         self._changed = threading.Condition()
         self._watchers: set[Callable[[], object]] = set()
         self._aged: Snapshot | None = None
 
     def current(self) -> Snapshot:
         """The present snapshot, as it may be read at its age."""
+        next(self._reads)
         if monotonic() < self.fresh_until:
             return self.served
         return self._at_its_age()
+
+    @property
+    def reads(self) -> int:
+        """How often the present snapshot was asked for."""
+        # There is no other way to look at a counter without moving it.
+        return int(repr(self._reads)[len("count(") : -1])
 
     def publish(self, snapshot: Snapshot, changes: ChangeSet | None, **health: Any) -> None:
         """Makes a snapshot the present one, and tells of what it changes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,9 @@ _MAX_TOKEN_BYTES = 8 * 1024
 #: The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
 _MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 _WATCH = "/signalbox.v1.ConfigService/WatchConfig"
+_REPORT = "/signalbox.v1.FleetService/ReportApplied"
+#: Seconds that a report may take.
+_REPORT_TIMEOUT = 5.0
 
 _CHANNEL_OPTIONS = (
     # A cut that no packet announces is found within the sum of both.
@@ -89,11 +93,12 @@ class TokenSource:
 
 
 class Stream:
-    """The messages of one call. `cancel` may come from another thread."""
+    """The messages of one call, and the reports beside it. `cancel` and `report` may come from another thread."""
 
-    def __init__(self, channel: Any, call: Any) -> None:
+    def __init__(self, channel: Any, call: Any, report: Callable[[Any], Any]) -> None:
         self._channel = channel
         self._call = call
+        self._report = report
 
     def __iter__(self) -> Iterator[Any]:
         """The messages. Raises `RpcError`, or `EndedError` where the server gives no reason."""
@@ -102,6 +107,16 @@ class Stream:
         except grpc.RpcError as error:
             raise RpcError.of(error) from None
         raise EndedError("the server ended the stream")
+
+    def report(self, request: Any) -> Any:
+        """Reports over the same connection, and returns the answer. Raises `RpcError`, or `EndedError` where the connection was
+        closed meanwhile."""
+        try:
+            return self._report(request)
+        except grpc.RpcError as error:
+            raise RpcError.of(error) from None
+        except ValueError:
+            raise EndedError("the connection is closed") from None
 
     def cancel(self) -> None:
         self._call.cancel()
@@ -146,8 +161,14 @@ class Dialer:
             request_serializer=_proto.WatchConfigRequest.SerializeToString,
             response_deserializer=_proto.WatchConfigResponse.FromString,
         )
+        report = channel.unary_unary(
+            _REPORT,
+            request_serializer=_proto.ReportAppliedRequest.SerializeToString,
+            response_deserializer=_proto.ReportAppliedResponse.FromString,
+        )
         metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
-        return Stream(channel, watch(request, metadata=metadata))
+        reports = partial(report, metadata=metadata, timeout=_REPORT_TIMEOUT)
+        return Stream(channel, watch(request, metadata=metadata), reports)
 
     def _channel(self) -> Any:
         url = urlsplit(self.endpoint)

@@ -18,7 +18,7 @@ from ._backoff import Backoff
 from ._replica import Applied, Cursor, DigestError, Replica
 from ._state import State
 from ._watchdog import Watchdog
-from .errors import DesyncError, RpcError, SignalboxError, SilentError
+from .errors import DesyncError, EndedError, RpcError, SignalboxError, SilentError
 from .snapshot import Snapshot
 
 _log = logging.getLogger("signalbox")
@@ -33,6 +33,8 @@ _MAX_REQUESTED_DELAY = 60.0
 _SYNC_DEADLINE = 30.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
+#: Resets after which what was served is no state of the store that there is now.
+_OTHER_LIVES = ("other_store", "ahead")
 
 
 class Transport(Protocol):
@@ -66,12 +68,13 @@ class Watcher:
         state: State,
         random: Callable[[], float],
         on_message: Callable[[Applied, Position], None],
+        validate: Callable[[Snapshot], str | None] = lambda _: None,
     ) -> None:
         self._transport = transport
         self._request = request
         self._heartbeat = progress_interval * _MISSED_INTERVALS
         self.position = position
-        self._replica = Replica(position.served, position.cursor)
+        self._replica = Replica(position.served, position.cursor, validate)
         self._state = state
         self._backoff = Backoff(_BACKOFF_FLOOR, _BACKOFF_CEILING, random)
         self._on_message = on_message
@@ -81,6 +84,7 @@ class Watcher:
         self._wake = threading.Event()
         self._start_over = False
         # Of the present stream.
+        self._asked = 0.0
         self._opened: float | None = None
         self._synced = False
         self._leave_at: float | None = None
@@ -108,6 +112,14 @@ class Watcher:
         with self._lock:
             self._start_over = True
             self._interrupt()
+
+    def report(self, request: Any) -> Any:
+        """Reports over the connection of the present stream, and returns the answer. Raises `SignalboxError`."""
+        with self._lock:
+            stream = self._stream
+        if stream is None:
+            raise EndedError("there is no stream")
+        return stream.report(request)
 
     def _interrupt(self) -> None:
         self._wake.set()
@@ -141,19 +153,22 @@ class Watcher:
         watchdog = None
         try:
             stream = self._open()
-            watchdog = Watchdog(stream.cancel, monotonic() + self._deadline())
+            deadline = monotonic() + self._deadline()
+            watchdog = Watchdog(stream.cancel, deadline)
             for message in stream:
-                self._take_in(message)
+                now = monotonic()
+                if now > deadline:
+                    # This process stood still. What has waited for it meanwhile tells of the past as if it were the present.
+                    return self._silent()
+                self._take_in(message, now)
                 if self._stopping:
                     break
                 deadline = monotonic() + self._deadline()
-                watchdog.move(deadline if self._leave_at is None else min(deadline, self._leave_at))
+                if self._leave_at is not None:
+                    deadline = min(deadline, self._leave_at)
+                watchdog.move(deadline)
         except SignalboxError as error:
-            if watchdog is not None and watchdog.expired:
-                return SilentError(
-                    f"nothing was heard from {self._transport.endpoint} for {self._deadline():.0f} s"
-                )
-            return error
+            return self._silent() if watchdog is not None and watchdog.expired else error
         finally:
             if watchdog is not None:
                 watchdog.release()
@@ -168,6 +183,7 @@ class Watcher:
         request = self._request()
         request.resume_token = cursor.resume_token
         request.view_id = cursor.view_id
+        self._asked = monotonic()
         stream = self._transport.open(request)
         with self._lock:
             self._stream = stream
@@ -175,9 +191,9 @@ class Watcher:
                 stream.cancel()
         return stream
 
-    def _take_in(self, message: Any) -> None:
+    def _take_in(self, message: Any, now: float) -> None:
+        """Takes in a message that has come at a moment."""
         applied = self._replica.apply(message)
-        now = monotonic()
         health: dict[str, Any] = {"last_message": now}
         if self._opened is None:
             self._opened = now
@@ -186,20 +202,32 @@ class Watcher:
             health["confirmed_at"] = now - applied.confirmed_age
         if applied.synced:
             self._synced = True
-            health.update(loaded=True, source="stream", last_error=None, session_id=applied.session_id)
-            _log.info("configuration is in sync at revision %d", self._replica.served.revision)
+            health.update(last_error=None, session_id=applied.session_id, load_seconds=now - self._asked)
+            _log.info("configuration is in sync at revision %d", self._replica.known.revision)
         if applied.reset:
             self._synced = False
             health["resets"] = self._state.health.resets + 1
+            # What is served on until the snapshot is complete may be of a life of the store that is over.
+            health["refuted"] = self._state.health.refuted or applied.reset in _OTHER_LIVES
             _log.warning("configuration is sent anew: %s", applied.reset)
         if applied.leave_after is not None:
             self._leave_at = now + min(applied.leave_after, _MAX_REQUESTED_DELAY)
             _log.info("the server goes away, and asks for %.1f s", applied.leave_after)
         if self._stopping:
             return
-        self.position = Position(self._replica.served, self._replica.cursor)
+        rejection = health["rejection"] = self._replica.rejection
+        if applied.rejected and rejection is not None:
+            _log.warning(
+                "configuration of revision %d is not accepted: %s", rejection.revision, rejection.reason
+            )
+        if rejection is None and (applied.synced or self._state.health.rejection is not None):
+            health.update(loaded=True, source="stream", refuted=False)
+        self.position = Position(self._replica.served, self._replica.served_at)
         self._state.publish(self._replica.served, applied.changes, **health)
         self._on_message(applied, self.position)
+
+    def _silent(self) -> SilentError:
+        return SilentError(f"nothing was heard from {self._transport.endpoint} for {self._deadline():.0f} s")
 
     def _deadline(self) -> float:
         """How long the server may be silent at this point, in seconds."""
@@ -220,8 +248,7 @@ class Watcher:
             return self._leave_at if lived else max(self._leave_at, now + self._backoff.next_delay())
         health: dict[str, Any] = {"last_error": end}
         if isinstance(end, DigestError):
-            # Known to be wrong is not fresh, whenever it was confirmed.
-            health.update(last_message=None, digest_mismatches=self._state.health.digest_mismatches + 1)
+            health.update(refuted=True, digest_mismatches=self._state.health.digest_mismatches + 1)
         delay = self._delay_after(end)
         _log.warning("the configuration stream was lost (%s), the next attempt is in %.1f s", end, delay)
         self._state.record(**health)

@@ -44,7 +44,7 @@ class AsyncClient(Reader):
     async def clear_cache(self, timeout: float = 10.0) -> None:
         """See `Client.clear_cache`."""
         if not await self._until(self._client._start_over(), timeout):
-            raise NotReadyError(self._state.health.last_error)
+            raise NotReadyError(self._state.health.obstacle)
 
     def changes(self) -> AsyncSubscription:
         """Every change from now on, in order, through a bounded queue: `async for changes in client.changes(): ...`."""

@@ -18,6 +18,7 @@ from typing import Any
 from . import _fork
 from ._disk_cache import DiskCache, identity, read_key_file
 from ._replica import Applied, Cursor
+from ._reporter import Reporter
 from ._saver import Saver
 from ._state import State
 from ._transport import Dialer, TokenSource
@@ -93,6 +94,8 @@ class Client(Reader):
         self._began = monotonic()
         self._watcher: Watcher | None = None
         self._saver: Saver | None = None
+        self._reporter: Reporter | None = None
+        self._reads_told = 0
         self._cache = _disk_cache(options) if options.enabled else None
         if not options.enabled:
             # Nothing confirms it, and nothing has to.
@@ -125,7 +128,7 @@ class Client(Reader):
         which is served on meanwhile. Raises `NotReadyError` when the time is over."""
         replaced = self._start_over()
         if not self._state.wait(replaced, monotonic() + timeout):
-            raise NotReadyError(self._state.health.last_error)
+            raise NotReadyError(self._state.health.obstacle)
 
     def close(self) -> None:
         """Ends the stream, the threads and all subscriptions. What was read stays readable."""
@@ -133,6 +136,8 @@ class Client(Reader):
             if self._state.closed:
                 return
             _fork.forget(self)
+            if self._reporter is not None:
+                self._reporter.leave(_JOIN)
             if self._watcher is not None:
                 self._watcher.stop(_JOIN)
             self._state.closed = True
@@ -165,7 +170,7 @@ class Client(Reader):
             raise ClosedError("the client has been closed")
         fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
         if fatal or not health.loaded:
-            raise NotReadyError(health.last_error)
+            raise NotReadyError(health.obstacle)
 
     def _reached(self, revision: int) -> bool:
         health = self._state.health
@@ -185,7 +190,7 @@ class Client(Reader):
 
         def replaced() -> bool:
             health = self._state.health
-            return health.streams > streams and health.session_id != session and health.last_error is None
+            return health.streams > streams and health.session_id != session and health.obstacle is None
 
         return replaced
 
@@ -202,9 +207,13 @@ class Client(Reader):
             self._state,
             random,
             self._heard,
+            self._validate,
         )
         if self._cache is not None and self._saver is None:
             self._saver = Saver(self._cache, self._state, self._position)
+        if options.report:
+            self._reporter = Reporter(watcher.report)
+            self._reporter.start()
         watcher.start()
 
     def _position(self) -> Position:
@@ -214,7 +223,7 @@ class Client(Reader):
     def _request(self) -> Any:
         options = self._options
         worker_id = options.worker_id or f"{socket.gethostname()[:100]}-{os.getpid()}"
-        return watch_request(
+        request = watch_request(
             options.watched,
             options.secrets,
             options.progress_interval,
@@ -222,9 +231,14 @@ class Client(Reader):
             options.worker_labels,
             _VERSION,
         )
+        request.worker.silent = not options.report
+        request.previous_session_id = self._state.health.session_id
+        return request
 
     def _heard(self, applied: Applied, _position: Position) -> None:
         """After each message, in the watcher's thread."""
+        if self._reporter is not None:
+            self._reporter.heard(applied, self._state.health)
         if self._saver is not None:
             if applied.changes is not None or applied.synced:
                 self._saver.changed(urgent=applied.revoked)
@@ -233,14 +247,31 @@ class Client(Reader):
         if self._options.metrics is not None:
             self._measure(applied)
 
+    def _validate(self, snapshot: Snapshot) -> str | None:
+        """Why a new state is not to be served, if so."""
+        if self._options.validate is None:
+            return None
+        try:
+            reason = self._options.validate(snapshot)
+        except Exception as error:
+            # Its text may hold anything, and goes to others.
+            _log.exception("the validation failed")
+            return f"the validation failed: {type(error).__name__}"
+        return None if reason is None else str(reason)
+
     def _measure(self, applied: Applied) -> None:
         health, tell = self._state.health, self._options.metrics
         assert tell is not None
+        known, self._reads_told = self._reads_told, self._state.reads
         try:
             tell("revision", health.revision)
+            tell("reads", self._reads_told - known)
             if applied.changes is not None:
                 tell("changes", len(applied.changes.events))
+            if applied.confirmed_age is not None:
+                tell("confirmed_age", applied.confirmed_age)
             if applied.synced:
+                tell("load_seconds", health.load_seconds)
                 tell("reconnects", max(0, health.streams - 1))
                 tell("digest_mismatches", health.digest_mismatches)
             if applied.reset:
@@ -271,6 +302,8 @@ class Client(Reader):
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
         if self._watcher is not None:
             self._watcher.stop(_JOIN)
+        if self._reporter is not None:
+            self._reporter.stop(_JOIN)
 
     def _after_fork_in_parent(self) -> None:
         if self._watcher is not None and not self._state.closed:
@@ -278,6 +311,8 @@ class Client(Reader):
 
     def _after_fork_in_child(self) -> None:
         self._state.after_fork()
+        # The session is the parent's, and goes on.
+        self._state.record(session_id="")
         self._saver = None
         if self._watcher is not None:
             self._watch(self._watcher.resume_from())

@@ -63,6 +63,15 @@ class StaleError(SignalboxError):
     """The cache is older than what the staleness policy allows for this kind."""
 
 
+class RejectedError(SignalboxError):
+    """The option `validate` does not accept what the service has."""
+
+    def __init__(self, revision: int, reason: str) -> None:
+        super().__init__(f"revision {revision} is not accepted: {reason}")
+        self.revision = revision
+        self.reason = reason
+
+
 class NotReadyError(SignalboxError, TimeoutError):
     """The first snapshot has not come in time, and there is nothing else to serve."""
 

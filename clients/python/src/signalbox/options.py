@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from .errors import OptionsError
 from .selectors import Selector, selectors
 from .settings import WORDS, Default
+from .snapshot import Snapshot
 from .staleness import Staleness
 
 _DEFAULT_URL = "http://127.0.0.1:50051"
@@ -26,6 +27,7 @@ _MIN_CACHE_KEY = 32
 
 Path = str | os.PathLike[str]
 Metrics = Callable[[str, float], None]
+Validate = Callable[[Snapshot], str | None]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,15 @@ class Options:
     worker_labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of this process, for operators and staged rollouts; at most 32."""
 
+    report: bool = True
+    """Whether the service is told which revision this process runs, at most once a second. Otherwise nobody waits for it: an
+    old key may be retired while this process still has it."""
+
+    validate: Validate | None = None
+    """Called with each new state before it is served, in the watching thread, by one revision or one new snapshot: `None`
+    accepts it, a text says why not. Then what was accepted last is served on, without the secrets that are gone, until a later
+    revision is accepted; operators are shown the reason, which must not hold a secret. It must not block."""
+
     cache_file: Path | None = None
     """Where the last state is kept, encrypted, so that this worker can start while the service is away. Needs a key, and
     the package with its extra: `pip install signalbox[cache]`."""
@@ -96,8 +107,10 @@ class Options:
     """Seconds after which a cache on disk is not used any more. `staleness` applies besides."""
 
     metrics: Metrics | None = None
-    """Told of what happens, by name and value, in the watching thread: `changes`, `revision`, `reconnects`, `resets`,
-    `digest_mismatches`, `revocations`. It must not block."""
+    """Told of what happens, by name and value, in the watching thread; it must not block. `reads` from the cache, `changes` and
+    `revocations` are what came since the last time; `reconnects`, `resets` and `digest_mismatches` are counts since the start;
+    `revision` and `confirmed_age` (in seconds) are as they are now; `load_seconds` is how long a stream took to be in sync.
+    `signalbox.prometheus.Metrics` is one for Prometheus."""
 
     enabled: bool = True
     """Whether the service is used at all. Otherwise the client has what the environment variables of the providers say

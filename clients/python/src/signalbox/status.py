@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import CacheError, SignalboxError
+from .errors import CacheError, RejectedError, SignalboxError
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A revision that the option `validate` does not accept."""
+
+    revision: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,10 @@ class Status:
     cache_error: CacheError | None
     """Why the cache on disk could not be used or written last; `None` where it could, or where there is none."""
 
+    rejection: Rejection | None
+    """The newest revision, where it is not accepted. What was accepted last is served on meanwhile, and `ready` stays as it
+    is."""
+
 
 @dataclass(frozen=True)
 class Health:
@@ -62,19 +74,32 @@ class Health:
     last_message: float | None = None
     #: When the store confirmed the cache last.
     confirmed_at: float | None = None
+    #: Whether the cache is known to be wrong: it differs from the server's, or is of another life of the store. That is not
+    #: fresh, whenever it was confirmed.
+    refuted: bool = False
+    #: How long the last stream took from being asked for to being in sync, in seconds.
+    load_seconds: float = 0.0
     session_id: str = ""
     last_error: SignalboxError | None = None
     streams: int = 0
     resets: int = 0
     digest_mismatches: int = 0
     cache_error: CacheError | None = None
+    rejection: Rejection | None = None
+
+    @property
+    def obstacle(self) -> SignalboxError | None:
+        """What stands in the way of the present state."""
+        if self.last_error is None and self.rejection is not None:
+            return RejectedError(self.rejection.revision, self.rejection.reason)
+        return self.last_error
 
     def status(self, now: float, bound: float) -> Status:
         """The status at a moment. Stale: nothing heard within the bound, or the server itself has not heard from the store
-        within it."""
+        within it, or the cache is known to be wrong."""
         age = None if self.confirmed_at is None else max(0.0, now - self.confirmed_at)
         silent = self.last_message is None or now - self.last_message > bound
-        stale = not self.loaded or silent or age is None or age > bound
+        stale = not self.loaded or self.refuted or silent or age is None or age > bound
         return Status(
             ready=not stale,
             loaded=self.loaded,
@@ -88,4 +113,5 @@ class Health:
             resets=self.resets,
             digest_mismatches=self.digest_mismatches,
             cache_error=self.cache_error,
+            rejection=self.rejection,
         )

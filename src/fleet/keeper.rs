@@ -1,0 +1,65 @@
+//! Writes what is new at most once a second, looks at what the others wrote now and then, and forgets what is over.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{EVERY, Fleet, GRACE};
+use crate::store::{FLEET, StoreError};
+
+/// What comes together is written together: workers hear of a change at about the same time.
+const GATHER: Duration = Duration::from_millis(100);
+/// How often is looked at what the others wrote though nobody asks, and tidied.
+const TIDY: Duration = Duration::from_secs(5);
+
+impl Fleet {
+    /// Writes and tidies until `stop`.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let mut tidied: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY) {
+                tidied = Some(Instant::now());
+                self.look_after().await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.news.notified() => sleep(GATHER).await,
+                () = sleep(TIDY) => continue,
+            }
+            if let Err(error) = self.write().await {
+                tracing::warn!(%error, "what workers report can't be written now");
+                self.news.notify_one();
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(EVERY - GATHER) => {}
+            }
+        }
+    }
+
+    /// Writes all that is new; what the store does not take goes on waiting.
+    ///
+    /// # Errors
+    /// When the store does not take it now.
+    pub async fn write(&self) -> Result<(), StoreError> {
+        loop {
+            let Some(writing) = self.known.lock().news() else { return Ok(()) };
+            self.store.tell(writing.news.clone()).await?;
+            self.known.lock().written(writing);
+        }
+    }
+
+    async fn look_after(&self) {
+        let done = async {
+            self.refresh(Duration::ZERO).await?;
+            if self.store.acquire(FLEET, &self.own, TIDY * 3).await?.is_some() {
+                self.store.tidy_fleet(&self.own, GRACE).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = done.await {
+            tracing::debug!(%error, "the fleet can't be tidied now");
+        }
+    }
+}

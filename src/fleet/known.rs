@@ -1,0 +1,236 @@
+//! What is known of sessions and reports, in memory: what was told here, and what the other replicas wrote.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::{GRACE, view::View};
+use crate::{
+    domain::{ReplicaId, Report, Session, SessionId},
+    store::{MOST_MEMBERS, Member, News},
+};
+
+/// Sessions and reports that are written at once.
+const GROUP: usize = 2000;
+
+/// Everything that is known.
+#[derive(Default)]
+pub(super) struct Known {
+    sessions: HashMap<SessionId, Kept>,
+    reports: HashMap<SessionId, Heard>,
+    /// Sessions of this replica that it does not know any more, and the store takes for open.
+    lost: HashSet<SessionId>,
+    /// When was last asked what the other replicas wrote.
+    read: Option<Instant>,
+}
+
+struct Kept {
+    session: Arc<Session>,
+    view: View,
+    began: Instant,
+    ended: Option<Instant>,
+    /// Whether this replica serves it.
+    here: bool,
+    /// When it was last written, if it was.
+    written: Option<Instant>,
+    /// Whether it is to be written.
+    news: bool,
+}
+
+struct Heard {
+    report: Arc<Report>,
+    at: Instant,
+    /// Whether it is to be written.
+    news: bool,
+}
+
+/// A worker, as it is known at one moment.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Its session.
+    pub session: Arc<Session>,
+    /// What its stream shows.
+    pub view: View,
+    /// What it reported, if it has.
+    pub report: Option<Arc<Report>>,
+    /// Whether its stream is open.
+    pub connected: bool,
+    /// When its session began.
+    pub began: DateTime<Utc>,
+    /// When it was last known to be there.
+    pub last_seen: DateTime<Utc>,
+}
+
+/// What is being written: given back once it has been.
+pub(super) struct Writing {
+    pub news: News,
+    /// Sessions of `news`, with whether they had ended.
+    sessions: Vec<(SessionId, bool)>,
+}
+
+impl Known {
+    /// A stream has opened here. `false`: there are too many.
+    pub fn open(&mut self, session: Session, view: View) -> bool {
+        if self.sessions.len() >= usize::try_from(MOST_MEMBERS).unwrap_or(usize::MAX) {
+            return false;
+        }
+        let (id, session) = (session.id.clone(), Arc::new(session));
+        let began = Instant::now();
+        let kept = Kept { session, view, began, ended: None, here: true, written: None, news: true };
+        self.sessions.insert(id, kept);
+        true
+    }
+
+    /// A stream has ended here.
+    pub fn end(&mut self, session: &SessionId) {
+        if let Some(kept) = self.sessions.get_mut(session) {
+            (kept.ended, kept.news) = (Some(Instant::now()), true);
+        }
+    }
+
+    /// Takes a report. Says whether it told anything new; only that is to be written, if it was told here.
+    pub fn hear(&mut self, report: Report, here: bool) -> bool {
+        let at = Instant::now();
+        match self.reports.get_mut(&report.session) {
+            None => {
+                let heard = Heard { report: Arc::new(report.clone()), at, news: here };
+                self.reports.insert(report.session, heard);
+                true
+            }
+            Some(heard) => {
+                let new = Arc::make_mut(&mut heard.report).merge(report);
+                heard.at = at;
+                heard.news |= new && here;
+                new
+            }
+        }
+    }
+
+    /// Reports that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.reports.values().filter(|heard| heard.news).count()
+    }
+
+    /// Whether the other replicas were asked no longer than `age` ago.
+    pub fn read_within(&self, age: Duration) -> bool {
+        self.read.is_some_and(|read| read.elapsed() <= age)
+    }
+
+    /// Takes in what the store held when it was asked, and lets go of what is over. Says whether anything is to be written
+    /// again, because the store does not know it.
+    pub fn take_in(&mut self, members: Vec<Member>, own: &ReplicaId, asked: Instant) -> bool {
+        let all = members.len() < usize::try_from(MOST_MEMBERS).unwrap_or(usize::MAX);
+        let mut views: BTreeMap<String, View> = BTreeMap::new();
+        let mut open: HashSet<SessionId> = HashSet::new();
+        self.sessions.retain(|_, kept| kept.here);
+        for Member { session, report, age, ended } in members {
+            if let Some(report) = report {
+                self.hear(report, false);
+            }
+            let (id, now_open) = (session.id.clone(), ended.is_none());
+            if now_open {
+                open.insert(id.clone());
+            }
+            if session.replica != *own {
+                let view = views.entry(session.view.clone()).or_insert_with_key(|text| View::read(text));
+                let ago = |age| asked.checked_sub(age).unwrap_or(asked);
+                let (began, ended, view) = (ago(age), ended.map(ago), view.clone());
+                let session = Arc::new(session);
+                let kept =
+                    Kept { session, view, began, ended, here: false, written: Some(asked), news: false };
+                self.sessions.insert(id, kept);
+            } else if now_open && !self.sessions.contains_key(&id) {
+                self.lost.insert(id);
+            }
+        }
+        let mut again = !self.lost.is_empty();
+        for (id, kept) in &mut self.sessions {
+            let written_before = kept.written.is_some_and(|written| written < asked);
+            if kept.here && kept.ended.is_none() && written_before && all && !open.contains(id) {
+                (kept.news, again) = (true, true);
+            }
+        }
+        self.forget();
+        self.read = Some(asked);
+        again
+    }
+
+    fn forget(&mut self) {
+        let over = |since: Instant| since.elapsed() > GRACE;
+        self.sessions.retain(|_, kept| kept.news || !kept.ended.is_some_and(over));
+        let sessions = &self.sessions;
+        self.reports.retain(|session, heard| heard.news || sessions.contains_key(session) || !over(heard.at));
+    }
+
+    /// What is to be written next, if anything is.
+    pub fn news(&self) -> Option<Writing> {
+        let mut writing = Writing { news: News::default(), sessions: Vec::new() };
+        let News { open, ended, reports } = &mut writing.news;
+        for (id, kept) in self.sessions.iter().filter(|(_, kept)| kept.news).take(GROUP) {
+            if kept.ended.is_none() || kept.written.is_none() {
+                open.push((Session::clone(&kept.session), kept.began.elapsed()));
+            }
+            if kept.ended.is_some() {
+                ended.push(id.clone());
+            }
+            writing.sessions.push((id.clone(), kept.ended.is_some()));
+        }
+        ended.extend(self.lost.iter().take(GROUP).cloned());
+        let told = self.reports.values().filter(|heard| heard.news).take(GROUP);
+        reports.extend(told.map(|heard| Report::clone(&heard.report)));
+        (!writing.news.is_empty()).then_some(writing)
+    }
+
+    /// It has been written; what has changed since is still to be.
+    pub fn written(&mut self, writing: Writing) {
+        let now = Instant::now();
+        for (id, ended) in writing.sessions {
+            if let Some(kept) = self.sessions.get_mut(&id) {
+                kept.written = Some(now);
+                kept.news = kept.ended.is_some() != ended;
+            }
+        }
+        for id in &writing.news.ended {
+            self.lost.remove(id);
+        }
+        for report in writing.news.reports {
+            if let Some(heard) = self.reports.get_mut(&report.session) {
+                heard.news = *heard.report != report;
+            }
+        }
+    }
+
+    /// Every worker that is there, or went lately without having said so, by worker and session in bytewise order.
+    pub fn workers(&self, now: DateTime<Utc>) -> Vec<Worker> {
+        let time = |moment: Instant| now - chrono::Duration::from_std(moment.elapsed()).unwrap_or_default();
+        let worker = |(id, kept): (&SessionId, &Kept)| {
+            let report = self.reports.get(id).map(|heard| Arc::clone(&heard.report));
+            let gone = report.as_ref().is_some_and(|report| report.left)
+                || kept.ended.is_some_and(|ended| ended.elapsed() > GRACE);
+            (!gone).then(|| Worker {
+                session: Arc::clone(&kept.session),
+                view: kept.view.clone(),
+                report,
+                connected: kept.ended.is_none(),
+                began: time(kept.began),
+                last_seen: kept.ended.map_or(now, time),
+            })
+        };
+        let mut workers: Vec<Worker> = self.sessions.iter().filter_map(worker).collect();
+        workers.sort_by(|one, other| one.place().cmp(&other.place()));
+        workers
+    }
+}
+
+impl Worker {
+    /// Where it stands in a list.
+    #[must_use]
+    pub fn place(&self) -> (&str, &str) {
+        (&self.session.worker, &self.session.id.0)
+    }
+}
