@@ -90,13 +90,16 @@ async fn ask_for(address: &str, request: &Request, token: &str, streams: bool) -
         let mut stream = Stream::get(address, &request.path, token, &[]).await;
         let code = stream.head().status().as_u16();
         let mut told = String::new();
-        while let Some(event) = (if code == 200 { stream.event().await } else { None }) {
+        if code != 200 {
+            return (code, String::from_utf8_lossy(&stream.rest().await).into_owned());
+        }
+        while let Some(event) = stream.event().await {
             told += &format!("{event:?}");
             if ["synced", "status"].contains(&event.name.as_str()) {
-                return (code, told);
+                break;
             }
         }
-        return (code, String::from_utf8_lossy(&stream.rest().await).into_owned());
+        return (code, told);
     }
     let answer = match &request.body {
         Some(body) => send(address, &request.method, &request.path, token, body).await,
