@@ -1,7 +1,7 @@
-//! Holds the documents against the binary: the README's tour is run to the letter, and the settings that are listed are
-//! those that exist.
+//! Holds the documents against the binary: the commands of the README and of `docs/` are run to the letter, the settings
+//! that are listed are those that exist, and the reference is what the proto files say.
 //!
-//! Every fenced block of the README marked `console` is run, in order, in one shell beside one server. A line that
+//! Every fenced block of a document marked `console` is run, in order, in one shell beside one server. A line that
 //! begins with `$ ` is a command (`> ` continues it); what follows must be in the output, line by line in this order,
 //! where `...` stands for anything. `localhost:50051` and `localhost:8080` become the addresses of the test's server. `grpcurl` can't be had
 //! from the package registries, so `tests/shims/grpcurl` stands in for it and calls `buf curl`.
@@ -12,6 +12,10 @@
 mod harness;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "docs/reasons.rs"]
+mod reasons;
+#[path = "docs/reference.rs"]
+mod reference;
 
 use std::{
     collections::BTreeSet,
@@ -39,6 +43,26 @@ async fn the_tour_of_the_readme_works() {
     let mut shell = Shell::start(server.home(), server.url(), &addresses);
     for step in &steps {
         shell.run(step).await;
+    }
+}
+
+/// Each document has a server and a shell of its own, and the environment of neither the README nor the machine.
+#[tokio::test]
+async fn the_commands_of_the_documents_work() {
+    for (name, least) in [
+        ("docs/getting-started.md", 8),
+        ("docs/concepts.md", 8),
+        ("docs/operating.md", 10),
+        ("docs/clients.md", 3),
+        ("docs/migrating.md", 8),
+    ] {
+        let steps = steps(&document(name), "console");
+        assert!(steps.len() >= least, "{name} has only {} commands", steps.len());
+        let server = Server::start_in(&Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"))).await;
+        let mut shell = Shell::start(server.home(), server.url(), server.address());
+        for step in &steps {
+            shell.run(step).await;
+        }
     }
 }
 
@@ -113,18 +137,59 @@ async fn the_principal_map_of_the_readme_is_read() {
     Server::start_in(&Arc::new(home)).await.stop().await;
 }
 
+/// What is shown of the worker's example stands in it, where the compiler reads it.
+#[test]
+fn the_rust_of_the_clients_document_is_the_examples() {
+    let example = document("examples/worker.rs");
+    let text = document("docs/clients.md");
+    let shown = text.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    assert!(shown.lines().count() >= 3, "{shown}");
+    for line in shown.lines() {
+        assert!(example.contains(line.trim()), "examples/worker.rs has no line {line}");
+    }
+}
+
 #[test]
 fn the_links_of_the_documents_lead_somewhere() {
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
-        let text = document(name);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in documents() {
+        let text = document(&name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !file.contains("://") {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-                assert!(path.exists(), "{name} links to {link}");
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let path = match file {
+                "" => root.join(&name),
+                file => root.join(&name).with_file_name(file),
+            };
+            assert!(path.exists(), "{name} links to {link}");
+            if !heading.is_empty() {
+                let there = fs::read_to_string(&path).unwrap_or_default();
+                assert!(
+                    there.lines().any(|line| anchor(line) == Some(heading.into())),
+                    "{name} links to {link}"
+                );
             }
         }
     }
+}
+
+/// What people read.
+fn documents() -> Vec<String> {
+    let docs = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("a folder");
+    let docs = docs.map(|entry| format!("docs/{}", entry.expect("an entry").file_name().to_string_lossy()));
+    let elsewhere =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benches/README.md", "clients/python/README.md"];
+    let elsewhere = elsewhere.into_iter().chain(["deploy/README.md", "migrations/README.md"]);
+    elsewhere.map(str::to_owned).chain(docs).collect()
+}
+
+/// What a heading can be linked to by.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) const ADMIN_TOKEN: &str = "admin.token";
 pub(super) struct Access {
     pub authenticator: Arc<Authenticator>,
     pub issuer: Option<TokenIssuer>,
+    /// What tokens are verified with, the same for the same keys and for no others: hashes, to be hashed with a key.
+    pub verification: Vec<u8>,
 }
 
 /// The store as it is found at the start, for what concerns tokens.
@@ -84,9 +86,10 @@ pub(super) async fn build(
         None => IdentityMap::default(),
     };
     let trust = Trust { issuers: issuers(jwt, signing.as_ref())?, identities, leeway: jwt.leeway };
+    let verification = trust.fingerprint();
     let parse_grant = Arc::new(|text: &str| kinds::parse_pattern(text));
     let authenticator = Arc::new(Authenticator::new(trust, parse_grant, is_revoked, Arc::clone(clock)));
-    Ok(Access { authenticator, issuer })
+    Ok(Access { authenticator, issuer, verification })
 }
 
 /// A token made without a server, by whoever can read the signing key: from its file, or from the database that replicas

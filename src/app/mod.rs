@@ -156,16 +156,20 @@ async fn serve(
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
     let empty = view.state().revision == Revision(0);
-    let identity = identity(settings, &vault);
+    let supports = settings.cluster.supports;
     let level = match empty {
         // Nothing older was ever here, unless it just starts beside this one: then it is counted.
-        true => store.raise_feature_level(identity.feature_level).await?,
+        true => store.raise_feature_level(supports).await?,
         false => store.feature_level().await?,
     };
-    let supports = identity.feature_level;
     if level > supports {
         return Err(AppError::Outdated { level, supports });
     }
+    let watched = Arc::clone(&view);
+    let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
+    let found = access::Found { store: &*store, vault: &vault, empty };
+    let access = access::build(settings, found, clock, is_revoked).await?;
+    let identity = identity(settings, &vault, &access.verification);
     let replicas = Arc::new(Replicas::new(identity, level));
     let housekeeping = Housekeeping {
         store: Arc::clone(&store),
@@ -191,10 +195,6 @@ async fn serve(
         limits,
     ));
     lifecycle.spawn(Arc::clone(&streams).watch_over());
-    let watched = Arc::clone(&view);
-    let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
-    let found = access::Found { store: &*store, vault: &vault, empty };
-    let access = access::build(settings, found, clock, is_revoked).await?;
     let (audit, audit_writer) = AuditTrail::new(store.clone(), Arc::clone(clock));
     let auditing = tokio::spawn(audit_writer.run());
     let (observer, observation_writer) = Observer::new(store.clone());
@@ -227,6 +227,7 @@ async fn serve(
     for warning in service.unreadable_overrides() {
         tracing::warn!("{warning}");
     }
+    lifecycle.spawn(Arc::clone(&service).look_after_rotations(lifecycle.soft()));
     // Before anybody can connect: whoever comes first finds the store as it begins.
     Box::pin(first_start::begin(settings, around, &service, &warnings)).await;
     let tls = settings.tls.is_some();
@@ -275,14 +276,15 @@ async fn serve(
 }
 
 /// What this process is among the replicas of its store.
-fn identity(settings: &Settings, vault: &Vault) -> Identity {
+fn identity(settings: &Settings, vault: &Vault, verification: &[u8]) -> Identity {
     Identity {
         id: ReplicaId::random(),
         advertise: settings.cluster.advertise.clone(),
         feature_level: settings.cluster.supports,
-        key_ids: vault.key_ids().to_vec(),
+        key_ids: vault.key_ids_by_use(),
         raises_level: settings.cluster.raises_level,
         environment: vault.environment_mac(&settings.overrides.canonical()),
+        verification: vault.verification_mac(verification),
     }
 }
 

@@ -88,7 +88,7 @@ pub async fn migrate(course: &Course, tell: Tell<'_>) -> Result<Moved, AppError>
     Ok(Moved { contents: done.contents, epoch: done.epoch, before: done.before, signing_key })
 }
 
-/// What would be moved, if it can be; writes nothing.
+/// What would be moved, if it can be; what is written for that is taken back.
 ///
 /// # Errors
 /// As [`migrate`].
@@ -97,6 +97,9 @@ pub async fn survey(course: &Course) -> Result<Contents, AppError> {
     let looked = async {
         let (service, _) = signing_key(course, &source).await?;
         let to = find(&course.to.store.database).await.map_err(MoveError::Target)?;
+        if let (None, Database::Postgres(at)) = (&to, &course.to.store.database) {
+            PostgresDatabase::rehearse(at.url.expose()).await.map_err(MoveError::Target)?;
+        }
         let order = order(course, &source, service);
         let found = Box::pin(moving::look(&source.held, to.as_ref(), &order)).await;
         close(to).await;

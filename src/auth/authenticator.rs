@@ -50,6 +50,25 @@ pub struct Trust {
     pub leeway: Duration,
 }
 
+impl Trust {
+    /// The issuers, their audiences and their keys as bytes, the same for the same ones and for no others. It holds hashes of
+    /// keys: replicas compare it, hashed once more with a key, and it is kept nowhere.
+    #[must_use]
+    pub fn fingerprint(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for TrustedIssuer { issuer, audiences, keys, role: _ } in &self.issuers {
+            let print = keys.fingerprint();
+            let count = (audiences.len() as u64).to_be_bytes();
+            let texts = std::iter::once(issuer).chain(audiences).map(|text| text.as_bytes());
+            for part in [&count[..]].into_iter().chain(texts).chain([&print[..]]) {
+                bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes
+    }
+}
+
 /// Verifies bearer tokens. Shared by all calls; verification of a new token takes some tens of microseconds.
 pub struct Authenticator {
     trust: Trust,

@@ -2,7 +2,10 @@
 //!
 //! HS256, RS256, ES256 and EdDSA (RFC 7518, RFC 8037), from a secret, a PEM file or a JWKS file (RFC 7517).
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -10,6 +13,7 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::crypto::{
     SecretText,
@@ -42,6 +46,8 @@ struct VerificationKey {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    /// Hash of what it was made from, without the order and white space of files.
+    print: [u8; 32],
 }
 
 /// Why there are no keys.
@@ -91,7 +97,17 @@ impl VerificationKeys {
     pub fn of_secret(secret: &SecretText) -> Result<Self, TokenKeyError> {
         let secret = checked_secret(secret)?;
         let key = DecodingKey::from_secret(secret.expose().as_bytes());
-        Ok(Self(vec![VerificationKey { id: None, algorithm: Algorithm::HS256, key }]))
+        let print = print_of(secret.expose());
+        Ok(Self(vec![VerificationKey { id: None, algorithm: Algorithm::HS256, key, print }]))
+    }
+
+    /// The same for the same keys, in whichever order, and for no others. It is made of hashes.
+    #[must_use]
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        let prints: BTreeSet<&[u8; 32]> = self.0.iter().map(|key| &key.print).collect();
+        let mut hash = Sha256::new();
+        prints.into_iter().for_each(|print| hash.update(print));
+        hash.finalize().into()
     }
 
     /// The keys that a token with this header may have been signed with.
@@ -131,15 +147,21 @@ fn public_key(pem: &str) -> Result<VerificationKey, &'static str> {
         return Err("is not one PEM block; for several keys give a JWKS file");
     }
     let bytes = pem.as_bytes();
+    let print = print_of(&pem.split_ascii_whitespace().collect::<String>());
     if let Ok(key) = DecodingKey::from_ed_pem(bytes) {
-        return checked_public(None, Algorithm::EdDSA, key);
+        return checked_public(None, Algorithm::EdDSA, key, print);
     }
     if let Ok(key) = DecodingKey::from_ec_pem(bytes) {
-        return checked_public(None, Algorithm::ES256, key);
+        return checked_public(None, Algorithm::ES256, key, print);
     }
     let key =
         DecodingKey::from_rsa_pem(bytes).map_err(|_| "is not a PEM public key of RSA, P-256 or Ed25519")?;
-    checked_public(None, Algorithm::RS256, key)
+    checked_public(None, Algorithm::RS256, key, print)
+}
+
+/// What tells a key apart from others.
+fn print_of(material: &str) -> [u8; 32] {
+    Sha256::digest(material).into()
 }
 
 /// Checks sizes, which the decoder leaves to each verification.
@@ -147,6 +169,7 @@ fn checked_public(
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    print: [u8; 32],
 ) -> Result<VerificationKey, &'static str> {
     let right = match algorithm {
         Algorithm::EdDSA => key.try_get_as_bytes().is_ok_and(|point| point.len() == 32),
@@ -157,7 +180,7 @@ fn checked_public(
         _ => modulus_bytes(&key).is_some_and(|bytes| (256..=1024).contains(&bytes)),
     };
     if right {
-        Ok(VerificationKey { id, algorithm, key })
+        Ok(VerificationKey { id, algorithm, key, print })
     } else {
         Err("is of a size or curve that is not supported; use RSA of at least 2,048 bits, P-256 or Ed25519")
     }
@@ -211,5 +234,6 @@ fn set_key(jwk: &Jwk) -> Result<Option<VerificationKey>, &'static str> {
         return Ok(None);
     }
     let key = DecodingKey::from_jwk(jwk).map_err(|_| "holds a key that can't be decoded")?;
-    checked_public(jwk.common.key_id.clone(), algorithm, key).map(Some)
+    let print = print_of(&serde_json::to_string(jwk).map_err(|_| "holds a key that can't be written down")?);
+    checked_public(jwk.common.key_id.clone(), algorithm, key, print).map(Some)
 }

@@ -3,6 +3,7 @@
 //! It must not know what the verbs do. What a flag means for the server stands in `settings`.
 
 mod changes;
+mod keys;
 mod probe;
 
 use std::path::PathBuf;
@@ -11,7 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
 
-pub use self::probe::{Discover, Health, Render, Test};
+pub use self::{
+    keys::{Keys, Rotate},
+    probe::{Discover, Health, Render, Test},
+};
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
 /// LLM configuration, pushed to every worker the moment it changes.
@@ -96,7 +100,7 @@ pub enum Verb {
     Token(Token),
     /// Let the store hold what older binaries don't know: from then on they no longer start
     RaiseFeatureLevel,
-    /// Make encryption keys
+    /// Make encryption keys, and give API keys new values
     #[command(subcommand)]
     Keys(Keys),
     /// Check a running server, or a stopped one's store
@@ -358,7 +362,7 @@ pub struct TokenCreate {
     #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
     pub ttl: std::time::Duration,
     /// Sign without a server, with jwt.key of the key directory, or with the key in the database that replicas share; takes
-    /// the flags of `serve`
+    /// the flags of `serve`. No server hears of it, so it leaves no line in the audit trail: without --local it does
     #[arg(long)]
     pub local: bool,
     /// The server's settings, for --local.
@@ -383,13 +387,6 @@ pub struct TokenRevoke {
     /// Why, for the history
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
-}
-
-/// What to do with encryption keys.
-#[derive(Subcommand)]
-pub enum Keys {
-    /// Make a key for ENCRYPTION_KEY or a key file; it alone is printed on standard output
-    Generate,
 }
 
 /// Options of `doctor`.

@@ -163,9 +163,14 @@ impl Edit {
         };
         let secrets: Vec<String> =
             message.fields().filter(holds_secret).map(|field| field.name().to_owned()).collect();
-        match secrets.as_slice() {
-            [only] => Ok(format!("{}.{only}", self.arm.name())),
-            _ => Err(format!("which secret of {}? Give PATH=@FILE, PATH=- or PATH=env:NAME", self.name)),
+        // Of several it is the one that is called so: those beside it are not for a caller to set.
+        let meant = match secrets.as_slice() {
+            [only] => Some(only),
+            several => several.iter().find(|name| *name == "secret"),
+        };
+        match meant {
+            Some(only) => Ok(format!("{}.{only}", self.arm.name())),
+            None => Err(format!("which secret of {}? Give PATH=@FILE, PATH=- or PATH=env:NAME", self.name)),
         }
     }
 

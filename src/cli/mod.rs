@@ -140,7 +140,7 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Status => status::status(session, target).await,
         Verb::RaiseFeatureLevel => status::raise_feature_level(session, target).await,
         Verb::Token(verb) => token::token(session, target, verb).await,
-        Verb::Keys(verb) => keys::keys(session, verb),
+        Verb::Keys(verb) => keys::keys(session, target, verb).await,
         Verb::Doctor(args) => doctor::doctor(session, target, args).await,
         Verb::Migrate(args) => migrate::migrate(session, args).await,
         Verb::Completions { shell } => completions(session, *shell),

@@ -121,6 +121,8 @@ fn take_secrets(resource: &mut Resource) -> Vec<SealedField> {
 
 /// Path of an API key's secret.
 pub(super) const API_KEY_SECRET: &str = "api_key.secret";
+/// Path of an API key's secret before the present one.
+pub(super) const API_KEY_PREVIOUS_SECRET: &str = "api_key.previous_secret";
 /// Path of a database's password.
 pub(super) const DATABASE_PASSWORD: &str = "database.password";
 /// Path of a virtual key's hash.

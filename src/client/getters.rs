@@ -5,7 +5,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use super::{
-    entry::{API_KEY_SECRET, Held, SecretError},
+    entry::{API_KEY_PREVIOUS_SECRET, API_KEY_SECRET, Held, SecretError},
     secret::SecretText,
     settings::SettingError,
     snapshot::Snapshot,
@@ -92,6 +92,15 @@ impl ApiKey {
     /// Says why it can't be had.
     pub fn secret(&self) -> Result<SecretText, SecretError> {
         self.0.secret(API_KEY_SECRET)
+    }
+
+    /// The key before this one, while a rotation is under way: to be tried where the provider refuses the present one,
+    /// because it does not know it yet.
+    ///
+    /// # Errors
+    /// As [`Self::secret`]; [`SecretError::Absent`] when no rotation is under way.
+    pub fn previous_secret(&self) -> Result<SecretText, SecretError> {
+        self.0.secret(API_KEY_PREVIOUS_SECRET)
     }
 
     fn spec(&self) -> &ApiKeySpec {

@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     Export,
     /// MAC of what a replica's environment says of settings.
     Environment,
+    /// MAC of what a replica verifies tokens with.
+    Verification,
     /// MAC of the name of a worker's session.
     Session,
 }
@@ -44,6 +46,7 @@ impl Purpose {
             Purpose::Request => b"signalbox/v1/request",
             Purpose::Export => b"signalbox/v1/export",
             Purpose::Environment => b"signalbox/v1/environment",
+            Purpose::Verification => b"signalbox/v1/verification",
             Purpose::Session => b"signalbox/v1/session",
         }
     }

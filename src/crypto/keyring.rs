@@ -33,6 +33,11 @@ impl Kek {
         Self { id, key }
     }
 
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The value that only this key gives for this store.
     pub(super) fn check(&self, store: &StoreId) -> KeyCheck {
         let value = hex::encode(derive(&self.key, Purpose::KeyCheck, &[&store.0]).as_ref());

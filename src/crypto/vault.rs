@@ -33,6 +33,9 @@ pub struct Vault {
     current: u32,
     request_key: Key,
     environment_key: Key,
+    verification_key: Key,
+    /// Id of the key-encryption key that opened the current data key.
+    sealing_id: String,
     session_key: Key,
 }
 
@@ -158,6 +161,12 @@ impl Vault {
         mac(&self.environment_key, environment)
     }
 
+    /// Keyed MAC of what a replica verifies tokens with, to be compared in the same way.
+    #[must_use]
+    pub fn verification_mac(&self, keys: &[u8]) -> [u8; 32] {
+        mac(&self.verification_key, keys)
+    }
+
     /// Keyed MAC of the name of a worker's session, and of whose it is: every replica recognises what another one has named.
     #[must_use]
     pub fn session_mac(&self, session: &[u8]) -> [u8; 32] {
@@ -168,6 +177,14 @@ impl Vault {
     #[must_use]
     pub fn key_ids(&self) -> &[String] {
         &self.key_ids
+    }
+
+    /// Ids of the key-encryption keys that were loaded, first the one that others need to read what this vault seals: the
+    /// data key may still be wrapped with another one than the current.
+    #[must_use]
+    pub fn key_ids_by_use(&self) -> Vec<String> {
+        let others = self.key_ids.iter().filter(|id| **id != self.sealing_id);
+        std::iter::once(&self.sealing_id).chain(others).cloned().collect()
     }
 
     /// Ids of the data keys that no loaded key-encryption key opens.
@@ -224,10 +241,29 @@ fn unlocked(
     let log_key = LogKey(*derive(log_root, Purpose::Log, &[&store.0]));
     let request_key = derive(log_root, Purpose::Request, &[&store.0]);
     let environment_key = derive(log_root, Purpose::Environment, &[&store.0]);
+    let verification_key = derive(log_root, Purpose::Verification, &[&store.0]);
     let session_key = derive(log_root, Purpose::Session, &[&store.0]);
-    let key_ids = keyring.ids();
-    let vault = Vault { store, key_ids, data_keys, current, request_key, environment_key, session_key };
+    let (key_ids, sealing_id) = (keyring.ids(), sealing_id(keyring, identity, current));
+    let vault = Vault {
+        store,
+        key_ids,
+        data_keys,
+        current,
+        request_key,
+        environment_key,
+        session_key,
+        verification_key,
+        sealing_id,
+    };
     Unlocked { vault, log_key, first_keys }
+}
+
+/// The key-encryption key that wraps the current data key: of several, in the middle of a rotation, the one that is older
+/// here, because the others still have that. A store that is fresh begins with the current one.
+fn sealing_id(keyring: &Keyring, identity: &Identity, current: u32) -> String {
+    let data_key = data_key_id(current);
+    let wraps = |id: &String| identity.keys.iter().any(|key| key.id == data_key && key.kek == *id);
+    keyring.ids().into_iter().rev().find(wraps).unwrap_or_else(|| keyring.current().id().to_owned())
 }
 
 /// A store has check values of the keys that were used on it: one of them must be loaded, and give the same value.

@@ -26,6 +26,8 @@ impl Matter {
     pub const LAST_USED: Self = Self(std::borrow::Cow::Borrowed("last_used"));
     /// What the last test of a provider or a database has found.
     pub const TEST: Self = Self(std::borrow::Cow::Borrowed("test"));
+    /// How many workers lack the new value of an API key that is being rotated.
+    pub const ROTATION: Self = Self(std::borrow::Cow::Borrowed("rotation"));
     /// The models that a provider has listed, the last time that it could be asked.
     pub const MODELS: Self = Self(std::borrow::Cow::Borrowed("models"));
 }

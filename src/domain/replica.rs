@@ -21,8 +21,10 @@ impl FeatureLevel {
     pub const KINDS: Self = Self(2);
     /// How a provider is spoken to: request builders, response extractors, model listings.
     pub const WIRE: Self = Self(3);
+    /// Keys that keep the value before for as long as a rotation lasts.
+    pub const FLEET: Self = Self(4);
     /// What this binary supports.
-    pub const CURRENT: Self = Self::WIRE;
+    pub const CURRENT: Self = Self::FLEET;
 }
 
 impl ReplicaId {

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use super::{known::Worker, view::View};
-use crate::domain::{Epoch, Revision};
+use crate::domain::{Epoch, Rejection, Revision};
 
 /// How a worker stands to a revision.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -14,7 +14,7 @@ pub enum State {
     Pending,
     /// It has not, and its stream has ended.
     Disconnected,
-    /// It has refused one, and runs an earlier one than is asked for.
+    /// It has refused it, or the last change up to it of what it sees.
     Rejected,
     /// It never reports.
     Silent,
@@ -64,12 +64,14 @@ impl<'a> Goal<'a> {
         }
         // A session of another life is about to be replaced: its revisions are not those of this one.
         let report = worker.report.as_ref().filter(|_| worker.session.epoch == self.epoch);
-        let runs = |applied: Revision| {
-            applied >= self.revision || (applied > Revision::ZERO && applied >= self.needed(&worker.view))
+        let enough = |revision: Revision| {
+            revision >= self.revision || (revision > Revision::ZERO && revision >= self.needed(&worker.view))
         };
+        // What it has refused before it has yet to see what it needs tells nothing of that.
+        let refused = |rejection: &Rejection| enough(rejection.revision);
         match report {
-            Some(report) if runs(report.applied) => State::Converged,
-            Some(report) if report.standing_rejection().is_some() => State::Rejected,
+            Some(report) if enough(report.applied) => State::Converged,
+            Some(report) if report.standing_rejection().is_some_and(refused) => State::Rejected,
             _ if worker.connected => State::Pending,
             _ => State::Disconnected,
         }

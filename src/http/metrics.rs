@@ -69,6 +69,7 @@ impl Collector for Gathered {
         view(&mut page, &vitals)?;
         streams(&mut page, &vitals)?;
         store(&mut page, &vitals)?;
+        rotations(&mut page, &vitals)?;
         replicas(&mut page, &vitals)
     }
 }
@@ -146,6 +147,25 @@ fn streams(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     )
 }
 
+fn rotations(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let counts = vitals.rotations;
+    page.gauge(
+        "signalbox_key_rotations",
+        "API keys whose value before the present one is still kept",
+        counts.under_way,
+    )?;
+    page.gauge(
+        "signalbox_key_rotation_oldest_seconds",
+        "Time since the oldest rotation of an API key began that is under way; 0 without one",
+        counts.oldest_seconds,
+    )?;
+    page.counters(
+        "signalbox_key_rotations_ended",
+        "Rotations that this replica has ended, by reason: applied by every worker, or timed_out",
+        [([("reason", "applied")], counts.applied), ([("reason", "timed_out")], counts.timed_out)],
+    )
+}
+
 fn store(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     let state = vitals.doorbell.word();
     page.gauges(
@@ -175,11 +195,12 @@ fn replicas(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     let alarms = vitals.alarms;
     page.gauges(
         "signalbox_replica_alarms",
-        "What replicas see that an operator has to look at: digests that differ, keys not loaded, environments that differ, heartbeats not taken",
+        "What replicas see that an operator has to look at: digests that differ, keys not loaded, environments that differ, keys of tokens that differ, heartbeats not taken",
         [
             ([("alarm", "digest")], alarms.differ),
             ([("alarm", "key")], alarms.lack_key),
             ([("alarm", "environment")], alarms.environment),
+            ([("alarm", "verification")], alarms.verification),
             ([("alarm", "heartbeat")], alarms.unheard),
         ],
     )?;

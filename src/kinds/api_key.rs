@@ -2,12 +2,17 @@
 //!
 //! Must not know how a key is presented to a provider; that is the provider's.
 
+pub mod rotation;
+
 use super::{
-    CheckContext, Kind, Outlook, REVOKED, ROTATED, Remark, SecretInput, Turn, UPDATED, active,
+    CheckContext, Kind, Outlook, REVOKED, ROTATED, Remark, SecretInput, SecretInputs, Turn, UPDATED, active,
     rules::DESCRIPTION_CHARS,
 };
 use crate::{
-    domain::{Action, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
+    domain::{
+        Action, FeatureLevel, FieldPath, FieldViolation, KindName, ResourceName, Text, Violations,
+        record::Spec,
+    },
     proto::v1::{ApiKeySpec, secret::State},
 };
 
@@ -44,10 +49,30 @@ impl Kind for ApiKey {
         }
     }
 
+    fn feature_level(&self, spec: &Spec) -> FeatureLevel {
+        match spec {
+            Spec::ApiKey(spec) if spec.rotation.is_some() => FeatureLevel::FLEET,
+            _ => FeatureLevel::FIRST,
+        }
+    }
+
+    fn keep_made(&self, spec: &mut Spec, before: Option<&Spec>) {
+        rotation::keep(spec, before);
+    }
+
+    fn conclude(&self, spec: &mut Spec, secrets: &mut SecretInputs, before: Option<&Spec>) {
+        rotation::go_on(spec, secrets, before);
+    }
+
+    fn leave_behind(&self, spec: &mut Spec) {
+        rotation::end(spec, &mut SecretInputs::new());
+    }
+
     fn check(&self, context: &CheckContext<'_>) -> Vec<FieldViolation> {
         let Spec::ApiKey(spec) = context.spec else { return Vec::new() };
         let mut violations = Violations::default();
         check_secret(context, spec, &mut violations);
+        rotation::check(context, spec, &mut violations);
         if !(1..=MAX_WEIGHT).contains(&spec.weight.unwrap_or(1)) {
             violations.add("api_key.weight", "OUT_OF_RANGE", format!("must be from 1 to {MAX_WEIGHT}"));
         }
@@ -70,6 +95,7 @@ impl Kind for ApiKey {
             (true, false) => DEACTIVATED,
             _ if has_value(before) && !has_value(after) => REVOKED,
             _ if rotated => ROTATED,
+            _ if rotation::of(before).is_some() && rotation::of(after).is_none() => RETIRED,
             _ => UPDATED,
         }
     }
@@ -148,7 +174,7 @@ mod tests {
         assert_eq!(violations, []);
         let masked = Some(Secret { value: None, state: State::Present.into() });
         let expected =
-            ApiKeySpec { secret: masked, active: Some(true), weight: Some(1), description: String::new() };
+            ApiKeySpec { secret: masked, active: Some(true), weight: Some(1), ..Default::default() };
         assert_eq!(stored, Spec::ApiKey(expected));
 
         bad("secret", |key| key.secret = None);

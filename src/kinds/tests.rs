@@ -125,8 +125,15 @@ fn any_secret() -> impl Strategy<Value = Secret> {
 
 fn any_api_key() -> impl Strategy<Value = ApiKeySpec> {
     let secret = proptest::option::of(any_secret());
-    (secret, any::<Option<bool>>(), proptest::option::of(0..1002u32), "[a-z]{0,5}")
-        .prop_map(|(secret, active, weight, description)| ApiKeySpec { secret, active, weight, description })
+    (secret, any::<Option<bool>>(), proptest::option::of(0..1002u32), "[a-z]{0,5}").prop_map(
+        |(secret, active, weight, description)| ApiKeySpec {
+            secret,
+            active,
+            weight,
+            description,
+            ..Default::default()
+        },
+    )
 }
 
 fn any_setting() -> impl Strategy<Value = SettingSpec> {

@@ -73,6 +73,7 @@ mod tests {
             doorbell: "notify".into(),
             watchers: 0,
             environment: vec![],
+            verification: vec![],
         };
         Replica { heartbeat, age: Duration::ZERO }
     }

@@ -32,12 +32,14 @@ pub struct Identity {
     pub advertise: Option<String>,
     /// What its binary supports.
     pub feature_level: FeatureLevel,
-    /// Ids of the keys that it has loaded, the one that seals first.
+    /// Ids of the keys that it has loaded, first the one that others need to read what it seals.
     pub key_ids: Vec<String>,
     /// Whether it raises the store's level once all replicas support a higher one.
     pub raises_level: bool,
     /// Keyed hash of what its environment says of settings.
     pub environment: [u8; 32],
+    /// Keyed hash of what it verifies tokens with.
+    pub verification: [u8; 32],
 }
 
 /// What this replica knows of all.
@@ -65,6 +67,8 @@ enum Alarm {
     LacksKey(String),
     /// Replicas have different settings in their environments.
     Environment(String),
+    /// Replicas verify tokens with different keys.
+    Verification(String),
     /// This replica's heartbeats are not taken.
     Unheard(String),
 }
@@ -78,6 +82,8 @@ pub struct AlarmCounts {
     pub lack_key: usize,
     /// Whether replicas have different settings in their environments: 1, or 0.
     pub environment: usize,
+    /// Whether replicas verify tokens with different keys: 1, or 0.
+    pub verification: usize,
     /// Whether this replica's heartbeats are not taken: 1, or 0.
     pub unheard: usize,
 }
@@ -165,6 +171,7 @@ impl Replicas {
                 Alarm::Differs(_) => &mut counts.differ,
                 Alarm::LacksKey(_) => &mut counts.lack_key,
                 Alarm::Environment(_) => &mut counts.environment,
+                Alarm::Verification(_) => &mut counts.verification,
                 Alarm::Unheard(_) => &mut counts.unheard,
             } += 1;
         }
@@ -235,6 +242,7 @@ impl Replicas {
             doorbell: store.doorbell_state().to_string(),
             watchers,
             environment: self.identity.environment.to_vec(),
+            verification: self.identity.verification.to_vec(),
         }
     }
 
@@ -255,8 +263,9 @@ impl Replicas {
         }
         let differ = digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
         let lacking = lacking_keys(&replicas).map(Alarm::LacksKey);
-        let alarms =
-            differ.chain(lacking).chain(differing_environments(&replicas).map(Alarm::Environment)).collect();
+        let environments = differing_environments(&replicas).map(Alarm::Environment);
+        let verifications = differing_verifications(&replicas).map(Alarm::Verification);
+        let alarms = differ.chain(lacking).chain(environments).chain(verifications).collect();
         {
             let mut known = self.known.lock();
             (known.replicas, known.heard, known.level) = (replicas, Instant::now(), level);
@@ -278,9 +287,11 @@ impl Replicas {
 impl std::fmt::Display for Alarm {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Differs(text) | Self::LacksKey(text) | Self::Environment(text) | Self::Unheard(text) => {
-                out.write_str(text)
-            }
+            Self::Differs(text)
+            | Self::LacksKey(text)
+            | Self::Environment(text)
+            | Self::Verification(text)
+            | Self::Unheard(text) => out.write_str(text),
         }
     }
 }
@@ -303,23 +314,35 @@ fn lacking_keys(replicas: &[Replica]) -> impl Iterator<Item = String> {
 
 /// Replicas whose environments say different things of settings: which value counts then depends on which one is asked.
 fn differing_environments(replicas: &[Replica]) -> Option<String> {
+    let groups = differing(replicas, |heartbeat| &heartbeat.environment)?;
+    Some(format!(
+        "replicas have different SIGNALBOX_SETTING_ variables, so that ResolveSettings depends on which one is asked: \
+         {groups}; start them with the same"
+    ))
+}
+
+/// Replicas that verify tokens with different keys: a token that one of them made or takes another one refuses.
+fn differing_verifications(replicas: &[Replica]) -> Option<String> {
+    let groups = differing(replicas, |heartbeat| &heartbeat.verification)?;
+    Some(format!(
+        "replicas verify tokens with different keys, so that a token is refused by some of them: {groups}; give all the \
+         same SIGNALBOX_JWT_ settings"
+    ))
+}
+
+/// The addresses of replicas, in groups that tell the same hash, if there are several.
+fn differing(replicas: &[Replica], hash: impl Fn(&Heartbeat) -> &Vec<u8>) -> Option<String> {
     let mut groups: BTreeMap<&[u8], Vec<String>> = BTreeMap::new();
-    for Heartbeat { environment, address, .. } in replicas.iter().map(|replica| &replica.heartbeat) {
+    for heartbeat in replicas.iter().map(|replica| &replica.heartbeat) {
         // An older binary tells nothing.
-        if !environment.is_empty() {
-            groups.entry(environment).or_default().push(address.escape_debug().to_string());
+        if !hash(heartbeat).is_empty() {
+            let address = heartbeat.address.escape_debug().to_string();
+            groups.entry(hash(heartbeat)).or_default().push(address);
         }
-    }
-    if groups.len() < 2 {
-        return None;
     }
     let mut groups: Vec<String> = groups.into_values().map(|addresses| addresses.join(", ")).collect();
     groups.sort();
-    Some(format!(
-        "replicas have different SIGNALBOX_SETTING_ variables, so that ResolveSettings depends on which one is asked: {}; \
-         start them with the same",
-        groups.join(" differ from ")
-    ))
+    (groups.len() > 1).then(|| groups.join(" differ from "))
 }
 
 #[cfg(test)]
@@ -340,6 +363,7 @@ mod tests {
             doorbell: "notify".into(),
             watchers: 0,
             environment: vec![],
+            verification: vec![],
         };
         Replica { heartbeat, age: Duration::ZERO }
     }
@@ -354,6 +378,18 @@ mod tests {
         assert_eq!(differing_environments(&[with("a", b"1"), with("b", b"1"), with("old", b"")]), None);
         let alarm = differing_environments(&[with("b", b"2"), with("a", b"1"), with("c", b"1")]).unwrap();
         assert!(alarm.contains("a:1, c:1 differ from b:1"), "{alarm}");
+    }
+
+    #[test]
+    fn replicas_that_verify_with_other_keys_are_named() {
+        let with = |id: &str, verification: &[u8]| {
+            let mut replica = replica(id, &[]);
+            replica.heartbeat.verification = verification.to_vec();
+            replica
+        };
+        assert_eq!(differing_verifications(&[with("a", b"1"), with("b", b"1"), with("old", b"")]), None);
+        let alarm = differing_verifications(&[with("a", b"1"), with("b", b"2")]).unwrap();
+        assert!(alarm.contains("a:1 differ from b:1") && alarm.contains("SIGNALBOX_JWT_"), "{alarm}");
     }
 
     #[test]

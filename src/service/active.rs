@@ -6,7 +6,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
-    Service,
+    Service, age,
     fields::renamed,
     parse_revision_token,
     write::{DEADLINE, Operation, OperationKind, WriteRequest},
@@ -56,13 +56,14 @@ impl Service {
         let least = parse_revision_token("min_revision_token", &request.min_revision_token)?;
         reach_router(caller)?;
         self.at_least(least).await?;
+        let confirmed = self.confirmed();
         let state = self.parts.view.state();
         let entry = state.get(DEFAULT_ROUTER).ok_or_else(no_router)?;
         let spec = router_of(Some(entry)).ok_or_else(no_router)?;
         let provider = self.provider_shown(caller, &state, &spec.primary)?;
         let fallbacks = spec.fallbacks.iter();
         let fallbacks = fallbacks.filter_map(|name| self.provider_shown(caller, &state, name).ok()).collect();
-        let (stale, confirmed_age) = self.age();
+        let (stale, confirmed_age) = age(confirmed);
         Ok(GetActiveProviderResponse {
             provider: Some(provider),
             fallbacks,
@@ -142,9 +143,10 @@ impl Service {
         let least = violations.take(least)?.flatten();
         let wanted = violations.allow(wanted)?;
         self.at_least(least).await?;
+        let confirmed = self.confirmed();
         let state = self.parts.view.state();
         let (provider, named) = self.default_for(caller, &state, wanted)?;
-        let (stale, confirmed_age) = self.age();
+        let (stale, confirmed_age) = age(confirmed);
         Ok(GetDefaultProviderResponse {
             provider: Some(provider),
             named,

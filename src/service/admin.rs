@@ -71,6 +71,7 @@ impl Service {
     /// Tells how the service is. Never fails: what the store can't say is left out.
     pub async fn status(&self, caller: &Principal) -> Status {
         let parts = &self.parts;
+        let confirmed = parts.view.confirmed();
         let state = parts.view.state();
         let admin = caller.role == Role::Admin;
         let everything = caller.grants.contains(&Pattern::All);
@@ -97,7 +98,7 @@ impl Service {
             resources: if everything { state.resources.len() } else { 0 },
             digest: everything.then(|| state.digest.to_bytes()),
             watchers: parts.streams.watchers(),
-            freshness: parts.view.freshness(),
+            freshness: confirmed.freshness(),
             key_ids: if admin { parts.vault.key_ids().to_vec() } else { Vec::new() },
             undecryptable,
             replicas: if admin { parts.replicas.all() } else { Vec::new() },

@@ -1,21 +1,19 @@
-//! The keys of providers: replaced, looked up, and their use recorded.
+//! The keys of providers: looked up, and their use recorded.
 
 use chrono::{DateTime, Utc};
 
 use super::{
     GetRequest, Service,
-    active::{body, parse_type, reaches},
-    fields::{parse_named, renamed},
+    active::{parse_type, reaches},
+    fields::parse_named,
     parse_revision_token,
-    write::{Operation, OperationKind, WriteRequest},
 };
 use crate::{
     choice,
-    domain::{Error, KindName, Matter, Observation, Principal, ResourceName, Result, Spec, Violations},
+    domain::{Error, KindName, Matter, Observation, Principal, ResourceName, Result, Violations},
     proto::v1::{
-        ApiKeySpec, ApiKeyUsage, BatchWriteResponse, GetActiveApiKeyRequest, GetActiveApiKeyResponse,
-        GetResourceResponse, RecordApiKeyUsageRequest, RecordApiKeyUsageResponse, Resource,
-        RotateApiKeyRequest, RotateApiKeyResponse, get_active_api_key_request::Whose,
+        ApiKeyUsage, GetActiveApiKeyRequest, GetActiveApiKeyResponse, GetResourceResponse,
+        RecordApiKeyUsageRequest, RecordApiKeyUsageResponse, Resource, get_active_api_key_request::Whose,
     },
     view::State,
     watch::{authorise_secrets, not_granted},
@@ -27,41 +25,6 @@ const PROVIDER: KindName = KindName("provider");
 const MAX_USAGES: usize = 1000;
 
 impl Service {
-    /// Replaces the value of a key.
-    ///
-    /// # Errors
-    /// As [`Service::write`], with the fields of this request.
-    pub async fn rotate_api_key(
-        &self,
-        caller: &Principal,
-        request: &RotateApiKeyRequest,
-    ) -> Result<RotateApiKeyResponse> {
-        let mut violations = Violations::default();
-        let name = violations.take(parse_named("name", &request.name, API_KEY.0))?;
-        if request.secret.as_ref().is_none_or(|secret| secret.value.is_none()) {
-            violations.add("secret.value", "REQUIRED", "is required: the key's new value");
-        }
-        let name = violations.allow(name)?;
-        let spec = ApiKeySpec { secret: request.secret.clone(), ..ApiKeySpec::default() };
-        let (etag, spec) = (request.etag.clone(), Some(Spec::ApiKey(spec)));
-        let resource = Resource { name: name.to_string(), etag, spec, ..Resource::default() };
-        let mask = vec!["api_key.secret".to_owned()];
-        let action = OperationKind::Update { resource, mask, allow_missing: false };
-        let write = WriteRequest {
-            operations: vec![Operation { path: String::new(), action }],
-            validate_only: request.validate_only,
-            request_id: request.request_id.clone(),
-            reason: request.reason.clone(),
-            body: body("RotateApiKey", request),
-        };
-        let names = [("resource.api_key.secret", "secret"), ("resource.", "")];
-        let answer = self.write(caller, write).await.map_err(|error| renamed(error, &names))?;
-        let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
-        let result = results.into_iter().next().unwrap_or_default();
-        let diff = result.diffs.into_iter().next();
-        Ok(RotateApiKeyResponse { api_key: result.resource, revision, revision_token, diff, warnings })
-    }
-
     /// Reads the key that is to be used, among those that the caller reaches.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use prost::Message;
 use super::Service;
 use crate::{
     crypto::ExportKey,
-    domain::{Error, Principal, ResourceName, Result, Selector, Violations, limits},
+    domain::{Error, FieldPath, Principal, ResourceName, Result, Selector, Violations, limits},
     kinds,
     proto::v1::{self, ExportConfigResponse, ExportedSecret, Resource},
     view::{Entry, State},
@@ -141,19 +141,24 @@ impl Export {
     fn exported(&mut self, entry: &Entry) -> Resource {
         let record = &entry.record;
         let mut spec = record.spec.clone();
+        if let Some(kind) = kinds::kind_named(record.kind) {
+            kind.leave_behind(&mut spec);
+        }
         if !record.secrets.is_empty() {
+            let carried = kinds::secrets::states(&spec);
             kinds::secrets::withhold(&mut spec);
-            self.seal(entry);
+            self.seal(entry, |field| carried.contains_key(field));
         }
         let (name, labels) = (record.name.to_string(), record.labels.clone());
         Resource { name, labels, spec: Some(spec), ..Resource::default() }
     }
 
-    fn seal(&mut self, entry: &Entry) {
+    /// Seals the secrets that the resource carries with it.
+    fn seal(&mut self, entry: &Entry, carried: impl Fn(&FieldPath) -> bool) {
         let Some(key) = &self.key else { return };
         let name = entry.record.name.as_str();
         let (opened, closed) = self.service.parts.revealer.open_all(&entry.record, &entry.sealed);
-        for field in closed {
+        for field in closed.into_iter().filter(|field| carried(field)) {
             match self.warnings.len() {
                 count if count < WARNINGS => {
                     self.warnings.push(format!("{name}: {field} can't be decrypted, and was left out"));
@@ -162,7 +167,7 @@ impl Export {
                 _ => {}
             }
         }
-        for (field, value) in opened {
+        for (field, value) in opened.into_iter().filter(|(field, _)| carried(field)) {
             let sealed = key.seal(name, &field.0, &value);
             self.pending.push_back(ExportedSecret { name: name.to_owned(), field: field.0, sealed });
         }

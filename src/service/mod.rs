@@ -24,6 +24,8 @@ mod plan;
 mod probe;
 mod provider;
 mod read;
+mod retirement;
+mod rotation;
 mod settings;
 mod test_database;
 mod test_provider;
@@ -45,11 +47,12 @@ pub use first_start::FirstStart;
 pub use import::{ImportRequest, check_growth};
 pub use observe::{ObservationWriter, Observer};
 pub use read::{GetRequest, ListRequest};
+pub use retirement::RotationCounts;
 pub use tokens::parse_token;
 pub use vitals::{ChangeKey, Degradation, Vitals};
 pub use write::{Operation, OperationKind, WriteRequest};
 
-use self::vitals::Changes;
+use self::{retirement::Rotations, vitals::Changes};
 use crate::{
     auth::TokenIssuer,
     crypto::Vault,
@@ -61,7 +64,7 @@ use crate::{
     replica::Replicas,
     settings::Overrides,
     store::{Store, StoreError},
-    view::{Revealer, State, View},
+    view::{Confirmed, Revealer, State, View},
     watch::Streams,
 };
 
@@ -132,6 +135,7 @@ pub struct Service {
     parts: Arc<Parts>,
     started: DateTime<Utc>,
     changes: Changes,
+    rotations: Rotations,
     /// Places of those who wait for workers.
     waits: Arc<Semaphore>,
 }
@@ -142,7 +146,8 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
         let waits = Arc::new(Semaphore::new(convergence::WAITS));
-        Self { parts: Arc::new(parts), started, changes: Changes::default(), waits }
+        let (changes, rotations) = (Changes::default(), Rotations::default());
+        Self { parts: Arc::new(parts), started, changes, rotations, waits }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.
@@ -204,9 +209,9 @@ impl Service {
         self.parts.audit.require(caller, event, detail).await
     }
 
-    fn age(&self) -> (bool, Option<prost_types::Duration>) {
-        let freshness = self.parts.view.freshness();
-        (freshness.stale, prost_types::Duration::try_from(freshness.confirmed_age).ok())
+    /// When the store last confirmed the state that is read from now on: to be asked before it.
+    fn confirmed(&self) -> Confirmed {
+        self.parts.view.confirmed()
     }
 
     /// The state at a past revision, from memory or from the log. 0 is the current one.
@@ -248,6 +253,12 @@ impl Service {
         let hash = self.parts.store.hash_at(wanted).await.map_err(store_error)?;
         hash.ok_or_else(|| compacted(wanted, head.floor))
     }
+}
+
+/// What an answer says of its age.
+fn age(confirmed: Confirmed) -> (bool, Option<prost_types::Duration>) {
+    let freshness = confirmed.freshness();
+    (freshness.stale, prost_types::Duration::try_from(freshness.confirmed_age).ok())
 }
 
 fn compacted(revision: Revision, floor: Revision) -> Error {

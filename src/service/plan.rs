@@ -5,6 +5,7 @@ mod finish;
 mod import;
 mod references;
 mod refusal;
+mod rotation;
 mod rules;
 
 use std::{
@@ -16,6 +17,7 @@ use chrono::DateTime;
 
 pub(super) use import::{LeftAlone, Mode, left_alone};
 pub(super) use refusal::Refusal;
+pub(super) use rotation::{Previous, RotateKey};
 
 use import::Origin;
 
@@ -158,6 +160,7 @@ impl<'a> Planner<'a> {
                 OperationKind::Import { resource, mask, mode } => {
                     self.import(&operation.path, resource, mask, *mode)
                 }
+                OperationKind::Rotate(rotate) => self.rotate(&operation.path, rotate),
                 OperationKind::Missing => {
                     self.violations.add(
                         &operation.path,

@@ -7,7 +7,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Service, observe, parse_revision_token, store_error};
+use super::{Service, age, observe, parse_revision_token, store_error};
 use crate::{
     domain::{
         ChainHash, Error, Principal, Record, ResourceName, Result, Revision, RevisionToken, Selector,
@@ -93,6 +93,7 @@ impl Service {
         }
         let reveal = authorise_secrets(caller, request.include_secrets)?;
         self.at_least(least).await?;
+        let confirmed = self.confirmed();
         let current = self.parts.view.state();
         let past = request.revision != 0 && request.revision != current.revision.0;
         let state = if past { self.past_of(&name, &current, request.revision).await? } else { current };
@@ -105,7 +106,7 @@ impl Service {
         if request.include_observations && !past {
             self.add_observations(std::slice::from_mut(&mut resource)).await?;
         }
-        let (stale, confirmed_age) = self.age();
+        let (stale, confirmed_age) = age(confirmed);
         Ok(GetResourceResponse {
             resource: Some(resource),
             revision: state.revision.0,
@@ -124,6 +125,7 @@ impl Service {
         let Query { selectors, expression, size, page, least } = self.parse_query(&request, &query)?;
         let scope = Filter::authorise(caller, selectors, request.include_secrets)?;
         self.at_least(least).await?;
+        let confirmed = self.confirmed();
         let state = match &page {
             Some(page) => self.page_state(page).await?,
             None => self.state_at(request.revision).await?,
@@ -155,7 +157,7 @@ impl Service {
             self.parts.view.pin(&state);
             PageToken { at: state.token().to_string(), after: last.name.clone(), query, past }
         });
-        let (stale, confirmed_age) = self.age();
+        let (stale, confirmed_age) = age(confirmed);
         Ok(ListResourcesResponse {
             next_page_token: next.map(|token| self.encode_page(&token)).transpose()?.unwrap_or_default(),
             resources,

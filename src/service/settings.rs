@@ -9,7 +9,7 @@ use prost::Message as _;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Service,
+    Service, age,
     read::{PageToken, page_size, parse_min_revision},
 };
 use crate::{
@@ -52,6 +52,7 @@ impl Service {
         let (user, size) = violations.allow(user.zip(size))?;
         let reveal = authorise_secrets(caller, request.include_secrets)?;
         self.at_least(least).await?;
+        let confirmed = self.confirmed();
         let state = match &page {
             Some(page) => self.page_state(page).await?,
             None => self.parts.view.state(),
@@ -72,7 +73,7 @@ impl Service {
             let detail = format!("{opened} settings at revision {}", state.revision);
             self.audit(caller, "settings_resolved", detail).await?;
         }
-        let (stale, confirmed_age) = self.age();
+        let (stale, confirmed_age) = age(confirmed);
         Ok(ResolveSettingsResponse {
             settings,
             next_page_token: next.map(|token| self.encode_page(&token)).transpose()?.unwrap_or_default(),
@@ -104,6 +105,7 @@ impl Service {
         let (user, key) = violations.allow(user.zip(key))?;
         let reveal = authorise_secrets(caller, request.include_secrets)?;
         self.at_least(least).await?;
+        let confirmed = self.confirmed();
         let state = self.parts.view.state();
         let scope = Scope { service: self, caller, state: &state, current: &state, user, defaults, reveal };
         scope.check_reach(&key).map_err(|error| error.at("key"))?;
@@ -112,7 +114,7 @@ impl Service {
         if reveal == Reveal::Plain && holds_secret(&found) {
             self.audit(caller, "setting_explained", format!("{key} at revision {}", state.revision)).await?;
         }
-        let (stale, confirmed_age) = self.age();
+        let (stale, confirmed_age) = age(confirmed);
         Ok(ExplainSettingResponse {
             setting: Some(found),
             revision: state.revision.0,

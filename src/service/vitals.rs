@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use super::{Service, audit::AuditCounts};
+use super::{Service, audit::AuditCounts, retirement::RotationCounts};
 use crate::{
     domain::{Action, FeatureLevel, KindName, PlannedChange, Principal, Role},
     replica::AlarmCounts,
@@ -81,6 +81,8 @@ pub struct Vitals {
     pub supports: FeatureLevel,
     /// Secrets that can't be opened.
     pub undecryptable: usize,
+    /// The rotations of keys.
+    pub rotations: RotationCounts,
     /// The audit trail.
     pub audit: AuditCounts,
     /// Things that an operator should look at, and that `GetStatus` names.
@@ -92,6 +94,7 @@ impl Service {
     #[must_use]
     pub fn vitals(&self) -> Vitals {
         let parts = &self.parts;
+        let confirmed = parts.view.confirmed();
         let state = parts.view.state();
         let living = parts.replicas.all().iter().filter(|seen| seen.age < LIFETIME).count();
         Vitals {
@@ -99,7 +102,7 @@ impl Service {
             store_kind: parts.store.kind(),
             revision: state.revision.0,
             resources: state.resources.len(),
-            freshness: parts.view.freshness(),
+            freshness: confirmed.freshness(),
             changes: self.changes.0.lock().iter().map(|(key, count)| (*key, *count)).collect(),
             streams: parts.streams.counts(),
             doorbell: parts.store.doorbell_state(),
@@ -109,6 +112,7 @@ impl Service {
             feature_level: parts.replicas.level(),
             supports: parts.replicas.supports(),
             undecryptable: parts.revealer.undecryptable(&state).len(),
+            rotations: self.rotation_counts(),
             audit: parts.audit.counts(),
             warnings: parts.warnings.all().len(),
         }
@@ -132,7 +136,7 @@ impl Service {
         let parts = &self.parts;
         let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
         let found = [
-            (parts.view.freshness().stale, AWAY),
+            (parts.view.confirmed().freshness().stale, AWAY),
             (polled, POLLED),
             (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
         ];

@@ -9,7 +9,7 @@ use super::{
     PATIENCE, Service,
     fit::fit,
     outcome,
-    plan::{Mode, Plan, Planner, Refusal},
+    plan::{Mode, Plan, Planner, Refusal, RotateKey},
     store_error,
 };
 use crate::{
@@ -71,6 +71,8 @@ pub enum OperationKind {
         /// What becomes of one that is there.
         mode: Mode,
     },
+    /// Turn a key over to another value.
+    Rotate(RotateKey),
     /// The request does not say.
     Missing,
 }
@@ -278,6 +280,7 @@ fn authorise(caller: &Principal, operations: &[Operation]) -> Result<()> {
             | OperationKind::Update { resource, .. }
             | OperationKind::Import { resource, .. } => ("resource.name", resource.name.as_str()),
             OperationKind::Delete { name, .. } => ("name", name.as_str()),
+            OperationKind::Rotate(rotate) => ("resource.name", rotate.name.as_str()),
             OperationKind::Missing => continue,
         };
         // What is no name is a violation, which the plan finds.

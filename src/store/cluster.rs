@@ -29,7 +29,7 @@ pub struct Heartbeat {
     pub revision: Revision,
     /// Digest of its state there.
     pub digest: [u8; 16],
-    /// Ids of the keys that it can load, the one that seals first.
+    /// Ids of the keys that it can load, first the one that others need to read what it seals.
     pub key_ids: Vec<String>,
     /// How it hears of commits, in a word.
     pub doorbell: String,
@@ -37,6 +37,8 @@ pub struct Heartbeat {
     pub watchers: u64,
     /// Keyed hash of what its environment says of settings; empty from a binary that does not tell.
     pub environment: Vec<u8>,
+    /// Keyed hash of what it verifies tokens with; empty from a binary that does not tell.
+    pub verification: Vec<u8>,
 }
 
 /// A replica that has told of itself.
@@ -54,6 +56,8 @@ pub struct Work(pub &'static str);
 
 /// Forgetting what is older than the retention.
 pub const HOUSEKEEPING: Work = Work("housekeeping");
+/// Letting go of what rotations of keys keep.
+pub const ROTATIONS: Work = Work("rotations");
 /// Forgetting workers that are gone.
 pub const FLEET: Work = Work("fleet");
 

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     AuditLog, Cluster, Connections, Doorbell, DoorbellState, FLEET, Fleet, HOUSEKEEPING, Head, Heartbeat,
-    HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News, Observations, Replica, StateSnapshot,
-    Store, StoreError, Verification, Work,
+    HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News, Observations, ROTATIONS, Replica,
+    StateSnapshot, Store, StoreError, Verification, Work,
 };
 use crate::{
     domain::{
@@ -60,8 +60,9 @@ impl Measured {
         for call in ["head", "changes_after", "audit", "beat"] {
             calls.expect(call, &["unavailable", "damaged", "internal"]);
         }
-        calls.lease(HOUSEKEEPING.0, false);
-        calls.lease(FLEET.0, false);
+        for work in [HOUSEKEEPING, ROTATIONS, FLEET] {
+            calls.lease(work.0, false);
+        }
         Self { inner, calls }
     }
 

@@ -34,7 +34,7 @@ use crate::domain::{
 
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
-pub use cluster::{Cluster, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Replica, Work};
+pub use cluster::{Cluster, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, ROTATIONS, Replica, Work};
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use measured::Measured;
 pub use observations::Observations;

@@ -35,6 +35,13 @@ pub struct View {
     pinned: Mutex<VecDeque<Arc<State>>>,
 }
 
+/// When the store last confirmed what the view shows.
+///
+/// Taken before the state that it is told with: what the view shows then is at least as new. The other way round an old
+/// state would be told with a later confirmation.
+#[derive(Clone, Copy, Debug)]
+pub struct Confirmed(Instant);
+
 /// What every answer says of its own age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
@@ -42,6 +49,15 @@ pub struct Freshness {
     pub confirmed_age: Duration,
     /// Whether that is too long ago.
     pub stale: bool,
+}
+
+impl Confirmed {
+    /// How long ago that is by now. Asked when the answer is put together, so that a pause before counts as well.
+    #[must_use]
+    pub fn freshness(self) -> Freshness {
+        let confirmed_age = self.0.elapsed();
+        Freshness { confirmed_age, stale: confirmed_age > STALE_AFTER }
+    }
 }
 
 impl View {
@@ -77,11 +93,10 @@ impl View {
         timeout(patience, arrived).await.is_ok_and(|arrived| arrived.is_ok())
     }
 
-    /// How fresh the current state is.
+    /// When the store last confirmed what is shown from now on.
     #[must_use]
-    pub fn freshness(&self) -> Freshness {
-        let confirmed_age = self.confirmed.lock().elapsed();
-        Freshness { confirmed_age, stale: confirmed_age > STALE_AFTER }
+    pub fn confirmed(&self) -> Confirmed {
+        Confirmed(*self.confirmed.lock())
     }
 
     /// Holds `state` for the pages that follow; the oldest one held makes room. One of a life that is over is not held.
@@ -160,6 +175,20 @@ mod tests {
         assert!(view.at(Revision(5)).is_none());
         view.pin(&old);
         assert!(view.at(Revision(5)).is_none(), "a list that had begun before does not bring it back");
+    }
+
+    /// A state that is told with a confirmation of a later one would be shown as fresher than it is.
+    #[tokio::test(start_paused = true)]
+    async fn regression_an_answer_is_no_fresher_than_its_state() {
+        let view = View::new(state(1, 5));
+        let (confirmed, old) = (view.confirmed(), view.state());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        view.replace(state(1, 6));
+        view.confirm(Instant::now());
+        assert_eq!(old.revision, Revision(5));
+        let told = confirmed.freshness();
+        assert!(told.stale && told.confirmed_age == Duration::from_secs(9), "{told:?}");
+        assert!(!view.confirmed().freshness().stale);
     }
 
     #[tokio::test]

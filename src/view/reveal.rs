@@ -112,6 +112,15 @@ impl Revealer {
         }
     }
 
+    /// The value of the secret in a field of a resource, if there is one that opens.
+    #[must_use]
+    pub fn open(&self, record: &Record, sealed: &[SealedSecret], field: &FieldPath) -> Option<SecretText> {
+        match self.view_of(record, sealed, field, Reveal::Plain) {
+            SecretView::Value(value) => Some(SecretText::from(value.as_str())),
+            _ => None,
+        }
+    }
+
     /// The secrets of a resource that open, by field, and the fields of those that don't.
     #[must_use]
     pub fn open_all(

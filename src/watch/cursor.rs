@@ -31,7 +31,7 @@ use crate::{
     domain::{ChainHash, Epoch, Error, Principal, Result, Revision, RevisionToken},
     proto::v1::{GoingAway, Progress, ResetReason, Synced, watch_config_response::Event},
     store::LogPage,
-    view::Reveal,
+    view::{Confirmed, Reveal},
 };
 
 /// Revisions that are taken at once, and bytes that are joined into one DATA frame: large frames carry a backlog
@@ -82,8 +82,8 @@ struct Position {
 enum Phase {
     /// Nothing has been sent yet.
     Opening(Resume),
-    /// A snapshot is on its way.
-    Snapshot { chunks: std::vec::IntoIter<Bytes> },
+    /// A snapshot is on its way, of a state that is at least as new as what was confirmed.
+    Snapshot { chunks: std::vec::IntoIter<Bytes>, confirmed: Confirmed },
     /// Changes follow as they come.
     Live,
     /// The last event has been sent.
@@ -187,11 +187,12 @@ impl Cursor {
                     };
                     return self.open(resume).await.map(Some);
                 }
-                Phase::Snapshot { chunks } => match chunks.next() {
+                Phase::Snapshot { chunks, confirmed } => match chunks.next() {
                     Some(chunk) => return Ok(Some(chunk)),
                     None => {
+                        let confirmed = *confirmed;
                         self.phase = Phase::Live;
-                        return Ok(Some(self.synced()));
+                        return Ok(Some(self.synced(confirmed)));
                     }
                 },
                 Phase::Live => {
@@ -231,7 +232,10 @@ impl Cursor {
             return Ok(Some(bytes));
         }
         let signal = *self.signal.borrow_and_update();
+        let confirmed = self.streams.view.confirmed();
         match self.streams.hub.after(self.at.revision, self.at.generation, TAKE) {
+            // What has come since the last look at what is revoked is told of first.
+            Behind::Batches(batches) if !batches.is_empty() && self.owes_warning() => return Ok(None),
             Behind::Batches(batches) if !batches.is_empty() => return Ok(self.take(&batches)),
             Behind::Batches(_) if signal.draining => {
                 return Ok(Some(self.going_away("the server is shutting down")));
@@ -246,7 +250,7 @@ impl Cursor {
             }
         }
         if self.progress_due <= Instant::now() {
-            return Ok(self.progress());
+            return Ok(self.progress(confirmed));
         }
         let wake = self.progress_due.min(self.expires).min(self.aged);
         // Moved only when it has gone off: a busy stream never touches the timer wheel.
@@ -326,6 +330,11 @@ impl Cursor {
 
     // -- events
 
+    /// Whether the client may hold secrets of whose revocation it has not been told.
+    fn owes_warning(&self) -> bool {
+        self.filter.reveal == Reveal::Plain && self.streams.hub.revoked_until() > self.warned
+    }
+
     /// What was revoked since the client was last told, ahead of all that waits for it. It moves no cursor.
     async fn revoked(&mut self) -> Result<Option<Bytes>> {
         match self.phase {
@@ -333,10 +342,10 @@ impl Cursor {
             Phase::Live if self.pending.is_empty() => self.warned = self.warned.max(self.at.revision),
             Phase::Live | Phase::Snapshot { .. } => {}
         }
-        let until = self.streams.hub.revoked_until();
-        if until <= self.warned || self.filter.reveal == Reveal::Masked {
+        if !self.owes_warning() {
             return Ok(None);
         }
+        let until = self.streams.hub.revoked_until();
         let revoked = self.streams.revoked_after(self.warned).await?;
         // What belongs to another life says nothing of this one; a snapshot of the new one is about to begin.
         if self.at.generation != self.streams.hub.generation() {
@@ -350,24 +359,21 @@ impl Cursor {
         RevisionToken::new(self.at.epoch, self.at.revision, &self.at.hash).to_string()
     }
 
-    fn confirmed_age(&self) -> Option<prost_types::Duration> {
-        prost_types::Duration::try_from(self.streams.view.freshness().confirmed_age).ok()
-    }
-
-    fn synced(&mut self) -> Bytes {
+    fn synced(&mut self, confirmed: Confirmed) -> Bytes {
         self.progress_due = Instant::now() + self.progress_interval;
         frame(Event::Synced(Synced {
             revision: self.at.revision.0,
             resume_token: self.token(),
             view_id: self.filter.view_id.clone(),
             session_id: self.session.in_life(self.at.epoch),
-            confirmed_age: self.confirmed_age(),
+            confirmed_age: age(confirmed),
         }))
     }
 
     /// The heartbeat, once the cursor stands where the view stands; the digest is counted from there if need be. It comes on
     /// busy streams too: changes tell nothing of how fresh they are, and a cache must not age because its store is written to.
-    fn progress(&mut self) -> Option<Bytes> {
+    /// `confirmed` is of the moment before it was seen that there is nothing more to send.
+    fn progress(&mut self, confirmed: Confirmed) -> Option<Bytes> {
         let state = self.streams.view.state();
         self.progress_due = Instant::now() + self.progress_interval;
         if self.digest.is_none() && state.revision == self.at.revision {
@@ -379,9 +385,12 @@ impl Cursor {
             return None;
         };
         let digest = digest.to_bytes().to_vec();
-        let confirmed_age = self.confirmed_age();
-        let progress =
-            Progress { revision: self.at.revision.0, resume_token: self.token(), digest, confirmed_age };
+        let progress = Progress {
+            revision: self.at.revision.0,
+            resume_token: self.token(),
+            digest,
+            confirmed_age: age(confirmed),
+        };
         Some(frame(Event::Progress(progress)))
     }
 
@@ -399,6 +408,11 @@ impl Drop for Cursor {
             ended(self.at.revision);
         }
     }
+}
+
+/// What an event says of its age.
+fn age(confirmed: Confirmed) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(confirmed.freshness().confirmed_age).ok()
 }
 
 /// What a stream is told that can't read the log now.

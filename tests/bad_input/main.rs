@@ -11,6 +11,7 @@ mod support;
 
 mod contents;
 mod fields;
+mod fleet;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod reads;

@@ -92,7 +92,7 @@ const LITELLM_YAML: &str =
     "model_list:\n- model_name: m\n  litellm_params:\n    model: mistral/small\n    api_key: {}\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 68] = [
+const LINES: [(i32, &str, Given<'static>); 72] = [
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
     (0, "set providers/groq/apiKeys/env --secret env:K --reason r", Variable("K", "{}")),
@@ -200,6 +200,10 @@ const LINES: [(i32, &str, Given<'static>); 68] = [
     (0, "raise-feature-level", Argument),
     (0, "delete --yes settings/pass", Argument),
     (0, "keys generate", Argument),
+    (2, "keys rotate providers/groq/apiKeys/file --secret {}", Argument),
+    (0, "keys rotate providers/groq/apiKeys/file --secret -", Input("{}")),
+    (0, "keys rotate providers/groq/apiKeys/file --revoke -o json", Argument),
+    (0, "keys rotate providers/groq/apiKeys/file --secret - --timeout 1s --wait", Input("{}")),
     (0, "completions bash", Argument),
 ];
 

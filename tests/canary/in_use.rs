@@ -113,6 +113,25 @@ pub fn of_key(method: &str) -> Vec<Case> {
                 secret: Some(secret(canary)),
                 ..Default::default()
             }),
+            case("leaked", true, |canary, _| RotateApiKeyRequest {
+                name: KEY.into(),
+                secret: Some(secret(canary)),
+                revoke_previous: true,
+                ..Default::default()
+            }),
+            case("kept for a minute", true, |canary, _| RotateApiKeyRequest {
+                name: KEY.into(),
+                secret: Some(secret(canary)),
+                timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+                ..Default::default()
+            }),
+            case("two things at once", false, |canary, _| RotateApiKeyRequest {
+                name: KEY.into(),
+                secret: Some(secret(canary)),
+                retire_now: true,
+                revoke_previous: true,
+                ..Default::default()
+            }),
             case("dry run", true, |canary, _| RotateApiKeyRequest {
                 name: KEY.into(),
                 secret: Some(secret(canary)),

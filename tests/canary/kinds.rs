@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// Fields that the server fills in itself, and refuses from a caller.
-const MADE_BY_THE_SERVER: [&str; 1] = ["signalbox.v1.VirtualKeySpec.key_hash"];
+const MADE_BY_THE_SERVER: [&str; 2] =
+    ["signalbox.v1.ApiKeySpec.previous_secret", "signalbox.v1.VirtualKeySpec.key_hash"];
 
 /// Resources of the kinds that are not as simple as a key.
 pub fn rows() -> Vec<Row> {

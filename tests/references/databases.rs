@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use crate::{
     attempt,
+    harness::{PATIENCE, within},
     postgres::{self, Server as Postgres},
     probing::{audited, remembered},
     support::{
@@ -72,7 +73,15 @@ async fn asking() -> Postgres {
                  host all clear 127.0.0.1/32 password\nhost all old 127.0.0.1/32 md5\n";
     let rules = server.give("rules", rules);
     server.stop();
-    server.run(&[&format!("hba_file={rules}")]);
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = server.give("server.crt", &made.cert.pem());
+    let key = server.give("server.key", &made.signing_key.serialize_pem());
+    server.run(&[
+        &format!("hba_file={rules}"),
+        "ssl=on",
+        &format!("ssl_cert_file={certificate}"),
+        &format!("ssl_key_file={key}"),
+    ]);
     server
 }
 
@@ -104,16 +113,17 @@ async fn a_real_postgresql_is_signed_in_to() {
         ("nobody", |spec| spec.user = "nobody".into(), Is::AuthenticationFailed, "28000"),
         ("no database", |spec| spec.database = "none".into(), Is::DatabaseMissing, "3D000"),
         ("not his", |spec| spec.database = "postgres".into(), Is::PermissionDenied, "42501"),
-        ("no TLS", |spec| spec.tls_mode = DatabaseTlsMode::Required.into(), Is::Tls, ""),
+        ("not trusted", |spec| spec.tls_mode = DatabaseTlsMode::VerifyFull.into(), Is::Tls, ""),
     ];
     for (what, change, reason, code) in cases {
         let found = tried(&server, database(port, change)).await;
         assert_eq!((found.reason(), found.server_code.as_str()), (reason, code), "{what}: {found:?}");
         assert_eq!(found.description.is_empty(), reason == Is::Ok, "{what}");
     }
-    let preferred =
-        tried(&server, database(port, |spec| spec.tls_mode = DatabaseTlsMode::Preferred.into())).await;
-    assert_eq!((preferred.reason(), preferred.encrypted), (Is::Ok, false));
+    for mode in [DatabaseTlsMode::Preferred, DatabaseTlsMode::Required] {
+        let found = tried(&server, database(port, |spec| spec.tls_mode = mode.into())).await;
+        assert_eq!((found.reason(), found.encrypted), (Is::Ok, true), "{mode:?}");
+    }
     drop(postgres);
 }
 
@@ -149,4 +159,72 @@ async fn a_database_is_tried_by_who_reaches_it_and_where_the_server_may_go() {
         assert_eq!(told.code(), Code::PermissionDenied, "{name}");
     }
     drop(listener);
+}
+
+/// A Redis with a password, if the machine has one.
+struct Redis {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Redis {
+    async fn start() -> Option<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = std::process::Command::new("redis-server");
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--port",
+            &port.to_string(),
+        ]);
+        command.args(["--requirepass", PASSWORD]).stdout(std::process::Stdio::null());
+        let redis = Self { child: command.spawn().ok()?, port };
+        within(PATIENCE, "Redis", async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        Some(redis)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where there is none, the listeners of the unit tests stand for it.
+#[tokio::test]
+async fn a_real_redis_is_signed_in_to_where_there_is_one() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::with(ALLOWED).await;
+    let of_redis = |change: fn(&mut DatabaseSpec)| {
+        database(redis.port, |spec| {
+            (spec.r#type, spec.database) = (DatabaseType::Redis.into(), "3".into());
+            spec.user.clear();
+            change(spec);
+        })
+    };
+    use DatabaseTestReason as Is;
+    type Change = fn(&mut DatabaseSpec);
+    let cases: [(&str, Change, Is, &str); 7] = [
+        ("as it is", |_| (), Is::Ok, ""),
+        ("by name", |spec| spec.user = "default".into(), Is::Ok, ""),
+        ("wrong", |spec| spec.password = Some(given("pa55-other")), Is::AuthenticationFailed, "WRONGPASS"),
+        ("no password", |spec| (spec.password, spec.database) = (None, String::new()), Is::NoPassword, ""),
+        ("no database", |spec| spec.database = "99".into(), Is::DatabaseMissing, "ERR"),
+        ("no TLS", |spec| spec.tls_mode = DatabaseTlsMode::Required.into(), Is::Tls, ""),
+        ("preferred", |spec| spec.tls_mode = DatabaseTlsMode::Preferred.into(), Is::Ok, ""),
+    ];
+    for (what, change, reason, code) in cases {
+        let found = tried(&server, of_redis(change)).await;
+        assert_eq!((found.reason(), found.server_code.as_str()), (reason, code), "{what}: {found:?}");
+    }
 }

@@ -15,6 +15,7 @@ use crate::support::{
         use_is_told_and_makes_no_revision, wait_for_use,
     },
     resources::{by_name, by_prefix},
+    rotation,
     server::Server,
 };
 
@@ -30,6 +31,47 @@ async fn the_active_key_follows_the_rule() {
 async fn keys_are_rotated() {
     let server = Server::start().await;
     a_key_is_rotated(&Callers::new(vec![server.admin()])).await;
+}
+
+#[tokio::test]
+async fn the_value_before_is_kept_while_a_key_is_rotated() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::the_value_before_is_kept_until_it_is_retired(&callers, &worker).await;
+}
+
+#[tokio::test]
+async fn what_makes_no_rotation_is_refused() {
+    let server = Server::start().await;
+    rotation::what_makes_no_rotation_is_refused(&Callers::new(vec![server.admin()])).await;
+}
+
+#[tokio::test]
+async fn the_value_before_goes_at_its_time() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::the_value_before_goes_at_its_time(&callers, &worker).await;
+}
+
+#[tokio::test]
+async fn the_value_before_goes_once_every_worker_has_the_new_one() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::the_value_before_goes_once_every_worker_has_the_new_one(&callers, &worker).await;
+}
+
+#[tokio::test]
+async fn who_never_says_is_waited_for_until_the_time_is_over() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::who_never_says_is_waited_for_until_the_time_is_over(&callers, &worker).await;
+}
+
+#[tokio::test]
+async fn the_value_before_is_carried_nowhere() {
+    let server = Server::start().await;
+    let (callers, worker) = (Callers::new(vec![server.admin()]), rotation::reader(&server.admin()).await);
+    rotation::the_value_before_is_carried_nowhere(&callers, &worker).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::{
     cluster::{Cluster, Member},
     support::{
         active::{self, Callers},
-        keys,
+        keys, rotation,
     },
 };
 
@@ -61,6 +61,50 @@ async fn the_active_key_follows_the_rule_and_is_rotated() {
     keys::the_key_to_use_follows_the_rule(&callers).await;
     let (_others, callers) = together(2).await;
     keys::a_key_is_rotated(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_is_kept_while_a_key_is_rotated() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::the_value_before_is_kept_until_it_is_retired(&callers, &worker).await;
+    let (_others, callers) = together(2).await;
+    rotation::what_makes_no_rotation_is_refused(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_at_its_time() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::the_value_before_goes_at_its_time(&callers, &worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_once_every_worker_has_the_new_one() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::the_value_before_goes_once_every_worker_has_the_new_one(&callers, &worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_says_is_waited_for_until_the_time_is_over() {
+    let (_members, callers) = together(2).await;
+    let worker = rotation::reader(&callers.next()).await;
+    rotation::who_never_says_is_waited_for_until_the_time_is_over(&callers, &worker).await;
+}
+
+/// Whoever looks after a rotation may die over it: another replica goes on from what stands in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_is_brought_to_its_end_by_another_replica() {
+    let cluster = Cluster::new().await;
+    let mut first = cluster.start().await;
+    let token = cluster.first_token().await;
+    let callers = Callers::new(vec![first.caller(&token)]);
+    let reader = rotation::reader(&callers.next()).await;
+    rotation::begin_with_a_silent_worker(&callers, &reader).await;
+    let second = cluster.start().await;
+    first.kill().await;
+    rotation::is_brought_to_its_end(&second.caller(&token)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -63,6 +63,11 @@ impl Cluster {
         self
     }
 
+    /// The encryption key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// URL of the database.
     pub fn url(&self) -> &str {
         &self.url

@@ -16,7 +16,7 @@ use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
-    harness::{PATIENCE, probe::Probed, until, until_answered},
+    harness::{PATIENCE, probe::Probed, until, until_answered, within},
     postgres,
     proxy::{Fault, Proxy},
     support::{
@@ -44,6 +44,31 @@ async fn while_the_database_is_stopped_reads_and_streams_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_frozen_reads_and_streams_go_on() {
     survive(Away::Frozen).await;
+}
+
+/// Whoever looks why nothing is written must not wait for what does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_frozen_database_does_not_hold_the_status_up() {
+    let database = postgres::Server::start(&[]);
+    let cluster = Cluster::on(database.database().await).await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    let before = create(&caller, setting("settings/before", "x")).await;
+    database.freeze();
+    let begin = Instant::now();
+    let (mut slowest, mut stale) = (Duration::ZERO, false);
+    while begin.elapsed() < STALE + Duration::from_secs(3) {
+        let asked = Instant::now();
+        let status = within(Duration::from_secs(3), "the status", caller.status()).await;
+        slowest = slowest.max(asked.elapsed());
+        let age = Duration::try_from(status.confirmed_age.expect("its age")).unwrap();
+        assert_eq!((status.revision, status.stale), (before, age > STALE));
+        stale = status.stale;
+    }
+    database.thaw();
+    assert!(stale, "it says that it is stale");
+    eprintln!("the slowest status took {slowest:?}");
+    until_answered(PATIENCE, "it is fresh again", async || !caller.status().await.stale).await;
 }
 
 async fn survive(how: Away) {

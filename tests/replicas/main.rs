@@ -4,15 +4,19 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod active;
+mod alarms;
 mod cluster;
 mod database;
 mod failover;
 mod first_start;
+mod fleet;
+mod flood;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;
 mod model;
 mod moving;
+mod paused;
 #[path = "../support/pgbouncer.rs"]
 mod pgbouncer;
 mod pooled;
@@ -21,6 +25,7 @@ mod postgres;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod rolling;
+mod script;
 #[path = "../support/mod.rs"]
 mod support;
 mod together;

@@ -2,11 +2,7 @@
 
 use signalbox::{
     domain::FeatureLevel,
-    proto::v1::{
-        ChatMessage, ChatRole, CreateResourceRequest, GetResourceRequest, ProviderSpec, ProviderType,
-        RaiseFeatureLevelRequest, RenderRequestRequest, Resource, resource::Spec,
-    },
-    wire,
+    proto::v1::{GetResourceRequest, RaiseFeatureLevelRequest, RotateApiKeyRequest, resource::Spec},
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -17,10 +13,11 @@ use crate::{
     postgres,
     support::{
         caller::Caller,
-        resources::{named, setting},
+        resources::{api_key, given, provider, setting},
     },
 };
 
+const KEY: &str = "providers/a/apiKeys/k";
 const CURRENT: u32 = FeatureLevel::CURRENT.0;
 
 /// A folder that runs the binary of one level ago.
@@ -32,44 +29,25 @@ async fn start_older(cluster: &Cluster) -> Member {
     Member::start_in(older(cluster).await).await
 }
 
-/// Something that both know, though the newer one would hold more of it.
-fn provider(id: &str) -> Resource {
-    let spec = ProviderSpec { r#type: ProviderType::Groq.into(), ..ProviderSpec::default() };
-    named(&format!("providers/{id}"), Spec::Provider(spec))
+/// Both know providers and their keys.
+async fn create_key(caller: &Caller) {
+    create(caller, provider("providers/a")).await;
+    create(caller, api_key(KEY, "sk-first")).await;
 }
 
-/// Something that the older binary does not know: how a provider is spoken to.
-fn spoken(id: &str) -> Resource {
-    let mut resource = provider(id);
-    if let Some(Spec::Provider(spec)) = &mut resource.spec {
-        wire::families::fill(spec);
-    }
-    resource
+/// Turns a key over and keeps its value before, which the older binary does not know.
+async fn rotate(caller: &Caller, retire_now: bool) -> Result<(), Status> {
+    let secret = Some(given("sk-next"));
+    let request = RotateApiKeyRequest { name: KEY.into(), secret, retire_now, ..Default::default() };
+    caller.api_key().rotate_api_key(request).await.map(|_| ())
 }
 
-/// Whether a provider holds how it is spoken to.
-async fn holds_it(caller: &Caller, id: &str) -> bool {
-    let request = GetResourceRequest { name: format!("providers/{id}"), ..GetResourceRequest::default() };
+/// Whether the value before is kept.
+async fn keeps(caller: &Caller) -> bool {
+    let request = GetResourceRequest { name: KEY.into(), ..GetResourceRequest::default() };
     let found = caller.config().get_resource(request).await.expect("it is there").into_inner();
-    matches!(found.resource.and_then(|found| found.spec), Some(Spec::Provider(spec)) if spec.request_builder.is_some())
-}
-
-/// It is spoken to all the same, as its type is.
-async fn renders(caller: &Caller, id: &str) {
-    let message = ChatMessage { role: ChatRole::User.into(), text: "Hello".into(), ..ChatMessage::default() };
-    let request = RenderRequestRequest {
-        name: format!("providers/{id}"),
-        model: "m".into(),
-        messages: vec![message],
-        ..RenderRequestRequest::default()
-    };
-    let rendered = caller.provider().render_request(request).await.expect("it is rendered").into_inner();
-    assert_eq!(rendered.url, "https://api.groq.com/openai/v1/chat/completions");
-}
-
-async fn write(caller: &Caller, resource: Resource) -> Result<u64, Status> {
-    let request = CreateResourceRequest { resource: Some(resource), ..CreateResourceRequest::default() };
-    caller.config().create_resource(request).await.map(|answer| answer.into_inner().revision)
+    let Some(Spec::ApiKey(spec)) = found.resource.and_then(|found| found.spec) else { panic!("no key") };
+    spec.previous_secret.is_some() && spec.rotation.is_some()
 }
 
 fn reason(status: &Status) -> String {
@@ -94,20 +72,20 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     let revision = create(&here, setting("settings/from_the_new", "x")).await;
     until_answered(PATIENCE, "the old one has it", async || there.status().await.revision >= revision).await;
     create(&there, setting("settings/from_the_old", "x")).await;
+    create_key(&there).await;
+    until_answered(PATIENCE, "the new one has it", async || {
+        here.status().await.revision >= there.status().await.revision
+    })
+    .await;
     for caller in [&here, &there] {
         assert_eq!(level(caller).await, CURRENT - 1);
-        let refused = write(caller, spoken("early")).await.unwrap_err();
+        let refused = rotate(caller, false).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "FEATURE_LEVEL".into()));
         assert!(refused.message().contains("raised once every replica supports it"), "{refused}");
     }
-    // Until then a provider holds no more than the older one knows, on either.
-    write(&here, provider("plain")).await.expect("both know it");
-    assert!(!holds_it(&here, "plain").await);
-    until_answered(PATIENCE, "the old one has it", async || {
-        there.status().await.revision >= here.status().await.revision
-    })
-    .await;
-    renders(&there, "plain").await;
+    // What is new is left out where that is asked for.
+    rotate(&here, true).await.expect("both know it");
+    assert!(!keeps(&here).await);
     let asked = here.admin().raise_feature_level(RaiseFeatureLevelRequest {}).await.unwrap_err();
     assert_eq!((asked.code(), reason(&asked)), (Code::FailedPrecondition, "REPLICAS_TOO_OLD".into()));
     assert!(asked.message().contains(&old.site.address()), "it is named: {asked}");
@@ -115,11 +93,8 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     // The last old one goes: nobody has to do anything.
     old.stop().await;
     until_answered(PATIENCE, "the level is raised", async || level(&here).await == CURRENT).await;
-    assert!(!holds_it(&here, "plain").await, "nothing changes without a revision");
-    renders(&here, "plain").await;
-    write(&here, spoken("late")).await.expect("every replica knows it now");
-    write(&here, provider("filled")).await.expect("it is known");
-    assert!(holds_it(&here, "filled").await);
+    rotate(&here, false).await.expect("every replica knows it now");
+    assert!(keeps(&here).await);
 
     // None comes back.
     let refused = older(&cluster).await.refused().await;
@@ -135,12 +110,13 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
     old.stop().await;
     let mut new = cluster.start().await;
     let here = new.caller(&cluster.first_token().await);
+    create_key(&here).await;
     let revision = create(&here, setting("settings/a", "x")).await;
     // With a heartbeat after this it would have been raised.
     let beaten = async || here.status().await.replicas.iter().any(|replica| replica.revision >= revision);
     until_answered(PATIENCE, "a heartbeat", beaten).await;
     assert_eq!(level(&here).await, CURRENT - 1);
-    write(&here, spoken("early")).await.unwrap_err();
+    rotate(&here, false).await.unwrap_err();
     new.stop().await;
     start_older(&cluster).await.stop().await;
     let new = cluster.start().await;
@@ -152,7 +128,7 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
     let raised = home.run(&["raise-feature-level"]).await;
     assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
     assert_eq!(level(&here).await, CURRENT);
-    write(&here, spoken("late")).await.expect("it was allowed");
+    rotate(&here, false).await.expect("it was allowed");
 }
 
 /// Found by an attack: one that slept while the others went on served on, and wrote.

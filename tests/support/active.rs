@@ -40,7 +40,7 @@ impl Callers {
         Self { all, turn: AtomicUsize::new(0), token: Mutex::default() }
     }
 
-    fn keep(&self, token: &str) {
+    pub fn keep(&self, token: &str) {
         if !token.is_empty() {
             token.clone_into(&mut self.token.lock().unwrap());
         }

@@ -9,7 +9,7 @@ use signalbox::proto::v1::{
     CreateTokenRequest, GetStatusRequest, GetStatusResponse, Role, Selector,
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
     config_service_client::ConfigServiceClient, database_service_client::DatabaseServiceClient,
-    provider_service_client::ProviderServiceClient,
+    fleet_service_client::FleetServiceClient, provider_service_client::ProviderServiceClient,
 };
 use tonic::{
     service::interceptor::InterceptedService,
@@ -150,6 +150,10 @@ impl Caller {
 
     pub fn api_key(&self) -> ApiKeyServiceClient<Authorised> {
         ApiKeyServiceClient::new(self.authorised())
+    }
+
+    pub fn fleet(&self) -> FleetServiceClient<Authorised> {
+        FleetServiceClient::new(self.authorised())
     }
 
     pub fn admin(&self) -> AdminServiceClient<Authorised> {

@@ -10,6 +10,7 @@
 pub mod active;
 pub mod caller;
 pub mod examples;
+pub mod fleet;
 pub mod keys;
 pub mod load;
 pub mod model;
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod raw;
 pub mod record;
 pub mod resources;
+pub mod rotation;
 pub mod rows;
 pub mod server;
 pub mod truth;

@@ -299,3 +299,8 @@ pub async fn run(url: &str, sql: &str) {
 pub fn port_of(url: &str) -> u16 {
     url.parse::<PgConnectOptions>().unwrap().get_port()
 }
+
+/// The number that SQL asks a database for.
+pub async fn count(url: &str, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&mut connect(url).await).await.unwrap()
+}

@@ -1,12 +1,14 @@
 //! Secrets that are put out of use: told ahead of everything else, to those who have them, and to nobody else.
 
-use signalbox::proto::v1::{ApiKeySpec, Resource, Secret, resource::Spec, watch_config_response::Event};
+use signalbox::proto::v1::{
+    ApiKeySpec, Resource, RotateApiKeyRequest, Secret, resource::Spec, watch_config_response::Event,
+};
 
 use crate::{
     flood, is_synced,
     support::{
         caller::{Caller, Rights},
-        resources::{api_key, by_name, by_prefix, labelled, named, narrowed, provider, setting},
+        resources::{api_key, by_name, by_prefix, given, labelled, named, narrowed, provider, setting},
         server::Server,
         view::View,
         watcher::{Cursor, Open},
@@ -105,6 +107,36 @@ async fn what_puts_a_key_out_of_use_is_told_before_the_change() {
     let all = writer.write(Op::delete("providers/a")).await.revision;
     let expected = [revoked(all, &[KEY, "providers/a/apiKeys/other"]), Told::Changed(all)];
     assert_eq!(told(&mut stream, all).await, expected);
+}
+
+/// A rotation tells it only where that is asked for, of the value before and of the one that is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_revokes_is_told_before_the_new_value() {
+    let server = Server::start().await;
+    let mut writer = writer(&server);
+    prepare(&mut writer).await;
+    let (caller, view) = worker(&server).await;
+    let mut stream = Open::fresh(&caller, &view).await;
+    stream.wait_for("synced", is_synced).await;
+    let rotate = async |secret: &str, revoke_previous, retire_now| {
+        let secret = (!secret.is_empty()).then(|| given(secret));
+        let request = RotateApiKeyRequest {
+            name: KEY.into(),
+            secret,
+            revoke_previous,
+            retire_now,
+            ..Default::default()
+        };
+        server.admin().api_key().rotate_api_key(request).await.expect("it is rotated").into_inner().revision
+    };
+    let kept = rotate("sk-2", false, false).await;
+    assert_eq!(told(&mut stream, kept).await, [Told::Changed(kept)]);
+    let leaked = rotate("", true, false).await;
+    assert_eq!(told(&mut stream, leaked).await, [revoked(leaked, &[KEY]), Told::Changed(leaked)]);
+    let gone = rotate("sk-3", false, true).await;
+    assert_eq!(told(&mut stream, gone).await, [Told::Changed(gone)]);
+    let both = rotate("sk-4", true, false).await;
+    assert_eq!(told(&mut stream, both).await, [revoked(both, &[KEY]), Told::Changed(both)]);
 }
 
 /// Only who has the secret is told; a label that it lost meanwhile does not matter.

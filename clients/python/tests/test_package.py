@@ -110,6 +110,25 @@ def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
     assert printed == ["http://127.0.0.1:1/v1", "prod 2 SecretText(...)", "True", "['connection']", "None"]
 
 
+@pytest.mark.parametrize("name", ["getting-started", "clients"])
+def test_the_examples_of_the_documents_run(clean, shared, tmp_path, name):
+    shared.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ", "baseUrl": "http://127.0.0.1:1/v1"})
+    document = (PACKAGE.parent.parent / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    script = tmp_path / "example.py"
+    script.write_text(
+        example.replace("http://127.0.0.1:50051", shared.url) + "print(client.status().ready)\n"
+    )
+    (tmp_path / "worker.token").write_text(shared.token())
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SIGNALBOX_URL": shared.url,
+        "SIGNALBOX_TOKEN_FILE": "worker.token",
+        "SIGNALBOX_SETTING_MAX_RETRIES": "5",
+    }
+    assert run(clean, script, env=environment, cwd=tmp_path).splitlines()[-1] == "True"
+
+
 def test_other_stubs_of_the_same_api_do_not_clash(clean, tmp_path):
     """An application may have generated the proto files itself, of another version."""
     script = textwrap.dedent("""

@@ -408,3 +408,16 @@ def test_options_come_from_the_environment():
     assert "HOME" not in options.environment
     given = Options.from_environment(environment, token_file="/given")
     assert (given.token, given.token_file) == (None, "/given")
+
+
+def test_the_value_before_is_there_while_a_key_is_rotated(fake: FakeClient) -> None:
+    assert fake.api_key("groq", "prod").previous_secret() is None
+    rotating = {"apiKey": {"secret": {"value": "sk-new"}, "previousSecret": {"value": CANARY}}}
+    fake.put("providers/groq/apiKeys/prod", rotating)
+    key = fake.api_key("groq", "prod")
+    previous = key.previous_secret()
+    assert previous is not None and previous.expose() == CANARY
+    assert key.secret().expose() == "sk-new" and CANARY not in repr(key)
+    fake.revoke("providers/groq/apiKeys/prod")
+    with pytest.raises(SecretError, match="revoked"):
+        fake.api_key("groq", "prod").previous_secret()

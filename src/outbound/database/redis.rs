@@ -1,5 +1,8 @@
 //! Redis, and what speaks its protocol: `AUTH`, `SELECT`, `PING`, in the plain form that every version knows.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{Channel, Found, Login, Refusal, Trouble, refused, trust_of};
@@ -8,6 +11,8 @@ use crate::{
     proto::v1::DatabaseTlsMode,
 };
 
+/// How long TLS may take to be agreed on.
+const TLS: Duration = Duration::from_secs(3);
 /// Bytes of one line of an answer.
 const LINE_BYTES: usize = 1024;
 
@@ -38,7 +43,10 @@ async fn open<'o>(
 ) -> Result<Channel<'o>, Trouble> {
     let mut channel = outbound.channel(login).await?;
     let Some(trust) = trust_of(login.spec) else { return Ok(channel) };
-    match channel.encrypt(trust).await {
+    // A server without TLS takes the beginning of it for a command whose end it waits for.
+    let encrypted = timeout(TLS, channel.encrypt(trust)).await;
+    let silent = Fault::Tls("it does not answer to TLS: it may speak without");
+    match encrypted.unwrap_or(Err(silent)) {
         Ok(()) => {
             found.encrypted = true;
             Ok(channel)

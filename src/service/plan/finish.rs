@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Draft, Finished, Planner, import::Origin};
+use super::{Draft, Finished, Planner, import::Origin, rotation::Previous};
 use crate::{
     crypto::SecretText,
     domain::{
@@ -42,9 +42,13 @@ impl Planner<'_> {
         let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs, imported };
         violations.extend(kinds::check(kind, &context));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
+        kind.conclude(&mut spec, &mut inputs, old);
+        if let (Origin::Rotated(previous), Some(entry)) = (origin, entry) {
+            self.turn_over(&path, entry, previous, (&mut spec, &mut inputs));
+        }
         let needed = kind.feature_level(&spec);
         if needed > level {
-            self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level));
+            self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level, ""));
         }
         let new = before.is_none() && !imported && violations.is_empty() && !self.dry_run;
         let one_time_secret = if new { content::make(kind, &mut spec, &mut inputs)? } else { String::new() };
@@ -65,7 +69,11 @@ impl Planner<'_> {
             self.moved.push((format!("{path}resource.{field}"), name.clone()));
         }
         let rotated = replaced.iter().any(stored);
-        let action = if imported { kinds::IMPORTED } else { kinds::action(kind, old, Some(&spec), rotated) };
+        let action = match origin {
+            Origin::Imported => kinds::IMPORTED,
+            Origin::Rotated(Previous::Revoked) => kinds::REVOKED,
+            Origin::Rotated(_) | Origin::Written => kinds::action(kind, old, Some(&spec), rotated),
+        };
         let version = before.map_or(1, |record| record.version + 1);
         self.keep_written(&path, &name, kind, (old, &spec));
         let put = PlannedPut { name, kind: kind.name(), uid, labels, version, spec_json, secrets, action };
@@ -126,11 +134,11 @@ struct SealedSecrets {
     replaced: BTreeSet<FieldPath>,
 }
 
-/// The error for what an older replica could not hold.
-fn below(needed: FeatureLevel, level: FeatureLevel) -> Error {
+/// The error for what an older replica could not hold; with what can be done otherwise, if anything.
+pub(super) fn below(needed: FeatureLevel, level: FeatureLevel, otherwise: &str) -> Error {
     let description = format!(
         "needs feature level {needed}, and the store is at {level}: it is raised once every replica supports it \
-         (`signalbox status` shows them), or by `signalbox raise-feature-level` where that is left to you"
+         (`signalbox status` shows them), or by `signalbox raise-feature-level` where that is left to you{otherwise}"
     );
     Error::FailedPrecondition { reason: "FEATURE_LEVEL", subject: "feature_level".into(), description }
 }

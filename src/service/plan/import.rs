@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, Operation, OperationKind, Planner};
+use super::{Draft, Operation, OperationKind, Planner, rotation::Previous};
 use crate::{
     domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
     import::{Decision, decide, laid_over, moves},
@@ -24,6 +24,8 @@ pub(super) enum Origin {
     Written,
     /// It is brought from elsewhere.
     Imported,
+    /// A caller turns a key over, and says what becomes of the value before.
+    Rotated(Previous),
 }
 
 /// What an import does with a resource that is there.

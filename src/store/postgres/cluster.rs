@@ -35,13 +35,15 @@ const FENCED: &str = "SELECT 1 FROM moves WHERE state <> 'arrived'";
 const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1) \
     OR seen > now() + make_interval(secs => $1)";
 const BEAT: &str = "INSERT INTO replicas \
-    (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, environment, seen) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now()) ON CONFLICT (id) DO UPDATE SET \
+    (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, environment, verification, \
+    seen) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now()) ON CONFLICT (id) DO UPDATE SET \
     address = excluded.address, version = excluded.version, feature_level = excluded.feature_level, \
     epoch = excluded.epoch, revision = excluded.revision, digest = excluded.digest, key_ids = excluded.key_ids, \
-    doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, seen = excluded.seen";
+    doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, \
+    verification = excluded.verification, seen = excluded.seen";
 const LIVING: &str = "SELECT id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, \
-    environment, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas ORDER BY id";
+    environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas ORDER BY id";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
@@ -71,6 +73,7 @@ struct ReplicaRow {
     doorbell: String,
     watchers: i64,
     environment: Vec<u8>,
+    verification: Vec<u8>,
     age: f64,
 }
 
@@ -91,6 +94,7 @@ impl TryFrom<ReplicaRow> for Replica {
             doorbell: row.doorbell,
             watchers: row.watchers.try_into().map_err(|_| damaged())?,
             environment: row.environment,
+            verification: row.verification,
         };
         let age = Duration::try_from_secs_f64(row.age).map_err(|_| damaged())?;
         Ok(Self { heartbeat, age })
@@ -188,7 +192,8 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
         .bind(&own.key_ids)
         .bind(&own.doorbell)
         .bind(i64::try_from(own.watchers).unwrap_or(i64::MAX))
-        .bind(&own.environment);
+        .bind(&own.environment)
+        .bind(&own.verification);
     execute(connection, beat, SILENCE).await.map_err(failed)?;
     let rows: Vec<ReplicaRow> = all(connection, sqlx::query(LIVING), SILENCE).await.map_err(failed)?;
     // A row that somebody edited must not take the others along.

@@ -5,6 +5,7 @@
 //! that have no NOTIFY, and poolers that give each transaction another connection, are found out and polled.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicI32, Ordering},
@@ -15,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Pause where it can't work: behind a pooler, or on an engine without it.
 const HOPELESS: Duration = Duration::from_secs(60);
 
+/// What others tell is rung for at most so often: whoever may write to the database may also notify in a loop, and each ring is
+/// answered with a read.
+const APART: Duration = Duration::from_millis(5);
+
 /// How often it is looked whether there is a pooler: while others use it, it may give us what we had by chance.
 const LOOKS: usize = 6;
 
@@ -48,12 +53,14 @@ const POOLED: &str = "a pooler gives each transaction another connection, so not
 pub struct Bell {
     rings: watch::Sender<u64>,
     state: Mutex<DoorbellState>,
+    /// Something that others told, and that was not rung for yet.
+    told: Notify,
 }
 
 impl Default for Bell {
     fn default() -> Self {
         let state = DoorbellState::Polling { reason: "it is not proven yet" };
-        Self { rings: watch::Sender::new(0), state: Mutex::new(state) }
+        Self { rings: watch::Sender::new(0), state: Mutex::new(state), told: Notify::new() }
     }
 }
 
@@ -61,6 +68,15 @@ impl Bell {
     /// Rings.
     pub fn ring(&self) {
         self.rings.send_modify(|rings| *rings += 1);
+    }
+
+    /// Rings for what others tell: at once for the first, and once for all that comes within [`APART`] after it.
+    async fn ring_for_others(&self) -> Infallible {
+        loop {
+            self.told.notified().await;
+            self.ring();
+            tokio::time::sleep(APART).await;
+        }
     }
 
     /// Tells of every ring from now on.
@@ -131,6 +147,7 @@ impl Listening {
             let ended = tokio::select! {
                 () = stop.cancelled() => return,
                 ended = self.listen(&mut tried) => ended,
+                never = self.bell.ring_for_others() => match never {},
             };
             self.bell.set(DoorbellState::Polling { reason: ended.reason });
             drop(tried.take());
@@ -247,8 +264,46 @@ impl Listening {
                     return Ok(true);
                 }
             } else if !own {
-                self.bell.ring();
+                self.bell.told.notify_one();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rings so far, after a moment in which no time passes.
+    async fn heard(rings: &Doorbell) -> u64 {
+        tokio::task::yield_now().await;
+        *rings.borrow()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_what_others_tell_in_a_loop_is_rung_for_at_a_bounded_rate() {
+        let bell = Bell::default();
+        let rings = bell.subscribe();
+        let flood = async {
+            bell.told.notify_one();
+            assert_eq!(heard(&rings).await, 1, "the first is rung for at once");
+            for _ in 0..1000 {
+                bell.told.notify_one();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let rung = heard(&rings).await;
+            assert!((150..=201).contains(&rung), "{rung} rings in a second");
+            tokio::time::sleep(APART * 2).await;
+            let before = heard(&rings).await;
+            bell.told.notify_one();
+            assert_eq!(heard(&rings).await, before + 1, "one that comes alone as well");
+            bell.told.notify_one();
+            tokio::time::sleep(APART * 2).await;
+            assert_eq!(heard(&rings).await, before + 2, "nor is the last one lost");
+        };
+        tokio::select! {
+            never = bell.ring_for_others() => match never {},
+            () = flood => {}
         }
     }
 }

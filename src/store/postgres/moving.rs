@@ -48,6 +48,14 @@ impl PostgresDatabase {
     pub async fn exists(url: &str) -> Result<bool, StoreError> {
         open::exists(&Server::parse(url)?).await
     }
+
+    /// Finds out whether a store could be made in a database that has none. Nothing of it is left.
+    ///
+    /// # Errors
+    /// As [`PostgresDatabase::open`] when it makes one; [`StoreError::Unavailable`] when tables of others are in the way.
+    pub async fn rehearse(url: &str) -> Result<(), StoreError> {
+        open::rehearse(&Server::parse(url)?).await
+    }
 }
 
 struct PostgresPlace(PgPool);

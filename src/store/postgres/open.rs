@@ -44,6 +44,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(4, "environment", include_str!("../../../migrations/postgres/0004_environment.sql")),
         step(5, "observations", include_str!("../../../migrations/postgres/0005_observations.sql")),
         step(6, "fleet", include_str!("../../../migrations/postgres/0006_fleet.sql")),
+        step(7, "verification", include_str!("../../../migrations/postgres/0007_verification.sql")),
     ]
 });
 
@@ -80,6 +81,14 @@ pub struct Prepared {
 pub async fn exists(server: &Server) -> Result<bool, StoreError> {
     let mut connection = server.connect().await.map_err(Failure::from)?;
     Ok(look(&mut connection).await? > 0)
+}
+
+/// Whether the schema can be made in a database that has none of ours: it is made, and taken back.
+pub async fn rehearse(server: &Server) -> Result<(), StoreError> {
+    let mut connection = server.connect().await.map_err(Failure::from)?;
+    apply_missing(&mut connection).await?;
+    say(&mut connection, "ROLLBACK", LONG_SILENCE).await.map_err(Failure::from)?;
+    Ok(())
 }
 
 /// Brings the schema up to date, or only looks at it.
@@ -163,6 +172,14 @@ async fn check_applied(connection: &mut PgConnection) -> Result<usize, StoreErro
 
 /// Applies what is missing and names an empty database, all in one transaction.
 async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
+    apply_missing(connection).await?;
+    ensure_identity(connection).await.map_err(Failure::from)?;
+    say(connection, "COMMIT", LONG_SILENCE).await.map_err(Failure::from)?;
+    Ok(())
+}
+
+/// Begins a transaction in which the schema is up to date.
+async fn apply_missing(connection: &mut PgConnection) -> Result<(), StoreError> {
     let failed = Failure::from;
     say(connection, BEGIN_MIGRATION, LONG_SILENCE).await.map_err(failed)?;
     // Another replica may have been here while the lock was waited for.
@@ -180,8 +197,6 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
         let note = sqlx::query(NOTE_APPLIED).bind(step.version).bind(&*step.description);
         execute(connection, note.bind(&*step.checksum), SILENCE).await.map_err(failed)?;
     }
-    ensure_identity(connection).await.map_err(failed)?;
-    say(connection, "COMMIT", LONG_SILENCE).await.map_err(failed)?;
     Ok(())
 }
 

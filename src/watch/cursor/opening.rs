@@ -24,7 +24,7 @@ impl Cursor {
                 self.warned = position.revision;
                 self.at = position;
                 self.digest = None;
-                Ok(self.synced())
+                Ok(self.synced(self.streams.view.confirmed()))
             }
             Err(reason) => {
                 let token = RevisionToken::parse(&resume.token);
@@ -101,6 +101,7 @@ impl Cursor {
     ) -> Result<Bytes> {
         self.streams.tally.snapshot(reason);
         let generation = self.streams.hub.generation();
+        let confirmed = self.streams.view.confirmed();
         let state = self.streams.view.state();
         let framed = self.streams.snapshots.of(&state, &self.filter).await?;
         self.at = Position { epoch: state.epoch, revision: state.revision, hash: state.hash, generation };
@@ -117,7 +118,7 @@ impl Cursor {
             );
         }
         let first = chunks.next().unwrap_or_default();
-        self.phase = Phase::Snapshot { chunks };
+        self.phase = Phase::Snapshot { chunks, confirmed };
         if out.is_empty() {
             return Ok(first);
         }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     SQLITE, beside, caller, made_key, migrate, moved,
-    refused::{count, on_postgres, stored},
+    refused::{on_postgres, stored},
 };
 use crate::{
     cluster::create,
@@ -130,7 +130,8 @@ async fn fenced(home: &Home) {
 async fn at_work(url: &str) {
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
                   AND datname = current_database()";
-    until_answered(PATIENCE, "the database is at work", async || count(url, asleep).await == 1).await;
+    until_answered(PATIENCE, "the database is at work", async || postgres::count(url, asleep).await == 1)
+        .await;
 }
 
 /// The command dies while the target is still committing for it: the store is there, though nobody was told.
@@ -206,7 +207,7 @@ async fn a_source_that_was_not_told_stays_fenced() {
     assert!(home.refused().await.message.contains("is being moved to sqlite at"));
     let end_slow = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
                     AND datname = current_database()";
-    assert_eq!(count(&url, end_slow).await, 1);
+    assert_eq!(postgres::count(&url, end_slow).await, 1);
     postgres::run(&url, "DROP TRIGGER slow ON moves").await;
     // The new place can be served before the old one knows.
     let there = Home::new().with("ENCRYPTION_KEY", variable(&home, "ENCRYPTION_KEY"));
@@ -241,6 +242,6 @@ async fn a_replica_that_slept_through_the_move_neither_writes_nor_claims_to_be_i
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
     assert!(refused.message().contains("moved to another database"), "{refused:?}");
     until_answered(PATIENCE, "it knows that it is stale", async || caller.status().await.stale).await;
-    assert_eq!(count(&url, "SELECT count(*) FROM log WHERE name = 'settings/after'").await, 0);
+    assert_eq!(postgres::count(&url, "SELECT count(*) FROM log WHERE name = 'settings/after'").await, 0);
     server.kill().await;
 }

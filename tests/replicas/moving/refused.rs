@@ -32,12 +32,7 @@ pub async fn on_postgres() -> (Home, String) {
 
 /// How many tables of ours a database of PostgreSQL has.
 async fn tables(url: &str) -> i64 {
-    count(url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await
-}
-
-pub async fn count(url: &str, sql: &'static str) -> i64 {
-    let mut connection = postgres::connect(url).await;
-    sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    postgres::count(url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await
 }
 
 fn assert_says(output: &Output, code: i32, words: &[&str]) {
@@ -92,6 +87,16 @@ async fn what_can_not_be_moved_is_told_and_nothing_is_changed() {
     assert_says(&missing, 6, &["source: ", "there is no store at data/none.db"]);
     assert!(contents(&other) == before);
 
+    // What the move itself refuses, its rehearsal refuses as well.
+    let foreign = postgres::shared().database().await;
+    postgres::run(&foreign, "CREATE TABLE resources (id INT)").await;
+    for more in [&["--dry-run"][..], &[]] {
+        let refused = migrate(&other, SQLITE, &foreign, more).await;
+        assert_says(&refused, 6, &["target: ", "another program's tables are in the way"]);
+        assert_eq!(tables(&foreign).await, 1, "the target was not touched");
+    }
+    assert!(contents(&other) == before);
+
     // A store, or something else, is there already.
     let (full, taken) = on_postgres().await;
     for more in [&["--dry-run"][..], &[]] {
@@ -137,7 +142,11 @@ async fn a_full_disk_at_the_target_leaves_the_source_to_be_served() {
         }
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(told.contains("target: ") && told.contains("disk"), "{kib} KiB: {told}");
-        assert_eq!(count(&url, "SELECT count(*) FROM moves WHERE state <> 'arrived'").await, 0, "{told}");
+        assert_eq!(
+            postgres::count(&url, "SELECT count(*) FROM moves WHERE state <> 'arrived'").await,
+            0,
+            "{told}"
+        );
         eprintln!("{kib} KiB: {told}");
     }
     Server::start_in(&Arc::new(home)).await.stop().await;
@@ -152,7 +161,7 @@ async fn a_commit_that_the_target_refuses_gives_the_source_back() {
     let refused = migrate(&home, SQLITE, &url, &[]).await;
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && told.contains("target: "), "{told}");
-    assert_eq!(count(&url, "SELECT count(*) FROM log").await, 0);
+    assert_eq!(postgres::count(&url, "SELECT count(*) FROM log").await, 0);
     Server::start_in(&home).await.stop().await;
     postgres::run(&url, "DROP TRIGGER at_commit ON moves").await;
     moved(&home, SQLITE, &url).await;

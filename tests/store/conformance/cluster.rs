@@ -23,6 +23,7 @@ pub fn heartbeat(id: &str, level: u32) -> Heartbeat {
         doorbell: "notify".to_owned(),
         watchers: 12,
         environment: vec![],
+        verification: vec![],
     }
 }
 

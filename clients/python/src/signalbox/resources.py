@@ -205,6 +205,16 @@ class ApiKey(Resource[specs.ApiKeySpec]):
         """The key itself. Raises `SecretError`."""
         return self.secret_at("api_key.secret")
 
+    def previous_secret(self) -> SecretText | None:
+        """The key before this one, while a rotation is under way, to be tried where the provider refuses the present one because
+        it does not know it yet; `None` when there is none. Raises `SecretError` as `secret` does."""
+        try:
+            return self.secret_at("api_key.previous_secret")
+        except SecretError as error:
+            if error.reason == "absent":
+                return None
+            raise
+
 
 class SettingResource(Resource[specs.SettingSpec]):
     """A stored setting, `settings/{key}` or `users/{user}/settings/{key}`. For the effective value ask the client for the

@@ -1,0 +1,112 @@
+//! What replicas find out about each other that an operator has to look at, and what is none of that.
+
+use signalbox::proto::v1::{
+    GetResourceRequest, GetStatusRequest, GetStatusResponse, resource::Spec, setting_spec::Value,
+};
+
+use crate::{
+    cluster::{Cluster, Member, create, knows_of},
+    harness::{Home, PATIENCE, until_answered},
+    postgres,
+    support::{
+        caller::{Caller, Rights},
+        resources::{by_prefix, secret_setting, setting},
+    },
+};
+
+fn tells(status: &GetStatusResponse, words: &str) -> bool {
+    status.warnings.iter().any(|warning| warning.contains(words))
+}
+
+/// Waits until every replica has heard of every other one once more.
+async fn hear_of_each_other(callers: &[&Caller], name: &str) -> Vec<GetStatusResponse> {
+    let at = create(callers[0], setting(name, "x")).await;
+    let mut all = Vec::new();
+    for caller in callers {
+        let mut status = GetStatusResponse::default();
+        until_answered(PATIENCE, "heartbeats", async || {
+            status = caller.status().await;
+            status.replicas.len() == callers.len()
+                && status.replicas.iter().all(|replica| replica.revision >= at)
+        })
+        .await;
+        all.push(status);
+    }
+    all
+}
+
+/// Each would take the other's tokens for forged, and nobody would know why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_replica_that_verifies_tokens_with_another_key_is_an_alarm() {
+    const ALARM: &str = "verify tokens with different keys";
+    let cluster = Cluster::new().await;
+    let first = cluster.start().await;
+    let caller = first.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/a", "x")).await;
+    let same = cluster.start().await;
+    let same_caller = same.caller(caller.token());
+    for status in hear_of_each_other(&[&caller, &same_caller], "settings/b").await {
+        assert!(!tells(&status, ALARM), "{:?}", status.warnings);
+    }
+    let secret = "hBq3vQXk1mZr8sYt5nWc2pLd7gJf4aUe9iOx";
+    let mut other = Member::start_in(cluster.home().with("SIGNALBOX_JWT_SECRET", secret)).await;
+    until_answered(PATIENCE, "the alarm", async || tells(&caller.status().await, ALARM)).await;
+    let told = caller.status().await.warnings.join(" ");
+    assert!(
+        told.contains(&other.site.address()) && told.contains("SIGNALBOX_JWT_") && !told.contains(secret),
+        "{told}"
+    );
+    let page = first.metrics(caller.token()).await;
+    assert_eq!(page.value("signalbox_replica_alarms", &[("alarm", "verification")]), 1.0);
+    let refused = other.caller(caller.token()).admin().get_status(GetStatusRequest {}).await;
+    assert_eq!(refused.expect_err("it has another key").code(), tonic::Code::Unauthenticated);
+    other.stop().await;
+    until_answered(PATIENCE, "its end", async || !tells(&caller.status().await, ALARM)).await;
+}
+
+/// The first step of a rotation: one replica has the new key in front, and seals with the data key that all can open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_new_key_in_front_of_the_old_one_is_no_alarm() {
+    let cluster = Cluster::new().await;
+    let old = cluster.start().await;
+    let caller = old.caller(&cluster.first_token().await);
+    let made = Home::new().run(&["keys", "generate"]).await;
+    let key = format!("{},{}", String::from_utf8(made.stdout).unwrap().trim(), cluster.key());
+    let new = Member::start_in(cluster.home().with("ENCRYPTION_KEY", key)).await;
+    let new_caller = new.caller(caller.token());
+    knows_of(&caller, 2).await;
+    let all = hear_of_each_other(&[&caller, &new_caller], "settings/b").await;
+    assert_eq!(all[1].key_ids.len(), 2, "it has both");
+    for status in all {
+        assert!(!tells(&status, "has not loaded the key"), "{:?}", status.warnings);
+    }
+    // What it seals the other one opens.
+    create(&new_caller, secret_setting("settings/sealed", "hidden")).await;
+    let rights = Rights::worker(vec![by_prefix("settings/")], true);
+    let worker = caller.colleague("worker", &rights).await;
+    until_answered(PATIENCE, "the secret", async || opened(&worker).await).await;
+}
+
+async fn opened(worker: &Caller) -> bool {
+    let name = "settings/sealed".to_owned();
+    let request = GetResourceRequest { name, include_secrets: true, ..GetResourceRequest::default() };
+    let Ok(answer) = worker.config().get_resource(request).await else { return false };
+    let Some(Spec::Setting(spec)) = answer.into_inner().resource.and_then(|resource| resource.spec) else {
+        return false;
+    };
+    matches!(spec.value, Some(Value::SecretValue(secret)) if secret.value.as_deref() == Some("hidden"))
+}
+
+/// Written by hand, or while the clock was wrong: the house would never be kept again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_lease_without_an_end_is_taken_over() {
+    let cluster = Cluster::new().await;
+    cluster.start().await.stop().await;
+    let forge = "INSERT INTO leases (work, holder, fence, ends) VALUES ('housekeeping', 'dead', 7, '2099-01-01') \
+                 ON CONFLICT (work) DO UPDATE SET holder = 'dead', fence = 7, ends = '2099-01-01'";
+    postgres::run(cluster.url(), forge).await;
+    let _second = cluster.start().await;
+    let kept = "SELECT count(*) FROM leases WHERE fence = 8 AND holder <> 'dead' AND ends <= now()";
+    until_answered(PATIENCE, "the house is kept", async || postgres::count(cluster.url(), kept).await == 1)
+        .await;
+}
