@@ -61,7 +61,7 @@ pub(super) fn of_status(status: &Status, conditional: bool) -> Response {
 /// The answer of a server that takes no more calls.
 pub(super) fn draining() -> Response {
     let error = Error::Unavailable {
-        reason: "DRAINING",
+        reason: "SHUTTING_DOWN",
         description: "the server is about to stop; come again, and reach another one or the next".to_owned(),
         retry_after: Duration::from_secs(1),
     };
