@@ -68,3 +68,15 @@ pub static DESCRIPTOR_POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> =
         prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET)
             .unwrap_or_else(|error| unreachable!("build.rs wrote an unreadable descriptor set: {error}"))
     });
+
+/// The comment in front of something in a proto file, by its path there (`descriptor.proto` says how that is made), its lines
+/// joined to paragraphs; empty where there is none.
+#[cfg(feature = "server")]
+#[must_use]
+pub fn comment(file: &prost_reflect::FileDescriptor, path: &[i32]) -> String {
+    let info = file.file_descriptor_proto().source_code_info.as_ref();
+    let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
+    let text = location.map(|location| location.leading_comments()).unwrap_or_default();
+    let joined = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.split("\n\n").map(joined).filter(|paragraph| !paragraph.is_empty()).collect::<Vec<_>>().join("\n\n")
+}

@@ -3,7 +3,7 @@
 //!
 //! Every fenced block of a document marked `console` is run, in order, in one shell beside one server. A line that
 //! begins with `$ ` is a command (`> ` continues it); what follows must be in the output, line by line in this order,
-//! where `...` stands for anything. `localhost:50051` becomes the address of the test's server. `grpcurl` can't be had
+//! where `...` stands for anything. `localhost:50051` and `localhost:8080` become the addresses of the test's server. `grpcurl` can't be had
 //! from the package registries, so `tests/shims/grpcurl` stands in for it and calls `buf curl`.
 
 #![cfg(feature = "server")]
@@ -37,8 +37,10 @@ use tokio::{
 async fn the_tour_of_the_readme_works() {
     let steps = steps(&document("README.md"), "console");
     assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
-    let server = Server::start_in(&Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"))).await;
-    let mut shell = Shell::start(server.home(), server.url(), server.address());
+    let home = Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"));
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let addresses = [("localhost:50051", server.address()), ("localhost:8080", server.http_address())];
+    let mut shell = Shell::start(server.home(), server.url(), &addresses);
     for step in &steps {
         shell.run(step).await;
     }
@@ -72,7 +74,7 @@ async fn the_move_of_the_readme_works() {
     let readme = document("README.md").replace(URL, &url);
     let home = Arc::new(Home::new());
     Server::start_in(&home).await.stop().await;
-    let mut shell = Shell::start(&home, "", "");
+    let mut shell = Shell::start(&home, "", &[]);
     for step in &steps(&readme, "console move") {
         shell.run(step).await;
     }
@@ -270,11 +272,12 @@ struct Shell {
     child: Child,
     input: ChildStdin,
     lines: UnboundedReceiver<String>,
-    address: String,
+    /// What stands in the documents, and what it is here.
+    addresses: Vec<(String, String)>,
 }
 
 impl Shell {
-    fn start(home: &Home, url: &str, address: &str) -> Self {
+    fn start(home: &Home, url: &str, addresses: &[(&str, &str)]) -> Self {
         let shims = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shims");
         let binaries = Path::new(env!("CARGO_BIN_EXE_signalbox")).parent().expect("a folder");
         tool("bin/buf");
@@ -287,7 +290,9 @@ impl Shell {
             .spawn()
             .expect("bash starts");
         let (input, output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut shell = Self { input, child, lines: lines(output), address: address.to_owned() };
+        let addresses =
+            addresses.iter().map(|(shown, real)| ((*shown).to_owned(), (*real).to_owned())).collect();
+        let mut shell = Self { input, child, lines: lines(output), addresses };
         shell.write("exec 2>&1");
         shell
     }
@@ -299,7 +304,8 @@ impl Shell {
     /// Runs a command, and waits until it has ended well and everything that the document shows has been printed.
     async fn run(&mut self, step: &Step) {
         const END: &str = "--- end of command, code ";
-        let command = step.command.replace("localhost:50051", &self.address);
+        let replace = |command: String, (shown, real): &(String, String)| command.replace(shown, real);
+        let command = self.addresses.iter().fold(step.command.clone(), replace);
         // The shell reads its commands from the same input: a command must not.
         self.write(&format!("{{ {command}\n}} </dev/null\nprintf '\\n{END}%s\\n' $?"));
         let deadline = Instant::now() + PATIENCE;

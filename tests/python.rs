@@ -1,4 +1,5 @@
-//! Runs what is tested in Python against the real binary: the black-box tests in `tests/python`, and the Python client.
+//! Runs what is tested in Python against the real binary: the black-box tests in `tests/python`, the Python client, and REST
+//! by its description.
 
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::panic)]
@@ -7,7 +8,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{Server, command, run, tool};
+use harness::{Server, command, http::get, run, tool};
 
 /// The tests that there are at least: a runner that finds none would pass as well.
 const AT_LEAST: usize = 20;
@@ -58,4 +59,49 @@ async fn the_python_client_keeps_its_promises() {
         passed >= CLIENT_AT_LEAST && !report.contains("skipped"),
         "only {passed} tests passed:\n{report}"
     );
+}
+
+/// Requests that the tester makes at least; it has a minute.
+const REQUESTS_AT_LEAST: usize = 300;
+const SECONDS: &str = "60";
+
+/// What is left out: a watch never ends, a wait not soon, and a revocation could take the tester's own token.
+const LEFT_OUT: &str = "(:watch|:wait|tokens:revoke)$";
+/// Checks that say nothing here. Canonical JSON takes more spellings than a schema can say (numbers as text, `null`), and the
+/// rules of the kinds refuse what a schema lets pass.
+const NO_CHECKS: &str = "negative_data_rejection,positive_data_acceptance";
+
+#[tokio::test]
+async fn rest_does_what_its_description_says() {
+    let server = Server::start_with(&["--http-listen", "127.0.0.1:0"]).await;
+    let page = get(server.http_address(), "/openapi.json", "").await;
+    let file = server.home().path("openapi.json");
+    std::fs::write(&file, page.body).expect("a file");
+    let valid =
+        run(command(tool("openapi/bin/openapi-spec-validator"), server.home().folder()).arg(&file)).await;
+    assert!(valid.status.success(), "{}", String::from_utf8_lossy(&valid.stdout));
+    let mut tester = command(tool("openapi/bin/schemathesis"), server.home().folder());
+    tester
+        .args(["run", "openapi.json", "--url"])
+        .arg(format!("http://{}", server.http_address()))
+        .args(["--header", &format!("Authorization: Bearer {}", server.admin_token())])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-time", SECONDS, "--max-examples", "20"])
+        .args(["--exclude-checks", NO_CHECKS, "--exclude-path-regex", LEFT_OUT])
+        .args([
+            "--seed",
+            "1",
+            "--continue-on-failure",
+            "--suppress-health-check",
+            "all",
+            "--warnings",
+            "off",
+        ]);
+    let output = run(&mut tester).await;
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+    let ran = report
+        .lines()
+        .find_map(|line| line.trim().split(" generated").next()?.trim().parse().ok())
+        .unwrap_or(0);
+    assert!(ran >= REQUESTS_AT_LEAST, "only {ran} requests were made:\n{report}");
 }

@@ -23,13 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The present certificate, with the authorities of clients where these need one.
 pub(super) struct Certificates {
     files: Tls,
-    present: ArcSwap<Configs>,
-}
-
-/// The same certificate, for listeners that speak differently.
-struct Configs {
-    grpc: Arc<ServerConfig>,
-    http: Arc<ServerConfig>,
+    present: ArcSwap<ServerConfig>,
 }
 
 impl From<CertificateError> for AppError {
@@ -58,14 +52,9 @@ impl Certificates {
         Ok(Self { present: ArcSwap::from_pointee(read(files)?), files: files.clone() })
     }
 
-    /// Agrees on TLS with the present certificate, for gRPC.
-    pub fn grpc(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.present.load().grpc))
-    }
-
-    /// As [`Self::grpc`], for HTTP of either version.
-    pub fn http(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.present.load().http))
+    /// Agrees on TLS with the present certificate, and on the version of HTTP.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.present.load_full())
     }
 
     /// Reads the files again whenever one of them has changed. Does not end.
@@ -118,7 +107,7 @@ fn stamp(found: &Metadata) -> (u64, u64, i64, i64, u64) {
     (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size())
 }
 
-fn read(files: &Tls) -> Result<Configs, CertificateError> {
+fn read(files: &Tls) -> Result<ServerConfig, CertificateError> {
     let provider = Arc::new(default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -136,10 +125,8 @@ fn read(files: &Tls) -> Result<Configs, CertificateError> {
     let key = PrivateKeyDer::from_pem_slice(&contents(&files.key_file)?)
         .map_err(|error| unusable(&files.key_file, format!("holds no private key: {error}")))?;
     let mut config = builder.with_single_cert(certificates(&files.cert_file)?, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let mut http = config.clone();
-    http.alpn_protocols.push(b"http/1.1".to_vec());
-    Ok(Configs { grpc: Arc::new(config), http: Arc::new(http) })
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

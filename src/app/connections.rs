@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -28,8 +29,8 @@ use crate::grpc::ConnectionHandle;
 
 /// Pause after a failed accept: mostly the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What every HTTP/2 client says first (RFC 9113, section 3.4), and less than the head of any real request of HTTP/1.1.
-/// Only then does keepalive, or the time for a head, find out who is gone.
+/// What every HTTP/2 client says first (RFC 9113, section 3.4): an empty line is in there. Only then does keepalive find out
+/// who is gone.
 const PREFACE_BYTES: usize = 24;
 
 /// Binds a listener.
@@ -45,6 +46,9 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 pub(super) struct Admission {
     pub connections: usize,
     pub handshake: Duration,
+    /// How long a peer may leave unacknowledged what it is sent. HTTP/2 asks by itself whether somebody is there; HTTP/1.1
+    /// has nothing to ask with.
+    pub silence: Duration,
     /// Cuts them all. A listener that is dropped leaves its connections to themselves.
     pub cut: CancellationToken,
 }
@@ -58,15 +62,34 @@ pub(super) struct Connection<S> {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// The time until the client has to have introduced itself.
+/// The time until the client has to have introduced itself: by the preface of HTTP/2, or the first head of HTTP/1.1.
 struct Opening {
     deadline: Pin<Box<Sleep>>,
-    missing: usize,
+    heard: usize,
+    /// Ends of lines that were heard last, one after the other.
+    line_ends: u8,
+}
+
+impl Opening {
+    /// Takes in what was read, and says whether it is enough. Both begin with lines, up to an empty one.
+    fn is_over(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            self.line_ends = match byte {
+                b'\n' => self.line_ends + 1,
+                b'\r' => self.line_ends,
+                _ if self.line_ends < 2 => 0,
+                _ => self.line_ends,
+            };
+            self.line_ends = self.line_ends.min(2);
+        }
+        self.heard = self.heard.saturating_add(bytes.len());
+        self.line_ends == 2 && self.heard >= PREFACE_BYTES
+    }
 }
 
 impl<S> Connection<S> {
     fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, admission: &Admission) -> Self {
-        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), missing: PREFACE_BYTES };
+        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), heard: 0, line_ends: 0 };
         let handle = ConnectionHandle::new(Some(peer), &admission.cut);
         let cut = Box::pin(handle.is_cut());
         Self { stream, _place: place, opening: Some(opening), handle, cut }
@@ -78,7 +101,7 @@ pub(super) fn plaintext(
     listener: TcpListener,
     admission: Admission,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    accepted(listener, admission.connections)
+    accepted(listener, admission.connections, admission.silence)
         .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, &admission)))
 }
 
@@ -88,7 +111,7 @@ pub(super) fn secured(
     admission: Admission,
     acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let limit = admission.connections;
+    let (limit, silence) = (admission.connections, admission.silence);
     let agree = move |(stream, peer, place)| {
         let accepting = acceptor().accept(stream);
         let admission = admission.clone();
@@ -98,7 +121,7 @@ pub(super) fn secured(
             io::Result::Ok(Connection::new(stream, peer, place, &admission))
         })
     };
-    accepted(listener, limit)
+    accepted(listener, limit, silence)
         .map(agree)
         // There are never more than may be open, so that no handshake waits for another.
         .buffer_unordered(limit)
@@ -115,14 +138,16 @@ pub(super) fn secured(
 fn accepted(
     listener: TcpListener,
     limit: usize,
+    silence: Duration,
 ) -> impl Stream<Item = (TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let places = Arc::new(Semaphore::new(limit));
-    stream::unfold((listener, places), async |(listener, places)| {
+    stream::unfold((listener, places), move |(listener, places)| async move {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => {
                         let _ = stream.set_nodelay(true);
+                        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(silence));
                         return Some(((stream, peer.ip(), place), (listener, places)));
                     }
                     Err(_) => tracing::warn!("a connection was refused: too many are open"),
@@ -157,8 +182,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if let Some(opening) = &mut this.opening {
-            opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
-            if opening.missing == 0 {
+            if opening.is_over(&buffer.filled()[before..]) {
                 this.opening = None;
             } else if opening.deadline.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -195,5 +219,36 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_acknowledges_nothing_is_given_up() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let silence = Duration::from_secs(30);
+        let admission =
+            Admission { connections: 1, handshake: silence, silence, cut: CancellationToken::new() };
+        let mut incoming = Box::pin(plaintext(listener, admission));
+        let (_client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
+        let connection = connection.unwrap().unwrap();
+        assert_eq!(SockRef::from(&connection.stream).tcp_user_timeout().unwrap(), Some(silence));
+    }
+
+    #[tokio::test]
+    async fn a_client_has_introduced_itself_by_a_preface_or_a_head() {
+        let over = |parts: &[&str]| {
+            let mut opening = Opening { deadline: Box::pin(sleep(Duration::ZERO)), heard: 0, line_ends: 0 };
+            parts.iter().map(|part| opening.is_over(part.as_bytes())).collect::<Vec<_>>()
+        };
+        assert_eq!(over(&["PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r", "\n"]), [false, false, true]);
+        assert_eq!(over(&["POST /a HTTP/1.1\r\nHost: b\r\n", "\r", "\n"]), [false, false, true]);
+        assert_eq!(over(&["POST /a HTTP/1.1\r\nX: y\r\n\r\n{}"]), [true]);
+        assert_eq!(over(&["\n\n", "x"]), [false, false], "too short for anything");
+        assert_eq!(over(&["x".repeat(100).as_str()]), [false]);
     }
 }

@@ -8,6 +8,8 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_web::GrpcWebLayer;
+use tower::{ServiceBuilder, util::option_layer};
 
 use super::{
     Addresses, AppError,
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy},
     grpc,
-    http::{self, Bounds, Pages},
+    http::{self, Bounds, Pages, Rpcs},
     lifecycle::Lifecycle,
     service::Service,
     settings::{LISTENERS, Limits, Opt, Settings},
@@ -79,15 +81,28 @@ pub(super) async fn start(
     let (died, failed) = oneshot::channel();
     let policy = Policy::Rpcs { reflection: listen.serves_reflection(settings.tls.is_some()) };
     let layer = AuthenticateLayer::new(Arc::clone(&authenticator), policy, grpc::refuse);
-    let router = builder(limits)
+    // What stands in front of the services, whichever way a call comes in.
+    let before = ServiceBuilder::new()
         .layer(metrics.rpcs.layer(policy.paths()))
         .layer(grpc::BoundAnonymous::default())
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
-        .layer(layer)
-        .add_routes(routes.routes());
+        .layer(layer);
+    let routes = routes.routes().prepare();
+    let rpcs = Rpcs::new(before.service(routes.clone()));
+    // HTTP/1.1 is for gRPC-Web: everything else that comes by it is refused.
+    let router = builder(limits)
+        .accept_http1(true)
+        .layer(option_layer(http::cors(&listen.cors_origins)))
+        .layer(GrpcWebLayer::new())
+        .layer(before)
+        .add_routes(routes);
     let cut = lifecycle.hard();
-    let admission =
-        Admission { connections: limits.max_connections, handshake: limits.handshake_timeout, cut };
+    let admission = Admission {
+        connections: limits.max_connections,
+        handshake: limits.handshake_timeout,
+        silence: limits.keepalive_interval + limits.keepalive_timeout,
+        cut,
+    };
     let stopping = lifecycle.soft().cancelled_owned();
     let server = match certificates.clone() {
         None => {
@@ -96,7 +111,7 @@ pub(super) async fn start(
         }
         Some(certificates) => {
             lifecycle.spawn(Arc::clone(&certificates).follow());
-            let incoming = connections::secured(listener, admission.clone(), move || certificates.grpc());
+            let incoming = connections::secured(listener, admission.clone(), move || certificates.acceptor());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
     };
@@ -115,9 +130,12 @@ pub(super) async fn start(
             Pages {
                 service,
                 metrics,
+                rpcs,
+                max_request: limits.max_request_bytes,
                 draining: lifecycle.soft(),
                 metrics_anonymous: listen.metrics_anonymous,
                 timeout: limits.request_timeout,
+                cors_origins: listen.cors_origins.clone(),
             },
             authenticator,
         );
@@ -128,7 +146,7 @@ pub(super) async fn start(
                 lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
             }
             Some(certificates) => {
-                let incoming = connections::secured(listener, admission, move || certificates.http());
+                let incoming = connections::secured(listener, admission, move || certificates.acceptor());
                 lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
             }
         }

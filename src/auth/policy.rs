@@ -90,12 +90,16 @@ pub mod pages {
     pub const READYZ: &str = "/readyz";
     /// How it is, in numbers.
     pub const METRICS: &str = "/metrics";
+    /// What the API over HTTP takes and answers.
+    pub const OPENAPI: &str = "/openapi.json";
 }
 
 const PAGE_ROWS: &[(&str, Access)] = &[
     (pages::LIVEZ, Access::Anonymous),
     (pages::READYZ, Access::Anonymous),
     (pages::METRICS, Access::Roles(&[Admin, Viewer])),
+    // The same everywhere, and in everybody's hands: it tells nothing of this server.
+    (pages::OPENAPI, Access::Anonymous),
 ];
 const OPEN_METRICS_ROWS: &[(&str, Access)] = &[(pages::METRICS, Access::Anonymous)];
 

@@ -12,8 +12,9 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use tonic::{Code, Status, body::Body};
-use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
+
+use super::status::refusal;
 
 /// Adds [`Mended`] to a service.
 #[derive(Clone, Copy)]
@@ -65,7 +66,7 @@ where
 fn too_slow() -> Status {
     let message =
         "the call took too long; a write may still happen: repeat it under the same request_id to find out";
-    with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+    refusal(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
 }
 
 /// Only answers that failed before their first byte can be meant: their status stands in the headers.
@@ -83,13 +84,7 @@ fn mend(response: Response<Body>) -> Response<Body> {
         Code::Unimplemented => (Code::Unimplemented, "METHOD_UNKNOWN", "there is no such method"),
         _ => return response,
     };
-    with_reason(code, reason, message).into_http()
-}
-
-fn with_reason(code: Code, reason: &str, message: &str) -> Status {
-    let details =
-        ErrorDetails::with_error_info(reason, super::status::DOMAIN, std::collections::HashMap::new());
-    Status::with_error_details(code, message, details)
+    refusal(code, reason, message).into_http()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 pub use anonymous::BoundAnonymous;
 pub use connection::ConnectionHandle;
 pub use framework::MendStatuses;
-pub use status::{DOMAIN, refuse, to_status};
+pub use status::{refusal, refuse, to_status};
 
 use crate::{
     auth::AdminOnly,

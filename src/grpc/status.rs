@@ -52,15 +52,19 @@ pub fn to_status(error: Error) -> Status {
     Status::with_error_details(code, message, details)
 }
 
+/// A status that stands for no error of the engine, with a reason of its own.
+#[must_use]
+pub fn refusal(code: Code, reason: &str, message: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
 /// What the gate answers in its refusal.
 #[must_use]
 pub fn refuse(refused: Refused) -> http::Response<Body> {
     let status = match refused {
         Refused::Denied(error) => to_status(error),
-        Refused::NoSuchPath => {
-            let details = ErrorDetails::with_error_info("METHOD_UNKNOWN", DOMAIN, HashMap::new());
-            Status::with_error_details(Code::Unimplemented, "there is no such method", details)
-        }
+        Refused::NoSuchPath => refusal(Code::Unimplemented, "METHOD_UNKNOWN", "there is no such method"),
     };
     status.into_http()
 }

@@ -1,6 +1,6 @@
 //! Answers in JSON: the one map from statuses to HTTP, in the form of `google.rpc.Status`.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{auth::Refused, grpc};
+use crate::{auth::Refused, domain::Error, grpc};
 
 /// An answer that is no error.
 pub(super) fn json(code: StatusCode, content: &Value) -> Response {
@@ -21,9 +21,7 @@ pub(super) fn json(code: StatusCode, content: &Value) -> Response {
 
 /// An error of this listener's own; HTTP says more precisely than gRPC what it is.
 pub(super) fn status(code: StatusCode, reason: &'static str, message: &'static str) -> Response {
-    let details = ErrorDetails::with_error_info(reason, grpc::DOMAIN, HashMap::new());
-    let status = Status::with_error_details(rpc_code(code), message, details);
-    render(code, &status)
+    render(code, &grpc::refusal(rpc_code(code), reason, message))
 }
 
 /// What the gate answers in its refusal.
@@ -47,17 +45,50 @@ pub(super) async fn wrong_method() -> Response {
     status(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this page is there to be read: use GET")
 }
 
-fn no_such_path() -> Response {
+/// A status that an RPC has ended with; `conditional` says that the request had `If-Match`.
+pub(super) fn of_status(status: &Status, conditional: bool) -> Response {
+    let details = status.get_error_details();
+    let code = match details.error_info().map(|info| info.reason.as_str()) {
+        Some("ETAG_MISMATCH") if conditional => StatusCode::PRECONDITION_FAILED,
+        Some("REQUEST_TOO_LARGE") => StatusCode::PAYLOAD_TOO_LARGE,
+        Some("UNSUPPORTED_MEDIA_TYPE") => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Some("NOT_ACCEPTABLE") => StatusCode::NOT_ACCEPTABLE,
+        _ => http_code(status.code()),
+    };
+    render(code, status)
+}
+
+/// The answer of a server that takes no more calls.
+pub(super) fn draining() -> Response {
+    let error = Error::Unavailable {
+        reason: "SHUTTING_DOWN",
+        description: "the server is about to stop; come again, and reach another one or the next".to_owned(),
+        retry_after: Duration::from_secs(1),
+    };
+    of_status(&grpc::to_status(error), false)
+}
+
+/// The status of an answer that can't be read: a defect.
+pub(super) fn unreadable() -> Status {
+    grpc::to_status(Error::internal("an answer can't be written as JSON"))
+}
+
+/// A status as JSON.
+pub(super) fn content(status: &Status) -> Value {
+    json!({
+        "code": i32::from(status.code()),
+        "message": status.message(),
+        "details": details(&status.get_error_details()),
+    })
+}
+
+/// What is answered where nothing is.
+pub(super) fn no_such_path() -> Response {
     status(StatusCode::NOT_FOUND, "PATH_UNKNOWN", "there is no such path")
 }
 
 fn render(code: StatusCode, status: &Status) -> Response {
-    let content = json!({
-        "code": i32::from(status.code()),
-        "message": status.message(),
-        "details": details(&status.get_error_details()),
-    });
-    let mut response = json(code, &content);
+    let mut response = json(code, &content(status));
     let headers = response.headers_mut();
     if code == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -144,7 +175,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::domain::{Error, FieldViolation};
+    use crate::domain::FieldViolation;
 
     async fn shown(error: Error) -> (StatusCode, Option<String>, Value) {
         let response = refuse(Refused::Denied(error));

@@ -1,11 +1,14 @@
-//! The HTTP listener: pages for probes and metrics, as one router on a bounded server.
+//! The HTTP listener: the API as JSON, and pages for probes and metrics, as one router on a bounded server.
 //!
-//! It must not know SQL. Every path has a row in the policy table (`auth::policy`), and every answer is JSON, errors in the
-//! form of `google.rpc.Status`. What else is to be reached by HTTP becomes a router beside [`pages`], with a gate of its own.
+//! It must not know SQL. Every path of a page has a row in the policy table (`auth::policy`), and so has every RPC that the API
+//! leads to: [`rest`] calls it through the gate of gRPC. Every answer is JSON, errors in the form of `google.rpc.Status`.
 
 mod answer;
+mod cors;
 mod health;
 mod metrics;
+mod openapi;
+mod rest;
 mod serve;
 
 use std::{sync::Arc, time::Duration};
@@ -13,21 +16,30 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::Response,
     routing::get,
 };
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
+use uuid::Uuid;
 
+pub use cors::cors;
+pub use rest::Rpcs;
 pub use serve::{Bounds, serve};
 
-use self::{answer::status, metrics::Exposition};
+use self::{answer::status, metrics::Exposition, openapi::Description, rest::Rest};
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy, pages as paths},
     service::Service,
     telemetry::Metrics,
 };
+
+/// Names one request, in its answer and in the log: the caller's own name for it, or one that is made.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Characters that a caller's name for a request may have.
+const REQUEST_ID_CHARS: usize = 128;
 
 /// What the pages stand on.
 pub struct Pages {
@@ -35,18 +47,26 @@ pub struct Pages {
     pub service: Arc<Service>,
     /// What is counted as it happens.
     pub metrics: Metrics,
+    /// The services, behind their gate.
+    pub rpcs: Rpcs,
+    /// Bytes that the body of a request may have.
+    pub max_request: usize,
     /// Told when the server takes no more calls.
     pub draining: CancellationToken,
     /// Whether everybody may see the metrics.
     pub metrics_anonymous: bool,
-    /// How long a request may take.
+    /// How long a request may take until its answer begins.
     pub timeout: Duration,
+    /// Origins whose pages may call.
+    pub cors_origins: Vec<String>,
 }
 
-/// The pages, behind their gate.
+/// The API and the pages, each behind its gate.
 pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
-    let Pages { service, metrics, draining, metrics_anonymous, timeout } = pages;
+    let Pages { service, metrics, rpcs, max_request, draining, metrics_anonymous, timeout, cors_origins } =
+        pages;
     let exposition = Arc::new(Exposition::new(&metrics, &service));
+    let api = Api { rest: Rest::new(rpcs, max_request), draining: draining.clone() };
     let health = health::Health { service, draining };
     let probes = Router::new()
         .route(paths::LIVEZ, get(health::livez))
@@ -56,21 +76,54 @@ pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
     Router::new()
         .route(paths::METRICS, get(metrics::metrics))
         .with_state(exposition)
+        .route(paths::OPENAPI, get(openapi::openapi))
+        .with_state(Arc::new(Description::default()))
         .merge(probes)
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(gate)
+        .layer(middleware::from_fn_with_state(api, api_first))
         .layer(middleware::from_fn_with_state(timeout, bound))
+        .layer(option_layer(cors(&cors_origins)))
+}
+
+/// The API over HTTP, for as long as the server takes calls.
+#[derive(Clone)]
+struct Api {
+    rest: Rest,
+    draining: CancellationToken,
+}
+
+/// Answers what is the API's, and leaves the rest to the pages.
+async fn api_first(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match Rest::owns(request.uri().path()) {
+        true if api.draining.is_cancelled() => answer::draining(),
+        true => api.rest.call(request).await,
+        false => next.run(request).await,
+    }
 }
 
 /// Gives a request its time, and answers the headers that all have in common.
-async fn bound(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long"),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// The request's own name if it is one, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let is_name = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_CHARS).contains(&value.len()) && value.as_bytes().iter().all(plain)
+    };
+    let made = || HeaderValue::try_from(Uuid::now_v7().simple().to_string()).ok();
+    headers.get(REQUEST_ID).filter(is_name).cloned().or_else(made).unwrap_or(HeaderValue::from_static("none"))
 }

@@ -4,7 +4,7 @@
 
 use std::{io, pin::pin, time::Duration};
 
-use axum::Router;
+use axum::{Extension, Router};
 use futures_util::{Stream, StreamExt};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -16,6 +16,9 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use crate::grpc::ConnectionHandle;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +40,7 @@ pub async fn serve<S>(
     bounds: Bounds,
     stop: CancellationToken,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Connected<ConnectInfo = ConnectionHandle> + Unpin + Send + 'static,
 {
     let builder = builder(bounds);
     let (graceful, mut connections) = (GracefulShutdown::new(), JoinSet::new());
@@ -52,7 +55,9 @@ pub async fn serve<S>(
                 None => break,
             },
         };
-        let service = TowerToHyperService::new(router.clone());
+        // What a call may know of the connection that it comes over.
+        let handle = Extension(stream.connect_info());
+        let service = TowerToHyperService::new(router.clone().layer(handle));
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         connections.spawn(async move {

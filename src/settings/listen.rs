@@ -13,7 +13,7 @@ static ADDRESS: Opt = Opt::new(
     "SIGNALBOX_LISTEN",
     "listen.address",
     "ADDRESS",
-    "Address and port for gRPC; port 0 takes a free one",
+    "Address and port for gRPC and gRPC-Web; port 0 takes a free one",
 )
 .or("127.0.0.1:50051");
 static HTTP: Opt = Opt::new(
@@ -21,7 +21,7 @@ static HTTP: Opt = Opt::new(
     "SIGNALBOX_HTTP_LISTEN",
     "listen.http",
     "ADDRESS",
-    "Address and port for HTTP (health pages, metrics), or off; port 0 takes a free one",
+    "Address and port for HTTP (REST, health pages, metrics), or off; port 0 takes a free one",
 )
 .or("127.0.0.1:8080");
 const METRICS_ANONYMOUS: Opt = Opt::new(
@@ -57,8 +57,21 @@ const REFLECTION: Opt = Opt::new(
 )
 .or("auto");
 
+const CORS: Opt = Opt::new(
+    "cors-allowed-origins",
+    "SIGNALBOX_CORS_ALLOWED_ORIGINS",
+    "listen.cors_allowed_origins",
+    "ORIGIN,...",
+    "Origins of web pages that may call gRPC-Web and REST from a browser, for example https://console.example.com; may be \
+     repeated",
+)
+.list();
+
+const MAX_ORIGINS: usize = 64;
+
 /// The options of this section.
-pub static OPTIONS: [&Opt; 6] = [&ADDRESS, &HTTP, &HEALTH, &ALLOW_PLAINTEXT, &REFLECTION, &METRICS_ANONYMOUS];
+pub static OPTIONS: [&Opt; 7] =
+    [&ADDRESS, &HTTP, &HEALTH, &ALLOW_PLAINTEXT, &REFLECTION, &METRICS_ANONYMOUS, &CORS];
 
 /// What each listener's option is called, for whoever can't bind it.
 pub static LISTENERS: Listeners = Listeners { grpc: &ADDRESS, http: &HTTP, health: &HEALTH };
@@ -100,6 +113,8 @@ pub struct Listen {
     pub reflection: Reflection,
     /// Whether metrics are shown without a token.
     pub metrics_anonymous: bool,
+    /// Origins of web pages that may call, exactly as browsers send them.
+    pub cors_origins: Vec<String>,
 }
 
 impl Listen {
@@ -112,6 +127,7 @@ impl Listen {
         let words = [("on", Reflection::On), ("off", Reflection::Off), ("auto", Reflection::Auto)];
         let reflection = from.get(&REFLECTION, |text| values::word(text, &words));
         let metrics_anonymous = from.get(&METRICS_ANONYMOUS, values::switch);
+        let cors_origins = from.optional(&CORS, origins);
         Some(Self {
             address: address?,
             http: http?,
@@ -119,6 +135,7 @@ impl Listen {
             allow_plaintext: allow_plaintext?,
             reflection: reflection?,
             metrics_anonymous: metrics_anonymous?,
+            cors_origins: cors_origins?.unwrap_or_default(),
         })
     }
 
@@ -175,6 +192,33 @@ impl Listen {
     fn beyond_loopback(&self) -> impl Iterator<Item = (&'static Opt, SocketAddr)> {
         let http = self.http.map(|address| (&HTTP, address));
         [(&ADDRESS, self.address)].into_iter().chain(http).filter(|(_, address)| !is_local(*address))
+    }
+}
+
+/// Origins with commas between. They are compared letter by letter, so each has to be as a browser sends it.
+fn origins(text: &str) -> Result<Vec<String>, values::Wrong> {
+    let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(origin);
+    let origins = origins.collect::<Result<Vec<_>, _>>()?;
+    match origins.len() {
+        count if count > MAX_ORIGINS => {
+            Err(format!("lists {count} origins; at most {MAX_ORIGINS} are allowed"))
+        }
+        _ => Ok(origins),
+    }
+}
+
+fn origin(text: &str) -> Result<String, values::Wrong> {
+    let wrong = || {
+        format!(
+            "`{text}` is no origin; give scheme, host and port if it is not the usual one, as in https://console.example.com"
+        )
+    };
+    let url = url::Url::parse(text).map_err(|_| wrong())?;
+    let spelt = url.origin().ascii_serialization();
+    match url.scheme() {
+        "http" | "https" if spelt == text => Ok(spelt),
+        "http" | "https" => Err(format!("`{text}` is not how a browser writes it; give {spelt}")),
+        _ => Err(wrong()),
     }
 }
 

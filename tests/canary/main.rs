@@ -15,6 +15,7 @@ mod fleet;
 mod in_use;
 mod kinds;
 mod made;
+mod rest;
 mod rpcs;
 mod search;
 mod trail;

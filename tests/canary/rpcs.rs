@@ -18,6 +18,7 @@ use crate::{
     cases::{self, Case},
     harness::{Home, Server, calls::channel, http::get},
     in_use::{LOCAL, LOCAL_DATABASE},
+    rest,
     trail::Trail,
 };
 
@@ -123,6 +124,7 @@ async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     }
     assert!(methods >= 12, "the descriptors have {methods} methods");
     only_who_may_read_is_told(&run, &trail, &reads).await;
+    rest::every_case(&server, &trail).await;
     for path in ["/metrics", "/readyz", "/livez"] {
         trail.saw(format!("the page {path}"), get(server.http_address(), path, &admin).await.body.as_bytes());
     }

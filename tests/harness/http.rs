@@ -48,15 +48,27 @@ pub async fn ask(address: &str, method: &str, path: &str, headers: &str) -> Answ
     over(stream, method, path, headers).await
 }
 
-/// Makes a request over a connection, and reads it to its end.
+/// Makes a request with a body of JSON, with a token unless it is empty.
+pub async fn send(address: &str, method: &str, path: &str, token: &str, body: &Value) -> Answer {
+    let body = body.to_string();
+    let authorization =
+        if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let length = body.len();
+    let headers =
+        format!("{authorization}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+    ask(address, method, path, &headers).await
+}
+
+/// Makes a request over a connection, and reads it to its end. A body stands behind an empty line of the headers.
 pub async fn over(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     method: &str,
     path: &str,
     headers: &str,
 ) -> Answer {
+    let end = if headers.contains("\r\n\r\n") { "" } else { "\r\n" };
     let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: signalbox\r\nConnection: close\r\n{headers}\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: signalbox\r\nConnection: close\r\n{headers}{end}");
     // Who refuses may do so before the end of the request.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut bytes = Vec::new();

@@ -14,6 +14,7 @@
 pub mod api;
 pub mod calls;
 mod commands;
+pub mod events;
 pub mod exposition;
 pub mod forms;
 pub mod http;

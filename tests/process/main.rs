@@ -9,12 +9,16 @@
 mod harness;
 
 mod access;
+mod browser;
 mod command_line;
 mod first_start;
+mod grpc_web;
 mod health;
 mod http;
 mod limits;
 mod metrics;
+mod rest;
+mod sent_events;
 mod settings;
 mod shutdown;
 mod stalled;

@@ -1,0 +1,136 @@
+//! gRPC-Web on the gRPC listener, as a browser speaks it: over HTTP/1.1, with the trailers in the body.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use prost::Message;
+use signalbox::proto::v1::{
+    GetResourceRequest, GetResourceResponse, Role, WatchConfigRequest, WatchConfigResponse,
+    watch_config_response::Event,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    calls::token,
+    harness::{
+        Server,
+        api::{Api, setting},
+        events::Stream,
+        http::ask,
+        soon,
+    },
+};
+
+/// A frame of an answer: a message, or the trailers.
+enum Frame {
+    Message(Bytes),
+    Trailers(String),
+}
+
+/// Reads frames out of an answer that goes on.
+struct Frames {
+    stream: Stream,
+    buffer: Vec<u8>,
+}
+
+impl Frames {
+    async fn call(server: &Server, method: &str, token: &str, message: &impl Message) -> Self {
+        let body = message.encode_to_vec();
+        let framed = [&[0][..], &(body.len() as u32).to_be_bytes(), &body].concat();
+        let request = Request::post(format!("/signalbox.v1.ConfigService/{method}"))
+            .header("host", "signalbox")
+            .header("content-type", "application/grpc-web+proto")
+            .header("x-grpc-web", "1")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::from(framed))
+            .unwrap();
+        Self { stream: Stream::open(server.address(), request).await, buffer: Vec::new() }
+    }
+
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((head, rest)) = self.buffer.split_at_checked(5) {
+                let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+                if rest.len() >= length {
+                    let (flag, content) = (head[0], rest[..length].to_vec());
+                    self.buffer.drain(..5 + length);
+                    return Some(match flag {
+                        0 => Frame::Message(content.into()),
+                        _ => Frame::Trailers(String::from_utf8(content).unwrap()),
+                    });
+                }
+            }
+            self.buffer.extend_from_slice(&self.stream.bytes().await?);
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        match self.next().await {
+            Some(Frame::Message(bytes)) => WatchConfigResponse::decode(bytes).unwrap().event.unwrap(),
+            Some(Frame::Trailers(trailers)) => panic!("the stream ended: {trailers}"),
+            None => panic!("the stream broke off"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_browser_calls_and_watches_over_http_1() {
+    let server = Server::start().await;
+    let mut api = Api::admin(&server).await;
+    api.create("settings/a", setting("first")).await;
+    let worker = token(&server, Role::Worker, "w").await;
+    let get = GetResourceRequest { name: "settings/a".into(), ..Default::default() };
+    let mut call = Frames::call(&server, "GetResource", &worker, &get).await;
+    assert_eq!(call.stream.head().headers()["content-type"], "application/grpc-web+proto");
+    let Some(Frame::Message(bytes)) = call.next().await else { panic!("no message") };
+    assert_eq!(GetResourceResponse::decode(bytes).unwrap().resource.unwrap().name, "settings/a");
+    let Some(Frame::Trailers(trailers)) = call.next().await else { panic!("no trailers") };
+    assert!(trailers.contains("grpc-status:0"), "{trailers}");
+
+    let mut watch = Frames::call(&server, "WatchConfig", &worker, &WatchConfigRequest::default()).await;
+    assert!(matches!(watch.event().await, Event::Snapshot(_)));
+    assert!(matches!(watch.event().await, Event::Synced(_)));
+    api.create("settings/b", setting("second")).await;
+    let Event::Changes(changes) = watch.event().await else { panic!("no changes") };
+    assert_eq!(changes.changes[0].name, "settings/b");
+}
+
+#[tokio::test]
+async fn the_gate_is_the_same() {
+    let server = Server::start().await;
+    let viewer = token(&server, Role::Viewer, "v").await;
+    for (token, method, code) in [
+        ("nonsense", "GetResource", "16"),
+        (viewer.as_str(), "CreateResource", "7"),
+        (viewer.as_str(), "createResource", "12"),
+    ] {
+        let refused = Frames::call(&server, method, token, &GetResourceRequest::default()).await;
+        assert_eq!(refused.stream.head().headers()["grpc-status"], code, "{method}");
+    }
+    // Nothing else is to be had over HTTP/1.1 here.
+    let admin = format!("Authorization: Bearer {}\r\n", server.admin_token());
+    let path = "/signalbox.v1.AdminService/GetStatus";
+    for (method, kind) in
+        [("POST", "application/grpc"), ("GET", "application/grpc-web"), ("GET", "text/html")]
+    {
+        let answer = ask(server.address(), method, path, &format!("{admin}Content-Type: {kind}\r\n")).await;
+        assert!([400, 405].contains(&answer.code) && answer.body.is_empty(), "{method} {kind}: {answer:?}");
+    }
+}
+
+/// A connection that says nothing, or never ends what it says, is sent away as it is on any listener.
+#[tokio::test]
+async fn a_slow_head_is_cut() {
+    let server = Server::start_with(&["--handshake-timeout", "1s"]).await;
+    for said in ["", "POST /x HTTP/1.1\r\n", "POST /signalbox.v1.X/Y HTTP/1.1\r\nHost: signalbox\r\nX-Slow: "]
+    {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+    }
+    let giant = format!("X-Giant: {}\r\n", "x".repeat(1 << 20));
+    assert_eq!(ask(server.address(), "POST", "/x", &giant).await.code, 431);
+}
