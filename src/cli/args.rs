@@ -190,6 +190,9 @@ pub struct Switch {
     /// What every write takes.
     #[command(flatten)]
     pub write: Write,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// Options of `explain`.
@@ -219,9 +222,6 @@ pub struct Write {
     /// Makes the write idempotent for a day: the same id and content are carried out once
     #[arg(long, default_value = "", hide_default_value = true)]
     pub request_id: String,
-    /// Whether to wait for workers afterwards.
-    #[command(flatten)]
-    pub wait: Wait,
 }
 
 /// Types of a setting's value.
@@ -269,6 +269,9 @@ pub struct Set {
     /// What every write takes.
     #[command(flatten)]
     pub write: Write,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// Options of `delete`.
@@ -289,6 +292,9 @@ pub struct Delete {
     /// What every write takes.
     #[command(flatten)]
     pub write: Write,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// Options of `watch`.

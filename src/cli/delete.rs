@@ -35,7 +35,7 @@ pub async fn delete(session: &mut Session<'_>, target: &Target, args: &Delete) -
                 request_id: args.write.request_id.clone(),
                 reason: args.write.reason.clone(),
             };
-            write_batch(session, target, &mut connection, request, &args.write.wait).await
+            write_batch(session, target, &mut connection, request, &args.wait).await
         }
     }
 }
@@ -63,7 +63,7 @@ async fn delete_one(
         }
         diff::print(session, &answer.diffs, answer.revision, args.write.dry_run)?;
     }
-    workers::wait_for(session, target, &args.write.wait, (answer.revision, &answer.revision_token)).await
+    workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
 }
 
 fn operation(name: &str, args: &Delete) -> BatchOperation {

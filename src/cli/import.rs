@@ -36,7 +36,7 @@ pub async fn import(session: &mut Session<'_>, target: &Target, args: &Import) -
             let answer = send::send(&mut connection, options(args, own_mode(args)), items).await?;
             send::print(session, &answer, args.write.dry_run)?;
             let written = (answer.revision, answer.revision_token.as_str());
-            workers::wait_for(session, target, &args.write.wait, written).await
+            workers::wait_for(session, target, &args.wait, written).await
         }
         Some(format) => from_foreign(session, target, args, format, &inputs).await,
     }
@@ -101,7 +101,7 @@ async fn from_foreign(
         summary::providers(session, &mut connection).await?;
     }
     let written = (answer.revision, answer.revision_token.as_str());
-    workers::wait_for(session, target, &args.write.wait, written).await
+    workers::wait_for(session, target, &args.wait, written).await
 }
 
 /// Tells what would have come of an import that was refused, or may have come of one whose answer was lost.

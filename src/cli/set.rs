@@ -99,7 +99,7 @@ async fn from_edit(
         }
         diff::print_one_time(session, &[(name.to_owned(), answer.one_time_secret.clone())])?;
     }
-    workers::wait_for(session, target, &args.write.wait, written).await
+    workers::wait_for(session, target, &args.wait, written).await
 }
 
 /// The server's refusal, and if it is for want of all content, the flag that gives it.
@@ -172,7 +172,7 @@ async fn from_documents(
         reason: args.write.reason.clone(),
     };
     let mut connection = connect(session, target).await?;
-    write_batch(session, target, &mut connection, request, &args.write.wait).await
+    write_batch(session, target, &mut connection, request, &args.wait).await
 }
 
 /// Sends a batch and prints what it did; then waits for workers, if that is asked for.

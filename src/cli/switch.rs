@@ -72,7 +72,7 @@ async fn switch_to(
     if !session.document(&canonical(&answer)?)? && !session.quiet {
         diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
     }
-    workers::wait_for(session, target, &args.write.wait, (answer.revision, &answer.revision_token)).await
+    workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
 }
 
 /// `groq` is short for `providers/groq`.

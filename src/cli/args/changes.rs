@@ -7,7 +7,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser},
 };
 
-use super::Write;
+use super::{Wait, Write};
 use crate::import;
 
 /// Options of `history`.
@@ -133,4 +133,7 @@ pub struct Import {
     /// What every write takes.
     #[command(flatten)]
     pub write: Write,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
 }
