@@ -59,7 +59,8 @@ async fn the_commands_of_the_documents_work() {
         let steps = steps(&document(name), "console");
         assert!(steps.len() >= least, "{name} has only {} commands", steps.len());
         let server = Server::start_in(&Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"))).await;
-        let mut shell = Shell::start(server.home(), server.url(), server.address());
+        let addresses = [("localhost:50051", server.address())];
+        let mut shell = Shell::start(server.home(), server.url(), &addresses);
         for step in &steps {
             shell.run(step).await;
         }
