@@ -51,11 +51,11 @@ pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
             name => flatten(name, value, &field.kind(), &mut rows),
         }
     }
-    plain(&[], folded(rows))
+    plain(&[], folded(&rows))
 }
 
 /// The rows, with a single one for a field of the kind that has many beneath it, as how a provider is spoken to does.
-fn folded(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+fn folded(rows: &[Vec<String>]) -> Vec<Vec<String>> {
     let path = |row: &Vec<String>| row.first().map_or("", String::as_str).to_owned();
     let groups = rows.chunk_by(|one, other| diff::group(&path(one)) == diff::group(&path(other)));
     let shown = groups.flat_map(|rows| match rows {

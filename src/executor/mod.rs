@@ -29,7 +29,8 @@ mod http;
 mod order;
 mod route;
 mod stream;
-#[cfg(all(test, feature = "server"))]
+#[cfg(feature = "server")]
+#[cfg(test)]
 mod tests;
 
 pub use ask::{Ask, Conversation};
