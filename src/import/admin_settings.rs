@@ -2,7 +2,7 @@
 //!
 //! What is accepted stands in [`shapes`](super::shapes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems,
@@ -52,8 +52,13 @@ const SAME: [&[&str]; 4] = [
 /// # Errors
 /// Everything that is not of the shape, by its path.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let mut converter =
-        Converter { made: Gathered::new(FORMAT), order: Vec::new(), active: None, ids: BTreeMap::new() };
+    let mut converter = Converter {
+        made: Gathered::new(FORMAT),
+        order: Vec::new(),
+        active: None,
+        ids: BTreeMap::new(),
+        literal: BTreeSet::new(),
+    };
     for file in input.files {
         let documents = tree::parse(file.text.expose().trim_start_matches('\u{FEFF}'), true).map(Wiped);
         match documents.as_ref().map(|documents| documents.0.as_slice()) {
@@ -73,6 +78,8 @@ struct Converter {
     active: Option<(String, String)>,
     /// What providers are called here, by what they are called in the files.
     ids: BTreeMap<String, String>,
+    /// Ids that providers of the present file have to the letter.
+    literal: BTreeSet<String>,
 }
 
 /// The value of a field in either spelling.
@@ -87,9 +94,20 @@ fn text<'a>(map: &'a Tree, names: &[&str]) -> Option<&'a str> {
     found.map(str::trim).filter(|text| !text.is_empty())
 }
 
+/// What providers may be called beneath a field: its keys, or the names of its items.
+fn names(value: &Tree) -> Vec<&str> {
+    match value {
+        Tree::Map(map) => map.iter().map(|(name, _)| name.as_str()).collect(),
+        Tree::List(list) => list.iter().filter_map(|item| text(item, &["name", "provider"])).collect(),
+        _ => Vec::new(),
+    }
+}
+
 impl Converter {
     fn file(&mut self, file: &str, settings: &Tree) {
         let before = self.order.len();
+        self.literal =
+            settings.entries().iter().flat_map(|(_, value)| names(value)).filter_map(parts::id_for).collect();
         for (key, value) in settings.entries() {
             let path = format!("{file}: {}", key.escape_debug());
             match (setting_key::normalise(key).as_ref(), value) {
@@ -163,8 +181,8 @@ impl Converter {
 
     /// The id of a provider by its name. What has other names elsewhere has one here, unless the file has both.
     fn id(&mut self, word: &str) -> Option<String> {
-        let known = parts::known_id(word).filter(|id| !self.made.has(&format!("providers/{id}")));
-        let id = known.or_else(|| parts::id_for(word))?;
+        let own = parts::id_for(word)?;
+        let id = parts::known_id(word).filter(|known| !self.literal.contains(known)).unwrap_or(own);
         self.ids.insert(word.to_owned(), id.clone());
         Some(id)
     }

@@ -55,7 +55,12 @@ fn regression_a_provider_of_several_names_is_one_provider() {
     }
     let imported =
         read(r#"{"active_provider": "chatgpt", "providers": {"openai": {}, "chatgpt": {"model": "m"}}}"#);
-    assert_eq!(spec_of!(imported, Provider, "providers/chatgpt").default_model, "", "the first of them");
+    assert_eq!(spec_of!(imported, Provider, "providers/chatgpt").default_model, "m", "to the letter");
+    assert_eq!(
+        spec_of!(imported, Provider, "providers/openai").default_model,
+        "",
+        "which keeps its own then"
+    );
     assert_eq!(spec_of!(imported, Router, "routers/default").primary, "providers/chatgpt");
 }
 
