@@ -18,6 +18,8 @@ pub mod crypto;
 pub mod digest;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "executor")]
+pub mod executor;
 #[cfg(feature = "server")]
 pub mod fleet;
 #[cfg(feature = "server")]
@@ -34,6 +36,8 @@ mod lifecycle;
 pub mod outbound;
 #[cfg(feature = "client")]
 pub mod proto;
+#[cfg(feature = "client")]
+pub mod provider_types;
 #[cfg(feature = "server")]
 pub mod replica;
 #[cfg(feature = "server")]

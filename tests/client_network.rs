@@ -9,15 +9,19 @@ use std::{
     fs,
     future::{Ready, ready},
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt};
 use signalbox::{
-    client::{Client, ClientOptions, Connection, Error, TokenSource, Update},
+    client::{
+        CacheError, CacheOptions, Client, ClientOptions, Connection, Error, Filled, SecretText, TokenSource,
+        Update,
+    },
     proto::v1::{
         Change, ChangeType, Changes, GoingAway, Resource, SettingSpec, Snapshot, Synced, WatchConfigRequest,
         WatchConfigResponse, resource::Spec, setting_spec::Value, watch_config_response::Event,
@@ -94,7 +98,11 @@ struct Running {
 
 impl Running {
     async fn start(token: &str, tls: Option<ServerTlsConfig>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", token, tls).await
+    }
+
+    async fn start_at(place: &str, token: &str, tls: Option<ServerTlsConfig>) -> Self {
+        let listener = TcpListener::bind(place).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, opened) = mpsc::unbounded_channel();
         let mut server = Server::builder();
@@ -201,6 +209,100 @@ async fn a_killed_server_is_survived() {
     in_trouble(&client).await;
     assert_eq!(client.setting_int("a").unwrap(), Some(5), "served while nobody is there");
     assert!(client.status().loaded);
+}
+
+/// A client with a cache on disk, and one that has left its cache behind.
+fn cached(url: &str, folder: &Path) -> ClientOptions {
+    let key = SecretText::new("a-secret-of-at-least-thirty-two-characters");
+    let cache = CacheOptions::new(folder.join("cache"), key);
+    ClientOptions::new(url).token(TokenSource::fixed("t")).cache(cache)
+}
+
+async fn leave_behind(folder: &Path) -> String {
+    let mut server = Running::start("t", None).await;
+    let url = format!("http://{}", server.address);
+    let client = Client::connect(cached(&url, folder)).unwrap();
+    let (_, stream) = server.accept().await;
+    snapshot(5).into_iter().for_each(|event| stream.send(event).unwrap());
+    client.wait_ready(LIMIT).await.unwrap();
+    drop(client);
+    let written = async {
+        while !folder.join("cache").exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // What is due is written at the end.
+    tokio::time::timeout(LIMIT, written).await.unwrap();
+    url
+}
+
+#[tokio::test]
+async fn a_worker_starts_from_disk_while_the_service_is_down_and_goes_on_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = leave_behind(folder.path()).await;
+    let mut took = Vec::new();
+    // The best of three: other work on the machine is not what is measured.
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let client = Client::connect(cached(&url, folder.path())).unwrap();
+        client.wait_ready(LIMIT).await.unwrap();
+        took.push(begun.elapsed());
+        assert_eq!(client.setting_int("a").unwrap(), Some(5));
+    }
+    assert!(took.iter().min().unwrap() < &Duration::from_millis(200), "{took:?}");
+    let client = Client::connect(cached(&url, folder.path())).unwrap();
+    client.wait_ready(LIMIT).await.unwrap();
+    let status = client.status();
+    assert_eq!(
+        (status.source, status.loaded, status.ready),
+        (Filled::Disk, true, false),
+        "read, but not fresh"
+    );
+    assert!(status.cache_error.is_none());
+    let mut changes = client.subscribe();
+    let mut server = Running::start_at(url.trim_start_matches("http://"), "t", None).await;
+    let (request, stream) = server.accept().await;
+    assert_eq!(request.resume_token, "token-5");
+    let synced = Synced { revision: 5, resume_token: "token-5".to_owned(), ..Synced::default() };
+    stream.send(message(Event::Synced(synced))).unwrap();
+    stream.send(change(6)).unwrap();
+    client.wait_revision(6, LIMIT).await.unwrap();
+    let next = tokio::time::timeout(LIMIT, changes.next()).await.unwrap();
+    assert!(matches!(next, Some(Update::Changes(set)) if set.snapshot.revision() == 6), "only what is new");
+    assert_eq!(client.status().source, Filled::Stream);
+}
+
+#[tokio::test]
+async fn a_cache_that_is_not_to_be_used_is_told_of_and_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = leave_behind(folder.path()).await;
+    let file = folder.path().join("cache");
+    let mut content = fs::read(&file).unwrap();
+    content[70] ^= 1;
+    fs::write(&file, content).unwrap();
+    let client = Client::connect(cached(&url, folder.path())).unwrap();
+    let error = client.wait_ready(Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(error, Error::NotReady { .. }) && client.get("settings/a").is_none());
+    let told = client.status().cache_error.unwrap();
+    assert!(matches!(*told, CacheError::Foreign { .. }), "{told}");
+    let mut server = Running::start_at(url.trim_start_matches("http://"), "t", None).await;
+    let (request, stream) = server.accept().await;
+    assert_eq!(request.resume_token, "");
+    snapshot(7).into_iter().for_each(|event| stream.send(event).unwrap());
+    client.wait_revision(7, LIMIT).await.unwrap();
+    let mended = async {
+        while client.status().cache_error.is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, mended).await.unwrap();
+    // What clears the cache removes the file as well.
+    let clearing = client.clone();
+    let cleared = tokio::spawn(async move { clearing.clear_cache(LIMIT).await });
+    let (request, stream) = server.accept().await;
+    assert!(request.resume_token.is_empty() && !file.exists());
+    snapshot(8).into_iter().for_each(|event| stream.send(event).unwrap());
+    cleared.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -57,6 +57,13 @@ impl Clock {
     }
 }
 
+/// The machine's time since 1970, which people may set: only for what another process has to understand.
+pub(super) fn wall() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 fn machine() -> Moment {
     // Apple's monotonic clock goes on while the machine sleeps; Linux has another one for that.
     #[cfg(any(target_os = "linux", target_os = "android"))]

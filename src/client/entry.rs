@@ -53,6 +53,17 @@ impl Entry {
         Self { resource: Arc::new(resource), secrets: secrets.into_boxed_slice() }
     }
 
+    /// The resource as it came, with every plaintext in its place.
+    pub(super) fn with_secrets(&self) -> Resource {
+        let mut resource = (*self.resource).clone();
+        resource.spec.visit(&mut String::new(), &mut |path, secret| {
+            let field = self.secrets.iter().find(|field| field.path == path);
+            let value = field.and_then(|field| field.value.as_ref());
+            secret.value = value.map(|value| value.expose().to_owned());
+        });
+        resource
+    }
+
     fn secret(&self, path: &str) -> Result<SecretText, SecretError> {
         let field = self.secrets.iter().find(|field| field.path == path);
         let field = field.ok_or(SecretError::Absent)?;

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::cache::CacheError;
+
 /// An error of somebody else's making, such as a token callback's.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,6 +41,17 @@ pub enum Error {
         /// Why not.
         cause: std::io::Error,
     },
+    /// The key of the cache on disk can't be read.
+    #[error("can't read the key of the cache in {}: {cause}", path.display())]
+    CacheKey {
+        /// The file, as the options have it.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The cache on disk can't be removed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A server can't be reached, or TLS can't be agreed on.
     #[error("can't connect to {endpoint}: {cause}")]
     Connect {
@@ -81,7 +94,7 @@ impl Error {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self {
-            Self::Options(_) | Self::NoRuntime => true,
+            Self::Options(_) | Self::NoRuntime | Self::CacheKey { .. } => true,
             Self::Rpc(error) => {
                 matches!(error.code, Code::PermissionDenied | Code::InvalidArgument)
             }

@@ -2,28 +2,34 @@
 //!
 //! Owns the life of the watcher's task, and the waits. Reads go to the published snapshot.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::Guard;
 use tokio::{
     runtime::Handle,
     sync::watch,
-    task::AbortHandle,
+    task::{AbortHandle, spawn_blocking},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    clock::Clock,
+    cache::{CacheOptions, DiskCache, keeper::Keeper},
+    clock::{Clock, Moment},
     error::Error,
     events::ChangeEvent,
     health::{Filled, Health, Status},
-    options::ClientOptions,
+    options::{ClientOptions, Environment},
     publisher::{Publisher, Readers, channel},
     replica::Replica,
     selector::Selector,
+    settings::Overrides,
     snapshot::Snapshot,
     subscription::{Callback, Subscription},
     transport::{Dialer, Transport},
+    variables,
     watcher::{Outlets, Watcher},
 };
 
@@ -41,6 +47,22 @@ struct Inner {
     demands: watch::Sender<u64>,
     /// None where somebody else fills the cache.
     watcher: Option<AbortHandle>,
+    disk: Option<DiskCache>,
+    variables: Variables,
+}
+
+/// What the variables of the providers say, once somebody wants to know.
+struct Variables {
+    environment: Environment,
+    overrides: Arc<Overrides>,
+    read: OnceLock<Arc<Snapshot>>,
+}
+
+impl Variables {
+    fn of(options: &ClientOptions) -> Self {
+        let (environment, overrides) = (options.environment.clone(), Arc::new(options.overrides()));
+        Self { environment, overrides, read: OnceLock::new() }
+    }
 }
 
 impl Drop for Inner {
@@ -61,6 +83,9 @@ impl Client {
     /// [`Error::Options`] for options that can't work, [`Error::NoRuntime`] outside of a tokio runtime.
     pub fn connect(options: ClientOptions) -> Result<Self, Error> {
         options.validate()?;
+        if !options.enabled {
+            return Self::of_environment(&options);
+        }
         let settings = options.clone();
         Self::over(Dialer::new(options), &settings, Clock::MACHINE)
     }
@@ -75,12 +100,32 @@ impl Client {
         let first = replica.served().clone();
         let (publisher, readers) = channel(first, options.event_queue, options.staleness.clone(), clock);
         let (demands, demanded) = watch::channel(0);
-        let outlets = Outlets { publisher, metrics: options.metrics.clone(), demands: demanded };
+        let disk = options.cache.as_ref().map(CacheOptions::open).transpose()?;
+        let keep = |disk| Keeper::start(&runtime, disk, options, clock, publisher.trouble());
+        let keeper = disk.clone().map(keep);
+        let outlets = Outlets { publisher, metrics: options.metrics.clone(), keeper, demands: demanded };
         let random = Box::new(rand::random::<f64>);
         let request = options.watch_request();
         let watcher = Watcher::new(transport, request, options.progress_interval, replica, outlets, random);
         let watcher = Some(runtime.spawn(watcher.run()).abort_handle());
-        Ok(Self(Arc::new(Inner { readers, runtime, demands, watcher })))
+        Ok(Self(Arc::new(Inner {
+            readers,
+            runtime,
+            demands,
+            watcher,
+            disk,
+            variables: Variables::of(options),
+        })))
+    }
+
+    /// A client of the providers' own variables. Nothing confirms them, and nothing has to.
+    fn of_environment(options: &ClientOptions) -> Result<Self, Error> {
+        let (client, publisher) = Self::filled_by_hand(options)?;
+        publisher.publish(&client.of_variables(), None, |health| {
+            health.source = Filled::Environment;
+            (health.last_message, health.confirmed) = (Some(Moment::NEVER), Some(Moment::NEVER));
+        });
+        Ok(client)
     }
 
     /// A client whose cache somebody else fills.
@@ -90,7 +135,17 @@ impl Client {
         let (publisher, readers) =
             channel(first, options.event_queue, options.staleness.clone(), Clock::MACHINE);
         let (demands, _) = watch::channel(0);
-        Ok((Self(Arc::new(Inner { readers, runtime, demands, watcher: None })), publisher))
+        Ok((
+            Self(Arc::new(Inner {
+                readers,
+                runtime,
+                demands,
+                watcher: None,
+                disk: None,
+                variables: Variables::of(options),
+            })),
+            publisher,
+        ))
     }
 
     /// Waits until there is something to read: the state of the service, or, where that does not answer at once, something
@@ -100,7 +155,7 @@ impl Client {
     /// [`Error::NotReady`] with what stands in the way: when the time is over, or before that when only a person can
     /// mend it ([`Error::is_fatal`]). The client goes on trying in either case.
     pub async fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
-        let live = |health: &Health| health.source == Filled::Stream;
+        let live = |health: &Health| matches!(health.source, Filled::Stream | Filled::Environment);
         let hopeless = |health: &Health| health.last_error.as_ref().is_some_and(|error| error.is_fatal());
         let away = |health: &Health| health.last_error.is_some() && health.is_loaded();
         let mut health = self.0.readers.health.clone();
@@ -117,11 +172,16 @@ impl Client {
         Err(Error::NotReady { last_error: health.last_error.clone() })
     }
 
-    /// Forgets where the stream was, and waits until a new snapshot has replaced the old state, which is served on meanwhile.
+    /// Forgets where the stream was, removes the cache on disk, and waits until a new snapshot has replaced the old state,
+    /// which is served on meanwhile.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when the time is over.
+    /// [`Error::NotReady`] when the time is over, [`Error::Cache`] when the file can't be removed.
     pub async fn clear_cache(&self, limit: Duration) -> Result<(), Error> {
+        if let Some(disk) = self.0.disk.clone() {
+            let removed = spawn_blocking(move || disk.remove()).await;
+            removed.unwrap_or(Ok(()))?;
+        }
         let mut demand = 0;
         self.0.demands.send_modify(|count| {
             *count += 1;
@@ -180,6 +240,17 @@ impl Client {
     /// The present state, all of one revision.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Guard::into_inner(self.0.readers.current())
+    }
+
+    /// What calls of models run on: the present state, or, as long as neither the service nor a cache on disk has given one,
+    /// what the environment variables of the providers say (`GROQ_API_KEY` and so on), at revision 0.
+    pub fn snapshot_for_calls(&self) -> Arc<Snapshot> {
+        if self.0.readers.health.borrow().is_loaded() { self.snapshot() } else { self.of_variables() }
+    }
+
+    fn of_variables(&self) -> Arc<Snapshot> {
+        let Variables { environment, overrides, read } = &self.0.variables;
+        read.get_or_init(|| Arc::new(variables::snapshot(environment, overrides.clone()))).clone()
     }
 
     /// The present state, for the length of one read.

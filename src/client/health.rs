@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{clock::Moment, error::Error};
+use super::{cache::CacheError, clock::Moment, error::Error};
 
 /// How a client is at one moment.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Status {
     pub session_id: String,
     /// What stands in the way of following the stream; `None` while it is followed.
     pub last_error: Option<Arc<Error>>,
+    /// Why the cache on disk could not be used or written last; `None` where it could, or where there is none.
+    pub cache_error: Option<Arc<CacheError>>,
     /// Streams opened after the first.
     pub reconnects: u64,
     /// Resets that servers announced.
@@ -42,8 +44,12 @@ pub enum Filled {
     /// It was not yet.
     #[default]
     Nowhere,
+    /// The cache on disk.
+    Disk,
     /// The service.
     Stream,
+    /// The variables of the providers, because the service is not used.
+    Environment,
 }
 
 /// What the status is computed from.
@@ -51,8 +57,9 @@ pub enum Filled {
 pub(super) struct Health {
     pub(super) revision: u64,
     pub(super) source: Filled,
-    /// When the server was heard last; `None` also when the cache is known to be wrong.
     pub(super) last_message: Option<Moment>,
+    /// Whether the cache is known to be wrong, or of a life of the store that is over.
+    pub(super) refuted: bool,
     /// When the store confirmed the cache last.
     pub(super) confirmed: Option<Moment>,
     pub(super) session_id: String,
@@ -76,7 +83,7 @@ impl Health {
         let confirmed_age = self.confirmed.map(|confirmed| now.since(confirmed));
         let silent = self.last_message.is_none_or(|last| now.since(last) > bound);
         let unconfirmed = confirmed_age.is_none_or(|age| age > bound);
-        let stale = !self.is_loaded() || silent || unconfirmed;
+        let stale = !self.is_loaded() || self.refuted || silent || unconfirmed;
         Status {
             ready: !stale,
             loaded: self.is_loaded(),
@@ -86,6 +93,7 @@ impl Health {
             confirmed_age,
             session_id: self.session_id.clone(),
             last_error: self.last_error.clone(),
+            cache_error: None,
             reconnects: self.streams.saturating_sub(1),
             resets: self.resets,
             digest_mismatches: self.digest_mismatches,

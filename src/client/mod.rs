@@ -19,6 +19,7 @@
 //! becomes visible goes through the publisher to getters, subscriptions and waiters.
 
 mod backoff;
+mod cache;
 mod chosen;
 mod clock;
 mod connection;
@@ -44,10 +45,12 @@ mod subscription;
 pub mod testing;
 mod token;
 mod transport;
+mod variables;
 mod views;
 mod virtual_keys;
 mod watcher;
 
+pub use cache::{CacheError, CacheOptions};
 pub use connection::{Authorized, Bearer, Connection};
 pub use entry::SecretError;
 pub use error::{BoxError, Error, FieldViolation, PreconditionViolation, RpcError};

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use http::Uri;
 
 use super::{
+    cache::{CacheOptions, Identity},
     error::Error,
     metrics::{Metric, Metrics},
     secret::SecretText,
@@ -14,12 +15,15 @@ use super::{
     settings::Overrides,
     staleness::Staleness,
     token::TokenSource,
+    variables,
 };
 use crate::{
     proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
-    setting_key,
+    setting_key, setting_text,
 };
 
+/// How this client names itself.
+pub(super) const CLIENT_VERSION: &str = concat!("signalbox-rust/", env!("CARGO_PKG_VERSION"));
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 const MAX_SELECTORS: usize = 64;
 const MAX_QUEUE: usize = 65_536;
@@ -35,12 +39,16 @@ pub struct ClientOptions {
     pub(super) key_file: Option<PathBuf>,
     pub(super) staleness: Staleness,
     pub(super) metrics: Metrics,
+    pub(super) cache: Option<CacheOptions>,
+    pub(super) enabled: bool,
     pub(super) event_queue: usize,
     pub(super) progress_interval: Duration,
     selectors: Vec<Selector>,
     include_secrets: bool,
     worker: Worker,
-    environment: Environment,
+    pub(super) environment: Environment,
+    /// What is wrong with the environment that the options come from.
+    problem: Option<&'static str>,
     defaults: BTreeMap<String, Value>,
 }
 
@@ -57,6 +65,9 @@ impl ClientOptions {
             key_file: None,
             staleness: Staleness::default(),
             metrics: Metrics::default(),
+            cache: None,
+            enabled: true,
+            problem: None,
             event_queue: 1_024,
             progress_interval: Duration::from_secs(5),
             selectors: Vec::new(),
@@ -64,7 +75,7 @@ impl ClientOptions {
             worker: Worker {
                 id: format!("worker-{}", std::process::id()),
                 labels: BTreeMap::new(),
-                client_version: concat!("signalbox-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+                client_version: CLIENT_VERSION.to_owned(),
                 silent: true,
             },
             environment: Environment::default(),
@@ -79,17 +90,33 @@ impl ClientOptions {
 
     /// Options from an environment: `SIGNALBOX_URL` (one or several, separated by commas; this machine's default port
     /// when not set), `SIGNALBOX_TOKEN`, else `SIGNALBOX_TOKEN_FILE`, `SIGNALBOX_CA_FILE`, `SIGNALBOX_CLIENT_CERT_FILE`
-    /// with `SIGNALBOX_CLIENT_KEY_FILE`, and `SIGNALBOX_SETTING_<KEY>` as overrides.
+    /// with `SIGNALBOX_CLIENT_KEY_FILE`, `SIGNALBOX_CACHE_FILE` with `SIGNALBOX_CACHE_KEY`, else `SIGNALBOX_CACHE_KEY_FILE`,
+    /// `SIGNALBOX_ENABLED`, `SIGNALBOX_SETTING_<KEY>` as overrides, and the providers' own (`GROQ_API_KEY` and so on) for calls of
+    /// models without a service.
     pub fn from_environment(environment: Environment) -> Self {
         let urls = environment.get("SIGNALBOX_URL").unwrap_or(DEFAULT_ENDPOINT);
         let file = environment.get("SIGNALBOX_TOKEN_FILE").map(TokenSource::file);
         let token = environment.get("SIGNALBOX_TOKEN").map(TokenSource::fixed).or(file);
+        let enabled = environment.get("SIGNALBOX_ENABLED").map_or(Some(true), setting_text::boolean);
         let path = |name| environment.get(name).map(PathBuf::from);
+        let cache = |file: &str| match path("SIGNALBOX_CACHE_KEY_FILE") {
+            Some(key) if environment.get("SIGNALBOX_CACHE_KEY").is_none() => {
+                CacheOptions::with_key_file(file, key)
+            }
+            // Without any key it is refused when the client is made.
+            _ => CacheOptions::new(
+                file,
+                SecretText::new(environment.get("SIGNALBOX_CACHE_KEY").unwrap_or_default()),
+            ),
+        };
         Self {
             token: token.unwrap_or_default(),
             ca_file: path("SIGNALBOX_CA_FILE"),
             cert_file: path("SIGNALBOX_CLIENT_CERT_FILE"),
             key_file: path("SIGNALBOX_CLIENT_KEY_FILE"),
+            cache: environment.get("SIGNALBOX_CACHE_FILE").map(cache),
+            enabled: enabled.unwrap_or(true),
+            problem: enabled.is_none().then_some("SIGNALBOX_ENABLED is true or false"),
             ..Self::of_urls(urls)
         }
         .environment(environment)
@@ -163,6 +190,19 @@ impl ClientOptions {
         self
     }
 
+    /// Whether the service is used at all. Otherwise the client has what the environment variables of the providers say
+    /// (`GROQ_API_KEY` and so on), and connects to nothing: a way back.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Keeps the last state on disk, encrypted, so that this worker can start while the service is away.
+    pub fn cache(mut self, cache: CacheOptions) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// Told of what happens, in the task that watches: it must not block.
     pub fn metrics(mut self, hook: impl Fn(Metric) + Send + Sync + 'static) -> Self {
         self.metrics = Metrics::new(hook);
@@ -208,6 +248,9 @@ impl ClientOptions {
             ),
             ((1..=MAX_QUEUE).contains(&self.event_queue), "the event queue is 1 to 65,536"),
         ];
+        if let Some(problem) = self.problem {
+            return Err(Error::Options(problem.to_owned()));
+        }
         if let Some((_, rule)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(Error::Options(rule.to_owned()));
         }
@@ -224,6 +267,11 @@ impl ClientOptions {
             worker: Some(self.worker.clone()),
             ..WatchConfigRequest::default()
         }
+    }
+
+    /// What a cache on disk has to be of.
+    pub(super) fn identity(&self) -> Identity {
+        Identity::of(&self.endpoints, &self.selectors, self.include_secrets, &self.token.subject())
     }
 
     pub(super) fn overrides(&self) -> Overrides {
@@ -275,15 +323,20 @@ impl Environment {
         Self::from_vars(std::env::vars_os().filter_map(unicode))
     }
 
-    /// These variables, as far as they begin with `SIGNALBOX_`. An empty one counts as not set.
+    /// These variables, as far as they begin with `SIGNALBOX_` or are those of a provider. An empty one counts as not set.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        let ours =
-            vars.into_iter().filter(|(name, value)| name.starts_with("SIGNALBOX_") && !value.is_empty());
+        let is_ours = |name: &str| name.starts_with("SIGNALBOX_") || variables::is_looked_at(name);
+        let ours = vars.into_iter().filter(|(name, value)| is_ours(name) && !value.is_empty());
         Self(ours.map(|(name, value)| (name, SecretText::new(value))).collect())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(SecretText::expose)
+    }
+
+    /// A variable without the white space around it; one that has nothing else is not set.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).map(str::trim).filter(|text| !text.is_empty())
     }
 
     fn settings(&self) -> BTreeMap<String, SecretText> {
@@ -317,6 +370,16 @@ mod tests {
         assert_eq!(options.overrides().environment["max_retries"].expose(), "7");
         assert!(!format!("{options:?} {:?}", options.environment).contains("canary"));
         options.validate().unwrap();
+        let disabled = ClientOptions::from_environment(environment(&[("SIGNALBOX_ENABLED", "off")]));
+        assert!(!disabled.enabled && options.enabled);
+        let unclear = ClientOptions::from_environment(environment(&[("SIGNALBOX_ENABLED", "perhaps")]));
+        assert!(unclear.validate().unwrap_err().to_string().contains("SIGNALBOX_ENABLED"));
+        let cached = ClientOptions::from_environment(environment(&[
+            ("SIGNALBOX_CACHE_FILE", "/run/c"),
+            ("SIGNALBOX_CACHE_KEY", "too short, canary"),
+        ]));
+        assert!(!format!("{:?}", cached.cache).contains("canary"));
+        assert!(matches!(cached.cache.unwrap().open(), Err(Error::Options(_))));
         let options = ClientOptions::from_environment(environment(&[
             ("SIGNALBOX_TOKEN_FILE", "/run/t"),
             ("SIGNALBOX_CA_FILE", "/run/ca"),

@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{broadcast, watch};
 
 use super::{
+    cache::keeper::Trouble,
     clock::{Clock, Moment},
     events::ChangeSet,
     health::{Health, Status},
@@ -42,6 +43,8 @@ struct Shared {
     fresh_until: AtomicI64,
     staleness: Staleness,
     clock: Clock,
+    /// With the cache on disk.
+    trouble: Trouble,
 }
 
 pub(super) fn channel(
@@ -56,6 +59,7 @@ pub(super) fn channel(
         fresh_until: AtomicI64::new(Moment::LONG_AGO.to_bits()),
         staleness,
         clock,
+        trouble: Trouble::default(),
     });
     let changes = broadcast::Sender::new(queue);
     let (health, health_receiver) = watch::channel(Health::default());
@@ -102,6 +106,11 @@ impl Publisher {
         });
     }
 
+    /// Where the cache on disk tells its trouble.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.shared.trouble.clone()
+    }
+
     /// The present.
     pub(super) fn now(&self) -> Moment {
         self.shared.clock.now()
@@ -130,7 +139,8 @@ impl Readers {
 
     /// How the client is now.
     pub(super) fn status(&self) -> Status {
-        self.health.borrow().status(self.shared.clock.now(), self.shared.staleness.bound)
+        let status = self.health.borrow().status(self.shared.clock.now(), self.shared.staleness.bound);
+        Status { cache_error: self.shared.trouble.load_full(), ..status }
     }
 
     fn at_its_age(&self) -> Arc<Snapshot> {

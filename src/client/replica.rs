@@ -95,6 +95,18 @@ impl Replica {
         &self.served
     }
 
+    /// Where the present state can be resumed from.
+    pub(super) fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Begins with a state that another process has left behind.
+    pub(super) fn begin_with(&mut self, state: &Snapshot, cursor: Cursor) -> Option<ChangeSet> {
+        self.cursor = cursor;
+        let events = difference(&self.served, state);
+        self.publish(state.clone(), events)
+    }
+
     /// Forgets whatever the last stream left unfinished, and tells where the new one has to begin. An empty resume
     /// token asks for a snapshot.
     pub(super) fn begin_stream(&mut self) -> Cursor {

@@ -36,7 +36,6 @@ fn synced(revision: u64) -> Option<Event> {
         view_id: "view".to_owned(),
         session_id: "session".to_owned(),
         confirmed_age: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
-        ..Synced::default()
     }))
 }
 

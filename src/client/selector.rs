@@ -68,6 +68,20 @@ impl Selector {
         self
     }
 
+    /// The sort of its pattern, and the pattern.
+    pub(super) fn pattern_words(&self) -> (&'static str, &str) {
+        match &self.pattern {
+            Pattern::All => ("all", ""),
+            Pattern::Name(name) => ("name", name),
+            Pattern::Prefix(prefix) => ("prefix", prefix),
+            Pattern::Kind(kind) => ("kind", kind.as_str()),
+        }
+    }
+
+    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
     /// Whether the resource is picked.
     #[must_use]
     pub fn matches(&self, resource: &Resource) -> bool {

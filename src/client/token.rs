@@ -2,8 +2,16 @@
 //!
 //! Owns the reading of tokens, anew for each connection so that a rotated one is taken up. Must not know what they say.
 
-use std::{fmt, future::Future, panic::AssertUnwindSafe, path::PathBuf, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::FutureExt as _;
 
 use super::{
@@ -18,7 +26,32 @@ type Reading = Pin<Box<dyn Future<Output = Result<SecretText, BoxError>> + Send>
 
 /// Where the bearer token comes from. Asked anew at each connection. Does not print a token.
 #[derive(Clone, Default)]
-pub struct TokenSource(Source);
+pub struct TokenSource {
+    source: Source,
+    /// Of the token that was read last, by this or a clone.
+    subject: Arc<Mutex<Subject>>,
+}
+
+/// Whom a token speaks for, as it says itself: nobody has verified it here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) issuer: String,
+    pub(super) subject: String,
+}
+
+impl Subject {
+    /// Reads a JSON web token; nobody for any other text.
+    fn of(token: &SecretText) -> Self {
+        Self::read(token.expose()).unwrap_or_default()
+    }
+
+    fn read(token: &str) -> Option<Self> {
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+        let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+        let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+        Some(Self { issuer: text("iss").unwrap_or_default(), subject: text("sub").unwrap_or_default() })
+    }
+}
 
 #[derive(Clone, Default)]
 enum Source {
@@ -39,13 +72,13 @@ impl TokenSource {
     /// Always this token.
     #[must_use]
     pub fn fixed(token: impl Into<String>) -> Self {
-        Self(Source::Fixed(SecretText::new(token)))
+        Self::of(Source::Fixed(SecretText::new(token)))
     }
 
     /// Whatever the file holds, without surrounding whitespace.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::File(path.into()))
+        Self::of(Source::File(path.into()))
     }
 
     /// Whatever the callback gives. An error counts as a failed attempt to connect.
@@ -55,7 +88,16 @@ impl TokenSource {
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<SecretText, BoxError>> + Send + 'static,
     {
-        Self(Source::Callback(Arc::new(move || Box::pin(callback()))))
+        Self::of(Source::Callback(Arc::new(move || Box::pin(callback()))))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, ..Self::default() }
+    }
+
+    /// Whom the token that was read last speaks for; nobody before the first.
+    pub(super) fn subject(&self) -> Subject {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the token.
@@ -63,7 +105,7 @@ impl TokenSource {
     /// # Errors
     /// [`Error::Token`] when it can't be read, is empty, or is longer than 8 KiB.
     pub(super) async fn read(&self) -> Result<Option<SecretText>, Error> {
-        let token = match &self.0 {
+        let token = match &self.source {
             Source::None => return Ok(None),
             Source::Fixed(token) => token.clone(),
             Source::File(path) => {
@@ -83,7 +125,10 @@ impl TokenSource {
         };
         match token.expose().len() {
             0 => Err(Error::Token("it is empty".into())),
-            1..=MAX_TOKEN_BYTES => Ok(Some(token)),
+            1..=MAX_TOKEN_BYTES => {
+                *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = Subject::of(&token);
+                Ok(Some(token))
+            }
             _ => Err(Error::Token("it is longer than 8 KiB".into())),
         }
     }
@@ -91,7 +136,7 @@ impl TokenSource {
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.source {
             Source::None => formatter.write_str("none"),
             Source::Fixed(_) => formatter.write_str("fixed"),
             Source::File(path) => write!(formatter, "file {}", path.display()),
@@ -104,7 +149,9 @@ impl fmt::Debug for TokenSource {
 mod tests {
     use std::{fs, sync::Mutex};
 
-    use super::{Error, Reading, SecretText, TokenSource};
+    use base64::Engine as _;
+
+    use super::{Error, Reading, SecretText, Subject, TokenSource, URL_SAFE_NO_PAD};
 
     async fn read(source: &TokenSource) -> Result<Option<String>, Error> {
         Ok(source.read().await?.map(|token| token.expose().to_owned()))
@@ -122,6 +169,24 @@ mod tests {
         }
         fs::write(&path, "\n").unwrap();
         assert!(matches!(read(&source).await, Err(Error::Token(_))));
+    }
+
+    #[tokio::test]
+    async fn whom_a_token_speaks_for_is_known_once_it_was_read() {
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        for (token, issuer, subject) in [
+            (token(r#"{"iss": "signalbox", "sub": "worker-7", "exp": 1}"#), "signalbox", "worker-7"),
+            (token(r#"{"sub": 7}"#), "", ""),
+            (token("[]"), "", ""),
+            ("opaque".to_owned(), "", ""),
+            ("a.!.c".to_owned(), "", ""),
+        ] {
+            let source = TokenSource::fixed(token);
+            let clone = source.clone();
+            assert_eq!(source.subject(), Subject::default());
+            clone.read().await.unwrap();
+            assert_eq!(source.subject(), Subject { issuer: issuer.into(), subject: subject.into() });
+        }
     }
 
     #[tokio::test]

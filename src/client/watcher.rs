@@ -14,6 +14,7 @@ use tonic::Code;
 
 use super::{
     backoff::{Backoff, Random},
+    cache::keeper::Keeper,
     error::Error,
     health::{Filled, Health},
     metrics::{Metric, Metrics},
@@ -21,7 +22,7 @@ use super::{
     replica::{Applied, Desync, Replica, Signal},
     transport::{EventStream, Transport},
 };
-use crate::proto::v1::{WatchConfigRequest, watch_config_response::Event};
+use crate::proto::v1::{ResetReason, WatchConfigRequest, watch_config_response::Event};
 
 const BACKOFF_FLOOR: Duration = Duration::from_millis(100);
 const BACKOFF_CEILING: Duration = Duration::from_secs(10);
@@ -41,6 +42,7 @@ pub(super) struct Watcher<T> {
     replica: Replica,
     publisher: Publisher,
     metrics: Metrics,
+    keeper: Option<Keeper>,
     /// Counts the demands for a new snapshot.
     demands: watch::Receiver<u64>,
     backoff: Backoff,
@@ -51,6 +53,7 @@ pub(super) struct Watcher<T> {
 pub(super) struct Outlets {
     pub(super) publisher: Publisher,
     pub(super) metrics: Metrics,
+    pub(super) keeper: Option<Keeper>,
     /// Counts the demands for a new snapshot; health tells which was met.
     pub(super) demands: watch::Receiver<u64>,
 }
@@ -82,7 +85,7 @@ impl<T: Transport> Watcher<T> {
         outlets: Outlets,
         random: Random,
     ) -> Self {
-        let Outlets { publisher, metrics, demands } = outlets;
+        let Outlets { publisher, metrics, keeper, demands } = outlets;
         Self {
             transport,
             request,
@@ -90,6 +93,7 @@ impl<T: Transport> Watcher<T> {
             replica,
             publisher,
             metrics,
+            keeper,
             demands,
             backoff: Backoff::new(BACKOFF_FLOOR, BACKOFF_CEILING, random),
             stream: StreamState::default(),
@@ -99,6 +103,7 @@ impl<T: Transport> Watcher<T> {
     /// Watches until the task is dropped.
     pub(super) async fn run(mut self) {
         let mut demands = self.demands.clone();
+        self.load().await;
         loop {
             let end = tokio::select! {
                 biased;
@@ -116,6 +121,20 @@ impl<T: Transport> Watcher<T> {
                 () = sleep_until(resume_at) => {}
             }
         }
+    }
+
+    /// Begins with what is on disk, where that can be used.
+    async fn load(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        let Some((saved, confirmed)) = keeper.load(self.replica.served().overrides.clone()).await else {
+            return;
+        };
+        let changes = self.replica.begin_with(&saved.snapshot, saved.cursor);
+        tracing::info!(revision = saved.snapshot.revision(), "configuration was read from disk");
+        self.publisher.publish(self.replica.served(), changes, |health| {
+            health.source = Filled::Disk;
+            health.confirmed = Some(confirmed);
+        });
     }
 
     /// Follows a stream. A defect in that must not end the cache for good: the next one begins with a snapshot.
@@ -166,7 +185,11 @@ impl<T: Transport> Watcher<T> {
         let silent_at = Instant::now() + deadline;
         let leave_at = self.stream.leave_at;
         let until = leave_at.map_or(silent_at, |leave_at| leave_at.min(silent_at));
-        let error = match timeout_at(until, stream.next()).await {
+        let begun = self.publisher.now();
+        let next = timeout_at(until, stream.next()).await;
+        let error = match next {
+            // This process stood still. What has waited for it meanwhile tells of the past as if it were the present.
+            Ok(Some(Ok(_))) if self.publisher.now().since(begun) > deadline => Error::Silent(deadline),
             Ok(Some(Ok(message))) => return Ok(message.event),
             Ok(Some(Err(status))) => Error::from(status),
             Ok(None) => Error::Ended,
@@ -188,15 +211,24 @@ impl<T: Transport> Watcher<T> {
             match &applied.signal {
                 Signal::Synced(session_id) => {
                     health.source = Filled::Stream;
+                    health.refuted = false;
                     health.demand = demand;
                     health.session_id.clone_from(session_id);
                     health.last_error = None;
                 }
-                Signal::Reset(_) => health.resets += 1,
+                Signal::Reset(reason) => {
+                    health.resets += 1;
+                    // What is served on until the snapshot is complete may be of a life of the store that is over.
+                    health.refuted |= matches!(reason, ResetReason::OtherStore | ResetReason::Ahead);
+                }
                 Signal::None | Signal::Revoked | Signal::GoingAway { .. } => {}
             }
         });
         self.measure(changed, &applied);
+        if let Some(keeper) = &self.keeper {
+            let confirmed = self.publisher.health().confirmed;
+            keeper.take_note(&self.replica, &applied, changed.is_some(), confirmed);
+        }
         self.heed(applied.signal);
         Ok(())
     }
@@ -278,7 +310,7 @@ impl<T: Transport> Watcher<T> {
     fn note_mismatch(&self) {
         self.publisher.record(|health| {
             health.digest_mismatches += 1;
-            health.last_message = None;
+            health.refuted = true;
         });
         let mismatches = self.publisher.health().digest_mismatches;
         self.metrics.tell(Metric::DigestMismatches(mismatches));

@@ -306,6 +306,34 @@ async fn regression_a_resumed_stream_confirms_nothing_until_its_first_heartbeat(
     until(&client, |status| status.ready).await;
 }
 
+/// A paused process finds heartbeats in its socket that were true when they were sent.
+#[tokio::test(start_paused = true)]
+async fn regression_what_has_waited_while_the_process_stood_still_confirms_nothing() {
+    let (client, mut server, peer) = ready().await;
+    peer.progress(5, Vec::new());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(!client.status().ready);
+    let (open, peer) = server.accept().await;
+    assert!(!client.status().ready && open.request.resume_token == "token-5");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Silent(_))));
+    peer.synced(5);
+    peer.progress(5, Vec::new());
+    until(&client, |status| status.ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_a_state_of_another_life_is_not_fresh() {
+    let (client, _server, peer) = ready().await;
+    peer.send(Event::Reset(Reset { reason: ResetReason::Lagged.into(), ..Reset::default() }));
+    until(&client, |status| status.resets == 1).await;
+    assert!(client.status().ready);
+    peer.send(Event::Reset(Reset { reason: ResetReason::OtherStore.into(), ..Reset::default() }));
+    until(&client, |status| status.resets == 2).await;
+    assert!(!client.status().ready && client.status().loaded);
+    peer.sync(2);
+    until(&client, |status| status.ready).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cleared_cache_is_filled_by_a_new_snapshot() {
     let (client, mut server, _peer) = ready().await;

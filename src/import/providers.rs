@@ -1,72 +1,14 @@
 //! What is known of types of providers where configuration comes from elsewhere: the words that other systems use for them,
 //! and the variables that hold their keys.
 //!
-//! Rows of data, as `kinds::provider_types` has them; it must not know any format.
+//! The rows are those of `provider_types`; it must not know any format.
 
+pub use crate::kinds::provider_types::{KNOWN, Known, row};
 use crate::{
     crypto::is_ciphertext,
     kinds::provider_types,
     proto::v1::{ApiKeySpec, ProviderType, Secret, secret::State},
 };
-
-/// What other systems say of one type.
-pub struct Known {
-    /// The type.
-    pub provider_type: ProviderType,
-    /// The id that its provider gets where nothing else names it.
-    pub id: &'static str,
-    /// Its name for people.
-    pub display_name: &'static str,
-    /// Other words for it, beside the word for the type.
-    pub aliases: &'static [&'static str],
-    /// Variables with its key; the first that is set wins.
-    pub keys: &'static [&'static str],
-    /// Variables with its base URL; the first that is set wins.
-    pub base_urls: &'static [&'static str],
-}
-
-const fn known(
-    provider_type: ProviderType,
-    id: &'static str,
-    display_name: &'static str,
-    aliases: &'static [&'static str],
-    keys: &'static [&'static str],
-    base_urls: &'static [&'static str],
-) -> Known {
-    Known { provider_type, id, display_name, aliases, keys, base_urls }
-}
-
-/// All types that have a name of their own elsewhere.
-#[rustfmt::skip]
-pub static KNOWN: [Known; 14] = [
-    known(ProviderType::Groq, "groq", "Groq", &[], &["GROQ_API_KEY"], &["GROQ_BASE_URL"]),
-    known(ProviderType::Openrouter, "openrouter", "OpenRouter", &["open_router"], &["OPENROUTER_API_KEY"],
-        &["OPENROUTER_BASE_URL"]),
-    known(ProviderType::GoogleAi, "google_ai", "Google AI (Gemini)", &["gemini", "google", "google_genai", "google_ai_studio"],
-        &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_BASE_URL"]),
-    known(ProviderType::Openai, "chatgpt", "ChatGPT (OpenAI)", &["chatgpt", "open_ai", "text_completion_openai"],
-        &["OPENAI_API_KEY"], &["OPENAI_BASE_URL"]),
-    known(ProviderType::Anthropic, "anthropic", "Anthropic", &["claude"], &["ANTHROPIC_API_KEY"], &["ANTHROPIC_BASE_URL"]),
-    known(ProviderType::AzureOpenai, "azure_openai", "Azure OpenAI", &["azure", "azure_ai", "azure_text"],
-        &["AZURE_OPENAI_API_KEY"], &["AZURE_OPENAI_ENDPOINT"]),
-    known(ProviderType::Mistral, "mistral", "Mistral", &["mistralai", "mistral_ai"], &["MISTRAL_API_KEY"],
-        &["MISTRAL_BASE_URL"]),
-    known(ProviderType::Cohere, "cohere", "Cohere", &["cohere_chat"], &["CO_API_KEY", "COHERE_API_KEY"], &["COHERE_BASE_URL"]),
-    known(ProviderType::Together, "together", "Together", &["together_ai", "togetherai"], &["TOGETHER_API_KEY"],
-        &["TOGETHER_BASE_URL"]),
-    known(ProviderType::Deepseek, "deepseek", "DeepSeek", &["deep_seek"], &["DEEPSEEK_API_KEY"], &["DEEPSEEK_BASE_URL"]),
-    known(ProviderType::Xai, "xai", "xAI", &["grok", "x_ai"], &["XAI_API_KEY"], &["XAI_BASE_URL"]),
-    known(ProviderType::Ollama, "ollama", "Ollama", &["ollama_chat"], &["OLLAMA_API_KEY"], &["OLLAMA_HOST"]),
-    known(ProviderType::Vllm, "vllm", "vLLM", &["hosted_vllm"], &["VLLM_API_KEY"], &["VLLM_BASE_URL"]),
-    known(ProviderType::Bedrock, "bedrock", "AWS Bedrock", &["amazon_bedrock", "bedrock_converse", "aws_bedrock", "aws"],
-        &["AWS_BEARER_TOKEN_BEDROCK"], &[]),
-];
-
-/// The row of a type; none for types that are called after what they speak.
-#[must_use]
-pub fn row(provider_type: ProviderType) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| known.provider_type == provider_type)
-}
 
 /// The type that another system's word stands for, whatever its case and separators.
 #[must_use]

@@ -33,7 +33,6 @@ mod parameters;
 mod paths;
 pub mod prompt_template;
 pub mod provider;
-pub mod provider_types;
 mod references;
 mod reflect;
 pub mod router;
@@ -47,6 +46,7 @@ pub mod virtual_key;
 
 use std::borrow::Cow;
 
+pub use crate::provider_types;
 pub use diff::diff;
 pub use filter::{Filter, FilterError};
 pub use headers::carries_credentials;

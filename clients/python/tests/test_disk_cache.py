@@ -112,11 +112,12 @@ def test_a_truncated_one_is_refused(server, connect, kept, size):
         {"url": "http://127.0.0.1:1"},
         {"secrets": False},
         {"selectors": "settings/*"},
+        {"token": "e30.eyJzdWIiOiAic29tZWJvZHkgZWxzZSJ9.c2ln"},
     ],
 )
 def test_a_foreign_one_is_refused(server, connect, kept, changes):
     _, options = kept
-    assert "of another key, service or view" in refused(server, connect, options, **changes)
+    assert "of another key, service, view or token subject" in refused(server, connect, options, **changes)
 
 
 def test_one_that_others_may_read_is_refused(server, connect, kept):
@@ -170,7 +171,7 @@ def test_a_revocation_is_kept(tmp_path):
 
     fake = FakeClient({"providers/p/apiKeys/a": {"apiKey": {"secret": {"value": "s"}}}})
     fake.revoke("providers/p/apiKeys/a")
-    cache = DiskCache(tmp_path / "c", b"k" * 32, b"i", 60)
+    cache = DiskCache(tmp_path / "c", b"k" * 32, lambda: b"i", 60)
     cache.save(Saved(fake.snapshot(), Cursor("t", "v"), time.time()))
     loaded = cache.load(Overrides()).snapshot
     assert loaded.api_key("p", "a").revoked

@@ -6,9 +6,11 @@ import pytest
 from conftest import vectors
 from google.protobuf import json_format
 
-from signalbox import _proto
+from signalbox import Options, Selector, _proto
 from signalbox._decode import decode
+from signalbox._replica import Cursor
 from signalbox._setting_key import normalise
+from signalbox.client import _disk_cache
 from signalbox.flags import bucket, evaluate
 from signalbox.resources import view_of
 from signalbox.settings import Overrides
@@ -82,3 +84,34 @@ def test_digests(vector):
 def test_setting_keys(key, normal):
     assert normalise(key) == normal
     assert normalise(normal) == normal
+
+
+def test_a_cache_on_disk(tmp_path):
+    """The file that the client in Rust opens as well."""
+    vector = vectors("cache.json")
+    options = Options(
+        url=vector["urls"],
+        token=vector["token"],
+        secrets=True,
+        selectors=[
+            Selector(),
+            Selector(prefix="providers/", labels={"tier": "gold", "area": "eu"}),
+            "settings/a",
+            "kind:setting",
+        ],
+        cache_file=tmp_path / "cache",
+        cache_key=vector["secret"],
+        cache_max_age=1e12,
+    )
+    (tmp_path / "cache").write_bytes(bytes.fromhex(vector["file"]))
+    (tmp_path / "cache").chmod(0o600)
+    cache = _disk_cache(options)
+    assert cache is not None and cache._identity().hex() == vector["identity"]
+    saved = cache.load(Overrides())
+    assert saved is not None
+    assert (saved.confirmed, saved.cursor) == (vector["confirmed"], Cursor()), "of another client"
+    snapshot = saved.snapshot
+    assert (snapshot.revision, snapshot.digest.hex()) == (vector["revision"], vector["digest"])
+    assert snapshot.setting_int("a") == 5
+    assert snapshot.api_key("groq", "prod").secret().expose() == "gsk-vector"
+    assert snapshot._revoked == {"settings/a": 12}

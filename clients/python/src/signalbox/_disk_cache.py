@@ -3,8 +3,10 @@
 Owns the file: its format, its key, who may have access, what is refused. Must not know streams or threads.
 
 The file is a line of magic, a salt, a nonce, and the state under AES-256-GCM. The key is derived (HKDF-SHA256) from the
-secret, the salt and what the cache is of: servers, selectors, secrets or none. So neither a file that somebody has changed nor
-one of another service, view or key is opened.
+secret, the salt and what the cache is of: servers, selectors, secrets or none, and whom the token speaks for. So neither a file
+that somebody has changed nor one of another service, view, key or token subject is opened. The format is that of the client
+in Rust, which describes it to the letter (`src/client/cache/format.rs` and `identity.rs`); `tests/vectors/cache.json` holds both
+to it.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ._replica import Cursor
-from .errors import CacheError, CredentialFileError, OptionsError
+from .errors import CacheError, CredentialFileError, OptionsError, TokenError
 from .resources import VIEWS, Resource
 from .settings import Overrides
 from .snapshot import Draft, Snapshot
 
-_MAGIC = b"signalbox python cache 1\n"
+_MAGIC = b"signalbox cache 2\n"
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
 _MAX_BYTES = 1 << 30
@@ -51,7 +53,14 @@ class Saved:
 class DiskCache:
     """One file."""
 
-    def __init__(self, path: pathlib.Path, secret: bytes, identity: bytes, max_age: float) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        secret: bytes,
+        identity: Callable[[], bytes],
+        max_age: float,
+        client: str = "",
+    ) -> None:
         try:
             from cryptography.hazmat.primitives.ciphers import aead
         except ImportError:
@@ -61,11 +70,12 @@ class DiskCache:
         self._secret = secret
         self._identity = identity
         self._max_age = max_age
+        self._client = client
 
     def save(self, saved: Saved) -> None:
         """Replaces the file as a whole. Raises `CacheError`."""
         salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
-        sealed = self._cipher(self._key(salt)).encrypt(nonce, b"".join(_pack(saved)), _MAGIC)
+        sealed = self._cipher(self._key(salt)).encrypt(nonce, b"".join(_pack(saved, self._client)), _MAGIC)
         temporary = None
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,12 +97,15 @@ class DiskCache:
         if sealed is None:
             return None
         salt, rest = sealed[:_SALT_BYTES], sealed[_SALT_BYTES:]
+        key = self._key(salt)
         try:
-            packed = self._cipher(self._key(salt)).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _MAGIC)
-            saved = _unpack(packed, overrides)
+            packed = self._cipher(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _MAGIC)
+            saved = _unpack(packed, overrides, self._client)
         except Exception:
             # One message for all: which of them it is, the file alone does not tell.
-            raise self._refused("it was changed, or is of another key, service or view") from None
+            raise self._refused(
+                "it was changed, or is of another key, service, view or token subject"
+            ) from None
         age = time.time() - saved.confirmed
         if age > self._max_age:
             raise self._refused(f"it is {age:.0f} s old, and the limit is {self._max_age:.0f} s")
@@ -132,18 +145,39 @@ class DiskCache:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-        key: bytes = HKDF(hashes.SHA256(), 32, salt, b"signalbox client cache\0" + self._identity).derive(
+        try:
+            identity = self._identity()
+        except TokenError as error:
+            raise self._refused(f"whose it has to be is not known: {error}") from None
+        key: bytes = HKDF(hashes.SHA256(), 32, salt, b"signalbox client cache\0" + identity).derive(
             self._secret
         )
         return key
 
 
-def identity(urls: tuple[str, ...], selectors: Any, secrets: bool) -> bytes:
+def identity(urls: tuple[str, ...], selectors: Any, secrets: bool, subject: tuple[str, str]) -> bytes:
     """What a cache is of, so that it opens for nothing else."""
-    picked = sorted(
-        json.dumps([each.name, each.prefix, each.kind, sorted(each.labels.items())]) for each in selectors
-    )
-    return hashlib.sha256(json.dumps([sorted(urls), picked, secrets]).encode()).digest()
+    picked = sorted(_selector(each) for each in selectors)
+    parts = [_number(len(urls)), *(_text(url) for url in sorted(urls, key=str.encode))]
+    parts += [_number(len(picked)), *picked, _number(int(secrets)), *(_text(each) for each in subject)]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def _selector(selector: Any) -> bytes:
+    sorts = (("name", selector.name), ("prefix", selector.prefix), ("kind", selector.kind))
+    sort, pattern = next(((sort, pattern) for sort, pattern in sorts if pattern is not None), ("all", ""))
+    labels = sorted(selector.labels.items(), key=lambda label: label[0].encode())
+    head = _text(sort) + _text(pattern) + _number(len(labels))
+    return head + b"".join(_text(key) + _text(value) for key, value in labels)
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return _number(len(encoded)) + encoded
 
 
 def read_key_file(path: pathlib.Path) -> bytes:
@@ -162,7 +196,7 @@ def read_key_file(path: pathlib.Path) -> bytes:
     return secret
 
 
-def _pack(saved: Saved) -> Iterator[bytes]:
+def _pack(saved: Saved, client: str) -> Iterator[bytes]:
     snapshot = saved.snapshot
     kinds = sorted({resource.kind for resource in snapshot._resources.values()})
     header = json.dumps(
@@ -173,6 +207,7 @@ def _pack(saved: Saved) -> Iterator[bytes]:
             "view_id": saved.cursor.view_id,
             "confirmed": saved.confirmed,
             "kinds": kinds,
+            "client": client,
         }
     ).encode()
     yield _HEADER.pack(len(header)) + header
@@ -184,7 +219,7 @@ def _pack(saved: Saved) -> Iterator[bytes]:
         yield resource._packed
 
 
-def _unpack(packed: bytes, overrides: Overrides) -> Saved:
+def _unpack(packed: bytes, overrides: Overrides, client: str) -> Saved:
     (length,) = _HEADER.unpack_from(packed)
     at = _HEADER.size + length
     header = json.loads(packed[_HEADER.size : at])
@@ -200,6 +235,7 @@ def _unpack(packed: bytes, overrides: Overrides) -> Saved:
         at = start + size
     return Saved(
         draft.publish(empty, header["revoked"]),
-        Cursor(header["resume_token"], header["view_id"]),
+        # A client of another version may know kinds that the writer had to leave out: the next state comes whole.
+        Cursor(header["resume_token"], header["view_id"]) if header["client"] == client else Cursor(),
         float(header["confirmed"]),
     )

@@ -5,6 +5,8 @@ Owns channels, TLS and credentials. Must not know what the messages mean.
 
 from __future__ import annotations
 
+import base64
+import json
 import pathlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -56,6 +58,14 @@ class TokenSource:
         self._token = token
         self._file = file
         self._callback = callback
+        self._subject: tuple[str, str] | None = None
+
+    def subject(self) -> tuple[str, str]:
+        """Issuer and subject of the token that was read last, or of one that is read for this; both empty where there is none,
+        or none that says them. It says so itself: nobody has verified it here. Raises `TokenError`."""
+        if self._subject is None:
+            self.read()
+        return self._subject or ("", "")
 
     def read(self) -> str | None:
         """The token; `None` where there is none. Raises `TokenError`."""
@@ -69,6 +79,7 @@ class TokenSource:
             raise TokenError("can't use the token: it is " + ("longer than 8 KiB" if token else "empty"))
         if not token.isascii() or not token.isprintable():
             raise TokenError("can't use the token: it holds characters that a header can't")
+        self._subject = _subject(token)
         return token
 
     def _read(self) -> str:
@@ -90,6 +101,17 @@ class TokenSource:
             else "none"
         )
         return f"<TokenSource {kind}>"
+
+
+def _subject(token: str) -> tuple[str, str]:
+    """What a JSON web token says of whom it speaks for."""
+    try:
+        part = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        issuer, subject = (claims.get(name, "") for name in ("iss", "sub"))
+    except (IndexError, ValueError, AttributeError):
+        return "", ""
+    return issuer if isinstance(issuer, str) else "", subject if isinstance(subject, str) else ""
 
 
 class Stream:

@@ -96,7 +96,8 @@ class Client(Reader):
         self._saver: Saver | None = None
         self._reporter: Reporter | None = None
         self._reads_told = 0
-        self._cache = _disk_cache(options) if options.enabled else None
+        self._token = _token_source(options)
+        self._cache = _disk_cache(options, self._token) if options.enabled else None
         if not options.enabled:
             # Nothing confirms it, and nothing has to.
             always: dict[str, Any] = {"last_message": float("inf"), "confirmed_at": float("inf")}
@@ -197,10 +198,9 @@ class Client(Reader):
     def _watch(self, position: Position) -> None:
         """Watches from a position on. The threads begin once everything is in its place."""
         options = self._options
-        source = TokenSource(options.token, as_path(options.token_file), options.token_callback)
         files = (as_path(options.ca_file), as_path(options.cert_file), as_path(options.key_file))
         watcher = self._watcher = Watcher(
-            Dialer(options.urls, source, *files),
+            Dialer(options.urls, self._token, *files),
             self._request,
             options.progress_interval,
             position,
@@ -337,7 +337,11 @@ def resolve(options: Options | None, changes: dict[str, Any]) -> Options:
     return options
 
 
-def _disk_cache(options: Options) -> DiskCache | None:
+def _token_source(options: Options) -> TokenSource:
+    return TokenSource(options.token, as_path(options.token_file), options.token_callback)
+
+
+def _disk_cache(options: Options, token: TokenSource | None = None) -> DiskCache | None:
     path, key_file = as_path(options.cache_file), as_path(options.cache_key_file)
     if path is None:
         return None
@@ -346,9 +350,12 @@ def _disk_cache(options: Options) -> DiskCache | None:
     else:
         key = options.cache_key or ""
         secret = key.encode() if isinstance(key, str) else key
-    return DiskCache(
-        path, secret, identity(options.urls, options.watched, options.secrets), options.cache_max_age
-    )
+    source = token or _token_source(options)
+
+    def of() -> bytes:
+        return identity(options.urls, options.watched, options.secrets, source.subject())
+
+    return DiskCache(path, secret, of, options.cache_max_age, f"signalbox-python/{_VERSION}")
 
 
 def _version() -> str:

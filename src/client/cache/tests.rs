@@ -1,0 +1,239 @@
+//! The cache on disk: what is kept comes back, and what is not to be used is refused with its reason.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::*;
+use crate::{
+    client::{
+        ClientOptions, Kind, Selector, TokenSource, clock::wall, entry::Entry, replica::Cursor,
+        snapshot::Snapshot,
+    },
+    proto::v1::{ApiKeySpec, Resource, Secret, SettingSpec, resource::Spec, setting_spec::Value},
+};
+
+const KEY: &str = "a-secret-of-at-least-thirty-two-characters";
+const PROD: &str = "providers/groq/apiKeys/prod";
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn resource(name: &str, spec: Option<Spec>) -> Resource {
+    Resource { name: name.to_owned(), update_revision: 7, spec, ..Resource::default() }
+}
+
+fn saved(confirmed: Duration) -> Saved {
+    let secret = Some(Secret { value: Some("gsk-canary".to_owned()), ..Secret::default() });
+    let key = Spec::ApiKey(ApiKeySpec { secret, ..ApiKeySpec::default() });
+    let setting = Spec::Setting(SettingSpec { value: Some(Value::IntValue(5)), ..SettingSpec::default() });
+    let mut snapshot = Snapshot::default();
+    snapshot.revision = 9;
+    snapshot.revoked.insert("settings/revoked".into(), 12);
+    for resource in
+        [resource(PROD, Some(key)), resource("settings/a", Some(setting)), resource("novelties/a", None)]
+    {
+        snapshot.upsert(Arc::new(Entry::new(resource)));
+    }
+    let cursor = Cursor { resume_token: "token".to_owned(), view_id: "view".to_owned() };
+    Saved { snapshot: Arc::new(snapshot), cursor, confirmed }
+}
+
+fn options(url: &str) -> ClientOptions {
+    ClientOptions::new(url).include_secrets(true)
+}
+
+fn identity() -> Identity {
+    options("http://a:1").identity()
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    cache: DiskCache,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache/worker");
+        let cache = CacheOptions::new(path, SecretText::new(KEY)).open().unwrap();
+        Self { folder, cache }
+    }
+
+    /// With a file that was confirmed so long ago.
+    fn with_file(age: Duration) -> Self {
+        let place = Self::new();
+        place.cache.save(&identity(), &saved(wall() - age)).unwrap();
+        place
+    }
+
+    fn load(&self) -> Result<Option<Saved>, CacheError> {
+        self.load_as(&identity())
+    }
+
+    fn load_as(&self, identity: &Identity) -> Result<Option<Saved>, CacheError> {
+        self.cache.load(identity, Arc::default(), wall())
+    }
+
+    fn set_mode(&self, mode: u32) {
+        fs::set_permissions(&self.cache.path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_kept_comes_back() {
+    let place = Place::new();
+    assert!(place.load().unwrap().is_none(), "there is no file yet");
+    place.cache.remove().unwrap();
+    let given = saved(wall() - HOUR);
+    place.cache.save(&identity(), &given).unwrap();
+    let found = place.load().unwrap().unwrap();
+    assert_eq!((found.snapshot.revision, found.snapshot.len(), &found.cursor), (9, 3, &given.cursor));
+    assert_eq!(found.snapshot.digest(), given.snapshot.digest());
+    assert_eq!(found.snapshot.secret(PROD, "api_key.secret").unwrap().expose(), "gsk-canary");
+    assert_eq!(found.snapshot.setting_int("a").unwrap(), Some(5));
+    assert!(found.snapshot.revoked.contains_key("settings/revoked"));
+    assert!(found.confirmed.abs_diff(given.confirmed) < Duration::from_millis(1));
+    place.cache.remove().unwrap();
+    assert!(place.load().unwrap().is_none());
+}
+
+#[test]
+fn the_file_is_private_whole_and_shows_nothing() {
+    let place = Place::with_file(Duration::ZERO);
+    place.cache.save(&identity(), &saved(wall())).unwrap();
+    let content = fs::read(&place.cache.path).unwrap();
+    for text in ["gsk", "groq", "settings", "token"] {
+        assert!(!content.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+    }
+    assert_eq!(fs::metadata(&place.cache.path).unwrap().mode() & 0o777, 0o600);
+    let folder = place.folder.path().join("cache");
+    assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "no temporary file is left");
+}
+
+#[test]
+fn one_that_was_changed_or_cut_is_refused() {
+    let place = Place::with_file(Duration::ZERO);
+    let content = fs::read(&place.cache.path).unwrap();
+    for at in [20, 40, 60, content.len() - 1] {
+        let mut changed = content.clone();
+        changed[at] ^= 1;
+        fs::write(&place.cache.path, changed).unwrap();
+        assert!(matches!(place.load(), Err(CacheError::Foreign { .. })), "{at}");
+    }
+    for size in 0..content.len() {
+        fs::write(&place.cache.path, &content[..size]).unwrap();
+        let refused = place.load().unwrap_err();
+        assert!(
+            matches!(refused, CacheError::Foreign { .. } | CacheError::Unknown { .. }),
+            "{size}: {refused}"
+        );
+    }
+    fs::write(&place.cache.path, "signalbox python cache 1\n and more").unwrap();
+    assert!(matches!(place.load(), Err(CacheError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_foreign_one_is_refused() {
+    let place = Place::with_file(Duration::ZERO);
+    let other_subject = options("http://a:1").token(TokenSource::fixed("e30.eyJzdWIiOiJ3In0.c2ln"));
+    other_subject.token.read().await.unwrap();
+    for other in [
+        options("http://b:1"),
+        options("http://a:1").include_secrets(false),
+        options("http://a:1").selector(Selector::kind(Kind::Setting)),
+        options("http://a:1").selector(Selector::all().label("a", "b")),
+        other_subject,
+    ] {
+        let refused = place.load_as(&other.identity()).unwrap_err();
+        assert!(matches!(refused, CacheError::Foreign { .. }), "{other:?}: {refused}");
+    }
+    let other_key = SecretText::new(KEY.to_uppercase());
+    let other = CacheOptions::new(&place.cache.path, other_key).open().unwrap();
+    assert!(matches!(other.load(&identity(), Arc::default(), wall()), Err(CacheError::Foreign { .. })));
+}
+
+#[test]
+fn the_order_of_servers_and_selectors_says_nothing() {
+    let (a, b) = (Selector::name("settings/a"), Selector::prefix("providers"));
+    let one = options("http://a:1").endpoints(vec!["http://a:1".into(), "http://b:1".into()]);
+    let other = options("http://a:1").endpoints(vec!["http://b:1".into(), "http://a:1".into()]);
+    let one = one.selector(a.clone()).selector(b.clone());
+    assert_eq!(one.identity(), other.selector(b).selector(a).identity());
+}
+
+#[test]
+fn one_that_others_may_touch_is_refused() {
+    let place = Place::with_file(Duration::ZERO);
+    for mode in [0o640, 0o604, 0o620] {
+        place.set_mode(mode);
+        assert!(matches!(place.load(), Err(CacheError::NotPrivate { .. })), "{mode:o}");
+    }
+    place.set_mode(0o600);
+    let link = place.folder.path().join("link");
+    symlink(&place.cache.path, &link).unwrap();
+    let linked = CacheOptions::new(&link, SecretText::new(KEY)).open().unwrap();
+    assert!(matches!(linked.load(&identity(), Arc::default(), wall()), Err(CacheError::Unreadable { .. })));
+    linked.save(&identity(), &saved(wall())).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_file(), "the link is replaced, and not what it leads to");
+    let folder = CacheOptions::new(place.folder.path(), SecretText::new(KEY)).open().unwrap();
+    assert!(matches!(folder.load(&identity(), Arc::default(), wall()), Err(CacheError::NotPrivate { .. })));
+    assert!(matches!(folder.save(&identity(), &saved(wall())), Err(CacheError::Unwritable { .. })));
+}
+
+#[test]
+fn one_beyond_its_age_or_of_the_future_is_refused() {
+    let place = Place::with_file(HOUR * 25);
+    let refused = place.load().unwrap_err();
+    assert!(matches!(&refused, CacheError::TooOld { age, limit, .. } if age > limit), "{refused}");
+    let patient = CacheOptions::new(&place.cache.path, SecretText::new(KEY)).max_age(HOUR * 26).open();
+    assert!(patient.unwrap().load(&identity(), Arc::default(), wall()).unwrap().is_some());
+    place.cache.save(&identity(), &saved(wall() + HOUR)).unwrap();
+    assert!(matches!(place.load(), Err(CacheError::Future { .. })));
+}
+
+#[test]
+fn a_key_is_long_and_its_file_is_private() {
+    let refused = |options: &CacheOptions| options.open().map(|_| ()).unwrap_err();
+    assert!(matches!(refused(&CacheOptions::new("c", SecretText::new("short"))), Error::Options(_)));
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let options = CacheOptions::with_key_file("c", &key);
+    assert!(matches!(refused(&options), Error::CacheKey { .. }));
+    fs::write(&key, format!("{KEY}\n")).unwrap();
+    for (mode, good) in [(0o600, true), (0o640, true), (0o660, false), (0o644, false)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(options.open().is_ok(), good, "{mode:o}");
+    }
+    assert!(!format!("{options:?} {:?}", CacheOptions::new("c", SecretText::new(KEY))).contains(KEY));
+}
+
+/// The same file as for the client in Python; `tests/vectors/cache.py` has made it without our code.
+#[tokio::test]
+async fn the_vector_opens() {
+    let vector: serde_json::Value =
+        serde_json::from_str(include_str!("../../../tests/vectors/cache.json")).unwrap();
+    let text = |name: &str| vector[name].as_str().unwrap().to_owned();
+    let options = ClientOptions::new("")
+        .endpoints(serde_json::from_value(vector["urls"].clone()).unwrap())
+        .include_secrets(true)
+        .token(TokenSource::fixed(text("token")))
+        .selector(Selector::all())
+        .selector(Selector::prefix("providers/").label("tier", "gold").label("area", "eu"))
+        .selector(Selector::name("settings/a"))
+        .selector(Selector::kind(Kind::Setting));
+    options.token.read().await.unwrap();
+    let identity = options.identity();
+    assert_eq!(hex::encode(identity.as_bytes()), text("identity"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    write(&path, &hex::decode(text("file")).unwrap()).unwrap();
+    let cache = CacheOptions::new(path, SecretText::new(text("secret"))).open().unwrap();
+    let confirmed = Duration::from_secs(vector["confirmed"].as_u64().unwrap());
+    let saved = cache.load(&identity, Arc::default(), confirmed + HOUR).unwrap().unwrap();
+    assert_eq!(saved.confirmed, confirmed);
+    assert_eq!(saved.cursor, Cursor::default(), "another client wrote it, so the next state comes whole");
+    let snapshot = &saved.snapshot;
+    assert_eq!(snapshot.revision, vector["revision"].as_u64().unwrap());
+    assert_eq!(hex::encode(snapshot.digest().to_bytes()), text("digest"));
+    assert_eq!(snapshot.setting_int("a").unwrap(), Some(5));
+    assert_eq!(snapshot.api_key("groq", "prod").unwrap().secret().unwrap().expose(), "gsk-vector");
+    assert!(snapshot.revoked.contains_key("settings/a"));
+}
