@@ -137,7 +137,7 @@ async fn a_thirteenth_kind_takes_one_message_one_file_and_one_line() {
     for part in ["text: Hello", "enabled: false", SECRET] {
         assert!(opened.contains(part), "{part}: {opened}");
     }
-    let unknown = said(1, &["set", "greetings/hello", "--field", "text=x", "--etag", "none"]).await;
+    let unknown = said(5, &["set", "greetings/hello", "--field", "text=x", "--etag", "none"]).await;
     assert!(unknown.contains("greetings/hello"), "{unknown}");
 
     // who changed what, and what was there before

@@ -284,7 +284,8 @@ class Health(Case):
     def test_every_service_is_serving(self):
         stub = health_pb2_grpc.HealthStub(self.server.channel)
         own = [service for service in self.server.services() if service.startswith("signalbox.")]
-        known = [f"signalbox.v1.{name}Service" for name in ("Admin", "ApiKey", "Config", "Provider", "Setting")]
+        names = ("Admin", "ApiKey", "Config", "Database", "Fleet", "Provider", "Setting")
+        known = [f"signalbox.v1.{name}Service" for name in names]
         self.assertEqual(sorted(own), known)
         for service in ("", "liveness", "readiness", *own):
             with self.subTest(service=service):
