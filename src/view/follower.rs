@@ -74,13 +74,13 @@ async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<
             Ok(ControlFlow::Break(()))
         }
         LogPage::Batches(batches) => {
-            let changes = apply(view, publish, batches);
-            view.confirm(asked);
-            // A page that is not full was the last one; what was committed while it was read has rung.
-            match changes < PAGE {
-                true => Ok(ControlFlow::Break(())),
-                false => Ok(ControlFlow::Continue(())),
+            // A page that is not full was the last one; what was committed while it was read has rung. After a full one more
+            // may be there that is older than the question, so that nothing is confirmed yet.
+            if apply(view, publish, batches) >= PAGE {
+                return Ok(ControlFlow::Continue(()));
             }
+            view.confirm(asked);
+            Ok(ControlFlow::Break(()))
         }
         LogPage::Compacted { floor } => {
             tracing::error!(revision = %state.revision, %floor, "the log was compacted past the view; building it anew");
