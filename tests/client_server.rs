@@ -12,9 +12,11 @@ use signalbox::{
     client::{Client, ClientOptions, Error, EventKind, Selector, Source, Staleness, TokenSource, Update},
     proto::v1::{
         ApiKeySpec, BatchOperation, BatchWriteRequest, CompactLogRequest, DeleteResourceRequest,
-        GetStatusRequest, ProviderSpec, ProviderType, Resource, Role, Secret, SettingSpec,
-        UpdateResourceRequest, VirtualKeySpec, admin_service_client::AdminServiceClient, batch_operation,
-        config_service_client::ConfigServiceClient, resource::Spec, setting_spec::Value,
+        GetStatusRequest, ListWorkersRequest, ProviderSpec, ProviderType, Resource, Role, Secret,
+        SettingSpec, UpdateResourceRequest, VirtualKeySpec, WorkerState, WorkerStatus,
+        admin_service_client::AdminServiceClient, batch_operation,
+        config_service_client::ConfigServiceClient, fleet_service_client::FleetServiceClient, resource::Spec,
+        setting_spec::Value,
     },
 };
 use tokio::sync::mpsc;
@@ -23,7 +25,7 @@ use tonic::transport::Channel;
 use harness::{
     PATIENCE, Server,
     calls::{channel, token_with, with},
-    command, example, lines, soon, until,
+    command, example, lines, soon, until, until_answered,
 };
 
 /// The administrator, who writes.
@@ -392,6 +394,53 @@ async fn in_normal_life_no_cache_heals_itself() {
     }
     assert_eq!(everything.snapshot().digest().to_bytes().to_vec(), admin.digest().await);
     assert_ne!(some.snapshot().digest(), everything.snapshot().digest());
+}
+
+/// What operators see of a worker, as soon as that holds.
+async fn shown(server: &Server, id: &str, holds: impl Fn(&WorkerStatus) -> bool) -> WorkerStatus {
+    let mut fleet = FleetServiceClient::new(channel(server.address()).await);
+    let mut found = None;
+    until_answered(PATIENCE, "what operators see of the worker", async || {
+        let request = with(&server.admin_token(), ListWorkersRequest::default());
+        let listed = fleet.list_workers(request).await.unwrap().into_inner();
+        found = listed.workers.into_iter().find(|worker| worker.id == id && holds(worker));
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+#[tokio::test]
+async fn a_revision_that_is_not_accepted_is_shown_and_not_served() {
+    let server = Server::start().await;
+    let mut admin = Admin::of(&server).await;
+    let first = admin.set_int("limit", 1).await;
+    let options =
+        worker(&server).await.worker_id("wary").validate(|snapshot| match snapshot.setting_int("limit") {
+            Ok(Some(limit)) if limit > 10 => Err("limit is above 10\u{1b}".to_owned()),
+            _ => Ok(()),
+        });
+    let client = connect(options).await;
+    let second = admin.set_int("limit", 11).await;
+    let found = shown(&server, "wary", |worker| worker.rejection.is_some()).await;
+    let rejection = found.rejection.clone().unwrap();
+    assert_eq!((rejection.revision, rejection.reason.as_str()), (second, "limit is above 10"));
+    assert_eq!((found.state(), found.applied_revision), (WorkerState::Rejected, first));
+    let status = client.status();
+    assert_eq!((status.revision, status.rejection.unwrap().revision), (first, second));
+    assert!(status.ready, "what was accepted last is served on");
+    assert_eq!(client.setting_int("limit").unwrap(), Some(1));
+    // A heartbeat, with the digest of what is known and not of what is served.
+    let refused = tokio::time::Instant::now();
+    let confirmed = || client.status().confirmed_age.is_some_and(|age| age < refused.elapsed());
+    until(PATIENCE, "a heartbeat", confirmed).await;
+    let third = admin.set_int("limit", 10).await;
+    client.wait_revision(third, PATIENCE).await.unwrap();
+    assert_eq!((client.setting_int("limit").unwrap(), client.status().rejection), (Some(10), None));
+    let healed = shown(&server, "wary", |worker| worker.state() == WorkerState::Converged).await;
+    assert_eq!((healed.applied_revision, healed.rejection), (third, None));
+    let status = client.status();
+    assert_eq!((status.digest_mismatches, status.resets, status.reconnects), (0, 0, 0));
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl Connection {
     /// # Errors
     /// [`Error::Options`], [`Error::Token`], [`Error::CaFile`], [`Error::IdentityFile`], or the last endpoint's [`Error::Connect`].
     pub async fn open(options: &ClientOptions) -> Result<Self, Error> {
-        options.validate()?;
+        options.check()?;
         let mut result = Err(Error::Options("at least one endpoint is needed".to_owned()));
         for endpoint in &options.endpoints {
             result = Self::open_to(endpoint, options).await;

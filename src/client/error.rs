@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::cache::CacheError;
+use super::{cache::CacheError, validation::Rejection};
 
 /// An error of somebody else's making, such as a token callback's.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -72,6 +72,9 @@ pub enum Error {
     /// The cache can't follow the stream and is built anew, while the old state is served on.
     #[error("the cache is built anew: {0}")]
     Desync(String),
+    /// The newest revision is not accepted by [`ClientOptions::validate`](super::ClientOptions::validate).
+    #[error("revision {} is not accepted: {}", .0.revision, .0.reason)]
+    Rejected(Rejection),
     /// The first snapshot has not come in time.
     #[error("not ready in time{}", because(.last_error.as_ref()))]
     NotReady {

@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// [`Error::Options`] for options that can't work, [`Error::NoRuntime`] outside of a tokio runtime.
     pub fn connect(options: ClientOptions) -> Result<Self, Error> {
-        options.validate()?;
+        options.check()?;
         if !options.enabled {
             return Self::of_environment(&options);
         }
@@ -96,7 +96,7 @@ impl Client {
         clock: Clock,
     ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let replica = Replica::new(Arc::new(options.overrides()));
+        let replica = Replica::new(Arc::new(options.overrides()), options.validation.clone());
         let first = replica.served().clone();
         let (publisher, readers) = channel(first, options.event_queue, options.staleness.clone(), clock);
         let (demands, demanded) = watch::channel(0);
@@ -169,7 +169,7 @@ impl Client {
         if live(&health) || (health.is_loaded() && !hopeless(&health)) {
             return Ok(());
         }
-        Err(Error::NotReady { last_error: health.last_error.clone() })
+        Err(Error::NotReady { last_error: health.obstacle() })
     }
 
     /// Forgets where the stream was, removes the cache on disk, and waits until a new snapshot has replaced the old state,
@@ -196,7 +196,7 @@ impl Client {
         if health.demand >= demand {
             return Ok(());
         }
-        Err(Error::NotReady { last_error: health.last_error.clone() })
+        Err(Error::NotReady { last_error: health.obstacle() })
     }
 
     /// Waits until the cache has come to a revision, for example that of one's own write.

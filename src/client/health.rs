@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{cache::CacheError, clock::Moment, error::Error};
+use super::{cache::CacheError, clock::Moment, error::Error, validation::Rejection};
 
 /// How a client is at one moment.
 #[derive(Clone, Debug)]
@@ -35,6 +35,9 @@ pub struct Status {
     pub resets: u64,
     /// Times that the cache was found to differ from the server's, and was built anew.
     pub digest_mismatches: u64,
+    /// The newest revision, where it is not accepted. What was accepted last is served on meanwhile, and `ready` stays as it
+    /// is.
+    pub rejection: Option<Rejection>,
 }
 
 /// Where a cache was filled from.
@@ -69,12 +72,19 @@ pub(super) struct Health {
     pub(super) streams: u64,
     pub(super) resets: u64,
     pub(super) digest_mismatches: u64,
+    pub(super) rejection: Option<Rejection>,
 }
 
 impl Health {
     /// Whether there is something to read.
     pub(super) fn is_loaded(&self) -> bool {
         self.source != Filled::Nowhere
+    }
+
+    /// What stands in the way of the present state.
+    pub(super) fn obstacle(&self) -> Option<Arc<Error>> {
+        let rejected = || self.rejection.clone().map(|rejection| Arc::new(Error::Rejected(rejection)));
+        self.last_error.clone().or_else(rejected)
     }
 
     /// The status at a moment. Stale: nothing heard within the bound, or the server itself has not heard from the
@@ -97,6 +107,7 @@ impl Health {
             reconnects: self.streams.saturating_sub(1),
             resets: self.resets,
             digest_mismatches: self.digest_mismatches,
+            rejection: self.rejection.clone(),
         }
     }
 }

@@ -13,8 +13,10 @@ use super::{
     secret::SecretText,
     selector::Selector,
     settings::Overrides,
+    snapshot::Snapshot,
     staleness::Staleness,
     token::TokenSource,
+    validation::Validation,
     variables,
 };
 use crate::{
@@ -39,6 +41,7 @@ pub struct ClientOptions {
     pub(super) key_file: Option<PathBuf>,
     pub(super) staleness: Staleness,
     pub(super) metrics: Metrics,
+    pub(super) validation: Validation,
     pub(super) cache: Option<CacheOptions>,
     pub(super) enabled: bool,
     pub(super) event_queue: usize,
@@ -65,6 +68,7 @@ impl ClientOptions {
             key_file: None,
             staleness: Staleness::default(),
             metrics: Metrics::default(),
+            validation: Validation::default(),
             cache: None,
             enabled: true,
             problem: None,
@@ -216,6 +220,18 @@ impl ClientOptions {
         self
     }
 
+    /// Shown each new state before it is served, in the task that watches: one revision or one new snapshot. Where it is an
+    /// error, what was accepted last is served on until a later revision is accepted, without the secrets of what is gone
+    /// in the refused one; operators are shown the reason (at most 512 characters), which must not hold a secret. It must
+    /// not block; one that panics refuses.
+    pub fn validate(
+        mut self,
+        callback: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.validation = Validation::new(callback);
+        self
+    }
+
     /// Change sets that a subscriber may be behind, 1 to 65,536, before it is resynced; 1,024 by default. A change set
     /// is one revision (the server allows 10,000 changes), or the difference of two snapshots.
     pub fn event_queue(mut self, change_sets: usize) -> Self {
@@ -236,7 +252,7 @@ impl ClientOptions {
     }
 
     /// Checks everything that can be checked without a server.
-    pub(super) fn validate(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         let seconds = |range: std::ops::RangeInclusive<u64>, duration: Duration| {
             duration >= Duration::from_secs(*range.start()) && duration <= Duration::from_secs(*range.end())
         };
@@ -376,11 +392,11 @@ mod tests {
         assert_eq!(options.token.read().await.unwrap().unwrap().expose(), "sk-canary");
         assert_eq!(options.overrides().environment["max_retries"].expose(), "7");
         assert!(!format!("{options:?} {:?}", options.environment).contains("canary"));
-        options.validate().unwrap();
+        options.check().unwrap();
         let disabled = ClientOptions::from_environment(environment(&[("SIGNALBOX_ENABLED", "off")]));
         assert!(!disabled.enabled && options.enabled);
         let unclear = ClientOptions::from_environment(environment(&[("SIGNALBOX_ENABLED", "perhaps")]));
-        assert!(unclear.validate().unwrap_err().to_string().contains("SIGNALBOX_ENABLED"));
+        assert!(unclear.check().unwrap_err().to_string().contains("SIGNALBOX_ENABLED"));
         let cached = ClientOptions::from_environment(environment(&[
             ("SIGNALBOX_CACHE_FILE", "/run/c"),
             ("SIGNALBOX_CACHE_KEY", "too short, canary"),
@@ -394,7 +410,7 @@ mod tests {
         ]));
         assert_eq!(options.ca_file.as_deref(), Some("/run/ca".as_ref()));
         assert_eq!((options.cert_file.is_some(), options.key_file.is_some()), (true, false));
-        assert!(options.validate().unwrap_err().to_string().contains("belong together"));
+        assert!(options.check().unwrap_err().to_string().contains("belong together"));
         assert_eq!(format!("{:?}", options.token), "file /run/t");
         assert_eq!(options.endpoints, ["http://127.0.0.1:50051"]);
     }
@@ -402,7 +418,7 @@ mod tests {
     #[test]
     fn what_breaks_a_rule_is_refused() {
         let good = || ClientOptions::new("http://localhost:50051");
-        good().validate().unwrap();
+        good().check().unwrap();
         let many =
             (0..65).fold(good(), |options, n| options.selector(Selector::name(format!("settings/{n}"))));
         let cases = [
@@ -419,7 +435,7 @@ mod tests {
             many,
         ];
         for options in cases {
-            let error = options.validate().unwrap_err();
+            let error = options.check().unwrap_err();
             assert!(matches!(error, Error::Options(_)) && error.is_fatal(), "{options:?}");
             assert!(!error.to_string().contains("canary"));
         }

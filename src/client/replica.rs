@@ -5,11 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use imbl::OrdMap;
+
 use super::{
     entry::Entry,
     events::{ChangeEvent, ChangeSet, difference},
     settings::Overrides,
     snapshot::Snapshot,
+    validation::{Rejection, Validation},
 };
 use crate::{
     digest::ViewDigest,
@@ -28,6 +31,8 @@ pub(super) struct Applied {
     pub(super) confirmed_age: Option<Duration>,
     /// What the caller has to know beyond that.
     pub(super) signal: Signal,
+    /// Whether the state that it completes is not accepted.
+    pub(super) rejected: bool,
 }
 
 /// What the caller has to know about an event.
@@ -65,16 +70,26 @@ pub(super) struct Cursor {
 }
 
 /// The client's copy of the store's state, and how far it has come.
+///
+/// What is served is what is known, unless the worker does not accept that: then it is what was accepted last, until a
+/// later revision is.
 pub(super) struct Replica {
     served: Arc<Snapshot>,
+    /// Where to resume with what is served.
+    served_at: Cursor,
+    /// The store's state where the cursor stands.
+    known: Arc<Snapshot>,
     cursor: Cursor,
+    /// Why what is known is not served.
+    rejection: Option<Rejection>,
+    validation: Validation,
     phase: Phase,
 }
 
 enum Phase {
     /// A snapshot is being put together, out of sight.
     Snapshot { staged: Snapshot, begun: bool, complete: bool },
-    /// Changes follow on what is served.
+    /// Changes follow on what is known.
     Live(Option<Part>),
 }
 
@@ -85,9 +100,17 @@ struct Part {
 }
 
 impl Replica {
-    pub(super) fn new(overrides: Arc<Overrides>) -> Self {
-        let served = Snapshot::new(overrides);
-        Self { phase: staging(&served), served: Arc::new(served), cursor: Cursor::default() }
+    pub(super) fn new(overrides: Arc<Overrides>, validation: Validation) -> Self {
+        let served = Arc::new(Snapshot::new(overrides));
+        Self {
+            phase: staging(&served),
+            known: served.clone(),
+            served,
+            served_at: Cursor::default(),
+            cursor: Cursor::default(),
+            rejection: None,
+            validation,
+        }
     }
 
     /// What may be read now.
@@ -95,16 +118,22 @@ impl Replica {
         &self.served
     }
 
-    /// Where the present state can be resumed from.
-    pub(super) fn cursor(&self) -> &Cursor {
-        &self.cursor
+    /// Where to resume with that.
+    pub(super) fn served_at(&self) -> &Cursor {
+        &self.served_at
+    }
+
+    /// The revision that is known and not accepted.
+    pub(super) fn rejection(&self) -> Option<&Rejection> {
+        self.rejection.as_ref()
     }
 
     /// Begins with a state that another process has left behind.
     pub(super) fn begin_with(&mut self, state: &Snapshot, cursor: Cursor) -> Option<ChangeSet> {
-        self.cursor = cursor;
-        let events = difference(&self.served, state);
-        self.publish(state.clone(), events)
+        self.move_to(cursor);
+        let before = self.served.clone();
+        self.publish(state.clone());
+        self.told(difference(&before, &self.served))
     }
 
     /// Forgets whatever the last stream left unfinished, and tells where the new one has to begin. An empty resume
@@ -135,7 +164,7 @@ impl Replica {
             None => Ok(Applied::default()),
         };
         if applied.is_err() {
-            self.cursor = Cursor::default();
+            self.forget_cursor();
         }
         applied
     }
@@ -159,29 +188,35 @@ impl Replica {
     fn synced(&mut self, synced: Synced) -> Result<Applied, Desync> {
         // A stream that resumes is in sync with where it left off. What it has missed is still to come, and only the
         // heartbeat after that confirms the present.
-        let resumed = matches!(self.phase, Phase::Live(_));
-        let mut next = match &mut self.phase {
+        let staged = match &mut self.phase {
             Phase::Snapshot { begun: true, complete: false, .. } => {
                 return Err(Desync::Contract("synced in the middle of a snapshot"));
             }
-            Phase::Snapshot { staged, .. } => std::mem::take(staged),
-            Phase::Live(None) => (*self.served).clone(),
+            Phase::Snapshot { staged, .. } => Some(std::mem::take(staged)),
+            Phase::Live(None) => None,
             Phase::Live(Some(_)) => {
                 return Err(Desync::Contract("synced in the middle of a revision"));
             }
         };
-        if synced.revision < next.revision {
+        if synced.revision < staged.as_ref().unwrap_or(&self.known).revision {
             return Err(Desync::Contract("synced below what it completes"));
         }
-        next.revision = synced.revision;
-        // A snapshot need not share anything with what is served; after a resume this compares two equal maps at once.
-        let events = difference(&self.served, &next);
-        self.cursor = Cursor { resume_token: synced.resume_token, view_id: synced.view_id };
+        let (before, resumed) = (self.served.clone(), staged.is_none());
+        let accepted = match staged {
+            Some(staged) => self.offer(staged.at(synced.revision)),
+            None => {
+                self.advance(synced.revision);
+                true
+            }
+        };
+        self.move_to(Cursor { resume_token: synced.resume_token, view_id: synced.view_id });
         self.phase = Phase::Live(None);
         Ok(Applied {
-            changes: self.serve(next, events),
+            // A snapshot need not share anything with what was served; after a resume this compares a map with itself.
+            changes: self.told(difference(&before, &self.served)),
             confirmed_age: (!resumed).then(|| age(synced.confirmed_age)),
             signal: Signal::Synced(synced.session_id),
+            rejected: !accepted,
         })
     }
 
@@ -194,10 +229,10 @@ impl Replica {
                 return Err(Desync::Contract("a revision begins before the last part of another"));
             }
             Some(part) => part,
-            None if changes.revision <= self.served.revision => {
+            None if changes.revision <= self.known.revision => {
                 return Err(Desync::Contract("changes at or below what was sent before"));
             }
-            None => Part { staged: (*self.served).clone(), events: Vec::new() },
+            None => Part { staged: (*self.known).clone(), events: Vec::new() },
         };
         part.staged.revision = changes.revision;
         for change in changes.changes {
@@ -207,8 +242,11 @@ impl Replica {
             *unfinished = Some(part);
             return Ok(Applied::default());
         }
-        self.cursor.resume_token = changes.resume_token;
-        Ok(Applied { changes: self.serve(part.staged, part.events), ..Applied::default() })
+        let (before, caught_up) = (self.served.clone(), self.rejection.is_none());
+        let accepted = self.offer(part.staged);
+        self.move_to(Cursor { resume_token: changes.resume_token, ..self.cursor.clone() });
+        let events = if caught_up && accepted { part.events } else { difference(&before, &self.served) };
+        Ok(Applied { changes: self.told(events), rejected: !accepted, ..Applied::default() })
     }
 
     fn progress(&mut self, progress: &Progress) -> Result<Applied, Desync> {
@@ -216,23 +254,19 @@ impl Replica {
             Phase::Live(None) => {}
             _ => return Err(Desync::Contract("progress ahead of what is still to come")),
         }
-        if progress.revision < self.served.revision {
+        if progress.revision < self.known.revision {
             return Err(Desync::Contract("progress below what was sent before"));
         }
         // A server may leave the digest out; it can't send half of one.
         if !progress.digest.is_empty() {
             let digest = <[u8; 16]>::try_from(progress.digest.as_slice());
             let digest = digest.map_err(|_| Desync::Contract("a digest that is not 16 bytes"))?;
-            if ViewDigest::from_bytes(digest) != self.served.digest() {
+            if ViewDigest::from_bytes(digest) != self.known.digest() {
                 return Err(Desync::Digest { revision: progress.revision });
             }
         }
-        self.cursor.resume_token.clone_from(&progress.resume_token);
-        if progress.revision > self.served.revision {
-            let mut next = (*self.served).clone();
-            next.revision = progress.revision;
-            self.serve(next, Vec::new());
-        }
+        self.advance(progress.revision);
+        self.move_to(Cursor { resume_token: progress.resume_token.clone(), ..self.cursor.clone() });
         Ok(Applied { confirmed_age: Some(age(progress.confirmed_age)), ..Applied::default() })
     }
 
@@ -243,15 +277,19 @@ impl Replica {
             // Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
             let mut next = (*self.served).clone();
             next.revoked = next.revoked.into_iter().map(|(name, _)| (name, UNTIL_THE_SWAP)).collect();
-            self.publish(next, Vec::new());
+            self.publish(next);
         }
         Applied { signal: Signal::Reset(reason), ..Applied::default() }
     }
 
     /// The next state comes as a snapshot. What is served is served on.
     pub(super) fn start_over(&mut self) {
-        self.cursor = Cursor::default();
+        self.forget_cursor();
         self.phase = staging(&self.served);
+    }
+
+    fn forget_cursor(&mut self) {
+        (self.cursor, self.served_at) = (Cursor::default(), Cursor::default());
     }
 
     fn revoke(&mut self, revoked: Revoked) -> Applied {
@@ -263,25 +301,84 @@ impl Replica {
         for name in revoked.names {
             next.revoked.insert(name.into(), revoked.revision);
         }
-        let events = difference(&self.served, &next);
-        Applied { changes: self.publish(next, events), signal: Signal::Revoked, ..Applied::default() }
+        let before = self.served.clone();
+        self.publish(next);
+        let changes = self.told(difference(&before, &self.served));
+        Applied { changes, signal: Signal::Revoked, ..Applied::default() }
     }
 
-    /// Serves what the cursor has come to: revocations at or below it are part of the state now.
-    fn serve(&mut self, mut next: Snapshot, events: Vec<ChangeEvent>) -> Option<ChangeSet> {
-        next.revoked = self.served.revoked.clone();
-        if !next.revoked.is_empty() {
-            let passed = next.revision;
-            next.revoked = next.revoked.into_iter().filter(|(_, revision)| *revision > passed).collect();
+    /// Serves what the cursor has come to, if that is accepted; tells whether it is. Revocations at or below it are part of
+    /// the state then.
+    fn offer(&mut self, mut offered: Snapshot) -> bool {
+        offered.revoked = self.still_revoked(offered.revision);
+        match self.validation.check(&offered) {
+            Ok(()) => {
+                self.rejection = None;
+                self.publish(offered);
+                true
+            }
+            Err(rejection) => {
+                self.rejection = Some(rejection);
+                self.known = Arc::new(offered);
+                self.revoke_what_is_gone();
+                false
+            }
         }
-        self.publish(next, events)
     }
 
-    fn publish(&mut self, mut next: Snapshot, events: Vec<ChangeEvent>) -> Option<ChangeSet> {
+    /// What is gone from the state that is not accepted may be gone because it has leaked.
+    fn revoke_what_is_gone(&mut self) {
+        let gone = self.served.entries().keys().filter(|name| !self.known.entries().contains_key(*name));
+        let mut next = (*self.served).clone();
+        for name in gone {
+            next.revoked.entry(name.clone()).or_insert(self.known.revision);
+        }
+        if next.revoked.len() > self.served.revoked.len() {
+            self.publish(next);
+        }
+    }
+
+    /// The same resources at a later revision.
+    fn advance(&mut self, revision: u64) {
+        if self.rejection.is_some() {
+            // What is served does not become a later revision by that.
+            self.known = Arc::new((*self.known).clone().at(revision));
+            return;
+        }
+        let revoked = self.still_revoked(revision);
+        if revision > self.served.revision || revoked.len() < self.served.revoked.len() {
+            let mut next = (*self.served).clone().at(revision);
+            next.revoked = revoked;
+            self.publish(next);
+        }
+    }
+
+    fn move_to(&mut self, cursor: Cursor) {
+        if self.rejection.is_none() {
+            self.served_at.clone_from(&cursor);
+        }
+        self.cursor = cursor;
+    }
+
+    /// The revocations that a revision has not passed.
+    fn still_revoked(&self, passed: u64) -> OrdMap<Arc<str>, u64> {
+        let revoked = self.served.revoked.clone();
+        if revoked.is_empty() {
+            return revoked;
+        }
+        revoked.into_iter().filter(|(_, revision)| *revision > passed).collect()
+    }
+
+    fn publish(&mut self, mut next: Snapshot) {
         next.sequence = self.served.sequence + 1;
         self.served = Arc::new(next);
-        let snapshot = self.served.clone();
-        (!events.is_empty()).then_some(ChangeSet { events, snapshot })
+        if self.rejection.is_none() {
+            self.known = self.served.clone();
+        }
+    }
+
+    fn told(&self, events: Vec<ChangeEvent>) -> Option<ChangeSet> {
+        (!events.is_empty()).then(|| ChangeSet { events, snapshot: self.served.clone() })
     }
 }
 

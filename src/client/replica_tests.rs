@@ -76,7 +76,7 @@ fn revoked(revision: u64) -> Option<Event> {
 }
 
 fn empty() -> Replica {
-    let mut replica = Replica::new(Arc::default());
+    let mut replica = Replica::new(Arc::default(), Validation::default());
     assert_eq!(replica.begin_stream(), Cursor::default());
     replica
 }
@@ -326,6 +326,73 @@ fn events_of_newer_servers_are_left_out() {
     assert_eq!(names(&replica), [KEY, "settings/a", "settings/b"]);
 }
 
+/// A replica that holds a key and another resource at revision 5, and refuses revisions.
+fn refusing(refused: &'static [u64]) -> Replica {
+    let refuse = |snapshot: &Snapshot| match snapshot.revision() {
+        revision if refused.contains(&revision) => Err(format!("no {revision}")),
+        _ => Ok(()),
+    };
+    Replica { validation: Validation::new(refuse), ..at_five() }
+}
+
+fn refused(replica: &Replica) -> Option<(u64, &str)> {
+    replica.rejection().map(|rejection| (rejection.revision, rejection.reason.as_str()))
+}
+
+#[test]
+fn what_is_not_accepted_is_not_served_and_what_is_gone_in_it_is_revoked() {
+    let mut replica = refusing(&[6, 7]);
+    let digest = replica.served().digest();
+    let applied = replica.apply(changes(6, vec![upsert("settings/a", 6), delete(KEY)], true)).unwrap();
+    assert!(applied.rejected);
+    assert_eq!(told(&applied), [(EventKind::Revoked, KEY)]);
+    assert_eq!(refused(&replica), Some((6, "no 6")));
+    assert_eq!((replica.served().revision(), replica.served().digest()), (5, digest));
+    assert_eq!(key_secret(&replica), Err(SecretError::Revoked));
+    assert_eq!(replica.served().secret("settings/a", "api_key.secret").unwrap().expose(), "sk-5");
+    replica.apply(changes(7, vec![upsert(KEY, 7)], true)).unwrap();
+    assert_eq!(key_secret(&replica), Err(SecretError::Revoked), "what has come back is not accepted either");
+    replica.apply(progress(9, &replica.known.digest().to_bytes())).unwrap();
+    assert_eq!(replica.served().revision(), 5, "progress does not make it a later revision");
+    assert_eq!(replica.served_at().resume_token, "synced-5");
+    assert_eq!(replica.begin_stream().resume_token, "progress-9", "what is refused is not sent again");
+    assert!(!replica.apply(synced(9)).unwrap().rejected);
+    assert_eq!(refused(&replica), Some((7, "no 7")));
+    let applied = replica.apply(changes(10, vec![upsert("settings/b", 10)], true)).unwrap();
+    let expected =
+        [(EventKind::Updated, KEY), (EventKind::Updated, "settings/a"), (EventKind::Created, "settings/b")];
+    assert_eq!(told(&applied), expected);
+    assert_eq!((refused(&replica), key_secret(&replica).unwrap().as_str()), (None, "sk-7"));
+    assert_eq!((replica.served().revision(), replica.served_at()), (10, &replica.cursor));
+}
+
+#[test]
+fn a_snapshot_that_is_not_accepted_is_not_served() {
+    let mut replica = refusing(&[9]);
+    replica.apply(reset(ResetReason::Compacted)).unwrap();
+    replica.apply(snapshot(9, &["settings/b"], true)).unwrap();
+    let applied = replica.apply(synced(9)).unwrap();
+    assert_eq!(told(&applied), [(EventKind::Revoked, KEY), (EventKind::Revoked, "settings/a")]);
+    assert_eq!((names(&replica), applied.rejected), (vec![KEY.to_owned(), "settings/a".to_owned()], true));
+    assert_eq!(replica.served_at(), &Cursor::default(), "no stream goes on from there");
+    let digest = replica.known.digest().to_bytes();
+    assert!(replica.apply(progress(9, &digest)).is_ok());
+    replica.apply(changes(10, vec![upsert("settings/c", 10)], true)).unwrap();
+    assert_eq!(names(&replica), ["settings/b", "settings/c"]);
+    assert!(replica.served().revoked.is_empty());
+}
+
+#[test]
+fn a_revocation_holds_while_the_revision_that_follows_is_not_accepted() {
+    let mut replica = refusing(&[7]);
+    replica.apply(revoked(7)).unwrap();
+    replica.apply(changes(7, vec![upsert(KEY, 7)], true)).unwrap();
+    replica.apply(progress(8, &[])).unwrap();
+    assert_eq!(key_secret(&replica), Err(SecretError::Revoked));
+    replica.apply(changes(9, vec![upsert("settings/b", 9)], true)).unwrap();
+    assert_eq!(key_secret(&replica).unwrap(), "sk-7");
+}
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -391,6 +458,11 @@ impl Truth {
     }
 }
 
+fn held(snapshot: &Snapshot) -> BTreeMap<String, u64> {
+    let entries = snapshot.entries().iter();
+    entries.map(|(name, entry)| (name.to_string(), entry.resource.update_revision)).collect()
+}
+
 proptest! {
     #[test]
     fn replaying_any_history_gives_the_truth_digest_for_digest(steps in proptest::collection::vec(step(), 0..60)) {
@@ -419,13 +491,50 @@ proptest! {
                 Step::Progress => vec![progress(truth.revision, &truth.digest())],
             };
             let told = feed(&mut replica, events);
-            let held = |entries: &Snapshot| -> BTreeMap<_, _> {
-                entries.entries().iter().map(|(name, entry)| (name.to_string(), entry.resource.update_revision)).collect()
-            };
             assert_eq!(held(replica.served()), truth.held);
             assert_eq!(told, truth.held, "a listener that follows the events holds the same");
             assert_eq!(replica.served().digest().to_bytes(), truth.digest());
             assert_eq!(replica.served().active_api_keys("p").len(), truth.held.len());
         }
+    }
+
+    #[test]
+    fn whatever_is_refused_what_was_accepted_last_is_served(steps in proptest::collection::vec(step(), 0..60)) {
+        let refuse = |snapshot: &Snapshot| if snapshot.revision() % 3 == 1 { Err("no".to_owned()) } else { Ok(()) };
+        let mut truth = Truth::default();
+        let mut replica = Replica { validation: Validation::new(refuse), ..empty() };
+        let (mut accepted, mut told) = (BTreeMap::new(), BTreeMap::new());
+        let begin = truth.snapshot();
+        for events in std::iter::once(begin).chain(steps.into_iter().map(|step| match step {
+            Step::Write(writes, chunk) => truth.write(&writes, chunk),
+            Step::Skip => { truth.revision += 1; Vec::new() }
+            Step::Reconnect => Vec::new(),
+            Step::Reset => [vec![reset(ResetReason::Lagged)], truth.snapshot()].concat(),
+            Step::Progress => vec![progress(truth.revision, &truth.digest())],
+        }).collect::<Vec<_>>()) {
+            for event in events {
+                let offers = matches!(&event, Some(Event::Changes(changes)) if changes.last)
+                    || matches!(&event, Some(Event::Synced(_)));
+                let applied = replica.apply(event).unwrap();
+                for event in applied.changes.into_iter().flat_map(|set| set.events) {
+                    match event.after {
+                        Some(after) => told.insert(event.name, after.update_revision),
+                        None => told.remove(&event.name),
+                    };
+                }
+                if offers && !applied.rejected {
+                    accepted = held(&replica.known);
+                }
+                assert_eq!(applied.rejected, offers && replica.known.revision() % 3 == 1);
+            }
+            assert_eq!(held(replica.served()), accepted);
+            assert_eq!(told, accepted, "a listener that follows the events holds the same");
+            let known = held(&replica.known);
+            for name in accepted.keys().filter(|name| !known.contains_key(*name)) {
+                let secret = replica.served().secret(name, "api_key.secret");
+                assert_eq!(secret, Err(SecretError::Revoked), "what is gone is not given out");
+            }
+        }
+        assert_eq!((held(&replica.known), replica.known.digest().to_bytes()), (truth.held.clone(), truth.digest()));
     }
 }

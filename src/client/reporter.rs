@@ -10,8 +10,8 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::{backoff::Random, connection::Authorized};
-use crate::proto::v1::{AppliedReport, ReportAppliedRequest, fleet_service_client::FleetServiceClient};
+use super::{backoff::Random, connection::Authorized, validation::Rejection};
+use crate::proto::v1::{self, AppliedReport, ReportAppliedRequest, fleet_service_client::FleetServiceClient};
 
 /// Reports are at least so far apart.
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,8 +30,26 @@ pub(super) struct Running {
     pub(super) over: Option<FleetServiceClient<Authorized>>,
     /// The session that the newest `Synced` has named.
     pub(super) session: String,
-    /// The revision that is read in this session.
+    /// The revision that is read in this session; 0 where all so far are refused.
     pub(super) revision: u64,
+    /// What is refused since.
+    pub(super) rejection: Option<Rejection>,
+}
+
+impl Running {
+    fn report(&self) -> AppliedReport {
+        let rejection = self.rejection.as_ref().map(|rejection| v1::Rejection {
+            revision: rejection.revision,
+            reason: rejection.reason.clone(),
+            ..v1::Rejection::default()
+        });
+        AppliedReport {
+            session_id: self.session.clone(),
+            applied_revision: self.revision,
+            rejection,
+            ..AppliedReport::default()
+        }
+    }
 }
 
 /// Reports until the watcher is gone; then it says goodbye.
@@ -46,16 +64,11 @@ pub(super) async fn report(mut running: watch::Receiver<Running>, mut random: Ra
         }
         sleep(SPREAD.mul_f64(random())).await;
         let now = running.borrow_and_update().clone();
-        let Running { over: Some(mut client), session, revision } = now else { continue };
+        let request = ReportAppliedRequest { reports: vec![now.report()] };
+        let Running { over: Some(mut client), session, .. } = now else { continue };
         if session.is_empty() || refused.as_ref() == Some(&session) {
             continue;
         }
-        let report = AppliedReport {
-            session_id: session.clone(),
-            applied_revision: revision,
-            ..AppliedReport::default()
-        };
-        let request = ReportAppliedRequest { reports: vec![report] };
         match timeout(PATIENCE, client.report_applied(request)).await {
             Ok(Ok(answer)) if answer.get_ref().unknown_reports.is_empty() => {}
             Ok(Ok(_)) => refused = Some(session),
@@ -79,16 +92,11 @@ fn is_final(code: Code) -> bool {
 
 /// Nobody is to wait for a process that has ended. Where this is lost, the server finds it out by itself.
 async fn leave(running: Running, refused: Option<&str>) {
-    let Running { over: Some(mut client), session, revision } = running else { return };
+    let report = AppliedReport { leaving: true, ..running.report() };
+    let Running { over: Some(mut client), session, .. } = running else { return };
     if session.is_empty() || refused == Some(session.as_str()) {
         return;
     }
-    let report = AppliedReport {
-        session_id: session,
-        applied_revision: revision,
-        leaving: true,
-        ..AppliedReport::default()
-    };
     let request = ReportAppliedRequest { reports: vec![report] };
     let _ = timeout(FAREWELL, client.report_applied(request)).await;
 }

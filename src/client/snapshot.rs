@@ -186,6 +186,11 @@ impl Snapshot {
         &self.aging
     }
 
+    /// The same resources at another revision.
+    pub(super) fn at(self, revision: u64) -> Self {
+        Self { revision, ..self }
+    }
+
     /// The same state with what may be read of it at some age.
     pub(super) fn at_age(&self, aging: Aging) -> Self {
         Self { aging: Arc::new(aging), ..self.clone() }

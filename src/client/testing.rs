@@ -42,7 +42,7 @@ impl Fake {
     /// # Errors
     /// [`Error::Options`], and [`Error::NoRuntime`] outside of a tokio runtime, which callbacks run in.
     pub fn new(options: &ClientOptions) -> Result<Self, Error> {
-        options.validate()?;
+        options.check()?;
         let (client, publisher) = Client::filled_by_hand(options)?;
         let served = Mutex::new(client.snapshot());
         let fake = Self { client, publisher, served };

@@ -22,6 +22,7 @@ use super::{
     replica::{Applied, Desync, Replica, Signal},
     reporter::{Running, report},
     transport::{EventStream, Transport},
+    validation::Rejection,
 };
 use crate::proto::v1::{ResetReason, WatchConfigRequest, watch_config_response::Event};
 
@@ -190,15 +191,22 @@ impl<T: Transport> Watcher<T> {
         if !self.stream.synced && synced.is_none() {
             return;
         }
-        let revision = self.replica.served().revision();
+        let rejection = self.replica.rejection();
         self.running.send_if_modified(|running| {
-            let same =
-                synced.is_none_or(|session| session == running.session) && running.revision == revision;
+            let revision = match (rejection, synced) {
+                (None, _) => self.replica.served().revision(),
+                (Some(_), None) => running.revision,
+                (Some(_), Some(_)) => 0,
+            };
+            let same = synced.is_none_or(|session| session == running.session)
+                && running.revision == revision
+                && running.rejection.as_ref() == rejection;
             if let Some(session) = synced {
                 running.over = self.transport.reports().filter(|_| self.reports());
                 session.clone_into(&mut running.session);
             }
             running.revision = revision;
+            running.rejection = rejection.cloned();
             !same
         });
     }
@@ -230,30 +238,9 @@ impl<T: Transport> Watcher<T> {
 
     fn take_in(&mut self, event: Option<Event>) -> Result<(), Desync> {
         let mut applied = self.replica.apply(event)?;
-        let (now, demand) = (self.publisher.now(), *self.demands.borrow());
         let changes = applied.changes.take();
         let changed = changes.as_ref().map(|changes| changes.events.len());
-        self.publisher.publish(self.replica.served(), changes, |health| {
-            health.last_message = Some(now);
-            if let Some(age) = applied.confirmed_age {
-                health.confirmed = Some(now.before(age));
-            }
-            match &applied.signal {
-                Signal::Synced(session_id) => {
-                    health.source = Filled::Stream;
-                    health.refuted = false;
-                    health.demand = demand;
-                    health.session_id.clone_from(session_id);
-                    health.last_error = None;
-                }
-                Signal::Reset(reason) => {
-                    health.resets += 1;
-                    // What is served on until the snapshot is complete may be of a life of the store that is over.
-                    health.refuted |= matches!(reason, ResetReason::OtherStore | ResetReason::Ahead);
-                }
-                Signal::None | Signal::Revoked | Signal::GoingAway { .. } => {}
-            }
-        });
+        self.publisher.publish(self.replica.served(), changes, |health| self.note(&applied, health));
         self.measure(changed, &applied);
         let synced = match &applied.signal {
             Signal::Synced(session) => Some(session.as_str()),
@@ -261,11 +248,45 @@ impl<T: Transport> Watcher<T> {
         };
         self.tell(synced);
         if let Some(keeper) = &self.keeper {
-            let confirmed = self.publisher.health().confirmed;
+            let health = self.publisher.health();
+            // Before a first state is accepted there is nothing to keep.
+            let confirmed = health.confirmed.filter(|_| health.is_loaded());
             keeper.take_note(&self.replica, &applied, changed.is_some(), confirmed);
         }
         self.heed(applied.signal);
         Ok(())
+    }
+
+    /// Records what an event has done.
+    fn note(&self, applied: &Applied, health: &mut Health) {
+        let (now, rejection) = (self.publisher.now(), self.replica.rejection());
+        health.last_message = Some(now);
+        if let Some(age) = applied.confirmed_age {
+            health.confirmed = Some(now.before(age));
+        }
+        let mut completes = health.rejection.is_some();
+        match &applied.signal {
+            Signal::Synced(session_id) => {
+                completes = true;
+                health.session_id.clone_from(session_id);
+                health.last_error = None;
+            }
+            Signal::Reset(reason) => {
+                health.resets += 1;
+                // What is served on until the snapshot is complete may be of a life of the store that is over.
+                health.refuted |= matches!(reason, ResetReason::OtherStore | ResetReason::Ahead);
+            }
+            Signal::None | Signal::Revoked | Signal::GoingAway { .. } => {}
+        }
+        if completes && rejection.is_none() {
+            health.source = Filled::Stream;
+            health.refuted = false;
+            health.demand = *self.demands.borrow();
+        }
+        if let Some(Rejection { revision, reason }) = rejection.filter(|_| applied.rejected) {
+            tracing::warn!(revision, reason, "a revision is not accepted");
+        }
+        health.rejection = rejection.cloned();
     }
 
     /// Does what an event asks of the watcher itself.

@@ -121,8 +121,8 @@ impl Reply {
 impl Attempt {
     /// The error of an answer that is none. Its key is cut out of the provider's words.
     pub(super) fn refused(&self, status: u16, body: &[u8]) -> AttemptError {
-        let key = self.key.as_ref().and_then(|key| key.secret().ok());
-        let failure = self.mapping.failure(status, body, key.as_ref().map(|key| key.expose()));
+        let key = self.key.as_ref().map(|key| key.secret.expose());
+        let failure = self.mapping.failure(status, body, key);
         AttemptError::Refused { status, failure }
     }
 }

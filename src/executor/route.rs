@@ -36,7 +36,8 @@ pub(super) struct Route {
     terms: Terms,
     candidates: std::vec::IntoIter<Provider>,
     present: Option<Present>,
-    refused_keys: BTreeSet<String>,
+    /// Values of keys that were refused, by the key's name; whether it was the one before the present.
+    refused_keys: BTreeSet<(String, bool)>,
     failures: Vec<AttemptFailure>,
     deadline: Instant,
 }
@@ -56,13 +57,21 @@ struct Terms {
     timeouts: RouterTimeouts,
 }
 
+/// The value of a key that is presented.
+pub(super) struct Chosen {
+    key: ApiKey,
+    pub(super) secret: SecretText,
+    /// Whether it is the one before the present, which a rotation has kept.
+    previous: bool,
+}
+
 /// One request to one provider, with its secrets in place.
 pub(super) struct Attempt {
     pub(super) provider: String,
     pub(super) mapping: Mapping,
     pub(super) request: HttpRequest,
     pub(super) secrets: Vec<(String, SecretText)>,
-    pub(super) key: Option<ApiKey>,
+    pub(super) key: Option<Chosen>,
     pub(super) deadline: Instant,
     pub(super) connect: Option<Duration>,
     pub(super) first_token: Option<Duration>,
@@ -145,7 +154,7 @@ impl Route {
         self.failures.push(AttemptFailure { provider: attempt.provider.clone(), error });
         let refused = attempt.key.as_ref().filter(|_| kind == Some(CallFailure::Authentication));
         if let Some(key) = refused {
-            self.refused_keys.insert(key.resource().name.clone());
+            self.refused_keys.insert((key.key.resource().name.clone(), key.previous));
         }
         // The same provider may have another key that is good.
         let other_key = refused.is_some() && !self.keys(&attempt.provider).is_empty();
@@ -205,7 +214,7 @@ impl Route {
             mapping.request(&self.request.call).map_err(AttemptError::Call)?;
         let takes_key = request.headers.iter().any(|header| header.kind == HeaderKind::ApiKey);
         let key = takes_key.then(|| self.choose_key(provider)).transpose()?;
-        let secrets = secrets(provider, &request, key.as_ref())?;
+        let secrets = secrets(provider, &request, key.as_ref().map(|key| &key.secret))?;
         let limit = span(self.terms.timeouts.request.as_ref()).map(|limit| Instant::now() + limit);
         let model = &self.request.call.model;
         let model = if model.is_empty() { &provider.spec().default_model } else { model };
@@ -224,22 +233,32 @@ impl Route {
     }
 
     /// One of the keys that may be used, by weight.
-    fn choose_key(&self, provider: &Provider) -> Result<ApiKey, AttemptError> {
+    fn choose_key(&self, provider: &Provider) -> Result<Chosen, AttemptError> {
         let keys = self.keys(provider.id());
-        let all: u32 = keys.iter().map(ApiKey::weight).sum();
+        let all: u32 = keys.iter().map(|key| key.key.weight()).sum();
         let mut place = if all > 0 { rand::random_range(0..all) } else { 0 };
         let chosen = keys.into_iter().find(|key| {
-            let here = place < key.weight();
-            place = place.saturating_sub(key.weight());
+            let here = place < key.key.weight();
+            place = place.saturating_sub(key.key.weight());
             here
         });
         chosen.ok_or_else(|| self.why_no_key(provider))
     }
 
-    fn keys(&self, provider: &str) -> Vec<ApiKey> {
-        let mut keys = self.snapshot.active_api_keys(provider);
-        keys.retain(|key| !self.refused_keys.contains(&key.resource().name));
-        keys
+    /// The keys that may still be presented. While one is rotated, it is presented with the value before once the new one was
+    /// refused: the provider may not know that yet.
+    fn keys(&self, provider: &str) -> Vec<Chosen> {
+        let refused =
+            |key: &ApiKey, previous| self.refused_keys.contains(&(key.resource().name.clone(), previous));
+        let presented = |key: ApiKey| {
+            let previous = refused(&key, false);
+            if previous && refused(&key, true) {
+                return None;
+            }
+            let secret = if previous { key.previous_secret() } else { key.secret() };
+            Some(Chosen { secret: secret.ok()?, key, previous })
+        };
+        self.snapshot.active_api_keys(provider).into_iter().filter_map(presented).collect()
     }
 
     /// The reason of a key that is there and can't be read, before that there is none.
@@ -277,16 +296,13 @@ impl Terms {
 fn secrets(
     provider: &Provider,
     request: &HttpRequest,
-    key: Option<&ApiKey>,
+    key: Option<&SecretText>,
 ) -> Result<Vec<(String, SecretText)>, AttemptError> {
     let refused = |name: &str, error| AttemptError::Secret { name: name.to_owned(), error };
     let mut secrets = Vec::new();
     for header in &request.headers {
         let value = match (header.kind, key) {
-            (HeaderKind::ApiKey, Some(key)) => {
-                let secret = key.secret().map_err(|error| refused(&key.resource().name, error))?;
-                SecretText::new(header.value.replacen(KEY, secret.expose(), 1))
-            }
+            (HeaderKind::ApiKey, Some(key)) => SecretText::new(header.value.replacen(KEY, key.expose(), 1)),
             (HeaderKind::Secret, _) => {
                 let name = provider.resource().name.as_str();
                 let value = provider.header(&header.name).map_err(|error| refused(name, error))?;

@@ -349,6 +349,25 @@ async fn a_key_that_is_refused_makes_room_for_another() {
     assert!(keys == [true, false] || keys == [false, true], "{keys:?}");
 }
 
+/// The new value is at the workers before the provider knows it.
+#[tokio::test]
+async fn a_key_in_rotation_that_is_refused_is_presented_as_it_was_before() {
+    let worker = Worker::start().await;
+    worker.route("openai", &[], |_| ());
+    let secret = |value: &str| Some(Secret { value: Some(value.to_owned()), ..Secret::default() });
+    let rotated =
+        ApiKeySpec { secret: secret("sk-new"), previous_secret: secret("sk-old"), ..ApiKeySpec::default() };
+    worker.fake.put("providers/openai/apiKeys/main", Spec::ApiKey(rotated));
+    worker.speaker.lay("openai", &[(401, "{}"), (200, &body_of("openai"))]);
+    let completion = worker.hello().await.unwrap();
+    assert_eq!(kinds_of(&completion.failures), [Some(CallFailure::Authentication)]);
+    let heard = worker.speaker.heard();
+    assert!(heard[0].1.contains("sk-new") && heard[1].1.contains("sk-old"));
+    worker.speaker.lay("openai", &[(401, "{}")]);
+    assert_eq!(worker.hello().await.unwrap_err().failures().len(), 2, "and no third time");
+    assert_eq!(worker.speaker.heard().len(), 2);
+}
+
 #[tokio::test]
 async fn keys_are_chosen_by_weight_and_one_that_can_not_be_read_is_told_of() {
     let worker = Worker::start().await;

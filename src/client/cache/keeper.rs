@@ -106,7 +106,7 @@ impl Keeper {
             _ => return,
         };
         let Some(confirmed) = confirmed else { return };
-        let (snapshot, cursor) = (replica.served().clone(), replica.cursor().clone());
+        let (snapshot, cursor) = (replica.served().clone(), replica.served_at().clone());
         let at = Instant::now() + delay;
         {
             let mut due = lock(&self.desk);
