@@ -69,7 +69,10 @@ async fn catch_up(
     apply(view, publish, own);
     let (state, asked) = (view.state(), Instant::now());
     let page = match log.changes_after(&state.token(), PAGE).await {
-        Ok(page) => page,
+        Ok(page) => {
+            *looked = None;
+            page
+        }
         Err(StoreError::Damaged(detail)) => {
             let waits = looked.is_some_and(|at| asked.duration_since(at) < LOOK_EVERY);
             if !waits {
