@@ -26,6 +26,9 @@ for number in 0 1 2; do
     signalbox serve --listen "127.0.0.1:$((first + number))" --http-listen "127.0.0.1:$((first_http + number))" &
     replicas+=($!)
 done
-echo "the first token: signalbox token create --local --role admin --grant-secrets" >&2
+# Without the password, which is nobody's to read here.
+shown=$(sed -E 's#^([a-z]+://[^:/@]*):.*@#\1:PASSWORD@#' <<< "$SIGNALBOX_DATABASE_URL")
+echo "the first token: SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
+    signalbox token create --local --role admin --grant-secrets" >&2
 # One that ends takes the others along.
 wait -n

@@ -9,7 +9,7 @@ use crate::{
         TrustedIssuer, VerificationKeys, bootstrap_admin, load_or_create_secret,
     },
     crypto::{
-        SecretText, Vault, generate_key,
+        KeyError, SecretText, Vault, generate_key,
         private_file::{self, FileError},
     },
     domain::{Clock, FieldPath, Role, SealedSecret, Uid},
@@ -72,7 +72,8 @@ pub(super) async fn build(
         .map_err(auth)?;
     if let (Some(_), true, false) = (&issuer, found.empty, own_files) {
         tracing::info!(
-            "the store is new: `signalbox token create --local --role admin` makes the first token"
+            "the store is new: `signalbox token create --local --role admin --grant-secrets` makes the first token, where \
+             SIGNALBOX_DATABASE_URL and ENCRYPTION_KEY_FILE are set as they are for this server"
         );
     }
     if let (Some(issuer), true, true) = (&issuer, found.empty, own_files) {
@@ -101,15 +102,33 @@ pub async fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result
     let shared = matches!(settings.store.database, Database::Postgres(_));
     let secret = match shared && settings.jwt.key == JwtKey::Generated {
         true => {
-            let Opened { store, vault, .. } = open(settings, Purpose::Inspect, clock).await?;
+            let opened = open(settings, Purpose::Inspect, clock).await;
+            let Opened { store, vault, .. } = opened.map_err(|error| name_what_to_set(error, shared))?;
             let secret = shared_secret(&*store, &vault, false).await;
             store.close(CLOSING).await;
             secret?
         }
-        false => signing_secret(&settings.jwt, &settings.keys.dir)?
+        false => signing_secret(&settings.jwt, &settings.keys.dir)
+            .map_err(|error| name_what_to_set(error, shared))?
             .ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?,
     };
     TokenIssuer::new(&secret, Arc::clone(clock)).map_err(auth)
+}
+
+/// What to set before a token is made, where the server's settings seem not to be there.
+fn name_what_to_set(error: AppError, shared: bool) -> AppError {
+    match (error, shared) {
+        (AppError::Key(KeyError::Missing { .. }), true) => AppError::Auth(
+            "the signing key lies sealed in the database, and no encryption key was given to open it: set \
+             ENCRYPTION_KEY_FILE (or ENCRYPTION_KEY, ENCRYPTION_PASSWORD) as it is set for the servers"
+                .into(),
+        ),
+        (AppError::Auth(text), false) if text.ends_with(LOST) => AppError::Auth(format!(
+            "{text}; if the server runs on PostgreSQL, or elsewhere, set SIGNALBOX_DATABASE_URL and ENCRYPTION_KEY_FILE, or \
+             SIGNALBOX_DATA_DIR, as they are set for it"
+        )),
+        (error, _) => error,
+    }
 }
 
 /// The secret that all replicas sign with: sealed in the store, made by the first of them.

@@ -124,7 +124,15 @@ pub async fn run(
         tracing::warn!(%error, "a file size limit would end the process");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let opened = open(&settings, Purpose::Serve, &clock).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    // It may wait for its database; whoever waits has written nothing.
+    let opened = tokio::select! {
+        opened = open(&settings, Purpose::Serve, &clock) => opened?,
+        () = &mut shutdown => {
+            tracing::info!("stopped before the database was reached");
+            return Ok(());
+        }
+    };
     for warning in &opened.warnings {
         tracing::warn!("{warning}");
     }

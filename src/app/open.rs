@@ -15,6 +15,9 @@ use crate::{
 /// How long the store may take to close.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// Pause between attempts to reach a database.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What a store is opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
@@ -43,6 +46,7 @@ enum Locked {
 impl Locked {
     async fn open(database: &Database, create: bool) -> Result<Self, StoreError> {
         Ok(match database {
+            Database::Postgres(at) if create => Self::Postgres(Box::new(wait_for(at.url.expose()).await?)),
             Database::Sqlite(path) => Self::Sqlite(Box::new(SqliteDatabase::open(path, create).await?)),
             Database::Postgres(at) => {
                 Self::Postgres(Box::new(PostgresDatabase::open(at.url.expose(), create).await?))
@@ -73,7 +77,29 @@ impl Locked {
     }
 }
 
-/// Opens the store that the settings name.
+/// Opens a database that is to be served, and tries again for as long as nobody answers there, or it is just starting: a
+/// machine that comes up has no order. What else is wrong is told at once.
+async fn wait_for(url: &str) -> Result<PostgresDatabase, StoreError> {
+    let mut answers = false;
+    loop {
+        let error = match PostgresDatabase::open(url, true).await {
+            Ok(database) => return Ok(database),
+            Err(error) => error,
+        };
+        match PostgresDatabase::out_of_reach(url).await {
+            Some(why) => {
+                tracing::warn!("{why}; it is tried again every second");
+                tokio::time::sleep(AGAIN).await;
+                answers = false;
+            }
+            // It may have come up since it was opened: what is wrong then is asked once more.
+            None if !answers => answers = true,
+            None => return Err(error),
+        }
+    }
+}
+
+/// Opens the store that the settings name. One that is to be served on PostgreSQL is waited for while it can't be reached.
 ///
 /// # Errors
 /// When there is no key, when it does not fit, when the store is in use, damaged or of a newer version; nothing has

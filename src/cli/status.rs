@@ -76,6 +76,35 @@ fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
     ];
     rows.extend(status.replicas.iter().map(|found| row("replica", replica(found))));
     rows.extend(status.undecryptable.iter().map(|name| row("undecryptable", name.clone())));
-    rows.extend(status.warnings.iter().map(|warning| row("warning", warning.clone())));
+    rows.extend(warnings(status).into_iter().map(|warning| row("warning", warning)));
     rows
+}
+
+/// What somebody has to look at: what the server names, and what follows from how it stands.
+fn warnings(status: &GetStatusResponse) -> Vec<String> {
+    const LOST: &str = "the store is lost: reads come from memory and are stale, writes are refused";
+    const POLLING: &str = "the store is polled: what other replicas write is seen up to a second later";
+    let polled = status.doorbell.starts_with("polling");
+    let found = [(status.stale, LOST), (polled, POLLING)];
+    let found = found.into_iter().filter(|(is, _)| *is).map(|(_, warning)| warning.to_owned());
+    found.chain(status.warnings.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_store_that_is_lost_or_polled_is_among_the_warnings() {
+        let named = vec!["a key lies beside the data".to_owned()];
+        let well =
+            GetStatusResponse { doorbell: "notify".into(), warnings: named.clone(), ..Default::default() };
+        assert_eq!(warnings(&well), named);
+        let doorbell = "polling: a pooler stands in the way".to_owned();
+        let unwell = warnings(&GetStatusResponse { stale: true, doorbell, ..well });
+        assert!(
+            unwell[0].contains("lost") && unwell[1].contains("polled") && unwell[2] == named[0],
+            "{unwell:?}"
+        );
+    }
 }

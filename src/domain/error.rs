@@ -173,6 +173,14 @@ impl From<ApplyError> for Error {
                 description: format!("the store can't take the write now: {reason}"),
                 retry_after: Duration::from_secs(1),
             },
+            ApplyError::Damaged { what } => Error::FailedPrecondition {
+                reason: "STORE_DAMAGED",
+                subject: "store".into(),
+                description: format!(
+                    "the store is damaged ({what}) and takes no write, now or later: an operator has to run \
+                     `signalbox doctor`"
+                ),
+            },
             ApplyError::Unknown => Error::Unavailable {
                 reason: "OUTCOME_UNKNOWN",
                 description: "the store was lost while it committed: the write may have been made; \

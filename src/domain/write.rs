@@ -180,6 +180,12 @@ pub enum ApplyError {
         /// For the log and for an operator; holds no statement, path or address.
         reason: String,
     },
+    /// The store holds what was never written: nothing is written on top of that. Trying again does not help.
+    #[error("the store is damaged: {what}")]
+    Damaged {
+        /// What is wrong with it. May be shown to anyone.
+        what: String,
+    },
     /// The store was told to commit, and could not be asked in time whether it has: the write is there as a whole or not
     /// at all. The same request under the same id says which.
     #[error("what became of the write is not known")]

@@ -214,6 +214,11 @@ fn store(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "How commits of others are heard of: 1 for notify, polling, or local (there are no others)",
         DoorbellState::WORDS.map(|word| ([("state", word)], u64::from(word == state))),
     )?;
+    page.gauge(
+        "signalbox_store_damaged",
+        "1 while the store holds what was never written, so that what was read before is served and writes are refused",
+        u64::from(vitals.damaged),
+    )?;
     let connections = vitals.connections;
     page.gauges(
         "signalbox_store_connections",

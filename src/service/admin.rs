@@ -77,6 +77,13 @@ impl Service {
         let everything = caller.grants.contains(&Pattern::All);
         let unopened = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
         let mut warnings = if admin { parts.warnings.all() } else { Vec::new() };
+        let damage = parts.view.damage().filter(|_| admin);
+        warnings.extend(damage.map(|what| {
+            format!(
+                "the store is damaged: {what}; what was read before goes on being served, and writes are refused: run \
+                 `signalbox doctor`, then repair the store or restore a backup"
+            )
+        }));
         warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
         warnings.extend(if admin { self.unreadable_overrides() } else { Vec::new() });
         warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::Service;
@@ -20,6 +20,8 @@ use crate::{
 
 /// How often is written.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a read waits for what was seen of its resources, before it goes without.
+const OBSERVED_PATIENCE: Duration = Duration::from_millis(250);
 /// Calls whose observations wait to be taken in.
 const BUFFER: usize = 256;
 /// Observations that are written at once.
@@ -128,10 +130,13 @@ impl Service {
     /// `Internal` when what the store holds can't be read.
     pub(super) async fn add_observations(&self, resources: &mut [Resource]) -> Result<()> {
         let uids = resources.iter().map(|resource| Uid(resource.uid.clone())).collect();
-        let seen = match self.parts.store.observed(uids).await {
-            Ok(seen) => seen,
-            Err(StoreError::Unavailable(_)) => return Ok(()),
-            Err(error) => return Err(super::store_error(error)),
+        // Who reads from memory must not wait for a store that may be away.
+        let patience =
+            if self.parts.view.confirmed().freshness().stale { Duration::ZERO } else { OBSERVED_PATIENCE };
+        let seen = match timeout(patience, self.parts.store.observed(uids)).await {
+            Ok(Ok(seen)) => seen,
+            Err(_) | Ok(Err(StoreError::Unavailable(_))) => return Ok(()),
+            Ok(Err(error)) => return Err(super::store_error(error)),
         };
         let mut by_uid: HashMap<String, Vec<v1::Observation>> = HashMap::new();
         for Observation { uid, what, value_json, time } in seen {

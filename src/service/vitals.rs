@@ -63,6 +63,8 @@ pub struct Vitals {
     pub resources: usize,
     /// How fresh the view is.
     pub freshness: Freshness,
+    /// Whether the store holds what was never written.
+    pub damaged: bool,
     /// Changes made durable by this replica.
     pub changes: Vec<(ChangeKey, u64)>,
     /// The streams.
@@ -105,6 +107,7 @@ impl Service {
             revision: state.revision.0,
             resources: state.resources.len(),
             freshness: confirmed.freshness(),
+            damaged: parts.view.damage().is_some(),
             changes: self.changes.0.lock().iter().map(|(key, count)| (*key, *count)).collect(),
             streams: parts.streams.counts(),
             workers: self.worker_counts(),
@@ -128,6 +131,11 @@ impl Service {
             reason: "STORE_AWAY",
             description: "the store was not heard from lately: reads come from memory, writes are refused",
         };
+        const DAMAGED: Degradation = Degradation {
+            reason: "STORE_DAMAGED",
+            description: "the store holds what was never written: reads come from memory, writes are refused until it is \
+                          repaired; `signalbox doctor` says what is wrong",
+        };
         const POLLED: Degradation = Degradation {
             reason: "STORE_POLLED",
             description: "the database does not tell of commits: those of other replicas are seen up to a second later",
@@ -138,8 +146,10 @@ impl Service {
         };
         let parts = &self.parts;
         let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
+        let damaged = parts.view.damage().is_some();
         let found = [
-            (parts.view.confirmed().freshness().stale, AWAY),
+            (damaged, DAMAGED),
+            (parts.view.confirmed().freshness().stale && !damaged, AWAY),
             (polled, POLLED),
             (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
         ];

@@ -3,6 +3,8 @@
 //!
 //! The codes of each database stand in its own file; what the driver says for all of them stands here.
 
+use std::io::ErrorKind;
+
 use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
 
 use super::{StoreError, postgres, rows::RowDefect, sqlite};
@@ -40,18 +42,39 @@ impl Failure {
 const NO_TLS: &str =
     "no TLS could be agreed on with the database: look at sslmode, sslrootcert and its certificate";
 
+/// What is said where no connection could be opened.
+pub const UNREACHABLE: &str = "the database can't be reached";
+
+/// Whether nobody answered where the database should be.
+pub fn is_unreachable(kind: ErrorKind) -> bool {
+    use ErrorKind::{
+        AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
+        TimedOut,
+    };
+    matches!(
+        kind,
+        AddrNotAvailable
+            | ConnectionRefused
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) => Failure::of_answer(&**database),
             // What rustls says comes as this.
-            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Failure::Unavailable(NO_TLS)
-            }
+            sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => Failure::Unavailable(NO_TLS),
+            sqlx::Error::Io(error) if is_unreachable(error.kind()) => Failure::Unavailable(UNREACHABLE),
             sqlx::Error::Io(_) => Failure::Unavailable("the database can't be read or written"),
             sqlx::Error::Tls(_) => Failure::Unavailable(NO_TLS),
             sqlx::Error::Protocol(_) => Failure::Unavailable("the database's answer was not understood"),
-            sqlx::Error::PoolTimedOut => Failure::Unavailable("too many reads wait, or it can't be reached"),
+            // Of PostgreSQL the pool is asked first, whether it is that.
+            sqlx::Error::PoolTimedOut => Failure::Unavailable("too many reads wait"),
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Failure::Unavailable("the database is closed")
             }
@@ -93,8 +116,36 @@ impl From<Failure> for ApplyError {
         match failure {
             Failure::Unavailable(reason) => ApplyError::Unavailable { reason: reason.into() },
             Failure::Unknown => ApplyError::Unknown,
-            Failure::Damaged(what) => ApplyError::Unavailable { reason: format!("it is damaged: {what}") },
+            Failure::Damaged(what) => ApplyError::Damaged { what },
             Failure::Refused(detail) | Failure::Internal(detail) => ApplyError::Internal { detail },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_database_that_refuses_connections_is_said_to_be_out_of_reach() {
+        let refused = || sqlx::Error::Io(ErrorKind::ConnectionRefused.into());
+        assert_eq!(Failure::from(refused()), Failure::Unavailable(UNREACHABLE));
+        let broken = sqlx::Error::Io(ErrorKind::UnexpectedEof.into());
+        assert_eq!(Failure::from(broken), Failure::Unavailable("the database can't be read or written"));
+        assert_eq!(Failure::from(sqlx::Error::PoolTimedOut), Failure::Unavailable("too many reads wait"));
+    }
+
+    #[test]
+    fn regression_a_damaged_store_does_not_ask_to_try_again() {
+        let told =
+            crate::domain::Error::from(ApplyError::from(Failure::Damaged("its head row is missing".into())));
+        let crate::domain::Error::FailedPrecondition { reason, description, .. } = told else {
+            panic!("{told:?}")
+        };
+        assert_eq!(reason, "STORE_DAMAGED");
+        assert!(
+            description.contains("its head row is missing") && description.contains("doctor"),
+            "{description}"
+        );
     }
 }

@@ -46,6 +46,7 @@ impl Word for ApplyError {
             ApplyError::Stale { .. } => "stale",
             ApplyError::RequestMismatch => "mismatch",
             ApplyError::Unavailable { .. } => "unavailable",
+            ApplyError::Damaged { .. } => "damaged",
             ApplyError::Unknown => "unknown",
             ApplyError::Internal { .. } => "internal",
         }
@@ -56,7 +57,7 @@ impl Measured {
     /// `inner`, whose calls are counted in `calls`.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, calls: StoreCalls) -> Self {
-        calls.expect("apply", &["stale", "unavailable", "unknown", "internal"]);
+        calls.expect("apply", &["stale", "unavailable", "damaged", "unknown", "internal"]);
         for call in ["head", "changes_after", "audit", "beat"] {
             calls.expect(call, &["unavailable", "damaged", "internal"]);
         }

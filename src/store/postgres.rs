@@ -90,6 +90,12 @@ impl PostgresDatabase {
         }
     }
 
+    /// Why the database at a URL can't be reached, or takes nobody for now, if it is that: it may be waited for. Names host and
+    /// port, never the password.
+    pub async fn out_of_reach(url: &str) -> Option<String> {
+        Server::parse(url).ok()?.out_of_reach().await
+    }
+
     /// What the store says of itself.
     #[must_use]
     pub fn identity(&self) -> &Identity {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{State, View};
 use crate::{
     domain::{Epoch, RevisionBatch},
-    store::{Log, LogPage, StoreError},
+    store::{Log, LogPage, StateSnapshot, StoreError},
 };
 
 /// Polls are at most this far apart; each confirms that the store is still there.
@@ -20,6 +20,8 @@ const POLL: Duration = Duration::from_secs(1);
 const PAGE: usize = 2000;
 /// Pause after an error, so that a broken store is not hammered.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Pause between looks at all that a damaged store holds, in case it can be shown after all.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What is told of each step of the view, after the view shows it.
 pub trait Publish: Send + 'static {
@@ -32,10 +34,11 @@ pub trait Publish: Send + 'static {
 /// Keeps `view` at the head of `log` until `stop`, and tells `publish` of every step.
 pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, stop: CancellationToken) {
     let mut doorbell = log.doorbell();
+    let mut looked = None;
     loop {
         let step = tokio::select! {
             () = stop.cancelled() => return,
-            step = catch_up(&*log, &view, &publish) => step,
+            step = catch_up(&*log, &view, &publish, &mut looked) => step,
         };
         let pause = match step {
             Ok(ControlFlow::Continue(())) => continue,
@@ -54,17 +57,29 @@ pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, s
 }
 
 /// Applies what this process remembers to have written, then one page of what the store holds. Breaks when the view stands at
-/// the head.
-async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<ControlFlow<()>, StoreError> {
+/// the head. `looked` is when a damaged store was last looked at as a whole.
+async fn catch_up(
+    log: &dyn Log,
+    view: &View,
+    publish: &impl Publish,
+    looked: &mut Option<Instant>,
+) -> Result<ControlFlow<()>, StoreError> {
     // It is told at once, and confirms nothing: others may have written since, or the store may be gone.
     let own = log.remembered_after(&view.state().token(), PAGE)?;
     apply(view, publish, own);
     let (state, asked) = (view.state(), Instant::now());
     let page = match log.changes_after(&state.token(), PAGE).await {
-        Ok(page) => page,
+        Ok(page) => {
+            *looked = None;
+            page
+        }
         Err(StoreError::Damaged(detail)) => {
-            tracing::error!(revision = %state.revision, detail, "the log can't be followed; building the view anew");
-            return rebuild(log, view, publish).await.map(ControlFlow::Break);
+            let waits = looked.is_some_and(|at| asked.duration_since(at) < LOOK_EVERY);
+            if !waits {
+                *looked = Some(asked);
+                look_anew(log, view, publish, detail).await?;
+            }
+            return Ok(ControlFlow::Break(()));
         }
         Err(error) => return Err(error),
     };
@@ -92,22 +107,57 @@ async fn catch_up(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<
         }
         LogPage::Diverged { revision } => {
             tracing::error!(revision = %state.revision, found = %revision, "the store has lost commits: it begins a new life");
-            begin_life(log, state.epoch).await?;
+            if let Some(detail) = begin_life(log, state.epoch).await? {
+                refuse(view, detail);
+                return Ok(ControlFlow::Break(()));
+            }
             rebuild(log, view, publish).await.map(ControlFlow::Continue)
         }
     }
 }
 
 /// The first to find that commits are lost begins a new life, so that every token of the old one is noticed from now on,
-/// whatever is written over the lost revisions.
-async fn begin_life(log: &dyn Log, lost: Epoch) -> Result<(), StoreError> {
+/// whatever is written over the lost revisions. Answers with what is wrong if the store was edited: no new life makes that
+/// good.
+async fn begin_life(log: &dyn Log, lost: Epoch) -> Result<Option<String>, StoreError> {
     match log.begin_life(lost).await {
         Ok(epoch) => tracing::warn!(%epoch, "the store is in a new life; every stream begins anew"),
-        // It was edited: no new life makes that good. What there is is served, with an alarm.
-        Err(StoreError::Damaged(detail)) => tracing::error!(detail, "no new life can begin"),
+        Err(StoreError::Damaged(detail)) => return Ok(Some(detail)),
+        Err(error) => return Err(error),
+    }
+    Ok(None)
+}
+
+/// The log can't be followed from the view. If the store is whole all the same, it was the view or a row that is not part of
+/// the state: the view is built anew. If not, what it holds is not shown.
+async fn look_anew(
+    log: &dyn Log,
+    view: &View,
+    publish: &impl Publish,
+    detail: String,
+) -> Result<(), StoreError> {
+    let asked = Instant::now();
+    match log.snapshot().await {
+        Ok(snapshot) if snapshot.defect.is_none() => {
+            tracing::error!(detail, "the log can't be followed; building the view anew");
+            show_anew(view, publish, snapshot, asked);
+        }
+        Ok(snapshot) => refuse(view, snapshot.defect.unwrap_or(detail)),
+        Err(StoreError::Damaged(worse)) => refuse(view, worse),
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// Leaves the state that is shown as it is, unconfirmed: whatever the store holds now, it is not what was written.
+fn refuse(view: &View, damage: String) {
+    if view.refuse(damage.clone()) {
+        tracing::error!(
+            damage,
+            revision = %view.state().revision,
+            "the store is damaged: what was read before goes on being served; run `signalbox doctor`"
+        );
+    }
 }
 
 /// Takes revisions into the view, one after the other, and tells of each. How many rows of the log they were.
@@ -124,11 +174,15 @@ fn apply(view: &View, publish: &impl Publish, batches: Vec<RevisionBatch>) -> us
 async fn rebuild(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<(), StoreError> {
     let asked = Instant::now();
     let snapshot = log.snapshot().await?;
+    show_anew(view, publish, snapshot, asked);
+    Ok(())
+}
+
+fn show_anew(view: &View, publish: &impl Publish, snapshot: StateSnapshot, asked: Instant) {
     if let Some(defect) = &snapshot.defect {
         tracing::error!(defect, "the state is not what the log says");
     }
     let state = view.begin_anew(State::from_snapshot(snapshot));
     publish.rebuilt(&state);
     view.confirm(asked);
-    Ok(())
 }

@@ -32,6 +32,7 @@ pub struct View {
     state: ArcSwap<State>,
     revision: watch::Sender<Revision>,
     confirmed: Mutex<Instant>,
+    damage: Mutex<Option<String>>,
     pinned: Mutex<VecDeque<Arc<State>>>,
 }
 
@@ -68,6 +69,7 @@ impl View {
             revision: watch::Sender::new(state.revision),
             state: ArcSwap::from_pointee(state),
             confirmed: Mutex::new(Instant::now()),
+            damage: Mutex::default(),
             pinned: Mutex::default(),
         }
     }
@@ -99,6 +101,13 @@ impl View {
         Confirmed(*self.confirmed.lock())
     }
 
+    /// What is wrong with the store, while it holds what was never written: the state before goes on being shown, and nothing
+    /// confirms it. May be shown to an operator.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.damage.lock().clone()
+    }
+
     /// Holds `state` for the pages that follow; the oldest one held makes room. One of a life that is over is not held.
     pub fn pin(&self, state: &Arc<State>) {
         let mut pinned = self.pinned.lock();
@@ -127,6 +136,15 @@ impl View {
     /// paused: it tells nothing of what came after the question.
     fn confirm(&self, asked: Instant) {
         *self.confirmed.lock() = asked;
+        if self.damage.lock().take().is_some() {
+            tracing::info!("the store is whole again");
+        }
+    }
+
+    /// What the store holds can't be shown. Says whether that is news.
+    fn refuse(&self, damage: String) -> bool {
+        let news = self.damage.lock().replace(damage.clone());
+        news != Some(damage)
     }
 
     /// Shows a state that does not follow from the one before it, and lets go of all that was held of that.

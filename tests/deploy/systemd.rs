@@ -50,6 +50,9 @@ fn what_they_start_and_set_is_known() {
         let text = text(&format!("deploy/systemd/{unit}"));
         let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
         binary::assert_known(words.filter(|word| word.starts_with("SIGNALBOX_")), unit);
+        // A database that comes up later must not find it given up.
+        let again = ["RestartSec", "StartLimitIntervalSec"].map(|name| values(unit, name).concat());
+        assert_eq!(again, ["2", "0"], "{unit}");
         let stop: u64 = values(unit, "TimeoutStopSec")[0].parse().unwrap();
         assert!(stop > 10, "{unit}: {stop} s are not more than SIGNALBOX_SHUTDOWN_DEADLINE");
         let listens = values(unit, "LoadCredential");

@@ -5,8 +5,8 @@ use signalbox::proto::v1::{
 };
 
 use crate::{
-    cluster::{Cluster, Member, create, knows_of},
-    harness::{Home, PATIENCE, until_answered},
+    cluster::{Cluster, Member, create, knows_of, request},
+    harness::{Home, PATIENCE, calls::refusal, until_answered},
     postgres,
     support::{
         caller::{Caller, Rights},
@@ -109,4 +109,33 @@ async fn regression_a_lease_without_an_end_is_taken_over() {
     let kept = "SELECT count(*) FROM leases WHERE fence = 8 AND holder <> 'dead' AND ends <= now()";
     until_answered(PATIENCE, "the house is kept", async || postgres::count(cluster.url(), kept).await == 1)
         .await;
+}
+
+/// A head row that somebody set forward: no replica may show a revision that the log does not have, nor say that it is fresh.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_damaged_store_is_not_shown_as_fresh() {
+    const DAMAGED: &str = "the store is damaged";
+    let cluster = Cluster::new().await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    let before = create(&caller, setting("settings/before", "x")).await;
+    postgres::run(cluster.url(), "UPDATE head SET revision = revision + 1").await;
+    until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, DAMAGED)).await;
+    let refused = caller.config().create_resource(request(setting("settings/refused", "x"))).await;
+    assert_eq!(refusal(refused), (tonic::Code::FailedPrecondition, "STORE_DAMAGED".into()));
+    until_answered(PATIENCE, "it is stale", async || caller.status().await.stale).await;
+    assert_eq!(caller.status().await.revision, before, "what was read before is served");
+    let page = member.page("/readyz", "").await;
+    assert!(page.code == 200 && page.json()["degraded"][0]["reason"] == "STORE_DAMAGED", "{page:?}");
+    assert_eq!(member.metrics(caller.token()).await.value("signalbox_store_damaged", &[]), 1.0);
+    // A trigger lets the head only grow.
+    let repair = "SET LOCAL session_replication_role = replica; UPDATE head SET revision = revision - 1";
+    postgres::run(cluster.url(), repair).await;
+    until_answered(PATIENCE, "it heals", async || {
+        let status = caller.status().await;
+        !status.stale && !tells(&status, DAMAGED)
+    })
+    .await;
+    assert_eq!(create(&caller, setting("settings/after", "x")).await, before + 1);
+    assert_eq!(member.metrics(caller.token()).await.value("signalbox_store_damaged", &[]), 0.0);
 }

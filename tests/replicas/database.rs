@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use signalbox::proto::v1::{VerifyLogRequest, watch_config_response::Event};
+use signalbox::proto::v1::{GetResourceRequest, VerifyLogRequest, watch_config_response::Event};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
@@ -64,6 +64,15 @@ async fn regression_a_frozen_database_does_not_hold_the_status_up() {
         let age = Duration::try_from(status.confirmed_age.expect("its age")).unwrap();
         assert_eq!((status.revision, status.stale), (before, age > STALE));
         stale = status.stale;
+        // What was seen of a resource is left out then; nobody waits for it.
+        let asked = Instant::now();
+        let request = GetResourceRequest {
+            name: "settings/before".into(),
+            include_observations: true,
+            ..GetResourceRequest::default()
+        };
+        caller.config().get_resource(request).await.expect("from memory");
+        assert!(asked.elapsed() < Duration::from_millis(1500), "a read took {:?}", asked.elapsed());
     }
     database.thaw();
     assert!(stale, "it says that it is stale");
@@ -243,4 +252,46 @@ async fn a_commit_whose_answer_was_lost_is_done_once_whoever_is_asked_again() {
     }
     let verified = callers[1].admin().verify_log(VerifyLogRequest::default()).await.expect("it is checked");
     assert!(verified.get_ref().intact, "{:?}", verified.get_ref().defects);
+}
+
+/// After a power cut nothing comes up in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_replica_waits_for_a_database_that_is_not_up_yet() {
+    let mut database = postgres::Server::start(&[]);
+    let url = database.database().await.replace("://signalbox@", "://signalbox:Sesame@");
+    let cluster = Cluster::on(url).await;
+    database.stop();
+    let waits = format!("127.0.0.1:{} can't be reached", database.port());
+    let (home, mut child) = starting(&cluster);
+    until(PATIENCE, "it says that it waits", || home.log().contains(&waits)).await;
+    // One that is told to stop meanwhile does, in good order.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    let mut status = None;
+    until(PATIENCE, "its end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", home.log());
+    let (home, mut child) = starting(&cluster);
+    until(PATIENCE, "it says that it waits", || home.log().contains(&waits)).await;
+    database.run(&[]);
+    let ready = || std::fs::read_to_string(home.path("server.out")).unwrap().contains("is ready");
+    until(PATIENCE, "it serves", ready).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!home.log().contains("Sesame"), "{}", home.log());
+    // What does not pass by itself is told at once.
+    let elsewhere = format!("{}_of_nobody", cluster.url());
+    let refused = cluster.home().with("SIGNALBOX_DATABASE_URL", elsewhere).refused().await;
+    assert!(refused.code == Some(1) && refused.message.contains("no such database"), "{}", refused.message);
+}
+
+/// A server that need not become ready.
+fn starting(cluster: &Cluster) -> (crate::harness::Home, std::process::Child) {
+    let home = cluster.home();
+    let file = |name| std::fs::File::create(home.path(name)).unwrap();
+    let child = home.serve(&[]).stdout(file("server.out")).stderr(file("server.log")).spawn().unwrap();
+    (home, child)
 }

@@ -191,6 +191,10 @@ async fn commits_that_a_restore_lost_end_the_life_of_the_store_for_every_replica
     let now = alarm.unless(PATIENCE * 3, "a new life", judged).await;
     assert_eq!(now.revision, KEPT as u64);
     goes_on(&callers, &old).await;
+    // Once, whichever replica noticed, and however many did.
+    let begun = "SELECT count(*) FROM audit WHERE event = 'life_begun'";
+    until_answered(PATIENCE, "the audit tells", async || postgres::count(cluster.url(), begun).await == 1)
+        .await;
     over.store(true, Ordering::Relaxed);
     let refusals = alarm.unless(PATIENCE, "the reader's end", reading).await.expect("no answer is older");
     assert!(refusals > 0, "the reader noticed");

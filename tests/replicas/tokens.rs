@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
-    harness::{PATIENCE, calls::refusal, until_answered},
+    harness::{Home, PATIENCE, calls::refusal, until_answered},
     pgbouncer::Pooler,
     postgres,
     proxy::{Fault, Proxy},
@@ -296,4 +296,20 @@ async fn pages_go_on(pair: Pair) {
     let names: Vec<&str> = names.iter().map(|resource| resource.name.as_str()).collect();
     assert_eq!(names, ["k0", "k1", "k2", "k3", "k4", "k5"].map(|key| format!("settings/{key}")));
     drop((pair.cluster, pair.members));
+}
+
+/// Whoever makes the first token on another terminal has not the settings of the servers there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_local_token_without_the_servers_settings_says_what_to_set() {
+    let cluster = Cluster::new().await;
+    cluster.start().await.stop().await;
+    let told = async |home: Home| {
+        let made = home.run(&["token", "create", "--local", "--role", "admin"]).await;
+        assert!(!made.status.success());
+        String::from_utf8(made.stderr).unwrap()
+    };
+    let without_key = told(Home::new().with("SIGNALBOX_DATABASE_URL", cluster.url())).await;
+    assert!(without_key.contains("set ENCRYPTION_KEY_FILE"), "{without_key}");
+    let without_both = told(Home::new()).await;
+    assert!(without_both.contains("SIGNALBOX_DATABASE_URL and ENCRYPTION_KEY_FILE"), "{without_both}");
 }

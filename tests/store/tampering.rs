@@ -168,7 +168,7 @@ async fn an_edited_head_row_is_noticed_and_not_written_over() {
     edit(&place, "UPDATE head SET revision = 6, hash = (SELECT hash FROM log WHERE revision = 6)").await;
     for _ in 0..2 {
         let refused = store.apply(create("settings/new", "x")).await;
-        assert!(matches!(refused, Err(ApplyError::Unavailable { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(ApplyError::Damaged { .. })), "{refused:?}");
     }
     assert_eq!(store.head().await.unwrap().revision, Revision(6));
 }

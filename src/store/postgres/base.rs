@@ -126,8 +126,11 @@ impl Base for PostgresBase {
         // Even if the answer was lost: whoever looks finds either life.
         self.tail.clear();
         self.bell.ring();
-        let head = done?;
+        let (head, begun) = done?;
         self.left_at = Some(head);
+        if begun {
+            self.tell_of_life(seen, head).await;
+        }
         Ok(head.head.epoch)
     }
 
@@ -156,12 +159,13 @@ impl PostgresBase {
         };
         let (answers, before, effects) = match done {
             Ok(Planned::Group(answers, before, effects)) => (answers, before, effects),
-            Ok(Planned::Life(head)) => {
+            Ok(Planned::Life { lost, head }) => {
                 self.end(Ok(())).await?;
                 tracing::error!(epoch = %head.head.epoch, "the database has lost commits; the store is in a new life");
                 self.left_at = Some(head);
                 self.tail.clear();
                 self.bell.ring();
+                self.tell_of_life(lost, head).await;
                 return Err(LOST);
             }
             Err(failure) => return Err(self.failed(failure).await),
@@ -177,6 +181,20 @@ impl PostgresBase {
         self.tail.push(before.head.revision, *effects);
         self.bell.ring();
         Ok(answers)
+    }
+
+    /// Writes into the audit that a life has begun, so that it is known when the log of the server is gone. As well as it
+    /// goes: the life has begun by now.
+    async fn tell_of_life(&mut self, lost: Epoch, head: HeadState) {
+        let (begun, revision) = (head.head.epoch, head.head.revision);
+        let detail = format!(
+            "the database has lost commits: epoch {lost} is over, {begun} begins; the log found ends at revision {revision}"
+        );
+        let actor = "signalbox".into();
+        let event = AuditEvent { time: self.clock.now(), actor, event: "life_begun", detail };
+        if let Err(failure) = self.audit(&[event]).await {
+            tracing::warn!(?failure, "the audit was not told of the new life");
+        }
     }
 
     /// Begins a transaction under the head row's lock; what it found there may itself be a failure.
@@ -295,8 +313,8 @@ impl PostgresBase {
 enum Planned {
     /// A group: the answers, where the head was, and what was written, if anything.
     Group(Vec<Answer>, HeadState, Option<Box<Effects>>),
-    /// A new life in its stead, because what this process wrote or saw is lost.
-    Life(HeadState),
+    /// A new life in its stead, because what this process wrote or saw in the lost one is gone.
+    Life { lost: Epoch, head: HeadState },
 }
 
 async fn plan_and_write(
@@ -308,7 +326,7 @@ async fn plan_and_write(
 ) -> Result<Planned, Failure> {
     let (before, lost) = locked.check(connection, keys, left).await?;
     if lost {
-        return Ok(Planned::Life(put_epoch(connection, before).await?));
+        return Ok(Planned::Life { lost: before.head.epoch, head: put_epoch(connection, before).await? });
     }
     let facts = read_facts(connection, before, writes, requests).await?;
     let (mut answers, mut effects) = plan(keys, facts, writes);
@@ -328,16 +346,19 @@ fn plan(keys: &ChainKeys, facts: Facts, writes: &[WriteSet]) -> (Vec<Answer>, Op
     (writes.iter().map(|write| group.plan(write)).collect(), group.finish())
 }
 
-/// Gives the store a new epoch if it still has the one that was seen.
+/// Gives the store a new epoch if it still has the one that was seen, and says whether it did.
 async fn begin_life(
     connection: &mut PgConnection,
     locked: Locked,
     keys: &ChainKeys,
     seen: Epoch,
-) -> Result<HeadState, Failure> {
+) -> Result<(HeadState, bool), Failure> {
     // Wherever this process left it: that is what was lost.
     let (head, _) = locked.check(connection, keys, None).await?;
-    if head.head.epoch == seen { put_epoch(connection, head).await } else { Ok(head) }
+    match head.head.epoch == seen {
+        true => Ok((put_epoch(connection, head).await?, true)),
+        false => Ok((head, false)),
+    }
 }
 
 async fn put_epoch(connection: &mut PgConnection, mut head: HeadState) -> Result<HeadState, Failure> {

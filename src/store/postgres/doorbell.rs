@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     failure::bounded,
-    session::{BEGIN_ASIDE, Lease, SILENCE, Server, asked, execute},
+    session::{BEGIN_ASIDE, Lease, SILENCE, Server, asked, execute, not_opened},
 };
 use crate::store::{Doorbell, DoorbellState, failure::Failure};
 
@@ -190,8 +190,9 @@ impl Listening {
 
     async fn connect(&self) -> Result<PgListener, Ended> {
         let pool = self.server.listener();
-        let connecting = bounded(SILENCE, PgListener::connect_with(&pool)).await;
-        let mut listener = connecting.map_err(|trouble| Ended::from(trouble.failure))?;
+        let connecting = timeout(SILENCE, PgListener::connect_with(&pool)).await;
+        let connected = connecting.map_err(|_| Ended::because("the database does not answer"))?;
+        let mut listener = connected.map_err(|error| Ended::from(not_opened(&pool, error)))?;
         // A lost connection is told, and rung for, instead of being replaced unseen.
         listener.eager_reconnect(false);
         for _ in 0..LOOKS {

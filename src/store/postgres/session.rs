@@ -11,7 +11,7 @@
 //!
 //! The driver offers no TCP keepalives. The bounds here stand in for them: nothing ever waits for a silent server longer.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{io::ErrorKind, str::FromStr as _, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
@@ -23,7 +23,10 @@ use sqlx::{
 use tokio::time::Instant;
 
 use super::failure::{Trouble, bounded};
-use crate::store::{StoreError, failure::Failure};
+use crate::store::{
+    StoreError,
+    failure::{Failure, UNREACHABLE},
+};
 
 /// After so long without a word the server is given up. Longer than its own bounds, so that it can say why.
 pub const SILENCE: Duration = Duration::from_millis(4000);
@@ -92,6 +95,19 @@ pub const BEGIN_MOVE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SELECT 1 FROM head WHERE id = 1 FOR UPDATE; SELECT 1 FROM feature_level WHERE id = 1 FOR UPDATE; \
     LOCK TABLE audit, observations IN SHARE MODE";
 
+/// What a server says that is starting, stopping or full: it comes by itself.
+const PASSING: [&str; 4] = ["57P03", "57P01", "57P02", "53300"];
+
+/// Whether an error of a connection may pass by itself. Not one of a file with a certificate or a key, nor of TLS.
+fn may_come(kind: ErrorKind, at: &str) -> bool {
+    match kind {
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::PermissionDenied => false,
+        // A socket is not there while the server is not.
+        ErrorKind::NotFound => at.starts_with('/'),
+        _ => true,
+    }
+}
+
 /// Where the database is and who we are there. It can't be printed: it holds a password.
 #[derive(Clone)]
 pub struct Server {
@@ -119,6 +135,27 @@ impl Server {
     /// Opens a connection.
     pub async fn connect(&self) -> Result<PgConnection, Trouble> {
         bounded(CONNECT, self.options.connect()).await
+    }
+
+    /// Why nobody answers where the database is, if it is that: it may be waited for. `None` where it answers, whatever it says,
+    /// unless it says that it is starting, stopping or full. Names host and port, never the password.
+    pub async fn out_of_reach(&self) -> Option<String> {
+        let options = &self.options;
+        let at = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let why = match tokio::time::timeout(CONNECT, options.connect()).await {
+            Err(_) => "it does not answer".to_owned(),
+            Ok(Err(sqlx::Error::Io(error))) if may_come(error.kind(), &at) => error.to_string(),
+            Ok(Err(sqlx::Error::Database(error)))
+                if error.code().is_some_and(|code| PASSING.contains(&&*code)) =>
+            {
+                error.message().to_owned()
+            }
+            Ok(_) => return None,
+        };
+        Some(format!("the database at {at} can't be reached: {why}"))
     }
 
     /// A pool for reads, which opens connections when they are needed.
@@ -157,7 +194,7 @@ impl Lease {
     pub async fn ask(pool: &PgPool, text: &'static str) -> Result<(Self, Answers), Failure> {
         let deadline = Instant::now() + SILENCE;
         loop {
-            let mut lease = Self(Some(bounded(SILENCE, pool.acquire()).await?));
+            let mut lease = Self(Some(acquire(pool).await?));
             let left = deadline.saturating_duration_since(Instant::now());
             match ask(lease.connection()?, text, left).await {
                 Ok(answers) => return Ok((lease, answers)),
@@ -202,6 +239,22 @@ impl Lease {
         {
             drop(self.0.take());
         }
+    }
+}
+
+/// A connection of a pool. One that has room left and still gives none could not open it.
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Failure> {
+    let acquired = tokio::time::timeout(SILENCE, pool.acquire()).await.map_err(Trouble::silence)?;
+    acquired.map_err(|error| not_opened(pool, error))
+}
+
+/// Why a pool gave no connection.
+pub fn not_opened(pool: &PgPool, error: sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::PoolTimedOut if pool.size() < pool.options().get_max_connections() => {
+            Failure::Unavailable(UNREACHABLE)
+        }
+        error => error.into(),
     }
 }
 

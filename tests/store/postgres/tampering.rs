@@ -92,7 +92,7 @@ async fn an_edited_head_row_is_noticed_and_not_written_over() {
     let epoch = store.head().await.unwrap().epoch;
     for _ in 0..2 {
         let refused = store.apply(create("settings/new", "x")).await;
-        assert!(matches!(refused, Err(ApplyError::Unavailable { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(ApplyError::Damaged { .. })), "{refused:?}");
         assert!(matches!(store.begin_life(epoch).await, Err(StoreError::Damaged(_))));
     }
     assert_eq!(store.head().await.unwrap().revision, Revision(6));
