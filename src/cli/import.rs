@@ -92,6 +92,7 @@ async fn from_foreign(
         _ => backups.keep(session),
     }
     imported.keep(&foreign::kept(&answer));
+    imported.unchanged(&foreign::unchanged(&answer));
     let told = if args.write.dry_run { foreign::Told::WouldBe } else { foreign::Told::Done };
     foreign::tell(session, &imported, told)?;
     send::print(session, &answer, args.write.dry_run)?;

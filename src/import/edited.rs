@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::merge;
 use crate::{
     domain::{FeatureLevel, ResourceName, record::Spec, spec},
     kinds::{
@@ -88,6 +89,7 @@ pub fn decide(imported: &Resource, stored: Option<&Resource>, has_secrets: bool)
 pub fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
     let Ok((name, kind)) = kinds::parse_name(&imported.name) else { return false };
     let mut new = new.clone();
+    merge::rebase(old, &mut new);
     fill_all(kind, &name, &mut new);
     kind.moves_secrets_beneath(old, &new).is_some()
 }
@@ -221,6 +223,27 @@ mod tests {
     fn regression_a_provider_without_a_key_may_move() {
         let first = stored(provider(""), |_| ());
         assert_eq!(decide(&provider("https://b.example/v1"), Some(&first), false), Decision::Write);
+    }
+
+    #[test]
+    fn regression_a_base_url_that_is_cut_elsewhere_is_the_same_place() {
+        let first = stored(provider(""), |_| ());
+        for (url, path, stays) in [
+            ("https://api.openai.com", "/v1/responses", true),
+            ("https://api.openai.com/v1/beta", "/responses", true),
+            ("https://api.openai.com", "/v10/responses", false),
+            ("https://api.openai.com", "", false),
+            ("https://api.openai.com.b.example", "/v1/responses", false),
+            ("http://api.openai.com", "/v1/responses", false),
+        ] {
+            let mut new = provider(url);
+            if let Some(Spec::Provider(spec)) = &mut new.spec {
+                spec.endpoint_path = path.into();
+            }
+            stamp(&mut new, "test");
+            let decision = decide(&new, Some(&first), true);
+            assert_eq!(decision == Decision::Write, stays, "{url} {path}: {decision:?}");
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ struct Deployment {
     group: String,
     /// Its provider, `providers/{id}`.
     provider: String,
+    /// Its model as calls carry it; `None` for a pattern of many.
+    model_id: Option<String>,
 }
 
 struct Converter<'a> {

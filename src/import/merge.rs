@@ -1,27 +1,41 @@
 //! Facts of one thing from several sources: what one says is laid over what another has said, field by field, so that each keeps
 //! what only it knows.
 //!
-//! Only models have several sources. Must not know any format.
+//! Models have several sources, and so have providers and who of them is active: a file says little of a provider that is
+//! there. Must not know what a format looks like.
 
 use prost::Message as _;
 
 use super::{
     edited::{self, IMPORTED_FROM},
-    gather,
+    gather, litellm, parts, starters,
 };
 use crate::{
     domain::record::Spec,
-    proto::v1::{ModelSpec, ParameterSupport, Resource},
+    proto::v1::{ModelSpec, ParameterSupport, ProviderSpec, Resource, RouterSpec},
 };
+
+/// Fallbacks that a router has at most.
+const MAX_FALLBACKS: usize = 16;
 
 /// An imported resource laid over what an import has made before, and nobody has edited. `None` where the new one takes the place
 /// of the other as a whole.
 #[must_use]
 pub fn laid_over(stored: &Resource, imported: &Resource) -> Option<Resource> {
-    let (Some(Spec::Model(old)), Some(Spec::Model(new))) = (&stored.spec, &imported.spec) else {
-        return None;
+    let old = stored.spec.as_ref()?;
+    let mut new = imported.spec.clone()?;
+    rebase(old, &mut new);
+    let merged = match (old, &new) {
+        (Spec::Model(old), Spec::Model(new)) => Spec::Model(merge(old, new)),
+        // What is of another type has other defaults for everything.
+        (Spec::Provider(old), Spec::Provider(new)) if old.r#type == new.r#type => {
+            Spec::Provider(merge_provider(stored, old, imported, new))
+        }
+        (Spec::Router(old), Spec::Router(new)) if imported.name == parts::DEFAULT_ROUTER => {
+            Spec::Router(merge_router(old, new, is_from(stored, starters::FORMAT)))
+        }
+        _ => return None,
     };
-    let merged = Spec::Model(merge(old, new));
     // What the sources say together may contradict itself.
     if !gather::violations(&imported.name, &merged).is_empty() {
         return None;
@@ -66,6 +80,95 @@ fn merge(old: &ModelSpec, new: &ModelSpec) -> ModelSpec {
     merged
 }
 
+fn is_from(resource: &Resource, format: &str) -> bool {
+    resource.labels.get(IMPORTED_FROM).is_some_and(|from| from == format)
+}
+
+/// A provider with what `new` says of it. LiteLLM names the models that its callers use, which are no reason to take others or
+/// the default from a provider that is there.
+fn merge_provider(
+    stored: &Resource,
+    old: &ProviderSpec,
+    imported: &Resource,
+    new: &ProviderSpec,
+) -> ProviderSpec {
+    let (mut merged, mut new) = (old.clone(), new.clone());
+    if is_from(imported, litellm::FORMAT) {
+        let added = std::mem::take(&mut new.models);
+        if !old.models.is_empty() {
+            new.models.clone_from(&old.models);
+            new.models.extend(added.into_iter().filter(|model| !old.models.contains(model)));
+        }
+        if !old.default_model.is_empty() {
+            new.default_model.clear();
+        }
+    }
+    // A file that has no name to show says the id again.
+    let shown = parts::known_id(&new.display_name).or_else(|| parts::id_for(&new.display_name));
+    if !old.display_name.is_empty() && shown.as_deref() == imported.name.strip_prefix("providers/") {
+        new.display_name.clear();
+    }
+    // A starter waits for somebody to name it.
+    if is_from(stored, starters::FORMAT) {
+        merged.enabled = Some(true);
+    }
+    // What a path speaks is a default of that path.
+    if !new.endpoint_path.is_empty() && new.endpoint_path != old.endpoint_path {
+        (merged.request_builder, merged.response_extractor) = (None, None);
+    }
+    if !new.models.is_empty() {
+        merged.models.clear();
+    }
+    forget_given(&mut merged.auth, &new.auth);
+    forget_given(&mut merged.capabilities, &new.capabilities);
+    forget_given(&mut merged.request_builder, &new.request_builder);
+    forget_given(&mut merged.response_extractor, &new.response_extractor);
+    forget_given(&mut merged.model_listing, &new.model_listing);
+    // What was encoded just now can be read.
+    let _ = merged.merge(new.encode_to_vec().as_slice());
+    let default_model = merged.default_model.clone();
+    parts::default_model(&mut merged, &default_model);
+    merged
+}
+
+/// Cuts a provider's URL where the stored one is cut, if it leads beneath the stored base URL: `https://a.example` with
+/// `/v1/responses` is the path `/responses` of `https://a.example/v1`. So a key goes to the base URL that it was saved with.
+pub(super) fn rebase(old: &Spec, new: &mut Spec) {
+    let (Spec::Provider(old), Spec::Provider(new)) = (old, new) else { return };
+    if old.base_url.is_empty() || new.base_url.is_empty() || new.endpoint_path.is_empty() {
+        return;
+    }
+    let url = format!("{}{}", new.base_url, new.endpoint_path);
+    if let Some(path) = url.strip_prefix(&old.base_url).filter(|path| path.starts_with('/')) {
+        path.clone_into(&mut new.endpoint_path);
+        new.base_url.clone_from(&old.base_url);
+    }
+}
+
+fn forget_given<T>(old: &mut Option<T>, new: &Option<T>) {
+    if new.is_some() {
+        *old = None;
+    }
+}
+
+/// The router of the active provider, turned to another: as a switch does, the former primary becomes the first fallback. That
+/// of a new store is one that nobody chose, and becomes none.
+fn merge_router(old: &RouterSpec, new: &RouterSpec, begun: bool) -> RouterSpec {
+    let mut merged = old.clone();
+    if !new.fallbacks.is_empty() {
+        merged.fallbacks.clear();
+    } else if new.primary != old.primary {
+        if !begun {
+            merged.fallbacks.insert(0, old.primary.clone());
+        }
+        merged.fallbacks.retain(|name| *name != new.primary);
+        merged.fallbacks.truncate(MAX_FALLBACKS);
+    }
+    // What was encoded just now can be read.
+    let _ = merged.merge(new.encode_to_vec().as_slice());
+    merged
+}
+
 fn forget_ranges(old: &mut ParameterSupport, new: &ParameterSupport) {
     for (old, new) in [
         (&mut old.temperature, &new.temperature),
@@ -86,7 +189,9 @@ mod tests {
     use crate::{
         import::{Decision, decide},
         kinds,
-        proto::v1::{ModelCapability, ModelLimits, ModelPrices, ParameterRange, ReasoningSupport},
+        proto::v1::{
+            ModelCapability, ModelLimits, ModelPrices, ParameterRange, ProviderType, ReasoningSupport,
+        },
     };
 
     fn model(format: &str, spec: ModelSpec) -> Resource {
@@ -186,6 +291,108 @@ mod tests {
             spec(&merged).prices.as_ref().unwrap().output,
             "",
             "a price of another currency says nothing"
+        );
+    }
+
+    fn provider(format: &str, spec: ProviderSpec) -> Resource {
+        let mut resource = Resource {
+            name: "providers/groq".into(),
+            spec: Some(Spec::Provider(ProviderSpec { r#type: ProviderType::Groq.into(), ..spec })),
+            ..Resource::default()
+        };
+        edited::stamp(&mut resource, format);
+        resource
+    }
+
+    fn provider_of(resource: &Resource) -> &ProviderSpec {
+        match &resource.spec {
+            Some(Spec::Provider(spec)) => spec,
+            _ => panic!("no provider"),
+        }
+    }
+
+    #[test]
+    fn regression_a_file_that_is_silent_of_a_field_leaves_it() {
+        let starter = ProviderSpec {
+            display_name: "Groq".into(),
+            default_model: "m1".into(),
+            models: vec!["m1".into()],
+            enabled: Some(false),
+            ..Default::default()
+        };
+        let first = stored(provider(starters::FORMAT, starter));
+        let file = ProviderSpec { display_name: "groq".into(), ..Default::default() };
+        let merged = stored(laid_over(&first, &provider("admin-settings", file)).unwrap());
+        let found = provider_of(&merged);
+        assert_eq!((found.display_name.as_str(), found.default_model.as_str()), ("Groq", "m1"));
+        assert_eq!((found.models.as_slice(), found.enabled), (&["m1".to_owned()][..], Some(true)));
+        // Another model is one that may be used.
+        let file = ProviderSpec { default_model: "m2".into(), ..Default::default() };
+        let merged = stored(laid_over(&merged, &provider("admin-settings", file)).unwrap());
+        let found = provider_of(&merged);
+        assert_eq!((found.default_model.as_str(), found.models.len()), ("m2", 2));
+    }
+
+    #[test]
+    fn regression_a_base_url_that_is_cut_elsewhere_stays() {
+        let first = stored(provider(starters::FORMAT, ProviderSpec::default()));
+        let base_url = provider_of(&first).base_url.clone();
+        assert_eq!(base_url, "https://api.groq.com/openai/v1");
+        let file = ProviderSpec {
+            base_url: "https://api.groq.com".into(),
+            endpoint_path: "/openai/v1/responses".into(),
+            ..Default::default()
+        };
+        let merged = laid_over(&first, &provider("admin-settings", file)).unwrap();
+        let found = provider_of(&merged);
+        assert_eq!((&found.base_url, found.endpoint_path.as_str()), (&base_url, "/responses"));
+    }
+
+    #[test]
+    fn regression_litellm_narrows_no_provider() {
+        let litellm = || {
+            let models = vec!["b".to_owned()];
+            provider(
+                litellm::FORMAT,
+                ProviderSpec { default_model: "b".into(), models, ..Default::default() },
+            )
+        };
+        for (models, after) in [(&[][..], &[][..]), (&["a"], &["a", "b"])] {
+            let models = models.iter().map(ToString::to_string).collect();
+            let spec = ProviderSpec { default_model: "a".into(), models, ..Default::default() };
+            let first = stored(provider("admin-settings", spec));
+            let merged = stored(laid_over(&first, &litellm()).unwrap());
+            let found = provider_of(&merged);
+            assert_eq!(
+                (found.default_model.as_str(), found.models.as_slice()),
+                ("a", &after.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
+            );
+            let again = stored(laid_over(&merged, &litellm()).unwrap());
+            assert_eq!((&again.spec, &again.labels), (&merged.spec, &merged.labels));
+        }
+    }
+
+    #[test]
+    fn regression_who_is_active_moves_as_a_switch_moves_it() {
+        let router = |primary: &str, fallbacks: &[&str]| RouterSpec {
+            primary: primary.into(),
+            fallbacks: fallbacks.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        let old = RouterSpec {
+            display_name: "Ours".into(),
+            ..router("providers/a", &["providers/b", "providers/c"])
+        };
+        let turned = merge_router(&old, &router("providers/b", &[]), false);
+        assert_eq!((turned.primary.as_str(), turned.display_name.as_str()), ("providers/b", "Ours"));
+        assert_eq!(turned.fallbacks, ["providers/a", "providers/c"]);
+        assert_eq!(merge_router(&turned, &router("providers/b", &[]), false), turned);
+        assert_eq!(
+            merge_router(&old, &router("providers/b", &["providers/d"]), false).fallbacks,
+            ["providers/d"]
+        );
+        assert!(
+            merge_router(&router("providers/a", &[]), &router("providers/b", &[]), true).fallbacks.is_empty()
         );
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Names and reasons only: neither a report nor a problem has a place for a value.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::proto::v1::Resource;
 
@@ -36,6 +39,8 @@ pub enum Outcome {
     LeftOut,
     /// What the store has of it stays as it is.
     Kept,
+    /// The store has it so already.
+    Unchanged,
 }
 
 /// One item of the source.
@@ -86,6 +91,7 @@ impl Outcome {
             Outcome::Defaulted => "default used",
             Outcome::LeftOut => "not carried over",
             Outcome::Kept => "kept",
+            Outcome::Unchanged => "unchanged",
         }
     }
 }
@@ -100,6 +106,15 @@ impl Imported {
                 let item = &mut self.items[index];
                 (item.outcome, item.note) = (Outcome::Kept, note);
             }
+        }
+    }
+
+    /// Says of the items of the resources that the store had so already that nothing has changed. Notes stay: they tell of the
+    /// file.
+    pub fn unchanged(&mut self, names: &BTreeSet<String>) {
+        let as_it_was = |item: &&mut Item| matches!(item.outcome, Outcome::Imported | Outcome::Changed);
+        for item in self.items.iter_mut().filter(as_it_was).filter(|item| names.contains(&item.to)) {
+            item.outcome = Outcome::Unchanged;
         }
     }
 
@@ -196,5 +211,21 @@ mod tests {
         );
         assert!(told[5].contains("NOT imported: its provider stays as it is"), "{}", told[5]);
         assert_eq!(imported.count(Outcome::Kept), 4);
+    }
+
+    #[test]
+    fn regression_what_was_so_already_is_not_told_as_imported() {
+        let item = |to: &str, outcome| Item { from: "f".into(), to: to.into(), outcome, note: String::new() };
+        let mut imported = Imported {
+            items: vec![
+                item("providers/a", Outcome::Imported),
+                item("providers/b", Outcome::Imported),
+                item("providers/a", Outcome::LeftOut),
+            ],
+            ..Imported::default()
+        };
+        imported.unchanged(&["providers/a".to_owned()].into());
+        let found: Vec<Outcome> = imported.items.iter().map(|item| item.outcome).collect();
+        assert_eq!(found, [Outcome::Unchanged, Outcome::Imported, Outcome::LeftOut]);
     }
 }

@@ -13,7 +13,7 @@ on_both_databases! {
     started:
     regression_starters_give_way_to_imports;
     regression_a_key_from_the_environment_enables_its_provider;
-    regression_a_starter_without_a_key_may_move;
+    regression_a_starter_stays_where_a_file_cuts_its_url_elsewhere;
     regression_litellm_leaves_the_catalogue_and_the_active_provider_alone;
     regression_a_key_whose_name_is_taken_is_told;
 }
@@ -63,14 +63,15 @@ async fn regression_a_key_from_the_environment_enables_its_provider(place: Place
     assert_eq!(active(&place).await, "providers/groq");
 }
 
-async fn regression_a_starter_without_a_key_may_move(place: Place) {
+async fn regression_a_starter_stays_where_a_file_cuts_its_url_elsewhere(place: Place) {
     let text = r#"{"active_provider": "groq", "providers": {"groq": {"base_url": "https://api.groq.com",
         "endpoint": "/openai/v1/responses", "model": "openai/gpt-oss-20b", "api_key": "gsk_canary_3"}}}"#;
     import(&place, "admin-settings", "admin_settings.json", text).await;
     let groq = provider(&place, "providers/groq").await;
     assert_eq!(
         (groq.base_url.as_str(), groq.endpoint_path.as_str(), groq.default_model.as_str()),
-        ("https://api.groq.com", "/openai/v1/responses", "openai/gpt-oss-20b")
+        ("https://api.groq.com/openai/v1", "/responses", "openai/gpt-oss-20b"),
+        "cut where the starter is cut, so that a key of it goes where it went"
     );
     assert_eq!(place.states("providers/groq/apiKeys/admin_settings").await.len(), 1);
 }

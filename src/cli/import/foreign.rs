@@ -4,7 +4,7 @@
 //! taken away again where it refuses or nothing had to be changed, and stays while nobody knows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -111,6 +111,7 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported, told: Told) -> Outco
         import::Outcome::Defaulted,
         import::Outcome::LeftOut,
         import::Outcome::Kept,
+        import::Outcome::Unchanged,
     ]
     .map(|outcome| format!("{} {}", imported.count(outcome), outcome.word()));
     let (heading, verb) = match told {
@@ -148,6 +149,13 @@ pub fn kept(answer: &ImportConfigResponse) -> BTreeMap<String, Kept> {
         _ => None,
     };
     answer.resources.iter().filter_map(|one| Some((one.name.clone(), why(one.outcome())?))).collect()
+}
+
+/// The resources that the store had already as they are in the files.
+#[must_use]
+pub fn unchanged(answer: &ImportConfigResponse) -> BTreeSet<String> {
+    let same = answer.resources.iter().filter(|one| one.outcome() == ImportOutcome::Unchanged);
+    same.map(|one| one.name.clone()).collect()
 }
 
 /// Copies of files. They stay unless they are taken away, however the command ends.

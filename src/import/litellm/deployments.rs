@@ -49,13 +49,13 @@ impl Converter<'_> {
         let provider = self.provider(path, &place);
         self.key(path, &provider, place.provider_type, params);
         self.params(path, params);
-        self.model(&named, &group, &provider, model_id, entry);
+        self.model(&named, &group, &provider, model_id.clone(), entry);
         for (key, _) in entry.entries() {
             if !["model_name", "litellm_params", "model_info"].contains(&key.as_str()) {
                 self.left_out(format!("{path}.{}", key.escape_debug()), "there is no field for it");
             }
         }
-        self.deployments.push(Deployment { place: path.to_owned(), group, provider });
+        self.deployments.push(Deployment { place: path.to_owned(), group, provider, model_id });
     }
 
     /// Where an entry goes; why nowhere, if it can't be said.

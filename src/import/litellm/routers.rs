@@ -191,8 +191,35 @@ impl Converter<'_> {
         self.router(&place, format!("routers/{id}"), order, "");
         for (path, others) in fallbacks {
             let from = format!("{path}: {} to {}", group.escape_debug(), others.join(", ").escape_debug());
-            self.made().imported(from, format!("routers/{id}"));
+            let note = self.other_models(&others);
+            let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
+            self.made().item(from, format!("routers/{id}"), outcome, note);
         }
+    }
+
+    /// Which fallbacks are models that a router can't name: it goes to a provider, which takes its default model.
+    fn other_models(&mut self, groups: &[String]) -> String {
+        let of_groups = self.deployments.iter().filter(|deployment| groups.contains(&deployment.group));
+        let wanted: Vec<(String, String)> = of_groups
+            .filter_map(|deployment| Some((deployment.provider.clone(), deployment.model_id.clone()?)))
+            .collect();
+        let mut notes = Vec::new();
+        for (provider, model) in wanted {
+            let default = match self.made().get_mut(&provider) {
+                Some(Spec::Provider(spec)) if spec.default_model != model => spec.default_model.clone(),
+                _ => continue,
+            };
+            let short = provider.trim_start_matches("providers/");
+            notes.push(match default.as_str() {
+                "" => format!("calls {short} with the model of the call, not with {}", model.escape_debug()),
+                default => format!(
+                    "calls {short} with its default model {}, not with {}",
+                    default.escape_debug(),
+                    model.escape_debug()
+                ),
+            });
+        }
+        notes.join("; ")
     }
 
     /// Adds the providers of a group; `false` where there is no such group.

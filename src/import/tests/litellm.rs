@@ -222,3 +222,24 @@ fn regression_references_bring_no_secret_into_open_fields() {
     let bedrock = spec_of!(imported, Provider, "providers/bedrock");
     assert_eq!(bedrock.base_url, "https://bedrock-runtime.us-gov-west-1.amazonaws.com");
 }
+
+#[test]
+fn regression_a_fallback_to_another_model_than_the_default_is_told() {
+    let text = "model_list:
+- {model_name: a1, litellm_params: {model: xai/mod-a}}
+- {model_name: b1, litellm_params: {model: deepseek/mod-b}}
+- {model_name: b2, litellm_params: {model: deepseek/mod-b2}}
+router_settings: {fallbacks: [{a1: [FALLBACK]}]}
+";
+    for (fallback, outcome, note) in [
+        ("b1", Outcome::Imported, ""),
+        ("b2", Outcome::Changed, "calls deepseek with its default model mod-b, not with mod-b2"),
+    ] {
+        let file = File { name: "file".into(), text: text.replace("FALLBACK", fallback).as_str().into() };
+        let imported = run("litellm", &[file], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let from = format!("router_settings.fallbacks: a1 to {fallback}");
+        let item = imported.items.iter().find(|item| item.from == from).unwrap();
+        assert_eq!((item.outcome, item.note.as_str()), (outcome, note));
+        assert_eq!(item.to, "routers/a1");
+    }
+}
