@@ -105,6 +105,15 @@ async fn what_is_referred_to_has_to_be_there() {
         missing(&path("prompt_template.model"), "models/a/none")
     );
 
+    // All of them are told at once, each with what names it.
+    let status = attempt(&admin, dangling(router("r", &["none", "a", "gone"]))).await.unwrap_err();
+    for words in [
+        "routers/r primary: providers/none does not exist",
+        "routers/r fallbacks[1]: providers/gone does not exist",
+    ] {
+        assert!(status.message().contains(words), "{status:?}");
+    }
+
     // In one batch the order does not matter.
     let together = vec![Op::Create(router("r", &["a", "b"])), Op::Create(provider("providers/b"))];
     attempt(&admin, together).await.unwrap();

@@ -149,7 +149,8 @@ pub struct List {
     /// Names, `providers/*`, `kind:provider` or a collection; nothing lists everything that the token reaches
     #[arg(value_name = "SELECTOR")]
     pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
+    /// Only resources of this kind; may be repeated. It goes with no selector but `*`: give kind:KIND instead of the
+    /// selector, or narrow with --filter
     #[arg(long)]
     pub kind: Vec<String>,
     /// Only resources with this label, KEY=VALUE; may be repeated
@@ -303,7 +304,8 @@ pub struct Watch {
     /// Names, `providers/*`, `kind:provider` or a collection; nothing watches everything that the token reaches
     #[arg(value_name = "SELECTOR")]
     pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
+    /// Only resources of this kind; may be repeated. It goes with no selector but `*`: give kind:KIND instead of the
+    /// selector, or narrow with --filter
     #[arg(long)]
     pub kind: Vec<String>,
     /// Only resources with this label, KEY=VALUE; may be repeated

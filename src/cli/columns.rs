@@ -68,10 +68,17 @@ fn matters(resources: &[v1::Resource]) -> Vec<&str> {
     seen.map(|seen| seen.what.as_str()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// How long ago it was seen of this one.
+/// How long ago it was seen of this one, after what came of it where that is told: `REFUSED 60s ago`.
 fn last_seen(resource: &v1::Resource, matter: &str, now: DateTime<Utc>) -> String {
-    let seen = resource.observations.iter().find(|seen| seen.what == matter);
-    seen.and_then(|seen| seen.time.as_ref()).map(|then| text::relative(now, then)).unwrap_or_default()
+    let Some(seen) = resource.observations.iter().find(|seen| seen.what == matter) else {
+        return String::new();
+    };
+    let ago = seen.time.as_ref().map(|then| text::relative(now, then)).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&seen.value_json).unwrap_or_default();
+    match value.get("reason").and_then(serde_json::Value::as_str) {
+        Some(reason) => format!("{} {ago}", text::printable(reason)),
+        None => ago,
+    }
 }
 
 fn row(resource: &v1::Resource, own: &[String], now: DateTime<Utc>) -> Vec<String> {
@@ -215,6 +222,28 @@ mod tests {
         assert!(lines[0].contains("ACTIVE") && lines[0].contains("LAST USED"), "{shown}");
         assert!(lines[1].contains("yes") && lines[1].contains("3m ago"), "{shown}");
         assert!(!list(&[key("l", None)], now).contains("LAST USED"));
+    }
+
+    #[test]
+    fn regression_a_test_is_listed_with_what_came_of_it() {
+        let now = DateTime::from_timestamp(1_000_000, 0).unwrap();
+        let tested = |id: &str, value: &str| {
+            let time = Some(prost_types::Timestamp { seconds: 999_940, nanos: 0 });
+            let seen = v1::Observation { what: "test".into(), time, value_json: value.into() };
+            v1::Resource {
+                name: format!("databases/{id}"),
+                spec: Some(v1::resource::Spec::Database(v1::DatabaseSpec::default())),
+                observations: vec![seen],
+                ..Default::default()
+            }
+        };
+        let resources =
+            [tested("a", r#"{"reason":"OK"}"#), tested("b", r#"{"reason":"REFUSED"}"#), tested("c", "?")];
+        let shown = list(&resources, now);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].contains("TEST"), "{shown}");
+        assert!(lines[1].contains("OK 60s ago") && lines[2].contains("REFUSED 60s ago"), "{shown}");
+        assert!(lines[3].contains("  60s ago"), "{shown}");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Reader {
         path: &str,
     ) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());
-        let mut seen: Vec<FieldDescriptor> = Vec::new();
+        let mut seen: Vec<(FieldDescriptor, &str)> = Vec::new();
         for (key, tree) in map {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let Some(field) = schema::field(descriptor, key) else {
@@ -138,19 +138,20 @@ impl Reader {
                 );
                 continue;
             };
-            let rival = seen.iter().find(|other| {
-                **other == field
+            let rival = seen.iter().find(|(other, _)| {
+                *other == field
                     || schema::real_oneof(other)
                         .is_some_and(|oneof| schema::real_oneof(&field) == Some(oneof))
             });
-            if let Some(rival) = rival {
+            if let Some((other, rival)) = rival {
+                let same = if *other == field { ", which is the same field" } else { "" };
                 self.problem(
                     &path,
-                    format_args!("stands beside `{}`; only one of them can be set", rival.name()),
+                    format_args!("stands beside `{rival}`{same}; only one of them can be set"),
                 );
                 continue;
             }
-            seen.push(field.clone());
+            seen.push((field.clone(), key));
             if let Some(value) = self.field(&field, tree, &path) {
                 message.set_field(&field, value);
             }
@@ -170,7 +171,9 @@ impl Reader {
                 && !schema::is_well_known(message)
                 && !schema::is_secret(message)
         });
-        if depth > 0 && group.is_none() || field.name() == "labels" {
+        // An empty group is given as such: what it lacks is to be told, not passed over.
+        let is_bare = matches!(tree, Tree::Map(entries) if entries.is_empty());
+        if depth > 0 && (group.is_none() || is_bare) || field.name() == "labels" {
             self.mention(path);
         }
         match tree {

@@ -32,6 +32,8 @@ pub struct Edit {
     arm: FieldDescriptor,
     assignments: Vec<Assignment>,
     labels: BTreeMap<String, Option<String>>,
+    /// A setting's value of which no type was named.
+    untyped: Option<String>,
 }
 
 impl Edit {
@@ -40,7 +42,8 @@ impl Edit {
         let arm = schema::arm_of_name(name).filter(|_| name.contains('/')).ok_or_else(|| {
             format!("`{name}` is not the name of a resource; give one such as providers/groq or settings/max_retries")
         })?;
-        Ok(Self { name: name.to_owned(), arm, assignments: Vec::new(), labels: BTreeMap::new() })
+        let (assignments, labels) = (Vec::new(), BTreeMap::new());
+        Ok(Self { name: name.to_owned(), arm, assignments, labels, untyped: None })
     }
 
     /// Takes `path=value`; the path may leave the arm out. A list takes one value after the other, and none empties it.
@@ -76,7 +79,7 @@ impl Edit {
         self.add(&path, steps, Value::Message(secret.transcode_to_dynamic()))
     }
 
-    /// Takes the value of a setting, of a type that is named or guessed.
+    /// Takes the value of a setting. Where no type is named it has the type that is stored, or one that is guessed.
     pub fn setting(&mut self, value: &str, value_type: Option<&str>) -> Result<(), Wrong> {
         if self.arm.name() != "setting" {
             return Err(format!(
@@ -85,8 +88,34 @@ impl Edit {
                 self.arm.name()
             ));
         }
-        let value_type = value_type.unwrap_or_else(|| guess(value));
-        self.field(&format!("setting.{value_type}_value={value}"))
+        match value_type {
+            Some(value_type) => self.field(&format!("setting.{value_type}_value={value}")),
+            None if self.assignments.is_empty() => {
+                self.untyped = Some(value.to_owned());
+                Ok(())
+            }
+            None => Err("--value: only one of --value and --field can be set".to_owned()),
+        }
+    }
+
+    /// The value of which no type was named, as one of the type that is stored.
+    fn typed(&self, current: Option<&v1::Resource>) -> Result<Option<Assignment>, Wrong> {
+        let Some(value) = &self.untyped else { return Ok(None) };
+        let guessed = guess(value);
+        let stored = current.and_then(stored_type);
+        if stored.as_deref() == Some("secret") {
+            return Err(format!("{} is a secret; give its value with --secret @FILE", self.name));
+        }
+        let field = format!("setting.{}_value", stored.as_deref().unwrap_or(guessed));
+        let (steps, kind) = self.resolve(&field)?;
+        let value = scalar::parse(&kind, value).map_err(|wrong| match &stored {
+            Some(stored) => format!(
+                "--value: {wrong}, and {} is of the type {stored}; to change its type give --type {guessed}",
+                self.name
+            ),
+            None => format!("--value: {wrong}"),
+        })?;
+        Ok(Some(Assignment { steps, value }))
     }
 
     /// Takes a label: `key=value` sets it, `key-` takes it away.
@@ -103,9 +132,15 @@ impl Edit {
         Ok(())
     }
 
-    /// Whether it changes parts of maps, which the server only takes whole: then the current resource is needed.
+    /// Whether the current resource is needed: for parts of maps, or for the type of a setting.
     #[must_use]
     pub fn needs_current(&self) -> bool {
+        self.untyped.is_some() || self.rewrites_maps()
+    }
+
+    /// Whether it changes parts of maps, which the server only takes whole.
+    #[must_use]
+    pub fn rewrites_maps(&self) -> bool {
         !self.labels.is_empty() || self.assignments.iter().any(|assignment| crosses_map(&assignment.steps))
     }
 
@@ -113,9 +148,10 @@ impl Edit {
     pub fn build(&self, current: Option<&v1::Resource>) -> Result<(v1::Resource, Vec<String>), Wrong> {
         let mut message =
             v1::Resource { name: self.name.clone(), ..Default::default() }.transcode_to_dynamic();
+        let typed = self.typed(current)?;
         let current = current.map(ReflectMessage::transcode_to_dynamic);
         let mut mask = BTreeSet::new();
-        for assignment in &self.assignments {
+        for assignment in self.assignments.iter().chain(&typed) {
             let fields = masked_fields(&assignment.steps);
             let new = mask.insert(fields.iter().map(|field| field.name()).collect::<Vec<_>>().join("."));
             if let Some(current) = current.as_ref().filter(|_| new && crosses_map(&assignment.steps)) {
@@ -183,8 +219,15 @@ impl Edit {
         let first = segments.first().copied().unwrap_or_default();
         let message = schema::message_of(&self.arm).ok_or_else(|| format!("{path}: has no fields"))?;
         let mut steps = vec![Step::Field(self.arm.clone())];
-        let names_arm = first == self.arm.name() || first == self.arm.json_name();
-        if !names_arm && schema::field(&message, first).is_none() {
+        let own = schema::field(&message, first);
+        let names_arm = match &segments[..] {
+            _ if first != self.arm.name() && first != self.arm.json_name() => false,
+            // A kind may have a field of its own name: then the arm's is meant only where it leads on to a field.
+            [_] => own.is_none(),
+            [_, next, ..] => own.is_none() || schema::field(&message, next).is_some(),
+            [] => false,
+        };
+        if !names_arm && own.is_none() {
             let other = schema::field(&schema::resource(), first);
             return Err(not_in_arm(path, &self.name, other.as_ref(), &message));
         }
@@ -314,6 +357,14 @@ fn apply(message: &mut DynamicMessage, steps: &[Step], value: Value) {
         (Value::Message(inner), rest) => apply(inner, rest, value),
         _ => {}
     }
+}
+
+/// The type of a setting's value: `int`.
+fn stored_type(current: &v1::Resource) -> Option<String> {
+    let Some(v1::resource::Spec::Setting(setting)) = &current.spec else { return None };
+    let spec = setting.transcode_to_dynamic();
+    let set = spec.fields().map(|(field, _)| field).find(|field| schema::real_oneof(field).is_some());
+    set.and_then(|field| field.name().strip_suffix("_value").map(str::to_owned))
 }
 
 /// The type that a value of a setting looks like.

@@ -50,7 +50,11 @@ async fn test_database(session: &mut Session<'_>, target: &Target, args: &Test) 
 
 fn database_rows(answer: &TestDatabaseResponse) -> Vec<Vec<String>> {
     let reason = answer.reason().as_str_name().trim_start_matches("DATABASE_TEST_REASON_");
-    let encrypted = if answer.encrypted { "yes" } else { "no" };
+    let encrypted = match answer.encrypted {
+        true => "yes",
+        false if was_connected(answer.reason()) => "no",
+        false => "",
+    };
     let latency = answer.latency.as_ref().map(duration).unwrap_or_default();
     let told = [
         ("result", reason),
@@ -62,6 +66,20 @@ fn database_rows(answer: &TestDatabaseResponse) -> Vec<Vec<String>> {
     ];
     let told = told.iter().filter(|(_, text)| !text.is_empty());
     told.map(|(what, text)| vec![(*what).to_owned(), printable(text)]).collect()
+}
+
+/// Whether the server was talked to, so that it can be told how.
+fn was_connected(reason: DatabaseTestReason) -> bool {
+    use DatabaseTestReason as Reason;
+    matches!(
+        reason,
+        Reason::Ok
+            | Reason::CredentialsNotTried
+            | Reason::AuthenticationFailed
+            | Reason::PermissionDenied
+            | Reason::DatabaseMissing
+            | Reason::Rejected
+    )
 }
 
 /// Has providers asked for their models; one that could not be asked is a check that found something.
@@ -128,4 +146,21 @@ fn trouble(provider: &DiscoveredProvider) -> Option<String> {
 
 fn word(reason: ProbeReason) -> String {
     reason.as_str_name().trim_start_matches("PROBE_REASON_").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_nothing_is_said_of_a_connection_that_there_was_not() {
+        let told = |reason: DatabaseTestReason, encrypted| {
+            let answer = TestDatabaseResponse { reason: reason.into(), encrypted, ..Default::default() };
+            database_rows(&answer).into_iter().find(|row| row[0] == "encrypted").map(|row| row[1].clone())
+        };
+        assert_eq!(told(DatabaseTestReason::Refused, false), None);
+        assert_eq!(told(DatabaseTestReason::EgressRefused, false), None);
+        assert_eq!(told(DatabaseTestReason::Ok, false).as_deref(), Some("no"));
+        assert_eq!(told(DatabaseTestReason::Ok, true).as_deref(), Some("yes"));
+    }
 }

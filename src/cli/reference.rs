@@ -115,7 +115,7 @@ fn entry(path: &str, field: &FieldDescriptor) -> Entry {
         path: path.to_owned(),
         of_type: type_of(field),
         filled_in: said("illed in"),
-        required: !said("equired").is_empty(),
+        required: description.split(['\n', '.']).any(says_required),
         secret: matches!(held(field), Kind::Message(message) if schema::is_secret(&message)),
         one_of: siblings
             .map(|oneof| oneof.fields().map(|field| field.name().to_owned()).collect())
@@ -124,6 +124,18 @@ fn entry(path: &str, field: &FieldDescriptor) -> Entry {
         values: Vec::new(),
         fields: Vec::new(),
     }
+}
+
+/// Whether a sentence says that the field always has to be given. What is required under a condition is told by the
+/// description alone.
+fn says_required(sentence: &str) -> bool {
+    let Some(rest) = sentence.trim().strip_prefix("Required") else { return false };
+    let added = rest.strip_prefix([',', ';']);
+    let conditional = |added: &str| {
+        let word = added.split_whitespace().next().unwrap_or_default();
+        ["where", "when", "but", "unless", "if"].contains(&word)
+    };
+    rest.is_empty() || added.is_some_and(|added| !conditional(added))
 }
 
 /// What a field holds, apart from how many of it.
@@ -243,6 +255,33 @@ mod tests {
         assert!(secret.secret && secret.fields.is_empty());
         assert_eq!(secret.one_of, ["plain", "secret"]);
         assert_eq!(find("router.retries.initialBackoff").unwrap().of_type, "duration");
+    }
+
+    #[test]
+    fn regression_only_what_always_has_to_be_given_is_required() {
+        for (path, required) in [
+            ("tool.strict", false),
+            ("database.database", false),
+            ("database.host", false),
+            ("prompt_template.template", false),
+            ("api_key.secret", false),
+            ("notification_channel.url", false),
+            ("provider.type", true),
+            ("router.primary", true),
+            ("database.type", true),
+        ] {
+            assert_eq!(find(path).unwrap().required, required, "{path}");
+        }
+        for (sentence, required) in [
+            ("Required", true),
+            ("Required, at most 128 characters", true),
+            ("Required; it has to exist", true),
+            ("Required, but for SQLite, which has none", false),
+            ("Required where there are no messages", false),
+            ("Whether it is required", false),
+        ] {
+            assert_eq!(says_required(sentence), required, "{sentence}");
+        }
     }
 
     #[test]

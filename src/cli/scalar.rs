@@ -80,6 +80,26 @@ fn well_known(message: &MessageDescriptor, text: &str) -> Result<Value, String> 
         dynamic.transcode_from(&wire).map_err(|error| error.to_string())?;
         return Ok(Value::Message(dynamic));
     }
+    if message.full_name() == "google.protobuf.Timestamp" {
+        let day = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+        let time = match day.and_then(|day| day.and_hms_opt(0, 0, 0)) {
+            Some(midnight) => Some(midnight.and_utc()),
+            None => chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()),
+        };
+        let time = time.ok_or_else(|| {
+            format!(
+                "`{text}` is not a moment; give one as in RFC 3339, such as 2027-01-01T00:00:00Z, or a day such as \
+                 2027-01-01, which begins at midnight UTC"
+            )
+        })?;
+        let wire = prost_types::Timestamp {
+            seconds: time.timestamp(),
+            nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or_default(),
+        };
+        let mut dynamic = DynamicMessage::new(message.clone());
+        dynamic.transcode_from(&wire).map_err(|error| error.to_string())?;
+        return Ok(Value::Message(dynamic));
+    }
     let json = serde_json::Value::String(text.to_owned());
     DynamicMessage::deserialize(message.clone(), json)
         .map(Value::Message)
@@ -95,4 +115,28 @@ fn seconds(text: &str) -> Option<Duration> {
         return None;
     }
     Some(Duration::new(whole.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_moment_is_told_and_taken_as_people_write_it() {
+        let kind = Kind::Message(
+            crate::proto::DESCRIPTOR_POOL.get_message_by_name("google.protobuf.Timestamp").unwrap(),
+        );
+        let seconds = |text: &str| match parse(&kind, text)? {
+            Value::Message(message) => {
+                Ok::<_, String>(message.transcode_to::<prost_types::Timestamp>().unwrap().seconds)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seconds("1970-01-02"), Ok(86_400));
+        assert_eq!(seconds("1970-01-02T01:00:00+01:00"), Ok(86_400));
+        for wrong in ["", "tomorrow", "1970-13-01", "30"] {
+            let told = seconds(wrong).unwrap_err();
+            assert!(told.contains("RFC 3339, such as 2027-01-01T00:00:00Z"), "{told}");
+        }
+    }
 }

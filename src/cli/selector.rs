@@ -5,9 +5,18 @@ use std::collections::BTreeMap;
 use super::{failure::Failure, schema};
 use crate::proto::v1::{Selector, selector::Pattern};
 
-/// Reads selectors and kinds, each narrowed by the labels. Labels alone narrow everything.
+/// Reads selectors, or kinds, each narrowed by the labels. Labels alone narrow everything.
+///
+/// Several selectors are a union, in which a kind would add to a selector instead of narrowing it: only beside `*` do they
+/// say the same.
 pub fn parse_all(texts: &[String], kinds: &[String], labels: &[String]) -> Result<Vec<Selector>, Failure> {
     let labels = parse_labels(labels)?;
+    if let (Some(kind), Some(other)) = (kinds.first(), texts.iter().find(|text| *text != "*")) {
+        return Err(Failure::usage(format!(
+            "--kind does not go with `{other}`: give kind:{kind} instead of the selector, or narrow with --filter"
+        )));
+    }
+    let texts = if kinds.is_empty() { texts } else { &[] };
     let kinds = kinds.iter().map(|kind| format!("kind:{kind}"));
     let mut selectors = Vec::new();
     for text in texts.iter().cloned().chain(kinds) {
@@ -83,9 +92,25 @@ mod tests {
     }
 
     #[test]
+    fn regression_a_kind_narrows_and_never_adds() {
+        let read = |text: &str| parse_all(&[text.to_owned()], &["api_key".into(), "router".into()], &[]);
+        let kinds = |found: Vec<Selector>| {
+            found.into_iter().map(|selector| selector.pattern.unwrap()).collect::<Vec<_>>()
+        };
+        let both = vec![Pattern::Kind("api_key".into()), Pattern::Kind("router".into())];
+        assert_eq!(kinds(read("*").unwrap()), both);
+        assert_eq!(kinds(parse_all(&[], &["api_key".into(), "router".into()], &[]).unwrap()), both);
+        for text in ["providers/*", "providers", "providers/groq", "kind:provider"] {
+            let told = read(text).unwrap_err().to_string();
+            let right = "give kind:api_key instead of the selector, or narrow with --filter";
+            assert!(told.contains(right) && told.contains(text), "{told}");
+        }
+    }
+
+    #[test]
     fn labels_narrow_every_selector() {
         let all = parse_all(&["*".into()], &["provider".into()], &["env=prod".into()]).unwrap();
-        assert!(all.len() == 2 && all.iter().all(|selector| selector.labels["env"] == "prod"));
+        assert!(all.len() == 1 && all[0].labels["env"] == "prod");
         assert_eq!(parse_all(&[], &[], &["env=prod".into()]).unwrap().len(), 1);
         assert!(parse_all(&[], &[], &[]).unwrap().is_empty());
         assert!(parse_all(&[], &[], &["env".into()]).unwrap_err().to_string().contains("give KEY=VALUE"));

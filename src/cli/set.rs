@@ -75,7 +75,7 @@ async fn from_edit(
     let current = if edit.needs_current() { current(&mut connection, name).await? } else { None };
     let (mut resource, paths) = edit.build(current.as_ref()).map_err(Failure::usage)?;
     // Maps are read, changed and written whole: the etag keeps another's change in between from getting lost.
-    let seen = current.map(|current| current.etag);
+    let seen = current.filter(|_| edit.rewrites_maps()).map(|current| current.etag);
     resource.etag = args.etag.clone().or(seen).unwrap_or_default();
     let request = UpdateResourceRequest {
         resource: Some(resource),

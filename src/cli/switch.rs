@@ -1,5 +1,8 @@
 //! `switch`: which provider is active, and making another one so.
 
+use tonic::Status;
+use tonic_types::StatusExt;
+
 use super::{
     args::{Switch, Target},
     connect::connect,
@@ -67,12 +70,22 @@ async fn switch_to(
         request_id: args.write.request_id.clone(),
         reason: args.write.reason.clone(),
     };
-    let answer = connection.providers.switch_active_provider(request).await?.into_inner();
+    let answer = connection.providers.switch_active_provider(request).await.map_err(refusal)?.into_inner();
     session.warn(&answer.warnings);
     if !session.document(&canonical(&answer)?)? && !session.quiet {
         diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
     }
     workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
+}
+
+/// The server's refusal. That a provider is not there is no matter of its state to who names it.
+fn refusal(status: Status) -> Failure {
+    let details = status.get_error_details();
+    let missing = details.error_info().is_some_and(|info| info.reason == "REFERENCE_MISSING");
+    match Failure::from(status) {
+        Failure::Told { text, .. } if missing => Failure::told(Exit::NotFound, text),
+        other => other,
+    }
 }
 
 /// `groq` is short for `providers/groq`.

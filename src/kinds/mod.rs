@@ -51,6 +51,7 @@ pub use diff::diff;
 pub use filter::{Filter, FilterError};
 pub use headers::carries_credentials;
 pub use mask::Mask;
+pub use model_fit::misfits_of_call;
 pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, parse_selectors, resolve};
 pub use outlook::{Outlook, Remark, Says, Turn};
 pub use parameters::check_parameters;

@@ -6,16 +6,25 @@ use super::parameters::PARAMETERS;
 use crate::{
     domain::{FieldViolation, Violations},
     proto::v1::{
-        GenerationParameters, MessageRole, ModelCapability, ModelSource, ModelSpec, PromptTemplateSpec,
-        ReasoningEffort, ReasoningParameters, ReasoningSupport, ThinkingMode,
+        GenerationParameters, MessageRole, Modality, ModelCapability, ModelSource, ModelSpec,
+        PromptTemplateSpec, ProviderSpec, ReasoningEffort, ReasoningParameters, ReasoningSupport,
+        ThinkingMode,
     },
 };
 
 const REASON: &str = "NOT_SUPPORTED";
+const MODEL: &str = "prompt_template.model";
+/// Models that are named in an error.
+const NAMED: usize = 10;
 
 /// Everything that a model does not take of a template, with what it takes instead.
 pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
+    if let Some(problem) = no_chat_model(model) {
+        // All else that it does not take follows from that.
+        violations.add(MODEL, REASON, problem);
+        return violations.into_vec();
+    }
     if let Some(given) = &template.generation {
         check_generation(given, model, &mut violations);
     }
@@ -24,6 +33,49 @@ pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<F
         check_reasoning(given, model, &mut violations);
     }
     violations.into_vec()
+}
+
+/// Everything that a model does not take of a call, under the names that calls have for them; `template` has the call's
+/// parameters and tools.
+pub fn misfits_of_call(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
+    let of_call = |violation: FieldViolation| FieldViolation {
+        field: violation.field.trim_start_matches("prompt_template.").to_owned(),
+        ..violation
+    };
+    misfits(template, model).into_iter().map(of_call).collect()
+}
+
+/// Whether the provider that a template names may be asked for its model: `models` says which may be used.
+pub(super) fn not_offered(
+    template: &PromptTemplateSpec,
+    provider: &ProviderSpec,
+    model: &ModelSpec,
+) -> Option<FieldViolation> {
+    if provider.models.is_empty() || provider.models.contains(&model.model_id) {
+        return None;
+    }
+    let mut allowed: Vec<String> = provider.models.iter().take(NAMED).cloned().collect();
+    if provider.models.len() > NAMED {
+        allowed.push(format!("{} more", provider.models.len() - NAMED));
+    }
+    let problem = format!(
+        "must be a model that {} may be asked for: its `models` are {}; add `{}` there, or name another model",
+        template.provider,
+        allowed.join(", "),
+        model.model_id
+    );
+    let mut violations = Violations::default();
+    violations.add(MODEL, "NOT_ALLOWED", problem);
+    violations.into_vec().pop()
+}
+
+fn no_chat_model(model: &ModelSpec) -> Option<&'static str> {
+    let writes = &model.output_modalities;
+    if lacks(model, ModelCapability::Chat) {
+        return Some("must be a model that chats: MODEL_CAPABILITY_CHAT is not in its capabilities");
+    }
+    let silent = !writes.is_empty() && !writes.contains(&Modality::Text.into());
+    silent.then_some("must be a model that writes text: MODALITY_TEXT is not in its output_modalities")
 }
 
 fn check_generation(given: &GenerationParameters, model: &ModelSpec, violations: &mut Violations) {
@@ -319,6 +371,38 @@ mod tests {
             template.reasoning = Some(ReasoningParameters { thinking_mode: 1, ..Default::default() });
         };
         assert_eq!(wrong(&plain, idle), [], "a model that can't think may be told not to");
+    }
+
+    #[test]
+    fn regression_a_template_is_for_a_model_that_chats() {
+        let embeds =
+            ModelSpec { capabilities: vec![ModelCapability::Embeddings.into()], ..Default::default() };
+        let streamed = |template: &mut PromptTemplateSpec| {
+            template.chat = Some(ChatParameters { stream: Some(true), ..Default::default() });
+        };
+        let [(path, told)] = &wrong(&embeds, streamed)[..] else { panic!("one is enough") };
+        assert!(path == "model" && told.contains("MODEL_CAPABILITY_CHAT"), "{path}: {told}");
+        let draws = ModelSpec { output_modalities: vec![Modality::Image.into()], ..Default::default() };
+        assert_eq!(wrong(&draws, |_| ())[0].0, "model");
+        let both = vec![Modality::Image.into(), Modality::Text.into()];
+        assert_eq!(wrong(&ModelSpec { output_modalities: both, ..Default::default() }, |_| ()), []);
+    }
+
+    #[test]
+    fn regression_the_models_of_the_provider_are_those_that_may_be_used() {
+        let template = PromptTemplateSpec { provider: "providers/groq".into(), ..Default::default() };
+        let model = ModelSpec { model_id: "meta/c".into(), ..Default::default() };
+        let told = |models: &[&str]| {
+            let models = models.iter().map(|id| (*id).to_owned()).collect();
+            not_offered(&template, &ProviderSpec { models, ..Default::default() }, &model)
+        };
+        assert_eq!((told(&[]), told(&["a", "meta/c"])), (None, None));
+        let violation = told(&["a", "b"]).unwrap();
+        assert_eq!((violation.field.as_str(), violation.reason), ("prompt_template.model", "NOT_ALLOWED"));
+        assert!(violation.description.contains("providers/groq") && violation.description.contains("a, b;"));
+        let many: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(told(&many).unwrap().description.contains("9, 2 more;"));
     }
 
     #[test]

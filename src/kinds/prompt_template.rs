@@ -16,9 +16,10 @@ use crate::{
     choice::type_word,
     domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{
-        MessageRole, ModelSpec, PromptMessage, PromptTemplateSpec, ProviderType, TemplateVariable,
-        VariableType,
+        MessageRole, ModelSpec, PromptMessage, PromptTemplateSpec, ProviderSpec, ProviderType,
+        TemplateVariable, VariableType,
     },
+    wire,
 };
 
 /// The kind `prompt_template`.
@@ -96,19 +97,31 @@ impl Kind for PromptTemplate {
 
     fn check_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Findings {
         let Spec::PromptTemplate(spec) = spec else { return Findings::default() };
-        let Some(Spec::Model(model)) = targets.get(spec.model.as_str()) else { return Findings::default() };
-        let elsewhere = match targets.get(spec.provider.as_str()) {
-            Some(Spec::Provider(provider)) => of_another_provider(spec, provider.r#type()),
+        let model = match targets.get(spec.model.as_str()) {
+            Some(Spec::Model(model)) => Some(model),
             _ => None,
         };
-        Findings {
-            violations: model_fit::misfits(spec, model),
-            warnings: deprecated(model).into_iter().chain(elsewhere).collect(),
+        let provider = match targets.get(spec.provider.as_str()) {
+            Some(Spec::Provider(provider)) => Some(provider),
+            _ => None,
+        };
+        let mut findings = Findings::default();
+        if let Some(model) = model {
+            findings.violations = model_fit::misfits(spec, model);
+            findings.warnings.extend(deprecated(model));
         }
+        if let (Some(model), Some(provider)) = (model, provider) {
+            findings.violations.extend(model_fit::not_offered(spec, provider, model));
+            findings.warnings.extend(of_another_provider(spec, provider.r#type()));
+        }
+        if let Some(provider) = provider {
+            findings.warnings.extend(not_sent(spec, provider, model, targets));
+        }
+        findings
     }
 
     fn judges(&self) -> &'static [KindName] {
-        &[KindName("model")]
+        &[KindName("model"), KindName("provider")]
     }
 }
 
@@ -281,6 +294,38 @@ fn of_another_provider(spec: &PromptTemplateSpec, provider_type: ProviderType) -
             spec.provider
         )
     })
+}
+
+/// Said and not refused: the builder may get a place for it, and the template may go to another provider.
+fn not_sent(
+    spec: &PromptTemplateSpec,
+    provider: &ProviderSpec,
+    model: Option<&ModelSpec>,
+    targets: &Targets<'_>,
+) -> Vec<String> {
+    // What is wrong with a mapping is told where it is written.
+    let Ok(mapping) = wire::Mapping::of(provider) else { return Vec::new() };
+    let tool = |name: &String| match targets.get(name.as_str()) {
+        Some(Spec::Tool(tool)) => Some(wire::Tool { name: name.clone(), spec: tool.clone() }),
+        _ => None,
+    };
+    let call = wire::Call {
+        model: model.map(|model| model.model_id.clone()).unwrap_or_default(),
+        messages: Vec::new(),
+        generation: spec.generation.clone().unwrap_or_default(),
+        chat: spec.chat.clone().unwrap_or_default(),
+        reasoning: spec.reasoning.unwrap_or_default(),
+        tools: spec.tools.iter().filter_map(tool).collect(),
+    };
+    let told = |field: &str| {
+        format!(
+            "`prompt_template.{field}` is not sent by {}: its request builder has no place for it",
+            spec.provider
+        )
+    };
+    // Parallel calls are filled in, which stands for nothing.
+    let asked = |field: &&str| *field != "chat.parallel_tool_calls";
+    mapping.not_sent(&call).into_iter().filter(asked).map(told).collect()
 }
 
 fn deprecated(model: &ModelSpec) -> Option<String> {

@@ -5,9 +5,10 @@ use super::{
     fields::{parse_named, parse_unrepeated},
 };
 use crate::{
+    choice::type_word,
     domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
     kinds,
-    proto::v1::{ProviderSpec, RenderRequestRequest, RenderRequestResponse, ToolSpec},
+    proto::v1::{PromptTemplateSpec, ProviderSpec, RenderRequestRequest, RenderRequestResponse, ToolSpec},
     view::{Entry, State},
     watch::not_granted,
     wire,
@@ -41,6 +42,7 @@ impl Service {
         let mapping =
             wire::Mapping::of(provider).map_err(|problems| no_mapping(&names.provider, &problems))?;
         let rendered = mapping.request(&call(request, tools)).map_err(invalid)?;
+        check_fit(caller, &state, request, &names.provider, provider)?;
         let http = rendered.request;
         let body_json = http.body.map(|body| body.to_string()).unwrap_or_default();
         if body_json.len() > limits::MESSAGE_OUT_BYTES - MARGIN {
@@ -91,6 +93,37 @@ fn check(request: &RenderRequestRequest) -> Result<Names> {
         &mut violations,
     );
     violations.allow(provider.map(|provider| Names { provider, tools }))
+}
+
+/// Holds a call to what the catalogue says of its model, as a template is held to it. What the caller does not reach tells him
+/// nothing.
+fn check_fit(
+    caller: &Principal,
+    state: &State,
+    request: &RenderRequestRequest,
+    name: &ResourceName,
+    provider: &ProviderSpec,
+) -> Result<()> {
+    let id = if request.model.is_empty() { &provider.default_model } else { &request.model };
+    let segment = kinds::model::segment_of(id);
+    let of_type = type_word(provider.r#type());
+    let entries = [name.id(), of_type.as_str()]
+        .into_iter()
+        .filter_map(|owner| state.get(&format!("models/{owner}/{segment}")));
+    let reached = |entry: &&Entry| caller.reaches(&entry.record.name, entry.kind());
+    let Some(Spec::Model(model)) = entries.filter(reached).map(|entry| &entry.record.spec).next() else {
+        return Ok(());
+    };
+    let asked = PromptTemplateSpec {
+        generation: request.generation.clone(),
+        chat: request.chat.clone(),
+        reasoning: request.reasoning,
+        tools: request.tools.clone(),
+        ..PromptTemplateSpec::default()
+    };
+    let mut violations = Violations::default();
+    violations.extend(kinds::misfits_of_call(&asked, model));
+    violations.into_result()
 }
 
 fn call(request: &RenderRequestRequest, tools: Vec<wire::Tool>) -> wire::Call {

@@ -83,6 +83,13 @@ impl Mapping {
         request::render(&self.provider, &self.builder, self.extractor.streams(), call)
     }
 
+    /// The parameters of a call that are given and that the builder takes nowhere, by paths as [`Self::request`] has them.
+    /// The call may lack its messages.
+    #[must_use]
+    pub fn not_sent(&self, call: &Call) -> Vec<&'static str> {
+        request::not_sent(&self.provider, &self.builder, call)
+    }
+
     /// Reads the answer to a call.
     ///
     /// # Errors

@@ -100,7 +100,8 @@ pub(super) fn render(
         headers: headers(provider, true),
         body: Some(Value::Object(body)),
     };
-    Ok(Rendered { request, streamed, unused: unused(builder, call, model) })
+    let unused = unused(builder, call, model).map(|(_, name)| *name).collect();
+    Ok(Rendered { request, streamed, unused })
 }
 
 /// A call, as entries look at it.
@@ -246,20 +247,35 @@ fn key_header(provider: &ProviderSpec) -> Option<Header> {
     Some(Header { name: name.to_owned(), value, kind: HeaderKind::ApiKey })
 }
 
-fn unused(builder: &Builder, call: &Call, model: &str) -> Vec<&'static str> {
-    let told = |parameter| match parameter {
+/// The fields of a call that are given and that the builder takes nowhere.
+pub(super) fn not_sent(provider: &ProviderSpec, builder: &Builder, call: &Call) -> Vec<&'static str> {
+    let model = if call.model.is_empty() { &provider.default_model } else { &call.model };
+    let fields = unused(builder, call, model).map(|(parameter, _)| field_of_parameter(*parameter));
+    fields.filter(|field| *field != "model").collect()
+}
+
+fn unused<'c>(
+    builder: &'c Builder,
+    call: &'c Call,
+    model: &'c str,
+) -> impl Iterator<Item = &'static (Parameter, &'static str)> + 'c {
+    let told = move |parameter| match parameter {
         // System messages are among the others where they have no entry of their own.
         Parameter::SystemPrompt => true,
         Parameter::Stream if !builder.stream_path.is_empty() => true,
         _ => builder.takes_in(parameter, call, model),
     };
-    let given = PARAMETERS.iter().filter(|(parameter, _)| parameter.of(call, model).is_some());
-    given.filter(|(parameter, _)| !told(*parameter)).map(|(_, name)| *name).collect()
+    let given = PARAMETERS.iter().filter(move |(parameter, _)| parameter.of(call, model).is_some());
+    given.filter(move |(parameter, _)| !told(*parameter))
 }
 
 /// The field of a call from which an entry's value comes.
 fn field_of(entry: &Entry) -> &'static str {
     let Source::Parameter(parameter) = entry.source else { return "" };
+    field_of_parameter(parameter)
+}
+
+fn field_of_parameter(parameter: Parameter) -> &'static str {
     match parameter {
         Parameter::ModelName => "model",
         Parameter::Messages => "messages",

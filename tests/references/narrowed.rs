@@ -2,6 +2,7 @@
 
 use signalbox::proto::v1::{
     GenerationParameters, ModelCapability, ModelLimits, ModelSpec, PromptTemplateSpec, UpdateResourceRequest,
+    resource::Spec,
 };
 use tonic::Code;
 
@@ -100,4 +101,34 @@ async fn regression_a_model_of_another_provider_is_remarked_on() {
     };
     assert!(warned("other", "providers/b").await);
     assert!(!warned("own", "providers/a").await);
+}
+
+/// `provider.models` are the models that may be used: a template names one of them, and they are not narrowed beneath it.
+#[tokio::test]
+async fn regression_a_template_is_held_to_the_models_of_its_provider() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let offering = |models: &[&str]| {
+        let mut resource = provider("providers/a");
+        if let Some(Spec::Provider(spec)) = &mut resource.spec {
+            spec.models = models.iter().map(|id| (*id).to_owned()).collect();
+        }
+        resource
+    };
+    let asking = || template("t", |spec| (spec.provider, spec.model) = ("providers/a".into(), MODEL.into()));
+    let begin = vec![Op::Create(offering(&["x"])), Op::Create(model(MODEL, |_| ()))];
+    attempt(&admin, begin).await.unwrap();
+    let status = attempt(&admin, vec![Op::Create(asking())]).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    for words in ["prompt_template.model", "its `models` are x;"] {
+        assert!(status.message().contains(words), "{status:?}");
+    }
+    let offer = |models: &[&str]| Op::update(offering(models), &["provider.models"]);
+    attempt(&admin, vec![offer(&["x", "m"])]).await.unwrap();
+    attempt(&admin, vec![Op::Create(asking())]).await.unwrap();
+    let expected = in_use("operations[0].update.resource.provider", "providers/a");
+    assert_eq!(refused(&admin, vec![offer(&["x"])]).await, expected);
+    attempt(&admin, vec![offer(&["m"])]).await.unwrap();
+    attempt(&admin, vec![offer(&[])]).await.unwrap();
+    attempt(&admin, vec![offer(&["x"]), Op::delete("promptTemplates/t")]).await.unwrap();
 }

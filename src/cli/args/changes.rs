@@ -16,7 +16,8 @@ pub struct History {
     /// Names, `providers/*`, `kind:provider` or a collection; nothing shows everything that the token reaches
     #[arg(value_name = "SELECTOR")]
     pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
+    /// Only resources of this kind; may be repeated. It goes with no selector but `*`: give kind:KIND instead of the
+    /// selector, or narrow with --filter
     #[arg(long)]
     pub kind: Vec<String>,
     /// Only resources with this label, KEY=VALUE; may be repeated
@@ -54,7 +55,8 @@ pub struct Diff {
     /// Names, `providers/*`, `kind:provider` or a collection; nothing compares everything that the token reaches
     #[arg(value_name = "SELECTOR")]
     pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
+    /// Only resources of this kind; may be repeated. It goes with no selector but `*`: give kind:KIND instead of the
+    /// selector, or narrow with --filter
     #[arg(long)]
     pub kind: Vec<String>,
     /// Only resources with this label, KEY=VALUE; may be repeated
@@ -68,7 +70,8 @@ pub struct Export {
     /// Names, `providers/*`, `kind:provider` or a collection; nothing exports everything that the token reaches
     #[arg(value_name = "SELECTOR")]
     pub selectors: Vec<String>,
-    /// Only resources of this kind; may be repeated
+    /// Only resources of this kind; may be repeated. It goes with no selector but `*`: give kind:KIND instead of the
+    /// selector, or narrow with --filter
     #[arg(long)]
     pub kind: Vec<String>,
     /// Only resources with this label, KEY=VALUE; may be repeated

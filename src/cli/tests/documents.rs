@@ -130,3 +130,16 @@ fn a_name_can_be_given_beside_a_document() {
     assert_eq!(read("{setting: {int_value: 1}}").unwrap()[0].resource.name, "settings/x");
     assert!(read("{name: settings/y}").unwrap_err().contains("is not settings/x"));
 }
+
+#[test]
+fn regression_an_empty_group_is_mentioned_and_both_spellings_are_named() {
+    let text = "{name: providers/x, provider: {requestBuilder: {}}}";
+    let documents = read_all(text, false, None).unwrap();
+    assert_eq!(documents[0].mask, ["provider.request_builder"]);
+    let text = "{name: providers/x, provider: {display_name: a, displayName: b}}";
+    let told = read_all(text, false, None).unwrap_err();
+    assert!(
+        told.contains("provider.displayName: stands beside `display_name`, which is the same field"),
+        "{told}"
+    );
+}

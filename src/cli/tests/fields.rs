@@ -156,6 +156,31 @@ fn values_of_settings_are_guessed_unless_typed() {
 }
 
 #[test]
+fn regression_a_setting_keeps_its_type_unless_one_is_given() {
+    use setting_spec::Value;
+    let set = |stored: Value, value: &str, value_type| {
+        let spec = v1::SettingSpec { value: Some(stored), ..Default::default() };
+        let current = v1::Resource { spec: Some(Spec::Setting(spec)), ..Default::default() };
+        let mut edit = Edit::of("settings/max_retries").unwrap();
+        edit.setting(value, value_type)?;
+        assert!(edit.needs_current() != value_type.is_some() && !edit.rewrites_maps());
+        match edit.build(Some(&current))?.0.spec {
+            Some(Spec::Setting(setting)) => Ok(setting.value.unwrap()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    let told = set(Value::IntValue(1), "abc", None).unwrap_err();
+    assert!(told.contains("`abc` is not a whole number"), "{told}");
+    assert!(told.contains("is of the type int; to change its type give --type string"), "{told}");
+    assert_eq!(set(Value::IntValue(1), "7", None), Ok(Value::IntValue(7)));
+    assert_eq!(set(Value::FloatValue(1.5), "7", None), Ok(Value::FloatValue(7.0)));
+    assert_eq!(set(Value::StringValue("a".into()), "7", None), Ok(Value::StringValue("7".into())));
+    assert_eq!(set(Value::IntValue(1), "abc", Some("string")), Ok(Value::StringValue("abc".into())));
+    let secret = Value::SecretValue(v1::Secret::default());
+    assert!(set(secret, "abc", None).unwrap_err().contains("--secret @FILE"));
+}
+
+#[test]
 fn secrets_come_from_anywhere_but_the_command_line() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "from-file\n").unwrap();
@@ -190,4 +215,34 @@ fn secrets_come_from_anywhere_but_the_command_line() {
             .unwrap_err()
             .contains("is not a secret")
     );
+}
+
+#[test]
+fn regression_a_field_with_the_name_of_its_kind_is_set() {
+    use crate::cli::schema;
+    let mut edit = Edit::of("databases/pg").unwrap();
+    edit.field("database=postgres").unwrap();
+    let (resource, mask) = edit.build(None).unwrap();
+    assert_eq!(mask, ["database.database"]);
+    let Some(Spec::Database(spec)) = resource.spec else { panic!() };
+    assert_eq!(spec.database, "postgres");
+    // For every kind: each field by its name alone means that field, also where the kind is called the same.
+    let mut named_alike = 0;
+    for arm in schema::arms() {
+        let message = schema::message_of(&arm).unwrap();
+        let Some(field) = schema::field(&message, arm.name()) else { continue };
+        named_alike += 1;
+        let name = match arm.name() {
+            "database" => "databases/x",
+            other => panic!("give a name for a {other}, which has a field {}", field.name()),
+        };
+        let whole = format!("{0}.{0}=x", arm.name());
+        let short = format!("{}=x", arm.name());
+        for text in [whole, short] {
+            let mut edit = Edit::of(name).unwrap();
+            edit.field(&text).unwrap();
+            assert_eq!(edit.build(None).unwrap().1, [format!("{0}.{0}", arm.name())], "{text}");
+        }
+    }
+    assert_eq!(named_alike, 1, "databases have one");
 }

@@ -298,6 +298,29 @@ fn a_template_is_held_against_its_model() {
     assert_eq!((found.violations, found.warnings), (vec![], vec![]));
 }
 
+#[test]
+fn regression_what_the_provider_is_not_sent_is_said() {
+    use crate::proto::v1::ProviderSpec;
+    let (provider, violations) = plan(
+        "providers/groq",
+        Spec::Provider(ProviderSpec { r#type: ProviderType::Groq.into(), ..Default::default() }),
+        None,
+    );
+    assert_eq!(violations, []);
+    let given = spec(|spec| {
+        spec.provider = "providers/groq".into();
+        generation(|given| (given.top_k, given.temperature) = (Some(40), Some(0.5)))(spec);
+    });
+    let name = ResourceName::parse("providers/groq").unwrap();
+    let found = PromptTemplate.check_targets(&given, &[(name, &provider)].into());
+    let [warning] = &found.warnings[..] else { panic!("{:?}", found.warnings) };
+    assert!(
+        warning.contains("`prompt_template.generation.top_k` is not sent by providers/groq"),
+        "{warning}"
+    );
+    assert_eq!(found.violations, []);
+}
+
 pub(in crate::kinds) fn any_template() -> impl Strategy<Value = PromptTemplateSpec> {
     let variable = ("[a-c]", 0..7i32, any::<Option<bool>>(), option::of("[0-9a-z]{0,3}"));
     let generation =

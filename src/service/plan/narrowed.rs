@@ -71,7 +71,9 @@ impl Planner<'_> {
             };
             let users = users.entry(reference.name.clone()).or_default();
             users.names.insert((record.name.clone(), record.kind));
-            if self.caller.reaches(&record.name, record.kind) {
+            // What is wrong may tell of anything that it refers to.
+            let told = references.iter().all(|reference| self.reached(&reference.name));
+            if told && self.caller.reaches(&record.name, record.kind) {
                 users.example.get_or_insert(example);
             }
         }

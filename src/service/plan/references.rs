@@ -19,6 +19,25 @@ use crate::{
 
 /// Resources that are named in an error.
 const NAMED: usize = 5;
+/// Missing references that are named in an error.
+const MISSING: usize = 20;
+
+/// Something that is referred to and is not there.
+struct Missing {
+    /// The field of the request.
+    field: String,
+    referring: ResourceName,
+    reference: Reference,
+}
+
+impl Missing {
+    /// As `routers/main primary: providers/gone does not exist`.
+    fn told(&self) -> String {
+        let Reference { field, name } = &self.reference;
+        let field = field.0.split_once('.').map_or(field.0.as_str(), |(_, rest)| rest);
+        format!("{} {field}: {name} does not exist", self.referring)
+    }
+}
 
 impl<'a> Planner<'a> {
     /// Nothing is created beneath a parent that it needs and that is not there.
@@ -93,12 +112,19 @@ impl<'a> Planner<'a> {
     /// model has become since must not stand against a new label.
     pub(super) fn check_references(&mut self) -> Violations {
         let mut misfits = Violations::default();
+        let mut missing = Vec::new();
         let written = std::mem::take(&mut self.written);
-        for Written { path, kind, spec, changed } in written.values() {
+        for (name, Written { path, kind, spec, changed }) in &written {
             let mut targets = Targets::new();
             for reference in kind.references(spec) {
-                if let Some(target) = self.target(path, &reference, &written) {
+                let field = format!("{path}resource.{}", reference.field);
+                if !self.reached(&reference.name) {
+                    // Whether it exists is not given away, and nobody routes to what is not his.
+                    self.refuse(field, not_granted(self.caller, reference.name.as_str()));
+                } else if let Some(target) = self.target(&reference.name, &written) {
                     targets.insert(reference.name, target);
+                } else {
+                    missing.push(Missing { field, referring: name.clone(), reference });
                 }
             }
             if !changed {
@@ -113,27 +139,37 @@ impl<'a> Planner<'a> {
             misfits.extend(found.violations.into_iter().map(placed));
         }
         self.written = written;
+        self.refuse_missing(&missing);
         misfits
     }
 
-    /// What is referred to, as the write leaves it; noted if it is not there.
+    /// All that is not there is told at once.
+    fn refuse_missing(&mut self, missing: &[Missing]) {
+        let Some(first) = missing.first() else { return };
+        let mut told: Vec<String> = missing.iter().take(MISSING).map(Missing::told).collect();
+        if missing.len() > MISSING {
+            told.push(format!("{} more", missing.len() - MISSING));
+        }
+        let what = if missing.len() == 1 { "it" } else { "them" };
+        let description = format!("{}; create {what} first, or in one batch", told.join("; "));
+        let (reason, subject) = ("REFERENCE_MISSING", first.reference.name.to_string());
+        self.refuse(first.field.clone(), Error::FailedPrecondition { reason, subject, description });
+    }
+
+    /// Whether the caller's grants reach what is referred to.
+    pub(super) fn reached(&self, name: &ResourceName) -> bool {
+        kinds::resolve(name).is_some_and(|kind| self.caller.reaches(name, kind.name()))
+    }
+
+    /// What is referred to, as the write leaves it, if it is there.
     fn target<'w>(
         &mut self,
-        path: &str,
-        reference: &Reference,
+        name: &ResourceName,
         written: &'w BTreeMap<ResourceName, Written>,
     ) -> Option<&'w Spec>
     where
         'a: 'w,
     {
-        let name = &reference.name;
-        let reached = kinds::resolve(name).is_some_and(|kind| self.caller.reaches(name, kind.name()));
-        if !reached {
-            // Whether it exists is not given away, and nobody routes to what is not his.
-            let field = format!("{path}resource.{}", reference.field);
-            self.refuse(field, not_granted(self.caller, name.as_str()));
-            return None;
-        }
         let stored = self.state.get(name.as_str());
         match (self.staged.get(name), stored) {
             (Some(Staged::Kept), _) => {
@@ -145,14 +181,7 @@ impl<'a> Planner<'a> {
                 self.reads.push(Read::Unchanged { name: name.clone(), revision });
                 Some(&entry.record.spec)
             }
-            (Some(Staged::Deleted), _) | (None, None) => {
-                let description =
-                    format!("needs {name}, which does not exist; create it first, or in one batch");
-                let (reason, subject) = ("REFERENCE_MISSING", name.to_string());
-                let field = format!("{path}resource.{}", reference.field);
-                self.refuse(field, Error::FailedPrecondition { reason, subject, description });
-                None
-            }
+            (Some(Staged::Deleted), _) | (None, None) => None,
         }
     }
 
