@@ -14,7 +14,7 @@ from signalbox.environment import known_providers
 from signalbox.executor import AsyncExecutor, Executor, HeaderError, PlaintextError, TimedOutError
 from signalbox.routing import CompletionError, ProviderError
 from signalbox.testing import FakeClient
-from signalbox.wire import StreamFailedError, TooLargeError
+from signalbox.wire import StreamFailedError, StreamReader, TooLargeError
 
 KEY = "sk-canary"
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -149,6 +149,17 @@ def test_no_more_is_read_than_the_bound(raw, call, status):
     raw.say = say
     assert isinstance(failed(call, worker(raw.url)).error, TooLargeError)
     assert raw.sent < 64 << 20
+
+
+@pytest.mark.parametrize("piece", [b"x", b"data:\n"])
+def test_pieces_of_an_event_take_time_in_proportion(piece):
+    reader = StreamReader(worker("http://127.0.0.1").provider("openai").spec.response_extractor)
+    began = time.process_time()
+    for _ in range(200_000):
+        reader.push(piece)
+    with pytest.raises(TooLargeError):
+        reader.push(b"data:" + b"x" * (1 << 20))
+    assert time.process_time() - began < 5.0
 
 
 @each_call
