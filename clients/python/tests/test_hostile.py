@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 
+import httpcore
+import httpx
 import pytest
 
 from signalbox import OptionsError
@@ -126,6 +128,26 @@ def test_the_timeout_holds_against_one_who_drips(raw, call, say):
     failure = failed(call, worker(raw.url), 0.4)
     assert (failure.kind, type(failure.error)) == ("timeout", TimedOutError)
     assert 0.3 < time.monotonic() - began < 2.0
+
+
+def test_the_timeout_holds_against_a_host_of_many_addresses(monkeypatch):
+    asked = []
+
+    class Silent(httpcore.NetworkBackend):
+        def connect_tcp(self, host, port, timeout=None, *args, **options):
+            asked.append(host)
+            time.sleep(min(timeout, 0.15))
+            raise httpcore.ConnectTimeout
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 443)) for last in range(1, 100)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    http = httpx.Client()
+    http._transport._pool._network_backend = Silent()
+    began = time.monotonic()
+    with http:
+        failure = failed("complete", worker("https://provider.invalid"), 0.4, http=http)
+    assert isinstance(failure.error, TimedOutError)
+    assert time.monotonic() - began < 2.0 and asked[:2] == ["192.0.2.1", "192.0.2.2"]
 
 
 @each_stream
