@@ -18,7 +18,10 @@ use reqwest::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{AttemptError, route::Attempt};
-use crate::{proto::v1::HttpMethod, wire::HeaderKind};
+use crate::{
+    proto::v1::HttpMethod,
+    wire::{HeaderKind, StreamFailure, without_keys},
+};
 
 /// Bytes of an answer at most.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -124,6 +127,20 @@ impl Attempt {
         let key = self.key.as_ref().map(|key| key.secret.expose());
         let failure = self.mapping.failure(status, body, key);
         AttemptError::Refused { status, failure }
+    }
+
+    /// The error of a stream. Its key is cut out of the provider's words here as well.
+    pub(super) fn broken(&self, error: AttemptError) -> AttemptError {
+        match error {
+            AttemptError::Stream(StreamFailure::Failed(mut failure)) => {
+                let key = self.key.as_ref().and_then(|key| key.secret().ok());
+                let key = key.as_ref().map(|key| key.expose());
+                failure.message = without_keys(&failure.message, key);
+                failure.code = without_keys(&failure.code, key);
+                AttemptError::Stream(StreamFailure::Failed(failure))
+            }
+            other => other,
+        }
     }
 }
 

@@ -144,6 +144,7 @@ impl CompletionStream {
         said: bool,
         error: AttemptError,
     ) -> Result<State, CompletionError> {
+        let error = attempt.broken(error);
         if said { Err(self.route.broke_off(attempt, error)) } else { self.again(attempt, error).await }
     }
 

@@ -422,6 +422,17 @@ async fn once_something_was_said_nobody_else_is_asked() {
 }
 
 #[tokio::test]
+async fn a_key_in_the_error_of_a_stream_is_cut_out() {
+    let worker = Worker::start().await;
+    worker.route("openai", &[], |_| ());
+    let echo = "data: {\"error\": {\"message\": \"no such key: sk-openai-key-canary\"}}\n\n";
+    worker.speaker.lay("openai", &[(200, echo)]);
+    let mut stream = worker.executor.complete("Hello", "m", None, None).stream().unwrap();
+    let error = stream.next().await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("[removed]") && !error.contains("canary"), "{error}");
+}
+
+#[tokio::test]
 async fn the_strategy_is_the_routers() {
     let worker = Worker::start().await;
     let turns = |spec: &mut RouterSpec| spec.strategy = RoutingStrategy::RoundRobin.into();

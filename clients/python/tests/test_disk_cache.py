@@ -11,7 +11,7 @@ from conftest import until
 
 import signalbox
 from signalbox import CacheError, CredentialFileError, NotReadyError, SecretError, Staleness
-from signalbox._disk_cache import DiskCache, Saved
+from signalbox._disk_cache import DiskCache, Saved, read_key_file
 from signalbox._replica import Cursor
 
 KEY = "a-secret-of-at-least-thirty-two-characters"
@@ -197,6 +197,38 @@ def test_a_key_file_is_checked(server, connect, kept, tmp_path):
             connect(server, **given)
     with pytest.raises(CredentialFileError):
         connect(server, **{**given, "cache_key_file": tmp_path / "none"})
+
+
+def test_what_is_no_file_is_not_waited_for(server, connect, kept, tmp_path):
+    """A FIFO in place of the cache or of its key: nobody writes to it, and connecting returns all the same."""
+    path, options = kept
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    assert "no file" in refused(server, connect, options)
+    path.unlink()
+    path.mkdir(mode=0o700)
+    assert "no file" in refused(server, connect, options)
+    key = tmp_path / "fifo.key"
+    given = {"cache_file": tmp_path / "other", "cache_key_file": key, "token": options["token"]}
+    os.mkfifo(key, 0o600)
+    with pytest.raises(CredentialFileError, match="no file"):
+        connect(server, **given)
+    key.unlink()
+    key.mkdir(mode=0o700)
+    with pytest.raises(CredentialFileError, match="no file"):
+        connect(server, **given)
+
+
+def test_a_key_file_is_read_within_bounds_and_through_links(tmp_path):
+    key = tmp_path / "cache.key"
+    key.write_text("k" * 100_000)
+    key.chmod(0o600)
+    with pytest.raises(CredentialFileError, match="at most"):
+        read_key_file(key)
+    key.write_text(KEY)
+    link = tmp_path / "link"
+    link.symlink_to(key)
+    assert read_key_file(link) == KEY.encode(), "orchestrators put secrets in place by links"
 
 
 def test_clearing_removes_it(server, connect, kept):

@@ -33,6 +33,7 @@ _MAGIC = b"signalbox cache 2\n"
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
 _MAX_BYTES = 1 << 30
+_MAX_KEY_BYTES = 64 << 10
 #: Clocks of two boots may differ by so much.
 _SKEW = 300.0
 #: Number of the kind, length of the name, update revision, length of the resource.
@@ -122,18 +123,21 @@ class DiskCache:
 
     def _read(self) -> bytes | None:
         try:
-            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            handle = _open(self._path, os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._refused(error.strerror or "it can't be opened") from None
-        with os.fdopen(handle, "rb") as file:
+        try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
                 raise self._refused("it is no file, or too large")
             if status.st_uid != os.geteuid() or status.st_mode & 0o077:
                 raise self._refused("others have access to it, or own it")
-            content = file.read(_MAX_BYTES)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                content = file.read(_MAX_BYTES)
+        finally:
+            os.close(handle)
         if not content.startswith(_MAGIC):
             raise self._refused("it is no cache of this version")
         return content[len(_MAGIC) :]
@@ -180,17 +184,35 @@ def _text(value: str) -> bytes:
     return _number(len(encoded)) + encoded
 
 
+def _open(path: pathlib.Path, flags: int = 0) -> int:
+    """Opens for reading, without waiting for anybody: whoever reads looks first whether it is a file."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+
+
 def read_key_file(path: pathlib.Path) -> bytes:
     """The secret in a key file. Raises `CredentialFileError`."""
     try:
-        status = path.stat()
-        secret = path.read_bytes().strip()
+        # Links are followed: orchestrators put secrets in place by them.
+        handle = _open(path)
     except OSError as error:
         raise CredentialFileError(f"can't read {path}: {error.strerror}") from None
-    if status.st_mode & 0o027 or status.st_uid not in (0, os.geteuid()):
-        raise CredentialFileError(
-            f"{path} is not used: others have access to it, its group may write it, or others own it"
-        )
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise CredentialFileError(f"can't read {path}: it is no file")
+        if status.st_mode & 0o027 or status.st_uid not in (0, os.geteuid()):
+            raise CredentialFileError(
+                f"{path} is not used: others have access to it, its group may write it, or others own it"
+            )
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(_MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise CredentialFileError(f"can't read {path}: {error.strerror}") from None
+    finally:
+        os.close(handle)
+    if len(content) > _MAX_KEY_BYTES:
+        raise CredentialFileError(f"{path} is not used: a key has at most {_MAX_KEY_BYTES} bytes")
+    secret = content.strip()
     if len(secret) < 32:
         raise CredentialFileError(f"{path} is not used: a key has at least 32 characters, made at random")
     return secret

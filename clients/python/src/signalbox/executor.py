@@ -5,8 +5,8 @@
 
 The active provider answers, or the next one on the router's terms; a call may name its provider and its model. Each call reads
 one snapshot, whose revision is told with the answer. As long as neither the service nor a cache on disk has given one, the
-environment variables of the providers count (`GROQ_API_KEY` and so on), at revision 0. Owns the HTTP; what is sent and read is `signalbox.wire`'s, who is asked
-is `signalbox.routing`'s.
+environment variables of the providers count (`GROQ_API_KEY` and so on), at revision 0. What is sent and read is
+`signalbox.wire`'s, who is asked is `signalbox.routing`'s, how it travels is `signalbox._http`'s.
 """
 
 from __future__ import annotations
@@ -14,43 +14,41 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from random import random
 from time import monotonic
 from typing import Any, overload
 
-from . import wire
+from . import _http, wire
 from ._calls import Messages, Parameters, Tools, call_of, legacy
+from ._http import ConnectionFailedError, HeaderError, PlaintextError, TimedOutError, httpx
 from .client import Reader
 from .environment import environment_snapshot
-from .errors import OptionsError, SignalboxError
+from .errors import SignalboxError
 from .routing import Attempt, AttemptFailure, Completion, CompletionError, Route, kind_of
 from .snapshot import Getters
 
-try:
-    import httpx
-except ImportError:
-    raise OptionsError("the executor needs its extra: pip install signalbox[executor]") from None
-
-#: Bytes of an answer at most.
-_ANSWER_BYTES = 16 << 20
 #: How much the newest time counts in the average by which the fastest provider is found.
 _NEWEST = 0.3
 
-
-class ConnectionFailedError(SignalboxError):
-    """No connection to a provider came about, or it broke."""
-
-
-class TimedOutError(SignalboxError):
-    """A provider has not answered in time."""
+__all__ = [
+    "AsyncCompletionStream",
+    "AsyncExecutor",
+    "CompletionStream",
+    "ConnectionFailedError",
+    "Executor",
+    "HeaderError",
+    "PlaintextError",
+    "TimedOutError",
+]
 
 
 class _Calls:
     """What calls have in common, however they are sent."""
 
-    def __init__(self, client: Getters) -> None:
+    def __init__(self, client: Getters, allow_plaintext: Iterable[str]) -> None:
         self._client = client
+        self._plaintext = _http.plaintext_hosts(allow_plaintext)
         self._latencies: dict[str, float] = {}
         self._turns: dict[str, int] = {}
 
@@ -79,12 +77,20 @@ class _Calls:
 
 
 class Executor(_Calls):
-    """Calls models. May be used from any thread; after a fork, make one for each process."""
+    """Calls models. May be used from any thread; after a fork, make one for each process. Keys and secret headers go over
+    plain http to the machine itself only, and to the hosts of `allow_plaintext`."""
 
-    def __init__(self, client: Getters, *, http: httpx.Client | None = None) -> None:
-        super().__init__(client)
+    def __init__(
+        self,
+        client: Getters,
+        *,
+        http: httpx.Client | None = None,
+        allow_plaintext: Iterable[str] = (),
+    ) -> None:
+        super().__init__(client, allow_plaintext)
         self._http = http or httpx.Client()
         self._own = http is None
+        _http.bound(self._http)
 
     @overload
     def complete(
@@ -182,11 +188,9 @@ class Executor(_Calls):
         self.close()
 
     def _answer(self, attempt: Attempt) -> wire.Answer:
-        body = b""
-        with _failures(), self._http.stream(**_request(attempt, attempt.deadline)) as response:
-            for piece in response.iter_bytes():
-                body = _taken(body + piece, attempt.deadline)
-        return _read(attempt, response.status_code, body)
+        with _http.sent(self._http, attempt, attempt.deadline, self._plaintext) as reply:
+            body = reply.rest(attempt.deadline)
+        return _read(attempt, reply.status, body)
 
 
 class CompletionStream:
@@ -214,27 +218,31 @@ class CompletionStream:
                 time.sleep(self._route.failed(attempt, _kind(error), error))
 
     def _pieces(self, attempt: Attempt) -> Iterator[wire.Delta]:
-        reader = wire.StreamReader(attempt.extractor)
+        reader = wire.StreamReader(attempt.extractor, attempt.exposed)
         first = _first_deadline(attempt)
-        with _failures(), self._executor._http.stream(**_request(attempt, first)) as response:
-            if response.is_error:
-                raise attempt.refused(response.status_code, response.read()[:_ANSWER_BYTES])
-            for piece in response.iter_bytes():
+        http, plaintext = self._executor._http, self._executor._plaintext
+        with _http.sent(http, attempt, first, plaintext) as reply:
+            if not _is_good(reply.status):
+                raise attempt.refused(reply.status, reply.rest(first))
+            while not reader.ended and (piece := reply.piece(first)) is not None:
                 delta = reader.push(piece)
                 if delta is not None:
                     first = attempt.deadline
                     yield delta
-                _taken(b"", first)
-                if reader.ended:
-                    break
         self.completion = self._route.completion(attempt, reader.finish())
 
 
 class AsyncExecutor(_Calls):
     """The executor for asyncio."""
 
-    def __init__(self, client: Getters, *, http: httpx.AsyncClient | None = None) -> None:
-        super().__init__(client)
+    def __init__(
+        self,
+        client: Getters,
+        *,
+        http: httpx.AsyncClient | None = None,
+        allow_plaintext: Iterable[str] = (),
+    ) -> None:
+        super().__init__(client, allow_plaintext)
         self._http = http or httpx.AsyncClient()
         self._own = http is None
 
@@ -294,12 +302,9 @@ class AsyncExecutor(_Calls):
         await self.close()
 
     async def _answer(self, attempt: Attempt) -> wire.Answer:
-        body = b""
-        with _failures():
-            async with self._http.stream(**_request(attempt, attempt.deadline)) as response:
-                async for piece in response.aiter_bytes():
-                    body = _taken(body + piece, attempt.deadline)
-        return _read(attempt, response.status_code, body)
+        async with _http.sent_async(self._http, attempt, attempt.deadline, self._plaintext) as reply:
+            body = await reply.rest(attempt.deadline)
+        return _read(attempt, reply.status, body)
 
 
 class AsyncCompletionStream:
@@ -327,34 +332,18 @@ class AsyncCompletionStream:
                 await asyncio.sleep(self._route.failed(attempt, _kind(error), error))
 
     async def _pieces(self, attempt: Attempt) -> AsyncIterator[wire.Delta]:
-        reader = wire.StreamReader(attempt.extractor)
+        reader = wire.StreamReader(attempt.extractor, attempt.exposed)
         first = _first_deadline(attempt)
-        with _failures():
-            async with self._executor._http.stream(**_request(attempt, first)) as response:
-                if response.is_error:
-                    raise attempt.refused(response.status_code, (await response.aread())[:_ANSWER_BYTES])
-                async for piece in response.aiter_bytes():
-                    delta = reader.push(piece)
-                    if delta is not None:
-                        first = attempt.deadline
-                        yield delta
-                    _taken(b"", first)
-                    if reader.ended:
-                        break
+        http, plaintext = self._executor._http, self._executor._plaintext
+        async with _http.sent_async(http, attempt, first, plaintext) as reply:
+            if not _is_good(reply.status):
+                raise attempt.refused(reply.status, await reply.rest(first))
+            while not reader.ended and (piece := await reply.piece(first)) is not None:
+                delta = reader.push(piece)
+                if delta is not None:
+                    first = attempt.deadline
+                    yield delta
         self.completion = self._route.completion(attempt, reader.finish())
-
-
-class _failures:
-    """Turns what httpx raises into errors of ours, whose texts hold no header."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, httpx.TimeoutException):
-            raise TimedOutError(f"no answer in time ({type(error).__name__})") from None
-        if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
-            raise ConnectionFailedError(f"{type(error).__name__}: {error}") from None
 
 
 def _kind(error: SignalboxError) -> str:
@@ -363,35 +352,17 @@ def _kind(error: SignalboxError) -> str:
     return "connection" if isinstance(error, ConnectionFailedError) else kind_of(error)
 
 
-def _request(attempt: Attempt, deadline: float) -> dict[str, Any]:
-    remaining = max(0.001, deadline - monotonic())
-    connect = remaining if attempt.connect is None else min(attempt.connect, remaining)
-    return {
-        "method": attempt.rendered.method,
-        "url": attempt.rendered.url,
-        "headers": dict(attempt.headers),
-        "content": attempt.content,
-        "timeout": httpx.Timeout(remaining, connect=connect),
-        # A key goes to the address that it was saved for, and to no other.
-        "follow_redirects": False,
-    }
-
-
 def _first_deadline(attempt: Attempt) -> float:
     first = attempt.first_token
     return attempt.deadline if first is None else min(attempt.deadline, monotonic() + first)
 
 
-def _taken(body: bytes, deadline: float) -> bytes:
-    if len(body) > _ANSWER_BYTES:
-        raise wire.TooLargeError("the provider's answer is too large")
-    if monotonic() >= deadline:
-        raise TimedOutError("the answer has not ended in time")
-    return body
+def _is_good(status: int) -> bool:
+    return 200 <= status < 300
 
 
 def _read(attempt: Attempt, status: int, body: bytes) -> wire.Answer:
-    if not 200 <= status < 300:
+    if not _is_good(status):
         raise attempt.refused(status, body)
     return wire.read_answer(attempt.extractor, body)
 

@@ -118,10 +118,20 @@ class Attempt:
         """How the answer is read."""
         return self.provider.spec.response_extractor or specs.ResponseExtractor()
 
+    @property
+    def exposed(self) -> str | None:
+        """The value of the key that is sent, to be cut out of what the provider says."""
+        return self.secret.expose() if self.secret is not None else None
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a key or a secret header is sent."""
+        sealed = (name for name in self.headers if name in self.provider.spec.headers)
+        return self.secret is not None or any(self.provider.header(name) is not None for name in sealed)
+
     def refused(self, status: int, body: bytes) -> SignalboxError:
         """The error of an answer that is none."""
-        key = self.secret.expose() if self.secret is not None else None
-        return ProviderError(status, wire.read_failure(self.extractor, status, body, key))
+        return ProviderError(status, wire.read_failure(self.extractor, status, body, self.exposed))
 
     def __repr__(self) -> str:
         return f"<Attempt at {self.provider.id}>"

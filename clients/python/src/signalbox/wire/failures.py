@@ -49,9 +49,9 @@ def read_failure(extractor: specs.ResponseExtractor, status: int, body: bytes, k
     return _told(errors, "bad_key" if bad else _of_status(status), document, key)
 
 
-def read_failure_event(extractor: specs.ResponseExtractor, event: Json) -> Failure:
+def read_failure_event(extractor: specs.ResponseExtractor, event: Json, key: str | None) -> Failure:
     """Reads an error that came as the event of a stream, after a good status."""
-    return _told(extractor.errors or specs.ErrorExtractor(), "unavailable", event, None)
+    return _told(extractor.errors or specs.ErrorExtractor(), "unavailable", event, key)
 
 
 def _told(errors: specs.ErrorExtractor, reason: str, document: Json, key: str | None) -> Failure:

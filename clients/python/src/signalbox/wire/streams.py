@@ -45,15 +45,17 @@ class Delta:
 
 
 class StreamReader:
-    """Reads one streamed answer."""
+    """Reads one streamed answer. The key is cut out of the provider's words if it ends in an error."""
 
-    def __init__(self, extractor: specs.ResponseExtractor) -> None:
+    def __init__(self, extractor: specs.ResponseExtractor, key: str | None = None) -> None:
         if extractor.stream is None:
             raise MappingError("the provider's answers are not streamed")
         self._extractor = extractor
         self._stream = extractor.stream
-        self._line = b""
+        self._key = key
+        self._line = bytearray()
         self._data: list[bytes] = []
+        self._data_bytes = 0
         self._after_return = False
         self._first_line = True
         self._parts = Parts()
@@ -68,13 +70,14 @@ class StreamReader:
             self._after_return = False
         if received:
             self._after_return = received.endswith(b"\r")
-        *lines, rest = (self._line + received).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._line = rest
-        for line in lines:
+        head, *lines = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._line += head
+        for rest in lines:
             if self.ended:
                 break
+            line, self._line = bytes(self._line), bytearray(rest)
             self._end_of_line(line)
-        if not self.ended and len(self._line) + sum(map(len, self._data)) > _EVENT_BYTES:
+        if not self.ended and len(self._line) + self._data_bytes > _EVENT_BYTES:
             raise TooLargeError("the provider's answer is too large")
         delta = Delta(self._parts.text[text:], self._parts.reasoning[reasoning:])
         return delta if delta != Delta() else None
@@ -82,7 +85,7 @@ class StreamReader:
     def finish(self) -> Answer:
         """The whole answer, once the connection has ended. Raises `SignalboxError` when it is none."""
         if not self.ended:
-            line, self._line = self._line, b""
+            line, self._line = bytes(self._line), bytearray()
             self._end_of_line(line)
             self._end_of_event()
         marked = bool(self._stream.end_data or self._stream.end_paths)
@@ -103,9 +106,11 @@ class StreamReader:
             name, _, value = line.partition(b":")
             if name == b"data":
                 self._data.append(value.removeprefix(b" "))
+                self._data_bytes += len(self._data[-1]) + 1
 
     def _end_of_event(self) -> None:
         data, self._data = b"\n".join(self._data).strip(b" \t\n\r\x0c"), []
+        self._data_bytes = 0
         if not data:
             return
         if len(data) > _EVENT_BYTES:
@@ -115,7 +120,7 @@ class StreamReader:
             return
         event = document(data)
         if _finds(self._stream.error_paths, event):
-            raise StreamFailedError(read_failure_event(self._extractor, event))
+            raise StreamFailedError(read_failure_event(self._extractor, event, self._key))
         self._parts.add(self._stream.extraction_rules, event, stream=True)
         self.ended = _finds(self._stream.end_paths, event)
         if self._parts.size() > _ANSWER_BYTES:

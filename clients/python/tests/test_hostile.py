@@ -1,0 +1,242 @@
+"""Providers that mean ill, or are broken: a call ends in time, takes no more than its bound, and no key is shown."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import httpcore
+import httpx
+import pytest
+
+from signalbox import OptionsError
+from signalbox.environment import known_providers
+from signalbox.executor import AsyncExecutor, Executor, HeaderError, PlaintextError, TimedOutError
+from signalbox.routing import CompletionError, ProviderError
+from signalbox.testing import FakeClient
+from signalbox.wire import StreamFailedError, StreamReader, TooLargeError
+
+KEY = "sk-canary"
+HEAD = b"HTTP/1.1 %s\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+OK = HEAD % b"200 OK"
+SAID = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n'
+GOOD = json.dumps({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}).encode()
+SPECS = dict(known_providers())
+each_call = pytest.mark.parametrize("call", ["complete", "stream", "async complete", "async stream"])
+each_stream = pytest.mark.parametrize("call", ["stream", "async stream"])
+
+
+def dripped(piece):
+    """A piece, again and again, each so soon that a limit for one read is never reached."""
+    while True:
+        yield piece
+        time.sleep(0.05)
+
+
+class Raw:
+    """A server that says, byte for byte, what a test has it say, until nobody listens."""
+
+    def __init__(self):
+        self.say = lambda: ()
+        self.asked = 0
+        self.sent = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._answer, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _answer(self, connection):
+        with connection, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(65_536)
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            body = head.partition(b"\r\n\r\n")[2]
+            while len(body) < length:
+                body += connection.recv(65_536)
+            self.asked += 1
+            for piece in self.say():
+                connection.sendall(piece)
+                self.sent += len(piece)
+
+
+@pytest.fixture
+def raw():
+    made = Raw()
+    yield made
+    made.listener.close()
+
+
+def worker(url, *, key=KEY, fallback=None, **provider):
+    resources = {}
+    for name, base in (("openai", url), ("mistral", fallback)):
+        if base is not None:
+            spec = {**SPECS[name], "base_url": base, "enabled": True}
+            resources[f"providers/{name}"] = {"provider": {**spec, **(provider if name == "openai" else {})}}
+            value = key if name == "openai" else KEY
+            resources[f"providers/{name}/apiKeys/main"] = {"apiKey": {"secret": {"value": value}}}
+    names = [name for name in resources if name.count("/") == 1]
+    router = {"primary": names[0], "fallbacks": names[1:], "retries": {"maxRetries": 0}}
+    return FakeClient({**resources, "routers/default": {"router": router}})
+
+
+def ask(call, client, timeout=20.0, **options):
+    """The answer's text, however it is asked for."""
+    if call.startswith("async"):
+        return asyncio.run(ask_async(call, client, timeout, options))
+    with Executor(client, **options) as executor:
+        if call == "complete":
+            return executor.complete("Hello", "m", timeout=timeout).text
+        return "".join(delta.text for delta in executor.stream("Hello", "m", timeout=timeout))
+
+
+async def ask_async(call, client, timeout, options):
+    async with AsyncExecutor(client, **options) as executor:
+        if call == "async complete":
+            return (await executor.complete("Hello", "m", timeout=timeout)).text
+        return "".join([delta.text async for delta in executor.stream("Hello", "m", timeout=timeout)])
+
+
+def failed(call, client, *args, **options):
+    with pytest.raises(CompletionError) as raised:
+        ask(call, client, *args, **options)
+    assert KEY not in str(raised.value)
+    return raised.value.failures[-1]
+
+
+@each_call
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda: dripped(b"H"),
+        lambda: (piece for part in ([b"HTTP/1.1 200 OK\r\n"], dripped(b"X-A: b\r\n")) for piece in part),
+        lambda: (piece for part in ([OK], dripped(b" ")) for piece in part),
+        lambda: (piece for part in ([OK], dripped(b": still here\n\n")) for piece in part),
+        lambda: (piece for part in ([HEAD % b"503 Away"], dripped(b" ")) for piece in part),
+    ],
+    ids=["status", "headers", "body", "comments", "error"],
+)
+def test_the_timeout_holds_against_one_who_drips(raw, call, say):
+    raw.say = say
+    began = time.monotonic()
+    failure = failed(call, worker(raw.url), 0.4)
+    assert (failure.kind, type(failure.error)) == ("timeout", TimedOutError)
+    assert 0.3 < time.monotonic() - began < 2.0
+
+
+def test_the_timeout_holds_against_a_host_of_many_addresses(monkeypatch):
+    asked = []
+
+    class Silent(httpcore.NetworkBackend):
+        def connect_tcp(self, host, port, timeout=None, *args, **options):
+            asked.append(host)
+            time.sleep(min(timeout, 0.15))
+            raise httpcore.ConnectTimeout
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 443)) for last in range(1, 100)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    http = httpx.Client()
+    http._transport._pool._network_backend = Silent()
+    began = time.monotonic()
+    with http:
+        failure = failed("complete", worker("https://provider.invalid"), 0.4, http=http)
+    assert isinstance(failure.error, TimedOutError)
+    assert time.monotonic() - began < 2.0 and asked[:2] == ["192.0.2.1", "192.0.2.2"]
+
+
+@each_stream
+def test_the_timeout_holds_once_something_was_said(raw, call):
+    raw.say = lambda: (piece for part in ([OK, SAID], dripped(b": ping\n\n")) for piece in part)
+    began = time.monotonic()
+    assert isinstance(failed(call, worker(raw.url), 0.4).error, TimedOutError)
+    assert time.monotonic() - began < 2.0
+
+
+@each_call
+@pytest.mark.parametrize("status", [b"500 Broken", b"200 OK"])
+def test_no_more_is_read_than_the_bound(raw, call, status):
+    """An error without end, and a stream of nothing but comments."""
+
+    def say():
+        yield HEAD % status
+        while True:
+            yield b": " + b"x" * 65_533 + b"\n"
+
+    raw.say = say
+    assert isinstance(failed(call, worker(raw.url)).error, TooLargeError)
+    assert raw.sent < 64 << 20
+
+
+@pytest.mark.parametrize("piece", [b"x", b"data:\n"])
+def test_pieces_of_an_event_take_time_in_proportion(piece):
+    reader = StreamReader(worker("http://127.0.0.1").provider("openai").spec.response_extractor)
+    began = time.process_time()
+    for _ in range(200_000):
+        reader.push(piece)
+    with pytest.raises(TooLargeError):
+        reader.push(b"data:" + b"x" * (1 << 20))
+    assert time.process_time() - began < 5.0
+
+
+@each_call
+@pytest.mark.parametrize("url", ["http://192.0.2.1", "http://localhost.example", "http://[::ffff:192.0.2.1]"])
+def test_no_secret_goes_over_plain_http_beyond_the_machine(call, url):
+    began = time.monotonic()
+    failure = failed(call, worker(url))
+    assert (failure.kind, type(failure.error)) == ("refused", PlaintextError)
+    assert "providers/openai" in str(failure.error) and "allow_plaintext" in str(failure.error)
+    assert time.monotonic() - began < 2.0, "nobody was asked"
+
+
+@each_call
+def test_a_host_may_be_allowed_to_get_secrets_over_plain_http(call):
+    failure = failed(call, worker("http://Provider.invalid:1"), 0.5, allow_plaintext=["PROVIDER.invalid"])
+    assert failure.kind in ("connection", "timeout")
+    with pytest.raises(OptionsError, match="allow_plaintext"):
+        ask(call, worker("http://provider.invalid"), allow_plaintext="provider.invalid")
+
+
+@each_call
+def test_a_fallback_takes_over_where_plain_http_is_refused(raw, call):
+    raw.say = lambda: [OK, SAID + b"data: [DONE]\n\n" if "stream" in call else GOOD]
+    assert ask(call, worker("http://192.0.2.1", fallback=raw.url)) == "Hi"
+
+
+@each_stream
+def test_a_key_in_the_error_of_a_stream_is_cut_out(raw, call):
+    raw.say = lambda: [OK, b'data: {"error": {"message": "no such key: %s"}}\n\n' % KEY.encode()]
+    failure = failed(call, worker(raw.url))
+    assert isinstance(failure.error, StreamFailedError) and "[removed]" in str(failure.error)
+
+
+@each_call
+@pytest.mark.parametrize(
+    "key", [f"{KEY}\u2026", f"{KEY}\nX-Evil: 1", f"{KEY}\x00", f"{KEY}\x7f", f"{KEY}\u00e9"]
+)
+def test_a_key_that_is_no_header_is_told_of_without_its_value(raw, call, key):
+    failure = failed(call, worker(raw.url, key=key))
+    assert (failure.kind, type(failure.error)) == ("refused", HeaderError)
+    assert "providers/openai" in str(failure.error) and "Authorization" in str(failure.error)
+    assert raw.asked == 0
+    raw.say = lambda: [OK, SAID + b"data: [DONE]\n\n" if "stream" in call else GOOD]
+    assert ask(call, worker(raw.url, key=key, fallback=raw.url)) == "Hi"
+
+
+@each_call
+def test_blanks_around_a_key_are_no_part_of_it(raw, call):
+    raw.say = lambda: [OK, SAID + b"data: [DONE]\n\n" if "stream" in call else GOOD]
+    assert ask(call, worker(raw.url, key=f"{KEY} ")) == "Hi"
+
+
+@each_call
+def test_a_redirect_is_an_error_of_the_provider_and_is_asked_once(raw, call):
+    raw.say = lambda: [b"HTTP/1.1 307 Over There\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"]
+    failure = failed(call, worker(raw.url))
+    assert (failure.kind, type(failure.error)) == ("server_error", ProviderError)
+    assert raw.asked == 1
