@@ -1,7 +1,7 @@
 //! What is known of sessions and reports, in memory: what was told here, and what the other replicas wrote.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -11,12 +11,16 @@ use tokio::time::Instant;
 
 use super::{GRACE, view::View};
 use crate::{
-    domain::{ReplicaId, Report, Session, SessionId},
+    domain::{ReplicaId, Report, Session, SessionId, Subject},
     store::{MOST_MEMBERS, Member, News},
 };
 
 /// Sessions and reports that are written at once.
 const GROUP: usize = 2000;
+/// Sessions of one subject that are remembered after they ended. More push the oldest out, so that nobody crowds out others.
+const MOST_ENDED: usize = 1000;
+/// A session that ended sooner, had no secrets and never reported is of nobody who is to be waited for.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Everything that is known.
 #[derive(Default)]
@@ -25,6 +29,8 @@ pub(super) struct Known {
     reports: HashMap<SessionId, Heard>,
     /// Sessions of this replica that it does not know any more, and the store takes for open.
     lost: HashSet<SessionId>,
+    /// Sessions of this replica that have ended and are remembered, by subject, the oldest first.
+    ended: HashMap<Subject, VecDeque<SessionId>>,
     /// When was last asked what the other replicas wrote.
     read: Option<Instant>,
 }
@@ -86,10 +92,26 @@ impl Known {
         true
     }
 
-    /// A stream has ended here.
+    /// A stream has ended here. It is remembered for a while, unless nobody waits for such.
     pub fn end(&mut self, session: &SessionId) {
-        if let Some(kept) = self.sessions.get_mut(session) {
-            (kept.ended, kept.news) = (Some(Instant::now()), true);
+        let Some(kept) = self.sessions.get_mut(session) else { return };
+        (kept.ended, kept.news) = (Some(Instant::now()), true);
+        if !kept.session.secrets && kept.began.elapsed() < SETTLED && !self.reports.contains_key(session) {
+            return self.drop_ended(session);
+        }
+        let ended = self.ended.entry(kept.session.subject.clone()).or_default();
+        ended.push_back(session.clone());
+        if ended.len() > MOST_ENDED
+            && let Some(oldest) = ended.pop_front()
+        {
+            self.drop_ended(&oldest);
+        }
+    }
+
+    /// Forgets a session at once. If the store knows it, it is told that it is over.
+    fn drop_ended(&mut self, session: &SessionId) {
+        if self.sessions.remove(session).is_some_and(|kept| kept.written.is_some()) {
+            self.lost.insert(session.clone());
         }
     }
 
@@ -164,6 +186,10 @@ impl Known {
         let over = |since: Instant| since.elapsed() > GRACE;
         self.sessions.retain(|_, kept| kept.news || !kept.ended.is_some_and(over));
         let sessions = &self.sessions;
+        self.ended.retain(|_, ended| {
+            ended.retain(|session| sessions.contains_key(session));
+            !ended.is_empty()
+        });
         self.reports.retain(|session, heard| heard.news || sessions.contains_key(session) || !over(heard.at));
     }
 
@@ -210,8 +236,10 @@ impl Known {
         let time = |moment: Instant| now - chrono::Duration::from_std(moment.elapsed()).unwrap_or_default();
         let worker = |(id, kept): (&SessionId, &Kept)| {
             let report = self.reports.get(id).map(|heard| Arc::clone(&heard.report));
-            let gone = report.as_ref().is_some_and(|report| report.left)
-                || kept.ended.is_some_and(|ended| ended.elapsed() > GRACE);
+            // Who says that he leaves and stays is there.
+            let left = report.as_ref().is_some_and(|report| report.left);
+            let gone =
+                (left && kept.ended.is_some()) || kept.ended.is_some_and(|ended| ended.elapsed() > GRACE);
             (!gone).then(|| Worker {
                 session: Arc::clone(&kept.session),
                 view: kept.view.clone(),
@@ -232,5 +260,56 @@ impl Worker {
     #[must_use]
     pub fn place(&self) -> (&str, &str) {
         (&self.session.worker, &self.session.id.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Epoch, Labels};
+
+    fn session(id: &str, secrets: bool) -> Session {
+        Session {
+            id: SessionId(id.to_owned()),
+            replica: ReplicaId("r".into()),
+            epoch: Epoch(1),
+            subject: "one".into(),
+            worker: id.to_owned(),
+            labels: Labels::new(),
+            client_version: String::new(),
+            view: String::new(),
+            secrets,
+            silent: false,
+        }
+    }
+
+    /// One token that opened and closed streams in a loop crowded out every other worker.
+    #[test]
+    fn regression_streams_that_come_and_go_crowd_out_nobody() {
+        let mut known = Known::default();
+        for number in 0..MOST_ENDED + 50 {
+            for secrets in [false, true] {
+                let session = session(&format!("{number}-{secrets}"), secrets);
+                let id = session.id.clone();
+                assert!(known.open(session, View::of(&[])));
+                known.end(&id);
+            }
+        }
+        let left = known.workers(Utc::now());
+        assert_eq!(left.len(), MOST_ENDED, "the newest of those with secrets");
+        assert!(left.iter().all(|worker| worker.session.secrets && !worker.connected));
+    }
+
+    /// A reader of secrets said that it leaves, and stayed: nobody waited for it.
+    #[test]
+    fn regression_who_says_that_he_leaves_and_stays_is_there() {
+        let mut known = Known::default();
+        let session = session("s", true);
+        let id = session.id.clone();
+        known.open(session, View::of(&[]));
+        known.hear(Report::leaving(id.clone()), true);
+        assert_eq!(known.workers(Utc::now()).len(), 1);
+        known.end(&id);
+        assert!(known.workers(Utc::now()).is_empty(), "and then gone at once");
     }
 }

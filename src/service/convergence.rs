@@ -1,9 +1,10 @@
 //! How workers stand to a revision, in numbers; and waiting until enough of them run it.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -13,7 +14,7 @@ use super::{
     other_life, parse_revision_token, store_error,
 };
 use crate::{
-    domain::{Epoch, Error, Principal, Result, Revision, Violations},
+    domain::{Epoch, Error, Principal, Result, Revision, Subject, Violations},
     fleet::{Goal, State, View, Worker},
     proto::v1::{
         Convergence, GetConvergenceRequest, GetConvergenceResponse, WaitForConvergenceRequest,
@@ -23,7 +24,9 @@ use crate::{
 };
 
 /// Who may wait on one replica at the same time.
-pub(super) const WAITS: usize = 64;
+const WAITS: usize = 64;
+/// How many of these one subject may have.
+const WAITS_OF_ONE: usize = 8;
 /// Workers that are named.
 const NAMED: usize = 100;
 /// How long is waited, if nothing is asked for, and at most.
@@ -61,7 +64,59 @@ pub struct Wait {
     told: Option<(Convergence, Instant)>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     over: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place of those who wait, of which nobody may have all.
+struct Place {
+    subject: Subject,
+    waiting: Arc<Waiting>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Who waits for workers on this replica.
+pub(super) struct Waiting {
+    places: Arc<Semaphore>,
+    of_subjects: Mutex<HashMap<Subject, usize>>,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(WAITS)), of_subjects: Mutex::default() }
+    }
+}
+
+impl Waiting {
+    fn enter(self: &Arc<Self>, subject: &Subject) -> Result<Place> {
+        let exhausted = |description| Error::Exhausted {
+            reason: "TOO_MANY_WAITS",
+            description,
+            retry_after: Duration::from_secs(5),
+        };
+        let mut of_subjects = self.of_subjects.lock();
+        if of_subjects.get(subject).is_some_and(|waits| *waits >= WAITS_OF_ONE) {
+            return Err(exhausted(format!(
+                "{WAITS_OF_ONE} calls of yours wait for workers on this replica already"
+            )));
+        }
+        let permit = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| exhausted(format!("{WAITS} calls wait for workers on this replica already")))?;
+        *of_subjects.entry(subject.clone()).or_default() += 1;
+        Ok(Place { subject: subject.clone(), waiting: Arc::clone(self), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut of_subjects = self.waiting.of_subjects.lock();
+        if let Some(waits) = of_subjects.get_mut(&self.subject) {
+            *waits -= 1;
+            if *waits == 0 {
+                of_subjects.remove(&self.subject);
+            }
+        }
+    }
 }
 
 impl Service {
@@ -109,11 +164,7 @@ impl Service {
         let enough = parse_quorum(*quorum, &mut violations);
         let timeout = parse_timeout(timeout.as_ref(), &mut violations);
         let least = violations.allow(Some(least.flatten()))?;
-        let place = Arc::clone(&self.waits).try_acquire_owned().map_err(|_| Error::Exhausted {
-            reason: "TOO_MANY_WAITS",
-            description: format!("{WAITS} calls wait for workers on this replica already"),
-            retry_after: Duration::from_secs(5),
-        })?;
+        let place = self.waits.enter(&caller.subject)?;
         let deadline = Instant::now() + timeout;
         let (epoch, revision) = self.goal_revision(*revision, least).await?;
         let streams = Arc::clone(&self.parts.streams);

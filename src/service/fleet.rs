@@ -69,15 +69,18 @@ impl Scope {
         let session = &worker.session;
         (self.ids.is_empty() || self.ids.contains(&session.worker))
             && self.labels.iter().all(|(key, value)| session.labels.get(key) == Some(value))
-            && (self.resources.is_empty() || self.resources.iter().any(|it| sees(&worker.view, it, state)))
+            && (self.resources.is_empty()
+                || self.resources.iter().any(|it| sees(&worker.view, it, caller, state)))
             && (caller.grants.contains(&Pattern::All) || worker.view.overlaps(&caller.grants))
     }
 }
 
-/// Whether a view shows something that a selector reaches. Of a resource that there is, its labels tell.
-fn sees(view: &View, wanted: &Selector, state: &view::State) -> bool {
+/// Whether a view shows something that a selector reaches. Of a resource that there is, its labels tell; of one that the caller
+/// does not reach, not even that.
+fn sees(view: &View, wanted: &Selector, caller: &Principal, state: &view::State) -> bool {
     if let Pattern::Name(name) = &wanted.pattern
         && let Some(entry) = state.get(name.as_str())
+        && caller.reaches(&entry.record.name, entry.record.kind)
     {
         let record = &entry.record;
         return view.selectors.iter().any(|shown| shown.matches(&record.name, record.kind, &record.labels));
@@ -176,7 +179,7 @@ impl Service {
         let admin = caller.role == Role::Admin;
         let state = goal.state(worker);
         let rejection = report.as_ref().and_then(|report| report.standing_rejection());
-        let rejection = rejection.filter(|rejection| may_read(caller, rejection, view));
+        let rejection = rejection.filter(|_| may_read(caller, view));
         let selectors = view.selectors.iter().filter(|selector| within(selector, &caller.grants));
         let replica = |id: &crate::domain::ReplicaId| {
             let all = self.parts.replicas.all();
@@ -249,11 +252,10 @@ impl Service {
     }
 }
 
-/// Whether a rejection, which is in the worker's own words, tells nothing that the caller can't see.
-fn may_read(caller: &Principal, rejection: &Rejection, view: &View) -> bool {
-    let reaches =
-        |name: &String| kinds::parse_name(name).is_ok_and(|(name, kind)| caller.reaches(&name, kind.name()));
-    view.is_within(&caller.grants) || (!rejection.names.is_empty() && rejection.names.iter().all(reaches))
+/// Whether a rejection, which is in the worker's own words, tells nothing that the caller can't see: whatever names it gives, it
+/// may speak of all that the worker sees.
+fn may_read(caller: &Principal, view: &View) -> bool {
+    view.is_within(&caller.grants)
 }
 
 fn told(state: crate::fleet::State) -> WorkerState {

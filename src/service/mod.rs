@@ -37,7 +37,6 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Semaphore;
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditCounts, AuditTrail, AuditWriter};
@@ -138,7 +137,7 @@ pub struct Service {
     changes: Changes,
     rotations: Rotations,
     /// Places of those who wait for workers.
-    waits: Arc<Semaphore>,
+    waits: Arc<convergence::Waiting>,
 }
 
 impl Service {
@@ -146,7 +145,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let started = parts.clock.now();
-        let waits = Arc::new(Semaphore::new(convergence::WAITS));
+        let waits = Arc::default();
         let (changes, rotations) = (Changes::default(), Rotations::default());
         Self { parts: Arc::new(parts), started, changes, rotations, waits }
     }

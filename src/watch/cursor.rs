@@ -342,6 +342,11 @@ impl Cursor {
             Phase::Live if self.pending.is_empty() => self.warned = self.warned.max(self.at.revision),
             Phase::Live | Phase::Snapshot { .. } => {}
         }
+        self.warning().await
+    }
+
+    /// What was revoked since the client was last told.
+    async fn warning(&mut self) -> Result<Option<Bytes>> {
         if !self.owes_warning() {
             return Ok(None);
         }

@@ -24,7 +24,11 @@ impl Cursor {
                 self.warned = position.revision;
                 self.at = position;
                 self.digest = None;
-                Ok(self.synced(self.streams.view.confirmed()))
+                // Ahead even of being in sync: what the client goes on with may hold secrets that have been revoked since.
+                let mut out = BytesMut::from(self.warning().await?.unwrap_or_default().as_ref());
+                let confirmed = self.streams.view.confirmed();
+                out.extend_from_slice(&self.synced(confirmed));
+                Ok(out.freeze())
             }
             Err(reason) => {
                 let token = RevisionToken::parse(&resume.token);
