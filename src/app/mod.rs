@@ -186,7 +186,6 @@ async fn serve(
         warnings: warnings.clone(),
         replica: replicas.id().clone(),
     };
-    lifecycle.spawn(housekeeping.run(lifecycle.clone()));
     let limits = StreamLimits {
         total: settings.limits.max_streams,
         per_subject: settings.limits.max_streams_per_identity,
@@ -235,7 +234,6 @@ async fn serve(
     for warning in service.unreadable_overrides() {
         tracing::warn!("{warning}");
     }
-    lifecycle.spawn(Arc::clone(&service).look_after_rotations(lifecycle.soft()));
     // Before anybody can connect: whoever comes first finds the store as it begins.
     Box::pin(first_start::begin(settings, around, &service, &warnings)).await;
     let tls = settings.tls.is_some();
@@ -251,6 +249,9 @@ async fn serve(
     let server = server::start(settings, served, lifecycle).await?;
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
+    // Only now: a start that fails must not leave leases behind, which others would wait for.
+    lifecycle.spawn(housekeeping.run(lifecycle.clone()));
+    lifecycle.spawn(Arc::clone(&service).look_after_rotations(lifecycle.soft()));
     lifecycle.spawn(Arc::clone(&fleet).keep(lifecycle.hard()));
     let watchers = move || streams.watchers();
     lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));

@@ -202,7 +202,13 @@ async fn signing_key(course: &Course, source: &Source) -> Result<(Service, Optio
     let vault = &source.unlocked.vault;
     match (&from.store.database, &to.store.database) {
         (Database::Sqlite(_), Database::Postgres(_)) => {
-            let Some(secret) = signing_secret(&from.jwt, &from.keys.dir)? else {
+            let elsewhere = |error| match error {
+                AppError::Auth(what) => AppError::Auth(format!(
+                    "{what}; if the source's files lie elsewhere, name their directory with --data-dir or --key-dir"
+                )),
+                other => other,
+            };
+            let Some(secret) = signing_secret(&from.jwt, &from.keys.dir).map_err(elsewhere)? else {
                 return Ok((Service::Kept, None));
             };
             let secret = SecretText::new(secret.expose().trim().to_owned());

@@ -305,6 +305,7 @@ fn lacking_keys(replicas: &[Replica]) -> impl Iterator<Item = String> {
         let missing = in_use.iter().find(|key| !heartbeat.key_ids.contains(key))?;
         // From a table that others write: it must not begin a line of the log.
         let (id, address) = (heartbeat.id.0.escape_debug(), heartbeat.address.escape_debug());
+        let missing = missing.escape_debug();
         Some(format!(
             "replica {id} at {address} has not loaded the key {missing}, which another one seals with"
         ))
@@ -400,5 +401,14 @@ mod tests {
         let alarms: Vec<_> = lacking_keys(&[replica("a", &["k2", "k1"]), replica("b", &["k1"])]).collect();
         assert_eq!(alarms.len(), 1);
         assert!(alarms[0].contains("replica b") && alarms[0].contains("k2"), "{alarms:?}");
+    }
+
+    #[test]
+    fn regression_what_a_row_says_begins_no_line_of_the_log() {
+        let forged = "k\n2026-11-27T00:00:00Z ERROR forged";
+        let replicas = [replica("a\nb", &[forged]), replica("c\nd", &["k1"])];
+        let alarms: Vec<_> = lacking_keys(&replicas).collect();
+        assert_eq!(alarms.len(), 2);
+        assert!(alarms.iter().all(|alarm| !alarm.contains(char::is_control)), "{alarms:?}");
     }
 }

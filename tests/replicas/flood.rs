@@ -12,7 +12,7 @@ use sqlx::Executor as _;
 
 use crate::{
     cluster::{Cluster, agree, create},
-    harness::{PATIENCE, within},
+    harness::{PATIENCE, until_answered, within},
     postgres,
     support::{Alarm, resources::setting, view::View, watcher::Open},
 };
@@ -24,6 +24,10 @@ const FLOOD: Duration = Duration::from_secs(7);
 const READS: f64 = 220.0;
 /// A commit is seen by the next poll even if no ring comes through.
 const SEEN: Duration = Duration::from_secs(3);
+/// Notifications of one statement.
+const MANY: u64 = 20_000;
+/// A replica that gives way answers in milliseconds; the rest is a busy machine.
+const ANSWERED: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_forged_notifications_have_no_effect_but_a_bounded_number_of_reads() {
@@ -78,6 +82,57 @@ async fn forge(url: String, over: Arc<AtomicBool>, forged: Arc<AtomicU64>) {
     let mut connection = postgres::connect(&url).await;
     while !over.load(Ordering::Relaxed) {
         connection.execute("NOTIFY signalbox; NOTIFY signalbox_probe, 'forged'").await.expect("it is told");
+        forged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One statement that tells twenty thousand things, again and again: what comes in is never awaited then, and whoever reads it
+/// must give way all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_statements_of_many_notifications_stop_no_replica() {
+    let cluster = Cluster::new().await;
+    let (left, right) = (cluster.start().await, cluster.start().await);
+    let token = cluster.first_token().await;
+    let callers = [left.caller(&token), right.caller(&token)];
+    let at = create(&callers[0], setting("settings/first", "x")).await;
+    agree(&callers, at).await;
+
+    let (alarm, over, forged) = (Alarm::default(), Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let forgers: Vec<_> = (0..2)
+        .map(|_| alarm.spawn(forge_many(cluster.url().to_owned(), Arc::clone(&over), Arc::clone(&forged))))
+        .collect();
+    let (begin, mut slowest, mut polled) = (Instant::now(), Duration::ZERO, false);
+    while begin.elapsed() < FLOOD || (!polled && begin.elapsed() < PATIENCE) {
+        for (member, caller) in [&left, &right].into_iter().zip(&callers) {
+            let asked = Instant::now();
+            let page = within(ANSWERED, "a probe under the flood", member.page("/livez", "")).await;
+            assert_eq!(page.code, 200, "{page:?}");
+            let status = within(ANSWERED, "a read under the flood", caller.status()).await;
+            slowest = slowest.max(asked.elapsed());
+            polled |= status.doorbell.starts_with("polling: somebody notifies in a loop");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for forger in forgers {
+        within(PATIENCE, "a forger's end", forger).await.expect("no notification fails");
+    }
+    let forged = forged.load(Ordering::Relaxed);
+    eprintln!("{forged} statements of {MANY} in {:?}; the slowest answers took {slowest:?}", begin.elapsed());
+    assert!(polled, "a doorbell that rings all the time counts as none");
+    let next = create(&callers[0], setting("settings/last", "x")).await;
+    agree(&callers, next).await;
+    for caller in &callers {
+        until_answered(PATIENCE, "it rings again", async || caller.status().await.doorbell == "notify").await;
+    }
+}
+
+/// Tells many different things with each statement, as fast as the database takes it.
+async fn forge_many(url: String, over: Arc<AtomicBool>, forged: Arc<AtomicU64>) {
+    let mut connection = postgres::connect(&url).await;
+    let text = "SELECT count(pg_notify('signalbox_probe', i::text)) FROM generate_series(1, 20000) i";
+    while !over.load(Ordering::Relaxed) {
+        connection.execute(text).await.expect("it is told");
         forged.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -191,10 +191,7 @@ async fn a_store_moves_to_postgres_and_back_with_everything() {
 async fn a_store_moves_there_and_back_through_a_pooler_in_transaction_mode() {
     let direct = postgres::shared().database().await;
     let port = postgres::port_of(&direct);
-    let Some(pooler) = Pooler::before(port) else {
-        eprintln!("SKIPPED: this machine has no pgbouncer; scripts/tools installs it");
-        return;
-    };
+    let pooler = Pooler::before(port);
     there_and_back(direct.replace(&format!(":{port}/"), &format!(":{}/", pooler.port()))).await;
 }
 

@@ -1,4 +1,4 @@
-//! pgbouncer in transaction mode before a server, where the machine has it.
+//! pgbouncer in transaction mode before a server.
 
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
@@ -20,10 +20,11 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one before the server on a port of the loopback; `None` if the machine has no pgbouncer.
-    pub fn before(server: u16) -> Option<Self> {
+    /// Starts one before the server on a port of the loopback.
+    pub fn before(server: u16) -> Self {
         let program =
-            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|at| Path::new(at).exists())?;
+            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|at| Path::new(at).exists());
+        let program = program.expect("pgbouncer is needed: scripts/tools installs it");
         let directory = tempfile::Builder::new().prefix("signalbox-pooler-").tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = directory.path().join("pgbouncer.ini");
@@ -50,7 +51,7 @@ impl Pooler {
             );
             sleep(Duration::from_millis(20));
         }
-        Some(Self { child, port, _directory: directory })
+        Self { child, port, _directory: directory }
     }
 
     /// The port on the loopback.

@@ -6,12 +6,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{FromRow, PgConnection, PgPool, Postgres, postgres::PgArguments, query::Query};
+use sqlx::{
+    FromRow, PgConnection, PgPool, Postgres, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 
 use super::{
     PostgresStore,
     moment::MOVED,
-    session::{BEGIN_ASIDE, Lease as Session, SILENCE, all, asked, execute, first},
+    session::{BEGIN_ASIDE, Lease as Session, SILENCE, asked, each, execute, first},
 };
 use crate::{
     domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
@@ -42,8 +46,11 @@ const BEAT: &str = "INSERT INTO replicas \
     epoch = excluded.epoch, revision = excluded.revision, digest = excluded.digest, key_ids = excluded.key_ids, \
     doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, \
     verification = excluded.verification, seen = excluded.seen";
-const LIVING: &str = "SELECT id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, \
-    environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas ORDER BY id";
+/// Others write this table: no text is taken longer than anybody of us writes it.
+const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address, left(version, 256) AS version, \
+    feature_level, epoch, revision, digest, ARRAY(SELECT left(key_id, 256) FROM unnest(key_ids[1:64]) AS key_id) AS key_ids, \
+    left(doorbell, 256) AS doorbell, watchers, environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas \
+    ORDER BY replicas.id";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
@@ -51,8 +58,11 @@ const ACQUIRE: &str = "INSERT INTO leases (work, holder, fence, ends) \
     VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) ON CONFLICT (work) DO UPDATE SET \
     holder = excluded.holder, ends = excluded.ends, \
     fence = leases.fence + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END \
-    WHERE leases.holder = excluded.holder OR leases.ends < clock_timestamp() \
-        OR leases.ends > clock_timestamp() + make_interval(secs => 2 * $3) RETURNING fence";
+    WHERE (leases.holder = excluded.holder OR leases.ends < clock_timestamp() \
+        OR leases.ends > clock_timestamp() + make_interval(secs => 2 * $3)) AND leases.fence < 9000000000000000000 \
+    RETURNING fence";
+/// A lease that nobody can take any more: no fence comes after its own.
+const SPENT: &str = "SELECT 1 FROM leases WHERE work = $1 AND fence >= 9000000000000000000";
 const RELEASE: &str = "UPDATE leases SET ends = clock_timestamp() WHERE work = $1 AND fence = $2";
 /// Whether a lease is still the newest, for as long as the transaction lasts.
 const HELD: &str = "SELECT fence FROM leases WHERE work = $1 FOR SHARE";
@@ -122,7 +132,19 @@ impl Cluster for PostgresStore {
     ) -> Result<Option<Lease>, StoreError> {
         let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
         let query = sqlx::query(ACQUIRE).bind(work.0).bind(&holder.0).bind(ttl.as_secs_f64());
-        let fence: Option<(i64,)> = first(session.connection()?, query).await.map_err(Failure::from)?;
+        let connection = session.connection()?;
+        let fence: Option<(i64,)> = first(connection, query).await.map_err(Failure::from)?;
+        if fence.is_none() {
+            let spent: Option<(i32,)> =
+                first(connection, sqlx::query(SPENT).bind(work.0)).await.map_err(Failure::from)?;
+            if spent.is_some() {
+                tracing::warn!(
+                    work = work.0,
+                    "nobody can take this lease: its row in `leases` has a fence that none follows"
+                );
+                return Err(StoreError::Unavailable("a lease was edited, so that nobody can take it".into()));
+            }
+        }
         session.commit().await?;
         Ok(fence.map(|(fence,)| Lease { work, fence: fence.unsigned_abs() }))
     }
@@ -195,14 +217,21 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
         .bind(&own.environment)
         .bind(&own.verification);
     execute(connection, beat, SILENCE).await.map_err(failed)?;
-    let rows: Vec<ReplicaRow> = all(connection, sqlx::query(LIVING), SILENCE).await.map_err(failed)?;
-    // A row that somebody edited must not take the others along.
-    let read = rows.into_iter().filter_map(|row| {
-        let id: String = row.id.escape_debug().take(64).collect();
-        let unread = |_| tracing::warn!(id, "a replica's row can't be read");
-        Replica::try_from(row).map_err(unread).ok()
-    });
-    Ok(read.collect())
+    let mut replicas = vec![];
+    let living = sqlx::query(LIVING);
+    each(connection, living, SILENCE, |row| replicas.extend(read_replica(&row))).await.map_err(failed)?;
+    Ok(replicas)
+}
+
+/// Reads a row. One that somebody edited must not take the others along.
+fn read_replica(row: &PgRow) -> Option<Replica> {
+    let read = ReplicaRow::from_row(row).ok().and_then(|row| Replica::try_from(row).ok());
+    if read.is_none() {
+        let id: String = row.try_get("id").unwrap_or_default();
+        let id: String = id.escape_debug().take(64).collect();
+        tracing::warn!(id, "a replica's row can't be read");
+    }
+    read
 }
 
 /// Refuses what a holder does after another one has taken its work over, within the transaction that does it.

@@ -43,10 +43,19 @@ const HOPELESS: Duration = Duration::from_secs(60);
 /// What others tell is rung for at most so often: whoever may write to the database may also notify in a loop, and each ring is
 /// answered with a read.
 const APART: Duration = Duration::from_millis(5);
+/// After so many notifications [`APART`] is waited. Those that have come in already are read without ever waiting for the
+/// network, so that the task would give way to no other.
+const BATCH: usize = 100;
+/// So many between two probes are no longer commits of replicas: what is still to come would be read for minutes, and the
+/// server would keep it as long.
+const FLOOD: usize = 30_000;
+/// Pause after that.
+const CALM: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether there is a pooler: while others use it, it may give us what we had by chance.
 const LOOKS: usize = 6;
 
+const FLOODED: &str = "somebody notifies in a loop, so notifications come too late";
 const POOLED: &str = "a pooler gives each transaction another connection, so notifications do not arrive";
 
 /// Where the rings of this process and of others come together, and what is known of the latter.
@@ -117,15 +126,23 @@ pub struct Listening {
 /// Why listening ended.
 struct Ended {
     reason: &'static str,
-    /// Whether there is no use in trying again soon.
-    hopeless: bool,
+    /// How long there is no use in trying again.
+    rest: Option<Duration>,
     /// Whether it had worked.
     worked: bool,
 }
 
 impl Ended {
     fn because(reason: &'static str) -> Self {
-        Self { reason, hopeless: false, worked: false }
+        Self { reason, rest: None, worked: false }
+    }
+
+    fn hopeless(reason: &'static str) -> Self {
+        Self { rest: Some(HOPELESS), ..Self::because(reason) }
+    }
+
+    fn flooded() -> Self {
+        Self { rest: Some(CALM), ..Self::because(FLOODED) }
     }
 }
 
@@ -136,6 +153,15 @@ impl From<Failure> for Ended {
             _ => Self::because("the database refuses it"),
         }
     }
+}
+
+/// A connection that listens.
+struct Ear {
+    listener: PgListener,
+    /// The server's process behind it.
+    process: i32,
+    /// Notifications since it was last begun to wait for something.
+    heard: usize,
 }
 
 impl Listening {
@@ -154,7 +180,7 @@ impl Listening {
             if ended.worked {
                 pause = BACKOFF.0;
             }
-            let now = if ended.hopeless { HOPELESS } else { pause };
+            let now = ended.rest.unwrap_or(pause);
             pause = (pause * 2).min(BACKOFF.1);
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -166,29 +192,65 @@ impl Listening {
     /// Listens until it breaks.
     async fn listen(&self, tried: &mut Option<oneshot::Sender<()>>) -> Ended {
         if !self.notifies {
-            return Ended { hopeless: true, ..Ended::because("the database has no notifications") };
+            return Ended::hopeless("the database has no notifications");
         }
-        let mut listener = match self.connect().await {
-            Ok(listener) => listener,
+        let mut ear = match self.connect().await {
+            Ok(ear) => ear,
             Err(ended) => return ended,
         };
         // What was committed before is not told any more.
         self.bell.ring();
         drop(tried.take());
+        let ended = self.answer(&mut ear).await;
+        if ended.reason == FLOODED {
+            self.hang_up(ear).await;
+        }
+        ended
+    }
+
+    /// Rings for what comes in, and proves that something does, until it breaks.
+    async fn answer(&self, ear: &mut Ear) -> Ended {
         let mut worked = false;
         loop {
-            match self.prove(&mut listener).await {
+            match self.prove(ear).await {
                 Ok(()) => self.bell.set(DoorbellState::Notify),
                 Err(ended) => return Ended { worked, ..ended },
             }
             worked = true;
-            if let Err(ended) = self.serve(&mut listener, Instant::now() + PROBE_EVERY, None).await {
+            if let Err(ended) = self.serve(ear, Instant::now() + PROBE_EVERY, None).await {
                 return Ended { worked, ..ended };
             }
         }
     }
 
-    async fn connect(&self) -> Result<PgListener, Ended> {
+    /// Ends a connection on which more comes in than is read. The driver would read all of it without a pause before it lets
+    /// go: so the server ends it, and the little that was under way is read in turns with other tasks.
+    async fn hang_up(&self, mut ear: Ear) {
+        let process = ear.process;
+        let kill = async {
+            let mut lease = Lease::begin(&self.readers, BEGIN_ASIDE).await?;
+            let query = sqlx::query("SELECT pg_terminate_backend($1)").bind(process);
+            execute(lease.connection()?, query, SILENCE).await?;
+            lease.end().await;
+            Ok::<(), Failure>(())
+        };
+        if !matches!(timeout(PROOF, kill).await, Ok(Ok(()))) {
+            tracing::debug!("the server was not told to end the connection that listens");
+        }
+        let rest = async {
+            while let Ok(Some(_)) = ear.listener.try_recv().await {
+                ear.heard += 1;
+                if ear.heard.is_multiple_of(BATCH) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        if timeout(SILENCE, rest).await.is_err() {
+            tracing::debug!("the connection that listened did not end");
+        }
+    }
+
+    async fn connect(&self) -> Result<Ear, Ended> {
         let pool = self.server.listener();
         let connecting = timeout(SILENCE, PgListener::connect_with(&pool)).await;
         let connected = connecting.map_err(|_| Ended::because("the database does not answer"))?;
@@ -197,12 +259,13 @@ impl Listening {
         listener.eager_reconnect(false);
         for _ in 0..LOOKS {
             if self.is_pooled(&mut listener).await? {
-                return Err(Ended { hopeless: true, ..Ended::because(POOLED) });
+                return Err(Ended::hopeless(POOLED));
             }
         }
+        let process = self.process_of(&mut listener).await?;
         let listening = bounded(SILENCE, listener.listen_all([COMMITS, PROBES])).await;
         listening.map_err(|trouble| Ended::from(trouble.failure))?;
-        Ok(listener)
+        Ok(Ear { listener, process, heard: 0 })
     }
 
     /// Whether our connection changes behind a pooler. Asked before LISTEN, which would stay on whichever of the server's
@@ -227,7 +290,7 @@ impl Listening {
     }
 
     /// Sends a probe out and waits until it comes in.
-    async fn prove(&self, listener: &mut PgListener) -> Result<(), Ended> {
+    async fn prove(&self, ear: &mut Ear) -> Result<(), Ended> {
         let nonce = format!("{:032x}", rand::random::<u128>());
         let sent = async {
             let mut lease = Lease::begin(&self.readers, BEGIN_ASIDE).await?;
@@ -240,22 +303,21 @@ impl Listening {
             Ok(sent) => sent?,
             Err(_) => return Err(Ended::because("the database does not answer")),
         }
-        match self.serve(listener, Instant::now() + PROOF, Some(&nonce)).await? {
+        match self.serve(ear, Instant::now() + PROOF, Some(&nonce)).await? {
             true => Ok(()),
+            // It stands behind what others told.
+            false if ear.heard > BATCH => Err(Ended::flooded()),
             false => Err(Ended::because("notifications do not arrive")),
         }
     }
 
     /// Rings for what comes in until a time, or until the probe that is waited for. Says whether it came.
-    async fn serve(
-        &self,
-        listener: &mut PgListener,
-        until: Instant,
-        nonce: Option<&str>,
-    ) -> Result<bool, Ended> {
-        loop {
-            let told = match timeout_at(until, listener.try_recv()).await {
-                Err(_) => return Ok(false),
+    async fn serve(&self, ear: &mut Ear, until: Instant, nonce: Option<&str>) -> Result<bool, Ended> {
+        ear.heard = 0;
+        // A time limit on what never waits would never be looked at.
+        while Instant::now() < until {
+            let told = match timeout_at(until, ear.listener.try_recv()).await {
+                Err(_) => break,
                 Ok(Ok(Some(told))) => told,
                 Ok(_) => return Err(Ended::because("the connection to the database was lost")),
             };
@@ -267,7 +329,15 @@ impl Listening {
             } else if !own {
                 self.bell.told.notify_one();
             }
+            ear.heard += 1;
+            if ear.heard > FLOOD {
+                return Err(Ended::flooded());
+            }
+            if ear.heard.is_multiple_of(BATCH) {
+                tokio::time::sleep(APART).await;
+            }
         }
+        Ok(false)
     }
 }
 

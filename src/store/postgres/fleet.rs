@@ -39,14 +39,16 @@ const REPORT: &str = "INSERT INTO worker_reports \
         THEN excluded.rejection_names ELSE worker_reports.rejection_names END, \
     rejected = greatest(worker_reports.rejected, excluded.rejected), \
     has_left = worker_reports.has_left OR excluded.has_left, told = excluded.told";
-/// A replica that serves is one that tells of itself; whoever asks knows that it lives.
+/// A replica that serves is one that tells of itself; whoever asks knows that it lives. Older servers can't subtract an
+/// infinite time: a row that has one was edited, and is left out.
 const MEMBERS: &str = "SELECT id, replica, epoch, subject, worker, labels, client_version, view, secrets, silent, \
     extract(epoch FROM now() - began)::float8 AS age, \
     CASE WHEN ended IS NOT NULL THEN extract(epoch FROM now() - ended)::float8 \
         WHEN replica <> $1 AND replica NOT IN \
             (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $3)) THEN 0 END AS ended, \
     applied, rejected, rejection_reason, rejection_names, has_left \
-    FROM worker_sessions LEFT JOIN worker_reports ON session = id ORDER BY worker, id LIMIT $2";
+    FROM worker_sessions LEFT JOIN worker_reports ON session = id \
+    WHERE isfinite(began) AND (ended IS NULL OR isfinite(ended)) ORDER BY worker, id LIMIT $2";
 const END_ORPHANS: &str = "UPDATE worker_sessions SET ended = now() WHERE ended IS NULL AND replica <> $1 \
     AND replica NOT IN (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $2))";
 /// Also those whose times lie ahead: a clock was wrong.

@@ -45,6 +45,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(5, "observations", include_str!("../../../migrations/postgres/0005_observations.sql")),
         step(6, "fleet", include_str!("../../../migrations/postgres/0006_fleet.sql")),
         step(7, "verification", include_str!("../../../migrations/postgres/0007_verification.sql")),
+        step(8, "bounds", include_str!("../../../migrations/postgres/0008_bounds.sql")),
     ]
 });
 

@@ -107,7 +107,11 @@ async fn what_can_not_be_moved_is_told_and_nothing_is_changed() {
     Server::start_in(&Arc::new(full)).await.stop().await;
 
     fs::rename(other.path("data/jwt.key"), other.path("jwt.key")).unwrap();
-    assert_says(&migrate(&other, SQLITE, &url, &[]).await, 1, &["jwt.key does not exist", "restore it"]);
+    assert_says(
+        &migrate(&other, SQLITE, &url, &[]).await,
+        1,
+        &["jwt.key does not exist", "restore it", "--data-dir"],
+    );
     fs::rename(other.path("jwt.key"), other.path("data/jwt.key")).unwrap();
     assert!(contents(&other) == before);
     Server::start_in(&Arc::new(other)).await.stop().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signalbox::{
     domain::{FeatureLevel, ReplicaId, Revision},
-    store::{Cluster as _, HOUSEKEEPING, Log as _, Store as _, StoreError},
+    store::{Cluster as _, Fleet as _, HOUSEKEEPING, Log as _, Store as _, StoreError},
 };
 use sqlx::{Connection as _, PgConnection};
 
@@ -93,6 +93,64 @@ async fn a_lease_has_one_holder_and_one_that_was_late_is_kept_out() {
     stores[1].compact_under(Some(taken.clone()), Revision(3)).await.unwrap();
     stores[1].release(&taken).await.unwrap();
     assert!(stores[0].acquire(HOUSEKEEPING, &one, Duration::ZERO).await.unwrap().is_some());
+}
+
+/// Rows of before the constraints, or of whoever may change the schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_replica_whose_row_was_edited_takes_no_other_along() {
+    let place = Database::new().await;
+    let stores = [place.open().await, place.open().await];
+    for (store, id) in stores.iter().zip(["a", "b"]) {
+        store.beat(&heartbeat(id, 1)).await.unwrap();
+    }
+    let refused = "INSERT INTO replicas SELECT 'x', address, version, feature_level, epoch, revision, digest, \
+        ARRAY[NULL]::text[], doorbell, watchers, seen FROM replicas WHERE id = 'a'";
+    let mut connection = PgConnection::connect(&place.0).await.unwrap();
+    sqlx::raw_sql(refused).execute(&mut connection).await.expect_err("the table takes no such row");
+    sql(
+        &place,
+        "ALTER TABLE replicas DROP CONSTRAINT replicas_are_short, DROP CONSTRAINT replicas_have_keys; \
+        UPDATE replicas SET key_ids = ARRAY[NULL]::text[] WHERE id = 'b'",
+    )
+    .await;
+    assert_eq!(ids(&stores[0].beat(&heartbeat("a", 1)).await.unwrap()), ["a"]);
+    // It tells of itself anew, and is known again.
+    stores[1].beat(&heartbeat("b", 1)).await.unwrap();
+    let long = "UPDATE replicas SET address = repeat('x', 2000000), key_ids = ARRAY[repeat('y', 2000000)] WHERE id = 'b'";
+    assert_eq!(sql(&place, long).await, 1);
+    let living = stores[0].beat(&heartbeat("a", 1)).await.unwrap();
+    assert_eq!(ids(&living), ["a", "b"]);
+    assert_eq!((living[1].heartbeat.address.len(), living[1].heartbeat.key_ids[0].len()), (260, 256));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_lease_that_no_fence_follows_is_said_to_be_edited() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    let (one, other) = (ReplicaId("one".into()), ReplicaId("other".into()));
+    store.acquire(HOUSEKEEPING, &one, Duration::ZERO).await.unwrap().expect("it is free");
+    let edit =
+        "ALTER TABLE leases DROP CONSTRAINT leases_have_room; UPDATE leases SET fence = 9223372036854775807";
+    assert_eq!(sql(&place, edit).await, 1);
+    let taken = store.acquire(HOUSEKEEPING, &other, DEADLINE).await;
+    assert!(matches!(&taken, Err(StoreError::Unavailable(why)) if why.contains("edited")), "{taken:?}");
+}
+
+/// No age can be told of it, and it must not take the list of workers along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_session_that_began_at_no_time_is_left_out() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    let session = "INSERT INTO worker_sessions (id, replica, epoch, subject, worker, labels, client_version, view, secrets, \
+        silent, began) VALUES ('good', 'a', '0000000000000007', 's', 'w', '{}', '1', '{}', false, false, now());";
+    sql(&place, session).await;
+    let edit = "ALTER TABLE worker_sessions DROP CONSTRAINT sessions_have_times; \
+        INSERT INTO worker_sessions SELECT 'bad', replica, epoch, subject, worker, labels, client_version, view, secrets, \
+        silent, '-infinity' FROM worker_sessions";
+    sql(&place, edit).await;
+    let members = store.fleet(&ReplicaId("a".into())).await.unwrap();
+    let found: Vec<_> = members.iter().map(|member| member.session.id.0.as_str()).collect();
+    assert_eq!(found, ["good"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

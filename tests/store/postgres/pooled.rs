@@ -31,21 +31,17 @@ impl Place for Pooled {
     }
 }
 
-async fn pooled() -> Option<Pooled> {
+async fn pooled() -> Pooled {
     let direct = shared().database().await;
     let port = port_of(&direct);
     let pooler = Pooler::before(port);
-    if pooler.is_none() {
-        eprintln!("SKIPPED: this machine has no pgbouncer; scripts/tools installs it");
-    }
-    let pooler = pooler?;
     let url = direct.replace(&format!(":{port}/"), &format!(":{}/", pooler.port()));
-    Some(Pooled { _pooler: pooler, url })
+    Pooled { _pooler: pooler, url }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_in_transaction_mode_is_found_out_and_polled_through() {
-    let Some(place) = pooled().await else { return };
+    let place = pooled().await;
     let stores = [place.open().await, place.open().await, place.open().await];
     for store in &stores {
         let state = store.doorbell_state();
@@ -68,14 +64,14 @@ async fn a_pooler_in_transaction_mode_is_found_out_and_polled_through() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_model_holds_through_a_pooler() {
-    let Some(place) = pooled().await else { return };
+    let place = pooled().await;
     tokio::time::timeout(Duration::from_secs(120), crate::model::run(&place, 7)).await.unwrap();
 }
 
 /// No ring arrives; the view looks by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_behind_a_pooler_is_a_second_behind_at_most() {
-    let Some(place) = pooled().await else { return };
+    let place = pooled().await;
     let (writes, reads) = (place.open().await, place.open().await);
     let view = Arc::new(View::new(State::from_snapshot(reads.snapshot().await.unwrap())));
     let stop = CancellationToken::new();
@@ -103,7 +99,7 @@ impl Publish for Nobody {
 /// A view from a replica that is told directly, of writes that came through the pooler.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_through_a_pooler_ring_for_those_who_listen() {
-    let Some(place) = pooled().await else { return };
+    let place = pooled().await;
     let direct = Database(place.url.replace(&port_of(&place.url).to_string(), &shared().port().to_string()));
     if shared().port() == 0 {
         return;
