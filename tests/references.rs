@@ -24,7 +24,8 @@ use std::{collections::BTreeSet, time::Duration};
 use harness::PATIENCE;
 use signalbox::proto::v1::{
     GenerationParameters, ListResourcesRequest, ModelLimits, ModelSpec, PromptTemplateSpec,
-    ReasoningParameters, ReasoningSupport, Resource, Role, RouterSpec, ToolSpec, resource::Spec,
+    ReasoningParameters, ReasoningSupport, Resource, Role, RouterSpec, ToolSpec, VirtualKeySpec,
+    resource::Spec,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use support::{
@@ -176,6 +177,19 @@ async fn what_is_referred_to_stays() {
     let names = ["models/a/new", "models/a/old", "promptTemplates/t", "tools/t", "providers/a", "routers/r"];
     attempt(&admin, names.map(Op::delete).to_vec()).await.unwrap();
     assert_eq!(names_of(&admin).await, BTreeSet::new());
+}
+
+/// Found by an attacker: the provider could be deleted, and the key named one that was not there.
+#[tokio::test]
+async fn regression_a_provider_that_a_virtual_key_allows_stays() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    attempt(&admin, vec![Op::Create(provider("providers/k"))]).await.unwrap();
+    let spec = VirtualKeySpec { allowed_providers: vec!["providers/k".into()], ..Default::default() };
+    attempt(&admin, vec![Op::Create(named("virtualKeys/v", Spec::VirtualKey(spec)))]).await.unwrap();
+    let wanted = in_use("operations[0].delete.name", "providers/k");
+    assert_eq!(refused(&admin, vec![Op::delete("providers/k")]).await, wanted);
+    attempt(&admin, ["virtualKeys/v", "providers/k"].map(Op::delete).to_vec()).await.unwrap();
 }
 
 #[tokio::test]

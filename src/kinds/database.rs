@@ -62,21 +62,30 @@ const OWN_FIELDS: [(&str, &[&str]); 6] = [
 ];
 
 /// Options that lead the connection elsewhere, or have it read its credentials from somewhere, in the same spelling.
-const DETOURS: [&str; 13] = [
+const DETOURS: [&str; 20] = [
     "dsn",
     "passfile",
     "proxy",
-    "proxyhost",
     "proxyport",
     "service",
     "servicefile",
     "socket",
     "srvservicename",
     "unixsocket",
+    "unixsocketpath",
     "uri",
-    "url",
-    "loadbalancehosts",
+    "sentinels",
+    "sentinel",
+    "clusternodes",
+    "nodes",
+    "sslfactory",
+    "socketfactory",
+    "failoverpartner",
+    "allowloadlocalinfile",
+    "autodeserialize",
 ];
+/// Parts of the names of such options, in the same spelling.
+const DETOUR_PARTS: [&str; 4] = ["host", "url", "socks", "sentinel"];
 
 impl Kind for Database {
     fn name(&self) -> KindName {
@@ -199,6 +208,12 @@ fn check_database(spec: &DatabaseSpec, violations: &mut Violations) {
         DatabaseType::Redis if !database.is_empty() && database.parse::<u16>().is_err() => {
             violations.add(path, "INVALID_FORMAT", "must be a number for Redis, for example `0`");
         }
+        DatabaseType::Sqlite => {}
+        _ if database.contains(['=', '?']) || database.contains("://") => {
+            let problem = "must be the plain name of a database, without `=`, `?` and `://`; say where it is with `host` \
+                and `port`, and all else with `options`";
+            violations.add(path, "INVALID_FORMAT", problem);
+        }
         _ => {}
     }
 }
@@ -240,7 +255,8 @@ fn option_name_problem(name: &str) -> Option<String> {
     if let Some((field, _)) = OWN_FIELDS.iter().find(|(_, names)| names.contains(&plain.as_str())) {
         return Some(format!("has a field of its own; set `{field}` instead"));
     }
-    DETOURS.contains(&plain.as_str()).then(|| {
+    let leads = DETOURS.contains(&plain.as_str()) || DETOUR_PARTS.iter().any(|part| plain.contains(part));
+    leads.then(|| {
         "leads the connection elsewhere; say where it goes with `host`, `port` and `database`".into()
     })
 }

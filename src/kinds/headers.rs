@@ -33,9 +33,27 @@ pub const CONNECTION_HEADERS: [&str; 12] = [
     "upgrade",
 ];
 
-/// Headers that carry credentials, and are therefore never in the clear.
-const CREDENTIAL_HEADERS: [&str; 6] =
-    ["api-key", "authorization", "cookie", "x-api-key", "x-auth-token", "x-goog-api-key"];
+/// What the names of headers that carry credentials hold, in lower case and without `-` and `_`.
+const CREDENTIAL_PARTS: [&str; 14] = [
+    "apikey",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "authorization",
+    "authentication",
+    "cookie",
+    "credential",
+    "subscriptionkey",
+    "accesskey",
+    "privatekey",
+    "functionskey",
+    "signature",
+];
+/// What such names end in, or have as one of their words: `x-author` and `x-max-tokens` carry none.
+const CREDENTIAL_WORDS: [&str; 4] = ["token", "auth", "jwt", "bearer"];
+/// What credentials begin with, in lower case.
+const CREDENTIAL_VALUES: [&str; 3] = ["bearer ", "basic ", "sk-"];
 
 /// Checks the field `headers` of a spec. `taken` says what is wrong with a name that the kind uses itself.
 pub fn check_headers(
@@ -81,7 +99,7 @@ fn check_value(
 ) {
     let (path, value) = match &header.value {
         None => return violations.add(path, "REQUIRED", "has no value; set `plain` or `secret`"),
-        Some(Value::Plain(_)) if is_one_of(name, &CREDENTIAL_HEADERS) => {
+        Some(Value::Plain(value)) if carries_credentials(name) || is_credential(value) => {
             let problem = "must not be set, because the header carries credentials; set `secret` instead";
             return violations.add(format!("{path}.plain"), "SECRET_REQUIRED", problem);
         }
@@ -109,10 +127,58 @@ fn check_value(
 /// Whether a header carries credentials by its name alone.
 #[must_use]
 pub fn carries_credentials(name: &str) -> bool {
-    is_one_of(name, &CREDENTIAL_HEADERS)
+    let name = name.to_ascii_lowercase();
+    let joined = name.replace(['-', '_'], "");
+    CREDENTIAL_PARTS.iter().any(|part| joined.contains(part))
+        || CREDENTIAL_WORDS.iter().any(|word| joined.ends_with(word))
+        || name.split(['-', '_']).any(|word| CREDENTIAL_WORDS.contains(&word))
+}
+
+/// Whether a header's value is one of those that only credentials have.
+fn is_credential(value: &str) -> bool {
+    let value = value.trim_start();
+    CREDENTIAL_VALUES
+        .iter()
+        .any(|begin| value.get(..begin.len()).is_some_and(|given| given.eq_ignore_ascii_case(begin)))
 }
 
 /// Whether a header's name is one of these, which are in lower case.
 pub fn is_one_of(name: &str, lower_case: &[&str]) -> bool {
     lower_case.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_credentials_are_known_by_name_and_by_value() {
+        for name in [
+            "Authorization",
+            "api-key",
+            "X-Auth-Token",
+            "x_goog_api_key",
+            "Ocp-Apim-Subscription-Key",
+            "X-Amz-Security-Token",
+            "Helicone-Auth",
+            "XAuthToken",
+            "X-Client-Secret",
+            "Set-Cookie",
+        ] {
+            assert!(carries_credentials(name), "{name}");
+        }
+        let harmless = [
+            "x-request-id",
+            "anthropic-version",
+            "OpenAI-Organization",
+            "X-Author",
+            "X-Max-Tokens",
+            "X-Title",
+        ];
+        for name in harmless {
+            assert!(!carries_credentials(name), "{name}");
+        }
+        assert!(is_credential("bearer x") && is_credential("Basic eDp5") && is_credential("sk-1"));
+        assert!(!is_credential("2023-06-01") && !is_credential("sk\u{e4}") && !is_credential(""));
+    }
 }

@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn references_are_of_the_kinds_that_are_told((name, spec) in any_spec()) {
+    fn references_are_of_the_kinds_that_are_told((name, spec) in any::of_every_kind()) {
         let (_, kind) = parse_name(&name).unwrap();
         for reference in kind.references(&spec) {
             let (_, target) = parse_name(reference.name.as_str()).unwrap();

@@ -106,6 +106,10 @@ impl Kind for VirtualKey {
         Some(("expire_time", spec_of(spec)?.expire_time?))
     }
 
+    fn refers_to(&self) -> &'static [KindName] {
+        &[KindName("provider")]
+    }
+
     fn references(&self, spec: &Spec) -> Vec<Reference> {
         let providers = spec_of(spec).map(|spec| spec.allowed_providers.as_slice()).unwrap_or_default();
         let reference = |(index, name): (usize, &String)| {

@@ -46,7 +46,7 @@ pub struct Outbound {
     /// Whom to trust; not set for whom the system trusts, until that is asked for.
     roots: OnceLock<Arc<RootCertStore>>,
     tls: OnceLock<Option<TlsConnector>>,
-    pub(super) calls: Semaphore,
+    pub(super) calls: Arc<Semaphore>,
 }
 
 impl Outbound {
@@ -54,7 +54,12 @@ impl Outbound {
     #[must_use]
     pub fn new(allowed: Vec<AllowedHost>, resolver: Arc<dyn Resolve>) -> Self {
         let guard = Guard::new(allowed, resolver);
-        Self { guard, roots: OnceLock::new(), tls: OnceLock::new(), calls: Semaphore::new(MAX_CALLS) }
+        Self {
+            guard,
+            roots: OnceLock::new(),
+            tls: OnceLock::new(),
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+        }
     }
 
     /// The same, trusting these authorities instead of the system's.

@@ -5,6 +5,23 @@ use std::{borrow::Cow, collections::BTreeMap};
 use crate::proto::v1::ProviderSpec;
 
 const PATH_BYTES: usize = 1024;
+/// Parameters of a query that carry credentials, in lower case and without `-` and `_`.
+const CREDENTIALS: [&str; 14] = [
+    "key",
+    "apikey",
+    "xapikey",
+    "token",
+    "accesstoken",
+    "authtoken",
+    "auth",
+    "authorization",
+    "secret",
+    "clientsecret",
+    "password",
+    "accesskey",
+    "subscriptionkey",
+    "signature",
+];
 
 /// What is wrong with a path below a base URL that may hold each of these names once, as `{name}`; with a reason. The
 /// text reads on from the field's path.
@@ -22,12 +39,53 @@ pub fn path_problem(path: &str, names: &[&str]) -> Option<(&'static str, String)
         ("INVALID_FORMAT", "may hold only the characters of a URL's path and query, in ASCII")
     } else if rest.contains(['{', '}']) {
         return Some(("INVALID_FORMAT", placeholders_problem(names)));
-    } else if path.split(['/', '?']).any(|segment| matches!(segment, "." | "..")) {
-        ("INVALID_FORMAT", "must not hold `.` or `..` as a segment")
+    } else if rest.split(['/', '?']).any(is_dots) {
+        ("INVALID_FORMAT", "must not hold `.` or `..` as a segment, percent-encoded or not")
+    } else if names_credentials(path) {
+        (
+            "NOT_ALLOWED",
+            "must not hold credentials in its query; store them as an API key or as a secret header",
+        )
     } else {
         return None;
     };
     Some((reason, problem.to_owned()))
+}
+
+/// Whether a segment, which may be percent-encoded, is a step to elsewhere or to nowhere.
+fn is_dots(segment: &str) -> bool {
+    matches!(unescaped(segment).as_str(), "." | "..")
+}
+
+/// Whether the query of a path has a parameter that carries credentials by its name.
+fn names_credentials(path: &str) -> bool {
+    let query = path.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    query.split('&').any(|parameter| {
+        let name = unescaped(parameter.split('=').next().unwrap_or_default());
+        CREDENTIALS.contains(&name.to_ascii_lowercase().replace(['-', '_'], "").as_str())
+    })
+}
+
+/// A text without its percent-encoding, as far as it is ASCII.
+fn unescaped(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let byte = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(u8::is_ascii) {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                plain.push_str(&piece[2..]);
+            }
+            None => plain.push_str(piece),
+        }
+    }
+    plain
+}
+
+/// Whether a value for a placeholder would make its segment a step to elsewhere: no encoding protects dots.
+pub(super) fn leads_elsewhere(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte == b'.')
 }
 
 fn placeholders_problem(names: &[&str]) -> String {
@@ -64,11 +122,8 @@ pub(super) fn with_query(url: &str, name: &str, value: &str) -> String {
     format!("{url}{sign}{name}={}", encode(value))
 }
 
-/// Percent-encodes all but the unreserved characters of RFC 3986. Dots alone would be a step to elsewhere.
+/// Percent-encodes all but the unreserved characters of RFC 3986.
 fn encode(text: &str) -> String {
-    if text.bytes().all(|byte| byte == b'.') {
-        return "%2E".repeat(text.len());
-    }
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().fold(String::new(), |encoded, byte| match unreserved(byte) {
         true => encoded + char::from(byte).encode_utf8(&mut [0; 4]),
@@ -105,12 +160,28 @@ mod tests {
             url("https://h/v1/", "/m/{model}:x?y=1", &values),
             "https://h/v1/m/a%2F..%2Fb%3Ac%3Fd%23%C3%BC:x?y=1"
         );
-        assert_eq!(
-            url("https://h", "/m/{model}", &[("model".into(), "..".into())].into()),
-            "https://h/m/%2E%2E"
-        );
         assert_eq!(url("https://h", "/{model", &values), "https://h/{model");
         assert_eq!(with_query("https://h/m?a=1", "t", "x y"), "https://h/m?a=1&t=x%20y");
+    }
+
+    #[test]
+    fn regression_dots_are_dots_however_they_are_written() {
+        for path in ["/..", "/%2e%2E/x", "/.%2e", "/%2E", "/a/.{model}", "/{model}%2e"] {
+            assert!(path_problem(path, &["model"]).is_some(), "{path}");
+        }
+        for path in ["/v1/{model}", "/v1.5/x", "/...", "/x?alt=sse", "/x?max_tokens=1"] {
+            assert_eq!(path_problem(path, &["model"]), None, "{path}");
+        }
+        assert!(
+            leads_elsewhere("..") && leads_elsewhere(".") && !leads_elsewhere("a.b") && !leads_elsewhere("")
+        );
+    }
+
+    #[test]
+    fn regression_credentials_are_not_in_the_query_of_a_path() {
+        for path in ["/x?key=a", "/x?alt=sse&api_key=a", "/x?API-Key=a", "/x?k%65y=a", "/x?access_token=a"] {
+            assert!(path_problem(path, &[]).is_some_and(|(reason, _)| reason == "NOT_ALLOWED"), "{path}");
+        }
     }
 
     #[test]

@@ -88,7 +88,14 @@ pub(super) fn render(
         let Some(value) = scene.value(entry, &mut problems) else { continue };
         match &entry.target {
             Target::Body(names) => put(&mut body, names, value),
-            Target::Url(name) => drop(in_url.insert(name.clone(), text_of(&value))),
+            Target::Url(name) => {
+                let text = text_of(&value);
+                if endpoint::leads_elsewhere(&text) {
+                    let problem = "must not be dots alone, because it becomes a segment of the URL's path";
+                    problems.add(field_of(entry), "INVALID_FORMAT", problem);
+                }
+                in_url.insert(name.clone(), text);
+            }
         }
     }
     problems.into_result()?;

@@ -268,3 +268,22 @@ fn actions_and_warnings() {
     assert_eq!(warned(|spec| spec.host = "localhost".into()), 0);
     assert_eq!(warned(|spec| (spec.tls_mode, spec.password) = (1, None)), 0);
 }
+
+#[test]
+fn regression_nothing_beside_the_host_leads_elsewhere() {
+    for name in [
+        "sentinels",
+        "sentinel_host",
+        "cluster-nodes",
+        "proxyHost",
+        "jdbcUrl",
+        "socketFactory",
+        "socksProxyPort",
+    ] {
+        bad(&format!("options.{name}"), option(name, plain("x")));
+    }
+    for database in ["host=evil.example", "postgres://evil.example/x", "app?host=evil.example"] {
+        bad("database", |spec| spec.database = database.into());
+    }
+    good(option("target_session_attrs", plain("any")));
+}

@@ -24,12 +24,19 @@ pub(super) struct Channel<'o> {
     outbound: &'o Outbound,
     host: Host<String>,
     stream: Option<Box<dyn Stream>>,
+    local: bool,
     room: usize,
 }
 
 impl<'o> Channel<'o> {
     pub fn new(outbound: &'o Outbound, host: Host<String>, stream: TcpStream) -> Self {
-        Self { outbound, host, stream: Some(Box::new(stream)), room: MOST_BYTES }
+        let local = stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        Self { outbound, host, stream: Some(Box::new(stream)), local, room: MOST_BYTES }
+    }
+
+    /// Whether the server is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     /// Agrees on TLS. What was sent before it is forgotten: nobody vouches for that.

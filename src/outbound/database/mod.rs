@@ -12,10 +12,14 @@ mod scram;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 use url::Host;
+use zeroize::Zeroizing;
 
 use super::{Fault, Outbound, guard::Target, tls::Trust};
 use crate::{
@@ -82,6 +86,15 @@ pub enum Refusal {
     Other,
 }
 
+/// One of the calls at the same time; whatever works for a call holds it, also where nobody waits for it any more.
+type Turn = Arc<OwnedSemaphorePermit>;
+
+/// Why a password is not sent as it is.
+const OPEN: Trouble = Trouble::Fault(Fault::Tls(
+    "the server takes the password as it is, and `tls_mode` does not prove that it is the server: set `tls_mode` to \
+     DATABASE_TLS_MODE_VERIFY_FULL",
+));
+
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
@@ -94,6 +107,11 @@ impl Outbound {
         let mut found = Found::default();
         let outcome = timeout_at(deadline, self.sign_in(login, &mut found)).await;
         found.trouble = outcome.unwrap_or(Err(Fault::Timeout.into())).err();
+        if let Some(Trouble::Refused { code, .. }) = &mut found.trouble
+            && login.password.is_some_and(|password| share_letters(password.expose(), code))
+        {
+            code.clear();
+        }
         let version: String = found.version.chars().filter(|letter| is_of_version(*letter)).collect();
         let credentials = Credentials { api_key: login.password.cloned(), ..Credentials::default() };
         let told = !credentials.are_shown_by(&found.version);
@@ -103,10 +121,11 @@ impl Outbound {
 
     async fn sign_in(&self, login: &Login<'_>, found: &mut Found) -> Result<(), Trouble> {
         // Waits within the deadline.
-        let _turn = self.calls.acquire().await.map_err(|_| Fault::Unreachable)?;
+        let turn = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Fault::Unreachable)?;
+        let turn: Turn = Arc::new(turn);
         match login.spec.r#type() {
             DatabaseType::Postgresql => {
-                postgres::sign_in(&mut self.channel(login).await?, login, found).await
+                postgres::sign_in(&mut self.channel(login).await?, login, &turn, found).await
             }
             DatabaseType::Redis => redis::sign_in(self, login, found).await,
             DatabaseType::Mysql | DatabaseType::Mariadb => {
@@ -151,6 +170,20 @@ fn trust_of(spec: &DatabaseSpec) -> Option<Trust> {
 fn refused(how: Refusal, code: &str) -> Trouble {
     let word = code.len() <= 16 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     Trouble::Refused { how, code: if word { code.to_owned() } else { String::new() } }
+}
+
+/// Whether a code may be a piece of the password, or the password a piece of it.
+fn share_letters(password: &str, code: &str) -> bool {
+    let (password, code) =
+        (Zeroizing::new(password.to_ascii_uppercase()), Zeroizing::new(code.to_ascii_uppercase()));
+    !password.is_empty() && !code.is_empty() && (password.contains(&*code) || code.contains(&*password))
+}
+
+/// Whether the password itself may be sent: to this machine, to a server that has proven who it is, or where the operator has
+/// chosen to do without.
+fn may_send_password(channel: &Channel<'_>, login: &Login<'_>) -> bool {
+    let unproven = matches!(login.spec.tls_mode(), DatabaseTlsMode::Preferred | DatabaseTlsMode::Required);
+    !unproven || channel.is_local()
 }
 
 fn is_of_version(letter: char) -> bool {

@@ -2,9 +2,13 @@
 //!
 //! `scram` knows how a password is proven; here is what is said around it.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
-use super::{Channel, Found, Login, Refusal, Trouble, refused, scram::Scram, trust_of};
+use super::{
+    Channel, Found, Login, OPEN, Refusal, Trouble, Turn, may_send_password, refused, scram::Scram, trust_of,
+};
 use crate::{outbound::Fault, proto::v1::DatabaseTlsMode};
 
 /// Bytes of one message.
@@ -20,6 +24,7 @@ const SCRAM: &[u8] = b"SCRAM-SHA-256";
 pub(super) async fn sign_in(
     channel: &mut Channel<'_>,
     login: &Login<'_>,
+    turn: &Turn,
     found: &mut Found,
 ) -> Result<(), Trouble> {
     if login.spec.user.is_empty() {
@@ -27,7 +32,7 @@ pub(super) async fn sign_in(
     }
     encrypt(channel, login, found).await?;
     channel.send(startup(login)).await?;
-    authenticate(channel, login).await?;
+    authenticate(channel, login, turn).await?;
     until_ready(channel, found, false).await?;
     channel.send(message(b'Q', b"SELECT 1\0")).await?;
     until_ready(channel, found, true).await?;
@@ -94,7 +99,7 @@ async fn hear(channel: &mut Channel<'_>) -> Result<(u8, Vec<u8>), Trouble> {
 }
 
 /// Proves the password in the way that the server asks for.
-async fn authenticate(channel: &mut Channel<'_>, login: &Login<'_>) -> Result<(), Trouble> {
+async fn authenticate(channel: &mut Channel<'_>, login: &Login<'_>, turn: &Turn) -> Result<(), Trouble> {
     let password = || login.password.ok_or(Trouble::Lacks("password"));
     let mut scram: Option<Scram<'_>> = None;
     for _ in 0..MESSAGES {
@@ -112,6 +117,9 @@ async fn authenticate(channel: &mut Channel<'_>, login: &Login<'_>) -> Result<()
             (0, Some(scram)) if scram.is_proven() => return Ok(()),
             (3, None) => {
                 let password = password()?.expose();
+                if !may_send_password(channel, login) {
+                    return Err(OPEN);
+                }
                 let mut body = Zeroizing::new(Vec::with_capacity(password.len() + 1));
                 body.extend_from_slice(password.as_bytes());
                 body.push(0);
@@ -129,7 +137,7 @@ async fn authenticate(channel: &mut Channel<'_>, login: &Login<'_>) -> Result<()
                 scram = Some(begun);
             }
             (11, Some(scram)) => {
-                let proof = scram.prove(rest).await.ok_or(Fault::BadAnswer)?;
+                let proof = scram.prove(rest, Arc::clone(turn)).await.ok_or(Fault::BadAnswer)?;
                 channel.send(message(b'p', proof.as_bytes())).await?;
             }
             // Who does not know the password can't prove that it does: this is not the server.
@@ -181,5 +189,8 @@ fn refusal(body: &[u8]) -> Trouble {
         "53300" | "57P01" | "57P02" | "57P03" => Refusal::Unavailable,
         _ => Refusal::Other,
     };
-    refused(how, &code)
+    // What is no SQLSTATE may be what was sent.
+    let known =
+        code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+    refused(how, if known { &code } else { "" })
 }

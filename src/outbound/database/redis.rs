@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{Channel, Found, Login, Refusal, Trouble, refused, trust_of};
+use super::{Channel, Found, Login, OPEN, Refusal, Trouble, may_send_password, refused, trust_of};
 use crate::{
     outbound::{Fault, Outbound},
     proto::v1::DatabaseTlsMode,
@@ -23,6 +23,9 @@ pub(super) async fn sign_in(
     found: &mut Found,
 ) -> Result<(), Trouble> {
     let mut channel = open(outbound, login, found).await?;
+    if login.password.is_some() && !may_send_password(&channel, login) {
+        return Err(OPEN);
+    }
     let user = login.spec.user.as_str();
     match login.password {
         Some(password) if user.is_empty() => ask(&mut channel, &["AUTH", password.expose()]).await?,

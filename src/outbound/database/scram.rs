@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{SecretText, random_bytes};
 
+/// Rounds at least, as RFC 7677 has it: with fewer the proof gives the password away to who guesses.
+const FEWEST_ROUNDS: u32 = 4096;
 /// Rounds at most: PostgreSQL asks for 4,096, careful people for some hundred thousand.
 const MOST_ROUNDS: u32 = 1_000_000;
 const NONCE_BYTES: usize = 18;
@@ -43,19 +45,20 @@ impl<'p> Scram<'p> {
     }
 
     /// Answers the server's challenge: its nonce, a salt, and how many rounds to hash. `None` where it is none, or wants
-    /// more rounds than are done.
-    pub async fn prove(&mut self, challenge: &[u8]) -> Option<Zeroizing<String>> {
+    /// fewer or more rounds than are done. `turn` is held for as long as the hashing takes, whoever still waits for it.
+    pub async fn prove(&mut self, challenge: &[u8], turn: impl Send + 'static) -> Option<Zeroizing<String>> {
         let challenge = std::str::from_utf8(challenge).ok()?;
         let mut parts = challenge.split(',');
         let nonce = parts.next()?.strip_prefix("r=").filter(|nonce| nonce.starts_with(&self.nonce))?;
         let salt = STANDARD.decode(parts.next()?.strip_prefix("s=")?).ok()?;
         let rounds = parts.next()?.strip_prefix("i=")?.parse().ok()?;
-        if self.expected.is_some() || !(1..=MOST_ROUNDS).contains(&rounds) {
+        if self.expected.is_some() || !(FEWEST_ROUNDS..=MOST_ROUNDS).contains(&rounds) {
             return None;
         }
         let password = prepared(self.password);
         // It takes a while, and others wait for this thread.
         let salted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let mut salted = Zeroizing::new([0; 32]);
             pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, rounds, salted.as_mut());
             salted
@@ -110,7 +113,7 @@ mod tests {
         let mut scram = Scram { password: &password, bare, nonce, expected: None, proven: false };
         let challenge =
             "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
-        let proof = scram.prove(challenge.as_bytes()).await.unwrap();
+        let proof = scram.prove(challenge.as_bytes(), ()).await.unwrap();
         assert!(proof.ends_with("p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="), "{}", *proof);
         assert!(scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G0=").is_none());
         assert!(scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").is_some());
@@ -125,16 +128,17 @@ mod tests {
             "r=x,s=YQ==,i=1",
             "r={n}y,s=?,i=1",
             "r={n}y,s=YQ==,i=0",
+            "r={n}y,s=YQ==,i=4095",
             "r={n}y,s=YQ==,i=4294967295",
             "\u{e4}",
         ] {
             let mut scram = Scram::begin(&password).unwrap();
             let challenge = challenge.replace("{n}", &scram.nonce);
-            assert!(scram.prove(challenge.as_bytes()).await.is_none(), "{challenge}");
+            assert!(scram.prove(challenge.as_bytes(), ()).await.is_none(), "{challenge}");
         }
         let mut scram = Scram::begin(&password).unwrap();
-        let challenge = format!("r={}y,s=YQ==,i=1", scram.nonce);
-        assert!(scram.prove(challenge.as_bytes()).await.is_some());
-        assert!(scram.prove(challenge.as_bytes()).await.is_none(), "once is enough");
+        let challenge = format!("r={}y,s=YQ==,i=4096", scram.nonce);
+        assert!(scram.prove(challenge.as_bytes(), ()).await.is_some());
+        assert!(scram.prove(challenge.as_bytes(), ()).await.is_none(), "once is enough");
     }
 }

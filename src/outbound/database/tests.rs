@@ -300,3 +300,18 @@ async fn a_certificate_is_checked_as_the_mode_says() {
         attempt(&trusting, &spec(DatabaseType::Redis, "127.0.0.1", plain.port(), Mode::Preferred)).await;
     assert_eq!(found, Found::default());
 }
+
+#[tokio::test]
+async fn regression_a_code_is_told_only_if_it_is_one() {
+    for (says, code) in [("28P01", "28P01"), ("s3cretword", ""), ("28p01", ""), ("PASS1", ""), ("28P0", "")] {
+        let body = format!("C{says}\0\0");
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        let (address, _) = server(false, &[&[&b"E"[..], &length[..], body.as_bytes()].concat()]).await;
+        let spec = spec(DatabaseType::Postgresql, "127.0.0.1", address.port(), DatabaseTlsMode::Disabled);
+        let password = SecretText::from("xpass1y");
+        let login = Login { spec: &spec, password: Some(&password) };
+        let found = local().try_database(&login, Instant::now() + Duration::from_secs(20)).await;
+        let Some(Trouble::Refused { code: told, .. }) = found.trouble else { panic!("{found:?}") };
+        assert_eq!(told, code, "{says}");
+    }
+}

@@ -62,7 +62,12 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
         if value is MISSING:
             continue
         if entry.target.startswith("url:"):
-            in_url[entry.target.removeprefix("url:")] = scalar_text(value) or compact(value)
+            text = scalar_text(value) or compact(value)
+            if set(text) == {"."}:
+                where = PARAMETERS.get(entry.source.removeprefix("param:"), (key,))[0]
+                problem = "must not be dots alone, because it becomes a segment of the URL's path"
+                problems.append(Problem(where, problem))
+            in_url[entry.target.removeprefix("url:")] = text
         else:
             _put(body, (entry.target or key).split("."), value)
     if problems:
@@ -193,7 +198,5 @@ def _headers(provider: specs.ProviderSpec) -> dict[str, str]:
 
 def _url(base_url: str, path: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
-        # Dots alone would be a step to elsewhere.
-        encoded = "%2E" * len(value) if set(value) == {"."} else quote(value, safe="-._~")
-        path = path.replace(f"{{{name}}}", encoded)
+        path = path.replace(f"{{{name}}}", quote(value, safe="-._~"))
     return base_url.rstrip("/") + path
