@@ -183,6 +183,47 @@ pub fn row(provider_type: ProviderType) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.provider_type == provider_type)
 }
 
+/// The model of a call that names none, of a provider of this type where it always is; empty where none is known.
+#[must_use]
+pub fn default_model(provider_type: ProviderType) -> &'static str {
+    match provider_type {
+        ProviderType::Groq => "openai/gpt-oss-120b",
+        ProviderType::Openrouter => "openrouter/auto",
+        ProviderType::GoogleAi => "gemini-3.5-flash",
+        ProviderType::Openai => "gpt-5.4-mini",
+        _ => "",
+    }
+}
+
+/// Where Ollama is for those who have a key for it, and say nothing else.
+pub const OLLAMA_CLOUD: &str = "https://ollama.com";
+
+/// Whether it runs on one's own machines, where it needs no key.
+#[must_use]
+pub fn needs_no_key(provider_type: ProviderType) -> bool {
+    matches!(provider_type, ProviderType::Ollama | ProviderType::Vllm)
+}
+
+/// The base URL that a variable means.
+#[must_use]
+pub fn base_url(provider_type: ProviderType, text: &str) -> String {
+    let text = text.trim_end_matches('/');
+    if provider_type != ProviderType::Ollama {
+        return text.to_owned();
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    // Where it listens on every address, it is called on this machine.
+    let rest = rest.strip_prefix("0.0.0.0").map_or(rest.to_owned(), |rest| format!("127.0.0.1{rest}"));
+    let rest = if rest.starts_with(':') { format!("127.0.0.1{rest}") } else { rest };
+    let port = rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    // Without a scheme the port is its own; with one it is the scheme's.
+    if port || text.contains("://") {
+        format!("{scheme}://{rest}")
+    } else {
+        format!("{scheme}://{rest}:11434")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

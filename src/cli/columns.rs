@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 
 use super::{
-    schema,
+    rotation, schema,
     table::{plain, shown},
     text,
 };
@@ -20,6 +20,8 @@ use crate::{
 
 /// Characters of one cell of a list.
 const CELL: usize = 64;
+/// What is seen of a rotation.
+const ROTATION: &str = "rotation";
 /// The option that makes a field a column.
 const OPTION: &str = "signalbox.v1.column";
 
@@ -64,12 +66,20 @@ pub fn list(resources: &[v1::Resource], now: DateTime<Utc>) -> String {
 
 /// What was seen of any of these, each matter once.
 fn matters(resources: &[v1::Resource]) -> Vec<&str> {
-    let seen = resources.iter().flat_map(|resource| &resource.observations);
+    let told =
+        |resource: &&v1::Resource, what: &str| what != ROTATION || rotation::in_short(resource).is_some();
+    let seen = resources
+        .iter()
+        .flat_map(|resource| resource.observations.iter().filter(move |seen| told(&resource, &seen.what)));
     seen.map(|seen| seen.what.as_str()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// How long ago it was seen of this one, after what came of it where that is told: `REFUSED 60s ago`.
+/// How long ago it was seen of this one, after what came of it where that is told: `REFUSED 60s ago`; of a rotation that is under way,
+/// how it stands.
 fn last_seen(resource: &v1::Resource, matter: &str, now: DateTime<Utc>) -> String {
+    if matter == ROTATION {
+        return rotation::in_short(resource).unwrap_or_default();
+    }
     let Some(seen) = resource.observations.iter().find(|seen| seen.what == matter) else {
         return String::new();
     };
@@ -244,6 +254,29 @@ mod tests {
         assert!(lines[0].contains("TEST"), "{shown}");
         assert!(lines[1].contains("OK 60s ago") && lines[2].contains("REFUSED 60s ago"), "{shown}");
         assert!(lines[3].contains("  60s ago"), "{shown}");
+    }
+
+    #[test]
+    fn regression_a_rotation_is_told_only_while_it_is_under_way() {
+        let now = DateTime::from_timestamp(1_000_000, 0).unwrap();
+        let key = |rotation: Option<v1::ApiKeyRotation>| v1::Resource {
+            name: "providers/a/apiKeys/k".into(),
+            update_revision: 7,
+            spec: Some(v1::resource::Spec::ApiKey(v1::ApiKeySpec { rotation, ..Default::default() })),
+            observations: vec![v1::Observation {
+                what: ROTATION.into(),
+                time: Some(prost_types::Timestamp { seconds: 999_820, nanos: 0 }),
+                value_json: r#"{"revision":7,"waiting":2,"workers":5}"#.into(),
+            }],
+            ..Default::default()
+        };
+        let state = v1::api_key_rotation::State::Retiring.into();
+        let retiring = key(Some(v1::ApiKeyRotation { state, ..Default::default() }));
+        let shown = list(&[retiring.clone(), key(None)], now);
+        assert!(shown.contains("retiring, 2 waiting") && !shown.contains("3m ago"), "{shown}");
+        let older = v1::Resource { update_revision: 8, ..retiring };
+        let shown = list(&[older], now);
+        assert!(shown.contains("retiring") && !shown.contains("waiting"), "{shown}");
     }
 
     #[test]

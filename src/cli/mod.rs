@@ -24,6 +24,7 @@ mod probe;
 mod read;
 mod reference;
 mod render;
+mod rotation;
 mod scalar;
 mod schema;
 mod secret_source;

@@ -29,7 +29,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Lists workers.
 pub async fn workers(session: &mut Session<'_>, target: &Target, args: &Workers) -> Outcome {
-    let behind = [WorkerState::Rejected, WorkerState::Pending, WorkerState::Disconnected];
+    // Who never reports holds a rotation as those do that lack what was written.
+    let behind =
+        [WorkerState::Rejected, WorkerState::Pending, WorkerState::Disconnected, WorkerState::Silent];
     let states = if args.behind { behind.map(i32::from).to_vec() } else { Vec::new() };
     let mut request = ListWorkersRequest {
         workers: Some(WorkerSelector { ids: args.id.clone(), labels: selector::parse_labels(&args.label)? }),
@@ -74,6 +76,9 @@ fn row(worker: &WorkerStatus, now: DateTime<Utc>) -> Vec<String> {
     if !worker.connected && worker.state() != WorkerState::Disconnected {
         state.push_str(", gone");
     }
+    // What is not told is not zero.
+    let silent = worker.state() == WorkerState::Silent;
+    let of_reports = |number: u64| if silent { "-".to_owned() } else { number.to_string() };
     let reason = worker
         .rejection
         .as_ref()
@@ -81,8 +86,8 @@ fn row(worker: &WorkerStatus, now: DateTime<Utc>) -> Vec<String> {
     vec![
         cell(&worker.id),
         state,
-        worker.applied_revision.to_string(),
-        worker.lag.to_string(),
+        of_reports(worker.applied_revision),
+        of_reports(worker.lag),
         cell(&worker.client_version),
         cell(&shown(&worker.labels)),
         cell(&worker.replica),
@@ -160,13 +165,16 @@ async fn follow(
 
 fn stands(told: &WaitForConvergenceResponse) -> String {
     let stand = told.convergence.clone().unwrap_or_default();
-    let Convergence { revision, total, converged, rejected, .. } = stand;
+    let Convergence { revision, total, converged, rejected, silent, .. } = stand;
     let mut text = format!("{converged} of {total} workers run revision {revision}");
     if told.needed != total {
         text.push_str(&format!(", {} are needed", told.needed));
     }
     if rejected > 0 {
         text.push_str(&format!(", {rejected} refuse it"));
+    }
+    if silent > 0 {
+        text.push_str(&format!("; {silent} never report and are not counted"));
     }
     text
 }

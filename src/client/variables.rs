@@ -13,7 +13,9 @@ use crate::{
         ApiKeySpec, AuthScheme, HeaderValue, HttpMethod, ProviderAuth, ProviderSpec, ProviderType, Resource,
         RouterSpec, Secret, header_value::Value, resource::Spec,
     },
-    provider_types::{KNOWN, Known, TypeDefaults, defaults},
+    provider_types::{
+        KNOWN, Known, OLLAMA_CLOUD, TypeDefaults, base_url, default_model, defaults, needs_no_key,
+    },
     wire::families,
 };
 
@@ -31,8 +33,9 @@ pub(super) fn is_looked_at(name: &str) -> bool {
         || of_types().any(|known| *known == name)
 }
 
-/// What the variables say, at revision 0: `providers/{id}` with `apiKeys/env` for each type that has a key, and
-/// `routers/default`, whose primary is the first of them in the documented order.
+/// What the variables say, at revision 0: `providers/{id}` with `apiKeys/env` for each type that has a key, those that run on
+/// one's own machines where a variable says where, and `routers/default`, whose primary is the first of them in the documented
+/// order.
 pub(super) fn snapshot(environment: &Environment, overrides: Arc<Overrides>) -> Snapshot {
     let mut snapshot = Snapshot::new(overrides);
     let mut put = |name: String, spec| {
@@ -41,13 +44,15 @@ pub(super) fn snapshot(environment: &Environment, overrides: Arc<Overrides>) -> 
     };
     let mut primary = None;
     for known in &KNOWN {
-        let Some(key) = first(environment, known.keys) else { continue };
-        let Some(spec) = provider(known, environment) else { continue };
+        let key = first(environment, known.keys);
+        let Some(spec) = provider(known, environment, key.is_some()) else { continue };
         let name = format!("providers/{}", known.id);
         primary.get_or_insert(name.clone());
-        let secret = Some(Secret { value: Some(key.to_owned()), ..Secret::default() });
-        let key = ApiKeySpec { secret, ..ApiKeySpec::default() };
-        put(format!("{name}/apiKeys/env"), Spec::ApiKey(key));
+        if let Some(key) = key {
+            let secret = Some(Secret { value: Some(key.to_owned()), ..Secret::default() });
+            let key = ApiKeySpec { secret, ..ApiKeySpec::default() };
+            put(format!("{name}/apiKeys/env"), Spec::ApiKey(key));
+        }
         put(name, Spec::Provider(spec));
     }
     if let Some(primary) = primary {
@@ -57,21 +62,36 @@ pub(super) fn snapshot(environment: &Environment, overrides: Arc<Overrides>) -> 
     snapshot
 }
 
-/// `None` where nobody says where it is, or where it takes no key.
-fn provider(known: &Known, environment: &Environment) -> Option<ProviderSpec> {
-    let of_type = defaults(known.provider_type.into()).filter(|row| row.scheme != AuthScheme::None)?;
-    let base_url = match known.provider_type {
+/// `None` where nobody says where it is, or where its key is missing.
+fn provider(known: &Known, environment: &Environment, has_key: bool) -> Option<ProviderSpec> {
+    let of_type = defaults(known.provider_type.into())?;
+    let given = first(environment, known.base_urls);
+    if !has_key && !(needs_no_key(known.provider_type) && given.is_some()) {
+        return None;
+    }
+    let base = match known.provider_type {
         ProviderType::Bedrock => {
             let region = first(environment, &REGIONS)?;
             format!("https://bedrock-runtime.{region}.amazonaws.com")
         }
-        _ => first(environment, known.base_urls).or(of_type.base_url)?.to_owned(),
+        ProviderType::Ollama if given.is_none() => OLLAMA_CLOUD.to_owned(),
+        _ => match given {
+            Some(given) => base_url(known.provider_type, given),
+            None => of_type.base_url?.to_owned(),
+        },
     };
+    let scheme = match (has_key, of_type.scheme) {
+        (false, _) => AuthScheme::None,
+        (true, AuthScheme::None) => AuthScheme::Bearer,
+        (true, scheme) => scheme,
+    };
+    let model = if given.is_none() { default_model(known.provider_type) } else { "" };
     let mut spec = ProviderSpec {
         r#type: known.provider_type.into(),
-        base_url,
+        base_url: base,
+        default_model: model.to_owned(),
         auth: Some(ProviderAuth {
-            scheme: of_type.scheme.into(),
+            scheme: scheme.into(),
             header_template: of_type.header_template.to_owned(),
         }),
         endpoint_path: endpoint_path(known, of_type, environment),
@@ -157,13 +177,32 @@ mod tests {
     /// Whatever has a key and a place can be called.
     #[test]
     fn every_type_can_be_spoken_to() {
-        for known in KNOWN.iter().filter(|known| known.provider_type != ProviderType::Ollama) {
+        for known in &KNOWN {
             let mut vars = vec![(known.keys[0], "k"), ("AWS_REGION", "eu-west-1")];
             vars.extend(known.base_urls.first().map(|name| (*name, "https://p.example")));
             let found = read(&vars);
             let provider = found.provider(known.id).unwrap_or_else(|| panic!("{} is there", known.id));
             assert!(wire::Mapping::of(provider.spec()).is_ok(), "{}", known.id);
         }
-        assert!(read(&[("OLLAMA_API_KEY", "k")]).is_empty());
+    }
+
+    #[test]
+    fn regression_ollama_is_found_without_a_key() {
+        let found = read(&[("OLLAMA_HOST", "0.0.0.0")]);
+        let ollama = found.active_provider().unwrap();
+        assert_eq!((ollama.id(), ollama.spec().base_url.as_str()), ("ollama", "http://127.0.0.1:11434"));
+        assert_eq!(ollama.spec().auth.as_ref().unwrap().scheme(), AuthScheme::None);
+        assert!(found.active_api_keys("ollama").is_empty());
+        let cloud = read(&[("OLLAMA_API_KEY", "k")]);
+        assert_eq!(cloud.provider("ollama").unwrap().spec().base_url, OLLAMA_CLOUD);
+        assert_eq!(cloud.active_api_keys("ollama").len(), 1);
+        assert!(read(&[("GROQ_BASE_URL", "https://llm.example")]).is_empty());
+    }
+
+    #[test]
+    fn a_call_needs_no_model_where_the_first_start_knows_one() {
+        assert!(!read(&[("GROQ_API_KEY", "k")]).provider("groq").unwrap().spec().default_model.is_empty());
+        let elsewhere = read(&[("GROQ_API_KEY", "k"), ("GROQ_BASE_URL", "https://llm.example")]);
+        assert!(elsewhere.provider("groq").unwrap().spec().default_model.is_empty());
     }
 }

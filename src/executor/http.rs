@@ -133,8 +133,7 @@ impl Attempt {
     pub(super) fn broken(&self, error: AttemptError) -> AttemptError {
         match error {
             AttemptError::Stream(StreamFailure::Failed(mut failure)) => {
-                let key = self.key.as_ref().and_then(|key| key.secret().ok());
-                let key = key.as_ref().map(|key| key.expose());
+                let key = self.key.as_ref().map(|key| key.secret.expose());
                 failure.message = without_keys(&failure.message, key);
                 failure.code = without_keys(&failure.code, key);
                 AttemptError::Stream(StreamFailure::Failed(failure))

@@ -89,21 +89,28 @@ impl Fleet {
         }
     }
 
-    /// Takes what a caller reports of its sessions, all or none. Gives the places of those that are not known, which are left
-    /// out.
+    /// Reads of which sessions a caller tells: the reports with their places, and the places of those whose sessions are not
+    /// known.
     ///
     /// # Errors
-    /// `PermissionDenied` for a session of another subject, with the report's place; `Exhausted` when more is told than can
-    /// be written.
-    pub fn report(&self, caller: &Principal, told: Vec<Told>) -> Result<Vec<u32>> {
+    /// `PermissionDenied` for a session of another subject, with the report's place.
+    pub fn identify(&self, caller: &Principal, told: Vec<Told>) -> Result<(Vec<(u32, Report)>, Vec<u32>)> {
         let (mut reports, mut unknown) = (Vec::with_capacity(told.len()), Vec::new());
         for (index, Told { session, report }) in (0..).zip(told) {
             match self.names.whose(&session, caller) {
-                Whose::Own(id) => reports.push(Report { session: id, ..report }),
+                Whose::Own(id) => reports.push((index, Report { session: id, ..report })),
                 Whose::Unknown => unknown.push(index),
                 Whose::Foreign => return Err(foreign().at(format!("reports[{index}].session_id"))),
             }
         }
+        Ok((reports, unknown))
+    }
+
+    /// Takes reports, all or none. Whoever calls has seen to it that there are the revisions that they tell of.
+    ///
+    /// # Errors
+    /// `Exhausted` when more is told than can be written.
+    pub fn take(&self, reports: Vec<Report>) -> Result<()> {
         let mut known = self.known.lock();
         if known.waiting() + reports.len() > WAITING {
             return Err(Error::Exhausted {
@@ -123,7 +130,7 @@ impl Fleet {
         if new {
             self.ring();
         }
-        Ok(unknown)
+        Ok(())
     }
 
     /// Every worker that is there, or went less than [`GRACE`] ago and has not said that it would.

@@ -34,7 +34,7 @@ impl FleetService for Fleet {
         request: Request<ReportAppliedRequest>,
     ) -> Result<Response<ReportAppliedResponse>, Status> {
         let caller = Caller::of(&request).map_err(to_status)?.clone();
-        let taken = self.service.report_applied(&caller, request.into_inner());
+        let taken = self.service.report_applied(&caller, request.into_inner()).await;
         taken.map(Response::new).map_err(to_status)
     }
 

@@ -9,13 +9,13 @@ use super::{
     databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
     dotenv,
     providers::{KNOWN, Known, api_key, is_placeholder, key_problem},
-    starters::default_model,
 };
 use crate::{
     crypto::SecretText,
     domain::record::Spec,
     kinds::rules::url_problem,
     proto::v1::{AuthScheme, HeaderValue, ProviderAuth, ProviderSpec, ProviderType, header_value::Value},
+    provider_types::{OLLAMA_CLOUD, base_url, default_model, needs_no_key},
 };
 
 /// The format's name.
@@ -188,8 +188,7 @@ impl<'a> Converter<'a> {
             self.first(known.base_urls).map_or(("", None), |(name, url)| (name, Some(url)));
         let name = format!("providers/{}", known.id);
         // What runs on one's own machine needs no key.
-        let keyless =
-            matches!(known.provider_type, ProviderType::Ollama | ProviderType::Vllm) && base.is_some();
+        let keyless = needs_no_key(known.provider_type) && base.is_some();
         if key.is_none() && !keyless {
             if base.is_some() {
                 self.left_out(base_name, format!("there is no {} to go with it", known.keys.join(" or ")));
@@ -272,7 +271,7 @@ impl<'a> Converter<'a> {
                 let auth = ProviderAuth { scheme: AuthScheme::Bearer.into(), ..ProviderAuth::default() };
                 spec.auth = Some(auth);
                 if spec.base_url.is_empty() {
-                    "https://ollama.com".clone_into(&mut spec.base_url);
+                    OLLAMA_CLOUD.clone_into(&mut spec.base_url);
                 }
             }
             _ => {}
@@ -389,25 +388,6 @@ impl<'a> Converter<'a> {
                 self.left_out(name, "says nothing of a provider or a database");
             }
         }
-    }
-}
-
-/// The base URL that a variable means.
-fn base_url(provider_type: ProviderType, text: &str) -> String {
-    let text = text.trim_end_matches('/');
-    if provider_type != ProviderType::Ollama {
-        return text.to_owned();
-    }
-    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    // Where it listens on every address, it is called on this machine.
-    let rest = rest.strip_prefix("0.0.0.0").map_or(rest.to_owned(), |rest| format!("127.0.0.1{rest}"));
-    let rest = if rest.starts_with(':') { format!("127.0.0.1{rest}") } else { rest };
-    let port = rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    // Without a scheme the port is its own; with one it is the scheme's.
-    if port || text.contains("://") {
-        format!("{scheme}://{rest}")
-    } else {
-        format!("{scheme}://{rest}:11434")
     }
 }
 

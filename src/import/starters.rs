@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::record::Spec,
     proto::v1::{ProviderSpec, ProviderType, Resource, RouterSpec},
+    provider_types::default_model,
 };
 
 /// What the labels of the starters say.
@@ -30,15 +31,13 @@ const ROUTER: &str = "routers/default";
 /// A provider that every new store has.
 struct Starter {
     provider_type: ProviderType,
-    /// The model of a call that names none, where the provider is where it always is.
-    default_model: &'static str,
 }
 
 const STARTERS: [Starter; 4] = [
-    Starter { provider_type: ProviderType::Groq, default_model: "openai/gpt-oss-120b" },
-    Starter { provider_type: ProviderType::Openrouter, default_model: "openrouter/auto" },
-    Starter { provider_type: ProviderType::GoogleAi, default_model: "gemini-3.5-flash" },
-    Starter { provider_type: ProviderType::Openai, default_model: "gpt-5.4-mini" },
+    Starter { provider_type: ProviderType::Groq },
+    Starter { provider_type: ProviderType::Openrouter },
+    Starter { provider_type: ProviderType::GoogleAi },
+    Starter { provider_type: ProviderType::Openai },
 ];
 
 /// What a new store begins with.
@@ -80,13 +79,6 @@ pub fn begin(found: Imported) -> Result<Beginning, Problems> {
     Ok(Beginning { resources: all.into_values().collect(), items, active })
 }
 
-/// The model of a call that names none, of a provider of this type where it always is; empty where none is known.
-#[must_use]
-pub fn default_model(provider_type: ProviderType) -> &'static str {
-    let starter = STARTERS.iter().find(|starter| starter.provider_type == provider_type);
-    starter.map_or("", |starter| starter.default_model)
-}
-
 impl Starter {
     fn spec(&self, found: Option<Spec>, enabled: bool) -> ProviderSpec {
         let mut spec = match found {
@@ -98,7 +90,7 @@ impl Starter {
         }
         // What else is served elsewhere nobody knows.
         if spec.base_url.is_empty() {
-            self.default_model.clone_into(&mut spec.default_model);
+            default_model(self.provider_type).clone_into(&mut spec.default_model);
         }
         spec.enabled = Some(enabled);
         spec

@@ -92,14 +92,40 @@ impl Service {
     /// Takes what a worker reports of its sessions.
     ///
     /// # Errors
-    /// `Invalid`, `PermissionDenied`, `Exhausted`; nothing is taken then.
-    pub fn report_applied(
+    /// `Invalid`, also for a revision that there is not, `PermissionDenied`, `Exhausted`, `Unavailable`; nothing is taken then.
+    pub async fn report_applied(
         &self,
         caller: &Principal,
         request: ReportAppliedRequest,
     ) -> Result<ReportAppliedResponse> {
-        let unknown_reports = self.parts.fleet.report(caller, parse_reports(request)?)?;
+        let (reports, unknown_reports) = self.parts.fleet.identify(caller, parse_reports(request)?)?;
+        self.not_ahead(&reports).await?;
+        self.parts.fleet.take(reports.into_iter().map(|(_, report)| report).collect())?;
         Ok(ReportAppliedResponse { unknown_reports })
+    }
+
+    /// Refuses what is told of revisions that there are not: they would count for whatever is written next. This replica may
+    /// be behind the one whose stream a worker follows, so beyond what it serves the store is asked.
+    async fn not_ahead(&self, reports: &[(u32, Report)]) -> Result<()> {
+        let refused = |report: &Report| report.rejection.as_ref().map(|rejection| rejection.revision);
+        let newest = reports.iter().map(|(_, report)| refused(report).max(Some(report.applied))).max();
+        if newest.flatten() <= Some(self.parts.view.state().revision) {
+            return Ok(());
+        }
+        let head = self.parts.store.head().await.map_err(store_error)?.revision;
+        let mut violations = Violations::default();
+        for (index, report) in reports {
+            for (field, revision) in
+                [("applied_revision", Some(report.applied)), ("rejection.revision", refused(report))]
+            {
+                if let Some(revision) = revision.filter(|revision| *revision > head) {
+                    let wrong =
+                        format!("{revision} lies ahead of the store's {head}; report what the stream told");
+                    violations.add(format!("reports[{index}].{field}"), "OUT_OF_RANGE", wrong);
+                }
+            }
+        }
+        violations.allow(Some(()))
     }
 
     /// Lists the workers that the caller sees.

@@ -302,3 +302,39 @@ async fn the_command_line_waits_and_names_who_lacks() {
     drop(client);
     until_stands(&pair.admins[1], 0, "it has said goodbye", |stand| stand.total == 1).await;
 }
+
+/// What lies ahead of the store would count for whatever is written next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_report_ahead_of_the_store_is_not_believed() {
+    let pair = Pair::new().await;
+    let before = pair.write("settings/s").await;
+    let worker = Simulated::open(&pair.workers[0], "w").await;
+    let ahead = before + 1_000;
+    let wrong = [
+        (worker.runs(ahead), "reports[1].applied_revision"),
+        (worker.refuses(ahead, before, "no"), "reports[1].rejection.revision"),
+    ];
+    for (told, field) in wrong {
+        let status = report(&pair.workers[1], vec![worker.runs(0), told]).await.expect_err("it is refused");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let details = tonic_types::StatusExt::get_error_details(&status);
+        let violations = &details.bad_request().expect("violations").field_violations;
+        assert_eq!(violations[0].field, field, "{violations:?}");
+    }
+    let revision = pair.write("settings/t").await;
+    until_stands(&pair.admins[1], revision, "it is known", |stand| stand.total == 1).await;
+    assert_eq!(stand(&pair.admins[1], revision).await.converged, 0);
+    report(&pair.workers[1], vec![worker.runs(revision)]).await.expect("taken");
+    until_stands(&pair.admins[0], revision, "it runs it", |stand| stand.converged == 1).await;
+}
+
+/// A replica that lags knows less than the one that a worker hears from: it takes what the store has come to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_of_what_was_written_just_now_is_taken_by_every_replica() {
+    let pair = Pair::new().await;
+    let worker = Simulated::open(&pair.workers[0], "w").await;
+    for index in 0..10 {
+        let revision = create(&pair.admins[0], setting(&format!("settings/s{index}"), "1")).await;
+        report(&pair.workers[1], vec![worker.runs(revision)]).await.expect("taken");
+    }
+}

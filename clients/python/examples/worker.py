@@ -24,8 +24,10 @@ def answer(client, executor, question):
     limit = snapshot.setting_int("max_tokens", 512)
     tone = snapshot.setting_str("tone", "short and plain")
     messages = [{"role": "system", "content": f"Be {tone}."}, {"role": "user", "content": question}]
-    completion = executor.complete(messages, generation_params={"max_tokens": limit})
-    log.info("answered by %s at revision %d", completion.provider, completion.revision)
+    # None: the provider's own default. Out of the environment alone not every provider has one: SIGNALBOX_SETTING_MODEL names it.
+    model = snapshot.setting_str("model", "") or None
+    completion = executor.complete(messages, model, generation_params={"max_tokens": limit})
+    log.info("answered by %s, %s at revision %d", completion.provider, completion.model, completion.revision)
     return completion.text
 
 
@@ -36,7 +38,11 @@ def main():
         signal.signal(each, lambda *_: stopping.set())
     with signalbox.connect(secrets=True, metrics=Metrics()) as client, Executor(client) as executor:
         client.on_change(lambda event: log.info("%s %s", event.kind, event.name), "routers/*")
-        client.wait_ready()
+        try:
+            client.wait_ready()
+        except signalbox.NotReadyError as error:
+            # The client goes on trying. Until then calls go by the providers' own variables, GROQ_API_KEY and so on.
+            log.warning("%s", error)
         for question in sys.stdin:
             if stopping.is_set():
                 break

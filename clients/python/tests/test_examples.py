@@ -46,3 +46,31 @@ def test_the_worker_answers_with_what_is_configured(server):
     (_, _, headers, first), _ = speaker.heard
     assert headers["Authorization"] == "Bearer sk-canary-1"
     assert "Be kind." in json.dumps(first) and 77 in first.values()
+
+
+def test_the_worker_answers_while_the_service_is_down():
+    speaker = Speaker()
+    speaker.lay("a", good())
+    kept = {name: text for name, text in os.environ.items() if not name.endswith("_API_KEY")}
+    environment = {
+        **kept,
+        "SIGNALBOX_URL": "http://127.0.0.1:1",
+        "SIGNALBOX_TOKEN": "none",
+        "MISTRAL_API_KEY": "sk-canary-2",
+        "MISTRAL_BASE_URL": f"{speaker.url}/a",
+        "SIGNALBOX_SETTING_MODEL": "small",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "worker.py"],
+            input="Hello\n",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    finally:
+        speaker.close()
+    assert done.stdout.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "answered by mistral, small at revision 0" in done.stderr, done.stderr

@@ -360,6 +360,101 @@ def test_the_older_form_is_taken_with_a_warning(shared, client, executor, speake
         executor.complete("x", "m", 1, 2, 3, 4, 5)
 
 
+def test_the_older_form_is_taken_by_asyncio_too(shared, client, speaker):
+    async def run():
+        route(shared, client, "openai")
+        async with AsyncExecutor(client) as executor:
+            speaker.lay("openai", good())
+            with pytest.warns(DeprecationWarning):
+                assert (await executor.complete("x", "m", 0.5, 7)).text
+            body = speaker.heard[-1][3]
+            assert (body["temperature"], body["max_completion_tokens"]) == (0.5, 7)
+            laid = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'
+            speaker.lay("openai", (200, laid))
+            with pytest.warns(DeprecationWarning):
+                stream = await executor.complete("x", "m", 0.5, None, True)
+            assert [delta.text async for delta in stream] == ["Hi"]
+        with pytest.raises(signalbox.ClosedError):
+            await executor.complete("x", "m")
+
+    asyncio.run(run())
+
+
+def test_a_closed_executor_and_a_router_that_there_is_not_are_told(executor):
+    with pytest.raises(CompletionError, match="no such router: nowhere"):
+        executor.complete("Hello", "m", router="nowhere")
+    executor.close()
+    with pytest.raises(signalbox.ClosedError, match="executor is closed"):
+        executor.complete("Hello", "m")
+
+
+@pytest.mark.parametrize(
+    ("there", "catalogue", "asked"),
+    [
+        ({}, None, "m"),
+        ({"defaultModel": "other"}, None, "other"),
+        ({"defaultModel": "other", "models": ["other", "m"]}, None, "m"),
+        ({"defaultModel": "other"}, "models/second/m", "m"),
+        ({"defaultModel": "other"}, "models/openai/m", "m"),
+    ],
+)
+def test_a_model_goes_along_to_another_provider_only_if_that_one_has_it(speaker, there, catalogue, asked):
+    from signalbox.environment import known_providers
+
+    openai = dict(known_providers())["openai"]
+    fake = FakeClient()
+    for name, more in (("first", {"defaultModel": "mine"}), ("second", there)):
+        spec = {**openai, "type": "PROVIDER_TYPE_OPENAI", "base_url": f"{speaker.url}/{name}", **more}
+        fake.put(f"providers/{name}", {"provider": spec})
+        fake.put(
+            f"providers/{name}/apiKeys/k", {"apiKey": {"secret": {"value": f"sk-{name}"}, "active": True}}
+        )
+    if catalogue is not None:
+        fake.put(catalogue, {"model": {}})
+    router = {"primary": "providers/first", "fallbacks": ["providers/second"], "retries": {"maxRetries": 0}}
+    fake.put("routers/default", {"router": router})
+    speaker.lay("first", (503, b"{}"))
+    speaker.lay("second", good())
+    speaker.heard.clear()
+    with Executor(fake) as executor:
+        completion = executor.complete("Hello", "m")
+    assert [body["model"] for _, _, _, body in speaker.heard] == ["m", asked]
+    assert (completion.provider, completion.model) == ("second", asked)
+
+
+def test_the_fake_has_what_the_client_has():
+    fake = FakeClient({"settings/a": {"setting": {"intValue": 3}}})
+    fake.wait_revision(1, timeout=0)
+    fake.clear_cache()
+    assert fake.setting_int("a") == 3
+    with pytest.raises(signalbox.RevisionNotReachedError):
+        fake.wait_revision(2, timeout=0)
+
+
+def test_a_model_and_a_place_come_from_the_environment_as_at_a_first_start():
+    from signalbox.environment import environment_snapshot
+
+    def read(**variables):
+        return environment_snapshot(variables, FakeClient().snapshot()._overrides)
+
+    assert read(GROQ_API_KEY="k").provider("groq").spec.default_model == "openai/gpt-oss-120b"
+    elsewhere = read(GROQ_API_KEY="k", GROQ_BASE_URL="https://llm.example")
+    assert elsewhere.provider("groq").spec.default_model == ""
+    for host, url in (
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("gpu.local", "http://gpu.local:11434"),
+        ("gpu.local:80", "http://gpu.local:80"),
+        ("https://ollama.example/", "https://ollama.example"),
+    ):
+        found = read(OLLAMA_HOST=host)
+        assert found.active_provider().id == "ollama"
+        assert (found.provider("ollama").spec.base_url, found.active_api_keys("ollama")) == (url, ())
+    cloud = read(OLLAMA_API_KEY="k")
+    assert cloud.provider("ollama").spec.base_url == "https://ollama.com"
+    assert len(cloud.active_api_keys("ollama")) == 1
+
+
 def test_a_key_that_is_not_shown_is_told_of(shared, client, speaker):
     route(shared, client, "groq")
     options = signalbox.Options(url=shared.url, token=shared.token(), secrets=False)

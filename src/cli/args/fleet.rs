@@ -16,7 +16,7 @@ pub struct Workers {
     /// Only workers with this label, KEY=VALUE; may be repeated
     #[arg(short, long)]
     pub label: Vec<String>,
-    /// Only workers that do not run the revision
+    /// Only workers that do not run the revision, and those that never report what they run
     #[arg(long)]
     pub behind: bool,
     /// The revision that they are to run, instead of the current one

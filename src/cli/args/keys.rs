@@ -33,7 +33,7 @@ pub struct Rotate {
     /// The value before has leaked: let go of it, and have every worker stop using it at once
     #[arg(long)]
     pub revoke: bool,
-    /// Wait until the value before is retired, and tell how many workers it waits for
+    /// Wait until the value before is retired, and tell which workers it waits for; exits 7 if the time ran out before
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
     /// Only if this is still the resource's etag

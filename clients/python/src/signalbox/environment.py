@@ -38,17 +38,32 @@ class _Known:
     """The header that takes the key; empty: as a bearer token."""
     url_variable: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    """The model of a call that names none, where the provider is where it always is; as at the service's first start."""
+    keyless: bool = False
+    """Whether it needs no key where a variable says where it is."""
 
 
-#: The first of these that has a key is the active one.
+#: Where Ollama is for those who have a key for it, and say nothing else.
+_OLLAMA_CLOUD = "https://ollama.com"
+
+#: The first of these that has a key, or needs none, is the active one.
 _KNOWN = (
-    _Known("groq", "groq", ("GROQ_API_KEY",), "https://api.groq.com/openai/v1", url_variable="GROQ_BASE_URL"),
+    _Known(
+        "groq",
+        "groq",
+        ("GROQ_API_KEY",),
+        "https://api.groq.com/openai/v1",
+        url_variable="GROQ_BASE_URL",
+        model="openai/gpt-oss-120b",
+    ),
     _Known(
         "openrouter",
         "openrouter",
         ("OPENROUTER_API_KEY",),
         "https://openrouter.ai/api/v1",
         url_variable="OPENROUTER_BASE_URL",
+        model="openrouter/auto",
     ),
     _Known(
         "google_ai",
@@ -58,9 +73,15 @@ _KNOWN = (
         "/v1beta/models/{model}:generateContent",
         "x-goog-api-key: {api_key}",
         "GEMINI_BASE_URL",
+        model="gemini-3.5-flash",
     ),
     _Known(
-        "openai", "chatgpt", ("OPENAI_API_KEY",), "https://api.openai.com/v1", url_variable="OPENAI_BASE_URL"
+        "openai",
+        "chatgpt",
+        ("OPENAI_API_KEY",),
+        "https://api.openai.com/v1",
+        url_variable="OPENAI_BASE_URL",
+        model="gpt-5.4-mini",
     ),
     _Known(
         "anthropic",
@@ -111,25 +132,43 @@ _KNOWN = (
         url_variable="DEEPSEEK_BASE_URL",
     ),
     _Known("xai", "xai", ("XAI_API_KEY",), "https://api.x.ai/v1", url_variable="XAI_BASE_URL"),
-    _Known("vllm", "vllm", ("VLLM_API_KEY",), "http://localhost:8000/v1", url_variable="VLLM_BASE_URL"),
+    _Known(
+        "ollama",
+        "ollama",
+        ("OLLAMA_API_KEY",),
+        "http://localhost:11434",
+        "/api/chat",
+        url_variable="OLLAMA_HOST",
+        keyless=True,
+    ),
+    _Known(
+        "vllm",
+        "vllm",
+        ("VLLM_API_KEY",),
+        "http://localhost:8000/v1",
+        url_variable="VLLM_BASE_URL",
+        keyless=True,
+    ),
     _Known("bedrock", "bedrock", ("AWS_BEARER_TOKEN_BEDROCK",), "", "/model/{model}/converse"),
 )
 
 
 def environment_snapshot(variables: Mapping[str, str], overrides: Overrides) -> Snapshot:
-    """What the variables say: `providers/{id}` with `apiKeys/env` for each type that has a key, and `routers/default`, whose
-    primary is the first of them. Revision 0."""
+    """What the variables say: `providers/{id}` with `apiKeys/env` for each type that has a key, those that run on one's own
+    machine where a variable says where, and `routers/default`, whose primary is the first of them. Revision 0."""
     empty = Snapshot(overrides)
     draft = Draft(empty)
     primary = ""
     for known in _KNOWN:
         key = next((text for name in known.keys if (text := variables.get(name, "").strip())), "")
-        spec = _spec(known, variables) if key else None
+        needs_none = known.keyless and bool(variables.get(known.url_variable, "").strip())
+        spec = _spec(known, variables, bool(key)) if key or needs_none else None
         if spec is None:
             continue
         primary = primary or f"providers/{known.id}"
         _put(draft, f"providers/{known.id}", {"provider": spec})
-        _put(draft, f"providers/{known.id}/apiKeys/env", {"apiKey": {"secret": {"value": key}}})
+        if key:
+            _put(draft, f"providers/{known.id}/apiKeys/env", {"apiKey": {"secret": {"value": key}}})
     if primary:
         _put(draft, "routers/default", {"router": {"primary": primary}})
     return draft.publish(empty, {})
@@ -141,14 +180,18 @@ def known_providers() -> Iterator[tuple[str, Mapping[str, Any]]]:
         spec = _spec(
             known,
             {known.url_variable: known.base_url or "https://llm.example.com", "AWS_REGION": "us-east-1"},
+            has_key=known.type != "ollama",
         )
         assert spec is not None
         yield known.type, spec
 
 
-def _spec(known: _Known, variables: Mapping[str, str]) -> dict[str, Any] | None:
+def _spec(known: _Known, variables: Mapping[str, str], has_key: bool) -> dict[str, Any] | None:
     """The provider as the API's JSON; `None` where nobody says where it is."""
-    base_url = variables.get(known.url_variable, "").strip() or known.base_url
+    given = variables.get(known.url_variable, "").strip()
+    base_url = given or known.base_url
+    if known.type == "ollama":
+        base_url = _ollama(given) if given else _OLLAMA_CLOUD
     if known.type == "bedrock":
         region = variables.get("AWS_REGION", "").strip() or variables.get("AWS_DEFAULT_REGION", "").strip()
         base_url = f"https://bedrock-runtime.{region}.amazonaws.com" if region else ""
@@ -166,17 +209,37 @@ def _spec(known: _Known, variables: Mapping[str, str]) -> dict[str, Any] | None:
         "base_url": base_url,
         "endpoint_path": path,
         "headers": {name: {"plain": text} for name, text in headers.items()},
-        "auth": {"scheme": "AUTH_SCHEME_HEADER", "header_template": known.header}
-        if known.header
-        else {"scheme": "AUTH_SCHEME_BEARER"},
+        "auth": _auth(known, has_key),
         "method": "HTTP_METHOD_POST",
         "enabled": True,
     }
+    if known.model and not given:
+        spec["default_model"] = known.model
     if "{model}" in path:
         model = spec["request_builder"]["payload_structure"]["model"]
         spec = json.loads(json.dumps(spec))
         spec["request_builder"]["payload_structure"]["model"] = {**model, "target": "url:model"}
     return spec
+
+
+def _auth(known: _Known, has_key: bool) -> dict[str, str]:
+    if not has_key:
+        return {"scheme": "AUTH_SCHEME_NONE"}
+    if known.header:
+        return {"scheme": "AUTH_SCHEME_HEADER", "header_template": known.header}
+    return {"scheme": "AUTH_SCHEME_BEARER"}
+
+
+def _ollama(host: str) -> str:
+    """The base URL that is meant: what a server listens on is also said by this variable."""
+    scheme, found, rest = host.rstrip("/").rpartition("://")
+    # Where it listens on every address, it is called on this machine.
+    if rest.startswith(("0.0.0.0", ":")):
+        rest = "127.0.0.1" + rest.removeprefix("0.0.0.0")
+    if found:
+        return f"{scheme}://{rest}"
+    has_port = rest.rpartition(":")[2].isdigit() and ":" in rest
+    return f"http://{rest}" if has_port else f"http://{rest}:11434"
 
 
 def _put(draft: Draft, name: str, resource: Mapping[str, Any]) -> None:

@@ -77,7 +77,9 @@ class NotReadyError(SignalboxError, TimeoutError):
 
     def __init__(self, last_error: SignalboxError | None) -> None:
         because = f": {last_error}" if last_error else ""
-        super().__init__(f"not ready in time{because}")
+        # Where only a person can mend it, no time was waited for.
+        late = "" if last_error is not None and last_error.is_fatal else " in time"
+        super().__init__(f"not ready{late}{because}")
         self.last_error = last_error
 
     @property

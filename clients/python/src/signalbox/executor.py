@@ -24,7 +24,7 @@ from ._calls import Messages, Parameters, Tools, call_of, legacy
 from ._http import ConnectionFailedError, HeaderError, PlaintextError, TimedOutError, httpx
 from .client import Reader
 from .environment import environment_snapshot
-from .errors import SignalboxError
+from .errors import ClosedError, OptionsError, SignalboxError
 from .routing import Attempt, AttemptFailure, Completion, CompletionError, Route, kind_of
 from .snapshot import Getters
 
@@ -51,10 +51,13 @@ class _Calls:
         self._plaintext = _http.plaintext_hosts(allow_plaintext)
         self._latencies: dict[str, float] = {}
         self._turns: dict[str, int] = {}
+        self._closed = False
 
     def _route(
         self, call: Callable[[Any], wire.Call], provider: str | None, router: str, timeout: float | None
     ) -> Route:
+        if self._closed:
+            raise ClosedError("the executor is closed")
         snapshot = self._client._current()
         if isinstance(self._client, Reader) and not self._client.status().loaded:
             # Neither the service nor a cache on disk: the providers' own variables are better than nothing.
@@ -177,7 +180,8 @@ class Executor(_Calls):
         return CompletionStream(self, self._route(call, provider, router, timeout))
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes its connections. Calls after that raise `ClosedError`."""
+        self._closed = True
         if self._own:
             self._http.close()
 
@@ -246,6 +250,7 @@ class AsyncExecutor(_Calls):
         self._http = http or httpx.AsyncClient()
         self._own = http is None
 
+    @overload
     async def complete(
         self,
         messages: Messages,
@@ -258,8 +263,45 @@ class AsyncExecutor(_Calls):
         provider: str | None = None,
         router: str = "default",
         timeout: float | None = None,
-    ) -> Completion:
+    ) -> Completion: ...
+
+    @overload
+    async def complete(
+        self,
+        messages: Messages,
+        model: str | None,
+        temperature: float | None,
+        max_tokens: int | None = None,
+        stream: bool = False,
+        tools: Tools = (),
+        /,
+    ) -> Completion | AsyncCompletionStream: ...
+
+    async def complete(
+        self, messages: Messages, model: str | None = None, *params: Any, **options: Any
+    ) -> Any:
         """See `Executor.complete`."""
+        older = legacy(params)
+        if older is None:
+            return await self._complete(messages, model, *params, **options)
+        generation, streamed, tools = older
+        if streamed:
+            return self.stream(messages, model, generation, tools=tools, **options)
+        return await self._complete(messages, model, generation, tools=tools, **options)
+
+    async def _complete(
+        self,
+        messages: Messages,
+        model: str | None,
+        generation_params: Parameters = None,
+        reasoning_params: Parameters = None,
+        *,
+        chat_params: Parameters = None,
+        tools: Tools = (),
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
+    ) -> Completion:
         call = call_of(messages, model, generation_params, reasoning_params, chat_params, tools, stream=None)
         route = self._route(call, provider, router, timeout)
         while True:
@@ -291,7 +333,8 @@ class AsyncExecutor(_Calls):
         return AsyncCompletionStream(self, self._route(call, provider, router, timeout))
 
     async def close(self) -> None:
-        """Closes its connections."""
+        """Closes its connections. Calls after that raise `ClosedError`."""
+        self._closed = True
         if self._own:
             await self._http.aclose()
 

@@ -85,8 +85,10 @@ class Options:
     """Labels of this process, for operators and staged rollouts; at most 32."""
 
     report: bool = True
-    """Whether the service is told which revision this process runs, at most once a second. Otherwise nobody waits for it: an
-    old key may be retired while this process still has it."""
+    """Whether the service is told which revision this process runs, at most once a second. Otherwise it counts as silent:
+    no `--wait` counts it, and it holds the rotation of a key that it reads until that one's time is over, because nobody knows
+    whether it still uses the value before. It does not say goodbye either: for a minute after its end it is still waited
+    for."""
 
     validate: Validate | None = None
     """Called with each new state before it is served, in the watching thread, by one revision or one new snapshot: `None`

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from time import monotonic
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from . import specs, wire
 from ._backoff import Backoff
 from .errors import SecretError, SignalboxError
-from .resources import ApiKey, Provider, SecretText
+from .resources import ApiKey, Model, Provider, SecretText
 from .snapshot import Snapshot
 
 #: Where a router or its parts leave it open.
@@ -23,6 +23,8 @@ _RETRIES = 2
 _INITIAL_BACKOFF = 0.5
 _MAX_BACKOFF = 30.0
 _RETRY_ON = ("connection", "timeout", "rate_limited", "unavailable")
+#: The router of calls that name none.
+_DEFAULT = "default"
 #: Seconds that a call may take in all where neither the router nor the caller says.
 _TOTAL = 600.0
 #: The provider's own statuses for being overloaded or away; others of the 500s are errors.
@@ -73,6 +75,8 @@ class Completion:
     """Id of the provider that has answered."""
 
     model: str
+    """The model that has answered: where another provider stepped in, maybe not the one that the call names."""
+
     revision: int
     """Revision of the configuration that the call ran on."""
 
@@ -172,6 +176,8 @@ class Route:
         self._call = call
         self._random = random
         found = snapshot.router(router)
+        if found is None and provider is None and router != _DEFAULT:
+            raise CompletionError(f"there is no such router: {router}")
         spec = found.spec if found is not None else specs.RouterSpec()
         self._retries = spec.retries or specs.RetryPolicy()
         self._timeouts = spec.timeouts or specs.RouterTimeouts()
@@ -183,6 +189,8 @@ class Route:
         #: What is tried next of a key whose present value was refused.
         self._before: tuple[ApiKey, SecretText] | None = None
         candidates = [provider] if provider else [spec.primary, *spec.fallbacks]
+        #: Whom the call's own model is meant for.
+        self._meant = candidates[0].removeprefix("providers/")
         ordered = self._ordered(
             [name for name in candidates if name], spec.strategy, latencies, turns, router
         )
@@ -273,16 +281,29 @@ class Route:
         provider = self._snapshot.provider(name.removeprefix("providers/"))
         if provider is None:
             return Decimal("Infinity")
-        id = self._call.model or provider.spec.default_model
-        model = self._snapshot.model(provider.id, id) or self._snapshot.model(provider.spec.type, id)
+        model = self._known(provider, self._model(provider))
         prices: Any = None if model is None else model.spec.prices
         try:
             return Decimal("Infinity") if prices is None else Decimal(prices.input) + Decimal(prices.output)
         except InvalidOperation:
             return Decimal("Infinity")
 
+    def _model(self, provider: Provider) -> str:
+        """The model that a provider is asked for: the call's own where it is meant for this one or is known to be had here,
+        else the provider's default. One that has no default is asked for the call's."""
+        wanted, default = self._call.model, provider.spec.default_model
+        if not wanted or not default or provider.id == self._meant:
+            return wanted or default
+        has = wanted in provider.spec.models or self._known(provider, wanted) is not None
+        return wanted if has else default
+
+    def _known(self, provider: Provider, model: str) -> Model | None:
+        """The catalogue's entry, by the provider's id or by its type."""
+        return self._snapshot.model(provider.id, model) or self._snapshot.model(provider.spec.type, model)
+
     def _attempt(self, provider: Provider) -> Attempt:
-        rendered = wire.render(provider.spec, self._call)
+        model = self._model(provider)
+        rendered = wire.render(provider.spec, replace(self._call, model=model))
         key, secret = self._choose(provider) if rendered.key_header is not None else (None, None)
         headers = {}
         for name, value in rendered.headers.items():
@@ -295,7 +316,6 @@ class Route:
         limits = [self.deadline]
         if self._timeouts.request is not None:
             limits.append(now + self._timeouts.request.total_seconds())
-        model = self._call.model or provider.spec.default_model
         connect, first = (
             _seconds(each, None) for each in (self._timeouts.connect, self._timeouts.first_token)
         )

@@ -21,6 +21,7 @@ from . import _proto
 from ._clock import monotonic
 from ._state import State
 from .client import Reader
+from .errors import RevisionNotReachedError
 from .events import ChangeEvent, ChangeSet, between
 from .resources import view_of
 from .settings import Default, Overrides
@@ -79,6 +80,14 @@ class FakeClient(Reader):
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Is ready at once."""
+
+    def wait_revision(self, revision: int, timeout: float = 10.0) -> None:
+        """Waits until the test has put so many revisions. Raises `RevisionNotReachedError` when the time is over."""
+        if not self._state.wait(lambda: self._state.served.revision >= revision, monotonic() + timeout):
+            raise RevisionNotReachedError(revision, self._state.served.revision)
+
+    def clear_cache(self, timeout: float = 10.0) -> None:
+        """There is no cache on disk: what was put stays."""
 
     def close(self) -> None:
         """Ends all subscriptions."""

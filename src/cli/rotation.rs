@@ -1,0 +1,186 @@
+//! Rotations that are under way: how they stand, whom they wait for, and how they end.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{
+    failure::{Exit, Failure, Outcome},
+    session::Session,
+    text::printable,
+};
+use crate::{
+    client::Connection,
+    proto::v1::{
+        ApiKeyRotation, GetResourceRequest, HistoryEntry, ListHistoryRequest, ListWorkersRequest, Resource,
+        Selector, WorkerState, WorkerStatus, api_key_rotation, resource::Spec, selector::Pattern,
+    },
+};
+
+/// How often is looked whether a rotation is over.
+const LOOK: Duration = Duration::from_millis(500);
+/// Workers that are asked for at once.
+const PAGE: i32 = 500;
+/// Workers that are named.
+const NAMED: usize = 20;
+
+/// How many workers lack the new value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    waiting: u64,
+    workers: u64,
+}
+
+/// Waits until a rotation is over, and tells whom it waits for and how it ended.
+pub async fn wait(
+    session: &mut Session<'_>,
+    connection: &mut Connection,
+    name: &str,
+    revision: u64,
+) -> Outcome {
+    let mut told = None;
+    let mut last = None;
+    loop {
+        let request = GetResourceRequest {
+            name: name.to_owned(),
+            include_observations: true,
+            ..GetResourceRequest::default()
+        };
+        let resource = connection.config.get_resource(request).await?.into_inner().resource;
+        let resource = resource.unwrap_or_default();
+        let Some(rotation) = under_way(&resource) else {
+            return conclude(session, connection, name, revision, last).await;
+        };
+        let standing = standing(&resource);
+        let whom = match standing {
+            Some(standing) if standing.waiting > 0 => lacking(connection, &resource).await,
+            _ => Vec::new(),
+        };
+        let stands = standing.map(|standing| (standing, whom));
+        if stands.is_some() && stands != told {
+            stands.iter().for_each(|(standing, whom)| session.remark(&sentence(*standing, whom)));
+            told.clone_from(&stands);
+        }
+        last = Some((*rotation, stands));
+        sleep(LOOK).await;
+    }
+}
+
+/// How it stands, as in a list; nothing where none is under way.
+pub fn in_short(resource: &Resource) -> Option<String> {
+    let state = match under_way(resource)?.state() {
+        api_key_rotation::State::Retiring => "retiring",
+        api_key_rotation::State::Unspecified => "under way",
+    };
+    let waiting = standing(resource).map(|standing| format!("{state}, {} waiting", standing.waiting));
+    Some(waiting.unwrap_or_else(|| state.to_owned()))
+}
+
+fn under_way(resource: &Resource) -> Option<&ApiKeyRotation> {
+    match &resource.spec {
+        Some(Spec::ApiKey(spec)) => spec.rotation.as_ref(),
+        _ => None,
+    }
+}
+
+/// How many workers lack the new value, as it was last seen of this version of the key.
+fn standing(resource: &Resource) -> Option<Standing> {
+    let seen = resource.observations.iter().find(|seen| seen.what == "rotation")?;
+    let seen: serde_json::Value = serde_json::from_str(&seen.value_json).ok()?;
+    let number = |field: &str| seen.get(field).and_then(serde_json::Value::as_u64);
+    let is_of_this = number("revision")? == resource.update_revision;
+    is_of_this.then_some(Standing { waiting: number("waiting")?, workers: number("workers")? })
+}
+
+fn sentence(standing: Standing, whom: &[String]) -> String {
+    let Standing { waiting, workers } = standing;
+    match waiting {
+        0 => format!("all of {workers} workers run the new value; the one before is about to go"),
+        _ => {
+            let names = if whom.is_empty() { String::new() } else { format!(": {}", whom.join(", ")) };
+            format!("{waiting} of {workers} workers have not said yet that they run the new value{names}")
+        }
+    }
+}
+
+/// Who may have the value before and has not said that it runs the new one. Nobody where the caller may not list workers.
+async fn lacking(connection: &mut Connection, key: &Resource) -> Vec<String> {
+    let named = Selector { pattern: Some(Pattern::Name(key.name.clone())), ..Selector::default() };
+    let mut request = ListWorkersRequest {
+        resources: vec![named],
+        revision: key.update_revision,
+        page_size: PAGE,
+        ..ListWorkersRequest::default()
+    };
+    let mut whom = Vec::new();
+    let lacks =
+        |worker: &WorkerStatus| worker.include_secrets && worker.applied_revision < key.update_revision;
+    while let Ok(page) = connection.fleet.list_workers(request.clone()).await {
+        let page = page.into_inner();
+        whom.extend(page.workers.iter().filter(|worker| lacks(worker)).map(shown));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    let more = whom.len().saturating_sub(NAMED);
+    whom.truncate(NAMED);
+    if more > 0 {
+        whom.push(format!("{more} more"));
+    }
+    whom
+}
+
+fn shown(worker: &WorkerStatus) -> String {
+    let id = printable(&worker.id);
+    match (worker.state(), worker.connected) {
+        (WorkerState::Silent, _) => format!("{id} (silent)"),
+        (_, false) => format!("{id} (disconnected)"),
+        _ => id,
+    }
+}
+
+/// What was last seen of a rotation: its terms, how it stood, and whom it waited for.
+type Last = Option<(ApiKeyRotation, Option<(Standing, Vec<String>)>)>;
+
+/// How it ended, by the history: the server says why it let go of the value.
+async fn conclude(
+    session: &mut Session<'_>,
+    connection: &mut Connection,
+    name: &str,
+    revision: u64,
+    last: Last,
+) -> Outcome {
+    let request = ListHistoryRequest {
+        selectors: vec![Selector { pattern: Some(Pattern::Name(name.to_owned())), ..Selector::default() }],
+        page_size: 1,
+        ..ListHistoryRequest::default()
+    };
+    let page = connection.config.list_history(request).await?.into_inner();
+    let Some(entry) = page.entries.into_iter().find(|entry| entry.revision > revision) else {
+        session.remark("nothing is kept of the value before");
+        return Ok(());
+    };
+    let reason = if entry.reason.is_empty() { "no reason was given" } else { &entry.reason };
+    let how = format!("{} at revision {}: {}", printable(&entry.action), entry.revision, printable(reason));
+    match last {
+        Some((rotation, Some((standing, whom)))) if standing.waiting > 0 && timed_out(&rotation, &entry) => {
+            let hint =
+                "hint: the value before is gone; `signalbox workers --behind` shows who may still use it";
+            let text = format!("{how}\n{}\n{hint}", sentence(standing, &whom));
+            Err(Failure::told(Exit::Unconverged, text))
+        }
+        _ => {
+            session.remark(&how);
+            Ok(())
+        }
+    }
+}
+
+/// Whether it was the server that ended it, at its time.
+fn timed_out(rotation: &ApiKeyRotation, entry: &HistoryEntry) -> bool {
+    let moment = |time: &prost_types::Timestamp| (time.seconds, time.nanos);
+    let at = entry.time.as_ref().map(moment);
+    let due = rotation.expire_time.as_ref().map(moment);
+    entry.action == "retired" && at.is_some() && at >= due
+}
