@@ -24,7 +24,7 @@ from ._calls import Messages, Parameters, Tools, call_of, legacy
 from ._http import ConnectionFailedError, HeaderError, PlaintextError, TimedOutError, httpx
 from .client import Reader
 from .environment import environment_snapshot
-from .errors import ClosedError, OptionsError, SignalboxError
+from .errors import ClosedError, SignalboxError
 from .routing import Attempt, AttemptFailure, Completion, CompletionError, Route, kind_of
 from .snapshot import Getters
 
