@@ -50,15 +50,11 @@ pub async fn measure(yard: &Yard, plan: &Plan) -> Outcome<()> {
         let mut rows: Vec<(&str, Vec<f64>)> = Vec::new();
         for _ in 0..plan.rounds {
             let direct = database.database().await;
-            let watched = match (way, &pooler) {
-                (Way::Polling, None) => {
-                    eprintln!("load: without pgbouncer nothing is measured of polling");
-                    continue;
-                }
-                (Way::Polling, Some(pooler)) => {
+            let watched = match way {
+                Way::Polling => {
                     direct.replace(&format!(":{}/", database.port()), &format!(":{}/", pooler.port()))
                 }
-                _ => direct.clone(),
+                Way::Itself | Way::Doorbell => direct.clone(),
             };
             eprintln!("load: {way}");
             for (name, value) in round(yard, plan, way, [&direct, &watched]).await? {
