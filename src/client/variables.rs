@@ -66,7 +66,8 @@ pub(super) fn snapshot(environment: &Environment, overrides: Arc<Overrides>) -> 
 fn provider(known: &Known, environment: &Environment, has_key: bool) -> Option<ProviderSpec> {
     let of_type = defaults(known.provider_type.into())?;
     let given = first(environment, known.base_urls);
-    if !has_key && !(needs_no_key(known.provider_type) && given.is_some()) {
+    let keyless = needs_no_key(known.provider_type) && given.is_some();
+    if !(has_key || keyless) {
         return None;
     }
     let base = match known.provider_type {

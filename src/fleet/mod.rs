@@ -64,6 +64,9 @@ pub struct Fleet {
     rejections: AtomicU64,
 }
 
+/// A report, behind its place in the call.
+pub type Placed = (u32, Report);
+
 /// A report as it came: by the name of its session.
 pub struct Told {
     /// The session's name.
@@ -94,7 +97,7 @@ impl Fleet {
     ///
     /// # Errors
     /// `PermissionDenied` for a session of another subject, with the report's place.
-    pub fn identify(&self, caller: &Principal, told: Vec<Told>) -> Result<(Vec<(u32, Report)>, Vec<u32>)> {
+    pub fn identify(&self, caller: &Principal, told: Vec<Told>) -> Result<(Vec<Placed>, Vec<u32>)> {
         let (mut reports, mut unknown) = (Vec::with_capacity(told.len()), Vec::new());
         for (index, Told { session, report }) in (0..).zip(told) {
             match self.names.whose(&session, caller) {

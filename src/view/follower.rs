@@ -108,7 +108,7 @@ async fn catch_up(
         LogPage::Diverged { revision } => {
             tracing::error!(revision = %state.revision, found = %revision, "the store has lost commits: it begins a new life");
             if let Some(detail) = begin_life(log, state.epoch).await? {
-                refuse(view, detail);
+                refuse(view, &detail);
                 return Ok(ControlFlow::Break(()));
             }
             rebuild(log, view, publish).await.map(ControlFlow::Continue)
@@ -142,16 +142,16 @@ async fn look_anew(
             tracing::error!(detail, "the log can't be followed; building the view anew");
             show_anew(view, publish, snapshot, asked);
         }
-        Ok(snapshot) => refuse(view, snapshot.defect.unwrap_or(detail)),
-        Err(StoreError::Damaged(worse)) => refuse(view, worse),
+        Ok(snapshot) => refuse(view, &snapshot.defect.unwrap_or(detail)),
+        Err(StoreError::Damaged(worse)) => refuse(view, &worse),
         Err(error) => return Err(error),
     }
     Ok(())
 }
 
 /// Leaves the state that is shown as it is, unconfirmed: whatever the store holds now, it is not what was written.
-fn refuse(view: &View, damage: String) {
-    if view.refuse(damage.clone()) {
+fn refuse(view: &View, damage: &str) {
+    if view.refuse(damage.to_owned()) {
         tracing::error!(
             damage,
             revision = %view.state().revision,
