@@ -318,14 +318,17 @@ impl Shell {
                 let missing = shown.next().map_or("its end", String::as_str);
                 panic!("$ {command}\n{printed}\nwas not seen within {PATIENCE:?}: {missing}");
             };
-            if let Some(code) = line.strip_prefix(END) {
+            // What runs in the background may be in the middle of a line of its own.
+            let (line, code) = line.split_once(END).map_or((&*line, None), |(line, code)| (line, Some(code)));
+            if let Some(code) = code {
                 assert_eq!(code, "0", "$ {command}\n{printed}");
                 ended = true;
-            } else {
-                if shown.peek().is_some_and(|shown| matches(shown, &line)) {
+            }
+            if code.is_none() || !line.is_empty() {
+                if shown.peek().is_some_and(|shown| matches(shown, line)) {
                     shown.next();
                 }
-                printed = printed + &line + "\n";
+                printed = printed + line + "\n";
             }
         }
     }

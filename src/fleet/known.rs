@@ -19,8 +19,6 @@ use crate::{
 const GROUP: usize = 2000;
 /// Sessions of one subject that are remembered after they ended. More push the oldest out, so that nobody crowds out others.
 const MOST_ENDED: usize = 1000;
-/// A session that ended sooner, had no secrets and never reported is of nobody who is to be waited for.
-const SETTLED: Duration = Duration::from_secs(10);
 
 /// Everything that is known.
 #[derive(Default)]
@@ -92,19 +90,25 @@ impl Known {
         true
     }
 
-    /// A stream has ended here. It is remembered for a while, unless nobody waits for such.
+    /// A stream has ended here. It is remembered for a while; of those of one worker that had no secrets only the last.
     pub fn end(&mut self, session: &SessionId) {
         let Some(kept) = self.sessions.get_mut(session) else { return };
         (kept.ended, kept.news) = (Some(Instant::now()), true);
-        if !kept.session.secrets && kept.began.elapsed() < SETTLED && !self.reports.contains_key(session) {
-            return self.drop_ended(session);
-        }
-        let ended = self.ended.entry(kept.session.subject.clone()).or_default();
+        let this = Arc::clone(&kept.session);
+        let ended = self.ended.entry(this.subject.clone()).or_default();
+        let sessions = &self.sessions;
+        let same = |other: &SessionId| {
+            let other = sessions.get(other).map(|kept| &kept.session);
+            !this.secrets && other.is_some_and(|other| !other.secrets && other.worker == this.worker)
+        };
+        let pushed_out = match ended.iter().position(same) {
+            Some(place) => ended.remove(place),
+            None if ended.len() >= MOST_ENDED => ended.pop_front(),
+            None => None,
+        };
         ended.push_back(session.clone());
-        if ended.len() > MOST_ENDED
-            && let Some(oldest) = ended.pop_front()
-        {
-            self.drop_ended(&oldest);
+        if let Some(pushed_out) = pushed_out {
+            self.drop_ended(&pushed_out);
         }
     }
 
@@ -289,15 +293,16 @@ mod tests {
         let mut known = Known::default();
         for number in 0..MOST_ENDED + 50 {
             for secrets in [false, true] {
-                let session = session(&format!("{number}-{secrets}"), secrets);
+                let mut session = session(&format!("{number}-{secrets}"), secrets);
+                session.worker = "the same".into();
                 let id = session.id.clone();
                 assert!(known.open(session, View::of(&[])));
                 known.end(&id);
             }
         }
         let left = known.workers(DateTime::UNIX_EPOCH);
-        assert_eq!(left.len(), MOST_ENDED, "the newest of those with secrets");
-        assert!(left.iter().all(|worker| worker.session.secrets && !worker.connected));
+        assert_eq!(left.len(), MOST_ENDED, "no more of one subject");
+        assert_eq!(left.iter().filter(|worker| !worker.session.secrets).count(), 1, "the last one");
     }
 
     /// A reader of secrets said that it leaves, and stayed: nobody waited for it.

@@ -13,9 +13,11 @@ use super::{
 use crate::{
     crypto::SecretText,
     domain::record::Spec,
-    kinds::rules::url_problem,
+    kinds::{
+        provider_types::{OLLAMA_CLOUD, base_url, default_model, needs_no_key},
+        rules::url_problem,
+    },
     proto::v1::{AuthScheme, HeaderValue, ProviderAuth, ProviderSpec, ProviderType, header_value::Value},
-    provider_types::{OLLAMA_CLOUD, base_url, default_model, needs_no_key},
 };
 
 /// The format's name.

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     domain::record::Spec,
+    kinds::provider_types::default_model,
     proto::v1::{ProviderSpec, ProviderType, Resource, RouterSpec},
-    provider_types::default_model,
 };
 
 /// What the labels of the starters say.

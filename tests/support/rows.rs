@@ -219,7 +219,9 @@ fn resumable(case: &Case<'_>) -> Verdict {
             _ => 0,
         };
         let mut resumed = matches!(asked, Asked::Resume { .. });
-        for (index, (when, event)) in events.iter().enumerate() {
+        // What is revoked is told ahead of everything, and moves no cursor.
+        let events: Vec<_> = events.iter().filter(|(_, event)| !matches!(event, Event::Revoked(_))).collect();
+        for (index, (when, event)) in events.iter().copied().enumerate() {
             if let Event::Reset(reset) = event {
                 let compacted = case.truth.compactions.iter().any(|one| one.asked <= *when && one.floor > at);
                 let given = if index == 0 { Some(*asked) } else { None };
