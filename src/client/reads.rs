@@ -16,13 +16,13 @@ use super::{
 use crate::proto::v1::Resource;
 
 impl Client {
-    /// See [`Snapshot::get`].
+    /// See [`Snapshot::get`](super::Snapshot::get).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Resource>> {
         self.reads().get(name)
     }
 
-    /// See [`Snapshot::secret`].
+    /// See [`Snapshot::secret`](super::Snapshot::secret).
     ///
     /// # Errors
     /// Says why there is none.
@@ -30,55 +30,55 @@ impl Client {
         self.reads().secret(name, path)
     }
 
-    /// See [`Snapshot::provider`].
+    /// See [`Snapshot::provider`](super::Snapshot::provider).
     #[must_use]
     pub fn provider(&self, id: &str) -> Option<Provider> {
         self.reads().provider(id)
     }
 
-    /// See [`Snapshot::api_key`].
+    /// See [`Snapshot::api_key`](super::Snapshot::api_key).
     #[must_use]
     pub fn api_key(&self, provider: &str, id: &str) -> Option<ApiKey> {
         self.reads().api_key(provider, id)
     }
 
-    /// See [`Snapshot::active_api_keys`].
+    /// See [`Snapshot::active_api_keys`](super::Snapshot::active_api_keys).
     #[must_use]
     pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
         self.reads().active_api_keys(provider)
     }
 
-    /// See [`Snapshot::cache_policy`].
+    /// See [`Snapshot::cache_policy`](super::Snapshot::cache_policy).
     #[must_use]
     pub fn cache_policy(&self, id: &str) -> Option<CachePolicy> {
         self.reads().cache_policy(id)
     }
 
-    /// See [`Snapshot::database`].
+    /// See [`Snapshot::database`](super::Snapshot::database).
     #[must_use]
     pub fn database(&self, id: &str) -> Option<Database> {
         self.reads().database(id)
     }
 
-    /// See [`Snapshot::notification_channel`].
+    /// See [`Snapshot::notification_channel`](super::Snapshot::notification_channel).
     #[must_use]
     pub fn notification_channel(&self, id: &str) -> Option<NotificationChannel> {
         self.reads().notification_channel(id)
     }
 
-    /// See [`Snapshot::feature_flag`].
+    /// See [`Snapshot::feature_flag`](super::Snapshot::feature_flag).
     #[must_use]
     pub fn feature_flag(&self, id: &str) -> Option<FeatureFlag> {
         self.reads().feature_flag(id)
     }
 
-    /// See [`Snapshot::flag`].
+    /// See [`Snapshot::flag`](super::Snapshot::flag).
     #[must_use]
     pub fn flag(&self, id: &str, context: &FlagContext, otherwise: bool) -> bool {
         self.reads().flag(id, context, otherwise)
     }
 
-    /// See [`Snapshot::find_virtual_key`]; asks the machine's clock for the time.
+    /// See [`Snapshot::find_virtual_key`](super::Snapshot::find_virtual_key); asks the machine's clock for the time.
     #[must_use]
     #[allow(
         clippy::disallowed_methods,
@@ -88,19 +88,19 @@ impl Client {
         self.reads().find_virtual_key(presented, std::time::SystemTime::now())
     }
 
-    /// See [`Snapshot::setting`].
+    /// See [`Snapshot::setting`](super::Snapshot::setting).
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<Setting> {
         self.reads().setting(key)
     }
 
-    /// See [`Snapshot::setting_for`].
+    /// See [`Snapshot::setting_for`](super::Snapshot::setting_for).
     #[must_use]
     pub fn setting_for(&self, user: &str, key: &str) -> Option<Setting> {
         self.reads().setting_for(user, key)
     }
 
-    /// See [`Snapshot::setting_string`].
+    /// See [`Snapshot::setting_string`](super::Snapshot::setting_string).
     ///
     /// # Errors
     /// [`SettingError::WrongType`].
@@ -108,7 +108,7 @@ impl Client {
         self.reads().setting_string(key)
     }
 
-    /// See [`Snapshot::setting_int`].
+    /// See [`Snapshot::setting_int`](super::Snapshot::setting_int).
     ///
     /// # Errors
     /// [`SettingError::WrongType`].
@@ -116,7 +116,7 @@ impl Client {
         self.reads().setting_int(key)
     }
 
-    /// See [`Snapshot::setting_float`].
+    /// See [`Snapshot::setting_float`](super::Snapshot::setting_float).
     ///
     /// # Errors
     /// [`SettingError::WrongType`].
@@ -124,7 +124,7 @@ impl Client {
         self.reads().setting_float(key)
     }
 
-    /// See [`Snapshot::setting_bool`].
+    /// See [`Snapshot::setting_bool`](super::Snapshot::setting_bool).
     ///
     /// # Errors
     /// [`SettingError::WrongType`].
@@ -132,7 +132,7 @@ impl Client {
         self.reads().setting_bool(key)
     }
 
-    /// See [`Snapshot::setting_duration`].
+    /// See [`Snapshot::setting_duration`](super::Snapshot::setting_duration).
     ///
     /// # Errors
     /// [`SettingError::WrongType`].

@@ -1,6 +1,6 @@
 //! `admin-settings`: an `admin_settings.json` with the LLM provider that an application uses, or with several.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! `env`: providers with their keys, and database connections, from environment variables and `.env` files.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

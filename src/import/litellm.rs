@@ -1,6 +1,6 @@
 //! `litellm`: the `config.yaml` of LiteLLM's proxy.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 mod deployments;
 mod routers;

@@ -1,6 +1,6 @@
 //! `litellm-prices`: `model_prices_and_context_window.json`, an object with an object for each model.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::collections::BTreeMap;
 

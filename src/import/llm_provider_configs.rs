@@ -1,6 +1,6 @@
 //! `llm-provider-configs`: rows of a table `llm_provider_configs`, each a provider.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems, parts, providers,

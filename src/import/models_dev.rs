@@ -1,6 +1,6 @@
 //! `models-dev`: the `api.json` of models.dev, an object of providers, each with an object `models`.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! `prompt-templates`: rows of a table of prompt templates with a JSON column `llm_preferences`.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! `provider-configs` and `api-keys`: rows of the tables `provider_configs` and `api_keys`, in one file or in several.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! `runtime-config`: rows of a table `runtime_config` as settings.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 

@@ -1,6 +1,6 @@
 //! `settings`: rows of a table `settings` whose `setting_type` says what their JSON column `config` is.
 //!
-//! What is accepted stands in [`shapes`](super::shapes).
+//! What is accepted stands in `shapes`.
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems, databases,
