@@ -230,7 +230,9 @@ async fn who_comes_back_to_another_replica_takes_the_place_of_who_was_there() {
     assert_eq!(stand(there, revision).await.converged, 1);
     let leaving = AppliedReport { leaving: true, ..again.runs(revision) };
     report(&pair.workers[1], vec![leaving]).await.expect("taken");
-    assert_eq!(stand(there, revision).await.total, 0);
+    assert_eq!(stand(there, revision).await.total, 1, "who says so and stays is there");
+    drop(again);
+    until_stands(there, revision, "it has left", |stand| stand.total == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
