@@ -78,7 +78,7 @@ async fn what_can_not_be_moved_is_told_and_nothing_is_changed() {
 
     let nowhere = "postgres://u:hunter2hunter2@127.0.0.1:1/db";
     let refused = migrate(&other, SQLITE, nowhere, &[]).await;
-    assert_says(&refused, 6, &["target: ", "can't be read or written"]);
+    assert_says(&refused, 6, &["target: ", "can't be reached"]);
     assert!(!String::from_utf8_lossy(&refused.stderr).contains("hunter2"));
     let plain = migrate(&other, SQLITE, "postgres://u:hunter2hunter2@db.example/db", &[]).await;
     assert_says(&plain, 2, &["--to: ", "sslmode=verify-full"]);
