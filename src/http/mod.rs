@@ -36,7 +36,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Names one request, in its answer and in the log: the caller's own name for it, or one that is made.
+/// Names one request, in its answer: the caller's own name for it, or one that is made.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters that a caller's name for a request may have.
 const REQUEST_ID_CHARS: usize = 128;

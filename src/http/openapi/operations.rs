@@ -155,7 +155,7 @@ fn answer(route: &Route, schemas: &mut Schemas) -> Value {
         false => json!({
             "description": words,
             "headers": { "X-Request-Id": {
-                "description": "The request's name in the log.",
+                "description": "The name of the request, as the caller gave it or made here.",
                 "schema": { "type": "string" },
             } },
             "content": { "application/json": { "schema": schema } },
