@@ -1,7 +1,7 @@
 //! Where configuration lies: one narrow trait, one implementation for each database.
 //!
 //! It must not know plaintext (what it holds is masked or sealed) nor transport. To add a database: implement
-//! [`Store`] in a file of its own and run the conformance suite on it.
+//! `opened::Engine` and `writer::Base` in a room of its own and run the conformance suite on it.
 
 pub mod chain;
 pub mod cluster;
@@ -12,6 +12,7 @@ mod history;
 mod measured;
 pub mod moving;
 pub mod observations;
+pub mod opened;
 pub mod plan;
 pub mod postgres;
 mod reads;
@@ -155,6 +156,11 @@ impl std::fmt::Display for DoorbellState {
             DoorbellState::Local | DoorbellState::Notify => formatter.write_str(self.word()),
         }
     }
+}
+
+/// The connections of a pool.
+fn connections<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> Connections {
+    Connections { open: pool.size(), idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX) }
 }
 
 /// What [`Store::verify`] found.

@@ -23,7 +23,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -36,18 +35,17 @@ use self::{
     session::{BEGIN_WRITE, SILENCE, Server, say},
 };
 use super::{
-    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, HistoryPage, HistoryQuery, Lease, Log,
-    LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError, Verification,
+    Connections, Doorbell, DoorbellState, StoreError,
     chain::ChainKeys,
+    connections,
     failure::Failure,
+    opened::{Engine, Opened},
     reads::Reader,
     tail::Tail,
-    writer::{Job, WriterHandle},
+    writer::WriterHandle,
 };
 use crate::domain::{
-    Applied, ApplyError, ChainHash, Clock, Epoch, KindName, LoggedChange, Record, ResourceName, Revision,
-    RevisionBatch, RevisionToken, StoreId, WriteSet,
-    audit::AuditEvent,
+    Clock,
     keys::{FirstKeys, Identity, LogKey},
 };
 
@@ -62,16 +60,15 @@ pub struct PostgresDatabase {
     notifies: bool,
 }
 
-/// The store. Cheap to share behind an `Arc`; [`Store::close`] ends it in order.
-pub struct PostgresStore {
-    reader: Reader,
+/// The store.
+pub type PostgresStore = Opened<PostgresEngine>;
+
+/// What the store needs of PostgreSQL beside the writer's connection.
+pub struct PostgresEngine {
     readers: PgPool,
-    writer: WriterHandle,
     bell: Arc<Bell>,
     stop: CancellationToken,
     _stopped_with_it: DropGuard,
-    store_id: StoreId,
-    schema_version: u32,
 }
 
 impl PostgresDatabase {
@@ -152,49 +149,19 @@ impl PostgresDatabase {
             notifies,
             session,
         };
-        Ok(PostgresStore {
-            reader: Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail },
-            readers,
-            writer: WriterHandle::start(base, ()),
-            bell,
-            _stopped_with_it: stop.clone().drop_guard(),
-            stop,
-            store_id: identity.store_id,
-            schema_version: identity.schema_version,
-        })
+        let reader = Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail };
+        let writer = WriterHandle::start(base, ());
+        let engine = PostgresEngine { readers, bell, _stopped_with_it: stop.clone().drop_guard(), stop };
+        Ok(Opened::new(reader, writer, identity, engine))
     }
 }
 
 #[async_trait]
-impl Log for PostgresStore {
-    async fn head(&self) -> Result<Head, StoreError> {
-        Ok(self.reader.head().await?)
-    }
+impl Engine for PostgresEngine {
+    const KIND: &'static str = "postgres";
 
-    async fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
-        Ok(self.reader.snapshot().await?)
-    }
-
-    async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
-        Ok(self.reader.changes_after(at, limit).await?)
-    }
-
-    async fn changes_of(
-        &self,
-        kind: KindName,
-        after: Revision,
-        through: Revision,
-        limit: usize,
-    ) -> Result<Vec<(Revision, LoggedChange)>, StoreError> {
-        Ok(self.reader.changes_of(kind, after, through, limit).await?)
-    }
-
-    fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError> {
-        Ok(self.reader.remembered_after(at, limit)?)
-    }
-
-    async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {
-        Ok(self.reader.hash_at(revision).await?)
+    fn connections(&self) -> Connections {
+        connections(&self.readers)
     }
 
     fn doorbell(&self) -> Doorbell {
@@ -205,92 +172,13 @@ impl Log for PostgresStore {
         self.bell.state()
     }
 
-    async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError> {
-        self.writer.ask(|reply| Job::BeginLife(seen, reply)).await?
-    }
-}
-
-#[async_trait]
-impl AuditLog for PostgresStore {
-    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
-        self.writer.ask(|reply| Job::Audit(events, reply)).await?
-    }
-}
-
-#[async_trait]
-impl Store for PostgresStore {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
-    fn schema_version(&self) -> u32 {
-        self.schema_version
-    }
-
-    fn store_id(&self) -> &StoreId {
-        &self.store_id
-    }
-
-    fn connections(&self) -> Connections {
-        let idle = u32::try_from(self.readers.num_idle()).unwrap_or(u32::MAX);
-        Connections { open: self.readers.size(), idle }
-    }
-
-    async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
-        self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
-    }
-
-    async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {
-        self.reader.replay(principal, id, mac).await
-    }
-
-    async fn record_at(
-        &self,
-        name: &ResourceName,
-        revision: Revision,
-    ) -> Result<Option<LoggedChange>, StoreError> {
-        Ok(self.reader.record_at(name, revision).await?)
-    }
-
-    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
-        Ok(self.reader.history(&query).await?)
-    }
-
-    async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError> {
-        Ok(self.reader.records_at(revision).await?)
-    }
-
-    async fn compact_under(
-        &self,
-        lease: Option<Lease>,
-        floor: Revision,
-    ) -> Result<(Revision, u64), StoreError> {
-        self.writer.ask(|reply| Job::Compact(lease, floor, reply)).await?
-    }
-
-    async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
-        Ok(self.reader.revision_before(time).await?)
-    }
-
-    async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError> {
-        Ok(self.reader.verify(anchor).await?)
-    }
-
     /// PostgreSQL has no check of its own that any user may run: its pages bear checksums, where it was told to.
     async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let times = [now - REQUESTS_KEPT, now - AUDIT_KEPT];
-        self.writer.ask(|reply| Job::Expire(times, reply)).await?
-    }
-
-    async fn close(&self, deadline: Duration) {
-        let rest = async {
-            self.stop.cancel();
-            self.readers.close().await;
-        };
-        self.writer.close(deadline, rest).await;
+    async fn close(&self) {
+        self.stop.cancel();
+        self.readers.close().await;
     }
 }

@@ -13,28 +13,26 @@ mod moving;
 mod observations;
 mod open;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
 pub(super) use self::failure::failure_of;
 use self::{base::SqliteBase, moment::SqliteReads, open::Lock};
 use super::{
-    AUDIT_KEPT, AuditLog, Connections, Doorbell, DoorbellState, Head, HistoryPage, HistoryQuery, Lease, Log,
-    LogPage, REQUESTS_KEPT, StateSnapshot, Store, StoreError, Verification,
+    Connections, Doorbell, DoorbellState, StoreError,
     chain::ChainKeys,
+    connections,
     failure::Failure,
+    opened::{Engine, Opened},
     reads::Reader,
     tail::Tail,
-    writer::{Job, WriterHandle},
+    writer::WriterHandle,
 };
 use crate::domain::{
-    Applied, ApplyError, ChainHash, Clock, Epoch, KindName, LoggedChange, Record, ResourceName, Revision,
-    RevisionBatch, RevisionToken, StoreId, WriteSet,
-    audit::AuditEvent,
+    Clock,
     keys::{FirstKeys, Identity, LogKey},
 };
 
@@ -48,16 +46,15 @@ pub struct SqliteDatabase {
     lock: Lock,
 }
 
-/// The store. Cheap to share behind an `Arc`; [`Store::close`] ends it in order.
-pub struct SqliteStore {
-    reader: Reader,
+/// The store.
+pub type SqliteStore = Opened<SqliteEngine>;
+
+/// What the store needs of SQLite beside the writer's connection.
+pub struct SqliteEngine {
     readers: SqlitePool,
     /// For the rare writes that have nothing to do with the log.
     aside: SqlitePool,
-    writer: WriterHandle,
     bell: Doorbell,
-    store_id: StoreId,
-    schema_version: u32,
 }
 
 impl SqliteDatabase {
@@ -135,16 +132,10 @@ impl SqliteDatabase {
             left_at: None,
             tail: Arc::clone(&tail),
         };
-        Ok(SqliteStore {
-            reader: Reader { moments: Arc::new(SqliteReads(readers.clone())), keys, tail },
-            readers,
-            aside,
-            // The lock is let go of after the last statement, not before.
-            writer: WriterHandle::start(base, lock),
-            bell: rung,
-            store_id: identity.store_id,
-            schema_version: identity.schema_version,
-        })
+        let reader = Reader { moments: Arc::new(SqliteReads(readers.clone())), keys, tail };
+        // The lock is let go of after the last statement, not before.
+        let writer = WriterHandle::start(base, lock);
+        Ok(Opened::new(reader, writer, identity, SqliteEngine { readers, aside, bell: rung }))
     }
 
     /// Lets go of the file without unlocking it.
@@ -156,35 +147,11 @@ impl SqliteDatabase {
 }
 
 #[async_trait]
-impl Log for SqliteStore {
-    async fn head(&self) -> Result<Head, StoreError> {
-        Ok(self.reader.head().await?)
-    }
+impl Engine for SqliteEngine {
+    const KIND: &'static str = "sqlite";
 
-    async fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
-        Ok(self.reader.snapshot().await?)
-    }
-
-    async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
-        Ok(self.reader.changes_after(at, limit).await?)
-    }
-
-    async fn changes_of(
-        &self,
-        kind: KindName,
-        after: Revision,
-        through: Revision,
-        limit: usize,
-    ) -> Result<Vec<(Revision, LoggedChange)>, StoreError> {
-        Ok(self.reader.changes_of(kind, after, through, limit).await?)
-    }
-
-    fn remembered_after(&self, at: &RevisionToken, limit: usize) -> Result<Vec<RevisionBatch>, StoreError> {
-        Ok(self.reader.remembered_after(at, limit)?)
-    }
-
-    async fn hash_at(&self, revision: Revision) -> Result<Option<ChainHash>, StoreError> {
-        Ok(self.reader.hash_at(revision).await?)
+    fn connections(&self) -> Connections {
+        connections(&self.readers)
     }
 
     fn doorbell(&self) -> Doorbell {
@@ -195,93 +162,14 @@ impl Log for SqliteStore {
         DoorbellState::Local
     }
 
-    async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError> {
-        self.writer.ask(|reply| Job::BeginLife(seen, reply)).await?
-    }
-}
-
-#[async_trait]
-impl AuditLog for SqliteStore {
-    async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
-        self.writer.ask(|reply| Job::Audit(events, reply)).await?
-    }
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    fn kind(&self) -> &'static str {
-        "sqlite"
-    }
-
-    fn schema_version(&self) -> u32 {
-        self.schema_version
-    }
-
-    fn store_id(&self) -> &StoreId {
-        &self.store_id
-    }
-
-    fn connections(&self) -> Connections {
-        let idle = u32::try_from(self.readers.num_idle()).unwrap_or(u32::MAX);
-        Connections { open: self.readers.size(), idle }
-    }
-
-    async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
-        self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
-    }
-
-    async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {
-        self.reader.replay(principal, id, mac).await
-    }
-
-    async fn record_at(
-        &self,
-        name: &ResourceName,
-        revision: Revision,
-    ) -> Result<Option<LoggedChange>, StoreError> {
-        Ok(self.reader.record_at(name, revision).await?)
-    }
-
-    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
-        Ok(self.reader.history(&query).await?)
-    }
-
-    async fn records_at(&self, revision: Revision) -> Result<Vec<Record>, StoreError> {
-        Ok(self.reader.records_at(revision).await?)
-    }
-
-    async fn compact_under(
-        &self,
-        lease: Option<Lease>,
-        floor: Revision,
-    ) -> Result<(Revision, u64), StoreError> {
-        self.writer.ask(|reply| Job::Compact(lease, floor, reply)).await?
-    }
-
-    async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
-        Ok(self.reader.revision_before(time).await?)
-    }
-
-    async fn verify(&self, anchor: Option<(Revision, [u8; 16])>) -> Result<Verification, StoreError> {
-        Ok(self.reader.verify(anchor).await?)
-    }
-
     async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         let lines = sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&self.readers).await;
         let lines: Vec<String> = lines.map_err(Failure::from)?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let times = [now - REQUESTS_KEPT, now - AUDIT_KEPT];
-        self.writer.ask(|reply| Job::Expire(times, reply)).await?
-    }
-
-    async fn close(&self, deadline: Duration) {
-        let rest = async {
-            self.readers.close().await;
-            self.aside.close().await;
-        };
-        self.writer.close(deadline, rest).await;
+    async fn close(&self) {
+        self.readers.close().await;
+        self.aside.close().await;
     }
 }

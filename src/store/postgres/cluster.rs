@@ -114,14 +114,14 @@ impl TryFrom<ReplicaRow> for Replica {
 #[async_trait]
 impl Cluster for PostgresStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let replicas = beat(session.connection()?, own).await?;
         session.commit().await?;
         Ok(replicas)
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
-        write(&self.readers, sqlx::query(LEAVE).bind(&id.0)).await
+        write(&self.engine.readers, sqlx::query(LEAVE).bind(&id.0)).await
     }
 
     async fn acquire(
@@ -130,7 +130,7 @@ impl Cluster for PostgresStore {
         holder: &ReplicaId,
         ttl: Duration,
     ) -> Result<Option<Lease>, StoreError> {
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let query = sqlx::query(ACQUIRE).bind(work.0).bind(&holder.0).bind(ttl.as_secs_f64());
         let connection = session.connection()?;
         let fence: Option<(i64,)> = first(connection, query).await.map_err(Failure::from)?;
@@ -150,11 +150,11 @@ impl Cluster for PostgresStore {
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        write(&self.readers, sqlx::query(RELEASE).bind(lease.work.0).bind(fence_of(lease))).await
+        write(&self.engine.readers, sqlx::query(RELEASE).bind(lease.work.0).bind(fence_of(lease))).await
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let level = read_level(session.connection()?, LEVEL).await?;
         session.commit().await?;
         Ok(level)
@@ -165,7 +165,7 @@ impl Cluster for PostgresStore {
         name: &'static str,
         offer: Option<SealedSecret>,
     ) -> Result<Option<SealedSecret>, StoreError> {
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = session.connection()?;
         if let Some(SealedSecret { id, data_key, token }) = offer {
             let offer = sqlx::query(OFFER).bind(name).bind(id.0).bind(data_key).bind(token);
@@ -178,7 +178,7 @@ impl Cluster for PostgresStore {
     }
 
     async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = session.connection()?;
         // Whoever joins meanwhile waits, and then finds the new level.
         read_level(connection, LEVEL_LOCKED).await?;

@@ -62,7 +62,7 @@ const FORGET_REPORTS: &str = "DELETE FROM worker_reports WHERE session NOT IN (S
 impl Fleet for PostgresStore {
     async fn tell(&self, news: News) -> Result<(), StoreError> {
         let News { open, ended, reports } = news.sorted();
-        let mut transaction = Transaction::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = transaction.connection()?;
         if !open.is_empty() {
             put_sessions(connection, &open).await?;
@@ -78,7 +78,7 @@ impl Fleet for PostgresStore {
     }
 
     async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError> {
-        let mut transaction = Transaction::begin(&self.readers, BEGIN_READ).await?;
+        let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_READ).await?;
         let query = sqlx::query(MEMBERS).bind(&own.0).bind(MOST_MEMBERS).bind(LIFETIME.as_secs_f64());
         let rows = all(transaction.connection()?, query, SILENCE).await.map_err(Failure::from)?;
         transaction.end().await;
@@ -86,7 +86,7 @@ impl Fleet for PostgresStore {
     }
 
     async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError> {
-        let mut transaction = Transaction::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = transaction.connection()?;
         let orphans = sqlx::query(END_ORPHANS).bind(&own.0).bind(LIFETIME.as_secs_f64());
         execute(connection, orphans, LONG_SILENCE).await.map_err(Failure::from)?;

@@ -30,7 +30,7 @@ impl Observations for PostgresStore {
             |of: fn(&ObservationRow) -> &String| -> Vec<String> { rows.iter().map(of).cloned().collect() };
         let (uids, matters) = (column(|row| &row.0), column(|row| &row.1));
         let (values, times) = (column(|row| &row.2), column(|row| &row.3));
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let put = sqlx::query(PUT).bind(uids).bind(matters).bind(values).bind(times);
         execute(session.connection()?, put, SILENCE).await.map_err(Failure::from)?;
         Ok(session.commit().await?)
@@ -38,7 +38,7 @@ impl Observations for PostgresStore {
 
     async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
         let uids: Vec<String> = uids.into_iter().map(|uid| uid.0).collect();
-        let mut session = Session::begin(&self.readers, BEGIN_READ).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_READ).await?;
         let query = sqlx::query(OF).bind(uids);
         let found: Vec<ObservationRow> =
             all(session.connection()?, query, SILENCE).await.map_err(Failure::from)?;

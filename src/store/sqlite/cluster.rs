@@ -43,7 +43,8 @@ impl Cluster for SqliteStore {
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
-        let level: u32 = sqlx::query_scalar(LEVEL).fetch_one(&self.readers).await.map_err(Failure::from)?;
+        let level: u32 =
+            sqlx::query_scalar(LEVEL).fetch_one(&self.engine.readers).await.map_err(Failure::from)?;
         Ok(FeatureLevel(level))
     }
 
@@ -54,15 +55,15 @@ impl Cluster for SqliteStore {
     ) -> Result<Option<SealedSecret>, StoreError> {
         if let Some(SealedSecret { id, data_key, token }) = offer {
             let offer = sqlx::query(OFFER).bind(name).bind(id.0).bind(data_key).bind(token);
-            offer.execute(&self.aside).await.map_err(Failure::from)?;
+            offer.execute(&self.engine.aside).await.map_err(Failure::from)?;
         }
-        let shared = sqlx::query_as(SHARED).bind(name).fetch_optional(&self.readers).await;
+        let shared = sqlx::query_as(SHARED).bind(name).fetch_optional(&self.engine.readers).await;
         let shared: Option<(String, String, String)> = shared.map_err(Failure::from)?;
         Ok(shared.map(|(id, data_key, token)| SealedSecret { id: SecretId(id), data_key, token }))
     }
 
     async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
-        sqlx::query(RAISE).bind(to.0).execute(&self.aside).await.map_err(Failure::from)?;
+        sqlx::query(RAISE).bind(to.0).execute(&self.engine.aside).await.map_err(Failure::from)?;
         self.feature_level().await
     }
 }

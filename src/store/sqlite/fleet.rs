@@ -52,18 +52,19 @@ const FORGET_REPORTS: &str = "DELETE FROM worker_reports WHERE session NOT IN (S
 #[async_trait]
 impl Fleet for SqliteStore {
     async fn tell(&self, news: News) -> Result<(), StoreError> {
-        let mut transaction = self.aside.begin_with("BEGIN IMMEDIATE").await.map_err(Failure::from)?;
+        let mut transaction = self.engine.aside.begin_with("BEGIN IMMEDIATE").await.map_err(Failure::from)?;
         tell(&mut transaction, news).await?;
         Ok(transaction.commit().await.map_err(Failure::from)?)
     }
 
     async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError> {
-        let rows = sqlx::query_as(MEMBERS).bind(&own.0).bind(MOST_MEMBERS).fetch_all(&self.readers).await;
+        let rows =
+            sqlx::query_as(MEMBERS).bind(&own.0).bind(MOST_MEMBERS).fetch_all(&self.engine.readers).await;
         Ok(MemberRow::read(rows.map_err(Failure::from)?))
     }
 
     async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError> {
-        let mut transaction = self.aside.begin_with("BEGIN IMMEDIATE").await.map_err(Failure::from)?;
+        let mut transaction = self.engine.aside.begin_with("BEGIN IMMEDIATE").await.map_err(Failure::from)?;
         let orphans = sqlx::query(END_ORPHANS).bind(&own.0);
         orphans.execute(&mut *transaction).await.map_err(Failure::from)?;
         for text in [FORGET_SESSIONS, FORGET_REPORTS] {

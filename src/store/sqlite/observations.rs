@@ -23,14 +23,14 @@ const OF: &str = "SELECT uid, what, value, time FROM observations \
 impl Observations for SqliteStore {
     async fn observe(&self, seen: Vec<Observation>) -> Result<(), StoreError> {
         let seen = to_json(&rows(seen))?;
-        sqlx::query(PUT).bind(seen).execute(&self.aside).await.map_err(Failure::from)?;
+        sqlx::query(PUT).bind(seen).execute(&self.engine.aside).await.map_err(Failure::from)?;
         Ok(())
     }
 
     async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
         let uids = to_json(&uids.into_iter().map(|uid| uid.0).collect::<Vec<_>>())?;
         let found: Vec<ObservationRow> =
-            sqlx::query_as(OF).bind(uids).fetch_all(&self.readers).await.map_err(Failure::from)?;
+            sqlx::query_as(OF).bind(uids).fetch_all(&self.engine.readers).await.map_err(Failure::from)?;
         Ok(read(found).map_err(Failure::from)?)
     }
 }
