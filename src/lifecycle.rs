@@ -82,6 +82,20 @@ pub fn survive_file_size_limit() -> std::io::Result<()> {
     signal(SignalKind::from_raw(number)).map(drop)
 }
 
+/// Raises the number of files that this process may have open as far as it is allowed to, and says how many they are; `None`
+/// where there is no bound.
+///
+/// # Errors
+/// When the system refuses.
+pub fn raise_open_files() -> std::io::Result<Option<u64>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(maximum)
+}
+
 /// Resolves on SIGTERM or SIGINT. A second signal ends the process at once, for whoever can't wait.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::grpc::ConnectionHandle;
+use crate::grpc::{ConnectionHandle, PeerPlace, Peers};
 
 /// Pause after a failed accept: mostly the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +45,8 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 #[derive(Clone)]
 pub(super) struct Admission {
     pub connections: usize,
+    /// How many of them one peer may have on which nobody has said yet who it is: it can't keep everybody else out.
+    pub unproven: usize,
     pub handshake: Duration,
     /// How long a peer may leave unacknowledged what it is sent. HTTP/2 asks by itself whether somebody is there; HTTP/1.1
     /// has nothing to ask with.
@@ -88,11 +90,42 @@ impl Opening {
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, admission: &Admission) -> Self {
+    fn new(stream: S, place: Place, admission: &Admission) -> Self {
         let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), heard: 0, line_ends: 0 };
-        let handle = ConnectionHandle::new(Some(peer), &admission.cut);
+        let Place { open, peer, unproven } = place;
+        let handle = ConnectionHandle::new(peer, unproven, &admission.cut);
         let cut = Box::pin(handle.is_cut());
-        Self { stream, _place: place, opening: Some(opening), handle, cut }
+        Self { stream, _place: open, opening: Some(opening), handle, cut }
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        // Calls that outlive it have the handle as well.
+        self.handle.give_back();
+    }
+}
+
+/// What a connection holds: one of all places, and one of its peer's.
+struct Place {
+    open: OwnedSemaphorePermit,
+    peer: IpAddr,
+    unproven: PeerPlace,
+}
+
+/// The places of one listener.
+struct Places {
+    open: Arc<Semaphore>,
+    peers: Peers,
+    unproven: usize,
+}
+
+impl Places {
+    fn take(&self, peer: IpAddr) -> Result<Place, &'static str> {
+        let open = Arc::clone(&self.open).try_acquire_owned().map_err(|_| "too many are open")?;
+        let unproven = self.peers.take(peer, self.unproven);
+        let unproven = unproven.ok_or("its peer has too many without a good token on them")?;
+        Ok(Place { open, peer, unproven })
     }
 }
 
@@ -101,8 +134,7 @@ pub(super) fn plaintext(
     listener: TcpListener,
     admission: Admission,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    accepted(listener, admission.connections, admission.silence)
-        .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, &admission)))
+    accepted(listener, &admission).map(move |(stream, place)| Ok(Connection::new(stream, place, &admission)))
 }
 
 /// Connections that have agreed on TLS. One that can't, or takes too long, holds nobody else up.
@@ -111,17 +143,17 @@ pub(super) fn secured(
     admission: Admission,
     acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let (limit, silence) = (admission.connections, admission.silence);
-    let agree = move |(stream, peer, place)| {
+    let (limit, incoming) = (admission.connections, accepted(listener, &admission));
+    let agree = move |(stream, place)| {
         let accepting = acceptor().accept(stream);
         let admission = admission.clone();
         // In a task of its own, so that handshakes are spread over the processors.
         tokio::spawn(async move {
             let stream = tokio::time::timeout(admission.handshake, accepting).await??;
-            io::Result::Ok(Connection::new(stream, peer, place, &admission))
+            io::Result::Ok(Connection::new(stream, place, &admission))
         })
     };
-    accepted(listener, limit, silence)
+    incoming
         .map(agree)
         // There are never more than may be open, so that no handshake waits for another.
         .buffer_unordered(limit)
@@ -135,22 +167,19 @@ pub(super) fn secured(
 }
 
 /// Accepts connections. Beyond the limit a new one is closed at once: waiting would hide it from the client.
-fn accepted(
-    listener: TcpListener,
-    limit: usize,
-    silence: Duration,
-) -> impl Stream<Item = (TcpStream, IpAddr, OwnedSemaphorePermit)> {
-    let places = Arc::new(Semaphore::new(limit));
+fn accepted(listener: TcpListener, admission: &Admission) -> impl Stream<Item = (TcpStream, Place)> + use<> {
+    let Admission { connections, unproven, silence, .. } = *admission;
+    let places = Places { open: Arc::new(Semaphore::new(connections)), peers: Peers::default(), unproven };
     stream::unfold((listener, places), move |(listener, places)| async move {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok((stream, peer)) => match places.take(peer.ip()) {
                     Ok(place) => {
                         let _ = stream.set_nodelay(true);
                         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(silence));
-                        return Some(((stream, peer.ip(), place), (listener, places)));
+                        return Some(((stream, place), (listener, places)));
                     }
-                    Err(_) => tracing::warn!("a connection was refused: too many are open"),
+                    Err(why) => tracing::warn!("a connection was refused: {why}"),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -231,8 +260,13 @@ mod tests {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
         let address = listener.local_addr().unwrap();
         let silence = Duration::from_secs(30);
-        let admission =
-            Admission { connections: 1, handshake: silence, silence, cut: CancellationToken::new() };
+        let admission = Admission {
+            connections: 1,
+            unproven: 1,
+            handshake: silence,
+            silence,
+            cut: CancellationToken::new(),
+        };
         let mut incoming = Box::pin(plaintext(listener, admission));
         let (_client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
         let connection = connection.unwrap().unwrap();
@@ -250,5 +284,37 @@ mod tests {
         assert_eq!(over(&["POST /a HTTP/1.1\r\nX: y\r\n\r\n{}"]), [true]);
         assert_eq!(over(&["\n\n", "x"]), [false, false], "too short for anything");
         assert_eq!(over(&["x".repeat(100).as_str()]), [false]);
+    }
+
+    /// Half of the places of a listener are never one peer's that says nothing; who has said who it is, gives its own back.
+    #[tokio::test]
+    async fn regression_one_silent_peer_does_not_take_every_place() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let long = Duration::from_secs(60);
+        let admission = Admission {
+            connections: 4,
+            unproven: 2,
+            handshake: long,
+            silence: long,
+            cut: CancellationToken::new(),
+        };
+        let mut incoming = Box::pin(plaintext(listener, admission));
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
+            open.push((client.unwrap(), connection.unwrap().unwrap()));
+        }
+        // The third is closed, and the fourth comes from somebody else: the next that is taken is that one.
+        let _refused = TcpStream::connect(address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        let (_other, connection) = tokio::join!(socket.connect(address), incoming.next());
+        let other = connection.unwrap().unwrap();
+        assert_eq!(other.handle.peer(), Some(IpAddr::from([127, 0, 0, 2])));
+        open[0].1.handle.give_back();
+        let (_again, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
+        let again = connection.unwrap().unwrap();
+        assert_eq!(again.handle.peer(), Some(IpAddr::from([127, 0, 0, 1])), "a proven one is not counted");
     }
 }

@@ -106,6 +106,22 @@ pub enum AppError {
     Listen(String),
 }
 
+/// Says so where the system allows fewer open files than connections: beyond them nobody can connect, and databases and
+/// certificates can't be opened either.
+fn warn_of_few_files(connections: usize) {
+    let wanted = connections as u64;
+    match lifecycle::raise_open_files() {
+        Ok(Some(allowed)) if allowed < wanted => tracing::warn!(
+            allowed,
+            wanted,
+            "the system allows fewer open files than there may be connections: raise it (`ulimit -n`, `LimitNOFILE`) or lower \
+             `--max-connections`"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the number of open files can't be raised"),
+    }
+}
+
 /// Runs a server. A new store begins with what is found in its surroundings. `ready` is told the addresses once it serves;
 /// it runs until `shutdown` resolves.
 ///
@@ -123,6 +139,7 @@ pub async fn run(
     if let Err(error) = lifecycle::survive_file_size_limit() {
         tracing::warn!(%error, "a file size limit would end the process");
     }
+    warn_of_few_files(settings.limits.max_connections);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut shutdown = std::pin::pin!(shutdown);
     // It may wait for its database; whoever waits has written nothing.

@@ -86,7 +86,8 @@ pub(super) async fn start(
         .layer(metrics.rpcs.layer(policy.paths()))
         .layer(grpc::BoundAnonymous::default())
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
-        .layer(layer);
+        .layer(layer)
+        .map_request(grpc::prove);
     let routes = routes.routes().prepare();
     let rpcs = Rpcs::new(before.service(routes.clone()));
     // HTTP/1.1 is for gRPC-Web: everything else that comes by it is refused.
@@ -99,6 +100,7 @@ pub(super) async fn start(
     let cut = lifecycle.hard();
     let admission = Admission {
         connections: limits.max_connections,
+        unproven: half(limits.max_connections),
         handshake: limits.handshake_timeout,
         silence: limits.keepalive_interval + limits.keepalive_timeout,
         cut,
@@ -152,7 +154,8 @@ pub(super) async fn start(
         }
     }
     if let Some(listener) = health_listener {
-        let admission = Admission { connections: HEALTH_CONNECTIONS, ..admission };
+        let admission =
+            Admission { connections: HEALTH_CONNECTIONS, unproven: half(HEALTH_CONNECTIONS), ..admission };
         let mut told = probes.clone();
         let stop = async move {
             drained.cancelled().await;
@@ -230,6 +233,11 @@ fn builder(limits: &Limits) -> Server {
         Some(age) => server.max_connection_age(age),
         None => server,
     }
+}
+
+/// Of all connections, how many one peer may have without a good token on them.
+fn half(connections: usize) -> usize {
+    connections.div_ceil(2)
 }
 
 fn bounds(limits: &Limits) -> Bounds {

@@ -1,21 +1,37 @@
-//! The connection that a call came over, as far as a call may know it: it can be cut.
+//! The connection that a call came over, as far as a call may know it: it can be cut, and it is told once somebody has
+//! proven on it who it is.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
+
+use http::Request;
+use parking_lot::Mutex;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::peers::PeerPlace;
+use crate::auth::Caller;
 
 /// Cuts a connection. Every call that comes over it finds this among its extensions.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionHandle {
     cut: CancellationToken,
     peer: Option<IpAddr>,
+    /// Held until somebody has said on it who it is.
+    unproven: Arc<Mutex<Option<PeerPlace>>>,
 }
 
 impl ConnectionHandle {
-    /// The handle of a connection with this peer, which is cut at the latest when everything is.
+    /// The handle of a connection with this peer, which is cut at the latest when everything is. Until a token was good on
+    /// it, or it ends, it holds a place of those that its peer may have.
     #[must_use]
-    pub fn new(peer: Option<IpAddr>, everything: &CancellationToken) -> Self {
-        Self { cut: everything.child_token(), peer }
+    pub fn new(peer: IpAddr, unproven: PeerPlace, everything: &CancellationToken) -> Self {
+        let unproven = Arc::new(Mutex::new(Some(unproven)));
+        Self { cut: everything.child_token(), peer: Some(peer), unproven }
+    }
+
+    /// Gives back the place: whoever is at the other end is bounded by its token, or is gone.
+    pub fn give_back(&self) {
+        drop(self.unproven.lock().take());
     }
 
     /// Who is at the other end.
@@ -34,4 +50,15 @@ impl ConnectionHandle {
     pub fn scissors(&self) -> CancellationToken {
         self.cut.clone()
     }
+}
+
+/// Tells the connection that a call has come through the gate with a good token. For whatever stands behind the gate.
+#[must_use]
+pub fn prove<B>(request: Request<B>) -> Request<B> {
+    if Caller::among(request.extensions()).is_some()
+        && let Some(connection) = request.extensions().get::<ConnectionHandle>()
+    {
+        connection.give_back();
+    }
+    request
 }

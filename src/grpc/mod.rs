@@ -10,6 +10,7 @@ mod connection;
 mod database;
 mod fleet;
 mod framework;
+mod peers;
 mod provider;
 mod setting;
 mod status;
@@ -21,8 +22,9 @@ use std::sync::Arc;
 use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 
 pub use anonymous::BoundAnonymous;
-pub use connection::ConnectionHandle;
+pub use connection::{ConnectionHandle, prove};
 pub use framework::MendStatuses;
+pub use peers::{PeerPlace, Peers};
 pub use status::{refusal, refuse, to_status};
 
 use crate::{

@@ -84,6 +84,9 @@ impl Service {
                  `signalbox doctor`, then repair the store or restore a backup"
             )
         }));
+        warnings.extend(parts.store.refuses_writes().filter(|_| admin).map(|why| {
+            format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this")
+        }));
         warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
         warnings.extend(if admin { self.unreadable_overrides() } else { Vec::new() });
         warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));

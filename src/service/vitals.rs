@@ -144,12 +144,19 @@ impl Service {
             reason: "REPLICA_ALARM",
             description: "replicas differ, or can't tell of themselves: `signalbox status` names what to look at",
         };
+        const REFUSED: Degradation = Degradation {
+            reason: "WRITES_REFUSED",
+            description: "the database did not take the last write, as when its disk is full: `signalbox status` says why; the \
+                          next write that it takes ends this",
+        };
         let parts = &self.parts;
+        let away = parts.view.confirmed().freshness().stale;
         let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
         let damaged = parts.view.damage().is_some();
         let found = [
             (damaged, DAMAGED),
-            (parts.view.confirmed().freshness().stale && !damaged, AWAY),
+            (away && !damaged, AWAY),
+            (parts.store.refuses_writes().is_some() && !away, REFUSED),
             (polled, POLLED),
             (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
         ];

@@ -234,6 +234,10 @@ impl Store for Measured {
         self.inner.store_id()
     }
 
+    fn refuses_writes(&self) -> Option<&'static str> {
+        self.inner.refuses_writes()
+    }
+
     fn connections(&self) -> Connections {
         self.inner.connections()
     }

@@ -248,6 +248,8 @@ pub trait Store: Log + Cluster + AuditLog + Observations + Fleet {
     fn store_id(&self) -> &StoreId;
     /// The connections that reads share. Never waits.
     fn connections(&self) -> Connections;
+    /// Why the last write was not taken, if it was not: a full disk, a database that can only be read. Never waits.
+    fn refuses_writes(&self) -> Option<&'static str>;
     /// Makes a write durable, or does nothing. Runs to its end even if the caller goes away.
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError>;
     /// What became of a request of the last day, if anything. `mac` must be the one of the request.

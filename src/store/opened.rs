@@ -126,6 +126,10 @@ where
         self.engine.connections()
     }
 
+    fn refuses_writes(&self) -> Option<&'static str> {
+        self.writer.refuses()
+    }
+
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
         self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
     }

@@ -4,7 +4,7 @@
 //! transaction; nobody waits for a group to fill. Nothing is answered before the commit. It must not know SQL: that is
 //! the [`Base`]'s.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -68,18 +68,28 @@ pub enum Job {
 pub struct WriterHandle {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     task: Mutex<Option<JoinHandle<()>>>,
+    refusal: Refusal,
 }
+
+/// Why the last write was not taken, if it was not.
+type Refusal = Arc<Mutex<Option<&'static str>>>;
 
 impl WriterHandle {
     /// Starts the task on the runtime that this is called on. `held` is let go of after the last statement.
     pub fn start<B: Base, H: Send + 'static>(base: B, held: H) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Writer { base, compacting: false };
+        let refusal = Refusal::default();
+        let writer = Writer { base, compacting: false, refusal: Arc::clone(&refusal) };
         let task = tokio::spawn(async move {
             writer.run(queue).await;
             drop(held);
         });
-        Self { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)) }
+        Self { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)), refusal }
+    }
+
+    /// See [`super::Store::refuses_writes`].
+    pub fn refuses(&self) -> Option<&'static str> {
+        *self.refusal.lock()
     }
 
     /// Hands a job to the writer and waits for its answer. The writer goes on if the caller does not wait.
@@ -112,6 +122,7 @@ struct Writer<B> {
     base: B,
     /// Whether a compaction is under way, between whose steps other jobs are done.
     compacting: bool,
+    refusal: Refusal,
 }
 
 impl<B: Base> Writer<B> {
@@ -178,7 +189,12 @@ impl<B: Base> Writer<B> {
 
     /// Commits a group. If a constraint refuses it, each write is tried by itself, so that only the culprit fails.
     async fn answer(&mut self, writes: &[WriteSet]) -> Vec<Answer> {
-        match self.base.commit(writes).await {
+        let committed = self.base.commit(writes).await;
+        *self.refusal.lock() = match &committed {
+            Err(Failure::Unavailable(why)) => Some(why),
+            _ => None,
+        };
+        match committed {
             Ok(answers) => answers,
             Err(Failure::Refused(_)) if writes.len() > 1 => {
                 let mut answers = Vec::with_capacity(writes.len());

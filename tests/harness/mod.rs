@@ -204,7 +204,7 @@ impl Server {
         let home = Arc::new(Home::new());
         let limited = format!("ulimit -f {kib} && exec \"$0\" \"$@\"");
         let mut command = home.command("bash");
-        command.args(["-c", &limited, BINARY]).args(serving(&[]));
+        command.args(["-c", &limited, BINARY]).args(serving(&["--http-listen", "127.0.0.1:0"]));
         Self::launch(&home, command).await
     }
 

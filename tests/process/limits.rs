@@ -1,18 +1,19 @@
 //! How much of the server one caller and all together may take, and that what was taken comes back.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use signalbox::proto::v1::{
-    GetResourceRequest, GetStatusRequest, Resource, Role, Secret, UpdateResourceRequest,
-    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
-    setting_spec::Value,
+    GetResourceRequest, GetStatusRequest, ListResourcesRequest, Resource, Role, Secret,
+    UpdateResourceRequest, admin_service_client::AdminServiceClient,
+    config_service_client::ConfigServiceClient, setting_spec::Value,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tonic::{Code, Status};
@@ -21,7 +22,7 @@ use tonic_types::StatusExt;
 use crate::{
     access::status,
     calls::{channel, refusal, token, token_with, watch, with},
-    harness::{PATIENCE, Server, soon, until_answered},
+    harness::{PATIENCE, Server, http, soon, until_answered},
     shutdown::create,
 };
 
@@ -213,6 +214,11 @@ async fn regression_a_file_size_limit_refuses_writes_and_ends_nothing() {
     };
     assert_eq!(outcome, refused, "after {acknowledged}");
     assert!(acknowledged > 0);
+    // It is seen without a write of one's own, and nothing is restarted for it.
+    let ready = http::get(server.http_address(), "/readyz", "").await;
+    assert_eq!((ready.code, &ready.json()["degraded"][0]["reason"]), (200, &"WRITES_REFUSED".into()));
+    let told = status(&server).await.warnings;
+    assert!(told.iter().any(|warning| warning.contains("did not take the last write: the disk")), "{told:?}");
 
     let mut get = async |name: &str, include_secrets| {
         let name = name.to_owned();
@@ -239,4 +245,40 @@ async fn regression_a_file_size_limit_refuses_writes_and_ends_nothing() {
     server.kill().await;
     let server = Server::start_in(&home).await;
     assert_eq!(status(&server).await.resources, acknowledged + 1, "what was acknowledged, and nothing else");
+}
+
+/// Connections on which nobody says who he is: one peer has at most half of the places, on each listener.
+#[tokio::test]
+async fn regression_one_peer_without_a_token_keeps_nobody_out() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0", "--max-connections", "8"]).await;
+    let from = |last| {
+        async move |address: String| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+            let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            let mut first = [0; 9];
+            let answered = timeout(Duration::from_secs(5), stream.read_exact(&mut first)).await;
+            (answered.is_ok_and(|read| read.is_ok()), stream)
+        }
+    };
+    for (address, places) in [(server.address(), 8), (server.health_address(), 64)] {
+        let mut held = Vec::new();
+        for place in 0..places / 2 {
+            let (taken, stream) = from(2)(address.to_owned()).await;
+            assert!(taken, "place {place} of {places}");
+            held.push(stream);
+        }
+        assert!(!from(2)(address.to_owned()).await.0, "half of {places} is all that it has");
+        assert!(from(3)(address.to_owned()).await.0, "another peer comes in");
+    }
+    // Who has a token is not counted.
+    let admin = server.admin_token();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let channel = channel(server.address()).await;
+        let mut config = ConfigServiceClient::new(channel.clone());
+        config.list_resources(with(&admin, ListResourcesRequest::default())).await.unwrap();
+        held.push(channel);
+    }
 }

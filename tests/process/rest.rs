@@ -179,8 +179,44 @@ async fn an_etag_is_the_precondition_of_a_write() {
         (409, "ETAG_MISMATCH".to_owned())
     );
     // A precondition is never passed over.
+    let twice = format!("If-Match: \"{etag}\"\r\nIf-Match: \"nonsense\"\r\n");
+    let twice = site.ask("DELETE", "/v1/settings/a", &twice).await;
+    assert_eq!(violations(&twice), [("If-Match".to_owned(), "REPEATED".to_owned())]);
+    let others = "If-None-Match: *\r\nIf-Unmodified-Since: Tue, 01 Jan 2030 00:00:00 GMT\r\n";
+    let others = site.ask("DELETE", "/v1/settings/a", others).await;
+    let unread = |name: &str| (name.to_owned(), "UNEXPECTED".to_owned());
+    assert_eq!(violations(&others), [unread("If-None-Match"), unread("If-Unmodified-Since")]);
     let unread = site.ask("GET", "/v1/settings/a", "If-Match: \"x\"\r\n").await;
     assert_eq!(violations(&unread), [("If-Match".to_owned(), "UNEXPECTED".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read_as_it_is_meant_is_refused() {
+    let site = Site::start().await;
+    for headers in [
+        "Content-Type: application/json; charset=utf-16\r\nContent-Length: 2\r\n\r\n{}",
+        "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    ] {
+        let answer = site.ask("POST", "/v1/settings", headers).await;
+        assert_eq!(answer.refusal(), (415, "UNSUPPORTED_MEDIA_TYPE".to_owned()), "{headers}");
+    }
+    // It is not waited for.
+    let long = "Content-Type: application/json; charset=UTF-8\r\nContent-Length: 99999999999\r\n\r\n{";
+    let answer = site.ask("POST", "/v1/settings", long).await;
+    assert_eq!(answer.refusal(), (413, "REQUEST_TOO_LARGE".to_owned()));
+}
+
+/// Somebody has exchanged key and value.
+#[tokio::test]
+async fn regression_a_key_in_the_place_of_a_name_is_not_told() {
+    let site = Site::start().await;
+    let key = "gsk_live_51HabcdefSECRETkey9";
+    let body = site.send("POST", "/v1/settings", &json!({"setting": {key: 1}})).await;
+    let query = site.get(&format!("/v1/settings?{key}=1")).await;
+    for answer in [body, query] {
+        assert_eq!(answer.code, 400);
+        assert!(!answer.body.contains("51H"), "{answer:?}");
+    }
 }
 
 #[tokio::test]

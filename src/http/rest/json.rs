@@ -163,9 +163,10 @@ pub(super) fn field_names(message: &MessageDescriptor) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// A name that somebody sent, as far as it can be one.
+/// A name that somebody sent, as far as it can be one. Keys have digits in them, which names of fields hardly have: where
+/// somebody exchanged key and value, nothing of it is told.
 pub(super) fn shown(name: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.".contains(letter);
+    let plain = |letter: char| letter.is_ascii_alphabetic() || "_.".contains(letter);
     match name.len() <= LONGEST_NAME && !name.is_empty() && name.chars().all(plain) {
         true => name.to_owned(),
         false => "?".to_owned(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     body::Body as HttpBody,
-    http::{HeaderMap, header},
+    http::{HeaderMap, Method, header},
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
@@ -51,7 +51,8 @@ impl Pending {
         let Self { route, name, query, headers, body, limit } = self;
         let bytes = collect(body, limit).await?;
         if !bytes.is_empty() && !is_json(&headers) {
-            let message = "the body must be JSON: say `Content-Type: application/json`";
+            let message =
+                "the body must be JSON in UTF-8 and not compressed: say `Content-Type: application/json`";
             return Err(grpc::refusal(tonic::Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message));
         }
         let mut violations = Violations::default();
@@ -84,19 +85,34 @@ impl Pending {
 }
 
 async fn collect(body: HttpBody, limit: usize) -> Result<Bytes, Status> {
+    let too_large = || {
+        let message = format!("the body has more than the {limit} bytes that this server takes");
+        grpc::refusal(tonic::Code::ResourceExhausted, "REQUEST_TOO_LARGE", &message)
+    };
+    // What it says of its own length need not be waited for.
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        return Err(too_large());
+    }
     match Limited::new(body, limit).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the body has more than the {limit} bytes that this server takes");
-            Err(grpc::refusal(tonic::Code::ResourceExhausted, "REQUEST_TOO_LARGE", &message))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Status::cancelled("the request broke off")),
     }
 }
 
+/// Whether the body is JSON as it is read here: in UTF-8, and not compressed.
 fn is_json(headers: &HeaderMap) -> bool {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    given.split(';').next().is_some_and(|form| form.trim().eq_ignore_ascii_case("application/json"))
+    let text = |name| {
+        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
+    };
+    let (given, encoding) = (text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
+    let mut parts = given.split(';').map(str::trim);
+    let is_form = parts.next() == Some("application/json");
+    let mut charsets =
+        parts.filter_map(|part| part.strip_prefix("charset=")).map(|name| name.trim_matches('"'));
+    is_form
+        && charsets.all(|name| matches!(name, "utf-8" | "utf8" | "us-ascii"))
+        && matches!(&*encoding, "" | "identity")
 }
 
 /// The request as far as the body has it.
@@ -206,6 +222,7 @@ fn from_headers(
     violations: &mut Violations,
 ) {
     let input = route.rpc.input();
+    refuse_unread_preconditions(route, headers, violations);
     if let Some(given) = headers.get(header::IF_MATCH) {
         let etag = given.to_str().ok().and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
         match (etag_field(route, &input), etag.filter(|etag| !etag.contains('"'))) {
@@ -229,6 +246,23 @@ fn from_headers(
         let (last, seen) = text.split_once('/').unwrap_or((text, ""));
         token.put(message, Value::String(last.to_owned()));
         view.put(message, Value::String(seen.to_owned()));
+    }
+}
+
+/// A precondition is never passed over: one that is not read, or stands twice, is refused.
+fn refuse_unread_preconditions(route: &Route, headers: &HeaderMap, violations: &mut Violations) {
+    if headers.get_all(header::IF_MATCH).iter().nth(1).is_some() {
+        violations.add("If-Match", "REPEATED", "stands more than once; give one etag");
+    }
+    if route.method == Method::GET {
+        return;
+    }
+    for (name, shown) in
+        [(header::IF_NONE_MATCH, "If-None-Match"), (header::IF_UNMODIFIED_SINCE, "If-Unmodified-Since")]
+    {
+        if headers.contains_key(name) {
+            violations.add(shown, "UNEXPECTED", "is not read by writes; `If-Match` is");
+        }
     }
 }
 
