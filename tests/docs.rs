@@ -9,6 +9,8 @@
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::panic)]
 
+#[path = "docs/faults.rs"]
+mod faults;
 mod harness;
 #[path = "support/postgres.rs"]
 mod postgres;

@@ -6,6 +6,7 @@
 mod access;
 mod certificates;
 mod connections;
+mod displaced;
 mod first_start;
 mod housekeeping;
 mod moving;
@@ -24,7 +25,7 @@ pub use crate::{
     service::parse_token,
     store::{
         Defect, StoreError, Verification,
-        moving::{Abandoned, Contents, MoveError, Tell},
+        moving::{Abandoned, Contents, MoveError, Progress, Tell},
     },
     view::{Undecryptable, Unopened},
 };
@@ -77,7 +78,7 @@ pub enum AppError {
         remarks: Vec<String>,
     },
     /// The store can't be opened.
-    #[error(transparent)]
+    #[error("{}{}", .0, what_to_do(.0))]
     Store(#[from] StoreError),
     /// The store can't be moved.
     #[error(transparent)]
@@ -174,22 +175,24 @@ async fn serve(
     let store: Arc<dyn Store> = Arc::new(Measured::new(store, metrics.store.clone()));
     let log: Arc<dyn Log> = store.clone();
     let vault = Arc::new(vault);
-    let (view, warnings) = first_view(&*store, warnings).await?;
+    let supports = settings.cluster.release.level;
+    let level = store.feature_level().await?;
+    if level > supports {
+        return Err(AppError::Outdated { level, supports });
+    }
+    displaced::settle(&*store).await?;
+    let view = first_view(&*store).await?;
     let warnings = Warnings::new(warnings);
     let revealer = Arc::new(Revealer::new(Arc::clone(&vault)));
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
     let empty = view.state().revision == Revision(0);
-    let supports = settings.cluster.supports;
     let level = match empty {
         // Nothing older was ever here, unless it just starts beside this one: then it is counted.
         true => store.raise_feature_level(supports).await?,
-        false => store.feature_level().await?,
+        false => level,
     };
-    if level > supports {
-        return Err(AppError::Outdated { level, supports });
-    }
     let watched = Arc::clone(&view);
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
     let found = access::Found { store: &*store, vault: &vault, empty };
@@ -301,12 +304,22 @@ async fn serve(
     served
 }
 
+/// What an operator is told to do about a store that can't be opened, where it does not say so itself.
+fn what_to_do(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Damaged(_) => {
+            "; look at it with `signalbox doctor --offline`, and restore a backup from before it was damaged"
+        }
+        StoreError::Unavailable(_) | StoreError::Internal(_) => "",
+    }
+}
+
 /// What this process is among the replicas of its store.
 fn identity(settings: &Settings, vault: &Vault, verification: &[u8]) -> Identity {
     Identity {
         id: ReplicaId::random(),
         advertise: settings.cluster.advertise.clone(),
-        feature_level: settings.cluster.supports,
+        feature_level: settings.cluster.release.level,
         key_ids: vault.key_ids_by_use(),
         raises_level: settings.cluster.raises_level,
         environment: vault.environment_mac(&settings.overrides.canonical()),
@@ -315,18 +328,22 @@ fn identity(settings: &Settings, vault: &Vault, verification: &[u8]) -> Identity
 }
 
 /// Reads the state for the first time. Nothing is served before.
-async fn first_view(
-    store: &dyn Store,
-    mut warnings: Vec<String>,
-) -> Result<(Arc<View>, Vec<String>), AppError> {
-    let snapshot = store.snapshot().await?;
-    if let Some(defect) = &snapshot.defect {
-        tracing::error!(defect, "the state is not what the log says; run `signalbox doctor`");
-        warnings.push(format!("{defect}; run `signalbox doctor`"));
-    }
+async fn first_view(store: &dyn Store) -> Result<Arc<View>, AppError> {
+    let mut snapshot = store.snapshot().await?;
+    let defect = snapshot.defect.take();
     let state = State::from_snapshot(snapshot);
     tracing::info!(revision = %state.revision, resources = state.resources.len(), "the view is complete");
-    Ok((Arc::new(View::new(state)), warnings))
+    Ok(Arc::new(match defect {
+        None => View::new(state),
+        Some(defect) => {
+            tracing::error!(
+                defect,
+                "the store is damaged: what can be read of it is served as stale, and writes are refused; run \
+                 `signalbox doctor`"
+            );
+            View::damaged(state, defect)
+        }
+    }))
 }
 
 /// Looks for secrets that can't be opened, beside serving: none of them stops the start.

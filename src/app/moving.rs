@@ -74,7 +74,7 @@ pub async fn migrate(course: &Course, tell: Tell<'_>) -> Result<Moved, AppError>
         Ok(found) => found,
         Err(error) => return Err(closed(source, error).await),
     };
-    let to = match hold(&course.to.store.database, true).await {
+    let to = match hold(&course.to, true).await {
         Ok(held) => held,
         Err(error) => return Err(closed(source, MoveError::Target(error).into()).await),
     };
@@ -96,9 +96,11 @@ pub async fn survey(course: &Course) -> Result<Contents, AppError> {
     let source = open_source(course).await?;
     let looked = async {
         let (service, _) = signing_key(course, &source).await?;
-        let to = find(&course.to.store.database).await.map_err(MoveError::Target)?;
+        let to = find(&course.to).await.map_err(MoveError::Target)?;
         if let (None, Database::Postgres(at)) = (&to, &course.to.store.database) {
-            PostgresDatabase::rehearse(at.url.expose()).await.map_err(MoveError::Target)?;
+            PostgresDatabase::rehearse(course.to.cluster.release, at.url.expose())
+                .await
+                .map_err(MoveError::Target)?;
         }
         let order = order(course, &source, service);
         let found = Box::pin(moving::look(&source.held, to.as_ref(), &order)).await;
@@ -117,7 +119,7 @@ pub async fn survey(course: &Course) -> Result<Contents, AppError> {
 pub async fn abandon(course: &Course) -> Result<Abandoned, AppError> {
     let source = open_source(course).await?;
     let given_up = async {
-        let to = find(&course.to.store.database).await.map_err(MoveError::Target)?;
+        let to = find(&course.to).await.map_err(MoveError::Target)?;
         let there = course.to.store.database.to_string();
         let done = moving::abandon(&source.held, to.as_ref(), &there).await;
         close(to).await;
@@ -138,20 +140,21 @@ fn harden() {
     }
 }
 
-async fn hold(database: &Database, create: bool) -> Result<Held, StoreError> {
-    match database {
-        Database::Sqlite(path) => SqliteDatabase::hold(path, create).await,
-        Database::Postgres(at) => PostgresDatabase::hold(at.url.expose(), create).await,
+async fn hold(settings: &Settings, create: bool) -> Result<Held, StoreError> {
+    let release = settings.cluster.release;
+    match &settings.store.database {
+        Database::Sqlite(path) => SqliteDatabase::hold(release, path, create).await,
+        Database::Postgres(at) => PostgresDatabase::hold(release, at.url.expose(), create).await,
     }
 }
 
 /// The database, if there is a store in it, be it an empty one.
-async fn find(database: &Database) -> Result<Option<Held>, StoreError> {
-    let there = match database {
+async fn find(settings: &Settings) -> Result<Option<Held>, StoreError> {
+    let there = match &settings.store.database {
         Database::Sqlite(path) => std::fs::metadata(path).is_ok_and(|file| file.len() > 0),
-        Database::Postgres(at) => PostgresDatabase::exists(at.url.expose()).await?,
+        Database::Postgres(at) => PostgresDatabase::exists(settings.cluster.release, at.url.expose()).await?,
     };
-    Ok(if there { Some(hold(database, false).await?) } else { None })
+    Ok(if there { Some(hold(settings, false).await?) } else { None })
 }
 
 async fn close(held: Option<Held>) {
@@ -172,7 +175,7 @@ async fn open_source(course: &Course) -> Result<Source, AppError> {
         let text = format!("source and target are the same: {}", from.store.database);
         return Err(MoveError::Refused(text).into());
     }
-    let held = hold(&from.store.database, false).await.map_err(MoveError::Source)?;
+    let held = hold(from, false).await.map_err(MoveError::Source)?;
     match open_keys(from, Purpose::Inspect, &held.identity).await {
         Ok((unlocked, _)) => Ok(Source { held, unlocked }),
         Err(error) => {
@@ -187,7 +190,7 @@ fn order<'a>(course: &Course, source: &'a Source, service: Service) -> Order<'a>
         from: course.from.store.database.to_string(),
         to: course.to.store.database.to_string(),
         log_key: &source.unlocked.log_key,
-        level: course.from.cluster.supports,
+        level: course.from.cluster.release.level,
         time: write_time(SystemClock.now()),
         service,
     }

@@ -6,7 +6,7 @@ use super::{AppError, access};
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
     domain::keys::{FirstKeys, Identity, LogKey},
-    domain::{Clock, RevisionToken, SystemClock},
+    domain::{Clock, Release, RevisionToken, SystemClock},
     settings::{Database, Settings},
     store::{Defect, Store, StoreError, Verification, postgres::PostgresDatabase, sqlite::SqliteDatabase},
     view::{Revealer, State, Undecryptable},
@@ -44,12 +44,17 @@ enum Locked {
 }
 
 impl Locked {
-    async fn open(database: &Database, create: bool) -> Result<Self, StoreError> {
-        Ok(match database {
-            Database::Postgres(at) if create => Self::Postgres(Box::new(wait_for(at.url.expose()).await?)),
-            Database::Sqlite(path) => Self::Sqlite(Box::new(SqliteDatabase::open(path, create).await?)),
+    async fn open(settings: &Settings, create: bool) -> Result<Self, StoreError> {
+        let release = settings.cluster.release;
+        Ok(match &settings.store.database {
+            Database::Postgres(at) if create => {
+                Self::Postgres(Box::new(wait_for(release, at.url.expose()).await?))
+            }
+            Database::Sqlite(path) => {
+                Self::Sqlite(Box::new(SqliteDatabase::open_as(release, path, create).await?))
+            }
             Database::Postgres(at) => {
-                Self::Postgres(Box::new(PostgresDatabase::open(at.url.expose(), create).await?))
+                Self::Postgres(Box::new(PostgresDatabase::open_as(release, at.url.expose(), create).await?))
             }
         })
     }
@@ -79,10 +84,10 @@ impl Locked {
 
 /// Opens a database that is to be served, and tries again for as long as nobody answers there, or it is just starting: a
 /// machine that comes up has no order. What else is wrong is told at once.
-async fn wait_for(url: &str) -> Result<PostgresDatabase, StoreError> {
+async fn wait_for(release: Release, url: &str) -> Result<PostgresDatabase, StoreError> {
     let mut answers = false;
     loop {
-        let error = match PostgresDatabase::open(url, true).await {
+        let error = match PostgresDatabase::open_as(release, url, true).await {
             Ok(database) => return Ok(database),
             Err(error) => error,
         };
@@ -105,7 +110,7 @@ async fn wait_for(url: &str) -> Result<PostgresDatabase, StoreError> {
 /// When there is no key, when it does not fit, when the store is in use, damaged or of a newer version; nothing has
 /// been written then.
 pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
-    let mut database = Locked::open(&settings.store.database, purpose == Purpose::Serve).await?;
+    let mut database = Locked::open(settings, purpose == Purpose::Serve).await?;
     if database.identity().fresh && purpose == Purpose::Serve {
         refuse_to_begin_anew(settings)?;
     }

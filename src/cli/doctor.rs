@@ -173,7 +173,10 @@ fn of_undecryptable(found: impl Iterator<Item = String>) -> Vec<Check> {
 
 async fn offline(session: &Session<'_>, args: &Doctor, anchor: Option<RevisionToken>) -> Vec<Check> {
     let settings = match Settings::load(&args.flags.0, session.env) {
-        Ok(settings) => settings,
+        Ok(mut settings) => {
+            settings.cluster.release = session.release;
+            settings
+        }
         Err(problems) => {
             return problems
                 .0

@@ -11,7 +11,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    app::{self, Abandoned, AppError, Contents, Course, MoveError, Moved, StoreError},
+    app::{self, Abandoned, AppError, Contents, Course, MoveError, Moved, Progress, StoreError},
     settings::Settings,
 };
 
@@ -43,10 +43,14 @@ pub async fn migrate(session: &mut Session<'_>, args: &Migrate) -> Outcome {
         let found = Box::pin(app::survey(&course)).await.map_err(|error| failure(&error))?;
         return report(session, &course, found, None, "would move");
     }
-    let mut tell = |what: &'static str, rows: u64| {
-        if rows > 0 {
-            session.remark(&format!("copied {rows} {what}"));
-        }
+    let mut tell = |progress| {
+        match progress {
+        Progress::Copied { rows: 0, .. } => {}
+        Progress::Copied { what, rows } => session.remark(&format!("copied {rows} {what}")),
+        Progress::Waiting { end } => session.remark(&format!(
+            "the {end} has not yet answered that what was written there is committed; it is waited for, up to two minutes"
+        )),
+    }
     };
     let moved = Box::pin(app::migrate(&course, &mut tell)).await.map_err(|error| failure(&error))?;
     let Moved { contents, epoch, before, signing_key } = moved;

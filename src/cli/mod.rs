@@ -57,22 +57,18 @@ use self::{
     session::Session,
 };
 use crate::{
-    domain::{FeatureLevel, SystemClock},
+    domain::{Release, SystemClock},
     import::tree,
     settings::Env,
 };
 
 /// Runs one command line, and tells what the process should end with.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
-    run_supporting(FeatureLevel::CURRENT, arguments, env)
+    run_as(Release::CURRENT, arguments, env)
 }
 
-/// As [`run`], as a binary that supports only `level`: how a server behaves that is one level older than this one.
-pub fn run_supporting(
-    level: FeatureLevel,
-    arguments: impl IntoIterator<Item = OsString>,
-    env: Env<'_>,
-) -> Exit {
+/// As [`run`], as the binary of another release: one that supports only an older level, or knows a newer schema.
+pub fn run_as(release: Release, arguments: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(told) => return tell_usage(&told),
@@ -85,7 +81,7 @@ pub fn run_supporting(
         err: &mut io::stderr(),
         input: &mut io::stdin(),
         env,
-        supports: level,
+        release,
         clock: &SystemClock,
         interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
         format: cli.output,

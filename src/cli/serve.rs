@@ -31,7 +31,7 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
                 Failure::usage(format!("{} settings are wrong\n{}", many.len(), lines.join("\n")))
             }
         })?;
-    settings.cluster.supports = session.supports;
+    settings.cluster.release = session.release;
     Ok(settings)
 }
 

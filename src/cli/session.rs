@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure, Outcome};
 use crate::{
-    domain::{Clock, FeatureLevel},
+    domain::{Clock, Release},
     settings::Env,
 };
 
@@ -36,8 +36,8 @@ pub struct Session<'a> {
     pub input: &'a mut dyn Read,
     /// The environment.
     pub env: Env<'a>,
-    /// What a server that is started supports.
-    pub supports: FeatureLevel,
+    /// What this binary is.
+    pub release: Release,
     /// The time, for ages.
     pub clock: &'a dyn Clock,
     /// Whether there is somebody to ask.

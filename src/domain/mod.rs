@@ -30,7 +30,7 @@ pub use name::{KindName, ResourceName};
 pub use observation::{Matter, Observation};
 pub use principal::{Principal, Role, Subject};
 pub use record::{Etag, FieldPath, Labels, Record, SealedSecret, SecretId, Spec, Uid};
-pub use replica::{FeatureLevel, ReplicaId};
+pub use replica::{FeatureLevel, Release, ReplicaId};
 pub use revision::{ChainHash, Epoch, Revision, RevisionToken, StoreId};
 pub use revocation::RevocationSet;
 pub use selector::{Pattern, Selector};

@@ -27,6 +27,21 @@ impl FeatureLevel {
     pub const CURRENT: Self = Self::FLEET;
 }
 
+/// What a binary can do with a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Release {
+    /// What a store may hold for it.
+    pub level: FeatureLevel,
+    /// Text of a step of the schema that it knows beyond those of this code. No real binary has one: tests of upgrades
+    /// make the next release with it.
+    pub further_step: Option<&'static str>,
+}
+
+impl Release {
+    /// This binary.
+    pub const CURRENT: Self = Self { level: FeatureLevel::CURRENT, further_step: None };
+}
+
 impl ReplicaId {
     /// A name that no other run has.
     #[must_use]

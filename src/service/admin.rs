@@ -80,7 +80,7 @@ impl Service {
         let damage = parts.view.damage().filter(|_| admin);
         warnings.extend(damage.map(|what| {
             format!(
-                "the store is damaged: {what}; what was read before goes on being served, and writes are refused: run \
+                "the store is damaged: {what}; what could be read goes on being served, and writes are refused: run \
                  `signalbox doctor`, then repair the store or restore a backup"
             )
         }));

@@ -150,8 +150,13 @@ impl Service {
         Self { parts: Arc::new(parts), started, changes, rotations, waits }
     }
 
-    /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted.
+    /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted, and a damaged store
+    /// takes none.
     async fn apply(&self, caller: &Principal, write: WriteSet) -> Result<Applied, ApplyError> {
+        // It was planned on what was never written. What exactly is for the operator.
+        if self.parts.view.damage().is_some() {
+            return Err(ApplyError::Damaged { what: "it holds what was never written".into() });
+        }
         let changes = Changes::of(caller, &write.changes);
         let applied = self.parts.store.apply(write).await?;
         if let Applied::Committed { .. } = applied {

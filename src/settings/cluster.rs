@@ -5,7 +5,7 @@ use super::{
     reader::Reader,
     values,
 };
-use crate::domain::FeatureLevel;
+use crate::domain::Release;
 
 const ADVERTISE: Opt = Opt::new(
     "advertise",
@@ -34,8 +34,8 @@ const ADDRESS_CHARS: usize = 260;
 pub struct Cluster {
     /// Under which address it is reached; `None` where it listens.
     pub advertise: Option<String>,
-    /// What this binary supports. No option: only tests make it older than it is.
-    pub supports: FeatureLevel,
+    /// What this binary is. No option: only tests make it another one.
+    pub release: Release,
     /// Whether the store's feature level is raised as soon as every replica supports a higher one.
     pub raises_level: bool,
 }
@@ -46,8 +46,8 @@ impl Cluster {
         let advertise = from.optional(&ADVERTISE, values::text);
         let words = [("auto", true), ("manual", false)];
         let raises_level = from.get(&RAISE_FEATURE_LEVEL, |text| values::word(text, &words));
-        let supports = FeatureLevel::CURRENT;
-        Some(Self { advertise: advertise?, supports, raises_level: raises_level? })
+        let release = Release::CURRENT;
+        Some(Self { advertise: advertise?, release, raises_level: raises_level? })
     }
 
     /// What is wrong with it.

@@ -50,6 +50,19 @@ pub struct Replica {
     pub age: Duration,
 }
 
+/// A database that is elsewhere than it was last served: a copy, or one that goes on from another past.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Displaced {
+    /// The store's life.
+    pub epoch: Epoch,
+    /// Where it was served, in the database's words.
+    pub from: String,
+    /// Where it is.
+    pub to: String,
+    /// Whether a replica has told of itself there and not said goodbye: it may live, and follow the log there.
+    pub served: bool,
+}
+
 /// Something that only one replica may do at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Work(pub &'static str);
@@ -90,6 +103,9 @@ pub trait Cluster: Send + Sync + 'static {
     ) -> Result<Option<Lease>, StoreError>;
     /// Gives a lease back, if it is still held.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+    /// Whether the database is elsewhere than it was last served, as far as it can tell. Each heartbeat, and each new life, notes
+    /// where it is.
+    async fn displaced(&self) -> Result<Option<Displaced>, StoreError>;
     /// What the store may hold.
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError>;
     /// The sealed secret of the service under a name; the first one that was offered is everybody's.

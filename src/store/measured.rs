@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    AuditLog, Cluster, Connections, Doorbell, DoorbellState, FLEET, Fleet, HOUSEKEEPING, Head, Heartbeat,
-    HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News, Observations, ROTATIONS, Replica,
-    StateSnapshot, Store, StoreError, Verification, Work,
+    AuditLog, Cluster, Connections, Displaced, Doorbell, DoorbellState, FLEET, Fleet, HOUSEKEEPING, Head,
+    Heartbeat, HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News, Observations, ROTATIONS,
+    Replica, StateSnapshot, Store, StoreError, Verification, Work,
 };
 use crate::{
     domain::{
@@ -201,6 +201,10 @@ impl Cluster for Measured {
         // Whatever comes of it, this replica is done.
         self.calls.lease(lease.work.0, false);
         self.timed("release", self.inner.release(lease)).await
+    }
+
+    async fn displaced(&self) -> Result<Option<Displaced>, StoreError> {
+        self.timed("displaced", self.inner.displaced()).await
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {

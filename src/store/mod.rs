@@ -17,6 +17,7 @@ pub mod plan;
 pub mod postgres;
 mod reads;
 pub mod rows;
+mod schema;
 mod sql;
 pub mod sqlite;
 mod tail;
@@ -35,7 +36,9 @@ use crate::domain::{
 
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
-pub use cluster::{Cluster, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, ROTATIONS, Replica, Work};
+pub use cluster::{
+    Cluster, Displaced, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, ROTATIONS, Replica, Work,
+};
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use measured::Measured;
 pub use observations::Observations;

@@ -16,6 +16,7 @@ mod moving;
 mod observations;
 mod open;
 mod session;
+mod whereabouts;
 
 use std::{
     sync::{Arc, atomic::AtomicI32},
@@ -45,7 +46,7 @@ use super::{
     writer::WriterHandle,
 };
 use crate::domain::{
-    Clock,
+    Clock, Release,
     keys::{FirstKeys, Identity, LogKey},
 };
 
@@ -58,6 +59,7 @@ pub struct PostgresDatabase {
     server: Server,
     identity: Identity,
     notifies: bool,
+    tells_place: bool,
 }
 
 /// The store.
@@ -69,6 +71,7 @@ pub struct PostgresEngine {
     bell: Arc<Bell>,
     stop: CancellationToken,
     _stopped_with_it: DropGuard,
+    tells_place: bool,
 }
 
 impl PostgresDatabase {
@@ -79,10 +82,22 @@ impl PostgresDatabase {
     /// [`StoreError::Unavailable`] if it can't be reached (within seconds), is held by another replica's migration (25 s),
     /// a newer binary wrote it, or it was moved away; [`StoreError::Damaged`] if its schema is not ours. No text repeats the URL.
     pub async fn open(url: &str, create: bool) -> Result<Self, StoreError> {
+        Self::open_as(Release::CURRENT, url, create).await
+    }
+
+    /// As [`PostgresDatabase::open`], as the binary of a release.
+    ///
+    /// # Errors
+    /// As [`PostgresDatabase::open`].
+    pub async fn open_as(release: Release, url: &str, create: bool) -> Result<Self, StoreError> {
         let server = Server::parse(url)?;
-        let open::Prepared { identity, notifies, fence } = open::prepare(&server, create).await?;
+        let open::Prepared { identity, notifies, tells_place, fence } =
+            open::prepare(&server, create, release).await?;
         match fence {
-            None => Ok(Self { server, identity, notifies }),
+            None => {
+                open::tell_of_schema(&identity, release);
+                Ok(Self { server, identity, notifies, tells_place })
+            }
             Some(fence) => Err(fence.refusal()),
         }
     }
@@ -121,7 +136,7 @@ impl PostgresDatabase {
     /// # Errors
     /// Only a defect: the key's length is fixed.
     pub async fn into_store(self, key: &LogKey, clock: Arc<dyn Clock>) -> Result<PostgresStore, StoreError> {
-        let Self { server, identity, notifies } = self;
+        let Self { server, identity, notifies, tells_place } = self;
         let keys = Arc::new(ChainKeys::derive(key)?);
         let (bell, session) = (Arc::new(Bell::default()), Arc::new(AtomicI32::new(0)));
         let readers = server.readers();
@@ -147,11 +162,12 @@ impl PostgresDatabase {
             tail: Arc::clone(&tail),
             left_at: None,
             notifies,
+            tells_place,
             session,
         };
         let reader = Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail };
         let writer = WriterHandle::start(base, ());
-        let engine = PostgresEngine { readers, bell, _stopped_with_it: stop.clone().drop_guard(), stop };
+        let engine = PostgresEngine { readers, bell, tells_place, _stopped_with_it: stop.clone().drop_guard(), stop };
         Ok(Opened::new(reader, writer, identity, engine))
     }
 }

@@ -32,7 +32,7 @@ use super::{
     writer::WriterHandle,
 };
 use crate::domain::{
-    Clock,
+    Clock, Release,
     keys::{FirstKeys, Identity, LogKey},
 };
 
@@ -64,9 +64,20 @@ impl SqliteDatabase {
     /// [`StoreError::Unavailable`] if there is no file, another process has it, a newer binary wrote it, or it was moved
     /// away; [`StoreError::Damaged`] if it is no store of ours or was cut. These texts are for the operator: they name the file.
     pub async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
-        let mut database = Self::open_fenced(path, create).await?;
+        Self::open_as(Release::CURRENT, path, create).await
+    }
+
+    /// As [`SqliteDatabase::open`], as the binary of a release.
+    ///
+    /// # Errors
+    /// As [`SqliteDatabase::open`].
+    pub async fn open_as(release: Release, path: &Path, create: bool) -> Result<Self, StoreError> {
+        let mut database = Self::open_fenced(release, path, create).await?;
         match open::read_fence(&mut database.writer).await? {
-            None => Ok(database),
+            None => {
+                open::tell_of_schema(path, &database.identity, release);
+                Ok(database)
+            }
             Some(fence) => {
                 database.close().await;
                 Err(fence.refusal())
@@ -75,9 +86,9 @@ impl SqliteDatabase {
     }
 
     /// As [`SqliteDatabase::open`], even if the store was moved away.
-    async fn open_fenced(path: &Path, create: bool) -> Result<Self, StoreError> {
+    async fn open_fenced(release: Release, path: &Path, create: bool) -> Result<Self, StoreError> {
         let lock = open::prepare_files(path, create)?;
-        let mut writer = open::open_writer(path).await?;
+        let mut writer = open::open_writer(path, release).await?;
         let identity = open::read_identity(&mut writer).await?;
         let readers = open::open_readers(path).await?;
         Ok(Self { writer, readers, identity, options: open::writer_options(path), lock })

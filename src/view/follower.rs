@@ -69,18 +69,15 @@ async fn catch_up(
     apply(view, publish, own);
     let (state, asked) = (view.state(), Instant::now());
     let page = match log.changes_after(&state.token(), PAGE).await {
+        Ok(_) if view.shows_damage() => {
+            let detail = view.damage().unwrap_or_default();
+            return look_again(log, view, publish, looked, detail).await;
+        }
         Ok(page) => {
             *looked = None;
             page
         }
-        Err(StoreError::Damaged(detail)) => {
-            let waits = looked.is_some_and(|at| asked.duration_since(at) < LOOK_EVERY);
-            if !waits {
-                *looked = Some(asked);
-                look_anew(log, view, publish, detail).await?;
-            }
-            return Ok(ControlFlow::Break(()));
-        }
+        Err(StoreError::Damaged(detail)) => return look_again(log, view, publish, looked, detail).await,
         Err(error) => return Err(error),
     };
     match page {
@@ -126,6 +123,21 @@ async fn begin_life(log: &dyn Log, lost: Epoch) -> Result<Option<String>, StoreE
         Err(error) => return Err(error),
     }
     Ok(None)
+}
+
+/// Looks at all that a damaged store holds, unless that was just done.
+async fn look_again(
+    log: &dyn Log,
+    view: &View,
+    publish: &impl Publish,
+    looked: &mut Option<Instant>,
+    detail: String,
+) -> Result<ControlFlow<()>, StoreError> {
+    if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+        *looked = Some(Instant::now());
+        look_anew(log, view, publish, detail).await?;
+    }
+    Ok(ControlFlow::Break(()))
 }
 
 /// The log can't be followed from the view. If the store is whole all the same, it was the view or a row that is not part of
@@ -178,11 +190,15 @@ async fn rebuild(log: &dyn Log, view: &View, publish: &impl Publish) -> Result<(
     Ok(())
 }
 
-fn show_anew(view: &View, publish: &impl Publish, snapshot: StateSnapshot, asked: Instant) {
-    if let Some(defect) = &snapshot.defect {
-        tracing::error!(defect, "the state is not what the log says");
-    }
+fn show_anew(view: &View, publish: &impl Publish, mut snapshot: StateSnapshot, asked: Instant) {
+    let defect = snapshot.defect.take();
     let state = view.begin_anew(State::from_snapshot(snapshot));
     publish.rebuilt(&state);
-    view.confirm(asked);
+    match defect {
+        None => view.confirm(asked),
+        Some(defect) => {
+            tracing::error!(defect, "the state is not what the log says; run `signalbox doctor`");
+            view.admit(defect);
+        }
+    }
 }

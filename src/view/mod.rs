@@ -32,23 +32,33 @@ pub struct View {
     state: ArcSwap<State>,
     revision: watch::Sender<Revision>,
     confirmed: Mutex<Instant>,
-    damage: Mutex<Option<String>>,
+    damage: Mutex<Option<Damage>>,
     pinned: Mutex<VecDeque<Arc<State>>>,
 }
 
-/// When the store last confirmed what the view shows.
+/// What is wrong with the store.
+struct Damage {
+    what: String,
+    /// Whether what is shown is itself of a damaged store; if not, it was read before.
+    shown: bool,
+}
+
+/// When the store last confirmed what the view shows, and whether it is whole.
 ///
 /// Taken before the state that it is told with: what the view shows then is at least as new. The other way round an old
 /// state would be told with a later confirmation.
 #[derive(Clone, Copy, Debug)]
-pub struct Confirmed(Instant);
+pub struct Confirmed {
+    at: Instant,
+    damaged: bool,
+}
 
 /// What every answer says of its own age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// How long ago the store was last heard from.
     pub confirmed_age: Duration,
-    /// Whether that is too long ago.
+    /// Whether that is too long ago, or the store is damaged.
     pub stale: bool,
 }
 
@@ -56,8 +66,8 @@ impl Confirmed {
     /// How long ago that is by now. Asked when the answer is put together, so that a pause before counts as well.
     #[must_use]
     pub fn freshness(self) -> Freshness {
-        let confirmed_age = self.0.elapsed();
-        Freshness { confirmed_age, stale: confirmed_age > STALE_AFTER }
+        let confirmed_age = self.at.elapsed();
+        Freshness { confirmed_age, stale: self.damaged || confirmed_age > STALE_AFTER }
     }
 }
 
@@ -72,6 +82,12 @@ impl View {
             damage: Mutex::default(),
             pinned: Mutex::default(),
         }
+    }
+
+    /// A view of what can be read of a damaged store: never fresh, until the store is found to be whole.
+    #[must_use]
+    pub fn damaged(state: State, what: String) -> Self {
+        Self { damage: Mutex::new(Some(Damage { what, shown: true })), ..Self::new(state) }
     }
 
     /// The current state. Never waits.
@@ -98,14 +114,14 @@ impl View {
     /// When the store last confirmed what is shown from now on.
     #[must_use]
     pub fn confirmed(&self) -> Confirmed {
-        Confirmed(*self.confirmed.lock())
+        Confirmed { at: *self.confirmed.lock(), damaged: self.damage.lock().is_some() }
     }
 
-    /// What is wrong with the store, while it holds what was never written: the state before goes on being shown, and nothing
-    /// confirms it. May be shown to an operator.
+    /// What is wrong with the store, while it holds what was never written: the state before goes on being shown, or what could
+    /// be read of it at the start, and nothing confirms it. May be shown to an operator.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
-        self.damage.lock().clone()
+        self.damage.lock().as_ref().map(|damage| damage.what.clone())
     }
 
     /// Holds `state` for the pages that follow; the oldest one held makes room. One of a life that is over is not held.
@@ -141,10 +157,23 @@ impl View {
         }
     }
 
-    /// What the store holds can't be shown. Says whether that is news.
-    fn refuse(&self, damage: String) -> bool {
-        let news = self.damage.lock().replace(damage.clone());
-        news != Some(damage)
+    /// Whether what is shown is itself of a damaged store. That its log goes on makes it no better.
+    fn shows_damage(&self) -> bool {
+        self.damage.lock().as_ref().is_some_and(|damage| damage.shown)
+    }
+
+    /// What the store holds can't be shown: what is shown stays as it is. Says whether that is news.
+    fn refuse(&self, what: String) -> bool {
+        let mut damage = self.damage.lock();
+        let news = damage.as_ref().is_none_or(|known| known.what != what);
+        let shown = damage.as_ref().is_some_and(|known| known.shown);
+        *damage = Some(Damage { what, shown });
+        news
+    }
+
+    /// What is shown is what could be read of a damaged store.
+    fn admit(&self, what: String) {
+        *self.damage.lock() = Some(Damage { what, shown: true });
     }
 
     /// Shows a state that does not follow from the one before it, and lets go of all that was held of that.
@@ -193,6 +222,20 @@ mod tests {
         assert!(view.at(Revision(5)).is_none());
         view.pin(&old);
         assert!(view.at(Revision(5)).is_none(), "a list that had begun before does not bring it back");
+    }
+
+    /// Found by an attack: what an edited store held was served as fresh by whoever started on it.
+    #[tokio::test]
+    async fn regression_what_a_damaged_store_shows_is_never_fresh() {
+        let view = View::damaged(state(1, 5), "edited".into());
+        assert!(view.confirmed().freshness().stale && view.shows_damage());
+        view.refuse("edited again".into());
+        assert!(view.shows_damage(), "it is still what was read then");
+        assert_eq!(view.damage().as_deref(), Some("edited again"));
+        view.confirm(Instant::now());
+        assert!(!view.confirmed().freshness().stale && view.damage().is_none());
+        view.refuse("edited".into());
+        assert!(view.confirmed().freshness().stale && !view.shows_damage(), "what was read before is whole");
     }
 
     /// A state that is told with a confirmation of a later one would be shown as fresher than it is.

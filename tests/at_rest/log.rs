@@ -4,15 +4,15 @@
 use std::{process::Command, sync::Arc};
 
 use signalbox::proto::v1::{
-    DeleteResourceRequest, GetResourceRequest, ResetReason, VerifyLogRequest, WatchConfigRequest,
-    watch_config_response::Event,
+    DeleteResourceRequest, GetResourceRequest, GetStatusRequest, ResetReason, VerifyLogRequest,
+    WatchConfigRequest, watch_config_response::Event,
 };
 
 use tonic::Code;
 
 use crate::{
     api::{Api, setting},
-    harness::{Home, Server, run},
+    harness::{Home, Server, calls::refusal, http::get, run},
     sqlite::edit,
 };
 
@@ -165,4 +165,29 @@ async fn a_tail_that_is_gone_is_found_against_a_token() {
             other => assert!(!resets, "{other:?}"),
         }
     }
+}
+
+/// Found by an attack: whoever started on an edited store served what it held as fresh, and wrote on top of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_store_found_damaged_at_the_start_is_not_shown_as_fresh() {
+    let home = Arc::new(Home::new());
+    let server = Server::start_in(&home).await;
+    filled(&server).await;
+    server.stop().await;
+    edit(&home, "UPDATE resources SET spec = replace(spec, 'three', 'six') WHERE name = 'settings/a'").await;
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let mut admin = Api::admin(&server).await;
+    let status = admin.admin.get_status(GetStatusRequest {}).await.expect("an answer").into_inner();
+    assert!(status.stale && status.warnings.iter().any(|warning| warning.contains("the store is damaged")));
+    let name = "settings/c".to_owned();
+    let refused = admin.config.delete_resource(DeleteResourceRequest { name, ..Default::default() }).await;
+    assert_eq!(refusal(refused), (Code::FailedPrecondition, "STORE_DAMAGED".into()));
+    let page = get(server.http_address(), "/readyz", "").await;
+    assert!(page.code == 200 && page.json()["degraded"][0]["reason"] == "STORE_DAMAGED", "{page:?}");
+    server.stop().await;
+
+    // What can't be read at all is not served, and the line says what to do.
+    edit(&home, "DELETE FROM head").await;
+    let refused = home.refused().await;
+    assert!(refused.message.contains("restore a backup"), "{refused:?}");
 }

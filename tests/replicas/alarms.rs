@@ -5,7 +5,7 @@ use signalbox::proto::v1::{
 };
 
 use crate::{
-    cluster::{Cluster, Member, create, knows_of, request},
+    cluster::{Cluster, Member, create, knows_of, read, request},
     harness::{Home, PATIENCE, calls::refusal, until_answered},
     postgres,
     support::{
@@ -111,6 +111,22 @@ async fn regression_a_lease_without_an_end_is_taken_over() {
         .await;
 }
 
+/// A start that failed late had taken leases along, and the others waited ten minutes for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_start_that_fails_leaves_no_lease_behind() {
+    let cluster = Cluster::new().await;
+    cluster.start().await.stop().await;
+    let slow = "CREATE FUNCTION refuse_slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); \
+                RAISE EXCEPTION 'the test refuses it'; END $$; CREATE TRIGGER refuse_slowly BEFORE INSERT ON replicas \
+                FOR EACH ROW EXECUTE FUNCTION refuse_slowly()";
+    postgres::run(cluster.url(), slow).await;
+    // Every holder has a fence of its own.
+    let fences = "SELECT coalesce(sum(fence), 0)::bigint FROM leases";
+    let before = postgres::count(cluster.url(), fences).await;
+    assert_eq!(cluster.home().refused().await.code, Some(1));
+    assert_eq!(postgres::count(cluster.url(), fences).await, before);
+}
+
 /// A head row that somebody set forward: no replica may show a revision that the log does not have, nor say that it is fresh.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_a_damaged_store_is_not_shown_as_fresh() {
@@ -138,4 +154,44 @@ async fn regression_a_damaged_store_is_not_shown_as_fresh() {
     .await;
     assert_eq!(create(&caller, setting("settings/after", "x")).await, before + 1);
     assert_eq!(member.metrics(caller.token()).await.value("signalbox_store_damaged", &[]), 0.0);
+}
+
+/// Found by an attack: whoever started on an edited store served what it held as fresh, and wrote on top of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_store_found_damaged_at_the_start_is_not_shown_as_fresh() {
+    let cluster = Cluster::new().await;
+    let mut member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/whole", "x")).await;
+    create(&caller, setting("settings/edited", "before")).await;
+    member.stop().await;
+    let edit = |from: &str, to: &str| {
+        format!(
+            "UPDATE resources SET spec_text = replace(spec_text, '{from}', '{to}') WHERE name = 'settings/edited'"
+        )
+    };
+    postgres::run(cluster.url(), &edit("before", "behind")).await;
+
+    member.start().await;
+    let caller = member.caller(caller.token());
+    let status = caller.status().await;
+    assert!(status.stale && tells(&status, "the store is damaged"), "{status:?}");
+    read(&caller, "settings/whole", "").await.expect("what can be read is served");
+    let refused = caller.config().create_resource(request(setting("settings/refused", "x"))).await;
+    assert_eq!(refusal(refused), (tonic::Code::FailedPrecondition, "STORE_DAMAGED".into()));
+    let page = member.page("/readyz", "").await;
+    assert!(page.code == 200 && page.json()["degraded"][0]["reason"] == "STORE_DAMAGED", "{page:?}");
+    assert_eq!(member.metrics(caller.token()).await.value("signalbox_store_damaged", &[]), 1.0);
+    // Its log goes on all the while; that makes it no better.
+    let polled = async || caller.status().await.confirmed_age.is_some_and(|age| age.seconds >= 3);
+    until_answered(PATIENCE, "several polls", polled).await;
+    assert!(caller.status().await.stale);
+
+    postgres::run(cluster.url(), &edit("behind", "before")).await;
+    until_answered(PATIENCE * 2, "it heals", async || {
+        let status = caller.status().await;
+        !status.stale && !tells(&status, "the store is damaged")
+    })
+    .await;
+    create(&caller, setting("settings/after", "x")).await;
 }

@@ -29,6 +29,9 @@ const STALE: Duration = Duration::from_secs(5);
 /// By then everything goes on by itself (I7).
 const RECOVERY: Duration = Duration::from_secs(10);
 
+/// What is wrong for good is told before this, however busy the machine is.
+const PROMPT: Duration = Duration::from_secs(30);
+
 /// How the database is away.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Away {
@@ -286,6 +289,31 @@ async fn regression_a_replica_waits_for_a_database_that_is_not_up_yet() {
     let elsewhere = format!("{}_of_nobody", cluster.url());
     let refused = cluster.home().with("SIGNALBOX_DATABASE_URL", elsewhere).refused().await;
     assert!(refused.code == Some(1) && refused.message.contains("no such database"), "{}", refused.message);
+}
+
+/// What does not pass by itself is told at once, and not waited for: who is refused by the database would wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_wrong_password_or_key_is_told_at_once() {
+    let mut database = postgres::Server::start(&[]);
+    let url = database.database().await;
+    postgres::run(&url, "ALTER ROLE signalbox PASSWORD 'right'").await;
+    let rules = database.give("hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    database.stop();
+    database.run(&[&format!("hba_file={rules}")]);
+    let with = |password: &str| url.replace("://signalbox@", &format!("://signalbox:{password}@"));
+    let cluster = Cluster::on(with("right")).await;
+    cluster.start().await.stop().await;
+    let wrong_password = cluster.home().with("SIGNALBOX_DATABASE_URL", with("Sesame"));
+    let other = Cluster::on(with("right")).await;
+    let wrong_key = cluster.home().with("ENCRYPTION_KEY", other.key());
+    for (home, says) in [(wrong_password, "refuses this user or password"), (wrong_key, "key")] {
+        let refused = within(PROMPT, says, home.refused()).await;
+        assert!(refused.code == Some(1) && refused.message.contains(says), "{}", refused.message);
+        assert!(
+            !refused.message.contains("tried again") && !refused.message.contains("Sesame"),
+            "{refused:?}"
+        );
+    }
 }
 
 /// A server that need not become ready.

@@ -238,3 +238,100 @@ async fn revision_in(url: &str) -> i64 {
     let mut connection = postgres::connect(url).await;
     sqlx::query_scalar("SELECT revision FROM head").fetch_one(&mut connection).await.unwrap_or(0)
 }
+
+/// What a client holds of a life.
+async fn hold(caller: &Caller) -> (String, Cursor) {
+    let status = caller.status().await;
+    let mut stream = Open::fresh(caller, &View::everything()).await;
+    stream.reach(status.revision).await;
+    (status.epoch, stream.cursor.clone().expect("it is synced"))
+}
+
+/// The epoch that one replica alone serves, once it has started, and what it tells a client of another life.
+async fn served_at(cluster: &Cluster, url: &str, cursor: &Cursor) -> (String, bool) {
+    let mut member = cluster.start_at(url).await;
+    let caller = member.caller(&cluster.first_token().await);
+    let epoch = caller.status().await.epoch;
+    let mut stream = Open::resumed(&caller, &View::everything(), cursor).await;
+    let first = stream.next().await.expect("an event");
+    let reset = matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::OtherStore);
+    drop(stream);
+    member.stop().await;
+    (epoch, reset)
+}
+
+/// A dump that is restored is another database, as this copy is. Nobody who serves it can know what it lacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_copy_that_comes_back_while_nobody_runs_is_in_a_new_life() {
+    let cluster = Cluster::new().await;
+    let mut member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/kept", "x")).await;
+    let (epoch, cursor) = hold(&caller).await;
+    member.stop().await;
+    assert_eq!(served_at(&cluster, cluster.url(), &cursor).await, (epoch.clone(), false), "a mere restart");
+
+    let name = cluster.url().rsplit('/').next().expect("a database");
+    let copy = format!("{name}_copy");
+    let beside = cluster.url().replace(&format!("/{name}"), "/postgres");
+    postgres::run(&beside, &format!("CREATE DATABASE {copy} TEMPLATE {name}")).await;
+    let there = cluster.url().replace(&format!("/{name}"), &format!("/{copy}"));
+    let (begun, reset) = served_at(&cluster, &there, &cursor).await;
+    assert!(reset && begun != epoch);
+    let told = "SELECT count(*) FROM audit WHERE event = 'life_begun'";
+    assert_eq!(postgres::count(&there, told).await, 1);
+    // Once, however often it starts; and the one that was copied goes on.
+    assert_eq!(served_at(&cluster, &there, &cursor).await, (begun, true));
+    assert_eq!(served_at(&cluster, cluster.url(), &cursor).await, (epoch, false));
+}
+
+/// Whether the standby had all of it, nobody can say who comes later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_standby_that_is_promoted_while_nobody_runs_is_in_a_new_life() {
+    let mut primary = postgres::Server::start(&["fsync=on"]);
+    let direct = primary.database().await;
+    let cluster = Cluster::on(direct.clone()).await;
+    let mut member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    let standby = primary.standby();
+    let revision = create(&caller, setting("settings/kept", "x")).await;
+    let (epoch, cursor) = hold(&caller).await;
+    let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
+    until_answered(PATIENCE, "the standby has it", async || revision_in(&there).await == revision as i64)
+        .await;
+    member.stop().await;
+    let cluster = cluster.moved_to(there.clone());
+    primary.stop();
+    standby.promote().await;
+    let (begun, reset) = served_at(&cluster, &there, &cursor).await;
+    assert!(reset && begun != epoch);
+    assert_eq!(served_at(&cluster, &there, &cursor).await, (begun, true));
+}
+
+/// A replica that went along knows that nothing it saw is lost: neither it nor one that starts after it ends the life.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_that_lost_nothing_costs_no_client_a_reset() {
+    let mut primary = postgres::Server::start(&["fsync=on"]);
+    let direct = primary.database().await;
+    let proxy = Proxy::before(primary.port()).await;
+    let cluster = Cluster::on(proxy.url(&direct, primary.port())).await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    let standby = primary.standby();
+    let revision = create(&caller, setting("settings/kept", "x")).await;
+    let (epoch, cursor) = hold(&caller).await;
+    let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
+    until_answered(PATIENCE, "the standby has it", async || revision_in(&there).await == revision as i64)
+        .await;
+    primary.stop();
+    proxy.lead_to(standby.port());
+    standby.promote().await;
+    let after = insist(&caller, &request(setting("settings/after", "x"))).await;
+    assert_eq!(after.revision, revision + 1);
+    assert_eq!(
+        served_at(&cluster, cluster.url(), &cursor).await,
+        (epoch.clone(), false),
+        "one that starts after it"
+    );
+    assert_eq!(caller.status().await.epoch, epoch);
+}

@@ -96,7 +96,7 @@ async fn the_database_of_the_store_itself_is_not_taken_over() {
 async fn beside_an_older_replica_the_beginning_waits() {
     let cluster = Cluster::new().await;
     // Before there were models and routers.
-    let before = cluster.home().with("OLDER_BY", "3").running(&example("one_level_older").await);
+    let before = cluster.home().with("OLDER_BY", "3").running(&example("another_release").await);
     let mut old = Member::start_in(before).await;
     let token = cluster.first_token().await;
     let on = || cluster.home().with("SIGNALBOX_STARTERS", "on");

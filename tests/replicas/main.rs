@@ -7,6 +7,7 @@ mod active;
 mod alarms;
 mod cluster;
 mod database;
+mod downgrade;
 mod failover;
 mod first_start;
 mod fleet;

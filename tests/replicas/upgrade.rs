@@ -1,4 +1,5 @@
-//! Old and new binary side by side on one store, as a rolling upgrade has them. The older one is `examples/one_level_older.rs`.
+//! Old and new binary side by side on one store, as a rolling upgrade has them. The older one is `examples/another_release.rs`,
+//! and so is a newer one, which has a step of the schema more.
 
 use signalbox::{
     domain::FeatureLevel,
@@ -22,7 +23,13 @@ const CURRENT: u32 = FeatureLevel::CURRENT.0;
 
 /// A folder that runs the binary of one level ago.
 async fn older(cluster: &Cluster) -> Home {
-    cluster.home().running(&example("one_level_older").await)
+    cluster.home().running(&example("another_release").await)
+}
+
+/// The release after this one, with a step of the schema that leaves room for the one before.
+async fn start_next(cluster: &Cluster) -> Member {
+    let next = older(cluster).await.with("OLDER_BY", "0").with("NEXT_SCHEMA", (CURRENT - 1).to_string());
+    Member::start_in(next).await
 }
 
 async fn start_older(cluster: &Cluster) -> Member {
@@ -63,7 +70,7 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     let cluster = Cluster::new().await;
     let mut old = start_older(&cluster).await;
     let token = cluster.first_token().await;
-    let (there, new) = (old.caller(&token), cluster.start().await);
+    let (there, new) = (old.caller(&token), start_next(&cluster).await);
     let here = new.caller(&token);
     let levels: Vec<u32> = knows_of(&here, 2).await.iter().map(|replica| replica.feature_level).collect();
     assert!(levels.contains(&CURRENT) && levels.contains(&(CURRENT - 1)), "{levels:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use signalbox::domain::FeatureLevel;
 use signalbox::store::{
     moving::tables::{Arrival, TABLES},
     postgres::PostgresDatabase,
@@ -11,8 +12,13 @@ use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 
 use crate::postgres::server;
 
+/// The first step that says on either database which binaries can run over it.
+const FIRST_SAID: (i64, i64) = (6, 9);
+
 /// Of the place, and not of the store: who serves it, and what was done to its schema.
-const STAYS: [&str; 7] = [
+const STAYS: [&str; 9] = [
+    "whereabouts",
+    "schema_steps",
     "_sqlx_migrations",
     "signalbox_migrations",
     "replicas",
@@ -71,4 +77,36 @@ async fn every_table_of_postgres_goes_along() {
         gathered(columns.fetch_all(&mut connection).await.unwrap()),
         moved(|column| column.on_postgres)
     );
+}
+
+/// A step without its row would keep the release before out, and one beyond this binary's level this binary.
+fn say_what_they_need(first: i64, steps: &[(i64, Option<i64>)]) {
+    let said: Vec<_> = steps.iter().filter(|(version, _)| *version >= first).collect();
+    assert!(!said.is_empty());
+    for (version, needs) in said {
+        let level = i64::from(FeatureLevel::CURRENT.0);
+        assert!(
+            needs.is_some_and(|needs| needs <= level),
+            "step {version} ends with its row in `schema_steps`"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_step_of_sqlite_says_which_binaries_can_run_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("signalbox.db");
+    SqliteDatabase::open(&path, true).await.unwrap().close().await;
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let steps = "SELECT version, needs FROM _sqlx_migrations LEFT JOIN schema_steps USING (version)";
+    say_what_they_need(FIRST_SAID.0, &sqlx::query_as(steps).fetch_all(&mut connection).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_step_of_postgres_says_which_binaries_can_run_over_it() {
+    let url = server::shared().database().await;
+    drop(PostgresDatabase::open(&url, true).await.unwrap());
+    let mut connection = server::connect(&url).await;
+    let steps = "SELECT version, needs FROM signalbox_migrations LEFT JOIN schema_steps USING (version)";
+    say_what_they_need(FIRST_SAID.1, &sqlx::query_as(steps).fetch_all(&mut connection).await.unwrap());
 }

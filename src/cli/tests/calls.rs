@@ -281,7 +281,7 @@ fn shortened<'s>(session: &'s mut Session<'_>) -> Session<'s> {
         err: &mut *session.err,
         input: &mut *session.input,
         env: session.env,
-        supports: session.supports,
+        release: session.release,
         clock: session.clock,
         interactive: session.interactive,
         format: session.format,

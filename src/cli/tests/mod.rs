@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser};
 
 use super::{args::*, failure::Outcome, session::Format, *};
 use crate::{
-    domain::{Clock, FeatureLevel},
+    domain::{Clock, Release},
     proto::v1::{self, ProviderType, resource::Spec, secret::State, setting_spec},
     settings::Environment,
 };
@@ -37,7 +37,7 @@ fn with_session<T>(
         err: &mut err,
         input: &mut Cursor::new(input.to_owned()),
         env: &env,
-        supports: FeatureLevel::CURRENT,
+        release: Release::CURRENT,
         clock: &At(1_000_000),
         interactive: false,
         format,

@@ -1,7 +1,7 @@
 //! The copy itself: every row of every table into one transaction of the target, and back again to compare.
 
 use super::{
-    MoveError, Order, Service, Tell,
+    MoveError, Order, Progress, Service, Tell,
     carrier::{Carrier, Pages, put},
     fence::{self, Passage, State},
     of_source, of_target,
@@ -42,12 +42,12 @@ pub async fn copy(
             let rows = revised(table, rows, order);
             write(target, table, &rows, &mut expected).await?;
             if expected.rows.is_multiple_of(TOLD) {
-                tell(table.shown, expected.rows);
+                tell(Progress::Copied { what: table.shown, rows: expected.rows });
             }
         }
         let further = added(table, order, passage);
         write(target, table, &further, &mut expected).await?;
-        tell(table.shown, expected.rows);
+        tell(Progress::Copied { what: table.shown, rows: expected.rows });
         copied.push(Copied { table, expected });
     }
     note(source, target, order, passage).await?;

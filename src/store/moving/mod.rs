@@ -18,6 +18,8 @@ mod copy;
 pub mod fence;
 pub mod tables;
 
+use std::time::Duration;
+
 use self::{
     carrier::{Carrier, Held, count, fingerprint},
     copy::{Copied, copy},
@@ -28,6 +30,9 @@ use super::{StoreError, chain::ChainKeys, failure::Failure};
 use crate::domain::{Epoch, FeatureLevel, SealedSecret, keys::LogKey};
 
 pub use abandon::{Abandoned, abandon};
+
+/// How long a commit is waited for without a word.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// Why a store was not moved.
 #[derive(Debug, thiserror::Error)]
@@ -112,8 +117,25 @@ pub struct Done {
     pub before: bool,
 }
 
-/// What somebody is told meanwhile: rows of a table that were copied, and what they are called.
-pub type Tell<'t> = &'t mut dyn FnMut(&'static str, u64);
+/// What somebody is told meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Rows of a table were copied.
+    Copied {
+        /// What they are called.
+        what: &'static str,
+        /// How many.
+        rows: u64,
+    },
+    /// A commit takes long.
+    Waiting {
+        /// Whose: `source` or `target`.
+        end: &'static str,
+    },
+}
+
+/// Who is told.
+pub type Tell<'t> = &'t mut dyn FnMut(Progress);
 
 /// Looks at both without writing: what would be moved, if it can be.
 ///
@@ -167,12 +189,25 @@ pub async fn transfer(
     if fence.is_none() {
         fence::put(&mut *source, &passage).await.map_err(of_source)?;
     }
-    source.commit().await.map_err(|failure| MoveError::Fencing(failure.into()))?;
-    if let Err(failure) = target.commit().await {
+    let fenced = patiently(source.commit(), "source", tell).await;
+    fenced.map_err(|failure| MoveError::Fencing(failure.into()))?;
+    if let Err(failure) = patiently(target.commit(), "target", tell).await {
         settle(from, to, &passage, failure).await?;
     }
     finish(from, &passage).await?;
     Ok(done)
+}
+
+/// Waits for a commit, which has its own bounds, and says so if it takes long.
+async fn patiently<T>(commit: impl Future<Output = T>, end: &'static str, tell: Tell<'_>) -> T {
+    let mut commit = std::pin::pin!(commit);
+    match tokio::time::timeout(SILENT, &mut commit).await {
+        Ok(done) => done,
+        Err(_) => {
+            tell(Progress::Waiting { end });
+            commit.await
+        }
+    }
 }
 
 /// Finds out what became of a commit of the target that failed. If the store is not there, the source is given back.

@@ -23,6 +23,7 @@ use super::{
     doorbell::Bell,
     failure::Trouble,
     session::{Answers, BEGIN_ASIDE, BEGIN_WRITE, SILENCE, Server, ask, asked, execute, first, say},
+    whereabouts,
 };
 use crate::{
     domain::{Clock, Epoch, Revision, WriteSet, audit::AuditEvent},
@@ -65,6 +66,8 @@ pub struct PostgresBase {
     pub left_at: Option<HeadState>,
     /// Whether the database knows NOTIFY.
     pub notifies: bool,
+    /// Whether the database tells where it is.
+    pub tells_place: bool,
     /// Number of the server's process that writes for us: the doorbell has rung for its commits already.
     pub session: Arc<AtomicI32>,
 }
@@ -116,12 +119,17 @@ impl Base for PostgresBase {
     }
 
     async fn begin_life(&mut self, seen: Epoch) -> Result<Epoch, Failure> {
-        let keys = Arc::clone(&self.keys);
+        let (keys, tells_place) = (Arc::clone(&self.keys), self.tells_place);
         let (connection, locked) = self.lock().await?;
-        let done = match locked {
-            Ok(locked) => begin_life(connection, locked, &keys, seen).await,
-            Err(failure) => Err(failure),
+        let done = async {
+            let done = begin_life(connection, locked?, &keys, seen).await?;
+            if tells_place {
+                // With the epoch or not at all: whoever finds the old place has found the old life.
+                whereabouts::note(connection).await?;
+            }
+            Ok(done)
         };
+        let done = done.await;
         let done = self.end(done).await;
         // Even if the answer was lost: whoever looks finds either life.
         self.tail.clear();
@@ -188,7 +196,8 @@ impl PostgresBase {
     async fn tell_of_life(&mut self, lost: Epoch, head: HeadState) {
         let (begun, revision) = (head.head.epoch, head.head.revision);
         let detail = format!(
-            "the database has lost commits: epoch {lost} is over, {begun} begins; the log found ends at revision {revision}"
+            "the database has lost commits, or may have: epoch {lost} is over, {begun} begins; the log found ends at \
+             revision {revision}"
         );
         let actor = "signalbox".into();
         let event = AuditEvent { time: self.clock.now(), actor, event: "life_begun", detail };

@@ -16,12 +16,13 @@ use super::{
     PostgresStore,
     moment::MOVED,
     session::{BEGIN_ASIDE, Lease as Session, SILENCE, asked, each, execute, first},
+    whereabouts,
 };
 use crate::{
     domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
         StoreError,
-        cluster::{Cluster, Heartbeat, LIFETIME, Lease, Replica, Work, too_old},
+        cluster::{Cluster, Displaced, Heartbeat, LIFETIME, Lease, Replica, Work, too_old},
         failure::Failure,
         rows::{read_revision, write_revision},
     },
@@ -116,6 +117,10 @@ impl Cluster for PostgresStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
         let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let replicas = beat(session.connection()?, own).await?;
+        if self.tells_place {
+            // Whoever follows the log here would have found that it lost commits.
+            whereabouts::note(session.connection()?).await?;
+        }
         session.commit().await?;
         Ok(replicas)
     }
@@ -151,6 +156,16 @@ impl Cluster for PostgresStore {
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         write(&self.engine.readers, sqlx::query(RELEASE).bind(lease.work.0).bind(fence_of(lease))).await
+    }
+
+    async fn displaced(&self) -> Result<Option<Displaced>, StoreError> {
+        if !self.tells_place {
+            return Ok(None);
+        }
+        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let found = whereabouts::displaced(session.connection()?).await?;
+        session.end().await;
+        Ok(found)
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {

@@ -12,6 +12,7 @@ use super::{
     open,
     session::{BEGIN_MOVE, LONG_SILENCE, Lease, SILENCE, Server, say},
 };
+use crate::domain::Release;
 use crate::store::{
     StoreError, Verification,
     chain::ChainKeys,
@@ -34,10 +35,11 @@ impl PostgresDatabase {
     /// Opens the database as one end of a move: even if its store was moved away.
     ///
     /// # Errors
-    /// As [`PostgresDatabase::open`].
-    pub async fn hold(url: &str, create: bool) -> Result<Held, StoreError> {
+    /// As [`PostgresDatabase::open`]; [`StoreError::Unavailable`] if its schema is newer than this binary's.
+    pub async fn hold(release: Release, url: &str, create: bool) -> Result<Held, StoreError> {
         let server = Server::parse(url)?;
-        let identity = open::prepare(&server, create).await?.identity;
+        let identity = open::prepare(&server, create, release).await?.identity;
+        open::know_all(&identity, release)?;
         Ok(Held { identity, place: Box::new(PostgresPlace(server.readers())) })
     }
 
@@ -45,16 +47,16 @@ impl PostgresDatabase {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it can't be reached.
-    pub async fn exists(url: &str) -> Result<bool, StoreError> {
-        open::exists(&Server::parse(url)?).await
+    pub async fn exists(release: Release, url: &str) -> Result<bool, StoreError> {
+        open::exists(&Server::parse(url)?, release).await
     }
 
     /// Finds out whether a store could be made in a database that has none. Nothing of it is left.
     ///
     /// # Errors
     /// As [`PostgresDatabase::open`] when it makes one; [`StoreError::Unavailable`] when tables of others are in the way.
-    pub async fn rehearse(url: &str) -> Result<(), StoreError> {
-        open::rehearse(&Server::parse(url)?).await
+    pub async fn rehearse(release: Release, url: &str) -> Result<(), StoreError> {
+        open::rehearse(&Server::parse(url)?, release).await
     }
 }
 

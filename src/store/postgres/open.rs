@@ -3,26 +3,23 @@
 //! Several replicas may start at once: the schema is made in one transaction under an advisory lock, so that one makes it
 //! and the others find it, and whoever dies on the way leaves it as it was.
 
-use std::sync::LazyLock;
-
-use sqlx::{
-    PgConnection, SqlStr,
-    migrate::{Migration, MigrationType},
-};
+use sqlx::{PgConnection, migrate::Migration};
 
 use super::{
     failure::bounded,
-    session::{LONG_SILENCE, SILENCE, Server, all, asked, execute, say},
+    session::{BEGIN_LOOK, LONG_SILENCE, SILENCE, Server, all, asked, execute, say},
+    whereabouts,
 };
 use crate::{
     domain::{
-        Epoch, StoreId,
+        Epoch, Release, StoreId,
         keys::{Identity, KeyCheck, WrappedKey},
     },
     store::{
         StoreError,
         failure::Failure,
         moving::fence::{FENCE, Passage},
+        schema::{self, NEEDS, step, steps_of, version_of},
         sql,
     },
 };
@@ -33,11 +30,8 @@ const OLDEST_SERVER: i32 = 120_000;
 /// The schema, step by step; a step that has landed is never edited.
 ///
 /// sqlx could run them, but only with a lock of the session, which a pooler loses and nothing bounds.
-static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
-    let step = |version, description: &'static str, sql: &'static str| {
-        Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-    };
-    vec![
+fn migrations(release: Release) -> Vec<Migration> {
+    let own = vec![
         step(1, "initial", include_str!("../../../migrations/postgres/0001_initial.sql")),
         step(2, "cluster", include_str!("../../../migrations/postgres/0002_cluster.sql")),
         step(3, "moves", include_str!("../../../migrations/postgres/0003_moves.sql")),
@@ -46,21 +40,27 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(6, "fleet", include_str!("../../../migrations/postgres/0006_fleet.sql")),
         step(7, "verification", include_str!("../../../migrations/postgres/0007_verification.sql")),
         step(8, "bounds", include_str!("../../../migrations/postgres/0008_bounds.sql")),
-    ]
-});
+        step(9, "steps", include_str!("../../../migrations/postgres/0009_steps.sql")),
+        step(10, "whereabouts", include_str!("../../../migrations/postgres/0010_whereabouts.sql")),
+    ];
+    steps_of(release, own)
+}
 
 /// Begins the transaction of the migrations. The number is `signalbo` in ASCII: nobody else's lock.
 const BEGIN_MIGRATION: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '25s'; \
     SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '1min'; \
     SET LOCAL client_min_messages = 'warning'; SELECT pg_advisory_xact_lock(8316291851234042735)";
-const BEGIN_LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '3s'; \
-    SET LOCAL lock_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 /// Looked up in the catalogue, since `to_regclass` may remember from before the lock that there is no such table.
 const ABILITIES: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), \
     EXISTS (SELECT 1 FROM pg_class WHERE relname = 'signalbox_migrations' AND pg_table_is_visible(oid))";
 const MAKE_TABLE: &str = "CREATE TABLE signalbox_migrations (version BIGINT PRIMARY KEY, \
     description TEXT NOT NULL, checksum BYTEA NOT NULL, time TIMESTAMPTZ NOT NULL DEFAULT now())";
 const APPLIED: &str = "SELECT version, checksum FROM signalbox_migrations ORDER BY version";
+const NEWEST: &str = "SELECT max(version) FROM signalbox_migrations";
+const SAYS_NEEDS: &str =
+    "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'schema_steps' AND pg_table_is_visible(oid))";
+/// The store in words: a URL is not repeated.
+const PLACE: &str = "the store";
 const NOTE_APPLIED: &str =
     "INSERT INTO signalbox_migrations (version, description, checksum) VALUES ($1, $2, $3)";
 const PUT_IDENTITY: &str =
@@ -74,36 +74,42 @@ pub struct Prepared {
     pub identity: Identity,
     /// Whether the database knows NOTIFY.
     pub notifies: bool,
+    /// Whether the database tells where it is.
+    pub tells_place: bool,
     /// Where the store was moved to, if it was.
     pub fence: Option<Passage>,
 }
 
 /// Whether there is a schema of ours at all.
-pub async fn exists(server: &Server) -> Result<bool, StoreError> {
+pub async fn exists(server: &Server, release: Release) -> Result<bool, StoreError> {
     let mut connection = server.connect().await.map_err(Failure::from)?;
-    Ok(look(&mut connection).await? > 0)
+    Ok(look(&mut connection, release).await? > 0)
 }
 
 /// Whether the schema can be made in a database that has none of ours: it is made, and taken back.
-pub async fn rehearse(server: &Server) -> Result<(), StoreError> {
+pub async fn rehearse(server: &Server, release: Release) -> Result<(), StoreError> {
     let mut connection = server.connect().await.map_err(Failure::from)?;
-    apply_missing(&mut connection).await?;
+    apply_missing(&mut connection, release).await?;
     say(&mut connection, "ROLLBACK", LONG_SILENCE).await.map_err(Failure::from)?;
     Ok(())
 }
 
 /// Brings the schema up to date, or only looks at it.
-pub async fn prepare(server: &Server, create: bool) -> Result<Prepared, StoreError> {
+pub async fn prepare(server: &Server, create: bool, release: Release) -> Result<Prepared, StoreError> {
     let mut connection = server.connect().await.map_err(Failure::from)?;
-    let done = prepare_on(&mut connection, create).await?;
+    let done = prepare_on(&mut connection, create, release).await?;
     // It wrote nothing since its last COMMIT.
     let _ = bounded(SILENCE, sqlx::Connection::close(connection)).await;
     Ok(done)
 }
 
-async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<Prepared, StoreError> {
-    let applied = look(connection).await?;
-    if applied < MIGRATIONS.len() {
+async fn prepare_on(
+    connection: &mut PgConnection,
+    create: bool,
+    release: Release,
+) -> Result<Prepared, StoreError> {
+    let applied = look(connection, release).await?;
+    if applied < migrations(release).len() {
         if !create {
             return Err(StoreError::Unavailable(match applied {
                 0 => "there is no store in this database".into(),
@@ -111,7 +117,7 @@ async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<Prepa
                     .into(),
             }));
         }
-        migrate(connection).await?;
+        migrate(connection, release).await?;
     }
     say(connection, BEGIN_LOOK, SILENCE).await.map_err(Failure::from)?;
     let identity = read_identity(connection).await?;
@@ -122,11 +128,12 @@ async fn prepare_on(connection: &mut PgConnection, create: bool) -> Result<Prepa
     say(connection, "COMMIT", SILENCE).await.map_err(Failure::from)?;
     // An engine that has none refuses it.
     let notifies = say(connection, "NOTIFY signalbox_probe", SILENCE).await.is_ok();
-    Ok(Prepared { identity, notifies, fence })
+    let tells_place = whereabouts::is_told(connection).await?;
+    Ok(Prepared { identity, notifies, tells_place, fence })
 }
 
 /// Checks what the database can do, and which steps it has.
-async fn look(connection: &mut PgConnection) -> Result<usize, StoreError> {
+async fn look(connection: &mut PgConnection, release: Release) -> Result<usize, StoreError> {
     say(connection, BEGIN_LOOK, SILENCE).await.map_err(Failure::from)?;
     let applied = async {
         let found: Vec<(i32, String, bool)> =
@@ -142,57 +149,47 @@ async fn look(connection: &mut PgConnection) -> Result<usize, StoreError> {
                 "the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
             )));
         }
-        if ours { check_applied(connection).await } else { Ok(0) }
+        if ours { check_applied(connection, release).await } else { Ok(0) }
     }
     .await?;
     say(connection, "COMMIT", SILENCE).await.map_err(Failure::from)?;
     Ok(applied)
 }
 
-/// How many steps the database has; they must be the ones that this binary knows.
-async fn check_applied(connection: &mut PgConnection) -> Result<usize, StoreError> {
-    let applied: Vec<(i64, Vec<u8>)> = asked(connection, APPLIED, SILENCE).await.map_err(Failure::from)?;
-    if let Some((newest, _)) = applied.last()
-        && *newest > i64::from(schema_version())
-    {
-        return Err(StoreError::Unavailable(format!(
-            "the store was written by a newer signalbox: its schema is {newest}, this one knows {}",
-            schema_version()
-        )));
-    }
-    let same = |(found, known): (&(i64, Vec<u8>), &Migration)| {
-        found.0 == known.version && found.1.as_slice() == &*known.checksum
+/// How many of the steps that this binary knows the database has had. It must be able to run over the others.
+async fn check_applied(connection: &mut PgConnection, release: Release) -> Result<usize, StoreError> {
+    let failed = Failure::from;
+    let applied: Vec<(i64, Vec<u8>)> = asked(connection, APPLIED, SILENCE).await.map_err(failed)?;
+    let says: Vec<(bool,)> = asked(connection, SAYS_NEEDS, SILENCE).await.map_err(failed)?;
+    let needs: Vec<(i64, i64)> = match says.first() {
+        Some((true,)) => asked(connection, NEEDS, SILENCE).await.map_err(failed)?,
+        _ => vec![],
     };
-    match applied.iter().zip(MIGRATIONS.iter()).all(same) {
-        true => Ok(applied.len()),
-        false => {
-            Err(StoreError::Damaged("the store has a schema that is not the one of this signalbox".into()))
-        }
-    }
+    schema::check(PLACE, (&applied, &needs), &migrations(release), release.level)
 }
 
 /// Applies what is missing and names an empty database, all in one transaction.
-async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
-    apply_missing(connection).await?;
+async fn migrate(connection: &mut PgConnection, release: Release) -> Result<(), StoreError> {
+    apply_missing(connection, release).await?;
     ensure_identity(connection).await.map_err(Failure::from)?;
     say(connection, "COMMIT", LONG_SILENCE).await.map_err(Failure::from)?;
     Ok(())
 }
 
 /// Begins a transaction in which the schema is up to date.
-async fn apply_missing(connection: &mut PgConnection) -> Result<(), StoreError> {
+async fn apply_missing(connection: &mut PgConnection, release: Release) -> Result<(), StoreError> {
     let failed = Failure::from;
     say(connection, BEGIN_MIGRATION, LONG_SILENCE).await.map_err(failed)?;
     // Another replica may have been here while the lock was waited for.
     let found: Vec<(i32, String, bool)> = asked(connection, ABILITIES, SILENCE).await.map_err(failed)?;
     let applied = match found.first() {
-        Some((_, _, true)) => check_applied(connection).await?,
+        Some((_, _, true)) => check_applied(connection, release).await?,
         _ => {
             say(connection, MAKE_TABLE, SILENCE).await.map_err(failed)?;
             0
         }
     };
-    for step in &MIGRATIONS[applied..] {
+    for step in migrations(release).iter().skip(applied) {
         let text = sqlx::raw_sql(step.sql.clone()).execute(&mut *connection);
         bounded(LONG_SILENCE, text).await.map_err(failed)?;
         let note = sqlx::query(NOTE_APPLIED).bind(step.version).bind(&*step.description);
@@ -211,9 +208,14 @@ async fn ensure_identity(connection: &mut PgConnection) -> Result<(), super::fai
     Ok(())
 }
 
-/// The newest schema that this binary knows.
-pub fn schema_version() -> u32 {
-    MIGRATIONS.last().and_then(|migration| migration.version.try_into().ok()).unwrap_or(0)
+/// Tells of a schema that is newer than this binary's.
+pub fn tell_of_schema(identity: &Identity, release: Release) {
+    schema::tell(PLACE, identity.schema_version, &migrations(release));
+}
+
+/// Refuses a schema that is newer than this binary's.
+pub fn know_all(identity: &Identity, release: Release) -> Result<(), StoreError> {
+    schema::know_all(PLACE, identity.schema_version, &migrations(release))
 }
 
 /// What the store says of itself, within a transaction.
@@ -228,6 +230,7 @@ pub async fn read_identity(connection: &mut PgConnection) -> Result<Identity, St
         all(connection, sqlx::query(sql::DATA_KEYS), SILENCE).await.map_err(failed)?;
     let revision: Vec<(i64,)> =
         asked(connection, "SELECT revision FROM head WHERE id = 1", SILENCE).await.map_err(failed)?;
+    let newest: Vec<(i64,)> = asked(connection, NEWEST, SILENCE).await.map_err(failed)?;
     let revision = revision.first().ok_or_else(|| StoreError::Damaged("its head row is missing".into()))?.0;
     Ok(Identity {
         store_id: StoreId(store_id),
@@ -237,6 +240,6 @@ pub async fn read_identity(connection: &mut PgConnection) -> Result<Identity, St
         password_salt: salt
             .try_into()
             .map_err(|_| StoreError::Damaged("its salt has a wrong length".into()))?,
-        schema_version: schema_version(),
+        schema_version: version_of(newest.first().map_or(0, |newest| newest.0)),
     })
 }

@@ -62,6 +62,9 @@ pub const BEGIN_LONG_READ: &str = concat!(
     SET LOCAL idle_in_transaction_session_timeout = '1min'; ",
     head!()
 );
+/// Begins a look at what there is, for which nothing is waited for long.
+pub const BEGIN_LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '3s'; \
+    SET LOCAL lock_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 /// Begins a write, takes the lock that all writes take first, and tells the head row and the end of the log. What follows
 /// the lock sees everything that was committed before.
 ///

@@ -9,7 +9,7 @@ use crate::{
     domain::{FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
         StoreError,
-        cluster::{Cluster, Heartbeat, Lease, Replica, Work, too_old},
+        cluster::{Cluster, Displaced, Heartbeat, Lease, Replica, Work, too_old},
         failure::Failure,
     },
 };
@@ -40,6 +40,11 @@ impl Cluster for SqliteStore {
 
     async fn release(&self, _: &Lease) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// A file does not know where it is.
+    async fn displaced(&self) -> Result<Option<Displaced>, StoreError> {
+        Ok(None)
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {

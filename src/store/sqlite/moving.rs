@@ -12,6 +12,7 @@ use super::{
     moment::SqliteMoment,
     open::{self, Lock},
 };
+use crate::domain::Release;
 use crate::store::{
     StoreError, Verification,
     chain::ChainKeys,
@@ -30,11 +31,13 @@ impl SqliteDatabase {
     /// Opens the file as one end of a move: even if its store was moved away.
     ///
     /// # Errors
-    /// As [`SqliteDatabase::open`].
-    pub async fn hold(path: &Path, create: bool) -> Result<Held, StoreError> {
-        let Self { writer, readers, identity, options, lock } = Self::open_fenced(path, create).await?;
+    /// As [`SqliteDatabase::open`]; [`StoreError::Unavailable`] if its schema is newer than this binary's.
+    pub async fn hold(release: Release, path: &Path, create: bool) -> Result<Held, StoreError> {
+        let Self { writer, readers, identity, options, lock } =
+            Self::open_fenced(release, path, create).await?;
         readers.close().await;
         writer.close().await.map_err(Failure::from)?;
+        open::know_all(path, &identity, release)?;
         let place = SqlitePlace { pool: open::aside(options), _lock: lock };
         Ok(Held { identity, place: Box::new(place) })
     }

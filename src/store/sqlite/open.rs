@@ -6,25 +6,25 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     str::FromStr as _,
-    sync::LazyLock,
     time::Duration,
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, SqlStr, SqliteConnection, SqlitePool,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
+    migrate::{MigrateError, Migration, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::store::failure::Failure;
 use crate::{
     domain::{
-        Epoch, StoreId,
+        Epoch, Release, StoreId,
         keys::{Identity, KeyCheck, WrappedKey},
     },
     store::{
         StoreError,
         moving::fence::{FENCE, Passage},
+        schema::{self, NEEDS, step, steps_of, version_of},
         sql,
     },
 };
@@ -37,21 +37,21 @@ const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that read.
 const READERS: u32 = 4;
+const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations ORDER BY version";
 
 /// The schema, step by step; a step that has landed is never edited. (`sqlx::migrate!` needs a feature of sqlx that
 /// builds a second SQLite for the compiler.)
-static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    let step = |version, description: &'static str, sql: &'static str| {
-        Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-    };
-    Migrator::with_migrations(vec![
+fn migrations(release: Release) -> Vec<Migration> {
+    let own = vec![
         step(1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql")),
         step(2, "cluster", include_str!("../../../migrations/sqlite/0002_cluster.sql")),
         step(3, "moves", include_str!("../../../migrations/sqlite/0003_moves.sql")),
         step(4, "observations", include_str!("../../../migrations/sqlite/0004_observations.sql")),
         step(5, "fleet", include_str!("../../../migrations/sqlite/0005_fleet.sql")),
-    ])
-});
+        step(6, "steps", include_str!("../../../migrations/sqlite/0006_steps.sql")),
+    ];
+    steps_of(release, own)
+}
 
 /// Holds the lock file. The kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]
@@ -203,12 +203,12 @@ pub(super) fn aside(options: SqliteConnectOptions) -> SqlitePool {
 }
 
 /// Opens the writer's connection on a file that [`prepare_files`] has let through, and brings the schema up to date.
-pub(super) async fn open_writer(path: &Path) -> Result<SqliteConnection, StoreError> {
+pub(super) async fn open_writer(path: &Path, release: Release) -> Result<SqliteConnection, StoreError> {
     mark_if_empty(path).await?;
     let mut connection = writer_options(path).connect().await.map_err(Failure::from)?;
     check_version(&mut connection).await?;
     check_length(path, &mut connection).await?;
-    migrate(path, &mut connection).await?;
+    migrate(path, &mut connection, release).await?;
     ensure_identity(&mut connection).await?;
     Ok(connection)
 }
@@ -260,14 +260,14 @@ async fn check_length(path: &Path, connection: &mut SqliteConnection) -> Result<
     }
 }
 
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+async fn migrate(path: &Path, connection: &mut SqliteConnection, release: Release) -> Result<(), StoreError> {
     let shown = path.display();
+    check_applied(path, connection, release).await?;
+    let mut migrator = Migrator::with_migrations(migrations(release));
+    // What it would miss was just looked at.
+    migrator.set_ignore_missing(true);
     // `run` takes any `Acquire`, for which the compiler can't see that the future is Send.
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => StoreError::Unavailable(format!(
-            "{shown} was written by a newer signalbox: its schema is {version}, this one knows {}",
-            schema_version()
-        )),
+    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => StoreError::Damaged(
             format!("{shown} has a schema {version} that is not the one of this signalbox"),
         ),
@@ -278,14 +278,43 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), S
     })
 }
 
-/// The newest schema that this binary knows.
-pub(super) fn schema_version() -> u32 {
-    MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .and_then(|version| version.try_into().ok())
-        .unwrap_or(0)
+/// The steps that the file has had must be ours, or let this binary run over them.
+async fn check_applied(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    release: Release,
+) -> Result<(), StoreError> {
+    let applied = rows_of(connection, "_sqlx_migrations", APPLIED).await?;
+    let needs = rows_of(connection, "schema_steps", NEEDS).await?;
+    let place = path.display().to_string();
+    schema::check(&place, (&applied, &needs), &migrations(release), release.level).map(drop)
+}
+
+/// The rows of a table, if there is one.
+async fn rows_of<T>(
+    connection: &mut SqliteConnection,
+    table: &str,
+    text: &'static str,
+) -> Result<Vec<(i64, T)>, StoreError>
+where
+    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    let there = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = $1").bind(table);
+    let there: i64 = there.fetch_one(&mut *connection).await.map_err(Failure::from)?;
+    match there {
+        0 => Ok(vec![]),
+        _ => Ok(sqlx::query_as(text).fetch_all(connection).await.map_err(Failure::from)?),
+    }
+}
+
+/// Tells of a schema that is newer than this binary's.
+pub(super) fn tell_of_schema(path: &Path, identity: &Identity, release: Release) {
+    schema::tell(&path.display().to_string(), identity.schema_version, &migrations(release));
+}
+
+/// Refuses a schema that is newer than this binary's.
+pub(super) fn know_all(path: &Path, identity: &Identity, release: Release) -> Result<(), StoreError> {
+    schema::know_all(&path.display().to_string(), identity.schema_version, &migrations(release))
 }
 
 /// Names an empty database. One statement each, and each only where nothing is: a crash between them does no harm.
@@ -315,6 +344,10 @@ pub(super) async fn read_identity(connection: &mut SqliteConnection) -> Result<I
     let keys: Vec<(String, String, String)> =
         sqlx::query_as(sql::DATA_KEYS).fetch_all(&mut *connection).await.map_err(failed)?;
     let revision: i64 = sqlx::query_scalar("SELECT revision FROM head WHERE id = 1")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let newest: i64 = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
         .fetch_one(connection)
         .await
         .map_err(failed)?;
@@ -326,7 +359,7 @@ pub(super) async fn read_identity(connection: &mut SqliteConnection) -> Result<I
         password_salt: salt
             .try_into()
             .map_err(|_| StoreError::Damaged("its salt has a wrong length".into()))?,
-        schema_version: schema_version(),
+        schema_version: version_of(newest),
     })
 }
 

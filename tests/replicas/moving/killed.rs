@@ -245,3 +245,14 @@ async fn a_replica_that_slept_through_the_move_neither_writes_nor_claims_to_be_i
     assert_eq!(postgres::count(&url, "SELECT count(*) FROM log WHERE name = 'settings/after'").await, 0);
     server.kill().await;
 }
+
+/// It looked as if it hung.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_commit_that_takes_long_is_said_to_be_waited_for() {
+    let home = stored().await;
+    let url = postgres::shared().database().await;
+    at_commit(&url, "PERFORM pg_sleep(7)").await;
+    let output = migrate(&home, SQLITE, &url, &[]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("the target has not yet answered"), "{told}");
+}
