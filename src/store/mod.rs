@@ -19,6 +19,7 @@ pub mod rows;
 mod sql;
 pub mod sqlite;
 mod tail;
+mod transaction;
 pub mod verify;
 mod writer;
 

@@ -27,6 +27,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Span;
 
 pub(super) use self::failure::failure_of;
 use self::{
@@ -237,7 +238,7 @@ impl Store for PostgresStore {
     }
 
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
-        self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
+        self.writer.ask(|reply| Job::Apply(Box::new(write), Span::current(), reply)).await?
     }
 
     async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {

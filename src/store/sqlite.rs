@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
+use tracing::Span;
 
 pub(super) use self::failure::failure_of;
 use self::{base::SqliteBase, moment::SqliteReads, open::Lock};
@@ -227,7 +228,7 @@ impl Store for SqliteStore {
     }
 
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
-        self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
+        self.writer.ask(|reply| Job::Apply(Box::new(write), Span::current(), reply)).await?
     }
 
     async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {

@@ -30,6 +30,7 @@ mod script;
 mod support;
 mod together;
 mod tokens;
+mod traces;
 mod upgrade;
 mod workers;
 mod writers;

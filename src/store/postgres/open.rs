@@ -46,6 +46,7 @@ static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| {
         step(6, "fleet", include_str!("../../../migrations/postgres/0006_fleet.sql")),
         step(7, "verification", include_str!("../../../migrations/postgres/0007_verification.sql")),
         step(8, "bounds", include_str!("../../../migrations/postgres/0008_bounds.sql")),
+        step(9, "traces", include_str!("../../../migrations/postgres/0009_traces.sql")),
     ]
 });
 

@@ -50,6 +50,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         step(3, "moves", include_str!("../../../migrations/sqlite/0003_moves.sql")),
         step(4, "observations", include_str!("../../../migrations/sqlite/0004_observations.sql")),
         step(5, "fleet", include_str!("../../../migrations/sqlite/0005_fleet.sql")),
+        step(6, "traces", include_str!("../../../migrations/sqlite/0006_traces.sql")),
     ])
 });
 
