@@ -50,6 +50,8 @@ pub mod settings;
 pub mod store;
 #[cfg(feature = "server")]
 mod telemetry;
+#[cfg(feature = "client")]
+pub mod trace_context;
 #[cfg(feature = "server")]
 pub mod view;
 #[cfg(feature = "server")]

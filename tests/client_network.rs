@@ -155,7 +155,13 @@ fn change(revision: u64) -> Result<WatchConfigResponse, Status> {
         ..Change::default()
     };
     let resume_token = format!("token-{revision}");
-    message(Event::Changes(Changes { revision, changes: vec![change], last: true, resume_token }))
+    message(Event::Changes(Changes {
+        revision,
+        changes: vec![change],
+        last: true,
+        resume_token,
+        ..Changes::default()
+    }))
 }
 
 /// Waits until the client tells of an error.

@@ -348,8 +348,8 @@ impl Drop for Shell {
 fn variables(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
         .filter(|word| {
-            let prefix = word.starts_with("SIGNALBOX_") || word.starts_with("ENCRYPTION_");
-            prefix && !word.ends_with('_')
+            let prefixes = ["SIGNALBOX_", "ENCRYPTION_", "OTEL_"];
+            prefixes.iter().any(|prefix| word.starts_with(prefix)) && !word.ends_with('_')
         })
         .map(str::to_owned)
         .collect()

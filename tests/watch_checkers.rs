@@ -84,6 +84,7 @@ fn stream(truth: &Truth, view: &View, at: u64, snapshot: bool) -> Vec<Event> {
                 changes,
                 last: true,
                 resume_token: token(revision),
+                ..Changes::default()
             }));
         }
         let held: Vec<Resource> = shown(revision);
@@ -187,7 +188,13 @@ fn unique_finds_a_change_that_comes_twice() {
 fn unique_finds_a_change_that_the_snapshot_had() {
     let broken = spoilt(&View::everything(), |events| {
         let again = Change { name: "providers/a".into(), ..Change::default() };
-        let event = Changes { revision: 1, changes: vec![again], last: true, resume_token: token(1) };
+        let event = Changes {
+            revision: 1,
+            changes: vec![again],
+            last: true,
+            resume_token: token(1),
+            ..Changes::default()
+        };
         events.insert(2, Event::Changes(event));
     });
     caught("unique", &broken);
@@ -238,7 +245,13 @@ fn reliable_finds_what_does_not_concern_the_view() {
         changes(events, 6).changes.push(Change { name: "settings/s".into(), ..Change::default() });
         let at = place(events, is_progress(3));
         let strange = Change { name: "providers/a/apiKeys/k".into(), ..Change::default() };
-        let event = Changes { revision: 3, changes: vec![strange], last: true, resume_token: token(3) };
+        let event = Changes {
+            revision: 3,
+            changes: vec![strange],
+            last: true,
+            resume_token: token(3),
+            ..Changes::default()
+        };
         events.insert(at, Event::Changes(event));
     });
     caught("reliable", &broken);
@@ -306,7 +319,13 @@ fn bookmarkable_finds_a_heartbeat_that_is_early() {
 fn committed_finds_what_nobody_wrote() {
     let broken = spoilt(&View::everything(), |events| {
         let strange = Change { name: "settings/ghost".into(), ..Change::default() };
-        let event = Changes { revision: 7, changes: vec![strange], last: true, resume_token: token(7) };
+        let event = Changes {
+            revision: 7,
+            changes: vec![strange],
+            last: true,
+            resume_token: token(7),
+            ..Changes::default()
+        };
         events.push(Event::Changes(event));
     });
     caught("committed", &broken);

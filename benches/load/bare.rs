@@ -126,8 +126,13 @@ impl Bare {
             resource: Some(resource.clone()),
         };
         let resume_token = token(revision);
-        let changes =
-            Changes { revision, changes: vec![change], last: true, resume_token: resume_token.clone() };
+        let changes = Changes {
+            revision,
+            changes: vec![change],
+            last: true,
+            resume_token: resume_token.clone(),
+            ..Changes::default()
+        };
         let message = Arc::new(WatchConfigResponse { event: Some(Event::Changes(changes)) });
         if published.ring.len() == RING {
             published.ring.pop_front();

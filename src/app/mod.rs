@@ -7,6 +7,7 @@ mod access;
 mod certificates;
 mod connections;
 mod displaced;
+mod fan_out;
 mod first_start;
 mod housekeeping;
 mod moving;
@@ -30,7 +31,7 @@ pub use crate::{
     view::{Undecryptable, Unopened},
 };
 
-use self::{housekeeping::Housekeeping, server::Served};
+use self::{fan_out::Traced, housekeeping::Housekeeping, server::Served};
 use crate::{
     crypto::Vault,
     domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
@@ -123,13 +124,14 @@ fn warn_of_few_files(connections: usize) {
     }
 }
 
-/// Runs a server. A new store begins with what is found in its surroundings. `ready` is told the addresses once it serves;
-/// it runs until `shutdown` resolves.
+/// Runs a server, which is this replica. A new store begins with what is found in its surroundings. `ready` is told the
+/// addresses once it serves; it runs until `shutdown` resolves.
 ///
 /// # Errors
 /// When it can't start, or a listener dies.
 pub async fn run(
     settings: Settings,
+    replica: ReplicaId,
     around: Surroundings,
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
@@ -156,7 +158,7 @@ pub async fn run(
     }
     let store: Arc<dyn Store> = opened.store.clone();
     let lifecycle = Lifecycle::default();
-    let served = serve(&settings, (opened, around), &clock, &lifecycle, ready, shutdown).await;
+    let served = serve(&settings, replica, (opened, around), &clock, &lifecycle, ready, shutdown).await;
     store.close(settings.shutdown.deadline.saturating_sub(settings.shutdown.grace) / 2).await;
     tracing::info!("stopped");
     served
@@ -164,6 +166,7 @@ pub async fn run(
 
 async fn serve(
     settings: &Settings,
+    replica: ReplicaId,
     (opened, around): (Opened, Surroundings),
     clock: &Arc<dyn Clock>,
     lifecycle: &Lifecycle,
@@ -185,7 +188,7 @@ async fn serve(
     let warnings = Warnings::new(warnings);
     let revealer = Arc::new(Revealer::new(Arc::clone(&vault)));
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
-    lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Arc::clone(&hub), lifecycle.hard()));
+    lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Traced(Arc::clone(&hub)), lifecycle.hard()));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
     let empty = view.state().revision == Revision(0);
     let level = match empty {
@@ -197,7 +200,7 @@ async fn serve(
     let is_revoked = Arc::new(move |caller: &Principal| watched.state().revocations.revokes(caller));
     let found = access::Found { store: &*store, vault: &vault, empty };
     let access = access::build(settings, found, clock, is_revoked).await?;
-    let identity = identity(settings, &vault, &access.verification);
+    let identity = identity(settings, replica, &vault, &access.verification);
     let replicas = Arc::new(Replicas::new(identity, level));
     let housekeeping = Housekeeping {
         store: Arc::clone(&store),
@@ -315,9 +318,9 @@ fn what_to_do(error: &StoreError) -> &'static str {
 }
 
 /// What this process is among the replicas of its store.
-fn identity(settings: &Settings, vault: &Vault, verification: &[u8]) -> Identity {
+fn identity(settings: &Settings, id: ReplicaId, vault: &Vault, verification: &[u8]) -> Identity {
     Identity {
-        id: ReplicaId::random(),
+        id,
         advertise: settings.cluster.advertise.clone(),
         feature_level: settings.cluster.release.level,
         key_ids: vault.key_ids_by_use(),

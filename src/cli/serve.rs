@@ -1,6 +1,6 @@
 //! `serve`: reads the settings and hands over to the server.
 
-use std::{ffi::OsStr, io::Write, path::Path};
+use std::{ffi::OsStr, io::Write, path::Path, time::Duration};
 
 use super::{
     failure::{Exit, Failure, Outcome},
@@ -9,10 +9,14 @@ use super::{
 };
 use crate::{
     app::{self, Addresses, Surroundings},
+    domain::ReplicaId,
     lifecycle,
-    settings::Settings,
+    settings::{Settings, Shutdown},
     telemetry,
 };
+
+/// How long the last traces may take to be sent, after everything else has ended.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// Runs the server until it is told to stop.
 pub async fn run(session: &mut Session<'_>, flags: &ServerFlags) -> Outcome {
@@ -37,12 +41,17 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
 
 /// Runs the server, and says in one line on standard output when it serves, and where.
 async fn serve(settings: Settings, around: Surroundings) -> Outcome {
-    telemetry::init(&settings.log);
+    let replica = ReplicaId::random();
+    let Shutdown { grace, deadline } = settings.shutdown;
+    // Closing the store has the other half.
+    let patience = (deadline.saturating_sub(grace) / 2).min(LAST_TRACES);
+    let telemetry =
+        telemetry::init(&settings.log, settings.traces.as_ref(), &replica).map_err(Failure::usage)?;
     let stop =
         lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
-    app::run(settings, around, announce, stop)
-        .await
-        .map_err(|error| Failure::told(Exit::Failed, error.to_string()))
+    let served = app::run(settings, replica, around, announce, stop).await;
+    telemetry.end(patience).await;
+    served.map_err(|error| Failure::told(Exit::Failed, error.to_string()))
 }
 
 fn announce(addresses: &Addresses) {

@@ -58,7 +58,11 @@ fn environment_only() -> String {
     let lines = settings::options()
         .filter(|option| option.flag.is_none())
         .map(|option| format!("  {:<24} {}", option.env, option.help));
-    format!("From the environment only, because they are secret:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    let lines: Vec<_> = lines.collect();
+    format!(
+        "From the environment only: what is secret, and what OpenTelemetry's library reads\n{}",
+        lines.join("\n")
+    )
 }
 
 /// The section of the settings file, as a heading.
@@ -72,6 +76,7 @@ fn heading(option: &Opt) -> &'static str {
         Some("limits") => "Limits",
         Some("outbound") => "Calls to others",
         Some("log") => "Logs",
+        Some("traces") => "Traces",
         Some("shutdown") => "Shutdown",
         _ => "Settings",
     }

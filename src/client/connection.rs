@@ -16,6 +16,7 @@ use super::{
     error::{Error, with_causes},
     options::ClientOptions,
     secret::SecretText,
+    trace,
 };
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
@@ -23,6 +24,7 @@ use crate::proto::v1::{
     fleet_service_client::FleetServiceClient, provider_service_client::ProviderServiceClient,
     setting_service_client::SettingServiceClient,
 };
+use crate::trace_context::TraceParent;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // A cut that no packet announces is found within the sum of both. The server reaps at its own pace, and does not
@@ -78,7 +80,7 @@ impl Connection {
     }
 
     pub(super) async fn open_to(endpoint: &str, options: &ClientOptions) -> Result<Self, Error> {
-        let bearer = Bearer::new(options.token.read().await?)?;
+        let bearer = Bearer::new(options.token.read().await?, options.traceparent)?;
         let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
@@ -106,28 +108,36 @@ impl Connection {
     }
 }
 
-/// Puts `authorization: Bearer <token>` on every call.
+/// Puts `authorization: Bearer <token>` on every call, and `traceparent` where the caller is traced.
 #[derive(Clone, Debug)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+pub struct Bearer {
+    token: Option<MetadataValue<Ascii>>,
+    /// What calls belong to that belong to nothing nearer.
+    traceparent: Option<TraceParent>,
+}
 
 impl Bearer {
-    fn new(token: Option<SecretText>) -> Result<Self, Error> {
+    fn new(token: Option<SecretText>, traceparent: Option<TraceParent>) -> Result<Self, Error> {
         let Some(token) = token else {
-            return Ok(Self(None));
+            return Ok(Self { token: None, traceparent });
         };
         let header = Zeroizing::new(format!("Bearer {}", token.expose()));
         let mut value = MetadataValue::try_from(header.as_str())
             .map_err(|_| Error::Token("it holds characters that a header can't".into()))?;
         // Keeps it out of Debug output and out of HPACK's table.
         value.set_sensitive(true);
-        Ok(Self(Some(value)))
+        Ok(Self { token: Some(value), traceparent })
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
+        if let Some(value) = &self.token {
             request.metadata_mut().insert("authorization", value.clone());
+        }
+        let traceparent = trace::current().or(self.traceparent);
+        if let Some(value) = traceparent.and_then(|context| context.to_string().parse().ok()) {
+            request.metadata_mut().insert("traceparent", value);
         }
         Ok(request)
     }
@@ -176,13 +186,14 @@ mod tests {
 
     #[test]
     fn the_token_travels_and_does_not_print() {
-        let mut bearer = Bearer::new(Some(SecretText::new("sk-canary"))).unwrap();
+        let mut bearer = Bearer::new(Some(SecretText::new("sk-canary")), None).unwrap();
         let request = bearer.call(Request::new(())).unwrap();
         assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer sk-canary");
         assert!(!format!("{bearer:?} {request:?}").contains("canary"));
-        assert!(Bearer::new(Some(SecretText::new("two\nlines"))).is_err());
-        let anonymous = Bearer::new(None).unwrap().call(Request::new(())).unwrap();
+        assert!(Bearer::new(Some(SecretText::new("two\nlines")), None).is_err());
+        let anonymous = Bearer::new(None, None).unwrap().call(Request::new(())).unwrap();
         assert!(anonymous.metadata().get("authorization").is_none());
+        assert!(anonymous.metadata().get("traceparent").is_none());
     }
 
     #[tokio::test]

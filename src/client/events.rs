@@ -11,7 +11,7 @@ use super::{
     selector::Selector,
     snapshot::{Snapshot, known},
 };
-use crate::proto::v1::Resource;
+use crate::{proto::v1::Resource, trace_context::TraceParent};
 
 /// What happened to a resource, as this client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +45,8 @@ pub struct ChangeEvent {
     pub action: String,
     /// Who made the change; empty when the event comes from a comparison of snapshots.
     pub actor: String,
+    /// The span that told of the change, where the servers make traces: what is done with the change is its child.
+    pub traceparent: Option<TraceParent>,
 }
 
 impl ChangeEvent {
@@ -64,6 +66,7 @@ impl ChangeEvent {
             after: Some(entry.resource.clone()),
             action: "revoked".to_owned(),
             actor: String::new(),
+            traceparent: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl ChangeEvent {
             after,
             action: String::new(),
             actor: String::new(),
+            traceparent: None,
         })
     }
 }

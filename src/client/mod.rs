@@ -45,6 +45,7 @@ mod staleness;
 mod subscription;
 pub mod testing;
 mod token;
+mod trace;
 mod transport;
 mod validation;
 mod variables;
@@ -52,6 +53,7 @@ mod views;
 mod virtual_keys;
 mod watcher;
 
+pub use crate::trace_context::TraceParent;
 pub use cache::{CacheError, CacheOptions};
 pub use connection::{Authorized, Bearer, Connection};
 pub use entry::SecretError;

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
     setting_key, setting_text,
+    trace_context::TraceParent,
 };
 
 /// How this client names itself.
@@ -39,6 +40,7 @@ pub struct ClientOptions {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
+    pub(super) traceparent: Option<TraceParent>,
     pub(super) staleness: Staleness,
     pub(super) metrics: Metrics,
     pub(super) validation: Validation,
@@ -66,6 +68,7 @@ impl ClientOptions {
             ca_file: None,
             cert_file: None,
             key_file: None,
+            traceparent: None,
             staleness: Staleness::default(),
             metrics: Metrics::default(),
             validation: Validation::default(),
@@ -154,6 +157,12 @@ impl ClientOptions {
     pub fn identity_files(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.cert_file = Some(certificate.into());
         self.key_file = Some(key.into());
+        self
+    }
+
+    /// What calls belong to, where the caller's own span is not known: the trace of whoever started this process.
+    pub fn traceparent(mut self, context: TraceParent) -> Self {
+        self.traceparent = Some(context);
         self
     }
 

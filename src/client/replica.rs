@@ -20,6 +20,7 @@ use crate::{
         Change, ChangeType, Changes, GoingAway, Progress, Reset, ResetReason, Revoked,
         Snapshot as SnapshotPart, Synced, watch_config_response::Event,
     },
+    trace_context::TraceParent,
 };
 
 /// What one event did.
@@ -235,8 +236,9 @@ impl Replica {
             None => Part { staged: (*self.known).clone(), events: Vec::new() },
         };
         part.staged.revision = changes.revision;
+        let traceparent = TraceParent::parse(&changes.traceparent);
         for change in changes.changes {
-            part.take_in(change)?;
+            part.take_in(change, traceparent)?;
         }
         if !changes.last {
             *unfinished = Some(part);
@@ -383,7 +385,7 @@ impl Replica {
 }
 
 impl Part {
-    fn take_in(&mut self, change: Change) -> Result<(), Desync> {
+    fn take_in(&mut self, change: Change, traceparent: Option<TraceParent>) -> Result<(), Desync> {
         let (before, after) = if change.r#type() == ChangeType::Deleted {
             (self.staged.remove(&change.name), None)
         } else {
@@ -397,6 +399,7 @@ impl Part {
         self.events.extend(event.map(|event| ChangeEvent {
             action: change.action,
             actor: change.actor,
+            traceparent,
             ..event
         }));
         Ok(())

@@ -55,7 +55,7 @@ fn delete(name: &str) -> Change {
 
 fn changes(revision: u64, changes: Vec<Change>, last: bool) -> Option<Event> {
     let resume_token = if last { format!("changes-{revision}") } else { String::new() };
-    Some(Event::Changes(Changes { revision, changes, last, resume_token }))
+    Some(Event::Changes(Changes { revision, changes, last, resume_token, ..Changes::default() }))
 }
 
 fn progress(revision: u64, digest: &[u8]) -> Option<Event> {

@@ -14,6 +14,7 @@ use super::{
     publisher::Readers,
     selector::Selector,
     snapshot::Snapshot,
+    trace,
 };
 
 /// What a subscription yields.
@@ -131,7 +132,8 @@ async fn call_back(mut subscription: Subscription, selector: Selector, callback:
 fn deliver(events: &[ChangeEvent], selector: &Selector, callback: &impl Fn(&ChangeEvent)) {
     for event in events.iter().filter(|event| event.matches(selector)) {
         // One bad event must not silence all that follow.
-        if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
+        let call = || catch_unwind(AssertUnwindSafe(|| callback(event)));
+        if trace::of_callback(event).in_scope(call).is_err() {
             tracing::error!(name = event.name, "a callback panicked");
         }
     }

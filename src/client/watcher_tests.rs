@@ -106,7 +106,13 @@ impl Peer {
             ..Change::default()
         };
         let resume_token = format!("token-{revision}");
-        self.send(Event::Changes(Changes { revision, changes: vec![change], last: true, resume_token }));
+        self.send(Event::Changes(Changes {
+            revision,
+            changes: vec![change],
+            last: true,
+            resume_token,
+            ..Changes::default()
+        }));
     }
 
     fn progress(&self, revision: u64, digest: Vec<u8>) {

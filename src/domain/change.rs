@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{ChainHash, KindName, Labels, Record, ResourceName, Revision, SealedSecret};
+use super::{ChainHash, KindName, Labels, Record, ResourceName, Revision, SealedSecret, TraceParent};
 
 /// What happened to a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +65,8 @@ pub struct RevisionBatch {
     pub changes: Vec<LoggedChange>,
     /// Tokens that this revision revoked.
     pub revocations: Vec<Revocation>,
+    /// Which span wrote it, as far as traces were made then.
+    pub trace: Option<TraceParent>,
 }
 
 /// Tokens that are not accepted any more.

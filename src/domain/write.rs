@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Action, FieldPath, KindName, Labels, ResourceName, Revision, RevisionToken, Revocation, SealedSecret,
-    SecretId, Uid,
+    SecretId, TraceParent, Uid,
 };
 
 /// Something that the plan relies on.
@@ -129,6 +129,8 @@ pub struct WriteSet {
     pub reason: String,
     /// The idempotency key.
     pub request: RequestKey,
+    /// Which span writes it, where traces are made: the log hands it on to whoever tells of the revision.
+    pub trace: Option<TraceParent>,
 }
 
 /// A write that is durable.

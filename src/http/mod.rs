@@ -16,30 +16,30 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::Response,
     routing::get,
 };
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
-use uuid::Uuid;
+use tracing::Instrument as _;
 
 pub use cors::cors;
 pub use rest::Rpcs;
 pub use serve::{Bounds, serve};
 
-use self::{answer::status, metrics::Exposition, openapi::Description, rest::Rest};
+use self::{
+    answer::status,
+    metrics::Exposition,
+    openapi::Description,
+    rest::{Rest, Template},
+};
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy, pages as paths},
     service::Service,
-    telemetry::Metrics,
+    telemetry::{HttpCall, Metrics, REQUEST_ID, request_id},
 };
-
-/// Names one request, in its answer: the caller's own name for it, or one that is made.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Characters that a caller's name for a request may have.
-const REQUEST_ID_CHARS: usize = 128;
 
 /// What the pages stand on.
 pub struct Pages {
@@ -98,9 +98,18 @@ struct Api {
 async fn api_first(State(api): State<Api>, request: Request, next: Next) -> Response {
     match Rest::owns(request.uri().path()) {
         true if api.draining.is_cancelled() => answer::draining(),
-        true => api.rest.call(request).await,
+        true => traced(&api.rest, request).await,
         false => next.run(request).await,
     }
+}
+
+/// Answers what is the API's, as one span of a trace.
+async fn traced(rest: &Rest, request: Request) -> Response {
+    let (call, method) = (HttpCall::begin(request.method(), request.headers()), request.method().clone());
+    let response = rest.call(request).instrument(call.span()).await;
+    let route = response.extensions().get::<Template>().map(|template| template.0.as_str());
+    call.end(&method, route, response.status());
+    response
 }
 
 /// Gives a request its time, and answers the headers that all have in common.
@@ -116,14 +125,4 @@ async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next
     headers.insert(REQUEST_ID, id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// The request's own name if it is one, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-    let is_name = |value: &&HeaderValue| {
-        (1..=REQUEST_ID_CHARS).contains(&value.len()) && value.as_bytes().iter().all(plain)
-    };
-    let made = || HeaderValue::try_from(Uuid::now_v7().simple().to_string()).ok();
-    headers.get(REQUEST_ID).filter(is_name).cloned().or_else(made).unwrap_or(HeaderValue::from_static("none"))
 }

@@ -77,6 +77,7 @@ impl Service {
                 mac: [0; 32],
                 outcome: Vec::new(),
             },
+            trace: None,
         };
         let token = match self.apply(caller, write).await {
             Ok(applied) => applied.token(),

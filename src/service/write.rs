@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{
     PATIENCE, Service,
@@ -105,6 +106,19 @@ impl Service {
     pub(super) async fn carry_out(
         &self,
         caller: &Principal,
+        request: WriteRequest,
+    ) -> Result<BatchWriteResponse> {
+        let span = tracing::info_span!(
+            "write",
+            signalbox.operations = request.operations.len(),
+            signalbox.validate_only = request.validate_only,
+        );
+        self.plan_and_apply(caller, request).instrument(span).await
+    }
+
+    async fn plan_and_apply(
+        &self,
+        caller: &Principal,
         mut request: WriteRequest,
     ) -> Result<BatchWriteResponse> {
         let found = check_frame(&request);
@@ -189,6 +203,7 @@ impl Service {
             time: self.parts.clock.now(),
             reason: request.reason.clone(),
             request: RequestKey { principal: replay.principal.clone(), id, mac: replay.mac, outcome },
+            trace: None,
         }
     }
 

@@ -24,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 pub mod values;
 
 use std::{fmt, path::Path};
@@ -46,6 +47,7 @@ pub use self::{
     shutdown::Shutdown,
     store::Store,
     tls::Tls,
+    traces::{Sampler, Traces},
 };
 
 static CONFIG: Opt = Opt {
@@ -80,6 +82,8 @@ pub struct Settings {
     pub outbound: Outbound,
     /// What is logged.
     pub log: Log,
+    /// Where traces go; `None` is nowhere.
+    pub traces: Option<Traces>,
     /// How long stopping takes.
     pub shutdown: Shutdown,
     /// What the environment says of stored settings. No option: the server only tells of it.
@@ -104,6 +108,7 @@ pub fn options() -> impl Iterator<Item = &'static Opt> {
         .chain(limits::OPTIONS)
         .chain(outbound::OPTIONS)
         .chain(log::OPTIONS)
+        .chain(traces::OPTIONS)
         .chain(shutdown::OPTIONS)
 }
 
@@ -123,6 +128,7 @@ impl Settings {
         let limits = Limits::read(&mut from);
         let outbound = Outbound::read(&mut from);
         let log = Log::read(&mut from);
+        let traces = Traces::read(&mut from);
         let shutdown = Shutdown::read(&mut from);
         let overrides = Overrides::read(env);
         let old_names = legacy::warnings(&from);
@@ -139,10 +145,12 @@ impl Settings {
         problems.extend(limits.iter().flat_map(Limits::validate));
         problems.extend(outbound.iter().flat_map(Outbound::validate));
         problems.extend(log.iter().flat_map(Log::validate));
+        problems.extend(traces.iter().flatten().flat_map(Traces::validate));
         problems.extend(shutdown.iter().flat_map(Shutdown::validate));
         let whole = || {
             let (listen, store, cluster, keys, jwt) = (listen?, store?, cluster?, keys?, jwt?);
-            let (tls, limits, outbound, log, shutdown) = (tls?, limits?, outbound?, log?, shutdown?);
+            let (tls, limits, outbound, log, traces, shutdown) =
+                (tls?, limits?, outbound?, log?, traces?, shutdown?);
             Some(Self {
                 listen,
                 store,
@@ -153,6 +161,7 @@ impl Settings {
                 limits,
                 outbound,
                 log,
+                traces,
                 shutdown,
                 overrides,
                 old_names,
@@ -172,6 +181,7 @@ impl Settings {
         if let Database::Sqlite(_) = self.store.database {
             warnings.extend(self.keys.warnings(&self.store.data_dir));
         }
+        warnings.extend(self.traces.iter().flat_map(Traces::warnings));
         warnings.extend(self.old_names.iter().chain(self.overrides.warnings()).cloned());
         warnings
     }

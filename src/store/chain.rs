@@ -100,6 +100,8 @@ impl ChainKeys {
             digest,
             previous_hash,
             hash: _,
+            // Says who traced the write, and nothing of what was written: a binary that knows no traces hashes the same.
+            traceparent: _,
         } = row;
         let mut columns = Columns(self.chain.clone());
         columns.bytes(previous_hash).number(*revision).number(*ordinal);
@@ -206,6 +208,7 @@ mod tests {
             digest: vec![1; 16],
             previous_hash: vec![2; 32],
             hash: vec![],
+            traceparent: None,
         }
     }
 

@@ -21,6 +21,7 @@ mod schema;
 mod sql;
 pub mod sqlite;
 mod tail;
+mod transaction;
 pub mod verify;
 mod writer;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tracing::Span;
 
 use super::{
     AUDIT_KEPT, AuditLog, Cluster, Connections, Doorbell, DoorbellState, Fleet, Head, HistoryPage,
@@ -131,7 +132,7 @@ where
     }
 
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {
-        self.writer.ask(|reply| Job::Apply(Box::new(write), reply)).await?
+        self.writer.ask(|reply| Job::Apply(Box::new(write), Span::current(), reply)).await?
     }
 
     async fn replay(&self, principal: &str, id: &str, mac: &[u8; 32]) -> Result<Option<Applied>, ApplyError> {

@@ -368,6 +368,7 @@ impl<'k> Group<'k> {
             digest: head.digest.to_bytes().to_vec(),
             previous_hash: head.head.hash.0.to_vec(),
             hash: vec![],
+            traceparent: write.trace.map(|trace| trace.to_string()),
         };
         head.head.hash = self.keys.link(&row);
         row.hash = head.head.hash.0.to_vec();

@@ -167,7 +167,8 @@ impl PostgresDatabase {
         };
         let reader = Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail };
         let writer = WriterHandle::start(base, ());
-        let engine = PostgresEngine { readers, bell, tells_place, _stopped_with_it: stop.clone().drop_guard(), stop };
+        let engine =
+            PostgresEngine { readers, bell, tells_place, _stopped_with_it: stop.clone().drop_guard(), stop };
         Ok(Opened::new(reader, writer, identity, engine))
     }
 }

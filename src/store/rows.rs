@@ -75,6 +75,7 @@ pub struct LogRow {
     pub digest: Vec<u8>,
     pub previous_hash: Vec<u8>,
     pub hash: Vec<u8>,
+    pub traceparent: Option<String>,
 }
 
 /// One row of the current state. The columns are those of the table.

@@ -136,8 +136,8 @@ pub static PUT_RESOURCES: Bulk = Bulk::new(
 pub static PUT_LOG: Bulk = Bulk::new(
     "INSERT INTO log (revision, ordinal, change_type, action, name, kind, uid, labels, version, \
      create_revision, create_time, spec, secrets, previous_labels, previous_revision, actor, time, reason, \
-     request_id, digest, previous_hash, hash)",
-    22,
+     request_id, digest, previous_hash, hash, traceparent)",
+    23,
     "",
 );
 /// Writes sealed values.

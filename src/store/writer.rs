@@ -13,8 +13,9 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::{Instrument as _, Span};
 
-use super::{Lease, StoreError, failure::Failure};
+use super::{Lease, StoreError, failure::Failure, transaction::Transaction};
 use crate::domain::{Applied, ApplyError, Epoch, PlannedChange, Revision, WriteSet, audit::AuditEvent};
 
 /// Jobs that may wait; more callers wait for a place.
@@ -31,6 +32,9 @@ pub type Answer = Result<Applied, ApplyError>;
 /// After a failure nothing is believed; the next call begins anew.
 #[async_trait]
 pub trait Base: Send + 'static {
+    /// What the database is called in traces.
+    const SYSTEM: &'static str;
+
     /// Commits a group; one answer for each write.
     async fn commit(&mut self, writes: &[WriteSet]) -> Result<Vec<Answer>, Failure>;
     /// Writes audit events.
@@ -52,8 +56,8 @@ pub trait Base: Send + 'static {
 
 /// What the writer is asked to do.
 pub enum Job {
-    /// Make a write durable.
-    Apply(Box<WriteSet>, oneshot::Sender<Answer>),
+    /// Make a write durable, on behalf of a span.
+    Apply(Box<WriteSet>, Span, oneshot::Sender<Answer>),
     /// Write audit events.
     Audit(Vec<AuditEvent>, oneshot::Sender<Result<(), StoreError>>),
     /// Forget requests and audit events older than these times.
@@ -139,7 +143,7 @@ impl<B: Base> Writer<B> {
         let mut next = Some(job);
         while let Some(job) = next.take() {
             match job {
-                Job::Apply(write, reply) => next = self.group(*write, reply, jobs).await,
+                Job::Apply(write, caller, reply) => next = self.group((*write, caller, reply), jobs).await,
                 // A caller that went away does not need its answer.
                 Job::Audit(events, reply) => {
                     let _ = reply.send(self.base.audit(&events).await.map_err(StoreError::from));
@@ -160,18 +164,19 @@ impl<B: Base> Writer<B> {
     /// Commits a write together with all that wait behind it. Gives back a job of another sort that it met.
     async fn group(
         &mut self,
-        first: WriteSet,
-        reply: oneshot::Sender<Answer>,
+        (first, caller, reply): (WriteSet, Span, oneshot::Sender<Answer>),
         jobs: &mut mpsc::Receiver<Job>,
     ) -> Option<Job> {
         let mut bytes = size(&first);
         let (mut writes, mut replies, mut met) = (vec![first], vec![reply], None);
+        let mut callers = vec![caller];
         while writes.len() < GROUP_WRITES && bytes < GROUP_BYTES {
             match jobs.try_recv() {
-                Ok(Job::Apply(write, reply)) => {
+                Ok(Job::Apply(write, caller, reply)) => {
                     bytes += size(&write);
                     writes.push(*write);
                     replies.push(reply);
+                    callers.push(caller);
                 }
                 Ok(other) => {
                     met = Some(other);
@@ -180,7 +185,9 @@ impl<B: Base> Writer<B> {
                 Err(_) => break,
             }
         }
-        let answers = self.answer(&writes).await;
+        let transaction = Transaction::begin(B::SYSTEM, &mut writes, callers);
+        let answers = self.answer(&writes).instrument(transaction.span()).await;
+        transaction.end(&answers);
         for (reply, answer) in replies.into_iter().zip(answers) {
             let _ = reply.send(answer);
         }

@@ -1,31 +1,74 @@
-//! What the service says of itself: logs, and metrics that are counted as things happen.
+//! What the service says of itself: logs, traces, and metrics that are counted as things happen.
 //!
-//! Logs go to standard error, so that standard output stays for what was asked for. It must not know what is logged;
-//! secrets have types that can't be.
+//! Events are for the log, which goes to standard error, so that standard output stays for what was asked for. Spans are for
+//! traces, which go to a collector if one is named; but for the span of a request, which gives the log's lines their ids.
+//! It must not know what is logged or traced; secrets have types that can't be.
 
+mod exporter;
+mod logs;
 mod metrics;
+mod repeats;
+mod requests;
 mod rpc;
+mod spans;
 mod store_calls;
+mod traces;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use std::time::Duration;
+
+use tracing_subscriber::{Layer as _, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use metrics::Metrics;
+pub use requests::{HttpCall, REQUEST_ID, request_id};
+pub use spans::{context, join};
 pub use store_calls::StoreCalls;
 
-use crate::settings::{Log, LogFormat};
+use self::repeats::Repeats;
+use crate::{
+    domain::ReplicaId,
+    settings::{Log, Traces},
+};
 
-/// Begins to log as the settings say. A second call changes nothing.
-pub fn init(settings: &Log) {
-    // The settings have been checked: an unusable filter does not come so far.
-    let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
-    let begun = match settings.format {
-        LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init()
-        }
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
-    };
-    if begun.is_err() {
+/// What was begun, and has to be ended.
+pub struct Telemetry {
+    repeats: Repeats,
+    traces: Option<traces::Provider>,
+}
+
+/// Begins to log, and to make traces, as the settings say. A second call begins nothing. Has to be called on the runtime.
+///
+/// # Errors
+/// When the collector can't be used as the settings name it; whether it is there shows later.
+pub fn init(log: &Log, traces: Option<&Traces>, replica: &ReplicaId) -> Result<Telemetry, String> {
+    let traces = traces.map(|traces| traces::begin(traces, replica)).transpose()?;
+    let layer = traces.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces::tracer(provider))
+            // Where in the sources a span stands is nobody's attribute, and costs one each.
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_filter(spans::of_traces())
+    });
+    let repeats = Repeats::default();
+    if tracing_subscriber::registry().with(layer).with(logs::layer(log, repeats.clone())).try_init().is_err()
+    {
         tracing::debug!("logging had begun already");
+    }
+    // Ends with the runtime: whatever it has not told by then, `end` tells.
+    tokio::spawn(repeats.clone().keep_telling());
+    Ok(Telemetry { repeats, traces })
+}
+
+impl Telemetry {
+    /// Logs and sends what is still to be told, for as long as `patience` lasts.
+    pub async fn end(self, patience: Duration) {
+        self.repeats.tell(Duration::ZERO);
+        let Some(provider) = self.traces else { return };
+        // It waits without giving way.
+        let sent = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(patience));
+        if !matches!(sent.await, Ok(Ok(()))) {
+            tracing::warn!("the last traces could not be sent");
+        }
     }
 }

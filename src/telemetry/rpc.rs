@@ -1,4 +1,5 @@
-//! Counts and times RPCs: one layer in front of all services, the gate included, so that refused calls count too.
+//! Counts, times and traces RPCs, and gives each its id: one layer in front of all services, the gate included, so that
+//! refused calls count too.
 
 use std::{
     collections::HashMap,
@@ -18,8 +19,12 @@ use prometheus_client::{
 };
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
+use tracing::{Instrument as _, Span};
 
-use super::metrics::{Labels, seconds};
+use super::{
+    metrics::{Labels, seconds},
+    requests::{REQUEST_ID, RpcCall, end_rpc},
+};
 
 /// What is called and has no row in the policy table: it is refused, and whatever it is called is one series.
 const OTHER: &str = "other";
@@ -121,30 +126,40 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let series = self.layer.named.get(request.uri().path()).unwrap_or(&self.layer.other);
-        let call = Call::begin(Arc::clone(series));
-        let answer = self.inner.call(request);
-        async move { Ok(call.follow(answer.await?)) }.boxed()
+        let RpcCall { id, log, rpc } = RpcCall::begin(series.method, request.headers());
+        let call = Call::begin(Arc::clone(series), rpc.clone());
+        let answer = log.in_scope(|| rpc.in_scope(|| self.inner.call(request)));
+        let answered = async move {
+            let mut response = answer.await?;
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(call.follow(response))
+        };
+        answered.instrument(rpc).instrument(log).boxed()
     }
 }
 
 /// One call under way; counted by the code that it has when it is let go of.
 struct Call {
     series: Arc<Series>,
+    span: Span,
     begun: Instant,
     code: Code,
 }
 
 impl Call {
-    fn begin(series: Arc<Series>) -> Self {
+    fn begin(series: Arc<Series>, span: Span) -> Self {
         series.open.inc();
         // Who is let go of before the end is the caller's doing.
-        Self { series, begun: Instant::now(), code: Code::Cancelled }
+        Self { series, span, begun: Instant::now(), code: Code::Cancelled }
     }
 
     /// The answer begins: it fails at once, or its end is still to come.
     fn follow(mut self, response: Response<Body>) -> Response<Body> {
-        self.series.seconds.observe(self.begun.elapsed().as_secs_f64());
-        match code(response.headers()) {
+        let took = self.begun.elapsed();
+        self.series.seconds.observe(took.as_secs_f64());
+        let code = code(response.headers());
+        tracing::debug!(code = code.map_or("in its trailers", name), ?took, "answered");
+        match code {
             Some(code) => {
                 self.code = code;
                 response
@@ -158,6 +173,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         let Series { method, ended, open, .. } = &*self.series;
         open.dec();
+        end_rpc(&self.span, self.code);
         ended.get_or_create(&[("method", *method), ("code", name(self.code))]).inc();
     }
 }

@@ -14,7 +14,8 @@ use super::filter::{Effect, Filter, effect};
 use crate::{
     digest::ViewDigest,
     domain::{
-        ChainHash, Epoch, LoggedChange, Revision, RevisionBatch, RevisionToken, Revocation, Selector, limits,
+        ChainHash, Epoch, LoggedChange, Revision, RevisionBatch, RevisionToken, Revocation, Selector,
+        TraceParent, limits,
     },
     proto::v1::{Change, ChangeType, Changes, WatchConfigResponse, watch_config_response::Event},
     view::{Reveal, Revealer},
@@ -40,6 +41,7 @@ pub struct Batch {
     changes: Vec<LoggedChange>,
     epoch: Epoch,
     time: Timestamp,
+    trace: Option<TraceParent>,
     encodings: Mutex<Vec<(Reveal, Part, Bytes)>>,
     weight: AtomicUsize,
     budget: Budget,
@@ -57,7 +59,7 @@ impl Batch {
     /// Takes a revision from the log. Counts its size into `budget` until it is dropped.
     #[must_use]
     pub fn new(batch: RevisionBatch, epoch: Epoch, budget: &Budget) -> Self {
-        let RevisionBatch { revision, hash, time, changes, revocations } = batch;
+        let RevisionBatch { revision, hash, time, changes, revocations, trace } = batch;
         let content =
             |change: &LoggedChange| change.record.as_ref().map_or(0, |record| record.spec_json.len() * 2);
         let weight = changes.iter().map(|change| 512 + content(change)).sum();
@@ -69,6 +71,7 @@ impl Batch {
             changes,
             epoch,
             time: timestamp(time),
+            trace,
             encodings: Mutex::default(),
             weight: AtomicUsize::new(weight),
             budget: Arc::clone(budget),
@@ -161,7 +164,9 @@ impl Batch {
 
     fn put(&self, out: &mut BytesMut, changes: Vec<Change>, last: bool) {
         let resume_token = if last { self.token().to_string() } else { String::new() };
-        frame_into(out, Event::Changes(Changes { revision: self.revision.0, changes, last, resume_token }));
+        let traceparent = self.trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let revision = self.revision.0;
+        frame_into(out, Event::Changes(Changes { revision, changes, last, resume_token, traceparent }));
     }
 
     fn change(&self, index: usize, effect: Effect, reveal: Reveal, revealer: &Revealer) -> Change {

@@ -37,7 +37,7 @@ pub fn variables() -> BTreeSet<String> {
     let help = run(&["serve", "--help"]);
     let help = String::from_utf8(help.stdout).expect("text");
     let words = help.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
-    let prefixes = ["SIGNALBOX_", "ENCRYPTION_", "RUST_LOG"];
+    let prefixes = ["SIGNALBOX_", "ENCRYPTION_", "OTEL_", "RUST_LOG"];
     words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
 }
 

@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod calls;
+pub mod collector;
 mod commands;
 pub mod events;
 pub mod exposition;

@@ -25,5 +25,6 @@ mod stalled;
 mod startup;
 mod thirteenth_kind;
 mod tls;
+mod traces;
 
 use harness::calls;

@@ -31,6 +31,7 @@ mod script;
 mod support;
 mod together;
 mod tokens;
+mod traces;
 mod upgrade;
 mod workers;
 mod writers;

@@ -92,6 +92,7 @@ pub fn write(changes: Vec<PlannedChange>) -> WriteSet {
             mac: [7; 32],
             outcome: format!("outcome-{id}").into_bytes(),
         },
+        trace: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use signalbox::{
     app::{self, AppError, Surroundings},
+    domain::ReplicaId,
     settings::{Environment, Settings},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -53,6 +54,7 @@ impl Server {
         let (ready, told) = oneshot::channel();
         let mut done = tokio::spawn(app::run(
             settings,
+            ReplicaId::random(),
             Surroundings::default(),
             move |addresses| {
                 let _ = ready.send(addresses.grpc);

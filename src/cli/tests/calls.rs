@@ -115,7 +115,13 @@ impl ConfigService for Fake {
         };
         let synced =
             Synced { revision: 1, resume_token: "r1".into(), view_id: "v".into(), ..Default::default() };
-        let changes = Changes { revision: 2, changes: vec![deleted], last: true, resume_token: "r2".into() };
+        let changes = Changes {
+            revision: 2,
+            changes: vec![deleted],
+            last: true,
+            resume_token: "r2".into(),
+            ..Changes::default()
+        };
         let event = |event| Ok(WatchConfigResponse { event: Some(event) });
         let expired = Err(Status::unauthenticated("the token has expired"));
         let events = vec![event(Event::Synced(synced)), event(Event::Changes(changes)), expired];

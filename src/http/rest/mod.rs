@@ -13,10 +13,12 @@ pub(in crate::http) mod route;
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
+    body::Body as HttpBody,
     extract::Request,
     http::{
         HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
         header::{self, HeaderName},
+        request::Parts,
     },
     response::{IntoResponse as _, Response},
 };
@@ -34,6 +36,10 @@ use crate::grpc::ConnectionHandle;
 
 /// The services as gRPC reaches them, behind their gate.
 pub type Rpcs = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
+
+/// The path that a request was found to mean, without what the caller put in.
+#[derive(Clone)]
+pub(super) struct Template(pub String);
 
 /// Headers that a call takes along.
 const TAKEN_ALONG: [HeaderName; 4] = [
@@ -62,7 +68,7 @@ impl Rest {
         path.strip_prefix("/v1").is_some_and(|rest| rest.starts_with(['/', ':']))
     }
 
-    /// Answers a request.
+    /// Answers a request. The answer says by its extension which path was meant.
     pub async fn call(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         let (route, name) = match route::find(&self.routes, &head.method, head.uri.path()) {
@@ -70,6 +76,12 @@ impl Rest {
             Found::OtherMethod(methods) => return other_method(&methods),
             Found::Nothing => return answer::no_such_path(),
         };
+        let mut response = self.answer(route, name, head, body).await;
+        response.extensions_mut().insert(Template(route.template()));
+        response
+    }
+
+    async fn answer(&self, route: &Route, name: Option<String>, head: Parts, body: HttpBody) -> Response {
         let conditional = head.headers.contains_key(header::IF_MATCH);
         let last_event_id = head.headers.get("last-event-id").cloned();
         let along = taken_along(&head.headers);

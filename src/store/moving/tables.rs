@@ -177,6 +177,7 @@ pub static LOG: Table = table(
         bytes("digest"),
         bytes("previous_hash"),
         bytes("hash"),
+        text("traceparent"),
     ],
 );
 /// Sealed values.

@@ -74,6 +74,8 @@ pub struct PostgresBase {
 
 #[async_trait]
 impl Base for PostgresBase {
+    const SYSTEM: &'static str = "postgresql";
+
     async fn commit(&mut self, writes: &[WriteSet]) -> Result<Vec<Answer>, Failure> {
         match self.commit_group(writes, Requests::New).await {
             Err(Failure::Refused(_)) => self.commit_group(writes, Requests::Doubtful).await,

@@ -117,7 +117,7 @@ impl Cluster for PostgresStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
         let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let replicas = beat(session.connection()?, own).await?;
-        if self.tells_place {
+        if self.engine.tells_place {
             // Whoever follows the log here would have found that it lost commits.
             whereabouts::note(session.connection()?).await?;
         }
@@ -159,10 +159,10 @@ impl Cluster for PostgresStore {
     }
 
     async fn displaced(&self) -> Result<Option<Displaced>, StoreError> {
-        if !self.tells_place {
+        if !self.engine.tells_place {
             return Ok(None);
         }
-        let mut session = Session::begin(&self.readers, BEGIN_ASIDE).await?;
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let found = whereabouts::displaced(session.connection()?).await?;
         session.end().await;
         Ok(found)

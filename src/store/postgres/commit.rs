@@ -46,17 +46,17 @@ const WRITE_EFFECTS: &str = "WITH gone AS ( \
     ), logged AS ( \
         INSERT INTO log (revision, ordinal, change_type, action, name, kind, uid, labels, version, \
             create_revision, create_time, spec, secrets, previous_labels, previous_revision, actor, time, \
-            reason, request_id, digest, previous_hash, hash) \
+            reason, request_id, digest, previous_hash, hash, traceparent) \
         SELECT * FROM unnest($18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], \
             $24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::text[], $29::text[], $30::text[], \
             $31::text[], $32::bigint[], $33::text[], $34::text[], $35::text[], $36::text[], $37::bytea[], \
-            $38::bytea[], $39::bytea[]) \
+            $38::bytea[], $39::bytea[], $40::text[]) \
     ), answered AS ( \
         INSERT INTO requests (principal, request_id, mac, revision, hash, time, outcome) \
-        SELECT * FROM unnest($40::text[], $41::text[], $42::bytea[], $43::bigint[], $44::bytea[], $45::text[], \
-            $46::bytea[]) \
+        SELECT * FROM unnest($41::text[], $42::text[], $43::bytea[], $44::bigint[], $45::bytea[], $46::text[], \
+            $47::bytea[]) \
     ) \
-    UPDATE head SET revision = $47, hash = $48, digest = $49 WHERE id = 1 AND revision = $50";
+    UPDATE head SET revision = $48, hash = $49, digest = $50 WHERE id = 1 AND revision = $51";
 
 const MEBIBYTE: usize = 1 << 20;
 /// What a write is told that comes before the new life has begun.
@@ -254,6 +254,7 @@ fn bind_log<'q>(query: Statement<'q>, rows: &'q [LogRow]) -> Statement<'q> {
         |row| row.digest.as_slice(),
         |row| row.previous_hash.as_slice(),
         |row| row.hash.as_slice(),
+        |row| row.traceparent.as_deref(),
     )
 }
 

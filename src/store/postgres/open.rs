@@ -42,6 +42,7 @@ fn migrations(release: Release) -> Vec<Migration> {
         step(8, "bounds", include_str!("../../../migrations/postgres/0008_bounds.sql")),
         step(9, "steps", include_str!("../../../migrations/postgres/0009_steps.sql")),
         step(10, "whereabouts", include_str!("../../../migrations/postgres/0010_whereabouts.sql")),
+        step(11, "traces", include_str!("../../../migrations/postgres/0011_traces.sql")),
     ];
     steps_of(release, own)
 }

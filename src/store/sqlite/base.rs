@@ -41,6 +41,8 @@ pub(super) struct SqliteBase {
 
 #[async_trait]
 impl Base for SqliteBase {
+    const SYSTEM: &'static str = "sqlite";
+
     async fn commit(&mut self, writes: &[WriteSet]) -> Result<Vec<Answer>, Failure> {
         let keys = Arc::clone(&self.keys);
         let (connection, left_at) = self.connection().await?;

@@ -249,6 +249,7 @@ fn bind_log(arguments: &mut SqliteArguments, row: &LogRow) -> Result<(), BoxDynE
         digest,
         previous_hash,
         hash,
+        traceparent,
     } = row;
     arguments.add(*revision)?;
     arguments.add(*ordinal)?;
@@ -268,7 +269,7 @@ fn bind_log(arguments: &mut SqliteArguments, row: &LogRow) -> Result<(), BoxDynE
     for bytes in [digest, previous_hash, hash] {
         arguments.add(bytes.clone())?;
     }
-    Ok(())
+    arguments.add(traceparent.clone())
 }
 
 fn bind_secret(arguments: &mut SqliteArguments, row: &SealedSecret) -> Result<(), BoxDynError> {

@@ -49,6 +49,7 @@ fn migrations(release: Release) -> Vec<Migration> {
         step(4, "observations", include_str!("../../../migrations/sqlite/0004_observations.sql")),
         step(5, "fleet", include_str!("../../../migrations/sqlite/0005_fleet.sql")),
         step(6, "steps", include_str!("../../../migrations/sqlite/0006_steps.sql")),
+        step(7, "traces", include_str!("../../../migrations/sqlite/0007_traces.sql")),
     ];
     steps_of(release, own)
 }

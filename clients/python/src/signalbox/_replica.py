@@ -174,7 +174,7 @@ class Replica:
         elif part.draft.revision != changes.revision:
             raise DesyncError("a revision begins before the last part of another")
         for change in changes.changes:
-            _take_in(part, change)
+            _take_in(part, change, changes.traceparent)
         if not changes.last:
             self._part = part
             return Applied()
@@ -277,7 +277,7 @@ class Replica:
     }
 
 
-def _take_in(part: _Part, change: Any) -> None:
+def _take_in(part: _Part, change: Any, traceparent: str) -> None:
     if change.type == _proto.DELETED:
         before, after = part.draft.remove(change.name), None
     else:
@@ -286,6 +286,8 @@ def _take_in(part: _Part, change: Any) -> None:
             raise DesyncError("a change without its resource")
         after = view_of(change.resource)
         before = part.draft.upsert(after)
-    event = between(change.name, part.draft.revision, before, after, change.action, change.actor)
+    event = between(
+        change.name, part.draft.revision, before, after, change.action, change.actor, traceparent
+    )
     if event is not None:
         part.events.append(event)

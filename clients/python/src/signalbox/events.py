@@ -33,6 +33,10 @@ class ChangeEvent:
     actor: str = ""
     """Who made the change; empty when the event comes from a comparison of snapshots."""
 
+    traceparent: str = ""
+    """The span that told of the change, as W3C `traceparent`, where the servers make traces: what is done with the change is
+    its child. Callbacks run in such a span with the extra `otel`."""
+
     def matches(self, selector: Selector) -> bool:
         """Whether a selector picks the resource as it was or as it is."""
         return any(each is not None and selector.matches(each) for each in (self.before, self.after))
@@ -59,15 +63,15 @@ def between(
     after: Resource[Any] | None,
     action: str = "",
     actor: str = "",
+    traceparent: str = "",
 ) -> ChangeEvent | None:
     """The event that leads from one resource to another; `None` when there is nothing to tell."""
     before = before if before is not None and before.kind else None
     after = after if after is not None and after.kind else None
-    if after is None:
-        return None if before is None else ChangeEvent("deleted", name, revision, before, None, action, actor)
-    return ChangeEvent(
-        "created" if before is None else "updated", name, revision, before, after, action, actor
-    )
+    if before is None and after is None:
+        return None
+    kind = "deleted" if after is None else "created" if before is None else "updated"
+    return ChangeEvent(kind, name, revision, before, after, action, actor, traceparent)
 
 
 def difference(before: Snapshot, after: Snapshot) -> tuple[ChangeEvent, ...]:

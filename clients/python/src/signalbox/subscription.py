@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
 
+from ._trace import of_callback
 from .events import ChangeEvent, ChangeSet, difference
 from .selectors import Selector
 from .snapshot import Snapshot
@@ -178,7 +179,8 @@ class Callback:
                 return
             if any(event.matches(selector) for selector in self._selectors):
                 try:
-                    self._call(event)
+                    with of_callback(event.traceparent, event.revision):
+                        self._call(event)
                 except Exception:
                     _log.exception("a callback failed; it is called again for the next change")
 

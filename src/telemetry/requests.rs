@@ -1,0 +1,206 @@
+//! What a request is known by: its id in the log and in the answer, its span in traces.
+//!
+//! The id is the caller's if it is one, else it is made here. The log's lines of a request carry it, and the trace if there
+//! is one, ours or the caller's. A context that a caller sends is taken if it is valid, and else ignored.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tonic::Code;
+use tracing::{Metadata, Span, field::Empty};
+use uuid::Uuid;
+
+use super::spans::{context, join};
+use crate::domain::TraceParent;
+
+/// Names one request, in its answer: the caller's own name for it, or one that is made.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Characters that a caller's name for a request may have.
+const REQUEST_ID_CHARS: usize = 128;
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Where the span of a request stands that the log's lines get their ids from.
+const LOG: &str = "signalbox::request";
+/// What has a span of its own: our services, and neither probes nor reflection, which come every few seconds.
+const TRACED: &str = "signalbox.";
+
+/// The request's own name if it is one, else a new one.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let is_name = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_CHARS).contains(&value.len()) && value.as_bytes().iter().all(plain)
+    };
+    let made = || HeaderValue::try_from(Uuid::now_v7().simple().to_string()).ok();
+    headers.get(REQUEST_ID).filter(is_name).cloned().or_else(made).unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// Whether this is the span of a request, which is for the log and not for traces.
+pub(super) fn is_of_log(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == LOG
+}
+
+/// The context that a caller sent; one of several could be anybody's.
+fn sent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    only.to_str().ok().and_then(TraceParent::parse)
+}
+
+/// One RPC under way, as logs and traces know it.
+pub(super) struct RpcCall {
+    pub id: HeaderValue,
+    pub log: Span,
+    pub rpc: Span,
+}
+
+impl RpcCall {
+    /// A call of `service/method` begins.
+    pub fn begin(name: &'static str, headers: &HeaderMap) -> Self {
+        let (id, sent) = (request_id(headers), sent(headers));
+        let rpc = rpc_span(name, sent);
+        let trace = context(&rpc).or(sent);
+        // Of the highest level, so that whoever logs anything has the ids with it.
+        let log = tracing::error_span!(
+            target: LOG,
+            parent: None,
+            "request",
+            request_id = id.to_str().unwrap_or_default(),
+            method = name,
+            trace_id = Empty,
+        );
+        if let Some(trace) = trace {
+            log.record("trace_id", trace.trace_id());
+        }
+        Self { id, log, rpc }
+    }
+}
+
+fn rpc_span(name: &'static str, sent: Option<TraceParent>) -> Span {
+    if !name.starts_with(TRACED) {
+        return Span::none();
+    }
+    let (service, method) = name.rsplit_once('/').unwrap_or((name, ""));
+    let inside = context(&Span::current()).is_some();
+    let span = tracing::info_span!(
+        "rpc",
+        otel.name = name,
+        otel.kind = if inside { "internal" } else { "server" },
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = method,
+        rpc.grpc.status_code = Empty,
+        otel.status_code = Empty,
+    );
+    // What came over HTTP is a child of that request.
+    if let Some(sent) = sent.filter(|_| !inside) {
+        join(&span, sent);
+    }
+    span
+}
+
+/// Notes how a call ended.
+pub(super) fn end_rpc(span: &Span, code: Code) {
+    span.record("rpc.grpc.status_code", i64::from(i32::from(code)));
+    let ours = matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    if ours {
+        span.record("otel.status_code", "error");
+    }
+}
+
+/// One request over HTTP, as traces know it. The RPC that answers it is its child.
+pub struct HttpCall(Span);
+
+impl HttpCall {
+    /// A request begins.
+    #[must_use]
+    pub fn begin(method: &Method, headers: &HeaderMap) -> Self {
+        let span = tracing::info_span!(
+            parent: None,
+            "http",
+            otel.name = word(method),
+            otel.kind = "server",
+            http.request.method = word(method),
+            http.route = Empty,
+            http.response.status_code = Empty,
+            otel.status_code = Empty,
+        );
+        if let Some(sent) = sent(headers) {
+            join(&span, sent);
+        }
+        Self(span)
+    }
+
+    /// Its span.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.0.clone()
+    }
+
+    /// Its answer begins. `route` is the path's template, without what a caller put in.
+    pub fn end(self, method: &Method, route: Option<&str>, status: StatusCode) {
+        let Self(span) = self;
+        if span.is_disabled() {
+            return;
+        }
+        if let Some(route) = route {
+            span.record("otel.name", format!("{} {route}", word(method)));
+            span.record("http.route", route);
+        }
+        span.record("http.response.status_code", i64::from(status.as_u16()));
+        if status.is_server_error() {
+            span.record("otel.status_code", "error");
+        }
+    }
+}
+
+/// A method's name; whatever else somebody sends is one name.
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "_OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+        let values = values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        values.collect()
+    }
+
+    #[test]
+    fn a_request_keeps_its_own_name_if_that_is_one() {
+        for own in ["a", "A-1_b.c", &"x".repeat(128)] {
+            assert_eq!(request_id(&headers(REQUEST_ID, &[own])), own);
+        }
+        for wrong in ["", "a b", "a\"b", "ü", &"x".repeat(129)] {
+            let given = headers(REQUEST_ID, &[wrong]);
+            let (one, other) = (request_id(&given), request_id(&given));
+            assert!(one != wrong && one != other && one.len() == 32, "{wrong}: {one:?}");
+        }
+    }
+
+    #[test]
+    fn a_context_counts_if_it_is_valid_and_the_only_one() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(sent(&headers(TRACEPARENT, &[good])), TraceParent::parse(good));
+        for wrong in [&[][..], &["nonsense"], &[good, good]] {
+            assert_eq!(sent(&headers(TRACEPARENT, wrong)), None, "{wrong:?}");
+        }
+    }
+}

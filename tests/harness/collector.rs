@@ -1,0 +1,213 @@
+//! A stand-in of an OTLP collector: takes what servers send, and what the test's own process traces.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value::Value},
+};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{SdkTracerProvider, SpanData, SpanExporter},
+};
+use prost::Message as _;
+use tokio::{net::TcpListener, task::AbortHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+use tracing_subscriber::{Layer as _, filter::filter_fn, layer::SubscriberExt as _};
+
+use super::{PATIENCE, until};
+
+/// A span that has come in.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub name: String,
+    /// In hexadecimal, as all ids here.
+    pub trace: String,
+    pub id: String,
+    /// Empty for none.
+    pub parent: String,
+    pub links: Vec<String>,
+    /// As OTLP counts them: 2 is a server, 3 a client, 4 a producer, 5 a consumer.
+    pub kind: i32,
+    /// 2 is an error.
+    pub status: i32,
+    /// Of the span, and of the process that sent it.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Seen {
+    /// An attribute; empty if it has none.
+    pub fn attribute(&self, key: &str) -> &str {
+        self.attributes.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
+    }
+}
+
+/// A collector that listens. It stops with the test.
+#[derive(Clone)]
+pub struct Collector {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+    headers: Arc<Mutex<Vec<String>>>,
+    address: String,
+    _serving: Arc<Serving>,
+}
+
+struct Serving(AbortHandle);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (seen, bytes, headers) = (Arc::default(), Arc::default(), Arc::default());
+        let inlet =
+            Inlet { seen: Arc::clone(&seen), bytes: Arc::clone(&bytes), headers: Arc::clone(&headers) };
+        let server = Server::builder()
+            .add_service(TraceServiceServer::new(inlet))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = tokio::spawn(async move {
+            let _ = server.await;
+        });
+        Self { seen, bytes, headers, address, _serving: Arc::new(Serving(serving.abort_handle())) }
+    }
+
+    /// As a server's setting names it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that has come in.
+    pub fn spans(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Every byte that servers have sent.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
+    }
+
+    /// The `authorization` headers that came along.
+    pub fn headers(&self) -> Vec<String> {
+        self.headers.lock().unwrap().clone()
+    }
+
+    /// The spans of a trace with a name, once there are as many.
+    pub async fn named(&self, trace: &str, name: &str, count: usize) -> Vec<Seen> {
+        let found = || -> Vec<Seen> {
+            let spans = self.spans().into_iter();
+            spans.filter(|span| span.trace == trace && span.name == name).collect()
+        };
+        until(PATIENCE, &format!("{count} spans {name:?} of {trace}"), || found().len() >= count).await;
+        found()
+    }
+
+    /// The only span of a trace with a name.
+    pub async fn only(&self, trace: &str, name: &str) -> Seen {
+        let mut found = self.named(trace, name, 1).await;
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        found.remove(0)
+    }
+
+    /// Traces this thread as a worker traces itself: with `tracing-opentelemetry`, into this collector.
+    pub fn trace_this_thread(&self) -> tracing::subscriber::DefaultGuard {
+        let exporter = Own(Arc::clone(&self.seen));
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let ours = filter_fn(|metadata| {
+            metadata.is_span()
+                && ["signalbox::client", "test"].iter().any(|ours| metadata.target().starts_with(ours))
+        });
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(layer.with_filter(ours)))
+    }
+}
+
+struct Inlet {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+    headers: Arc<Mutex<Vec<String>>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Inlet {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        self.headers.lock().unwrap().extend(authorization.map(str::to_owned));
+        let message = request.into_inner();
+        self.bytes.lock().unwrap().extend(message.encode_to_vec());
+        let mut seen = self.seen.lock().unwrap();
+        for resource in message.resource_spans {
+            let process = resource.resource.unwrap_or_default().attributes;
+            for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                let attributes = span.attributes.iter().chain(&process).map(shown).collect();
+                seen.push(Seen {
+                    name: span.name,
+                    trace: hex::encode(span.trace_id),
+                    id: hex::encode(span.span_id),
+                    parent: hex::encode(span.parent_span_id),
+                    links: span.links.into_iter().map(|link| hex::encode(link.span_id)).collect(),
+                    kind: span.kind,
+                    status: span.status.unwrap_or_default().code,
+                    attributes,
+                });
+            }
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn shown(attribute: &KeyValue) -> (String, String) {
+    let value = match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(yes)) => yes.to_string(),
+        other => format!("{other:?}"),
+    };
+    (attribute.key.clone(), value)
+}
+
+/// What the test's own process traces.
+struct Own(Arc<Mutex<Vec<Seen>>>);
+
+impl fmt::Debug for Own {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Own")
+    }
+}
+
+impl SpanExporter for Own {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.into_iter().map(|span| {
+            let parent = span.parent_span_id.to_string();
+            Seen {
+                name: span.name.into_owned(),
+                trace: span.span_context.trace_id().to_string(),
+                id: span.span_context.span_id().to_string(),
+                parent: if parent.bytes().all(|byte| byte == b'0') { String::new() } else { parent },
+                ..Seen::default()
+            }
+        });
+        self.0.lock().unwrap().extend(spans);
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}

@@ -1,0 +1,358 @@
+//! Traces and the log's ids: what a collector is sent of a change, what it is never sent, and what becomes of a server
+//! whose collector is away.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use signalbox::{
+    client::{Client, ClientOptions, Connection, Selector, TokenSource},
+    proto::v1::{CreateResourceRequest, Resource, Role, SettingSpec, resource::Spec, setting_spec},
+};
+use tracing::Instrument as _;
+
+use crate::{
+    calls::{channel, token, token_with, with},
+    harness::{
+        Home, PATIENCE, Server,
+        api::{Api, api_key, provider, setting},
+        collector::{Collector, Seen},
+        http::{ask, send},
+        soon, until,
+    },
+};
+
+const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
+const PRODUCER: i32 = 4;
+
+/// A caller's context, sampled.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SPAN: &str = "b7ad6b7169203331";
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{SPAN}-{flags}")
+}
+
+/// A folder whose servers send to a collector, without waiting for more.
+fn home(collector: &Collector) -> Home {
+    Home::new().with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()).with("OTEL_BSP_SCHEDULE_DELAY", "50")
+}
+
+/// A request that belongs to a trace.
+fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<CreateResourceRequest> {
+    let value = Some(setting_spec::Value::IntValue(1));
+    let spec = Some(Spec::Setting(SettingSpec { value, ..SettingSpec::default() }));
+    let resource = Some(Resource { name: name.to_owned(), spec, ..Resource::default() });
+    let request = CreateResourceRequest { resource, ..CreateResourceRequest::default() };
+    let mut request = with(&server.admin_token(), request);
+    if !traceparent.is_empty() {
+        request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+    }
+    request
+}
+
+async fn created(server: &Server, name: &str, traceparent: &str) {
+    let mut config = signalbox::proto::v1::config_service_client::ConfigServiceClient::new(
+        channel(server.address()).await,
+    );
+    config.create_resource(create(server, name, traceparent)).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_change_is_one_trace_from_the_caller_to_the_callback() {
+    let collector = Collector::start().await;
+    let server = Server::start_in(&Arc::new(home(&collector))).await;
+    let worker = token_with(&server, Role::Worker, "w", true, Duration::from_secs(3_600)).await;
+    let _traced = collector.trace_this_thread();
+    let options = ClientOptions::new(server.url()).token(TokenSource::fixed(worker));
+    let client = Client::connect(options).unwrap();
+    soon(client.wait_ready(PATIENCE)).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let callback = {
+        let told = Arc::clone(&told);
+        client.on_change(Selector::name("settings/traced"), move |event| {
+            told.lock().unwrap().push(event.traceparent);
+        })
+    };
+
+    let options = ClientOptions::new(server.url()).token(TokenSource::fixed(server.admin_token()));
+    let mut connection = Connection::open(&options).await.unwrap();
+    let caller = tracing::info_span!(target: "test", "caller");
+    let value = Some(setting_spec::Value::IntValue(1));
+    let resource = Resource {
+        name: "settings/traced".to_owned(),
+        spec: Some(Spec::Setting(SettingSpec { value, ..SettingSpec::default() })),
+        ..Resource::default()
+    };
+    let request = CreateResourceRequest { resource: Some(resource), ..CreateResourceRequest::default() };
+    let revision = connection.config.create_resource(request).instrument(caller.clone()).await.unwrap();
+    let revision = revision.into_inner().revision.to_string();
+    drop(caller);
+    until(PATIENCE, "the callback", || !told.lock().unwrap().is_empty()).await;
+
+    until(PATIENCE, "the caller's span", || collector.spans().iter().any(|span| span.name == "caller")).await;
+    let caller = collector.spans().into_iter().find(|span| span.name == "caller").unwrap();
+    let trace = caller.trace.clone();
+    let rpc = collector.only(&trace, "signalbox.v1.ConfigService/CreateResource").await;
+    let write = collector.only(&trace, "write").await;
+    let transaction = collector.only(&trace, "transaction").await;
+    let fan_out = collector.only(&trace, "fan out").await;
+    let called = collector.only(&trace, "callback").await;
+    for (child, parent) in [
+        (&rpc, &caller),
+        (&write, &rpc),
+        (&transaction, &write),
+        (&fan_out, &transaction),
+        (&called, &fan_out),
+    ] {
+        assert_eq!(child.parent, parent.id, "{child:?} is a child of {parent:?}");
+    }
+    let told = told.lock().unwrap()[0].unwrap();
+    assert_eq!((told.trace_id(), format!("{:016x}", told.span())), (trace, fan_out.id.clone()));
+
+    assert_eq!([rpc.kind, transaction.kind, fan_out.kind], [SERVER, CLIENT, PRODUCER]);
+    let attributes = |span: &Seen, keys: &[&str]| -> Vec<String> {
+        keys.iter().map(|key| span.attribute(key).to_owned()).collect()
+    };
+    assert_eq!(
+        attributes(&rpc, &["rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code"]),
+        ["grpc", "signalbox.v1.ConfigService", "CreateResource", "0"]
+    );
+    assert_eq!(
+        attributes(&transaction, &["db.system.name", "db.operation.batch.size", "signalbox.revision"]),
+        ["sqlite", "1", revision.as_str()]
+    );
+    assert_eq!(attributes(&fan_out, &["signalbox.revision", "signalbox.changes"]), [revision.as_str(), "1"]);
+    assert_eq!(
+        attributes(&rpc, &["service.name", "service.version"]),
+        ["signalbox", env!("CARGO_PKG_VERSION")]
+    );
+    assert_eq!(rpc.attribute("service.instance.id").len(), 36, "the replica's id");
+    drop(callback);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn over_http_the_request_and_its_rpc_are_spans_of_the_callers_trace() {
+    let collector = Collector::start().await;
+    let home = Arc::new(home(&collector));
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let headers =
+        format!("Authorization: Bearer {}\r\ntraceparent: {}\r\n", server.admin_token(), traceparent("01"));
+    let answer = ask(server.http_address(), "GET", "/v1/settings/hidden%2Dname", &headers).await;
+    assert_eq!(answer.code, 404);
+    let http = collector.only(TRACE, "GET /v1/settings/{setting}").await;
+    let rpc = collector.only(TRACE, "signalbox.v1.ConfigService/GetResource").await;
+    assert_eq!((http.parent.as_str(), &rpc.parent), (SPAN, &http.id));
+    assert_eq!((http.kind, rpc.kind), (SERVER, 1), "the call itself came by HTTP: {rpc:?}");
+    assert_eq!(http.attribute("http.response.status_code"), "404");
+    assert_eq!(rpc.attribute("rpc.grpc.status_code"), "5");
+    // Pages that are asked every few seconds are no spans.
+    ask(server.http_address(), "GET", "/livez", &headers).await;
+    server.stop().await;
+    assert!(collector.spans().iter().all(|span| span.trace == TRACE && !span.name.contains("livez")));
+    assert!(!String::from_utf8_lossy(&collector.bytes()).contains("hidden"), "names stay inside");
+}
+
+#[tokio::test]
+async fn a_callers_context_decides_if_it_is_valid() {
+    let collector = Collector::start().await;
+    let server = Server::start_in(&Arc::new(home(&collector))).await;
+    created(&server, "settings/unsampled", &traceparent("00")).await;
+    created(&server, "settings/invalid", &traceparent("01").replace("00-", "ff-")).await;
+    created(&server, "settings/sampled", &traceparent("01")).await;
+    let rpc = collector.only(TRACE, "signalbox.v1.ConfigService/CreateResource").await;
+    assert_eq!(rpc.parent, SPAN);
+    server.stop().await;
+    let spans = collector.spans();
+    let name = "signalbox.v1.ConfigService/CreateResource";
+    let calls: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(calls.len(), 2, "one was not to be recorded, and one has a trace of its own: {calls:?}");
+    let other = calls.iter().find(|span| span.trace != TRACE).unwrap();
+    assert_eq!(other.parent, "");
+}
+
+#[tokio::test]
+async fn a_sampler_that_takes_none_sends_none_but_what_a_caller_records() {
+    let collector = Collector::start().await;
+    let home = home(&collector).with("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+    let server = Server::start_in(&Arc::new(home.with("OTEL_TRACES_SAMPLER_ARG", "0"))).await;
+    created(&server, "settings/own", "").await;
+    created(&server, "settings/callers", &traceparent("01")).await;
+    server.stop().await;
+    let spans = collector.spans();
+    assert!(!spans.is_empty() && spans.iter().all(|span| span.trace == TRACE), "{spans:?}");
+}
+
+/// Nobody listens at the standard port, and nobody is asked.
+#[tokio::test]
+async fn without_a_collector_there_are_no_traces() {
+    let collector = Collector::start().await;
+    for home in [Home::new(), home(&collector).with("OTEL_SDK_DISABLED", "true")] {
+        let server = Server::start_in(&Arc::new(home)).await;
+        let options = ClientOptions::new(server.url()).token(TokenSource::fixed(server.admin_token()));
+        let client = Client::connect(options).unwrap();
+        soon(client.wait_ready(PATIENCE)).await.unwrap();
+        let mut changes = client.subscribe();
+        created(&server, "settings/untraced", &traceparent("01")).await;
+        let update = soon(changes.next()).await.unwrap();
+        let signalbox::client::Update::Changes(set) = update else { panic!("{update:?}") };
+        assert!(set.events.iter().all(|event| event.traceparent.is_none()), "{set:?}");
+        let home = Arc::clone(server.home());
+        server.stop().await;
+        assert!(!home.log().contains("traces"), "{}", home.log());
+    }
+    assert!(collector.spans().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_left_is_sent_at_the_end() {
+    let collector = Collector::start().await;
+    let home = home(&collector).with("OTEL_BSP_SCHEDULE_DELAY", "600000");
+    let server = Server::start_in(&Arc::new(home)).await;
+    created(&server, "settings/last", &traceparent("01")).await;
+    server.stop().await;
+    for name in ["signalbox.v1.ConfigService/CreateResource", "write", "transaction", "fan out"] {
+        collector.only(TRACE, name).await;
+    }
+}
+
+/// One that refuses connections, and one that takes them and never answers.
+#[tokio::test]
+async fn a_collector_that_is_away_costs_one_warning() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    for (collector, told) in [(nobody, true), (silent.local_addr().unwrap(), false)] {
+        let home = Home::new()
+            .with("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
+            .with("OTEL_BSP_SCHEDULE_DELAY", "10")
+            .with("OTEL_BSP_MAX_QUEUE_SIZE", "4")
+            .with("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2");
+        let home = Arc::new(home);
+        let server = Server::start_in(&home).await;
+        for number in 0..50 {
+            created(&server, &format!("settings/n{number}"), "").await;
+        }
+        let warning = "traces can't be sent to the collector";
+        if told {
+            until(PATIENCE, "the warning", || home.log().contains(warning)).await;
+        }
+        let begun = Instant::now();
+        server.stop().await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "the stop waited for a collector");
+        let log = home.log();
+        assert!(log.matches(warning).count() <= 1 && !log.contains("BatchSpanProcessor"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_and_no_name_reaches_the_collector() {
+    let collector = Collector::start().await;
+    let home = home(&collector).with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-collector");
+    let home = Arc::new(home.with("RUST_LOG", "trace"));
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let token = token(&server, Role::Admin, "a-subject-of-a-token").await;
+    let mut admin = Api::with(&server, &token).await;
+    let mut worker = Api::worker(&server).await;
+    admin.create("providers/canary-provider", provider(&[("X-Canary", "canary-header")])).await;
+    admin.create("providers/canary-provider/apiKeys/canary-key", api_key("sk-canary-value")).await;
+    admin.create("settings/canary_name", setting("canary-setting")).await;
+    assert!(!worker.secrets("providers/canary-provider/apiKeys/canary-key", true).await.is_empty());
+    let body = json!({ "name": "settings/canary_rest", "setting": { "stringValue": "canary-rest" } });
+    let wrong = send(server.http_address(), "POST", "/v1/settings?canary=canary", &token, &body).await;
+    assert_eq!(wrong.code, 400, "{wrong:?}");
+    server.stop().await;
+    assert!(collector.spans().iter().filter(|span| span.name == "transaction").count() >= 3);
+    let sent = String::from_utf8_lossy(&collector.bytes()).into_owned();
+    for word in ["canary", "a-subject-of-a-token", &token] {
+        assert!(!sent.contains(word), "{word}");
+    }
+    assert!(collector.headers().iter().all(|header| header == "Bearer of-the-collector"));
+    assert!(!collector.headers().is_empty() && !home.log().contains("of-the-collector"));
+}
+
+#[tokio::test]
+async fn settings_of_traces_that_can_not_be_right_are_refused() {
+    let refused = async |settings: &[(&str, &str)]| {
+        let home = settings.iter().fold(Home::new(), |home, (name, value)| home.with(name, *value));
+        home.refused().await.message
+    };
+    let url = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let local = (url, "http://127.0.0.1:4317");
+    for (settings, wanted) in [
+        (
+            &[(url, "127.0.0.1:4317")][..],
+            "--traces-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT, traces.endpoint in the file): is not the URL of a collector",
+        ),
+        (&[(url, "http://u:p@127.0.0.1:4317")], "give credentials in OTEL_EXPORTER_OTLP_HEADERS"),
+        (&[(url, "http://127.0.0.1:4318/v1/traces")], "its port is mostly 4317"),
+        (&[local, ("OTEL_TRACES_SAMPLER", "xray")], "`xray` is none of always_on"),
+        (&[local, ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "1.5 is out of range; give 0 to 1"),
+        (
+            &[
+                ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://10.0.0.1:4317"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"),
+            ],
+            "the headers would cross the network in the clear",
+        ),
+        (&[local, ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere")], "/nowhere can't be read"),
+    ] {
+        let message = refused(settings).await;
+        assert!(message.contains(wanted), "{message}");
+        assert!(!message.contains("u:p@"), "{message}");
+    }
+}
+
+/// Lines of JSON that the server has logged.
+fn lines(home: &Home) -> Vec<Value> {
+    home.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[tokio::test]
+async fn every_line_of_a_request_has_its_ids_and_the_answer_has_them_too() {
+    let home =
+        Home::new().with("SIGNALBOX_LOG_FORMAT", "json").with("RUST_LOG", "warn,signalbox::telemetry=debug");
+    let home = Arc::new(home);
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let mut config = signalbox::proto::v1::config_service_client::ConfigServiceClient::new(
+        channel(server.address()).await,
+    );
+    let mut request = create(&server, "settings/a", &traceparent("00"));
+    request.metadata_mut().insert("x-request-id", "mine-1".parse().unwrap());
+    request.get_mut().request_id = "looked-up".to_owned();
+    let answer = config.create_resource(request).await.unwrap();
+    assert_eq!(answer.metadata().get("x-request-id").unwrap(), "mine-1");
+    // Ids that are none are replaced, also where the request is refused.
+    let mut wrong = tonic::Request::new(CreateResourceRequest::default());
+    wrong.metadata_mut().insert("x-request-id", "not one\"".parse().unwrap());
+    let status = config.create_resource(wrong).await.unwrap_err();
+    let made = status.metadata().get("x-request-id").unwrap().to_str().unwrap();
+    assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+
+    let headers = format!("Authorization: Bearer {}\r\nX-Request-Id: mine-2\r\n", server.admin_token());
+    let answer = ask(server.http_address(), "GET", "/v1/settings/a:history", &headers).await;
+    assert_eq!(answer.headers["x-request-id"], "mine-2");
+    server.stop().await;
+
+    let of = |id: &str| -> Vec<Value> {
+        lines(&home)
+            .into_iter()
+            .map(|line| line["span"].clone())
+            .filter(|span| span["request_id"] == id)
+            .collect()
+    };
+    let first = of("mine-1");
+    assert!(!first.is_empty(), "{}", home.log());
+    for span in first {
+        assert_eq!(span["trace_id"], TRACE, "{span}");
+        assert_eq!(span["method"], "signalbox.v1.ConfigService/CreateResource");
+    }
+    assert!(!of("mine-2").is_empty(), "what came by HTTP keeps its id: {}", home.log());
+}
