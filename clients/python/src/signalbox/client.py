@@ -22,6 +22,7 @@ from ._reporter import Reporter
 from ._saver import Saver
 from ._state import CountingState, State
 from ._transport import Dialer, TokenSource
+from ._validation import Validation
 from ._watcher import Position, Watcher, watch_request
 from .environment import environment_snapshot
 from .errors import CacheError, ClosedError, NotReadyError, RevisionNotReachedError
@@ -208,7 +209,7 @@ class Client(Reader):
             self._state,
             random,
             self._heard,
-            self._validate,
+            Validation(options.validate),
         )
         if self._cache is not None and self._saver is None:
             self._saver = Saver(self._cache, self._state, self._position)
@@ -248,18 +249,6 @@ class Client(Reader):
         if self._options.metrics is not None:
             self._measure(applied)
 
-    def _validate(self, snapshot: Snapshot) -> str | None:
-        """Why a new state is not to be served, if so."""
-        if self._options.validate is None:
-            return None
-        try:
-            reason = self._options.validate(snapshot)
-        except Exception as error:
-            # Its text may hold anything, and goes to others.
-            _log.exception("the validation failed")
-            return f"the validation failed: {type(error).__name__}"
-        return None if reason is None else str(reason)
-
     def _measure(self, applied: Applied) -> None:
         health, tell = self._state.health, self._options.metrics
         assert tell is not None
@@ -279,7 +268,7 @@ class Client(Reader):
                 tell("resets", health.resets)
             if applied.revoked:
                 tell("revocations", 1)
-        except Exception:
+        except BaseException:
             _log.exception("the metrics hook failed")
 
     def _load(self, overrides: Overrides) -> Position | None:

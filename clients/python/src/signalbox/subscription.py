@@ -179,7 +179,7 @@ class Callback:
             if any(event.matches(selector) for selector in self._selectors):
                 try:
                     self._call(event)
-                except Exception:
+                except BaseException:
                     _log.exception("a callback failed; it is called again for the next change")
 
 
