@@ -29,6 +29,7 @@ class AsyncClient(Reader):
         self._client = client
         # Shared, so that getters, callbacks and subscriptions are those of the client.
         self._state = client._state
+        self._current = client._current
         self._dispatcher = client._dispatcher
 
     async def wait_ready(self, timeout: float = 10.0) -> None:

@@ -47,10 +47,9 @@ class Reader(Getters):
 
     def __init__(self, state: State) -> None:
         self._state = state
+        # Bound once: each read goes through it.
+        self._current = state.current
         self._dispatcher = Dispatcher(self.subscribe)
-
-    def _current(self) -> Snapshot:
-        return self._state.current()
 
     def snapshot(self) -> Snapshot:
         """The present state, all of one revision: take one for each piece of work that reads several things."""

@@ -63,7 +63,7 @@ class Overrides:
 class Setting:
     """One effective setting. Does not print its value. What is of another type raises `SettingTypeError`."""
 
-    __slots__ = ("_spec", "_value", "key", "source")
+    __slots__ = ("_read", "_spec", "_value", "key", "source")
 
     key: str
     """The key, in its normal form."""
@@ -77,63 +77,43 @@ class Setting:
         self._value = value
         #: What is stored, where it comes from there.
         self._spec = value.spec if isinstance(value, SettingResource) else None
+        #: The value as it was read last. Whoever asks for that type again gets it at once.
+        self._read: Any = None
 
     def as_str(self) -> str:
         """The value as text. A secret is none."""
-        if isinstance(self._value, SecretText):
-            return self._value.expose()
-        return self._typed("string_value", str, "a string")  # type: ignore[no-any-return]
+        known: str = self._read
+        if known.__class__ is not str:
+            known = self._read = self._str()
+        return known
 
     def as_int(self) -> int:
         """The value as a whole number of 64 bits."""
-        if self._spec is not None and self._spec.int_value is not None:
-            return self._spec.int_value
-        if isinstance(self._value, SecretText):
-            text = self._value.expose().strip()
-            number = int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) else None
-            if number is None or not -(2**63) <= number < 2**63:
-                raise self._wrong("an integer")
-            return number
-        return self._typed("int_value", int, "an integer")  # type: ignore[no-any-return]
+        known: int = self._read
+        if known.__class__ is not int:
+            known = self._read = self._int()
+        return known
 
     def as_float(self) -> float:
         """The value as a finite number. A whole number is one, too."""
-        number: Any
-        if isinstance(self._value, SecretText):
-            text = self._value.expose().strip()
-            number = float(text) if _NUMBER.fullmatch(text) else math.nan
-        elif self._spec is not None:
-            number = self._spec.float_value if self._spec.int_value is None else self._spec.int_value
-        else:
-            number = self._value
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise self._wrong("a finite number")
-        return float(number)
+        known: float = self._read
+        if known.__class__ is not float:
+            known = self._read = self._float()
+        return known
 
     def as_bool(self) -> bool:
         """The value as a truth value. The environment may say `true`, `yes`, `on`, `1` or their opposites, in any case."""
-        if isinstance(self._value, SecretText):
-            word = WORDS.get(self._value.expose().strip().lower())
-            if word is None:
-                raise self._wrong("a truth value")
-            return word
-        return self._typed("bool_value", bool, "a truth value")  # type: ignore[no-any-return]
+        known: bool = self._read
+        if known.__class__ is not bool:
+            known = self._read = self._bool()
+        return known
 
     def as_duration(self) -> timedelta:
         """The value as a length of time, not negative. The environment writes `1.5s`, `250ms`, `5m`, `2h` or `1d`."""
-        wanted = "a length of time"
-        if isinstance(self._value, SecretText):
-            match = _DURATION.fullmatch(self._value.expose().strip())
-            if match is None:
-                raise self._wrong(wanted)
-            try:
-                return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-            except OverflowError:
-                raise self._wrong(wanted) from None
-        duration: timedelta = self._typed("duration_value", timedelta, wanted)
-        if duration < timedelta():
-            raise self._wrong(wanted)
-        return duration
+        known: timedelta = self._read
+        if known.__class__ is not timedelta:
+            known = self._read = self._duration()
+        return known
 
     def as_json(self) -> Any:
         """The value as a parsed JSON document."""
@@ -148,6 +128,62 @@ class Setting:
 
     def as_secret(self) -> SecretText:
         """The value as a secret. Raises `SecretError` when it can't be had."""
+        known: SecretText = self._read
+        if known.__class__ is not SecretText:
+            known = self._read = self._secret()
+        return known
+
+    def _str(self) -> str:
+        if isinstance(self._value, SecretText):
+            return self._value.expose()
+        return self._typed("string_value", str, "a string")  # type: ignore[no-any-return]
+
+    def _int(self) -> int:
+        if isinstance(self._value, SecretText):
+            text = self._value.expose().strip()
+            number = int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) else None
+            if number is None or not -(2**63) <= number < 2**63:
+                raise self._wrong("an integer")
+            return number
+        return self._typed("int_value", int, "an integer")  # type: ignore[no-any-return]
+
+    def _float(self) -> float:
+        number: Any
+        if isinstance(self._value, SecretText):
+            text = self._value.expose().strip()
+            number = float(text) if _NUMBER.fullmatch(text) else math.nan
+        elif self._spec is not None:
+            number = self._spec.float_value if self._spec.int_value is None else self._spec.int_value
+        else:
+            number = self._value
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise self._wrong("a finite number")
+        return float(number)
+
+    def _bool(self) -> bool:
+        if isinstance(self._value, SecretText):
+            word = WORDS.get(self._value.expose().strip().lower())
+            if word is None:
+                raise self._wrong("a truth value")
+            return word
+        return self._typed("bool_value", bool, "a truth value")  # type: ignore[no-any-return]
+
+    def _duration(self) -> timedelta:
+        wanted = "a length of time"
+        if isinstance(self._value, SecretText):
+            match = _DURATION.fullmatch(self._value.expose().strip())
+            if match is None:
+                raise self._wrong(wanted)
+            try:
+                return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+            except OverflowError:
+                raise self._wrong(wanted) from None
+        duration: timedelta = self._typed("duration_value", timedelta, wanted)
+        if duration < timedelta():
+            raise self._wrong(wanted)
+        return duration
+
+    def _secret(self) -> SecretText:
         if isinstance(self._value, SecretText):
             return self._value
         if isinstance(self._value, SettingResource) and self._value.spec.secret_value is not None:
