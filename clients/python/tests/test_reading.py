@@ -469,3 +469,23 @@ def test_keys_that_are_remembered_are_those_of_the_present_and_of_its_age():
     assert fake.active_api_keys("p") == ()
     fake.put(name, {"apiKey": {"secret": {"value": "t"}}})
     assert [key.secret().expose() for key in fake.active_api_keys("p")] == ["t"]
+
+
+def test_a_callback_may_raise_whatever_it_likes(fake):
+    import sys
+    import threading
+
+    told = threading.Event()
+    fake.on_change(lambda _: sys.exit("the callback's own"))
+    fake.on_change(lambda event: event.name == "settings/second" and told.set())
+    fake.put("settings/first", {"setting": {"intValue": 1}})
+    fake.put("settings/second", {"setting": {"intValue": 1}})
+    assert told.wait(10)
+
+
+def test_nobody_changes_what_others_read():
+    fake = FakeClient(defaults={"limits": {"a": [1]}})
+    with pytest.raises(AttributeError):
+        fake.snapshot().revision = 9
+    fake.setting_json("limits")["a"].append(2)
+    assert fake.setting_json("limits") == {"a": [1]}

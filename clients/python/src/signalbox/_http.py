@@ -72,7 +72,7 @@ class Connection:
         asked = _request(self._http, attempt, deadline, self._plaintext)
         # A key goes to the address that it was saved for, and to no other.
         answer = _within(deadline, lambda: self._http.send(asked, stream=True, follow_redirects=False))
-        self._answer, self._pieces, self._taken = answer, answer.iter_bytes(), 0
+        self._answer, self._pieces, self._taken = answer, answer.iter_raw(), 0
         return answer.status_code
 
     def receive(self, deadline: float) -> bytes | None:
@@ -102,7 +102,7 @@ class AsyncConnection:
         await self.aclose()
         asked = _request(self._http, attempt, deadline, self._plaintext)
         answer = await _awaited(deadline, self._http.send(asked, stream=True, follow_redirects=False))
-        self._answer, self._pieces, self._taken = answer, answer.aiter_bytes(), 0
+        self._answer, self._pieces, self._taken = answer, answer.aiter_raw(), 0
         return answer.status_code
 
     async def receive(self, deadline: float) -> bytes | None:
@@ -144,7 +144,8 @@ def _request(
 
 
 def _headers(attempt: Attempt) -> dict[str, str]:
-    headers = {}
+    # What is packed could unpack to any size, so nothing packed is asked for, and none is unpacked.
+    headers = {"Accept-Encoding": "identity"}
     for name, value in attempt.headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise HeaderError(f"{attempt.provider.name}: {name!r} is no name of a header")

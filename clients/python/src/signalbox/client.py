@@ -5,6 +5,7 @@ Owns the life of the threads, the waits, and what happens around a fork. Reads g
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
@@ -69,6 +70,10 @@ class Reader(Getters):
         """Calls back, in a thread of its own and in order, for each change of a resource that a selector picks as it was or as
         it is. One that falls behind the queue gets the differences to the present instead of each change; one that raises is
         logged and called again for the next."""
+        if inspect.iscoroutinefunction(call):
+            raise TypeError(
+                "on_change calls in a thread, where no loop runs: iterate over changes() with async for"
+            )
         callback = Callback(selectors(selector), call)
         self._dispatcher.register(callback)
         return callback
@@ -168,20 +173,25 @@ class Client(Reader):
 
     def _raise_unless_ready(self) -> None:
         health = self._state.health
-        if self._state.closed:
-            raise ClosedError("the client has been closed")
+        self._check_open()
         fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
         if fatal or not health.loaded:
             raise NotReadyError(health.obstacle)
 
     def _reached(self, revision: int) -> bool:
         health = self._state.health
-        return health.loaded and health.revision >= revision
+        if health.loaded and health.revision >= revision:
+            return True
+        self._check_open()
+        return False
+
+    def _check_open(self) -> None:
+        if self._state.closed:
+            raise ClosedError("the client has been closed")
 
     def _start_over(self) -> Callable[[], bool]:
         """Begins anew, and returns what tells whether a new snapshot is there."""
-        if self._state.closed:
-            raise ClosedError("the client has been closed")
+        self._check_open()
         if self._cache is not None:
             self._cache.remove()
         session = self._state.health.session_id
@@ -191,6 +201,7 @@ class Client(Reader):
         self._watcher.start_over()
 
         def replaced() -> bool:
+            self._check_open()
             health = self._state.health
             return health.streams > streams and health.session_id != session and health.obstacle is None
 

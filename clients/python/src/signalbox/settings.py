@@ -5,6 +5,7 @@ Owns precedence and the conversion to types. Must not know where the environment
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -116,9 +117,9 @@ class Setting:
         return known
 
     def as_json(self) -> Any:
-        """The value as a parsed JSON document."""
+        """The value as a JSON document, parsed anew each time: it may be changed."""
         if isinstance(self._value, Mapping | list):
-            return self._value
+            return copy.deepcopy(self._value)
         stored = self._spec is not None
         text = self._typed("json_value", str, "a JSON document") if stored else self._text()
         try:

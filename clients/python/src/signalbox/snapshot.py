@@ -202,18 +202,15 @@ class Snapshot(Getters):
         "_digest",
         "_overrides",
         "_resources",
+        "_revision",
         "_revoked",
         "_sequence",
         "_settings",
         "_virtual_keys",
-        "revision",
     )
 
-    revision: int
-    """The revision of the store that this is the state of; 0 before the first."""
-
     def __init__(self, overrides: Overrides) -> None:
-        self.revision = 0
+        self._revision = 0
         #: Counts published snapshots, so that a subscriber knows which changes a snapshot already holds.
         self._sequence = 0
         self._overrides = overrides
@@ -228,6 +225,11 @@ class Snapshot(Getters):
         self._settings: dict[str | tuple[str, str], Setting | None] = {}
         #: The keys that may be used, of each provider that was asked about.
         self._active_keys: dict[str, tuple[ApiKey, ...]] = {}
+
+    @property
+    def revision(self) -> int:
+        """The revision of the store that this is the state of; 0 before the first."""
+        return self._revision
 
     @property
     def digest(self) -> bytes:
@@ -282,7 +284,7 @@ class Snapshot(Getters):
     def _at(self, revision: int) -> Snapshot:
         """The same state at a later revision."""
         later = copy.copy(self)
-        later.revision = revision
+        later._revision = revision
         later._sequence += 1
         return later
 
@@ -331,7 +333,7 @@ class Draft:
                 self._resources[name] = refusing
                 self._index(refusing)
         snapshot = Snapshot(self._base._overrides)
-        snapshot.revision = self.revision
+        snapshot._revision = self.revision
         snapshot._sequence = after._sequence + 1
         snapshot._resources = self._resources
         snapshot._api_keys = self._api_keys
