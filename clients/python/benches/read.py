@@ -32,9 +32,16 @@ READS = (
     'client.provider("p7")',
     'client.provider("p7").spec.base_url',
     'client.api_key("p7", "main")',
+    'client.api_key("p7", "main").secret()',
+    'client.active_api_keys("p7")',
+    "client.active_provider()",
     "client.router()",
     'client.setting_int("k7")',
     'client.setting_int("maxRetries", 3)',
+    'client.setting_int("nowhere", 3)',
+    'client.setting_int("k", user="u7")',
+    'client.setting_duration("patience")',
+    'client.setting_secret("password")',
     'client.get("settings/k7")',
     "client.snapshot()",
 )
@@ -54,10 +61,12 @@ def messages(count):
         yield {"name": f"providers/p{n}/apiKeys/main", "apiKey": {"secret": {"value": "s" * 56}}}
         yield {"name": f"settings/k{n}", "setting": {"intValue": n}}
     yield {"name": "routers/default", "router": {"primary": "providers/p7"}}
+    yield {"name": "users/u7/settings/k", "setting": {"intValue": 7}}
+    yield {"name": "settings/password", "setting": {"secretValue": {"value": "s" * 56}}}
 
 
 def filled(count):
-    client = FakeClient(defaults={"max_retries": 5})
+    client = FakeClient(defaults={"max_retries": 5}, environment={"SIGNALBOX_SETTING_PATIENCE": "1.5s"})
     draft = client._draft()
     for n, message in enumerate(messages(count)):
         draft.upsert(view_of(json_format.ParseDict({**message, "updateRevision": n + 1}, _proto.Resource())))

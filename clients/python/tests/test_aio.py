@@ -72,3 +72,27 @@ def test_an_iterator_outlives_its_loop_without_harm(shared):
         assert kept._subscription.closed
     finally:
         client.close()
+
+
+def test_regression_a_loop_that_was_closed_in_the_middle_of_a_wait_broke_the_stream(shared):
+    with signalbox.connect(options(shared)) as client:
+        client.wait_ready()
+        loop = asyncio.new_event_loop()
+        left = loop.create_task(aio.AsyncClient(client).wait_revision(10**9, timeout=600))
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+        loop.close()
+        session = client.status().session_id
+        for value in ("1", "2"):
+            client.wait_revision(shared.put("settings/left", setting={"intValue": value}))
+        assert (client.status().session_id, client.status().last_error) == (session, None)
+        assert not left.done()
+        left._log_destroy_pending = False
+
+
+def test_a_callback_that_is_a_coroutine_is_refused(shared):
+    async def call(_):
+        pass
+
+    with signalbox.connect(options(shared)) as client, pytest.raises(TypeError, match=r"changes\(\)"):
+        client.on_change(call)

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import threading
 import time
+import tracemalloc
 
 import httpcore
 import httpx
@@ -171,6 +173,20 @@ def test_no_more_is_read_than_the_bound(raw, call, status):
     raw.say = say
     assert isinstance(failed(call, worker(raw.url)).error, TooLargeError)
     assert raw.sent < 64 << 20
+
+
+@each_call
+def test_what_is_packed_is_not_unpacked(raw, call):
+    """Two thousand bytes unpack to a gigabyte."""
+    said = OK.replace(b"Content-Type", b"Content-Encoding: gzip, gzip\r\nContent-Type")
+    bomb = gzip.compress(gzip.compress(bytes(1 << 27)))
+    raw.say = lambda: iter([said, bomb])
+    tracemalloc.start()
+    failure = failed(call, worker(raw.url))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not isinstance(failure.error, TooLargeError)
+    assert peak < 16 << 20
 
 
 @pytest.mark.parametrize("piece", [b"x", b"data:\n"])

@@ -81,33 +81,79 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(built):
     assert requires == ["cryptography", "grpcio", "httpx", "prometheus-client", "protobuf"]
 
 
-def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
-    shared.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ", "baseUrl": "http://127.0.0.1:1/v1"})
-    shared.put("providers/groq/apiKeys/prod", apiKey={"secret": {"value": "gsk-canary-1"}, "weight": 2})
-    shared.put("routers/default", router={"primary": "providers/groq", "retries": {"maxRetries": 0}})
+def of_the_readme(name=""):
+    """The one example of the README with a word behind `python`."""
     readme = (PACKAGE / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    (calls,) = re.findall(r"```python executor\n(.*?)```", readme, re.DOTALL)
-    (validation,) = re.findall(r"```python validate\n(.*?)```", readme, re.DOTALL)
-    script = tmp_path / "example.py"
-    script.write_text(
-        example
-        + "assert retries == 5 and fast is False\nprint(client.status().ready)\n"
-        # Nobody answers there: what is shown is that it calls.
-        + "try:\n"
-        + textwrap.indent(calls, "    ")
-        + "except signalbox.routing.CompletionError as error:\n    print([each.kind for each in error.failures])\n"
-        + validation
-        + "client.wait_ready()\nprint(client.status().rejection)\n"
-    )
-    environment = {
+    (example,) = re.findall(rf"```python{' ' * bool(name)}{name}\n(.*?)```", readme, re.DOTALL)
+    return example
+
+
+def put_groq(server):
+    server.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ", "baseUrl": "http://127.0.0.1:1/v1"})
+    server.put("providers/groq/apiKeys/prod", apiKey={"secret": {"value": "gsk-canary-1"}, "weight": 2})
+    server.put("routers/default", router={"primary": "providers/groq", "retries": {"maxRetries": 0}})
+
+
+def environment_of(server):
+    return {
         "PATH": os.environ["PATH"],
-        "SIGNALBOX_URL": shared.url,
-        "SIGNALBOX_TOKEN": shared.token(),
+        "SIGNALBOX_URL": server.url,
+        "SIGNALBOX_TOKEN": server.token(),
         "SIGNALBOX_SETTING_MAX_RETRIES": "5",
     }
-    printed = run(clean, script, env=environment, cwd=tmp_path).splitlines()
-    assert printed == ["http://127.0.0.1:1/v1", "prod 2 SecretText(...)", "True", "['connection']", "None"]
+
+
+def test_the_example_of_the_readme_runs(clean, shared, tmp_path):
+    put_groq(shared)
+    script = tmp_path / "example.py"
+    script.write_text(
+        of_the_readme()
+        + "assert retries == 5 and fast is False\nprint(client.status().ready)\n"
+        # Nobody answers there: what is shown is that it calls.
+        + of_the_readme("executor")
+        + of_the_readme("validate")
+        + "client.wait_ready()\nprint(client.status().rejection)\n"
+    )
+    printed = run(clean, script, env=environment_of(shared), cwd=tmp_path).splitlines()
+    assert printed == [
+        "http://127.0.0.1:1/v1",
+        "prod 2 SecretText(...)",
+        "True",
+        "nobody has answered: [('groq', 'connection')]",
+        "None",
+    ]
+
+
+def test_the_further_examples_of_the_readme_run(clean, shared, tmp_path):
+    (tmp_path / "fake.py").write_text(of_the_readme("fake"))
+    run(clean, "fake.py", cwd=tmp_path)
+    script = of_the_readme("asyncio") + "\n\nimport asyncio\nasyncio.run(work(1))\n"
+    (tmp_path / "asynchronous.py").write_text(script)
+    worker = subprocess.Popen(
+        [str(clean), "-u", "asynchronous.py"],
+        env=environment_of(shared),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with worker:
+        assert worker.stdout.readline() == "begins with 5\n"
+        shared.put("settings/readme", setting={"intValue": "1"})
+        assert worker.stdout.read() == "['settings/readme'] 5\n"
+    assert worker.returncode == 0
+
+
+def test_the_examples_of_the_readme_are_typed(clean, tmp_path):
+    scripts = {
+        "connect": of_the_readme(),
+        "asyncio": of_the_readme("asyncio"),
+        "fake": of_the_readme("fake"),
+        "validate": "import signalbox\n\n\n" + of_the_readme("validate"),
+        "executor": of_the_readme() + of_the_readme("executor"),
+    }
+    for name, script in scripts.items():
+        (tmp_path / f"example_{name}.py").write_text(script)
+    check_types(clean, tmp_path, *(f"example_{name}.py" for name in scripts))
 
 
 @pytest.mark.parametrize("name", ["getting-started", "clients"])
@@ -147,6 +193,20 @@ def test_types_hold():
     run(sys.executable, "-m", "mypy", "--cache-dir", os.devnull, cwd=PACKAGE)
 
 
+def check_types(clean, folder, *names, errors=0):
+    """Checks files as strictly as mypy can, against the package as it is installed."""
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(clean)]
+    done = subprocess.run(
+        [*mypy, "--cache-dir", os.devnull, *names],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=folder,
+    )
+    assert (done.stdout.count("error:"), done.returncode) == (errors, int(errors > 0)), done.stdout
+
+
 def test_an_application_is_checked_by_the_types(clean, tmp_path):
     right = textwrap.dedent("""
         import signalbox
@@ -162,22 +222,8 @@ def test_an_application_is_checked_by_the_types(clean, tmp_path):
     (tmp_path / "wrong.py").write_text(
         right + 'client.setting_int("a", "text")\nprovider.spec.no_such_field\n'
     )
-    mypy = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--python-executable",
-        str(clean),
-        "--cache-dir",
-        os.devnull,
-    ]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run(*mypy, "right.py", cwd=tmp_path, env=environment)
-    done = subprocess.run(
-        [*mypy, "wrong.py"], check=False, capture_output=True, text=True, env=environment, cwd=tmp_path
-    )
-    assert done.stdout.count("error:") == 2, done.stdout
+    check_types(clean, tmp_path, "right.py")
+    check_types(clean, tmp_path, "wrong.py", errors=2)
 
 
 def test_style_holds():

@@ -421,3 +421,71 @@ def test_the_value_before_is_there_while_a_key_is_rotated(fake: FakeClient) -> N
     fake.revoke("providers/groq/apiKeys/prod")
     with pytest.raises(SecretError, match="revoked"):
         fake.api_key("groq", "prod").previous_secret()
+
+
+def test_what_is_remembered_of_settings_is_true_to_their_types_and_to_the_present():
+    fake = FakeClient(defaults={"d": 1}, environment={"SIGNALBOX_SETTING_E": "1"})
+    setting = fake.setting("e")
+    for _ in range(2):
+        read = (setting.as_int(), setting.as_bool(), setting.as_str(), setting.as_float())
+        assert read == (1, True, "1", 1.0) and [type(each) for each in read] == [int, bool, str, float]
+        assert setting.as_secret().expose() == "1"
+    for _ in range(2):
+        assert (fake.setting_int("d"), fake.setting_float("d")) == (1, 1.0)
+        with pytest.raises(SettingTypeError):
+            fake.setting_bool("d")
+        assert fake.setting_int("late", 7) == 7 and fake.setting_int("late", 7, user="u") == 7
+    fake.put("settings/late", {"setting": {"intValue": 1}})
+    assert fake.setting_int("late", 7) == fake.setting_int("late", 7, user="u") == 1
+    fake.put("users/u/settings/late", {"setting": {"intValue": 2}})
+    assert (fake.setting_int("late"), fake.setting_int("late", user="u")) == (1, 2)
+    fake.delete("settings/late")
+    assert fake.setting_int("late", 7) == 7
+
+
+def test_many_users_neither_grow_without_bound_nor_push_out_what_all_read():
+    fake = FakeClient({"settings/a": {"setting": {"intValue": 1}}})
+    for n in range(10_000):
+        assert fake.setting_int("a", user=f"u{n}") == 1
+    for n in range(10_000):
+        assert fake.setting_int(f"none{n}", 3) == 3
+    remembered = fake.snapshot()._settings
+    assert len(remembered) <= 4_096 and "none0" in remembered
+
+
+def test_keys_that_are_remembered_are_those_of_the_present_and_of_its_age():
+    name = "providers/p/apiKeys/a"
+    fake = FakeClient({name: {"apiKey": {"secret": {"value": "s"}}}})
+    assert fake.active_api_keys("none") == ()
+    for _ in range(2):
+        assert [key.secret().expose() for key in fake.active_api_keys("p")] == ["s"]
+    fake.set_age(4_000)
+    with pytest.raises(SecretError) as stale:
+        fake.active_api_keys("p")[0].secret()
+    assert stale.value.reason == "stale"
+    fake.set_age(0)
+    assert fake.active_api_keys("p")[0].secret().expose() == "s"
+    fake.revoke(name)
+    assert fake.active_api_keys("p") == ()
+    fake.put(name, {"apiKey": {"secret": {"value": "t"}}})
+    assert [key.secret().expose() for key in fake.active_api_keys("p")] == ["t"]
+
+
+def test_a_callback_may_raise_whatever_it_likes(fake):
+    import sys
+    import threading
+
+    told = threading.Event()
+    fake.on_change(lambda _: sys.exit("the callback's own"))
+    fake.on_change(lambda event: event.name == "settings/second" and told.set())
+    fake.put("settings/first", {"setting": {"intValue": 1}})
+    fake.put("settings/second", {"setting": {"intValue": 1}})
+    assert told.wait(10)
+
+
+def test_nobody_changes_what_others_read():
+    fake = FakeClient(defaults={"limits": {"a": [1]}})
+    with pytest.raises(AttributeError):
+        fake.snapshot().revision = 9
+    fake.setting_json("limits")["a"].append(2)
+    assert fake.setting_json("limits") == {"a": [1]}

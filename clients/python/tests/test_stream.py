@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import pathlib
 import secrets
 import threading
 import time
@@ -282,3 +283,53 @@ def test_close_ends_everything(shared):
     with pytest.raises(signalbox.ClosedError):
         client.subscribe()
     assert client.snapshot() is not None
+
+
+def test_waits_end_when_the_client_is_closed(shared):
+    options = signalbox.Options(url=shared.url, token=shared.token())
+    client = signalbox.connect(options)
+    client.wait_ready()
+    ended = []
+
+    def wait():
+        with pytest.raises(signalbox.ClosedError):
+            client.wait_revision(10**9, timeout=60)
+        ended.append(True)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    client.close()
+    waiting.join(10)
+    assert ended == [True]
+    with pytest.raises(signalbox.ClosedError):
+        client.clear_cache()
+    client.wait_revision(0, timeout=0)
+
+
+def sockets():
+    found = 0
+    for each in pathlib.Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(each.readlink()).startswith("socket:")
+    return found
+
+
+def test_regression_each_stream_left_its_connection_behind(server):
+    """Open for good on either side: after each close, each reconnect and each fork."""
+    options = signalbox.Options(url=server.url, token=server.token(), progress_interval=1.0)
+    before = sockets()
+    for _ in range(5):
+        with signalbox.connect(options) as client:
+            client.wait_ready()
+    until(lambda: sockets() <= before, "every connection that was closed")
+    with signalbox.connect(options) as client:
+        client.wait_ready()
+        open_ones = sockets()
+        for n in range(1, 6):
+            client.clear_cache()
+            assert client.status().reconnects >= n
+        until(lambda: sockets() <= open_ones, "every connection that was left")
+        server.stop()
+        server.start()
+        until(lambda: client.status().reconnects > 5 and client.status().last_error is None)
+        until(lambda: sockets() <= open_ones, "the connection that the server has ended")

@@ -30,9 +30,10 @@ def call_of(
     chat: Parameters,
     tools: Tools,
     *,
-    stream: bool | None,
+    stream: bool,
 ) -> Callable[[Snapshot], wire.Call]:
-    """The call that is meant; its tools are those of a snapshot. Raises `CallError`."""
+    """The call that is meant; its tools are those of a snapshot. Whether it is streamed is said by how it is asked for, and not by
+    its parameters. Raises `CallError`."""
     problems: list[wire.Problem] = []
     read = _messages(messages, problems)
     parts = (
@@ -40,7 +41,7 @@ def call_of(
         _parameters("chat", specs.ChatParameters, chat, problems),
         _parameters("reasoning", specs.ReasoningParameters, reasoning, problems),
     )
-    said = parts[1] if stream is None else replace(parts[1], stream=stream)
+    said = replace(parts[1], stream=True if stream else None)
 
     def call(snapshot: Snapshot) -> wire.Call:
         offered = tuple(_tool(f"tools[{at}]", each, snapshot, problems) for at, each in enumerate(tools))
@@ -51,14 +52,15 @@ def call_of(
     return call
 
 
-def legacy(params: Sequence[Any]) -> tuple[Parameters, bool, Tools] | None:
-    """The older positional `temperature, max_tokens, stream, tools`, with a warning; `None` where it is not that."""
+def modern(params: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+    """What comes after the model, in the present form, and whether a stream is meant. The older positional `temperature,
+    max_tokens, stream, tools` is taken with a warning."""
     newer = all(
         each is None or isinstance(each, Mapping | specs.GenerationParameters | specs.ReasoningParameters)
         for each in params
     )
     if len(params) <= 2 and newer:
-        return None
+        return params, options, False
     if len(params) > 4:
         raise TypeError("complete takes messages, model, generation_params and reasoning_params")
     warnings.warn(
@@ -69,7 +71,8 @@ def legacy(params: Sequence[Any]) -> tuple[Parameters, bool, Tools] | None:
     )
     temperature, max_tokens, stream, tools = (*params, None, None, None, None)[:4]
     given = {"temperature": temperature, "max_tokens": max_tokens}
-    return {name: value for name, value in given.items() if value is not None}, bool(stream), tools or ()
+    generation = {name: value for name, value in given.items() if value is not None}
+    return (generation,), {"tools": tools or (), **options}, bool(stream)
 
 
 def _messages(messages: Messages, problems: list[wire.Problem]) -> tuple[wire.Message, ...]:

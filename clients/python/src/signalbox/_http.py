@@ -15,13 +15,12 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, TypeVar
 
 from . import wire
+from ._attempts import Attempt, ConnectionFailedError, TimedOutError
 from .errors import OptionsError, SignalboxError
-from .routing import Attempt
 
 try:
     import httpcore
@@ -30,15 +29,13 @@ except ImportError:
     raise OptionsError("the executor needs its extra: pip install signalbox[executor]") from None
 
 __all__ = [
-    "ConnectionFailedError",
+    "AsyncConnection",
+    "Connection",
     "HeaderError",
     "PlaintextError",
-    "TimedOutError",
     "bound",
     "httpx",
     "plaintext_hosts",
-    "sent",
-    "sent_async",
 ]
 
 #: Bytes of an answer at most.
@@ -51,14 +48,6 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _T = TypeVar("_T")
 
 
-class ConnectionFailedError(SignalboxError):
-    """No connection to a provider came about, or it broke."""
-
-
-class TimedOutError(SignalboxError):
-    """A provider has not answered in time."""
-
-
 class PlaintextError(SignalboxError):
     """A secret would go over the network in the clear. Nothing was sent."""
 
@@ -67,74 +56,66 @@ class HeaderError(SignalboxError):
     """A header can't be sent as it is configured. Its value is not shown: it may be a secret."""
 
 
-class Reply:
-    """An answer that has begun."""
+class Connection:
+    """Sends one request after the other, and reads the answer to each. Closing it lets go of the present one."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self.status = response.status_code
-        self._pieces = response.iter_bytes()
+    def __init__(self, http: httpx.Client, plaintext: frozenset[str]) -> None:
+        self._http = http
+        self._plaintext = plaintext
+        self._answer: httpx.Response | None = None
+        self._pieces: Iterator[bytes] = iter(())
         self._taken = 0
 
-    def piece(self, deadline: float) -> bytes | None:
-        """The next bytes; `None` at the end."""
+    def send(self, attempt: Attempt, deadline: float) -> int:
+        """Sends, and gives the status of the answer that begins."""
+        self.close()
+        asked = _request(self._http, attempt, deadline, self._plaintext)
+        # A key goes to the address that it was saved for, and to no other.
+        answer = _within(deadline, lambda: self._http.send(asked, stream=True, follow_redirects=False))
+        self._answer, self._pieces, self._taken = answer, answer.iter_raw(), 0
+        return answer.status_code
+
+    def receive(self, deadline: float) -> bytes | None:
+        """The next bytes of the answer; `None` at its end."""
         piece = _within(deadline, lambda: next(self._pieces, None))
         self._taken = _bounded(self._taken, piece)
         return piece
 
-    def rest(self, deadline: float) -> bytes:
-        """Everything up to the end."""
-        body = bytearray()
-        while (piece := self.piece(deadline)) is not None:
-            body += piece
-        return bytes(body)
+    def close(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
 
 
-class AsyncReply:
-    """See `Reply`."""
+class AsyncConnection:
+    """See `Connection`."""
 
-    def __init__(self, response: httpx.Response, pieces: AsyncIterator[bytes]) -> None:
-        self.status = response.status_code
-        self._pieces = pieces
+    def __init__(self, http: httpx.AsyncClient, plaintext: frozenset[str]) -> None:
+        self._http = http
+        self._plaintext = plaintext
+        self._answer: httpx.Response | None = None
+        self._pieces: Any = None
         self._taken = 0
 
-    async def piece(self, deadline: float) -> bytes | None:
-        """See `Reply.piece`."""
+    async def send(self, attempt: Attempt, deadline: float) -> int:
+        """See `Connection.send`."""
+        await self.aclose()
+        asked = _request(self._http, attempt, deadline, self._plaintext)
+        answer = await _awaited(deadline, self._http.send(asked, stream=True, follow_redirects=False))
+        self._answer, self._pieces, self._taken = answer, answer.aiter_raw(), 0
+        return answer.status_code
+
+    async def receive(self, deadline: float) -> bytes | None:
+        """See `Connection.receive`."""
         piece = await _awaited(deadline, _next(self._pieces))
         self._taken = _bounded(self._taken, piece)
         return piece
 
-    async def rest(self, deadline: float) -> bytes:
-        """See `Reply.rest`."""
-        body = bytearray()
-        while (piece := await self.piece(deadline)) is not None:
-            body += piece
-        return bytes(body)
-
-
-@contextmanager
-def sent(http: httpx.Client, attempt: Attempt, deadline: float, plaintext: frozenset[str]) -> Iterator[Reply]:
-    """Sends, and waits for the beginning of the answer. Its connection is given back or closed at the end."""
-    asked = _request(http, attempt, deadline, plaintext)
-    # A key goes to the address that it was saved for, and to no other.
-    response = _within(deadline, lambda: http.send(asked, stream=True, follow_redirects=False))
-    try:
-        yield Reply(response)
-    finally:
-        response.close()
-
-
-@asynccontextmanager
-async def sent_async(
-    http: httpx.AsyncClient, attempt: Attempt, deadline: float, plaintext: frozenset[str]
-) -> AsyncIterator[AsyncReply]:
-    """See `sent`."""
-    asked = _request(http, attempt, deadline, plaintext)
-    response = await _awaited(deadline, http.send(asked, stream=True, follow_redirects=False))
-    try:
-        async with aclosing(response.aiter_bytes()) as pieces:  # type: ignore[type-var]
-            yield AsyncReply(response, pieces)
-    finally:
-        await response.aclose()
+    async def aclose(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            await self._pieces.aclose()
+            await answer.aclose()
 
 
 def plaintext_hosts(hosts: Iterable[str]) -> frozenset[str]:
@@ -163,7 +144,8 @@ def _request(
 
 
 def _headers(attempt: Attempt) -> dict[str, str]:
-    headers = {}
+    # What is packed could unpack to any size, so nothing packed is asked for, and none is unpacked.
+    headers = {"Accept-Encoding": "identity"}
     for name, value in attempt.headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise HeaderError(f"{attempt.provider.name}: {name!r} is no name of a header")

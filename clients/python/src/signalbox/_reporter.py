@@ -29,8 +29,6 @@ _SPREAD = 0.2
 _REFRESH = 30.0
 _BACKOFF_FLOOR = 1.0
 _BACKOFF_CEILING = 30.0
-#: Characters of a reason that the service takes.
-_LONGEST_REASON = 512
 #: Errors that the next attempt would only meet again: an older service, or a token that may not report.
 _LASTING = ("UNIMPLEMENTED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "NOT_FOUND")
 
@@ -68,7 +66,7 @@ class Reporter:
                 self._report.ClearField("rejection")
             else:
                 self._report.rejection.revision = health.rejection.revision
-                self._report.rejection.reason = health.rejection.reason[:_LONGEST_REASON]
+                self._report.rejection.reason = health.rejection.reason
             if applied.synced or self._report.SerializeToString(deterministic=True) != before:
                 self._plan(monotonic() + _SPREAD * random())
 

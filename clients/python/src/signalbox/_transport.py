@@ -144,8 +144,19 @@ class Stream:
         self._call.cancel()
 
     def close(self) -> None:
+        """Ends the call and its connection. For whoever iterates."""
         self._call.cancel()
+        _drain(self._call)
         self._channel.close()
+
+
+def _drain(call: Any) -> None:
+    """Takes what is still to be told of a call that has been cancelled. The call lives until then, and its connection with it,
+    whoever closes the channel; with calls that no thread of gRPC's looks after that is nobody's business but ours, and gRPC has
+    no word for it."""
+    state, take = getattr(call, "_state", None), getattr(call, "_consume_next_event", None)
+    while take is not None and getattr(state, "due", None):
+        take()
 
 
 class Dialer:

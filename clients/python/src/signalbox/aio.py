@@ -13,6 +13,7 @@ synchronous client's, so that a busy loop does not hold it up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ class AsyncClient(Reader):
         self._client = client
         # Shared, so that getters, callbacks and subscriptions are those of the client.
         self._state = client._state
+        self._current = client._current
         self._dispatcher = client._dispatcher
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
@@ -66,7 +68,13 @@ class AsyncClient(Reader):
     async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Waits for a condition that is looked at whenever something changes; whether it came to hold."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        forget = self._state.watch(lambda: loop.call_soon_threadsafe(woken.set))
+
+        def wake() -> None:
+            # A loop that was closed in the middle of a wait is nobody's any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(woken.set)
+
+        forget = self._state.watch(wake)
         deadline = loop.time() + timeout
         try:
             while not condition():

@@ -5,6 +5,7 @@ Owns the life of the threads, the waits, and what happens around a fork. Reads g
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from ._reporter import Reporter
 from ._saver import Saver
 from ._state import CountingState, State
 from ._transport import Dialer, TokenSource
+from ._validation import Validation
 from ._watcher import Position, Watcher, watch_request
 from .environment import environment_snapshot
 from .errors import CacheError, ClosedError, NotReadyError, RevisionNotReachedError
@@ -46,10 +48,9 @@ class Reader(Getters):
 
     def __init__(self, state: State) -> None:
         self._state = state
+        # Bound once: each read goes through it.
+        self._current = state.current
         self._dispatcher = Dispatcher(self.subscribe)
-
-    def _current(self) -> Snapshot:
-        return self._state.current()
 
     def snapshot(self) -> Snapshot:
         """The present state, all of one revision: take one for each piece of work that reads several things."""
@@ -69,6 +70,10 @@ class Reader(Getters):
         """Calls back, in a thread of its own and in order, for each change of a resource that a selector picks as it was or as
         it is. One that falls behind the queue gets the differences to the present instead of each change; one that raises is
         logged and called again for the next."""
+        if inspect.iscoroutinefunction(call):
+            raise TypeError(
+                "on_change calls in a thread, where no loop runs: iterate over changes() with async for"
+            )
         callback = Callback(selectors(selector), call)
         self._dispatcher.register(callback)
         return callback
@@ -168,20 +173,25 @@ class Client(Reader):
 
     def _raise_unless_ready(self) -> None:
         health = self._state.health
-        if self._state.closed:
-            raise ClosedError("the client has been closed")
+        self._check_open()
         fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
         if fatal or not health.loaded:
             raise NotReadyError(health.obstacle)
 
     def _reached(self, revision: int) -> bool:
         health = self._state.health
-        return health.loaded and health.revision >= revision
+        if health.loaded and health.revision >= revision:
+            return True
+        self._check_open()
+        return False
+
+    def _check_open(self) -> None:
+        if self._state.closed:
+            raise ClosedError("the client has been closed")
 
     def _start_over(self) -> Callable[[], bool]:
         """Begins anew, and returns what tells whether a new snapshot is there."""
-        if self._state.closed:
-            raise ClosedError("the client has been closed")
+        self._check_open()
         if self._cache is not None:
             self._cache.remove()
         session = self._state.health.session_id
@@ -191,6 +201,7 @@ class Client(Reader):
         self._watcher.start_over()
 
         def replaced() -> bool:
+            self._check_open()
             health = self._state.health
             return health.streams > streams and health.session_id != session and health.obstacle is None
 
@@ -208,7 +219,7 @@ class Client(Reader):
             self._state,
             random,
             self._heard,
-            self._validate,
+            Validation(options.validate),
         )
         if self._cache is not None and self._saver is None:
             self._saver = Saver(self._cache, self._state, self._position)
@@ -248,18 +259,6 @@ class Client(Reader):
         if self._options.metrics is not None:
             self._measure(applied)
 
-    def _validate(self, snapshot: Snapshot) -> str | None:
-        """Why a new state is not to be served, if so."""
-        if self._options.validate is None:
-            return None
-        try:
-            reason = self._options.validate(snapshot)
-        except Exception as error:
-            # Its text may hold anything, and goes to others.
-            _log.exception("the validation failed")
-            return f"the validation failed: {type(error).__name__}"
-        return None if reason is None else str(reason)
-
     def _measure(self, applied: Applied) -> None:
         health, tell = self._state.health, self._options.metrics
         assert tell is not None
@@ -279,7 +278,7 @@ class Client(Reader):
                 tell("resets", health.resets)
             if applied.revoked:
                 tell("revocations", 1)
-        except Exception:
+        except BaseException:
             _log.exception("the metrics hook failed")
 
     def _load(self, overrides: Overrides) -> Position | None:

@@ -22,6 +22,19 @@ class SignalboxError(Exception):
         trying all the same, slowly."""
         return False
 
+    def __reduce__(self) -> Any:
+        # An error that a process of a pool raises travels by pickle, which would call the constructor with the message alone.
+        return _raised_elsewhere, (type(self), self.args, self.__dict__)
+
+
+def _raised_elsewhere(
+    kind: type[SignalboxError], args: tuple[Any, ...], state: dict[str, Any]
+) -> SignalboxError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class OptionsError(SignalboxError, ValueError):
     """The options can't work together, or one is out of its bounds."""

@@ -4,9 +4,10 @@
     print(executor.complete("Hello").text)
 
 The active provider answers, or the next one on the router's terms; a call may name its provider and its model. Each call reads
-one snapshot, whose revision is told with the answer. As long as neither the service nor a cache on disk has given one, the
-environment variables of the providers count (`GROQ_API_KEY` and so on), at revision 0. What is sent and read is
-`signalbox.wire`'s, who is asked is `signalbox.routing`'s, how it travels is `signalbox._http`'s.
+one snapshot, whose revision is told with the answer; a key that is revoked meanwhile is not used any more. As long as neither
+the service nor a cache on disk has given one, the environment variables of the providers count (`GROQ_API_KEY` and so on), at
+revision 0. What is sent and read is `signalbox.wire`'s, who is asked is `signalbox.routing`'s, the course of a call is
+`signalbox._exchange`'s, how it travels is `signalbox._http`'s. Owns nothing but the carrying out, by threads and by asyncio.
 """
 
 from __future__ import annotations
@@ -14,18 +15,27 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
 from random import random
-from time import monotonic
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 from . import _http, wire
-from ._calls import Messages, Parameters, Tools, call_of, legacy
-from ._http import ConnectionFailedError, HeaderError, PlaintextError, TimedOutError, httpx
+from ._attempts import (
+    AttemptFailure,
+    Completion,
+    CompletionError,
+    ConnectionFailedError,
+    ProviderError,
+    TimedOutError,
+)
+from ._calls import Messages, Parameters, Tools, call_of, modern
+from ._exchange import Pause, Receive, Said, Send, Steps, resumed, streamed, whole
+from ._http import HeaderError, PlaintextError, httpx
 from .client import Reader
 from .environment import environment_snapshot
 from .errors import ClosedError, SignalboxError
-from .routing import Attempt, AttemptFailure, Completion, CompletionError, Route, kind_of
+from .routing import Route
 from .snapshot import Getters
 
 #: How much the newest time counts in the average by which the fastest provider is found.
@@ -34,17 +44,23 @@ _NEWEST = 0.3
 __all__ = [
     "AsyncCompletionStream",
     "AsyncExecutor",
+    "AttemptFailure",
+    "Completion",
+    "CompletionError",
     "CompletionStream",
     "ConnectionFailedError",
     "Executor",
     "HeaderError",
     "PlaintextError",
+    "ProviderError",
     "TimedOutError",
 ]
 
+_Streamed = TypeVar("_Streamed")
 
-class _Calls:
-    """What calls have in common, however they are sent."""
+
+class _Calls(Generic[_Streamed]):
+    """What calls have in common, however they are carried out."""
 
     def __init__(self, client: Getters, allow_plaintext: Iterable[str]) -> None:
         self._client = client
@@ -53,18 +69,66 @@ class _Calls:
         self._turns: dict[str, int] = {}
         self._closed = False
 
-    def _route(
-        self, call: Callable[[Any], wire.Call], provider: str | None, router: str, timeout: float | None
-    ) -> Route:
+    def stream(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        generation_params: Parameters = None,
+        reasoning_params: Parameters = None,
+        *,
+        chat_params: Parameters = None,
+        tools: Tools = (),
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
+    ) -> _Streamed:
+        """As `complete`, piece by piece: iterate over what this gives. Once something was said nobody else is asked."""
+        steps = self._steps(
+            True,
+            messages,
+            model,
+            generation_params,
+            reasoning_params,
+            chat_params=chat_params,
+            tools=tools,
+            provider=provider,
+            router=router,
+            timeout=timeout,
+        )
+        return self._stream_of(steps)
+
+    def _stream_of(self, steps: Steps) -> _Streamed:
+        raise NotImplementedError
+
+    def _steps(
+        self,
+        stream: bool,
+        messages: Messages,
+        model: str | None = None,
+        generation_params: Parameters = None,
+        reasoning_params: Parameters = None,
+        *,
+        chat_params: Parameters = None,
+        tools: Tools = (),
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
+    ) -> Steps:
+        """What a call does. Raises `SignalboxError` for one that can't be made."""
         if self._closed:
             raise ClosedError("the executor is closed")
-        snapshot = self._client._current()
+        call = call_of(
+            messages, model, generation_params, reasoning_params, chat_params, tools, stream=stream
+        )
+        snapshot, present = self._client._current(), self._client._current
         if isinstance(self._client, Reader) and not self._client.status().loaded:
             # Neither the service nor a cache on disk: the providers' own variables are better than nothing.
             snapshot = environment_snapshot(os.environ, snapshot._overrides)
-        return Route(
+            present = snapshot._current
+        route = Route(
             snapshot,
             call(snapshot),
+            present=present,
             provider=provider,
             router=router,
             timeout=timeout,
@@ -72,14 +136,14 @@ class _Calls:
             turns=self._turns,
             random=random,
         )
+        return (streamed if stream else whole)(route, self._took)
 
-    def _took(self, attempt: Attempt, began: float) -> None:
-        id, took = attempt.provider.id, monotonic() - began
-        known = self._latencies.get(id, took)
-        self._latencies[id] = known + _NEWEST * (took - known)
+    def _took(self, provider: str, seconds: float) -> None:
+        known = self._latencies.get(provider, seconds)
+        self._latencies[provider] = known + _NEWEST * (seconds - known)
 
 
-class Executor(_Calls):
+class Executor(_Calls["CompletionStream"]):
     """Calls models. May be used from any thread; after a fork, make one for each process. Keys and secret headers go over
     plain http to the machine itself only, and to the hosts of `allow_plaintext`."""
 
@@ -129,55 +193,11 @@ class Executor(_Calls):
 
         The older form `complete(messages, model, temperature, max_tokens, stream, tools)` is still taken, with a warning.
         """
-        older = legacy(params)
-        if older is None:
-            return self._complete(messages, model, *params, **options)
-        generation, streamed, tools = older
-        ask: Any = self.stream if streamed else self._complete
-        return ask(messages, model, generation, tools=tools, **options)
-
-    def _complete(
-        self,
-        messages: Messages,
-        model: str | None,
-        generation_params: Parameters = None,
-        reasoning_params: Parameters = None,
-        *,
-        chat_params: Parameters = None,
-        tools: Tools = (),
-        provider: str | None = None,
-        router: str = "default",
-        timeout: float | None = None,
-    ) -> Completion:
-        call = call_of(messages, model, generation_params, reasoning_params, chat_params, tools, stream=None)
-        route = self._route(call, provider, router, timeout)
-        while True:
-            attempt = route.next_attempt()
-            began = monotonic()
-            try:
-                answer = self._answer(attempt)
-            except SignalboxError as error:
-                time.sleep(route.failed(attempt, _kind(error), error))
-                continue
-            self._took(attempt, began)
-            return route.completion(attempt, answer)
-
-    def stream(
-        self,
-        messages: Messages,
-        model: str | None = None,
-        generation_params: Parameters = None,
-        reasoning_params: Parameters = None,
-        *,
-        chat_params: Parameters = None,
-        tools: Tools = (),
-        provider: str | None = None,
-        router: str = "default",
-        timeout: float | None = None,
-    ) -> CompletionStream:
-        """As `complete`, piece by piece: iterate over what this gives. Once something was said nobody else is asked."""
-        call = call_of(messages, model, generation_params, reasoning_params, chat_params, tools, stream=True)
-        return CompletionStream(self, self._route(call, provider, router, timeout))
+        params, options, is_streamed = modern(params, options)
+        if is_streamed:
+            return self.stream(messages, model, *params, **options)
+        (completion,) = self._carried_out(self._steps(False, messages, model, *params, **options))
+        return completion
 
     def close(self) -> None:
         """Closes its connections. Calls after that raise `ClosedError`."""
@@ -191,52 +211,47 @@ class Executor(_Calls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, attempt: Attempt) -> wire.Answer:
-        with _http.sent(self._http, attempt, attempt.deadline, self._plaintext) as reply:
-            body = reply.rest(attempt.deadline)
-        return _read(attempt, reply.status, body)
+    def _stream_of(self, steps: Steps) -> CompletionStream:
+        return CompletionStream(self._carried_out(steps))
+
+    def _carried_out(self, steps: Steps) -> Generator[Said, None, None]:
+        """Takes the steps of a call, and gives what is said."""
+        with closing(_http.Connection(self._http, self._plaintext)) as connection:
+            outcome: Any = None
+            while (step := resumed(steps, outcome)) is not None:
+                outcome = None
+                try:
+                    match step:
+                        case Send(attempt, deadline):
+                            outcome = connection.send(attempt, deadline)
+                        case Receive(deadline):
+                            outcome = connection.receive(deadline)
+                        case Pause(seconds):
+                            connection.close()
+                            time.sleep(seconds)
+                        case said:
+                            yield said
+                except SignalboxError as error:
+                    outcome = error
 
 
 class CompletionStream:
     """The pieces of an answer. `completion` is the whole, once the last piece has come."""
 
-    def __init__(self, executor: Executor, route: Route) -> None:
-        self._executor = executor
-        self._route = route
+    def __init__(self, said: Generator[Said, None, None]) -> None:
+        self._said = said
         self.completion: Completion | None = None
 
     def __iter__(self) -> Iterator[wire.Delta]:
-        while True:
-            attempt = self._route.next_attempt()
-            began, said = monotonic(), False
-            try:
-                for delta in self._pieces(attempt):
-                    if not said:
-                        self._executor._took(attempt, began)
-                    said = True
-                    yield delta
-                return
-            except SignalboxError as error:
-                if said:
-                    raise _broken(self._route, attempt, error) from error
-                time.sleep(self._route.failed(attempt, _kind(error), error))
-
-    def _pieces(self, attempt: Attempt) -> Iterator[wire.Delta]:
-        reader = wire.StreamReader(attempt.extractor, attempt.exposed)
-        first = _first_deadline(attempt)
-        http, plaintext = self._executor._http, self._executor._plaintext
-        with _http.sent(http, attempt, first, plaintext) as reply:
-            if not _is_good(reply.status):
-                raise attempt.refused(reply.status, reply.rest(first))
-            while not reader.ended and (piece := reply.piece(first)) is not None:
-                delta = reader.push(piece)
-                if delta is not None:
-                    first = attempt.deadline
-                    yield delta
-        self.completion = self._route.completion(attempt, reader.finish())
+        with closing(self._said) as said:
+            for each in said:
+                if isinstance(each, Completion):
+                    self.completion = each
+                else:
+                    yield each
 
 
-class AsyncExecutor(_Calls):
+class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     """The executor for asyncio."""
 
     def __init__(
@@ -281,56 +296,12 @@ class AsyncExecutor(_Calls):
         self, messages: Messages, model: str | None = None, *params: Any, **options: Any
     ) -> Any:
         """See `Executor.complete`."""
-        older = legacy(params)
-        if older is None:
-            return await self._complete(messages, model, *params, **options)
-        generation, streamed, tools = older
-        if streamed:
-            return self.stream(messages, model, generation, tools=tools, **options)
-        return await self._complete(messages, model, generation, tools=tools, **options)
-
-    async def _complete(
-        self,
-        messages: Messages,
-        model: str | None,
-        generation_params: Parameters = None,
-        reasoning_params: Parameters = None,
-        *,
-        chat_params: Parameters = None,
-        tools: Tools = (),
-        provider: str | None = None,
-        router: str = "default",
-        timeout: float | None = None,
-    ) -> Completion:
-        call = call_of(messages, model, generation_params, reasoning_params, chat_params, tools, stream=None)
-        route = self._route(call, provider, router, timeout)
-        while True:
-            attempt = route.next_attempt()
-            began = monotonic()
-            try:
-                answer = await self._answer(attempt)
-            except SignalboxError as error:
-                await asyncio.sleep(route.failed(attempt, _kind(error), error))
-                continue
-            self._took(attempt, began)
-            return route.completion(attempt, answer)
-
-    def stream(
-        self,
-        messages: Messages,
-        model: str | None = None,
-        generation_params: Parameters = None,
-        reasoning_params: Parameters = None,
-        *,
-        chat_params: Parameters = None,
-        tools: Tools = (),
-        provider: str | None = None,
-        router: str = "default",
-        timeout: float | None = None,
-    ) -> AsyncCompletionStream:
-        """See `Executor.stream`: `async for delta in executor.stream(...)`."""
-        call = call_of(messages, model, generation_params, reasoning_params, chat_params, tools, stream=True)
-        return AsyncCompletionStream(self, self._route(call, provider, router, timeout))
+        params, options, is_streamed = modern(params, options)
+        if is_streamed:
+            return self.stream(messages, model, *params, **options)
+        steps = self._steps(False, messages, model, *params, **options)
+        async with aclosing(self._carried_out(steps)) as said:
+            return [each async for each in said][-1]
 
     async def close(self) -> None:
         """Closes its connections. Calls after that raise `ClosedError`."""
@@ -344,72 +315,41 @@ class AsyncExecutor(_Calls):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _answer(self, attempt: Attempt) -> wire.Answer:
-        async with _http.sent_async(self._http, attempt, attempt.deadline, self._plaintext) as reply:
-            body = await reply.rest(attempt.deadline)
-        return _read(attempt, reply.status, body)
+    def _stream_of(self, steps: Steps) -> AsyncCompletionStream:
+        return AsyncCompletionStream(self._carried_out(steps))
+
+    async def _carried_out(self, steps: Steps) -> AsyncGenerator[Said, None]:
+        """See `Executor._carried_out`."""
+        async with aclosing(_http.AsyncConnection(self._http, self._plaintext)) as connection:
+            outcome: Any = None
+            while (step := resumed(steps, outcome)) is not None:
+                outcome = None
+                try:
+                    match step:
+                        case Send(attempt, deadline):
+                            outcome = await connection.send(attempt, deadline)
+                        case Receive(deadline):
+                            outcome = await connection.receive(deadline)
+                        case Pause(seconds):
+                            await connection.aclose()
+                            await asyncio.sleep(seconds)
+                        case said:
+                            yield said
+                except SignalboxError as error:
+                    outcome = error
 
 
 class AsyncCompletionStream:
     """See `CompletionStream`."""
 
-    def __init__(self, executor: AsyncExecutor, route: Route) -> None:
-        self._executor = executor
-        self._route = route
+    def __init__(self, said: AsyncGenerator[Said, None]) -> None:
+        self._said = said
         self.completion: Completion | None = None
 
     async def __aiter__(self) -> AsyncIterator[wire.Delta]:
-        while True:
-            attempt = self._route.next_attempt()
-            began, said = monotonic(), False
-            try:
-                async for delta in self._pieces(attempt):
-                    if not said:
-                        self._executor._took(attempt, began)
-                    said = True
-                    yield delta
-                return
-            except SignalboxError as error:
-                if said:
-                    raise _broken(self._route, attempt, error) from error
-                await asyncio.sleep(self._route.failed(attempt, _kind(error), error))
-
-    async def _pieces(self, attempt: Attempt) -> AsyncIterator[wire.Delta]:
-        reader = wire.StreamReader(attempt.extractor, attempt.exposed)
-        first = _first_deadline(attempt)
-        http, plaintext = self._executor._http, self._executor._plaintext
-        async with _http.sent_async(http, attempt, first, plaintext) as reply:
-            if not _is_good(reply.status):
-                raise attempt.refused(reply.status, await reply.rest(first))
-            while not reader.ended and (piece := await reply.piece(first)) is not None:
-                delta = reader.push(piece)
-                if delta is not None:
-                    first = attempt.deadline
-                    yield delta
-        self.completion = self._route.completion(attempt, reader.finish())
-
-
-def _kind(error: SignalboxError) -> str:
-    if isinstance(error, TimedOutError):
-        return "timeout"
-    return "connection" if isinstance(error, ConnectionFailedError) else kind_of(error)
-
-
-def _first_deadline(attempt: Attempt) -> float:
-    first = attempt.first_token
-    return attempt.deadline if first is None else min(attempt.deadline, monotonic() + first)
-
-
-def _is_good(status: int) -> bool:
-    return 200 <= status < 300
-
-
-def _read(attempt: Attempt, status: int, body: bytes) -> wire.Answer:
-    if not _is_good(status):
-        raise attempt.refused(status, body)
-    return wire.read_answer(attempt.extractor, body)
-
-
-def _broken(route: Route, attempt: Attempt, error: SignalboxError) -> CompletionError:
-    failure = AttemptFailure(attempt.provider.id, _kind(error), error)
-    return CompletionError("the answer broke off", (*route.failures, failure))
+        async with aclosing(self._said) as said:
+            async for each in said:
+                if isinstance(each, Completion):
+                    self.completion = each
+                else:
+                    yield each

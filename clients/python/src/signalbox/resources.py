@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 from . import specs
 from ._decode import Decoded, decode
@@ -80,7 +80,9 @@ class Resource(Generic[Spec]):
     @property
     def spec(self) -> Spec:
         """The configuration itself; of secrets it has only the state."""
-        return cast("Spec", self._content().spec)
+        # Asked for most of all: an attribute costs less here than a call.
+        spec: Spec = (self._decoded or self._content()).spec
+        return spec
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -127,13 +129,13 @@ class Resource(Generic[Spec]):
 
         Raises `SecretError`, whose `reason` says why it can't be had.
         """
-        field = self._content().secrets.get(path)
+        field = (self._decoded or self._content()).secrets.get(path)
         state = "absent" if field is None else field.state
-        if self._refusal is not None and state == "present":
-            state = self._refusal
-        if field is not None and field.value is not None and state == "present":
-            return SecretText(field.value)
-        raise SecretError(self.name, path, "masked" if state == "present" else state)
+        if field is not None and state == "present":
+            if self._refusal is None and field.value is not None:
+                return SecretText(field.value)
+            state = self._refusal or "masked"
+        raise SecretError(self.name, path, state)
 
     def refusing(self: Same, refusal: str | None) -> Same:
         """The same resource, with or without a reason to refuse its secrets."""

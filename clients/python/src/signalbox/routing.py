@@ -1,22 +1,26 @@
 """Which provider a call goes to, with which key, and what happens when that fails: on the router's terms.
 
-Owns the order of attempts, their pauses and deadlines. Pure: it sends nothing. All of a call reads one snapshot.
+Owns the order of attempts, their pauses and deadlines. Pure: it sends nothing. All of a call reads one snapshot; of the present
+state it only asks whether a secret still stands, because one that was revoked meanwhile must not be sent any more.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from time import monotonic
 from typing import Any
 
 from . import specs, wire
+from ._attempts import Attempt, AttemptFailure, Completion, CompletionError, ProviderError
 from ._backoff import Backoff
+from ._decode import SecretField
 from .errors import SecretError, SignalboxError
 from .resources import ApiKey, Model, Provider, SecretText
 from .snapshot import Snapshot
+
+__all__ = ["Attempt", "AttemptFailure", "Completion", "CompletionError", "ProviderError", "Route"]
 
 #: Where a router or its parts leave it open.
 _RETRIES = 2
@@ -27,134 +31,6 @@ _RETRY_ON = ("connection", "timeout", "rate_limited", "unavailable")
 _DEFAULT = "default"
 #: Seconds that a call may take in all where neither the router nor the caller says.
 _TOTAL = 600.0
-#: The provider's own statuses for being overloaded or away; others of the 500s are errors.
-_AWAY = (502, 503, 504, 529)
-
-
-class CompletionError(SignalboxError):
-    """No provider has answered. `failures` tells what became of each attempt."""
-
-    def __init__(self, message: str, failures: tuple[AttemptFailure, ...] = ()) -> None:
-        told = "; ".join(str(failure) for failure in failures)
-        super().__init__(f"{message}: {told}" if told else message)
-        self.failures = failures
-
-
-@dataclass(frozen=True)
-class AttemptFailure:
-    """What became of one attempt."""
-
-    provider: str
-    kind: str
-    """A `CallFailure` of the router as a word: `connection`, `timeout`, `rate_limited`, `unavailable`, `server_error`,
-    `authentication`, `bad_answer`; or `refused`, where the call itself is what is wrong."""
-
-    error: SignalboxError
-
-    def __str__(self) -> str:
-        return f"{self.provider}: {self.kind} ({self.error})"
-
-
-class ProviderError(SignalboxError):
-    """A provider has refused a call, in its own words without parts of the key."""
-
-    def __init__(self, status: int, failure: wire.Failure) -> None:
-        super().__init__(
-            f"HTTP {status}, {failure.reason}: {failure.message or failure.code or 'no message'}"
-        )
-        self.status = status
-        self.failure = failure
-
-
-@dataclass(frozen=True)
-class Completion:
-    """An answer, and where it comes from."""
-
-    answer: wire.Answer
-    provider: str
-    """Id of the provider that has answered."""
-
-    model: str
-    """The model that has answered: where another provider stepped in, maybe not the one that the call names."""
-
-    revision: int
-    """Revision of the configuration that the call ran on."""
-
-    unused: tuple[str, ...]
-    """Parameters that the provider has no place for."""
-
-    failures: tuple[AttemptFailure, ...]
-    """Attempts that came before."""
-
-    @property
-    def text(self) -> str:
-        """What the model says."""
-        return self.answer.text
-
-    @property
-    def usage(self) -> Mapping[str, int]:
-        """Tokens by what they were used for."""
-        return self.answer.usage
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One request to one provider, with its secrets in place."""
-
-    provider: Provider
-    key: ApiKey | None
-    #: The value of the key that is sent: while a rotation lasts it may be the one before.
-    secret: SecretText | None
-    model: str
-    rendered: wire.Rendered
-    headers: Mapping[str, str]
-    deadline: float
-    connect: float | None
-    first_token: float | None
-
-    @property
-    def content(self) -> bytes:
-        """The body."""
-        return json.dumps(self.rendered.body, ensure_ascii=False).encode()
-
-    @property
-    def extractor(self) -> specs.ResponseExtractor:
-        """How the answer is read."""
-        return self.provider.spec.response_extractor or specs.ResponseExtractor()
-
-    @property
-    def exposed(self) -> str | None:
-        """The value of the key that is sent, to be cut out of what the provider says."""
-        return self.secret.expose() if self.secret is not None else None
-
-    @property
-    def has_secrets(self) -> bool:
-        """Whether a key or a secret header is sent."""
-        sealed = (name for name in self.headers if name in self.provider.spec.headers)
-        return self.secret is not None or any(self.provider.header(name) is not None for name in sealed)
-
-    def refused(self, status: int, body: bytes) -> SignalboxError:
-        """The error of an answer that is none."""
-        return ProviderError(status, wire.read_failure(self.extractor, status, body, self.exposed))
-
-    def __repr__(self) -> str:
-        return f"<Attempt at {self.provider.id}>"
-
-
-def kind_of(error: SignalboxError) -> str:
-    """Why an attempt failed, in the router's words."""
-    if isinstance(error, ProviderError):
-        reason = error.failure.reason
-        if reason in ("bad_key", "permission_denied"):
-            return "authentication"
-        if reason == "unavailable":
-            return "unavailable" if error.status in _AWAY else "server_error"
-        return reason if reason in ("rate_limited", "timeout") else "refused"
-    if isinstance(error, wire.MalformedError | wire.TooLargeError):
-        return "bad_answer"
-    if isinstance(error, wire.StreamFailedError):
-        return "unavailable"
-    return "connection" if isinstance(error, wire.CutOffError) else "refused"
 
 
 class Route:
@@ -165,6 +41,7 @@ class Route:
         snapshot: Snapshot,
         call: wire.Call,
         *,
+        present: Callable[[], Snapshot],
         provider: str | None,
         router: str,
         timeout: float | None,
@@ -174,6 +51,7 @@ class Route:
     ) -> None:
         self._snapshot = snapshot
         self._call = call
+        self._present_state = present
         self._random = random
         found = snapshot.router(router)
         if found is None and provider is None and router != _DEFAULT:
@@ -310,8 +188,7 @@ class Route:
             if name == rendered.key_header and secret is not None:
                 headers[name] = value.replace("{api_key}", secret.expose())
             else:
-                sealed = provider.header(name) if name in provider.spec.headers else None
-                headers[name] = value if sealed is None else sealed.expose()
+                headers[name] = self._header(provider, name, value)
         now = monotonic()
         limits = [self.deadline]
         if self._timeouts.request is not None:
@@ -320,6 +197,17 @@ class Route:
             _seconds(each, None) for each in (self._timeouts.connect, self._timeouts.first_token)
         )
         return Attempt(provider, key, secret, model, rendered, headers, min(limits), connect, first)
+
+    def _header(self, provider: Provider, name: str, rendered: str) -> str:
+        """What goes into a header. Raises `SecretError`."""
+        if name not in provider.spec.headers:
+            return rendered
+        path = f"provider.headers.{name}"
+        sealed = provider._content().secrets.get(path)
+        if sealed is not None and not self._stands(provider, sealed):
+            raise SecretError(provider.name, path, "revoked")
+        value = provider.header(name)
+        return rendered if value is None else value.expose()
 
     def _goes_back(self, attempt: Attempt, key: ApiKey, error: SignalboxError) -> bool:
         """Whether the next attempt is made with the value before of a key that is being rotated: the provider may not know the
@@ -340,7 +228,7 @@ class Route:
     def _choose(self, provider: Provider) -> tuple[ApiKey, SecretText]:
         """One of the keys that may be used, by weight, and its value. Raises `SecretError` where none can be read."""
         before, self._before = self._before, None
-        if before is not None:
+        if before is not None and self._stands(before[0], SecretField("present", before[1].expose())):
             return before
         key = self._weighed(provider)
         return key, key.secret()
@@ -348,7 +236,10 @@ class Route:
     def _weighed(self, provider: Provider) -> ApiKey:
         keys = self._keys(provider)
         if not keys:
-            raise SecretError(provider.name, "apiKeys", "absent")
+            was_there = any(
+                key.name not in self._refused for key in self._snapshot.active_api_keys(provider.id)
+            )
+            raise SecretError(provider.name, "apiKeys", "revoked" if was_there else "absent")
         place = self._random() * sum(key.weight for key in keys)
         for key in keys:
             place -= key.weight
@@ -357,8 +248,20 @@ class Route:
         return keys[-1]
 
     def _keys(self, provider: Provider) -> list[ApiKey]:
-        keys = self._snapshot.active_api_keys(provider.id)
-        return [key for key in keys if key.name not in self._refused]
+        return [
+            key
+            for key in self._snapshot.active_api_keys(provider.id)
+            if key.name not in self._refused
+            and self._stands(key, key._content().secrets.get("api_key.secret"))
+        ]
+
+    def _stands(self, holder: ApiKey | Provider, secret: SecretField | None) -> bool:
+        """Whether the present state still has a secret: its holder was neither revoked nor switched off nor deleted since, and
+        has not got another value. Where none is shown, that is for whoever reads it to say."""
+        now = self._present_state()._resources.get(holder.name)
+        if now is None or now.revoked or (isinstance(now, ApiKey) and not now.active):
+            return False
+        return secret is None or secret in now._content().secrets.values()
 
     def _pauses(self) -> Backoff:
         floor = _seconds(self._retries.initial_backoff, _INITIAL_BACKOFF)

@@ -5,6 +5,7 @@ Owns precedence and the conversion to types. Must not know where the environment
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -63,7 +64,7 @@ class Overrides:
 class Setting:
     """One effective setting. Does not print its value. What is of another type raises `SettingTypeError`."""
 
-    __slots__ = ("_spec", "_value", "key", "source")
+    __slots__ = ("_read", "_spec", "_value", "key", "source")
 
     key: str
     """The key, in its normal form."""
@@ -77,17 +78,68 @@ class Setting:
         self._value = value
         #: What is stored, where it comes from there.
         self._spec = value.spec if isinstance(value, SettingResource) else None
+        #: The value as it was read last. Whoever asks for that type again gets it at once.
+        self._read: Any = None
 
     def as_str(self) -> str:
         """The value as text. A secret is none."""
+        known: str = self._read
+        if known.__class__ is not str:
+            known = self._read = self._str()
+        return known
+
+    def as_int(self) -> int:
+        """The value as a whole number of 64 bits."""
+        known: int = self._read
+        if known.__class__ is not int:
+            known = self._read = self._int()
+        return known
+
+    def as_float(self) -> float:
+        """The value as a finite number. A whole number is one, too."""
+        known: float = self._read
+        if known.__class__ is not float:
+            known = self._read = self._float()
+        return known
+
+    def as_bool(self) -> bool:
+        """The value as a truth value. The environment may say `true`, `yes`, `on`, `1` or their opposites, in any case."""
+        known: bool = self._read
+        if known.__class__ is not bool:
+            known = self._read = self._bool()
+        return known
+
+    def as_duration(self) -> timedelta:
+        """The value as a length of time, not negative. The environment writes `1.5s`, `250ms`, `5m`, `2h` or `1d`."""
+        known: timedelta = self._read
+        if known.__class__ is not timedelta:
+            known = self._read = self._duration()
+        return known
+
+    def as_json(self) -> Any:
+        """The value as a JSON document, parsed anew each time: it may be changed."""
+        if isinstance(self._value, Mapping | list):
+            return copy.deepcopy(self._value)
+        stored = self._spec is not None
+        text = self._typed("json_value", str, "a JSON document") if stored else self._text()
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise self._wrong("a JSON document") from None
+
+    def as_secret(self) -> SecretText:
+        """The value as a secret. Raises `SecretError` when it can't be had."""
+        known: SecretText = self._read
+        if known.__class__ is not SecretText:
+            known = self._read = self._secret()
+        return known
+
+    def _str(self) -> str:
         if isinstance(self._value, SecretText):
             return self._value.expose()
         return self._typed("string_value", str, "a string")  # type: ignore[no-any-return]
 
-    def as_int(self) -> int:
-        """The value as a whole number of 64 bits."""
-        if self._spec is not None and self._spec.int_value is not None:
-            return self._spec.int_value
+    def _int(self) -> int:
         if isinstance(self._value, SecretText):
             text = self._value.expose().strip()
             number = int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) else None
@@ -96,8 +148,7 @@ class Setting:
             return number
         return self._typed("int_value", int, "an integer")  # type: ignore[no-any-return]
 
-    def as_float(self) -> float:
-        """The value as a finite number. A whole number is one, too."""
+    def _float(self) -> float:
         number: Any
         if isinstance(self._value, SecretText):
             text = self._value.expose().strip()
@@ -110,8 +161,7 @@ class Setting:
             raise self._wrong("a finite number")
         return float(number)
 
-    def as_bool(self) -> bool:
-        """The value as a truth value. The environment may say `true`, `yes`, `on`, `1` or their opposites, in any case."""
+    def _bool(self) -> bool:
         if isinstance(self._value, SecretText):
             word = WORDS.get(self._value.expose().strip().lower())
             if word is None:
@@ -119,8 +169,7 @@ class Setting:
             return word
         return self._typed("bool_value", bool, "a truth value")  # type: ignore[no-any-return]
 
-    def as_duration(self) -> timedelta:
-        """The value as a length of time, not negative. The environment writes `1.5s`, `250ms`, `5m`, `2h` or `1d`."""
+    def _duration(self) -> timedelta:
         wanted = "a length of time"
         if isinstance(self._value, SecretText):
             match = _DURATION.fullmatch(self._value.expose().strip())
@@ -135,19 +184,7 @@ class Setting:
             raise self._wrong(wanted)
         return duration
 
-    def as_json(self) -> Any:
-        """The value as a parsed JSON document."""
-        if isinstance(self._value, Mapping | list):
-            return self._value
-        stored = self._spec is not None
-        text = self._typed("json_value", str, "a JSON document") if stored else self._text()
-        try:
-            return json.loads(text)
-        except ValueError:
-            raise self._wrong("a JSON document") from None
-
-    def as_secret(self) -> SecretText:
-        """The value as a secret. Raises `SecretError` when it can't be had."""
+    def _secret(self) -> SecretText:
         if isinstance(self._value, SecretText):
             return self._value
         if isinstance(self._value, SettingResource) and self._value.spec.secret_value is not None:

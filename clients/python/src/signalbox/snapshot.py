@@ -10,7 +10,7 @@ import copy
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar, cast
 
@@ -45,6 +45,7 @@ View = TypeVar("View", bound=Resource[Any])
 _LONGEST_KEY = 256
 #: Effective settings that a snapshot remembers at most.
 _REMEMBERED = 4_096
+_NEVER_ASKED: Any = object()
 #: The digest is a sum modulo this.
 _MODULUS = 2**128
 
@@ -54,8 +55,8 @@ class Getters(SettingGetters):
 
     __slots__ = ()
 
-    def _current(self) -> Snapshot:
-        raise NotImplementedError
+    #: Gives the snapshot that is read.
+    _current: Callable[[], Snapshot]
 
     def get(self, name: str) -> Resource[Any] | None:
         """A resource by its full name, for example `providers/groq`."""
@@ -72,9 +73,14 @@ class Getters(SettingGetters):
     def active_api_keys(self, provider: str) -> tuple[ApiKey, ...]:
         """The keys of a provider that may be used, by id in bytewise order."""
         snapshot = self._current()
-        keys = snapshot._api_keys.get(provider, {})
-        shown = (cast("ApiKey", snapshot._show(keys[id])) for id in sorted(keys))
-        return tuple(key for key in shown if key.active)
+        known = snapshot._active_keys.get(provider)
+        if known is None:
+            keys = snapshot._api_keys.get(provider)
+            if keys is None:
+                return ()
+            shown = (cast("ApiKey", snapshot._show(keys[id])) for id in sorted(keys))
+            known = snapshot._active_keys[provider] = tuple(key for key in shown if key.active)
+        return known
 
     def model(self, provider: str, id: str) -> Model | None:
         """A model of the catalogue, by the id or type of its provider and its own."""
@@ -164,13 +170,13 @@ class Getters(SettingGetters):
         """The effective setting: environment, else the user's (where one is named), else the global one, else the worker's
         default. Keys are taken in snake_case and camelCase."""
         snapshot = self._current()
-        if user is not None:
-            return snapshot._effective(normalise(key), user)
-        known = snapshot._settings.get(key)
-        if known is None:
-            known = snapshot._effective(normalise(key), None)
-            if known is not None and len(snapshot._settings) < _REMEMBERED:
-                snapshot._settings[key] = known
+        asked = key if user is None else (key, user)
+        known: Setting | None = snapshot._settings.get(asked, _NEVER_ASKED)
+        if known is _NEVER_ASKED:
+            known = snapshot._effective(normalise(key), user)
+            # Users may be many: they leave room for what all of them read.
+            if len(snapshot._settings) < (_REMEMBERED if user is None else _REMEMBERED // 2):
+                snapshot._settings[asked] = known
         return known
 
     def select(self, selector: str | Selector = "*") -> Iterator[Resource[Any]]:
@@ -190,23 +196,21 @@ class Snapshot(Getters):
     """
 
     __slots__ = (
+        "_active_keys",
         "_aging",
         "_api_keys",
         "_digest",
         "_overrides",
         "_resources",
+        "_revision",
         "_revoked",
         "_sequence",
         "_settings",
         "_virtual_keys",
-        "revision",
     )
 
-    revision: int
-    """The revision of the store that this is the state of; 0 before the first."""
-
     def __init__(self, overrides: Overrides) -> None:
-        self.revision = 0
+        self._revision = 0
         #: Counts published snapshots, so that a subscriber knows which changes a snapshot already holds.
         self._sequence = 0
         self._overrides = overrides
@@ -217,8 +221,15 @@ class Snapshot(Getters):
         self._revoked: dict[str, int] = {}
         self._digest = 0
         self._aging: Aging | None = None
-        #: Effective settings by the spelling that was asked for: looking one up again costs a look-up.
-        self._settings: dict[str, Setting] = {}
+        #: Effective settings by what was asked for, the spelling and perhaps a user: looking one up again costs a look-up.
+        self._settings: dict[str | tuple[str, str], Setting | None] = {}
+        #: The keys that may be used, of each provider that was asked about.
+        self._active_keys: dict[str, tuple[ApiKey, ...]] = {}
+
+    @property
+    def revision(self) -> int:
+        """The revision of the store that this is the state of; 0 before the first."""
+        return self._revision
 
     @property
     def digest(self) -> bytes:
@@ -267,13 +278,13 @@ class Snapshot(Getters):
         """The same state, as it may be read at some age."""
         aged = copy.copy(self)
         aged._aging = aging
-        aged._settings = {}
+        aged._settings, aged._active_keys = {}, {}
         return aged
 
     def _at(self, revision: int) -> Snapshot:
         """The same state at a later revision."""
         later = copy.copy(self)
-        later.revision = revision
+        later._revision = revision
         later._sequence += 1
         return later
 
@@ -322,7 +333,7 @@ class Draft:
                 self._resources[name] = refusing
                 self._index(refusing)
         snapshot = Snapshot(self._base._overrides)
-        snapshot.revision = self.revision
+        snapshot._revision = self.revision
         snapshot._sequence = after._sequence + 1
         snapshot._resources = self._resources
         snapshot._api_keys = self._api_keys

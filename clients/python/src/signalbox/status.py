@@ -16,6 +16,7 @@ class Rejection:
 
     revision: int
     reason: str
+    """Why not, for people: one line of at most 512 characters."""
 
 
 @dataclass(frozen=True)

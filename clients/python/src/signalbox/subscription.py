@@ -181,7 +181,7 @@ class Callback:
                 try:
                     with of_callback(event.traceparent, event.revision):
                         self._call(event)
-                except Exception:
+                except BaseException:
                     _log.exception("a callback failed; it is called again for the next change")
 
 

@@ -1,0 +1,154 @@
+"""One request to one provider, and what becomes of it.
+
+Owns the attempt, the outcome of a call, and the words for why an attempt failed. Pure: it sends nothing, and knows no order of
+attempts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import specs, wire
+from .errors import SignalboxError
+from .resources import ApiKey, Provider, SecretText
+
+#: The provider's own statuses for being overloaded or away; others of the 500s are errors.
+_AWAY = (502, 503, 504, 529)
+
+
+class CompletionError(SignalboxError):
+    """No provider has answered. `failures` tells what became of each attempt."""
+
+    def __init__(self, message: str, failures: tuple[AttemptFailure, ...] = ()) -> None:
+        told = "; ".join(str(failure) for failure in failures)
+        super().__init__(f"{message}: {told}" if told else message)
+        self.failures = failures
+
+
+@dataclass(frozen=True)
+class AttemptFailure:
+    """What became of one attempt."""
+
+    provider: str
+    kind: str
+    """A `CallFailure` of the router as a word: `connection`, `timeout`, `rate_limited`, `unavailable`, `server_error`,
+    `authentication`, `bad_answer`; or `refused`, where the call itself is what is wrong."""
+
+    error: SignalboxError
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.kind} ({self.error})"
+
+
+class ConnectionFailedError(SignalboxError):
+    """No connection to a provider came about, or it broke."""
+
+
+class TimedOutError(SignalboxError):
+    """A provider has not answered in time."""
+
+
+class ProviderError(SignalboxError):
+    """A provider has refused a call, in its own words without parts of the key."""
+
+    def __init__(self, status: int, failure: wire.Failure) -> None:
+        super().__init__(
+            f"HTTP {status}, {failure.reason}: {failure.message or failure.code or 'no message'}"
+        )
+        self.status = status
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer, and where it comes from."""
+
+    answer: wire.Answer
+    provider: str
+    """Id of the provider that has answered."""
+
+    model: str
+    """The model that has answered: where another provider stepped in, maybe not the one that the call names."""
+
+    revision: int
+    """Revision of the configuration that the call ran on."""
+
+    unused: tuple[str, ...]
+    """Parameters that the provider has no place for."""
+
+    failures: tuple[AttemptFailure, ...]
+    """Attempts that came before."""
+
+    @property
+    def text(self) -> str:
+        """What the model says."""
+        return self.answer.text
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens by what they were used for."""
+        return self.answer.usage
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request to one provider, with its secrets in place."""
+
+    provider: Provider
+    key: ApiKey | None
+    #: The value of the key that is sent: while a rotation lasts it may be the one before.
+    secret: SecretText | None
+    model: str
+    rendered: wire.Rendered
+    headers: Mapping[str, str]
+    deadline: float
+    connect: float | None
+    first_token: float | None
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+        return json.dumps(self.rendered.body, ensure_ascii=False).encode()
+
+    @property
+    def extractor(self) -> specs.ResponseExtractor:
+        """How the answer is read."""
+        return self.provider.spec.response_extractor or specs.ResponseExtractor()
+
+    @property
+    def exposed(self) -> str | None:
+        """The value of the key that is sent, to be cut out of what the provider says."""
+        return self.secret.expose() if self.secret is not None else None
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a key or a secret header is sent."""
+        sealed = (name for name in self.headers if name in self.provider.spec.headers)
+        return self.secret is not None or any(self.provider.header(name) is not None for name in sealed)
+
+    def refused(self, status: int, body: bytes) -> SignalboxError:
+        """The error of an answer that is none."""
+        return ProviderError(status, wire.read_failure(self.extractor, status, body, self.exposed))
+
+    def __repr__(self) -> str:
+        return f"<Attempt at {self.provider.id}>"
+
+
+def kind_of(error: SignalboxError) -> str:
+    """Why an attempt failed, in the router's words."""
+    if isinstance(error, ProviderError):
+        reason = error.failure.reason
+        if reason in ("bad_key", "permission_denied"):
+            return "authentication"
+        if reason == "unavailable":
+            return "unavailable" if error.status in _AWAY else "server_error"
+        return reason if reason in ("rate_limited", "timeout") else "refused"
+    if isinstance(error, TimedOutError):
+        return "timeout"
+    if isinstance(error, wire.MalformedError | wire.TooLargeError):
+        return "bad_answer"
+    if isinstance(error, wire.StreamFailedError):
+        return "unavailable"
+    return "connection" if isinstance(error, wire.CutOffError | ConnectionFailedError) else "refused"
