@@ -281,7 +281,7 @@ def test_a_real_rotation_is_ridden_out(server, speaker, connect):
     rotation = {"name": "providers/openai/apiKeys/main", "secret": {"value": "sk-new"}}
     rotated = server.call("ApiKeyService.RotateApiKey", rotation).revision
     client.wait_revision(rotated, PATIENCE)
-    until(lambda: worker(server, "wary").rejection.revision == rotated, "the other's refusal")
+    until(lambda: (other := worker(server, "wary")) and other.rejection.revision == rotated, "the refusal")
     speaker.heard.clear()
     speaker.lay("rotating", (401, b"{}"), good())
     with Executor(client) as executor:

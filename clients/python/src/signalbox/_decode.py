@@ -123,7 +123,7 @@ def _word(enum: Any, number: int) -> str:
 
 def _secret(message: Any, path: str, secrets: dict[str, SecretField]) -> str:
     value = message.value if message.HasField("value") else None
-    state = _STATES[message.state] if message.state < len(_STATES) else "undecryptable"
+    state = _STATES[message.state] if 0 <= message.state < len(_STATES) else "undecryptable"
     if value is not None and message.state == 0:
         state = "present"
     secrets[path] = SecretField(state, value)
