@@ -59,8 +59,27 @@ def test_what_holds_secrets_does_not_travel():
                 pickle.dumps(each)
 
 
-def test_no_variable_of_a_failed_call_shows_the_key():
-    """As tools that report errors gather them."""
-    failure = failed("complete", worker("http://127.0.0.1:1"))
-    shown = traceback.TracebackException.from_exception(failure.error, capture_locals=True)
-    assert KEY not in "".join(shown.format())
+def shown(error):
+    """What tools that report errors gather: the variables of every function on the way."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+@pytest.mark.parametrize("key", [KEY, f"{KEY}\n", f"{KEY}\u00e4"])
+def test_no_variable_of_a_failed_call_shows_the_key(key):
+    failure = failed("complete", worker("http://127.0.0.1:1", key=key))
+    assert KEY not in shown(failure.error)
+
+
+def test_no_variable_of_a_secret_that_can_not_be_had_shows_it():
+    client = worker("http://127.0.0.1:1", headers={"x-a": {"secret": {"value": KEY}}, "x-b": {"secret": {}}})
+    kept = client.snapshot()
+    assert KEY not in shown(failed("complete", client).error), "the one header is there, the other is not"
+    client.revoke("providers/openai", "providers/openai/apiKeys/main")
+    for resource, path in (
+        (client.provider("openai"), "provider.headers.x-a"),
+        (client.api_key("openai", "main"), "api_key.secret"),
+    ):
+        with pytest.raises(errors.SecretError) as raised:
+            resource.secret_at(path)
+        assert KEY not in shown(raised.value)
+    assert KEY not in repr(kept.api_key("openai", "main")._content())

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from test_fleet import worker
 
 import signalbox
-from signalbox import _proto, wire
+from signalbox import _proto, specs, wire
 from signalbox.executor import AsyncExecutor, Executor
 from signalbox.routing import CompletionError
 from signalbox.testing import FakeClient
@@ -281,7 +281,7 @@ def test_a_real_rotation_is_ridden_out(server, speaker, connect):
     rotation = {"name": "providers/openai/apiKeys/main", "secret": {"value": "sk-new"}}
     rotated = server.call("ApiKeyService.RotateApiKey", rotation).revision
     client.wait_revision(rotated, PATIENCE)
-    until(lambda: worker(server, "wary").rejection.revision == rotated, "the other's refusal")
+    until(lambda: (other := worker(server, "wary")) and other.rejection.revision == rotated, "the refusal")
     speaker.heard.clear()
     speaker.lay("rotating", (401, b"{}"), good())
     with Executor(client) as executor:
@@ -347,6 +347,46 @@ def test_parameters_in_every_form_reach_the_provider(shared, client, executor, s
             wrong()
     with pytest.raises(CompletionError, match="not configured"):
         executor.complete("Hello", "m", provider="nobody")
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        ({"messages": None}, "messages"),
+        ({"messages": b"Hi"}, "messages"),
+        ({"messages": ["Hi"]}, "messages[0]"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": 5}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [5]}]}, "messages[0].tool_calls"),
+        ({"messages": "half \ud800"}, "messages"),
+        ({"model": 5}, "model"),
+        ({"generation_params": {"temperature": "hot"}}, "generation.temperature"),
+        ({"generation_params": {"maxTokens": float("nan")}}, "generation.max_tokens"),
+        ({"generation_params": {"top_k": True}}, "generation.top_k"),
+        ({"generation_params": {"stop_sequences": "END"}}, "generation.stop_sequences"),
+        ({"reasoning_params": {"effort": 3}}, "reasoning.effort"),
+        ({"chat_params": [1]}, "chat"),
+        ({"chat_params": {"tool_choice": {"mood": "auto"}}}, "chat.tool_choice.mood"),
+        ({"tools": [5]}, "tools[0]"),
+        ({"tools": [{"name": "f", "parameters": {1, 2}}]}, "tools[0]"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_told_by_its_path(shared, client, executor, speaker, call, path):
+    route(shared, client, "openai")
+    speaker.lay("openai", good())
+    with pytest.raises(wire.CallError) as raised:
+        executor.complete(**{"messages": "Hello", "model": "m", **call})
+    assert path in [problem.path for problem in raised.value.problems]
+    assert speaker.heard == []
+
+
+@pytest.mark.parametrize("choice", ["required", {"mode": "required"}, specs.ToolChoice("required")])
+def test_a_tool_choice_is_taken_in_every_form(shared, client, executor, speaker, choice):
+    route(shared, client, "openai")
+    speaker.lay("openai", good())
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    executor.complete("Hello", "m", chat_params={"toolChoice": choice, "stream": True}, tools=[tool])
+    body = speaker.heard[-1][3]
+    assert body["tool_choice"] == "required" and "stream" not in body
 
 
 def test_the_older_form_is_taken_with_a_warning(shared, client, executor, speaker):
@@ -488,6 +528,48 @@ def test_asyncio(shared, client, speaker):
                 await asyncio.wait_for(executor.complete("Hello", "m"), 0.2)
 
     asyncio.run(run())
+
+
+def test_regression_an_executor_failed_in_its_second_loop():
+    """Connections that are kept belong to the loop they were made in."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status, body = good()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    from signalbox.environment import known_providers
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    spec = {**dict(known_providers())["openai"], "base_url": f"http://127.0.0.1:{server.server_port}"}
+    fake = FakeClient(
+        {
+            "providers/openai": {"provider": spec},
+            "providers/openai/apiKeys/k": {"apiKey": {"secret": {"value": "sk"}}},
+        }
+    )
+    executor = AsyncExecutor(fake)
+    for _ in range(3):
+        assert asyncio.run(executor.complete("Hello", "m", provider="openai")).text
+
+    async def end():
+        assert (await executor.complete("Hello", "m", provider="openai")).text
+        await executor.close()
+
+    asyncio.run(end())
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize("disabled", [False, True])

@@ -109,8 +109,12 @@ class Attempt:
 
     @property
     def content(self) -> bytes:
-        """The body."""
-        return json.dumps(self.rendered.body, ensure_ascii=False).encode()
+        """The body. Raises `CallError` for a text that no body can hold."""
+        try:
+            return json.dumps(self.rendered.body, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            problem = wire.Problem("messages", "must be texts of whole characters; here is half of one")
+            raise wire.CallError([problem]) from None
 
     @property
     def extractor(self) -> specs.ResponseExtractor:

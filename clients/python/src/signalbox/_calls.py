@@ -6,6 +6,7 @@ Owns the reading of messages, parameters and tools, the older form included. Mus
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -36,6 +37,8 @@ def call_of(
     its parameters. Raises `CallError`."""
     problems: list[wire.Problem] = []
     read = _messages(messages, problems)
+    if model is not None and not isinstance(model, str):
+        problems.append(wire.Problem("model", "must be a text"))
     parts = (
         _parameters("generation", specs.GenerationParameters, generation, problems),
         _parameters("chat", specs.ChatParameters, chat, problems),
@@ -75,16 +78,22 @@ def modern(params: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any,
     return (generation,), {"tools": tools or (), **options}, bool(stream)
 
 
-def _messages(messages: Messages, problems: list[wire.Problem]) -> tuple[wire.Message, ...]:
+def _messages(messages: Any, problems: list[wire.Problem]) -> tuple[wire.Message, ...]:
     if isinstance(messages, str):
         return (wire.Message("user", messages),)
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes):
+        problems.append(wire.Problem("messages", "must be a text, or a list of messages"))
+        return ()
     return tuple(
         each if isinstance(each, wire.Message) else _message(f"messages[{at}]", each, problems)
         for at, each in enumerate(messages)
     )
 
 
-def _message(path: str, given: Mapping[str, Any], problems: list[wire.Problem]) -> wire.Message:
+def _message(path: str, given: Any, problems: list[wire.Problem]) -> wire.Message:
+    if not isinstance(given, Mapping):
+        problems.append(wire.Problem(path, "must be a wire.Message, or a dict with role and content"))
+        return wire.Message("user", "-")
     content = given.get("content", given.get("text"))
     if isinstance(content, Sequence) and not isinstance(content, str):
         texts = [
@@ -94,45 +103,90 @@ def _message(path: str, given: Mapping[str, Any], problems: list[wire.Problem]) 
     if content is not None and not isinstance(content, str):
         problems.append(wire.Problem(f"{path}.content", "must be a text, or a list of parts of type text"))
         content = ""
+    role, id = given.get("role"), given.get("tool_call_id")
+    calls = _tool_calls(path, given.get("tool_calls") or (), problems)
+    return wire.Message(str(role or ""), content or "", calls, str(id or ""))
+
+
+def _tool_calls(path: str, given: Any, problems: list[wire.Problem]) -> tuple[wire.ToolCall, ...]:
+    """Calls of tools, as OpenAI writes them or in a row."""
     calls = []
-    for call in given.get("tool_calls") or ():
-        function = call.get("function", call)
+    for call in given if isinstance(given, Sequence) else (given,):
+        if isinstance(call, wire.ToolCall):
+            calls.append(call)
+            continue
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            problems.append(wire.Problem(f"{path}.tool_calls", "must be a list of calls of tools"))
+            return ()
         name = function.get("name", function.get("function_name", ""))
         calls.append(wire.ToolCall(call.get("id", ""), name, function.get("arguments", "{}")))
-    return wire.Message(
-        str(given.get("role", "")), content or "", tuple(calls), given.get("tool_call_id") or ""
-    )
+    return tuple(calls)
 
 
 def _parameters(part: str, kind: type[Spec], given: Parameters, problems: list[wire.Problem]) -> Spec:
     if isinstance(given, kind):
         return given
+    if given is not None and not isinstance(given, Mapping):
+        problems.append(wire.Problem(part, f"must be a dict, or specs.{kind.__name__}"))
+        return kind()
     values = {normalise(str(name)): value for name, value in (given or {}).items()}
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    for name in sorted(values.keys() - known):
+    known = {each.name: str(each.type) for each in fields(kind)}  # type: ignore[arg-type]
+    for name in sorted(values.keys() - known.keys()):
         problems.append(wire.Problem(f"{part}.{name}", f"is not known; {', '.join(sorted(known))} are"))
-    taken = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values.items()
-        if name in known and value is not None
-    }
+    taken = {}
+    for name, value in values.items():
+        if name in known and value is not None:
+            taken[name] = _value(f"{part}.{name}", known[name], value, problems)
     return kind(**taken)
 
 
-def _tool(
-    path: str, given: str | Mapping[str, Any], snapshot: Snapshot, problems: list[wire.Problem]
-) -> wire.OfferedTool:
+def _value(path: str, form: str, value: Any, problems: list[wire.Problem]) -> Any:
+    """A value of a parameter, in the form that its field has."""
+    if form == "ToolChoice | None":
+        given = {"mode": value} if isinstance(value, str) else value
+        return _parameters(path, specs.ToolChoice, given, problems)
+    wanted, fits = _FORMS[form]
+    if not fits(value):
+        problems.append(wire.Problem(path, f"must be {wanted}"))
+        return None
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+#: By the types of fields: what their values are, in words and in deed.
+_FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "float | None": ("a finite number", _is_number),
+    "int | None": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "bool | None": ("true or false", lambda value: isinstance(value, bool)),
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "tuple[str, ...]": (
+        "a list of texts",
+        lambda value: isinstance(value, list | tuple) and all(isinstance(each, str) for each in value),
+    ),
+}
+
+
+def _tool(path: str, given: Any, snapshot: Snapshot, problems: list[wire.Problem]) -> wire.OfferedTool:
     if isinstance(given, str):
         found = snapshot.tool(given.removeprefix("tools/"))
         if found is None or not found.enabled:
             problems.append(wire.Problem(path, f"{given}: not configured, or disabled"))
             return wire.OfferedTool(given, specs.ToolSpec())
         return wire.OfferedTool(found.name, found.spec)
-    function = given.get("function", given)
+    function: Any = given.get("function", given) if isinstance(given, Mapping) else None
+    try:
+        schema = json.dumps(function.get("parameters", {"type": "object", "properties": {}}))
+    except (AttributeError, TypeError, ValueError):
+        problems.append(wire.Problem(path, "must be the name of a tool, or a function with a JSON schema"))
+        return wire.OfferedTool("tools/", specs.ToolSpec())
     spec = specs.ToolSpec(
         description=function.get("description", ""),
         function_name=function.get("name", ""),
-        parameters_schema=json.dumps(function.get("parameters", {"type": "object", "properties": {}})),
+        parameters_schema=schema,
         strict=bool(function.get("strict")),
     )
     return wire.OfferedTool(f"tools/{spec.function_name}", spec)

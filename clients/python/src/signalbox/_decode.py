@@ -6,6 +6,7 @@ descriptors alone: a new kind or field needs nothing here. Must not know maps, s
 
 from __future__ import annotations
 
+import dataclasses
 import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class SecretField:
     """A secret of a resource, and what is known of it."""
 
     state: str
-    value: str | None
+    # Not printed: what reports errors shows the variables of every function on the way.
+    value: str | None = dataclasses.field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _word(enum: Any, number: int) -> str:
 
 def _secret(message: Any, path: str, secrets: dict[str, SecretField]) -> str:
     value = message.value if message.HasField("value") else None
-    state = _STATES[message.state] if message.state < len(_STATES) else "undecryptable"
+    state = _STATES[message.state] if 0 <= message.state < len(_STATES) else "undecryptable"
     if value is not None and message.state == 0:
         state = "present"
     secrets[path] = SecretField(state, value)

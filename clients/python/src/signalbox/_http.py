@@ -144,19 +144,19 @@ def _request(
 
 
 def _headers(attempt: Attempt) -> dict[str, str]:
-    # What is packed could unpack to any size, so nothing packed is asked for, and none is unpacked.
-    headers = {"Accept-Encoding": "identity"}
-    for name, value in attempt.headers.items():
+    # Nothing is put into a variable that an error would be reported with.
+    for name in attempt.headers:
         if not _HEADER_NAME.fullmatch(name):
             raise HeaderError(f"{attempt.provider.name}: {name!r} is no name of a header")
-        if not _HEADER_VALUE.fullmatch(value):
+        if not _HEADER_VALUE.fullmatch(attempt.headers[name]):
             raise HeaderError(
                 f"{attempt.provider.name}: the value of the header {name} is none; it may have printable ASCII only: "
                 "set the key or the header again"
             )
-        # Blanks around a value are no part of it.
-        headers[name] = value.strip(" \t")
-    return headers
+    # What is packed could unpack to any size, so nothing packed is asked for, and none is unpacked. Blanks around a value are no
+    # part of it.
+    given = {name: value.strip(" \t") for name, value in attempt.headers.items()}
+    return {"Accept-Encoding": "identity", **given}
 
 
 def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) -> None:

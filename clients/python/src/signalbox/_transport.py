@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import grpc
 import grpc.experimental
+from google.protobuf.message import DecodeError
 
 from . import _proto
 from .errors import CredentialFileError, EndedError, RpcError, TokenError
@@ -125,9 +126,12 @@ class Stream:
     def __iter__(self) -> Iterator[Any]:
         """The messages. Raises `RpcError`, or `EndedError` where the server gives no reason."""
         try:
-            yield from self._call
+            for packed in self._call:
+                yield _proto.WatchConfigResponse.FromString(packed)
         except grpc.RpcError as error:
             raise RpcError.of(error) from None
+        except DecodeError:
+            raise RpcError("INTERNAL", "the server has sent what is no message") from None
         raise EndedError("the server ended the stream")
 
     def report(self, request: Any) -> Any:
@@ -192,7 +196,8 @@ class Dialer:
         watch = channel.unary_stream(
             _WATCH,
             request_serializer=_proto.WatchConfigRequest.SerializeToString,
-            response_deserializer=_proto.WatchConfigResponse.FromString,
+            # The stream reads them itself: a call that gRPC can't read is over for it, and lives on.
+            response_deserializer=None,
         )
         report = channel.unary_unary(
             _REPORT,

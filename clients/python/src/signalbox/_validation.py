@@ -6,19 +6,16 @@ Owns the callback that is shown each new state, and the form of its refusal. Mus
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
+from ._text import one_line
 from .snapshot import Snapshot
 
 _log = logging.getLogger("signalbox")
 
 #: Characters of a reason that the service takes.
 _REASON_CHARS = 512
-#: What it takes none of, because it misleads who reads it: controls, bidirectional ones too, line separators, and halves of
-#: characters.
-_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class Validation:
@@ -43,4 +40,4 @@ class Validation:
         if not isinstance(reason, str):
             _log.error("validate gives %s; None accepts, a text says why not", type(reason).__name__)
             return f"the validation failed: it gives neither None nor a text, but {type(reason).__name__}"
-        return _REFUSED.sub(" ", reason).strip()[:_REASON_CHARS] or "no reason is given"
+        return one_line(reason, _REASON_CHARS) or "no reason is given"

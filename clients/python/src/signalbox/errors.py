@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ._text import one_line
+
 _DOMAIN = "signalbox"
 _DETAILS = "grpc-status-details-bin"
+#: Characters of a server's message that are repeated.
+_MESSAGE_CHARS = 1_000
 
 
 class SignalboxError(Exception):
@@ -181,7 +185,7 @@ class RpcError(SignalboxError):
         except (ValueError, UnicodeDecodeError, IndexError):
             # Details that can't be read are as good as none: code and message still count.
             details = RpcDetails()
-        return cls(error.code().name, error.details() or "", details)
+        return cls(error.code().name, one_line(error.details() or "", _MESSAGE_CHARS), details)
 
 
 def _details(packed: bytes) -> RpcDetails:

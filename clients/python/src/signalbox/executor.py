@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, 
 from contextlib import aclosing, closing
 from random import random
 from typing import Any, Generic, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from . import _http, wire
 from ._attempts import (
@@ -252,7 +253,7 @@ class CompletionStream:
 
 
 class AsyncExecutor(_Calls["AsyncCompletionStream"]):
-    """The executor for asyncio."""
+    """The executor for asyncio. May be used in several loops: each has connections of its own, unless `http` is given."""
 
     def __init__(
         self,
@@ -262,8 +263,8 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
         allow_plaintext: Iterable[str] = (),
     ) -> None:
         super().__init__(client, allow_plaintext)
-        self._http = http or httpx.AsyncClient()
-        self._own = http is None
+        self._given = http
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     @overload
     async def complete(
@@ -306,8 +307,9 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     async def close(self) -> None:
         """Closes its connections. Calls after that raise `ClosedError`."""
         self._closed = True
-        if self._own:
-            await self._http.aclose()
+        own = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if own is not None:
+            await own.aclose()
 
     async def __aenter__(self) -> AsyncExecutor:
         return self
@@ -315,12 +317,22 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def _connections(self) -> httpx.AsyncClient:
+        """The connections of the present loop: those of another one can't be used here."""
+        if self._given is not None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        known = self._of_loops.get(loop)
+        if known is None:
+            known = self._of_loops[loop] = httpx.AsyncClient()
+        return known
+
     def _stream_of(self, steps: Steps) -> AsyncCompletionStream:
         return AsyncCompletionStream(self._carried_out(steps))
 
     async def _carried_out(self, steps: Steps) -> AsyncGenerator[Said, None]:
         """See `Executor._carried_out`."""
-        async with aclosing(_http.AsyncConnection(self._http, self._plaintext)) as connection:
+        async with aclosing(_http.AsyncConnection(self._connections(), self._plaintext)) as connection:
             outcome: Any = None
             while (step := resumed(steps, outcome)) is not None:
                 outcome = None

@@ -183,12 +183,13 @@ class Route:
         model = self._model(provider)
         rendered = wire.render(provider.spec, replace(self._call, model=model))
         key, secret = self._choose(provider) if rendered.key_header is not None else (None, None)
-        headers = {}
-        for name, value in rendered.headers.items():
-            if name == rendered.key_header and secret is not None:
-                headers[name] = value.replace("{api_key}", secret.expose())
-            else:
-                headers[name] = self._header(provider, name, value)
+        # No variable holds a value in the open: what reports errors would show it.
+        headers = {
+            name: value.replace("{api_key}", secret.expose())
+            if name == rendered.key_header and secret is not None
+            else self._header(provider, name, value)
+            for name, value in rendered.headers.items()
+        }
         now = monotonic()
         limits = [self.deadline]
         if self._timeouts.request is not None:
