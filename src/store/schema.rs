@@ -15,6 +15,14 @@ use crate::domain::{FeatureLevel, Release};
 /// The levels that steps need; only where there is the table.
 pub(super) const NEEDS: &str = "SELECT version, needs FROM schema_steps";
 
+/// The steps that a database has had.
+pub(super) struct Had {
+    /// Their numbers and checksums, in order.
+    pub steps: Vec<(i64, Vec<u8>)>,
+    /// The levels that they say they need, by number.
+    pub needs: Vec<(i64, i64)>,
+}
+
 /// A step of the schema: its number, what it is called, and its text.
 pub(super) fn step(version: i64, description: &'static str, sql: &'static str) -> Migration {
     Migration::new(version, description.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
@@ -36,22 +44,22 @@ pub(super) fn version_of(newest: i64) -> u32 {
     u32::try_from(newest).unwrap_or(u32::MAX)
 }
 
-/// How many of the known steps a database has had, if a binary can run over all that it has had. `applied` are these with
-/// their checksums, in order; `needs` the levels that they say they need; `place` is the store in words.
+/// How many of the known steps a database has had, if a binary can run over all that it has had. `place` is the store in
+/// words.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] if there is a step that the binary does not know and can't run over; [`StoreError::Damaged`]
 /// if a step is another one than it knows.
 pub(super) fn check(
     place: &str,
-    (applied, needs): (&[(i64, Vec<u8>)], &[(i64, i64)]),
+    had: &Had,
     steps: &[Migration],
     level: FeatureLevel,
 ) -> Result<usize, StoreError> {
     let known = newest(steps);
-    let (ours, newer): (Vec<_>, Vec<_>) = applied.iter().partition(|(version, _)| *version <= known);
+    let (ours, newer): (Vec<_>, Vec<_>) = had.steps.iter().partition(|(version, _)| *version <= known);
     for (version, _) in &newer {
-        let needed = needs.iter().find(|(step, _)| step == version).map(|(_, needed)| *needed);
+        let needed = had.needs.iter().find(|(step, _)| step == version).map(|(_, needed)| *needed);
         if needed.is_none_or(|needed| needed > i64::from(level.0)) {
             let needed = needed.map_or_else(String::new, |needed| {
                 format!(" and supports only feature level {level}, of which it needs {needed}")
@@ -119,8 +127,9 @@ mod tests {
         versions.into_iter().map(|version| (version, checksum(version))).collect()
     }
 
-    fn found(applied: &[(i64, Vec<u8>)], needs: &[(i64, i64)]) -> Result<usize, String> {
-        check("the store", (applied, needs), &steps(), LEVEL).map_err(|error| error.to_string())
+    fn found(steps: &[(i64, Vec<u8>)], needs: &[(i64, i64)]) -> Result<usize, String> {
+        let had = Had { steps: steps.to_vec(), needs: needs.to_vec() };
+        check("the store", &had, &self::steps(), LEVEL).map_err(|error| error.to_string())
     }
 
     #[test]

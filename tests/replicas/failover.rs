@@ -285,6 +285,39 @@ async fn regression_a_copy_that_comes_back_while_nobody_runs_is_in_a_new_life() 
     assert_eq!(served_at(&cluster, cluster.url(), &cursor).await, (epoch, false));
 }
 
+/// A volume that was put back leaves no trace in the database: who did it says so, as docs/operating.md tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_puts_a_database_back_can_say_so() {
+    let cluster = Cluster::new().await;
+    let mut member = cluster.start().await;
+    let (epoch, cursor) = hold(&member.caller(&cluster.first_token().await)).await;
+    member.stop().await;
+    postgres::run(cluster.url(), "UPDATE whereabouts SET place = 'put back'").await;
+    let (begun, reset) = served_at(&cluster, cluster.url(), &cursor).await;
+    assert!(reset && begun != epoch);
+    assert_eq!(served_at(&cluster, cluster.url(), &cursor).await, (begun, true));
+}
+
+/// Killed replicas can't say goodbye: their rows are waited for, and then the life is over all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_whose_replicas_were_killed_is_in_a_new_life_too() {
+    let cluster = Cluster::new().await;
+    let mut member = cluster.start().await;
+    let (epoch, cursor) = hold(&member.caller(&cluster.first_token().await)).await;
+    member.kill().await;
+    postgres::run(cluster.url(), "UPDATE whereabouts SET place = 'another'").await;
+    let (one, two) = tokio::join!(cluster.start(), cluster.start());
+    let token = cluster.first_token().await;
+    let callers = [one.caller(&token), two.caller(&token)];
+    let status = agree(&callers, 0).await;
+    assert_ne!(status.epoch, epoch);
+    let told = "SELECT count(*) FROM audit WHERE event = 'life_begun'";
+    assert_eq!(postgres::count(cluster.url(), told).await, 1, "once, though both found it");
+    let mut stream = Open::resumed(&callers[0], &View::everything(), &cursor).await;
+    let first = stream.next().await.expect("an event");
+    assert!(matches!(&first, Event::Reset(reset) if reset.reason() == ResetReason::OtherStore), "{first:?}");
+}
+
 /// Whether the standby had all of it, nobody can say who comes later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_a_standby_that_is_promoted_while_nobody_runs_is_in_a_new_life() {

@@ -19,7 +19,7 @@ use crate::{
         StoreError,
         failure::Failure,
         moving::fence::{FENCE, Passage},
-        schema::{self, NEEDS, step, steps_of, version_of},
+        schema::{self, Had, NEEDS, step, steps_of, version_of},
         sql,
     },
 };
@@ -160,13 +160,13 @@ async fn look(connection: &mut PgConnection, release: Release) -> Result<usize, 
 /// How many of the steps that this binary knows the database has had. It must be able to run over the others.
 async fn check_applied(connection: &mut PgConnection, release: Release) -> Result<usize, StoreError> {
     let failed = Failure::from;
-    let applied: Vec<(i64, Vec<u8>)> = asked(connection, APPLIED, SILENCE).await.map_err(failed)?;
+    let steps = asked(connection, APPLIED, SILENCE).await.map_err(failed)?;
     let says: Vec<(bool,)> = asked(connection, SAYS_NEEDS, SILENCE).await.map_err(failed)?;
-    let needs: Vec<(i64, i64)> = match says.first() {
+    let needs = match says.first() {
         Some((true,)) => asked(connection, NEEDS, SILENCE).await.map_err(failed)?,
         _ => vec![],
     };
-    schema::check(PLACE, (&applied, &needs), &migrations(release), release.level)
+    schema::check(PLACE, &Had { steps, needs }, &migrations(release), release.level)
 }
 
 /// Applies what is missing and names an empty database, all in one transaction.

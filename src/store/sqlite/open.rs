@@ -24,7 +24,7 @@ use crate::{
     store::{
         StoreError,
         moving::fence::{FENCE, Passage},
-        schema::{self, NEEDS, step, steps_of, version_of},
+        schema::{self, Had, NEEDS, step, steps_of, version_of},
         sql,
     },
 };
@@ -285,10 +285,10 @@ async fn check_applied(
     connection: &mut SqliteConnection,
     release: Release,
 ) -> Result<(), StoreError> {
-    let applied = rows_of(connection, "_sqlx_migrations", APPLIED).await?;
+    let steps = rows_of(connection, "_sqlx_migrations", APPLIED).await?;
     let needs = rows_of(connection, "schema_steps", NEEDS).await?;
     let place = path.display().to_string();
-    schema::check(&place, (&applied, &needs), &migrations(release), release.level).map(drop)
+    schema::check(&place, &Had { steps, needs }, &migrations(release), release.level).map(drop)
 }
 
 /// The rows of a table, if there is one.
