@@ -144,6 +144,10 @@ impl Service {
             reason: "REPLICA_ALARM",
             description: "replicas differ, or can't tell of themselves: `signalbox status` names what to look at",
         };
+        const CROWDED: Degradation = Degradation {
+            reason: "FLEET_FULL",
+            description: "there are more workers than are counted: what is told of who runs what is not whole",
+        };
         let parts = &self.parts;
         let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
         let damaged = parts.view.damage().is_some();
@@ -152,6 +156,7 @@ impl Service {
             (parts.view.confirmed().freshness().stale && !damaged, AWAY),
             (polled, POLLED),
             (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
+            (parts.fleet.is_incomplete(), CROWDED),
         ];
         found.into_iter().filter(|(is, _)| *is).map(|(_, degradation)| degradation).collect()
     }
