@@ -147,8 +147,8 @@ async fn a_rotation_that_revokes_is_told_before_the_new_value() {
 async fn regression_passwords_and_hooks_that_are_put_out_of_use_are_told_too() {
     let server = Server::start().await;
     let mut writer = writer(&server);
-    let database = |enabled| {
-        let password = Some(given("hunter2"));
+    let database = |password: &str, enabled| {
+        let password = Some(given(password));
         let r#type = DatabaseType::Postgresql.into();
         let spec =
             DatabaseSpec { r#type, host: "db.example".into(), password, enabled, ..Default::default() };
@@ -160,17 +160,18 @@ async fn regression_passwords_and_hooks_that_are_put_out_of_use_are_told_too() {
         ..Default::default()
     };
     let hook = named("notificationChannels/ops", Spec::NotificationChannel(hook));
-    writer.batch(vec![Op::Create(database(None)), Op::Create(hook)]).await;
+    writer.batch(vec![Op::Create(database("hunter2", None)), Op::Create(hook)]).await;
     let grants = vec![by_prefix("databases/"), by_prefix("notificationChannels/")];
     let caller = server.admin().colleague("worker", &Rights::worker(grants.clone(), true)).await;
     let view = View { selectors: vec![], grants, secrets: true };
     let mut stream = Open::fresh(&caller, &view).await;
     stream.wait_for("synced", is_synced).await;
 
-    let other = Op::update(database(None), &["database.password"]);
+    let other = Op::update(database("hunter3", None), &["database.password"]);
     let rotated = writer.write(other).await.revision;
     assert_eq!(told(&mut stream, rotated).await, [Told::Changed(rotated)], "a new value revokes nothing");
-    let off = writer.write(Op::update(database(Some(false)), &["database.enabled"])).await.revision;
+    let off =
+        writer.write(Op::update(database("hunter3", Some(false)), &["database.enabled"])).await.revision;
     assert_eq!(told(&mut stream, off).await, [revoked(off, &["databases/main"]), Told::Changed(off)]);
     let gone = writer.write(Op::delete("notificationChannels/ops")).await.revision;
     let expected = [revoked(gone, &["notificationChannels/ops"]), Told::Changed(gone)];
