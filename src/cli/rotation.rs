@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// How often is looked whether a rotation is over.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often is looked whether a rotation is over: as often as the server looks.
+const LOOK: Duration = Duration::from_secs(1);
 /// Workers that are asked for at once.
 const PAGE: i32 = 500;
 /// Workers that are named.
@@ -38,7 +38,8 @@ pub async fn wait(
     name: &str,
     revision: u64,
 ) -> Outcome {
-    let mut told = None;
+    // How it stood, and whom it waited for.
+    let mut told: Option<(Standing, Vec<String>)> = None;
     let mut last = None;
     loop {
         let request = GetResourceRequest {
@@ -51,17 +52,12 @@ pub async fn wait(
         let Some(rotation) = under_way(&resource) else {
             return conclude(session, connection, name, revision, last).await;
         };
-        let standing = standing(&resource);
-        let whom = match standing {
-            Some(standing) if standing.waiting > 0 => lacking(connection, &resource).await,
-            _ => Vec::new(),
-        };
-        let stands = standing.map(|standing| (standing, whom));
-        if stands.is_some() && stands != told {
-            stands.iter().for_each(|(standing, whom)| session.remark(&sentence(*standing, whom)));
-            told.clone_from(&stands);
+        if let Some(now) = standing(&resource).filter(|now| told.as_ref().is_none_or(|(was, _)| was != now)) {
+            let whom = if now.waiting > 0 { lacking(connection, &resource).await } else { Vec::new() };
+            session.remark(&sentence(now, &whom));
+            told = Some((now, whom));
         }
-        last = Some((*rotation, stands));
+        last = Some((*rotation, told.clone()));
         sleep(LOOK).await;
     }
 }

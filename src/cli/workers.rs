@@ -23,7 +23,7 @@ const PAGE: i32 = 500;
 /// Characters of labels and of reasons.
 const CELL: usize = 48;
 /// How long is waited, if nothing is said.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Between attempts to reach a server again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -165,7 +165,7 @@ async fn follow(
 
 fn stands(told: &WaitForConvergenceResponse) -> String {
     let stand = told.convergence.clone().unwrap_or_default();
-    let Convergence { revision, total, converged, rejected, silent, .. } = stand;
+    let Convergence { revision, total, converged, rejected, silent, incomplete, .. } = stand;
     let mut text = format!("{converged} of {total} workers run revision {revision}");
     if told.needed != total {
         text.push_str(&format!(", {} are needed", told.needed));
@@ -175,6 +175,9 @@ fn stands(told: &WaitForConvergenceResponse) -> String {
     }
     if silent > 0 {
         text.push_str(&format!("; {silent} never report and are not counted"));
+    }
+    if incomplete {
+        text.push_str("; there are more workers than the service counts");
     }
     text
 }

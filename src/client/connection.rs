@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     error::{Error, with_causes},
+    file,
     options::ClientOptions,
     secret::SecretText,
     trace,
@@ -32,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Certificates of all authorities there are take less.
+const MAX_PEM_BYTES: usize = 4 * 1024 * 1024;
 /// The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
 const MAX_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
 
@@ -164,20 +167,20 @@ async fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, Error> {
     let tls = match &options.ca_file {
         None => ClientTlsConfig::new().with_native_roots(),
         Some(path) => {
-            let pem = tokio::fs::read(path).await;
+            let pem = file::read(path, MAX_PEM_BYTES).await;
             let pem = pem.map_err(|cause| Error::CaFile { path: path.clone(), cause })?;
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem))
         }
     };
     let (Some(certificate), Some(key)) = (&options.cert_file, &options.key_file) else {
         return Ok(tls);
     };
     let read = async |path: &PathBuf| {
-        let pem = tokio::fs::read(path).await.map(Zeroizing::new);
+        let pem = file::read(path, MAX_PEM_BYTES).await;
         pem.map_err(|cause| Error::IdentityFile { path: path.clone(), cause })
     };
     let (certificate, key) = (read(certificate).await?, read(key).await?);
-    Ok(tls.identity(Identity::from_pem(certificate, key)))
+    Ok(tls.identity(Identity::from_pem(&*certificate, &*key)))
 }
 
 #[cfg(test)]

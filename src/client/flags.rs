@@ -3,7 +3,7 @@
 //! Owns the rules that stand in the API at `FeatureFlagSpec`, to the letter; what changes here changes there, and in
 //! `tests/vectors/flags.json`, which clients in other languages are held to. Must not know where a flag comes from.
 
-use std::collections::BTreeMap;
+use std::{cell::LazyCell, collections::BTreeMap, ops::Deref};
 
 use sha2::{Digest as _, Sha256};
 
@@ -66,14 +66,17 @@ pub(super) fn evaluate(flag: &FeatureFlagSpec, context: &FlagContext) -> bool {
     if !flag.enabled.unwrap_or(true) {
         return false;
     }
-    let bucket = (!context.key.is_empty()).then(|| bucket(&flag.salt, &context.key));
-    if let Some(on) = flag.rules.iter().find_map(|rule| decide(rule, context, bucket)) {
+    // Hashing costs more than all the rest, and most flags do without.
+    let bucket = LazyCell::new(|| (!context.key.is_empty()).then(|| bucket(&flag.salt, &context.key)));
+    if let Some(on) = flag.rules.iter().find_map(|rule| decide(rule, context, &bucket)) {
         return on;
     }
-    match (flag.r#type(), bucket) {
-        (FeatureFlagType::Percentage, Some(bucket)) => bucket < flag.rollout_basis_points,
-        _ => flag.default_on,
+    if flag.r#type() == FeatureFlagType::Percentage
+        && let Some(bucket) = *bucket
+    {
+        return bucket < flag.rollout_basis_points;
     }
+    flag.default_on
 }
 
 /// Where a key falls, from 0 to 9,999.
@@ -84,14 +87,18 @@ fn bucket(salt: &str, key: &str) -> u32 {
 }
 
 /// What a rule says; `None` where it does not match.
-fn decide(rule: &FeatureFlagRule, context: &FlagContext, bucket: Option<u32>) -> Option<bool> {
+fn decide(
+    rule: &FeatureFlagRule,
+    context: &FlagContext,
+    bucket: &impl Deref<Target = Option<u32>>,
+) -> Option<bool> {
     let attribute = context.get(&rule.attribute)?;
     if !holds(rule, attribute) {
         return None;
     }
     match rule.outcome? {
         Outcome::On(on) => Some(on),
-        Outcome::RolloutBasisPoints(share) => bucket.map(|bucket| bucket < share),
+        Outcome::RolloutBasisPoints(share) => (**bucket).map(|bucket| bucket < share),
     }
 }
 

@@ -170,6 +170,22 @@ impl Snapshot {
     pub fn setting_duration(&self, key: &str) -> Result<Option<Duration>, SettingError> {
         self.setting(key).map(|setting| setting.as_duration()).transpose()
     }
+
+    /// The effective global setting as the text of a JSON document; `None` when it is set nowhere.
+    ///
+    /// # Errors
+    /// [`SettingError::WrongType`].
+    pub fn setting_json(&self, key: &str) -> Result<Option<String>, SettingError> {
+        self.setting(key).map(|setting| setting.as_json().map(str::to_owned)).transpose()
+    }
+
+    /// The effective global setting as a secret; `None` when it is set nowhere.
+    ///
+    /// # Errors
+    /// [`SettingError::Secret`] when it can't be had, [`SettingError::WrongType`] when it is no secret.
+    pub fn setting_secret(&self, key: &str) -> Result<Option<SecretText>, SettingError> {
+        self.setting(key).map(|setting| setting.as_secret()).transpose()
+    }
 }
 
 fn last_segment(resource: &Resource) -> &str {

@@ -21,6 +21,7 @@ use super::{
     error::Error,
     events::ChangeEvent,
     health::{Filled, Health, Status},
+    metrics::Metrics,
     options::{ClientOptions, Environment},
     publisher::{Publisher, Readers, channel},
     replica::Replica,
@@ -48,6 +49,7 @@ struct Inner {
     /// None where somebody else fills the cache.
     watcher: Option<AbortHandle>,
     disk: Option<DiskCache>,
+    metrics: Metrics,
     variables: Variables,
 }
 
@@ -114,6 +116,7 @@ impl Client {
             demands,
             watcher,
             disk,
+            metrics: options.metrics.clone(),
             variables: Variables::of(options),
         })))
     }
@@ -142,6 +145,7 @@ impl Client {
                 demands,
                 watcher: None,
                 disk: None,
+                metrics: options.metrics.clone(),
                 variables: Variables::of(options),
             })),
             publisher,
@@ -239,7 +243,7 @@ impl Client {
 
     /// The present state, all of one revision.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Guard::into_inner(self.0.readers.current())
+        Guard::into_inner(self.reads())
     }
 
     /// What calls of models run on: the present state, or, as long as neither the service nor a cache on disk has given one,
@@ -255,12 +259,13 @@ impl Client {
 
     /// The present state, for the length of one read.
     pub(super) fn reads(&self) -> Guard<Arc<Snapshot>> {
+        self.0.metrics.read();
         self.0.readers.current()
     }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Client({:?})", self.snapshot())
+        write!(formatter, "Client({:?})", **self.0.readers.current())
     }
 }

@@ -26,6 +26,7 @@ mod connection;
 mod entry;
 mod error;
 mod events;
+mod file;
 mod flags;
 mod getters;
 mod handle;
@@ -73,4 +74,6 @@ pub use staleness::Staleness;
 pub use subscription::{Callback, Subscription, Update};
 pub use token::TokenSource;
 pub use validation::Rejection;
-pub use views::{CachePolicy, Database, FeatureFlag, NotificationChannel, VirtualKey};
+pub use views::{
+    CachePolicy, Database, FeatureFlag, Model, NotificationChannel, PromptTemplate, Router, Tool, VirtualKey,
+};

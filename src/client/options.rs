@@ -80,7 +80,8 @@ impl ClientOptions {
             selectors: Vec::new(),
             include_secrets: false,
             worker: Worker {
-                id: format!("worker-{}", std::process::id()),
+                // The process that watches may be another than the one that has put the options together.
+                id: String::new(),
                 labels: BTreeMap::new(),
                 client_version: CLIENT_VERSION.to_owned(),
                 silent: false,
@@ -185,7 +186,8 @@ impl ClientOptions {
         self
     }
 
-    /// How this process appears to operators: a name, at most 128 characters.
+    /// How this process appears to operators: a name, at most 128 characters; by default the machine's name and the number of
+    /// the process that watches. It need not be unique: whoever has the same one is told apart by his session.
     pub fn worker_id(mut self, id: impl Into<String>) -> Self {
         self.worker.id = id.into();
         self
@@ -291,12 +293,16 @@ impl ClientOptions {
 
     /// The request of a stream that begins with a snapshot.
     pub(super) fn watch_request(&self) -> WatchConfigRequest {
+        let mut worker = self.worker.clone();
+        if worker.id.is_empty() {
+            worker.id = own_id();
+        }
         WatchConfigRequest {
             selectors: self.selectors.iter().cloned().map(Into::into).collect(),
             include_secrets: self.include_secrets,
             // Within 1 s to 60 s, so that it always fits.
             progress_interval: prost_types::Duration::try_from(self.progress_interval).ok(),
-            worker: Some(self.worker.clone()),
+            worker: Some(worker),
             ..WatchConfigRequest::default()
         }
     }
@@ -321,6 +327,14 @@ impl fmt::Debug for ClientOptions {
             .field("include_secrets", &self.include_secrets)
             .finish_non_exhaustive()
     }
+}
+
+/// The machine and the process. In a container the number of the process says little, and the machine's name is the pod's.
+fn own_id() -> String {
+    let system = rustix::system::uname();
+    let machine = system.nodename().to_string_lossy();
+    let machine: String = machine.chars().filter(|character| !character.is_control()).take(100).collect();
+    format!("{machine}-{}", std::process::id())
 }
 
 fn check_endpoint(endpoint: &str) -> Result<(), Error> {
@@ -422,6 +436,19 @@ mod tests {
         assert!(options.check().unwrap_err().to_string().contains("belong together"));
         assert_eq!(format!("{:?}", options.token), "file /run/t");
         assert_eq!(options.endpoints, ["http://127.0.0.1:50051"]);
+    }
+
+    /// All workers of a fleet in containers were called alike: each is the first process of its own.
+    #[test]
+    fn regression_a_worker_is_called_by_its_machine_too() {
+        let id = |options: ClientOptions| options.watch_request().worker.unwrap().id;
+        let own = id(ClientOptions::new("http://localhost:50051"));
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(own, format!("{}-{}", machine.trim(), std::process::id()));
+        assert_eq!(
+            id(ClientOptions::new("http://localhost:50051").worker_id("summariser-3")),
+            "summariser-3"
+        );
     }
 
     #[test]

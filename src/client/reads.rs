@@ -11,7 +11,10 @@ use super::{
     handle::Client,
     secret::SecretText,
     settings::{Setting, SettingError},
-    views::{CachePolicy, Database, FeatureFlag, NotificationChannel, VirtualKey},
+    views::{
+        CachePolicy, Database, FeatureFlag, Model, NotificationChannel, PromptTemplate, Router, Tool,
+        VirtualKey,
+    },
 };
 use crate::proto::v1::Resource;
 
@@ -46,6 +49,36 @@ impl Client {
     #[must_use]
     pub fn active_api_keys(&self, provider: &str) -> Vec<ApiKey> {
         self.reads().active_api_keys(provider)
+    }
+
+    /// See [`Snapshot::model`](super::Snapshot::model).
+    #[must_use]
+    pub fn model(&self, provider: &str, id: &str) -> Option<Model> {
+        self.reads().model(provider, id)
+    }
+
+    /// See [`Snapshot::prompt_template`](super::Snapshot::prompt_template).
+    #[must_use]
+    pub fn prompt_template(&self, id: &str) -> Option<PromptTemplate> {
+        self.reads().prompt_template(id)
+    }
+
+    /// See [`Snapshot::router`](super::Snapshot::router).
+    #[must_use]
+    pub fn router(&self, id: &str) -> Option<Router> {
+        self.reads().router(id)
+    }
+
+    /// See [`Snapshot::tool`](super::Snapshot::tool).
+    #[must_use]
+    pub fn tool(&self, id: &str) -> Option<Tool> {
+        self.reads().tool(id)
+    }
+
+    /// See [`Snapshot::virtual_key`](super::Snapshot::virtual_key).
+    #[must_use]
+    pub fn virtual_key(&self, id: &str) -> Option<VirtualKey> {
+        self.reads().virtual_key(id)
     }
 
     /// See [`Snapshot::cache_policy`](super::Snapshot::cache_policy).
@@ -138,5 +171,21 @@ impl Client {
     /// [`SettingError::WrongType`].
     pub fn setting_duration(&self, key: &str) -> Result<Option<Duration>, SettingError> {
         self.reads().setting_duration(key)
+    }
+
+    /// See [`Snapshot::setting_json`](super::Snapshot::setting_json).
+    ///
+    /// # Errors
+    /// [`SettingError::WrongType`].
+    pub fn setting_json(&self, key: &str) -> Result<Option<String>, SettingError> {
+        self.reads().setting_json(key)
+    }
+
+    /// See [`Snapshot::setting_secret`](super::Snapshot::setting_secret).
+    ///
+    /// # Errors
+    /// [`SettingError::Secret`], [`SettingError::WrongType`].
+    pub fn setting_secret(&self, key: &str) -> Result<Option<SecretText>, SettingError> {
+        self.reads().setting_secret(key)
     }
 }

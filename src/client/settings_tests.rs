@@ -69,6 +69,8 @@ fn stored_values_keep_their_type() {
     assert_eq!(get("flag").as_bool(), Ok(true));
     assert_eq!(get("wait").as_duration(), Ok(Duration::from_millis(1_500)));
     assert_eq!(get("json").as_json(), Ok("{}"));
+    assert_eq!(snapshot.setting_json("json"), Ok(Some("{}".to_owned())));
+    assert!(snapshot.setting_json("int").is_err() && snapshot.setting_json("none") == Ok(None));
     assert!(matches!(get("text").as_int(), Err(SettingError::WrongType { wanted: "an integer", .. })));
     assert!(get("float").as_int().is_err());
     assert!(get("int").as_str().is_err());
@@ -97,6 +99,8 @@ fn secrets_are_given_only_as_secrets_and_never_printed() {
         assert_eq!(setting.as_secret().unwrap().expose(), "sk-canary");
         assert!(!format!("{setting:?} {:?}", setting.as_int()).contains("sk-canary"));
     }
+    assert_eq!(snapshot.setting_secret("token").unwrap().unwrap().expose(), "sk-canary");
+    assert!(snapshot.setting_secret("none") == Ok(None) && snapshot.setting_secret("max_retries").is_err());
     assert!(snapshot.setting("token").unwrap().as_str().is_err());
     assert!(snapshot.setting("max_retries").unwrap().as_secret().is_err());
     snapshot.revoked.insert("settings/token".into(), 9);

@@ -130,7 +130,7 @@ impl Snapshot {
 
     /// A resource of a collection by its id; whether it is of the collection's kind, the caller sees.
     pub(super) fn held(&self, collection: &str, id: &str) -> Option<Held> {
-        let entry = self.entries.get(format!("{collection}/{id}").as_str());
+        let entry = with_joined(collection, id, |name| self.entries.get(name));
         entry.filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
@@ -237,6 +237,26 @@ impl fmt::Debug for Snapshot {
 /// Whether this client knows the kind; what it does not know is counted in the digest and otherwise ignored.
 pub(super) fn known(entry: &Entry) -> bool {
     entry.resource.spec.is_some()
+}
+
+/// Reads by the name that a collection and an id make. It lies on the stack, where it is as short as names are: a read is to
+/// cost no allocation.
+fn with_joined<T>(collection: &str, id: &str, read: impl FnOnce(&str) -> T) -> T {
+    let mut place = [0_u8; 128];
+    let parts = [collection.as_bytes(), b"/", id.as_bytes()];
+    let mut end = 0;
+    for part in parts {
+        let Some(here) = place.get_mut(end..end + part.len()) else {
+            return read(&format!("{collection}/{id}"));
+        };
+        here.copy_from_slice(part);
+        end += part.len();
+    }
+    match place.get(..end).map(std::str::from_utf8) {
+        Some(Ok(name)) => read(name),
+        // It can't be: what was joined is text.
+        _ => read(&format!("{collection}/{id}")),
+    }
 }
 
 /// Where a resource is indexed beside its name.

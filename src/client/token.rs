@@ -16,11 +16,15 @@ use futures_util::FutureExt as _;
 
 use super::{
     error::{BoxError, Error},
+    file,
     secret::SecretText,
 };
 
 /// The server refuses longer ones.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// A token, and white space around it.
+const MAX_FILE_BYTES: usize = 64 * 1024;
 
 type Reading = Pin<Box<dyn Future<Output = Result<SecretText, BoxError>> + Send>>;
 
@@ -75,7 +79,8 @@ impl TokenSource {
         Self::of(Source::Fixed(SecretText::new(token)))
     }
 
-    /// Whatever the file holds, without surrounding whitespace.
+    /// Whatever the file holds, or somebody writes into the pipe, without surrounding whitespace. At most 64 KiB are read,
+    /// and nobody is waited for longer than 5 s.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::of(Source::File(path.into()))
@@ -109,10 +114,10 @@ impl TokenSource {
             Source::None => return Ok(None),
             Source::Fixed(token) => token.clone(),
             Source::File(path) => {
-                let text = tokio::fs::read_to_string(path).await;
-                let text =
-                    text.map_err(|error| Error::Token(format!("{}: {error}", path.display()).into()))?;
-                let text = zeroize::Zeroizing::new(text);
+                let failed =
+                    |error: &dyn fmt::Display| Error::Token(format!("{}: {error}", path.display()).into());
+                let bytes = file::read(path, MAX_FILE_BYTES).await.map_err(|error| failed(&error))?;
+                let text = std::str::from_utf8(&bytes).map_err(|error| failed(&error))?;
                 SecretText::new(text.trim())
             }
             // One that panics must not end the cache.

@@ -10,13 +10,13 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::proto::v1::{
-    CachePolicySpec, DatabaseSpec, FeatureFlagSpec, NotificationChannelSpec, Resource, VirtualKeySpec,
-    database_option, resource::Spec,
+    CachePolicySpec, DatabaseSpec, FeatureFlagSpec, ModelSpec, NotificationChannelSpec, PromptTemplateSpec,
+    Resource, RouterSpec, ToolSpec, VirtualKeySpec, database_option, resource::Spec,
 };
 
-/// A view of a kind: its id, its resource, its spec, whether it is enabled, and how a snapshot finds it.
+/// A view of a kind: its id, its resource, its spec, and how a snapshot finds it where one id is enough for that.
 macro_rules! view {
-    ($(#[$doc:meta])* $view:ident, $spec:ident of $arm:ident, $collection:literal, $getter:ident) => {
+    ($(#[$doc:meta])* $view:ident, $spec:ident of $arm:ident $(, $collection:literal, $getter:ident)?) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $view(pub(super) Held);
@@ -48,23 +48,54 @@ macro_rules! view {
                     _ => &NONE,
                 }
             }
+        }
 
+        $(impl Snapshot {
+            #[doc = concat!("A resource of `", $collection, "/` by its id, also one that is disabled.")]
+            #[must_use]
+            pub fn $getter(&self, id: &str) -> Option<$view> {
+                self.held($collection, id).and_then($view::of)
+            }
+        })?
+    };
+}
+
+/// Whether what a view shows is switched on.
+macro_rules! switchable {
+    ($($view:ident)*) => {
+        $(impl $view {
             /// Whether it may be used.
             #[must_use]
             pub fn enabled(&self) -> bool {
                 self.spec().enabled.unwrap_or(true)
             }
-        }
-
-        impl Snapshot {
-            #[doc = concat!("A resource of `", $collection, "/` by its id, enabled or not.")]
-            #[must_use]
-            pub fn $getter(&self, id: &str) -> Option<$view> {
-                self.held($collection, id).and_then($view::of)
-            }
-        }
+        })*
     };
 }
+
+switchable!(Database VirtualKey NotificationChannel FeatureFlag CachePolicy Tool);
+
+view!(
+    /// A model of the catalogue, as it was in one snapshot.
+    Model, ModelSpec of Model
+);
+
+view!(
+    /// A prompt template, as it was in one snapshot.
+    PromptTemplate, PromptTemplateSpec of PromptTemplate, "promptTemplates", prompt_template
+);
+
+view!(
+    /// Who is asked, and who when that fails, as it was in one snapshot.
+    ///
+    /// The primary of `default` is the active provider: see [`Snapshot::active_provider`].
+    Router, RouterSpec of Router, "routers", router
+);
+
+view!(
+    /// A tool that a model may call, as it was in one snapshot.
+    Tool, ToolSpec of Tool, "tools", tool
+);
 
 view!(
     /// A connection to a database, as it was in one snapshot.
@@ -93,6 +124,16 @@ view!(
     /// Which answers of providers are kept, as it was in one snapshot.
     CachePolicy, CachePolicySpec of CachePolicy, "cachePolicies", cache_policy
 );
+
+impl Snapshot {
+    /// A model of the catalogue, by the id or the type of its provider (`openai`) and its own. A slash in a model's id is a
+    /// plus in its name; either is taken.
+    #[must_use]
+    pub fn model(&self, provider: &str, id: &str) -> Option<Model> {
+        let id = id.replace('/', "+");
+        self.held("models", &format!("{provider}/{id}")).and_then(Model::of)
+    }
+}
 
 impl CachePolicy {
     /// How long an answer is good for.
@@ -157,8 +198,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        CachePolicySpec, DatabaseSpec, NotificationChannelSpec, Resource, SecretError, Snapshot, Spec,
-        database_option::Value,
+        CachePolicySpec, DatabaseSpec, ModelSpec, NotificationChannelSpec, PromptTemplateSpec, Resource,
+        RouterSpec, SecretError, Snapshot, Spec, ToolSpec, database_option::Value,
     };
     use crate::{
         client::entry::Entry,
@@ -217,5 +258,28 @@ mod tests {
         assert_eq!(snapshot.cache_policy("default").unwrap().ttl().as_secs(), 60);
         put(&mut snapshot, "databases/open", Spec::Database(DatabaseSpec::default()));
         assert_eq!(snapshot.database("open").unwrap().password(), Err(SecretError::Absent));
+    }
+
+    #[test]
+    fn every_kind_has_its_getter() {
+        let mut snapshot = Snapshot::default();
+        let spec = ModelSpec { display_name: "Kimi".to_owned(), ..ModelSpec::default() };
+        put(&mut snapshot, "models/groq/moonshotai+kimi-k2", Spec::Model(spec));
+        let template = PromptTemplateSpec { template: "Hi".to_owned(), ..PromptTemplateSpec::default() };
+        put(&mut snapshot, "promptTemplates/greet", Spec::PromptTemplate(template));
+        let router = RouterSpec { primary: "providers/groq".to_owned(), ..RouterSpec::default() };
+        put(&mut snapshot, "routers/default", Spec::Router(router));
+        let tool = ToolSpec { enabled: Some(false), ..ToolSpec::default() };
+        put(&mut snapshot, "tools/search", Spec::Tool(tool));
+        for id in ["moonshotai/kimi-k2", "moonshotai+kimi-k2"] {
+            let model = snapshot.model("groq", id).unwrap();
+            assert_eq!((model.spec().display_name.as_str(), model.id()), ("Kimi", "moonshotai+kimi-k2"));
+        }
+        assert_eq!(snapshot.prompt_template("greet").unwrap().spec().template, "Hi");
+        assert_eq!(snapshot.router("default").unwrap().spec().primary, "providers/groq");
+        assert!(!snapshot.tool("search").unwrap().enabled());
+        assert!(snapshot.model("groq", "other").is_none() && snapshot.prompt_template("default").is_none());
+        // Longer than any name that is put together without an allocation.
+        assert!(snapshot.tool(&"x".repeat(300)).is_none());
     }
 }

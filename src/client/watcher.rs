@@ -65,6 +65,8 @@ pub(super) struct Outlets {
 /// What is known of the present stream.
 #[derive(Default)]
 struct StreamState {
+    /// When it was asked for, until it is in sync.
+    asked: Option<Instant>,
     opened: Option<Instant>,
     synced: bool,
     /// When the server wants this client to come back, once it has said that it goes away.
@@ -155,7 +157,7 @@ impl<T: Transport> Watcher<T> {
 
     /// Opens a stream and follows it to its end.
     async fn follow(&mut self) -> End {
-        self.stream = StreamState::default();
+        self.stream = StreamState { asked: Some(Instant::now()), ..StreamState::default() };
         let mut stream = match self.open().await {
             Ok(stream) => stream,
             Err(error) => return End::Failed(error),
@@ -309,13 +311,22 @@ impl<T: Transport> Watcher<T> {
         }
     }
 
-    fn measure(&self, changed: Option<usize>, applied: &Applied) {
+    fn measure(&mut self, changed: Option<usize>, applied: &Applied) {
+        // After a reset it is in sync once more, and nothing was asked for again.
+        let asked = if matches!(applied.signal, Signal::Synced(_)) { self.stream.asked.take() } else { None };
         let told = |metric| self.metrics.tell(metric);
         let count = |count: fn(&Health) -> u64| count(&self.publisher.health());
         told(Metric::Revision(self.replica.served().revision()));
         if let Some(changed) = changed {
             told(Metric::Changes(changed));
         }
+        if let Some(age) = applied.confirmed_age {
+            told(Metric::ConfirmedAge(age));
+        }
+        if let Some(asked) = asked {
+            told(Metric::Load(asked.elapsed()));
+        }
+        self.metrics.tell_reads();
         match applied.signal {
             Signal::Synced(_) => told(Metric::Reconnects(count(|health| health.streams.saturating_sub(1)))),
             Signal::Reset(_) => told(Metric::Resets(count(|health| health.resets))),
@@ -359,7 +370,17 @@ impl<T: Transport> Watcher<T> {
         };
         tracing::warn!(%error, delay = ?(resume_at - now), "the configuration stream was lost");
         self.publisher.record(|health| health.last_error = Some(Arc::new(error)));
+        self.measure_outage();
         resume_at
+    }
+
+    /// What is told while no message comes that could tell it.
+    fn measure_outage(&self) {
+        self.metrics.tell_reads();
+        let confirmed = self.publisher.health().confirmed;
+        if let Some(confirmed) = confirmed {
+            self.metrics.tell(Metric::ConfirmedAge(self.publisher.now().since(confirmed)));
+        }
     }
 
     /// Known to be wrong is not fresh, whenever it was confirmed.

@@ -1,5 +1,14 @@
 //! The watcher and its handle against a scripted server, in paused time: no sockets, and no wait takes real time.
 
+#[path = "watcher_tests/delays.rs"]
+mod delays;
+#[path = "watcher_tests/metrics.rs"]
+mod metrics;
+#[path = "watcher_tests/subscribers.rs"]
+mod subscribers;
+#[path = "watcher_tests/validation.rs"]
+mod validation;
+
 use std::sync::{
     LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
@@ -226,27 +235,6 @@ async fn a_server_that_goes_away_is_heard_out_and_left_on_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_went_away_early_is_not_asked_before_its_time() {
-    let (_client, mut server, peer) = ready().await;
-    let began = Instant::now();
-    peer.go_away(8);
-    peer.fail(Status::unavailable("bye"));
-    let (open, _peer) = server.accept().await;
-    assert!(open.at - began >= Duration::from_secs(8));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_always_goes_away_is_not_asked_in_a_tight_loop() {
-    let (_client, mut server) = start(&options());
-    let began = Instant::now();
-    for _ in 0..40 {
-        let (_, peer) = server.accept().await;
-        peer.go_away(0);
-    }
-    assert!(Instant::now() - began > Duration::from_secs(20));
-}
-
-#[tokio::test(start_paused = true)]
 async fn silence_ends_a_stream_after_three_intervals() {
     let (client, mut server, peer) = ready().await;
     peer.progress(6, Vec::new());
@@ -357,102 +345,6 @@ async fn a_cleared_cache_is_filled_by_a_new_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_is_told_to_the_metrics_hook_and_its_panics_are_borne() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = told.clone();
-    let (client, mut server) = start(&options().metrics(move |metric| {
-        heard.lock().unwrap().push(metric);
-        assert!(metric != Metric::Changes(1), "the hook panics");
-    }));
-    let (_, peer) = server.accept().await;
-    peer.sync(5);
-    client.wait_ready(LONG).await.unwrap();
-    peer.change("a", 6);
-    peer.send(Event::Revoked(Revoked { names: vec!["settings/a".to_owned()], revision: 9 }));
-    peer.send(Event::Reset(Reset::default()));
-    until(&client, |status| status.resets == 1).await;
-    peer.sync(9);
-    peer.progress(9, vec![1; 16]);
-    let (_, _peer) = server.accept().await;
-    let told = told.lock().unwrap();
-    for metric in [
-        Metric::Revision(6),
-        Metric::Changes(1),
-        Metric::Revoked,
-        Metric::Resets(1),
-        Metric::Reconnects(0),
-        Metric::DigestMismatches(1),
-    ] {
-        assert!(told.contains(&metric), "{metric:?} in {told:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_delay_is_longer_than_the_ceiling_and_a_stream_that_lived_resets_it() {
-    let (_client, mut server) = start(&options());
-    let mut last = server.refuse(Error::Ended).await.at;
-    for failures in 0_u32..40 {
-        let open = server.refuse(Error::Ended).await;
-        let cap = (BACKOFF_FLOOR * 2_u32.saturating_pow(failures.min(10))).min(BACKOFF_CEILING);
-        assert!(open.at - last <= cap + Duration::from_millis(2), "{:?}", open.at - last);
-        last = open.at;
-    }
-    let (_, peer) = server.accept().await;
-    peer.sync(5);
-    tokio::time::sleep(BACKOFF_CEILING).await;
-    let began = Instant::now();
-    drop(peer);
-    let open = server.refuse(Error::Ended).await;
-    assert!(open.at - began <= BACKOFF_FLOOR + Duration::from_millis(2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_missing_right_is_told_at_once_and_tried_again_slowly() {
-    for status in [Status::permission_denied("no"), Status::invalid_argument("what")] {
-        let (client, mut server) = start(&options());
-        let first = server.refuse(status).await;
-        let error = client.wait_ready(LONG).await.unwrap_err();
-        assert!(error.is_fatal());
-        assert!(client.status().last_error.unwrap().is_fatal());
-        let (open, peer) = server.accept().await;
-        let waited = open.at - first.at;
-        assert!(
-            waited >= FATAL_DELAY && waited <= FATAL_DELAY + FATAL_DELAY / 10 + BACKOFF_FLOOR,
-            "{waited:?}"
-        );
-        peer.sync(5);
-        until(&client, |status| status.ready).await;
-        assert!(client.status().last_error.is_none());
-        client.wait_ready(LONG).await.unwrap();
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_expired_token_is_not_fatal() {
-    let (client, mut server, peer) = ready().await;
-    peer.fail(Status::unauthenticated("expired"));
-    let began = Instant::now();
-    let open = server.refuse(Status::unauthenticated("expired")).await;
-    assert!(open.at - began < Duration::from_secs(1));
-    assert_eq!(open.request.resume_token, "token-5");
-    let (_, peer) = server.accept().await;
-    peer.synced(5);
-    until(&client, |status| status.last_error.is_none()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delay_that_the_server_asks_for_is_kept() {
-    let (client, mut server) = start(&options());
-    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
-    let status = Status::with_error_details(Code::ResourceExhausted, "full", details);
-    let first = server.refuse(status).await;
-    let second = server.refuse(Error::Ended).await;
-    assert!(second.at - first.at >= Duration::from_secs(7));
-    let error = client.wait_ready(Duration::from_millis(1)).await.unwrap_err();
-    assert!(matches!(error, Error::NotReady { .. }) && !error.is_fatal());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_drifted_cache_heals_itself() {
     let (client, mut server, peer) = ready().await;
     peer.progress(6, vec![1; 16]);
@@ -477,125 +369,7 @@ async fn a_reset_is_counted_and_served_through() {
     client.wait_revision(9, LONG).await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_subscriber_is_told_and_resynced() {
-    let (client, mut server) = start(&options().event_queue(4));
-    let (_, peer) = server.accept().await;
-    peer.sync(5);
-    client.wait_ready(LONG).await.unwrap();
-    let mut subscription = client.subscribe();
-    for revision in 6..=30 {
-        peer.change("a", revision);
-    }
-    client.wait_revision(30, LONG).await.unwrap();
-    assert!(matches!(subscription.next().await, Some(Update::Lagged { missed: 21 })));
-    let Some(Update::Resync(snapshot)) = subscription.next().await else { panic!("no resync") };
-    assert_eq!(snapshot.revision(), 30);
-    peer.change("a", 31);
-    let Some(Update::Changes(set)) = subscription.next().await else { panic!("no changes") };
-    assert_eq!(set.snapshot.revision(), 31, "what the resync holds does not come again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_callback_that_panics_or_lags_hears_what_follows() {
-    let (client, mut server) = start(&options().event_queue(2));
-    let (_, peer) = server.accept().await;
-    let calls = Arc::new(AtomicUsize::new(0));
-    let values = Arc::new(Mutex::new(Vec::new()));
-    let (counted, collected) = (calls.clone(), values.clone());
-    client
-        .on_change(Selector::all(), move |event| {
-            assert_ne!(counted.fetch_add(1, Ordering::SeqCst), 0, "the first call panics");
-            collected.lock().unwrap().push(event.revision);
-        })
-        .forever();
-    let heard = |revision: u64| {
-        let values = values.clone();
-        async move {
-            while values.lock().unwrap().last() != Some(&revision) {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
-    peer.sync(5);
-    client.wait_ready(LONG).await.unwrap();
-    peer.change("b", 6);
-    heard(6).await;
-    // The runtime has one thread, so that all of these are published before the callback's turn.
-    for revision in 7..=40 {
-        peer.change("b", revision);
-    }
-    heard(40).await;
-    assert!(calls.load(Ordering::SeqCst) < 30, "a callback that lags is given differences");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_last_handle_ends_everything() {
-    let (client, mut server, peer) = ready().await;
-    let mut subscription = client.subscribe();
-    let clone = client.clone();
-    drop(client);
-    peer.change("a", 6);
-    assert!(subscription.next().await.is_some(), "a clone keeps it alive");
-    drop(clone);
-    assert!(subscription.next().await.is_none());
-    assert!(server.opens.recv().await.is_none());
-    assert!(peer.0.is_closed());
-}
-
 #[test]
 fn no_runtime_is_an_error_and_not_a_panic() {
     assert!(matches!(Client::connect(options()), Err(Error::NoRuntime)));
-}
-
-fn wary() -> ClientOptions {
-    options().validate(|snapshot| match snapshot.setting_int("a") {
-        Ok(Some(5 | 7)) => Err("a prime".to_owned()),
-        Ok(Some(8)) => panic!("sk-canary"),
-        _ => Ok(()),
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_first_state_that_is_not_accepted_leaves_nothing_to_read() {
-    let (client, mut server) = start(&wary());
-    let (_, peer) = server.accept().await;
-    peer.sync(5);
-    let error = client.wait_ready(Duration::from_secs(1)).await.unwrap_err();
-    assert!(
-        error.to_string().contains("revision 5 is not accepted: a prime") && !error.is_fatal(),
-        "{error}"
-    );
-    assert!(!client.status().loaded && client.setting_int("a").unwrap().is_none());
-    peer.change("a", 6);
-    client.wait_ready(LONG).await.unwrap();
-    assert_eq!((client.setting_int("a").unwrap(), client.status().rejection), (Some(6), None));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_not_accepted_is_told_and_what_was_accepted_is_served_on() {
-    let (client, mut server) = start(&wary());
-    let (_, peer) = server.accept().await;
-    peer.sync(6);
-    client.wait_ready(LONG).await.unwrap();
-    for (revision, reason) in [(7, "a prime"), (8, "the validation panicked")] {
-        peer.change("a", revision);
-        until(&client, |status| status.rejection.as_ref().is_some_and(|why| why.revision == revision)).await;
-        let status = client.status();
-        assert_eq!(status.rejection.unwrap().reason, reason);
-        assert!(status.ready && status.revision == 6 && status.last_error.is_none());
-        assert_eq!(client.setting_int("a").unwrap(), Some(6));
-    }
-    let refused = client.clear_cache(Duration::from_secs(1));
-    let serve_anew = async {
-        let (open, peer) = server.accept().await;
-        assert_eq!(open.request.resume_token, "");
-        peer.sync(7);
-        peer
-    };
-    let (refused, peer) = tokio::join!(refused, serve_anew);
-    assert!(refused.unwrap_err().to_string().contains("revision 7 is not accepted"));
-    peer.change("a", 9);
-    client.wait_revision(9, LONG).await.unwrap();
-    assert_eq!(client.status().rejection, None);
 }

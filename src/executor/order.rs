@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
+use super::model;
 use crate::{
-    choice::type_word,
-    client::Snapshot,
-    proto::v1::{RoutingStrategy, resource::Spec},
+    client::{Provider, Snapshot},
+    proto::v1::RoutingStrategy,
 };
 
 /// How much the newest time counts in the average by which the fastest provider is found.
@@ -79,17 +79,9 @@ impl Memory {
 }
 
 /// What a model of a provider costs in and out together, in 10^-12 of the price's unit; `None` where that is not known.
-pub(super) fn price(snapshot: &Snapshot, provider: &str, model: &str) -> Option<u128> {
-    let found = snapshot.provider(provider)?;
-    let spec = found.spec();
-    let model = if model.is_empty() { &spec.default_model } else { model };
-    let of_type = type_word(spec.r#type());
-    // The segment of a name has no slash; the catalogue writes a plus for it.
-    let id = model.replace('/', "+");
-    let names = [provider, of_type.as_str()].map(|owner| format!("models/{owner}/{id}"));
-    let resource = names.iter().find_map(|name| snapshot.get(name))?;
-    let Some(Spec::Model(model)) = &resource.spec else { return None };
-    let prices = model.prices.as_ref()?;
+pub(super) fn price(snapshot: &Snapshot, provider: &Provider, model: &str) -> Option<u128> {
+    let found = model::known(snapshot, provider, model)?;
+    let prices = found.spec().prices.as_ref()?;
     decimal(&prices.input)?.checked_add(decimal(&prices.output)?)
 }
 

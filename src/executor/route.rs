@@ -9,12 +9,13 @@ use tokio::time::Instant;
 use super::{
     AttemptError, AttemptFailure, Completion, CompletionError,
     ask::Request,
+    model,
     order::{self, Memory},
 };
 use crate::{
     client::{ApiKey, Provider, SecretError, SecretText, Snapshot},
     proto::v1::{CallFailure, RetryPolicy, RouterSpec, RouterTimeouts, resource::Spec},
-    wire::{Answer, HeaderKind, HttpRequest, Mapping, Rendered},
+    wire::{Answer, Call, HeaderKind, HttpRequest, Mapping, Rendered},
 };
 
 /// Where a router or its parts leave it open.
@@ -33,6 +34,8 @@ const KEY: &str = "{api_key}";
 pub(super) struct Route {
     snapshot: Arc<Snapshot>,
     request: Request,
+    /// Whom the call's own model is meant for.
+    meant: String,
     terms: Terms,
     candidates: std::vec::IntoIter<Provider>,
     present: Option<Present>,
@@ -97,7 +100,12 @@ impl Route {
         };
         let bare = |name: &String| name.strip_prefix("providers/").unwrap_or(name).to_owned();
         let ids: Vec<_> = named.iter().map(bare).filter(|id| !id.is_empty()).collect();
-        let price = |id: &str| order::price(&snapshot, id, &request.call.model);
+        let meant = named.first().map(bare).unwrap_or_default();
+        let price = |id: &str| {
+            let provider = snapshot.provider(id)?;
+            let model = model::asked_for(&snapshot, &provider, &request.call.model, &meant);
+            order::price(&snapshot, &provider, model)
+        };
         let ordered = memory.order(ids.clone(), spec.strategy(), router, price);
         let usable = ordered.iter().filter_map(|id| snapshot.provider(id)).filter(Provider::enabled);
         let candidates: Vec<_> = usable.collect();
@@ -117,6 +125,7 @@ impl Route {
             failures: Vec::new(),
             snapshot,
             request,
+            meant,
             terms,
         })
     }
@@ -210,17 +219,16 @@ impl Route {
 
     fn attempt(&self, provider: &Provider) -> Result<Attempt, AttemptError> {
         let mapping = Mapping::of(provider.spec()).map_err(AttemptError::Mapping)?;
-        let Rendered { request, unused, .. } =
-            mapping.request(&self.request.call).map_err(AttemptError::Call)?;
+        let model = model::asked_for(&self.snapshot, provider, &self.request.call.model, &self.meant);
+        let call = Call { model: model.to_owned(), ..self.request.call.clone() };
+        let Rendered { request, unused, .. } = mapping.request(&call).map_err(AttemptError::Call)?;
         let takes_key = request.headers.iter().any(|header| header.kind == HeaderKind::ApiKey);
         let key = takes_key.then(|| self.choose_key(provider)).transpose()?;
         let secrets = secrets(provider, &request, key.as_ref().map(|key| &key.secret))?;
         let limit = span(self.terms.timeouts.request.as_ref()).map(|limit| Instant::now() + limit);
-        let model = &self.request.call.model;
-        let model = if model.is_empty() { &provider.spec().default_model } else { model };
         Ok(Attempt {
             provider: provider.id().to_owned(),
-            model: model.clone(),
+            model: call.model,
             mapping,
             request,
             secrets,

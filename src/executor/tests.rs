@@ -1,5 +1,8 @@
 //! Calls of models: a local server speaks each family of providers, as the vectors have it.
 
+mod keys;
+mod routing;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -21,7 +24,7 @@ use crate::{
     domain::{FeatureLevel, Spec as DomainSpec},
     kinds,
     proto::v1::{
-        ApiKeySpec, CallFailure, ChatMessage, ChatRole, ProviderSpec, RetryPolicy, RouterSpec,
+        ApiKeySpec, CallFailure, ChatMessage, ChatRole, ModelSpec, ProviderSpec, RetryPolicy, RouterSpec,
         RouterTimeouts, RoutingStrategy, Secret, ToolSpec, resource::Spec, secret::State,
     },
     wire::{Reason, StreamFailure},
@@ -281,173 +284,6 @@ async fn each_family_refuses_and_no_key_is_told() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_or_left_for_the_next_on_the_routers_terms() {
-    let worker = Worker::start().await;
-    worker.route("openai", &["mistral"], |_| ());
-    worker.speaker.lay("mistral", &[(200, &body_of("mistral"))]);
-    for (status, body, kind, attempts) in [
-        (503, "{}", Some(CallFailure::Unavailable), 2),
-        (429, "{}", Some(CallFailure::RateLimited), 2),
-        (504, "{}", Some(CallFailure::Timeout), 2),
-        (0, "", Some(CallFailure::Connection), 2),
-        (500, "{}", Some(CallFailure::ServerError), 1),
-        (401, "{}", Some(CallFailure::Authentication), 1),
-        (400, "{}", None, 1),
-        (302, "{}", None, 1),
-        (200, "<html>", Some(CallFailure::BadAnswer), 1),
-    ] {
-        worker.speaker.lay("openai", &[(status, body)]);
-        let completion = worker.hello().await.unwrap();
-        assert_eq!(completion.provider, "mistral");
-        let kinds = kinds_of(&completion.failures);
-        assert!(
-            kinds.len() == attempts && (status == 302 || kinds.iter().all(|one| *one == kind)),
-            "{status}: {kinds:?}"
-        );
-    }
-    worker.speaker.lay("openai", &[(503, "{}"), (200, &body_of("openai"))]);
-    assert_eq!(worker.hello().await.unwrap().provider, "openai", "one that recovers is not left");
-    worker.speaker.lay("openai", &[(500, "{}")]);
-    worker.speaker.lay("mistral", &[(500, "{}")]);
-    let error = worker.hello().await.unwrap_err();
-    assert!(
-        matches!(error, CompletionError::NobodyAnswered { late: false, .. }) && error.failures().len() == 2
-    );
-}
-
-#[tokio::test]
-async fn a_slow_answer_is_given_up() {
-    let worker = Worker::start().await;
-    let limits = |spec: &mut RouterSpec| {
-        let request = Some(prost_types::Duration { seconds: 0, nanos: 200_000_000 });
-        spec.timeouts = Some(RouterTimeouts { request, ..RouterTimeouts::default() });
-        spec.retries = Some(RetryPolicy { max_retries: Some(0), ..RetryPolicy::default() });
-    };
-    worker.route("openai", &["mistral"], limits);
-    worker.speaker.lay_slow("openai", &body_of("openai"), Duration::from_secs(30));
-    worker.speaker.lay("mistral", &[(200, &body_of("mistral"))]);
-    let completion = worker.hello().await.unwrap();
-    assert_eq!(kinds_of(&completion.failures), [Some(CallFailure::Timeout)]);
-    worker.speaker.lay_slow("mistral", &body_of("mistral"), Duration::from_secs(30));
-    let begun = Instant::now();
-    let asked = worker.executor.complete("Hello", "m", None, None).timeout(Duration::from_millis(300));
-    let error = asked.await.unwrap_err();
-    assert!(matches!(error, CompletionError::NobodyAnswered { late: true, .. }), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
-}
-
-#[tokio::test]
-async fn a_key_that_is_refused_makes_room_for_another() {
-    let worker = Worker::start().await;
-    worker.route("openai", &[], |_| ());
-    worker.fake.put("providers/openai/apiKeys/second", key("sk-second"));
-    worker.speaker.lay("openai", &[(401, "{}"), (200, &body_of("openai"))]);
-    let completion = worker.hello().await.unwrap();
-    assert_eq!(kinds_of(&completion.failures), [Some(CallFailure::Authentication)]);
-    let heard = worker.speaker.heard();
-    let keys: Vec<_> = heard.iter().map(|(_, head, _)| head.contains("sk-second")).collect();
-    assert!(keys == [true, false] || keys == [false, true], "{keys:?}");
-}
-
-/// The new value is at the workers before the provider knows it.
-#[tokio::test]
-async fn a_key_in_rotation_that_is_refused_is_presented_as_it_was_before() {
-    let worker = Worker::start().await;
-    worker.route("openai", &[], |_| ());
-    let secret = |value: &str| Some(Secret { value: Some(value.to_owned()), ..Secret::default() });
-    let rotated =
-        ApiKeySpec { secret: secret("sk-new"), previous_secret: secret("sk-old"), ..ApiKeySpec::default() };
-    worker.fake.put("providers/openai/apiKeys/main", Spec::ApiKey(rotated));
-    worker.speaker.lay("openai", &[(401, "{}"), (200, &body_of("openai"))]);
-    let completion = worker.hello().await.unwrap();
-    assert_eq!(kinds_of(&completion.failures), [Some(CallFailure::Authentication)]);
-    let heard = worker.speaker.heard();
-    assert!(heard[0].1.contains("sk-new") && heard[1].1.contains("sk-old"));
-    worker.speaker.lay("openai", &[(401, "{}")]);
-    assert_eq!(worker.hello().await.unwrap_err().failures().len(), 2, "and no third time");
-    assert_eq!(worker.speaker.heard().len(), 2);
-}
-
-#[tokio::test]
-async fn keys_are_chosen_by_weight_and_one_that_can_not_be_read_is_told_of() {
-    let worker = Worker::start().await;
-    worker.route("openai", &[], |_| ());
-    let secret = Some(Secret { value: Some("sk-heavy".to_owned()), ..Secret::default() });
-    let heavy = ApiKeySpec { secret, weight: Some(1_000), ..ApiKeySpec::default() };
-    worker.fake.put("providers/openai/apiKeys/heavy", Spec::ApiKey(heavy));
-    worker.speaker.lay("openai", &[(200, &body_of("openai"))]);
-    for _ in 0..20 {
-        worker.hello().await.unwrap();
-    }
-    let heard = worker.speaker.heard();
-    assert!(heard.iter().filter(|(_, head, _)| head.contains("sk-heavy")).count() > 15);
-    worker.fake.delete("providers/openai/apiKeys/heavy");
-    for (state, reason) in [(State::Present, SecretError::Masked), (State::Absent, SecretError::Absent)] {
-        let masked = Secret { value: None, state: state.into() };
-        let masked = ApiKeySpec { secret: Some(masked), ..ApiKeySpec::default() };
-        worker.fake.put("providers/openai/apiKeys/main", Spec::ApiKey(masked));
-        let error = worker.hello().await.unwrap_err();
-        let AttemptError::Secret { error, .. } = error.failures()[0].error else { panic!("{error}") };
-        assert_eq!(error, reason);
-    }
-    worker.fake.put("providers/openai/apiKeys/main", key("sk-1"));
-    worker.fake.set_age(Duration::from_secs(4_000));
-    let error = worker.hello().await.unwrap_err();
-    assert!(error.to_string().contains("staleness"), "{error}");
-    assert!(worker.speaker.heard().is_empty());
-}
-
-#[tokio::test]
-async fn once_something_was_said_nobody_else_is_asked() {
-    let worker = Worker::start().await;
-    worker.route("openai", &["mistral"], |_| ());
-    worker.speaker.lay("openai", &[(200, SAID)]);
-    let ask = || worker.executor.complete("Hello", "m", None, None).stream().unwrap();
-    let mut stream = ask();
-    assert_eq!(stream.next().await.unwrap().unwrap().text(), "Hi");
-    let error = stream.next().await.unwrap().unwrap_err();
-    let cut_off = AttemptError::Stream(StreamFailure::CutOff);
-    assert!(
-        matches!(&error, CompletionError::BrokeOff { failures } if failures[0].error == cut_off),
-        "{error}"
-    );
-    assert!(stream.next().await.is_none() && stream.completion().is_none());
-    worker.speaker.lay("openai", &[(503, "{}")]);
-    worker.speaker.lay("mistral", &[(200, &format!("{SAID}{END}"))]);
-    let mut stream = ask();
-    assert_eq!(stream.next().await.unwrap().unwrap(), Piece::Text("Hi".to_owned()));
-    assert!(stream.next().await.is_none());
-    let completion = stream.completion().unwrap();
-    assert_eq!((completion.provider.as_str(), completion.failures.len()), ("mistral", 2));
-}
-
-#[tokio::test]
-async fn a_key_in_the_error_of_a_stream_is_cut_out() {
-    let worker = Worker::start().await;
-    worker.route("openai", &[], |_| ());
-    let echo = "data: {\"error\": {\"message\": \"no such key: sk-openai-key-canary\"}}\n\n";
-    worker.speaker.lay("openai", &[(200, echo)]);
-    let mut stream = worker.executor.complete("Hello", "m", None, None).stream().unwrap();
-    let error = stream.next().await.unwrap().unwrap_err().to_string();
-    assert!(error.contains("[removed]") && !error.contains("canary"), "{error}");
-}
-
-#[tokio::test]
-async fn the_strategy_is_the_routers() {
-    let worker = Worker::start().await;
-    let turns = |spec: &mut RouterSpec| spec.strategy = RoutingStrategy::RoundRobin.into();
-    worker.route("openai", &["mistral", "groq"], turns);
-    for name in ["openai", "mistral", "groq"] {
-        worker.speaker.lay(name, &[(200, &body_of(name))]);
-    }
-    let mut asked = Vec::new();
-    for _ in 0..4 {
-        asked.push(worker.hello().await.unwrap().provider);
-    }
-    assert_eq!(asked, ["openai", "mistral", "groq", "openai"]);
-}
-
-#[tokio::test]
 async fn a_call_that_is_wrong_is_the_callers_error() {
     let worker = Worker::start().await;
     worker.route("openai", &[], |_| ());
@@ -480,38 +316,6 @@ async fn a_call_that_is_wrong_is_the_callers_error() {
     let error = complete("Hello".into()).provider("nobody").await.unwrap_err();
     assert_eq!(error, CompletionError::NotConfigured(vec!["nobody".to_owned()]));
     assert!(worker.speaker.heard().is_empty());
-}
-
-#[tokio::test]
-async fn no_secret_goes_beyond_the_machine_in_the_clear_or_after_a_redirect() {
-    let worker = Worker::start().await;
-    // An address of documentation, which leads nowhere.
-    let base_url = "http://192.0.2.1:1/v1".to_owned();
-    let spec =
-        ProviderSpec { base_url, ..stored(&json!({"type": "PROVIDER_TYPE_VLLM", "baseUrl": "http://x"})) };
-    worker.fake.put("providers/far", Spec::Provider(spec));
-    worker.fake.put("providers/far/apiKeys/a", key("sk-far-canary"));
-    let ask = |executor: &Executor| {
-        let executor = executor.clone();
-        async move {
-            let asked = executor.complete("Hello", "m", None, None).provider("far");
-            asked.timeout(Duration::from_millis(200)).await.unwrap_err()
-        }
-    };
-    let error = ask(&worker.executor).await;
-    assert!(
-        matches!(&error.failures()[0].error, AttemptError::Plaintext { host } if host == "192.0.2.1"),
-        "{error}"
-    );
-    let error = ask(&worker.executor.clone().allow_plaintext("192.0.2.1")).await;
-    assert!(!matches!(error.failures()[0].error, AttemptError::Plaintext { .. }), "{error}");
-    worker.speaker.lay("openai", &[(307, "{}")]);
-    let asked = worker.executor.complete("Hello", "m", None, None).provider("openai");
-    let error = asked.timeout(Duration::from_secs(5)).await.unwrap_err();
-    let AttemptError::Refused { status: 307, failure } = &error.failures()[0].error else {
-        panic!("{error}")
-    };
-    assert_eq!(failure.reason, Reason::Unavailable);
 }
 
 #[tokio::test]

@@ -78,9 +78,14 @@ pub(super) struct Writing {
 }
 
 impl Known {
+    /// Whether there is room for no more.
+    pub fn is_full(&self) -> bool {
+        self.sessions.len() >= usize::try_from(MOST_MEMBERS).unwrap_or(usize::MAX)
+    }
+
     /// A stream has opened here. `false`: there are too many.
     pub fn open(&mut self, session: Session, view: View) -> bool {
-        if self.sessions.len() >= usize::try_from(MOST_MEMBERS).unwrap_or(usize::MAX) {
+        if self.is_full() {
             return false;
         }
         let (id, session) = (session.id.clone(), Arc::new(session));
@@ -303,6 +308,21 @@ mod tests {
         let left = known.workers(DateTime::UNIX_EPOCH);
         assert_eq!(left.len(), MOST_ENDED, "no more of one subject");
         assert_eq!(left.iter().filter(|worker| !worker.session.secrets).count(), 1, "the last one");
+    }
+
+    /// It was told of in the log alone that there is no room, and who asked took what there was for all.
+    #[test]
+    fn regression_a_full_fleet_is_known_to_be_full() {
+        let mut known = Known::default();
+        let most = usize::try_from(MOST_MEMBERS).unwrap();
+        for number in 0..most {
+            assert!(!known.is_full());
+            assert!(known.open(session(&number.to_string(), false), View::of(&[])));
+        }
+        assert!(known.is_full() && !known.open(session("one more", false), View::of(&[])));
+        known.end(&SessionId("0".into()));
+        known.end(&SessionId("1".into()));
+        assert!(known.is_full(), "who has just ended is remembered");
     }
 
     /// A reader of secrets said that it leaves, and stayed: nobody waited for it.

@@ -62,6 +62,8 @@ pub struct Fleet {
     changed: watch::Sender<u64>,
     /// Revisions that workers have refused, as far as this replica was told first.
     rejections: AtomicU64,
+    /// Workers' streams of this replica for which there was no room: nobody knows what they run.
+    uncounted: AtomicU64,
 }
 
 /// A report, behind its place in the call.
@@ -89,6 +91,7 @@ impl Fleet {
             news: Notify::new(),
             changed: watch::Sender::new(0),
             rejections: AtomicU64::new(0),
+            uncounted: AtomicU64::new(0),
         }
     }
 
@@ -154,6 +157,18 @@ impl Fleet {
     #[must_use]
     pub fn rejections(&self) -> u64 {
         self.rejections.load(Relaxed)
+    }
+
+    /// Workers' streams of this replica that are open and not counted, because there are too many.
+    #[must_use]
+    pub fn uncounted(&self) -> u64 {
+        self.uncounted.load(Relaxed)
+    }
+
+    /// Whether there may be workers that nobody knows of: there is no room for more, or there was none for one that is here.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.uncounted() > 0 || self.known.lock().is_full()
     }
 
     /// Told of everything that this replica is told.

@@ -1,6 +1,6 @@
 //! A worker's stream that this replica serves: it enters the fleet when it opens, and ends with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{Fleet, name::Whose, view::View};
 use crate::domain::{Epoch, Labels, Principal, Selector, Session, SessionId};
@@ -30,6 +30,27 @@ pub struct Stream {
     /// Whether it is a worker's, which others are told of.
     counts: bool,
     session: Option<SessionId>,
+    /// There is no room for its session.
+    uncounted: Option<Uncounted>,
+}
+
+/// A stream that is not counted, for as long as it is not.
+struct Uncounted(Arc<Fleet>);
+
+impl Uncounted {
+    fn new(fleet: &Arc<Fleet>) -> Self {
+        // Told once, and not by each of thousands: the metric tells how many they are.
+        if fleet.uncounted.fetch_add(1, Relaxed) == 0 {
+            tracing::warn!("there are too many workers: some are served, and not counted");
+        }
+        Self(Arc::clone(fleet))
+    }
+}
+
+impl Drop for Uncounted {
+    fn drop(&mut self) {
+        self.0.uncounted.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Fleet {
@@ -42,7 +63,7 @@ impl Fleet {
             Whose::Foreign | Whose::Unknown => None,
         };
         let (fleet, principal, view) = (Arc::clone(self), principal.clone(), View::of(&[]));
-        Stream { fleet, principal, hello, view, secrets: false, counts, session }
+        Stream { fleet, principal, hello, view, secrets: false, counts, session, uncounted: None }
     }
 }
 
@@ -61,6 +82,7 @@ impl Stream {
             self.fleet.known.lock().end(&before);
             self.fleet.leave(before);
         }
+        self.uncounted = None;
         if !self.counts {
             return name;
         }
@@ -77,9 +99,11 @@ impl Stream {
             secrets: self.secrets,
             silent,
         };
-        match self.fleet.known.lock().open(session, self.view.clone()) {
-            true => self.session = Some(id),
-            false => tracing::warn!("there are too many workers: one is served, and not counted"),
+        let has_room = self.fleet.known.lock().open(session, self.view.clone());
+        if has_room {
+            self.session = Some(id);
+        } else {
+            self.uncounted = Some(Uncounted::new(&self.fleet));
         }
         self.fleet.ring();
         name

@@ -181,6 +181,11 @@ fn workers(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "Those of them that have not converged, by the number of revisions that they are behind at most",
         counts.lags.iter().map(|(revisions, count)| ([("revisions", *revisions)], *count)),
     )?;
+    page.gauge(
+        "signalbox_workers_uncounted",
+        "Streams of workers that this replica serves and that nobody counts, because there are too many",
+        counts.uncounted,
+    )?;
     page.counter(
         "signalbox_worker_rejections",
         "Revisions that workers have refused, as far as this replica was told first",

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{
-    CheckContext, Kind, SecretInput,
+    CheckContext, Kind, SecretInput, put_out,
     rules::{
         DESCRIPTION_CHARS, NAME_CHARS, check_duration, check_not_moved, host_problem, is_loopback, shown,
         unknown_value,
@@ -133,6 +133,10 @@ impl Kind for Database {
         }
         check_moved(context, spec, &mut violations);
         violations.into_vec()
+    }
+
+    fn revoker(&self) -> Option<fn(&str, Option<&Spec>) -> bool> {
+        Some(|action, after| put_out(action, after.map(is_enabled)))
     }
 
     fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {

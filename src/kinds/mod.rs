@@ -304,6 +304,12 @@ fn switched(before: bool, after: bool, rotated: bool) -> Action {
     }
 }
 
+/// Whether a change puts out of use the secrets of what can be switched off: it is gone, or off from now on. `enabled` says how
+/// it is afterwards. Whatever the word is: what comes from elsewhere, or from the past, may be off from now on as well.
+fn put_out(action: &str, enabled: Option<bool>) -> bool {
+    enabled.is_none_or(|enabled| !enabled && ![UPDATED.0, ROTATED.0].contains(&action))
+}
+
 /// What the history calls a change of a resource.
 #[must_use]
 pub fn action(kind: &dyn Kind, before: Option<&Spec>, after: Option<&Spec>, rotated: bool) -> Action {

@@ -11,6 +11,7 @@ use super::{
     CheckContext, Kind, SecretInput,
     headers::{check_headers, is_one_of},
     names::parse_pattern,
+    put_out,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, URL_BYTES, check_not_moved, is_loopback, unknown_value},
     switched,
 };
@@ -76,6 +77,10 @@ impl Kind for NotificationChannel {
             check_not_moved(context, "url", &mut violations);
         }
         violations.into_vec()
+    }
+
+    fn revoker(&self) -> Option<fn(&str, Option<&Spec>) -> bool> {
+        Some(|action, after| put_out(action, after.map(is_enabled)))
     }
 
     fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    CheckContext, Kind, Made, RANDOM_BYTES, Reference, SecretInput, SecretInputs, UPDATED, parse_name,
+    CheckContext, Kind, Made, RANDOM_BYTES, Reference, SecretInput, SecretInputs, parse_name, put_out,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_timestamp, unknown_value},
     switched,
 };
@@ -91,11 +91,7 @@ impl Kind for VirtualKey {
     }
 
     fn revoker(&self) -> Option<fn(&str, Option<&Spec>) -> bool> {
-        Some(|action, after| match after {
-            None => true,
-            // Whatever the word is: what comes from elsewhere, or from the past, may be disabled from now on as well.
-            Some(after) => !is_enabled(after) && action != UPDATED.0,
-        })
+        Some(|action, after| put_out(action, after.map(is_enabled)))
     }
 
     fn action(&self, before: &Spec, after: &Spec, rotated: bool) -> Action {

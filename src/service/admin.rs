@@ -88,6 +88,13 @@ impl Service {
             format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this")
         }));
         warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
+        let uncounted = parts.fleet.uncounted();
+        warnings.extend((admin && uncounted > 0).then(|| {
+            format!(
+                "{uncounted} workers of this replica are served and not counted, because the fleet is full: what is told of who \
+                 runs what is not whole, and rotations of keys end only at their time"
+            )
+        }));
         warnings.extend(if admin { self.unreadable_overrides() } else { Vec::new() });
         warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
         let mut undecryptable: Vec<String> = unopened.iter().map(|secret| secret.name.to_string()).collect();

@@ -29,8 +29,8 @@ const WAITS: usize = 64;
 const WAITS_OF_ONE: usize = 8;
 /// Workers that are named.
 const NAMED: usize = 100;
-/// How long is waited, if nothing is asked for, and at most.
-const TIMEOUT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+/// How long is waited, if nothing is asked for, and at most. By default for longer than for a worker that was killed.
+const TIMEOUT: (Duration, Duration) = (Duration::from_secs(90), Duration::from_secs(3600));
 /// How often it is told where it stands though nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Reports that come together are looked at together.
@@ -188,7 +188,8 @@ impl Service {
         let state = self.parts.view.state();
         let unchanged = |view: &View| self.unchanged_since(view, *epoch, *revision);
         let goal = Goal::new(*epoch, *revision, &unchanged);
-        let mut stand = Convergence { revision: revision.0, ..Convergence::default() };
+        let incomplete = self.parts.fleet.is_incomplete();
+        let mut stand = Convergence { revision: revision.0, incomplete, ..Convergence::default() };
         let mut lacking: Vec<(State, Worker)> = Vec::new();
         for worker in self.parts.fleet.workers() {
             if !scope.meets(&worker, caller, &state) {
@@ -262,7 +263,9 @@ impl Wait {
         let stand = self.service.stand(&self.target, false);
         let needed = self.enough.of(stand.total);
         let outcome = if late { Some(WaitOutcome::TimedOut) } else { None };
-        let outcome = outcome_of(&stand, needed, self.stop_on_rejection).or(outcome);
+        let found = outcome_of(&stand, needed, self.stop_on_rejection);
+        let is_sure = |found: &WaitOutcome| *found != WaitOutcome::Reached || self.enough.is_known(&stand);
+        let outcome = found.filter(is_sure).or(outcome);
         if let Some(outcome) = outcome {
             let convergence = Some(self.service.stand(&self.target, true));
             return Ok(Some(WaitForConvergenceResponse { outcome: outcome.into(), convergence, needed }));
@@ -293,6 +296,11 @@ impl Service {
 }
 
 impl Enough {
+    /// Whether it can be known that so many run it. Who does not know all workers does not know that all do, or a share of all.
+    fn is_known(self, stand: &Convergence) -> bool {
+        !stand.incomplete || matches!(self, Self::Count(_))
+    }
+
     /// How many of so many workers are needed.
     fn of(self, total: u32) -> u32 {
         match self {
@@ -374,6 +382,15 @@ mod tests {
         assert_eq!(Enough::Percent(100).of(u32::MAX), u32::MAX);
         assert_eq!(Enough::Percent(1).of(0), 0);
         assert_eq!((Enough::All.of(7), Enough::Count(9).of(7)), (7, 9));
+    }
+
+    /// Workers for which there was no room were as good as converged.
+    #[test]
+    fn regression_of_a_fleet_that_is_not_known_whole_only_a_count_is_known() {
+        let some = Convergence { incomplete: true, ..stand(9, 0, 0) };
+        assert!(Enough::Count(9).is_known(&some));
+        assert!(!Enough::All.is_known(&some) && !Enough::Percent(50).is_known(&some));
+        assert!(Enough::All.is_known(&stand(9, 0, 0)));
     }
 
     #[test]

@@ -248,6 +248,8 @@ pub struct WorkerCounts {
     pub lags: Vec<(&'static str, u64)>,
     /// Revisions that were refused.
     pub rejections: u64,
+    /// Streams of workers that are not counted, because there are too many.
+    pub uncounted: u64,
 }
 
 impl Service {
@@ -274,6 +276,7 @@ impl Service {
             states: states.into_iter().map(|(_, word, count)| (word, count)).collect(),
             lags: lags.into_iter().map(|(_, word, count)| (word, count)).collect(),
             rejections: self.parts.fleet.rejections(),
+            uncounted: self.parts.fleet.uncounted(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     domain::{Error, KindName, Matter, Observation, Pattern, Report, Result, Uid},
     kinds::api_key::rotation,
     proto::v1::ApiKeyRotation,
-    store::{Lease, MOST_MEMBERS, ROTATIONS},
+    store::{Lease, ROTATIONS},
     view::{Entry, State},
 };
 
@@ -168,7 +168,7 @@ impl Service {
     /// Whether it is known what all workers run.
     async fn knows_workers(&self) -> bool {
         match self.parts.fleet.refresh(EVERY * 2).await {
-            Ok(()) => i64::try_from(self.parts.fleet.workers().len()).is_ok_and(|count| count < MOST_MEMBERS),
+            Ok(()) => !self.parts.fleet.is_incomplete(),
             Err(error) => {
                 tracing::debug!(%error, "it is not known now what workers run");
                 false

@@ -149,6 +149,10 @@ impl Service {
             description: "the database did not take the last write, as when its disk is full: `signalbox status` says why; the \
                           next write that it takes ends this",
         };
+        const CROWDED: Degradation = Degradation {
+            reason: "FLEET_FULL",
+            description: "there are more workers than are counted: what is told of who runs what is not whole",
+        };
         let parts = &self.parts;
         let away = parts.view.confirmed().freshness().stale;
         let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
@@ -159,6 +163,7 @@ impl Service {
             (parts.store.refuses_writes().is_some() && !away, REFUSED),
             (polled, POLLED),
             (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
+            (parts.fleet.is_incomplete(), CROWDED),
         ];
         found.into_iter().filter(|(is, _)| *is).map(|(_, degradation)| degradation).collect()
     }

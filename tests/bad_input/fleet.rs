@@ -217,6 +217,64 @@ async fn of_workers_is_shown_what_the_caller_reaches() {
     .await;
 }
 
+/// Fault: whoever may ask could take every place of those who wait, and nobody else could wait for workers.
+#[tokio::test]
+async fn regression_nobody_takes_every_wait() {
+    let server = furnished().await;
+    let admin = server.admin();
+    let viewer = admin.colleague("v", &Rights::viewer()).await;
+    let never = WaitForConvergenceRequest { quorum: Some(Quorum::Count(1_000)), ..Default::default() };
+    let begin = async |caller: &Caller| {
+        let mut stream = caller.fleet().wait_for_convergence(never.clone()).await?.into_inner();
+        // Where it stands is told at once, and then it waits.
+        stream.message().await?;
+        Ok::<_, tonic::Status>(stream)
+    };
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        waits.push(begin(&viewer).await.expect("it may wait"));
+    }
+    let status = begin(&viewer).await.unwrap_err();
+    let info = status.get_error_details().error_info().expect("a reason").clone();
+    assert_eq!(
+        (status.code(), info.reason.as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_WAITS"),
+        "{status:?}"
+    );
+    assert!(begin(&admin).await.is_ok(), "somebody else may");
+    waits.pop();
+    until_answered(harness::PATIENCE, "its place is free again", async || begin(&viewer).await.is_ok()).await;
+}
+
+/// Fault: by asking who sees a resource one found out the labels of what one may not read.
+#[tokio::test]
+async fn regression_who_sees_a_resource_beyond_the_grants_tells_nothing_of_it() {
+    let server = furnished().await;
+    let admin = server.admin();
+    let secret = labelled(setting("settings/plan", "x"), &[("team", "red")]);
+    let create = CreateResourceRequest { resource: Some(secret), ..Default::default() };
+    admin.config().create_resource(create).await.unwrap();
+    let grants = vec![by_prefix("providers/"), by_prefix("settings/")];
+    let caller = admin.colleague("w", &Rights::worker(grants, false)).await;
+    let mut workers = Vec::new();
+    for team in ["blue", "red"] {
+        let selectors = vec![by_prefix("providers/"), narrowed(by_prefix("settings/"), "team", team)];
+        let request = WatchConfigRequest { selectors, worker: Some(worker(team)), ..Default::default() };
+        workers.push(Simulated::open_with(&caller, request).await);
+    }
+    let narrow = Rights { grants: vec![by_prefix("providers/")], ..Rights::viewer() };
+    let viewer = admin.colleague("v", &narrow).await;
+    let see = async |caller: &Caller, name: &str| {
+        let request = ListWorkersRequest { resources: vec![by_name(name)], ..Default::default() };
+        let workers = caller.fleet().list_workers(request).await.unwrap().into_inner().workers;
+        workers.into_iter().map(|worker| worker.id).collect::<Vec<_>>()
+    };
+    assert_eq!(see(&admin, "settings/plan").await, ["red"], "who reaches it is told by its labels");
+    let unknown = see(&viewer, "settings/none").await;
+    assert_eq!(unknown, ["blue", "red"]);
+    assert_eq!(see(&viewer, "settings/plan").await, unknown, "as of one that there is not");
+}
+
 /// Fault: workers of a restarted server were forgotten, so that nobody waited for those that had not come back yet.
 #[tokio::test]
 async fn workers_of_before_a_restart_are_waited_for() {

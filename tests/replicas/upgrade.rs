@@ -44,7 +44,8 @@ async fn create_key(caller: &Caller) {
 
 /// Turns a key over and keeps its value before, which the older binary does not know.
 async fn rotate(caller: &Caller, retire_now: bool) -> Result<(), Status> {
-    let secret = Some(given("sk-next"));
+    // To another value than the one before: that would be no rotation.
+    let secret = Some(given(if retire_now { "sk-next" } else { "sk-after-that" }));
     let request = RotateApiKeyRequest { name: KEY.into(), secret, retire_now, ..Default::default() };
     caller.api_key().rotate_api_key(request).await.map(|_| ())
 }

@@ -167,6 +167,21 @@ pub async fn what_makes_no_rotation_is_refused(callers: &Callers) {
             assert!(violation.description.contains("leave it out"), "{violation:?}");
         }
     }
+    // The value that it has, however the rotation is meant; and the one before is there still.
+    for same in [
+        to("sk-second"),
+        RotateApiKeyRequest { retire_now: true, ..to("sk-second") },
+        RotateApiKeyRequest { revoke_previous: true, ..to("sk-second") },
+    ] {
+        let status = rotate(callers, same).await.unwrap_err();
+        let (code, reason, field, _) = refusal(&status);
+        assert_eq!(
+            (code, reason.as_str(), field.as_str()),
+            (Code::FailedPrecondition, "SAME_VALUE", "secret.value"),
+            "{status:?}"
+        );
+        assert!(!format!("{status:?}").contains("sk-second"), "{status:?}");
+    }
     let bad: [(RotateApiKeyRequest, &str); 6] = [
         (to(""), "secret.value"),
         (RotateApiKeyRequest { retire_now: true, secret: Some(Secret::default()), ..to("") }, "secret.value"),

@@ -12,11 +12,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-MAGIC = b"signalbox cache 2\n"
+MAGIC = b"signalbox cache 3\n"
 SECRET = "a-secret-of-at-least-thirty-two-characters"
 SALT, NONCE = bytes(range(16)), bytes(range(100, 112))
 CONFIRMED = 1_700_000_000
-URLS = ["https://b.example:50051", "https://a.example:50051"]
+# The cache was written with the first list; the second one, in which one server is the same, opens it.
+WRITTEN = ["https://b.example:50051", "https://a.example:443"]
+URLS = ["HTTPS://A.example/", "http://[::1]", "https://c.example:50051"]
+ONE_SPELLING = ["https://a.example:443", "http://[::1]:80", "https://c.example:50051"]
 SELECTORS = [
     ("all", "", {}),
     ("prefix", "providers/", {"tier": "gold", "area": "eu"}),
@@ -34,13 +37,17 @@ def text(value: str) -> bytes:
     return number(len(value.encode())) + value.encode()
 
 
-def identity() -> bytes:
+def view() -> bytes:
     picked = sorted(
         text(sort) + text(pattern) + number(len(labels)) + b"".join(text(key) + text(labels[key]) for key in sorted(labels))
         for sort, pattern, labels in SELECTORS
     )
-    parts = [number(len(URLS)), *(text(url) for url in sorted(URLS)), number(len(picked)), *picked, number(1)]
+    parts = [number(len(picked)), *picked, number(1)]
     return hashlib.sha256(b"".join(parts) + text(CLAIMS["iss"]) + text(CLAIMS["sub"])).digest()
+
+
+def servers(urls: list[str]) -> list[bytes]:
+    return sorted(hashlib.sha256(url.encode()).digest() for url in urls)
 
 
 def varint(value: int) -> bytes:
@@ -74,6 +81,7 @@ HEADER = {
     "confirmed": float(CONFIRMED),
     "revoked": {"settings/a": 12},
     "kinds": ["api_key", "setting"],
+    "servers": [server.hex() for server in servers(WRITTEN)],
     "client": "vector/1",
 }
 
@@ -96,14 +104,14 @@ def part(claims: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
 
 
-key = HKDF(hashes.SHA256(), 32, SALT, b"signalbox client cache\0" + identity()).derive(SECRET.encode())
+key = HKDF(hashes.SHA256(), 32, SALT, b"signalbox client cache\0" + view()).derive(SECRET.encode())
 vector = {
     "about": "A cache on disk, see `src/client/cache/format.rs`. Made by `tests/vectors/cache.py`; do not edit. "
     "Selectors: everything, providers/ with labels tier=gold and area=eu, settings/a, kind setting. With secrets.",
     "secret": SECRET,
     "urls": URLS,
     "token": f"{part({'alg': 'HS256'})}.{part(CLAIMS)}.c2ln",
-    "identity": identity().hex(),
+    "identity": (view() + b"".join(servers(ONE_SPELLING))).hex(),
     "confirmed": CONFIRMED,
     "revision": HEADER["revision"],
     "digest": digest(),

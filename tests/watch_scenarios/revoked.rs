@@ -1,7 +1,8 @@
 //! Secrets that are put out of use: told ahead of everything else, to those who have them, and to nobody else.
 
 use signalbox::proto::v1::{
-    ApiKeySpec, Resource, RotateApiKeyRequest, Secret, resource::Spec, watch_config_response::Event,
+    ApiKeySpec, DatabaseSpec, DatabaseType, NotificationChannelSpec, NotificationChannelType, Resource,
+    RotateApiKeyRequest, Secret, resource::Spec, watch_config_response::Event,
 };
 
 use crate::{
@@ -139,6 +140,42 @@ async fn a_rotation_that_revokes_is_told_before_the_new_value() {
     assert_eq!(told(&mut stream, gone).await, [Told::Changed(gone)]);
     let both = rotate("sk-4", true, false).await;
     assert_eq!(told(&mut stream, both).await, [revoked(both, &[KEY]), Told::Changed(both)]);
+}
+
+/// Keys were the only ones: a worker that was behind went on with the password of a database that was switched off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_passwords_and_hooks_that_are_put_out_of_use_are_told_too() {
+    let server = Server::start().await;
+    let mut writer = writer(&server);
+    let database = |password: &str, enabled| {
+        let password = Some(given(password));
+        let r#type = DatabaseType::Postgresql.into();
+        let spec =
+            DatabaseSpec { r#type, host: "db.example".into(), password, enabled, ..Default::default() };
+        named("databases/main", Spec::Database(spec))
+    };
+    let hook = NotificationChannelSpec {
+        r#type: NotificationChannelType::Webhook.into(),
+        url: Some(given("https://hooks.example/secret")),
+        ..Default::default()
+    };
+    let hook = named("notificationChannels/ops", Spec::NotificationChannel(hook));
+    writer.batch(vec![Op::Create(database("hunter2", None)), Op::Create(hook)]).await;
+    let grants = vec![by_prefix("databases/"), by_prefix("notificationChannels/")];
+    let caller = server.admin().colleague("worker", &Rights::worker(grants.clone(), true)).await;
+    let view = View { selectors: vec![], grants, secrets: true };
+    let mut stream = Open::fresh(&caller, &view).await;
+    stream.wait_for("synced", is_synced).await;
+
+    let other = Op::update(database("hunter3", None), &["database.password"]);
+    let rotated = writer.write(other).await.revision;
+    assert_eq!(told(&mut stream, rotated).await, [Told::Changed(rotated)], "a new value revokes nothing");
+    let off =
+        writer.write(Op::update(database("hunter3", Some(false)), &["database.enabled"])).await.revision;
+    assert_eq!(told(&mut stream, off).await, [revoked(off, &["databases/main"]), Told::Changed(off)]);
+    let gone = writer.write(Op::delete("notificationChannels/ops")).await.revision;
+    let expected = [revoked(gone, &["notificationChannels/ops"]), Told::Changed(gone)];
+    assert_eq!(told(&mut stream, gone).await, expected);
 }
 
 /// Only who has the secret is told; a label that it lost meanwhile does not matter.

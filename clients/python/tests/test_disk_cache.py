@@ -11,7 +11,7 @@ from conftest import until
 
 import signalbox
 from signalbox import CacheError, CredentialFileError, NotReadyError, SecretError, Staleness
-from signalbox._disk_cache import DiskCache, Saved, read_key_file
+from signalbox._disk_cache import DiskCache, Saved, identity, read_key_file
 from signalbox._replica import Cursor
 
 KEY = "a-secret-of-at-least-thirty-two-characters"
@@ -106,6 +106,16 @@ def test_a_truncated_one_is_refused(server, connect, kept, size):
 
 
 @pytest.mark.parametrize(
+    "urls", ["{}", "{}/", "http://127.0.0.1:1,{}", "http://LOCALHOST:1,{},http://[::1]:1"]
+)
+def test_replicas_may_be_added_and_spelt_otherwise(server, connect, kept, urls):
+    _, options = kept
+    client = connect(server, **{**options, "url": urls.format(server.url)})
+    client.wait_ready(timeout=1)
+    assert client.status().source == "disk" and client.setting_int("a") == 1
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"cache_key": KEY[::-1]},
@@ -171,7 +181,7 @@ def test_a_revocation_is_kept(tmp_path):
 
     fake = FakeClient({"providers/p/apiKeys/a": {"apiKey": {"secret": {"value": "s"}}}})
     fake.revoke("providers/p/apiKeys/a")
-    cache = DiskCache(tmp_path / "c", b"k" * 32, lambda: b"i", 60)
+    cache = DiskCache(tmp_path / "c", b"k" * 32, lambda: identity(("http://a:1",), [], True, ("", "")), 60)
     cache.save(Saved(fake.snapshot(), Cursor("t", "v"), time.time()))
     loaded = cache.load(Overrides()).snapshot
     assert loaded.api_key("p", "a").revoked

@@ -434,37 +434,30 @@ def test_a_closed_executor_and_a_router_that_there_is_not_are_told(executor):
 
 
 @pytest.mark.parametrize(
-    ("there", "catalogue", "asked"),
-    [
-        ({}, None, "m"),
-        ({"defaultModel": "other"}, None, "other"),
-        ({"defaultModel": "other", "models": ["other", "m"]}, None, "m"),
-        ({"defaultModel": "other"}, "models/second/m", "m"),
-        ({"defaultModel": "other"}, "models/openai/m", "m"),
-    ],
+    "vector", vectors("routing.json")["models"], ids=lambda vector: vector["description"]
 )
-def test_a_model_goes_along_to_another_provider_only_if_that_one_has_it(speaker, there, catalogue, asked):
+def test_a_model_goes_along_to_another_provider_only_if_that_one_has_it(speaker, vector):
     from signalbox.environment import known_providers
 
     openai = dict(known_providers())["openai"]
     fake = FakeClient()
-    for name, more in (("first", {"defaultModel": "mine"}), ("second", there)):
-        spec = {**openai, "type": "PROVIDER_TYPE_OPENAI", "base_url": f"{speaker.url}/{name}", **more}
+    for name in ("first", "second"):
+        spec = {**openai, "type": "PROVIDER_TYPE_OPENAI", "base_url": f"{speaker.url}/{name}", **vector[name]}
         fake.put(f"providers/{name}", {"provider": spec})
         fake.put(
             f"providers/{name}/apiKeys/k", {"apiKey": {"secret": {"value": f"sk-{name}"}, "active": True}}
         )
-    if catalogue is not None:
-        fake.put(catalogue, {"model": {}})
+    if vector["catalogue"] is not None:
+        fake.put(vector["catalogue"], {"model": {}})
     router = {"primary": "providers/first", "fallbacks": ["providers/second"], "retries": {"maxRetries": 0}}
     fake.put("routers/default", {"router": router})
     speaker.lay("first", (503, b"{}"))
     speaker.lay("second", good())
     speaker.heard.clear()
     with Executor(fake) as executor:
-        completion = executor.complete("Hello", "m")
-    assert [body["model"] for _, _, _, body in speaker.heard] == ["m", asked]
-    assert (completion.provider, completion.model) == ("second", asked)
+        completion = executor.complete("Hello", vector["call"] or None)
+    assert [body["model"] for _, _, _, body in speaker.heard] == vector["asked"]
+    assert (completion.provider, completion.model) == ("second", vector["asked"][1])
 
 
 def test_the_fake_has_what_the_client_has():

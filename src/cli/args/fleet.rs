@@ -49,7 +49,7 @@ pub struct Wait {
         conflicts_with = "dry_run"
     )]
     pub wait: Option<Quorum>,
-    /// How long to wait for them [default: 1m]
+    /// How long to wait for them [default: 90s]
     #[arg(long, value_name = "TIME", requires = "wait", value_parser = humantime::parse_duration)]
     pub wait_timeout: Option<Duration>,
 }

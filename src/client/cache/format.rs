@@ -1,15 +1,16 @@
 //! What stands in a cache file, alike for every language:
 //!
-//! - the line `signalbox cache 2`, with its line feed;
+//! - the line `signalbox cache 3`, with its line feed;
 //! - a salt of 16 bytes, a nonce of 12;
 //! - the state under AES-256-GCM, with the first line as associated data. The key is HKDF-SHA256 of the secret, with the salt,
-//!   and with `signalbox client cache`, a zero byte and the [`Identity`] as info.
+//!   and with `signalbox client cache`, a zero byte and the view's fingerprint of the [`Identity`] as info.
 //!
 //! The state is a header, and then the resources one after the other; numbers are little-endian.
 //!
 //! - the length of the header in 4 bytes, and the header, a JSON object: `revision`, `resume_token`, `view_id`, `confirmed` (when
 //!   the store confirmed the state, in seconds since 1970), `revoked` (names, with the revisions that revoke), `kinds` (words),
-//!   `client` (who wrote it);
+//!   `servers` (their fingerprints of the [`Identity`] in hexadecimal digits; the file is foreign where none of them is one's
+//!   own), `client` (who wrote it);
 //! - of each resource: the number of its kind in `kinds` in 1 byte, the length of its name in 2, its update revision in 8, its
 //!   length in 4; the name; the resource, as the API's message. A kind that the writer did not know has the word ``.
 //!
@@ -36,7 +37,7 @@ use crate::{
     proto::v1::Resource,
 };
 
-const MAGIC: &[u8] = b"signalbox cache 2\n";
+const MAGIC: &[u8] = b"signalbox cache 3\n";
 const LABEL: &[u8] = b"signalbox client cache\0";
 const SALT_BYTES: usize = 16;
 /// Number of the kind, length of the name, update revision, length of the resource.
@@ -59,6 +60,7 @@ struct Header {
     confirmed: f64,
     revoked: BTreeMap<String, u64>,
     kinds: Vec<String>,
+    servers: Vec<String>,
     client: String,
 }
 
@@ -73,7 +75,7 @@ pub(super) fn seal(saved: &Saved, secret: &SecretText, identity: &Identity) -> O
     aws_lc_rs::rand::fill(&mut nonce).ok()?;
     // Sealed in place, so that no plaintext is left behind.
     let mut packed = Zeroizing::new(Vec::new());
-    pack(saved, &mut packed)?;
+    pack(saved, identity.servers(), &mut packed)?;
     let nonce_bytes = nonce;
     let sealing = key(secret, &salt, identity)?;
     let tag = sealing.seal_in_place_separate_tag(
@@ -96,19 +98,19 @@ pub(super) fn open(
     let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let opened = key(secret, salt, identity)?.open_in_place(nonce, Aad::from(MAGIC), sealed);
-    let saved = opened.ok().and_then(|packed| unpack(&*packed, overrides));
+    let saved = opened.ok().and_then(|packed| unpack(&*packed, identity, overrides));
     drop(Zeroizing::new(content));
     saved
 }
 
 fn key(secret: &SecretText, salt: &[u8], identity: &Identity) -> Option<LessSafeKey> {
     let extracted = Salt::new(HKDF_SHA256, salt).extract(secret.expose().as_bytes());
-    let info = [LABEL, identity.as_bytes()];
+    let info = [LABEL, identity.view()];
     let key = extracted.expand(&info, &AES_256_GCM).ok()?;
     Some(LessSafeKey::new(UnboundKey::from(key)))
 }
 
-fn pack(saved: &Saved, packed: &mut Vec<u8>) -> Option<()> {
+fn pack(saved: &Saved, servers: Vec<String>, packed: &mut Vec<u8>) -> Option<()> {
     let snapshot = &saved.snapshot;
     let word = |entry: &Entry| Kind::of(&entry.resource).map_or("", Kind::as_str);
     let mut kinds: Vec<_> = snapshot.entries().values().map(|entry| word(entry)).collect();
@@ -121,6 +123,7 @@ fn pack(saved: &Saved, packed: &mut Vec<u8>) -> Option<()> {
         confirmed: saved.confirmed.as_secs_f64(),
         revoked: snapshot.revoked.iter().map(|(name, revision)| (name.to_string(), *revision)).collect(),
         kinds: kinds.iter().map(ToString::to_string).collect(),
+        servers,
         client: CLIENT_VERSION.to_owned(),
     };
     let header = serde_json::to_vec(&header).ok()?;
@@ -140,10 +143,13 @@ fn pack(saved: &Saved, packed: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-fn unpack(mut packed: &[u8], overrides: Arc<Overrides>) -> Option<Saved> {
+fn unpack(mut packed: &[u8], identity: &Identity, overrides: Arc<Overrides>) -> Option<Saved> {
     let length = usize::try_from(packed.try_get_u32_le().ok()?).ok()?;
     let (header, mut rest) = packed.split_at_checked(length)?;
     let header: Header = serde_json::from_slice(header).ok()?;
+    if !identity.has_one_of(&header.servers) {
+        return None;
+    }
     let mut snapshot = Snapshot::new(overrides);
     snapshot.revision = header.revision;
     snapshot.revoked =

@@ -17,9 +17,8 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags};
-use zeroize::Zeroizing;
 
-use super::{error::Error, secret::SecretText, settings::Overrides};
+use super::{error::Error, file, secret::SecretText, settings::Overrides};
 use format::Saved;
 pub(super) use identity::Identity;
 
@@ -27,6 +26,8 @@ pub(super) use identity::Identity;
 const MAX_BYTES: u64 = 1 << 30;
 /// A shorter secret could be guessed, and the file tried offline.
 const MIN_KEY: usize = 32;
+/// A larger file is no key.
+const MAX_KEY_BYTES: usize = 64 * 1024;
 /// Clocks of two boots may differ by so much.
 const SKEW: Duration = Duration::from_secs(300);
 
@@ -143,14 +144,14 @@ impl CacheOptions {
 
 fn read_key(path: &Path) -> Result<SecretText, Error> {
     let failed = |cause: io::Error| Error::CacheKey { path: path.to_owned(), cause };
-    let mut file = File::open(path).map_err(failed)?;
-    let (status, user) = (file.metadata().map_err(failed)?, rustix::process::geteuid().as_raw());
+    let (file, status) = file::open(path).map_err(failed)?;
+    let user = rustix::process::geteuid().as_raw();
     if status.mode() & 0o027 != 0 || (status.uid() != 0 && status.uid() != user) {
         let why = "others have access to it, its group may write it, or others own it";
         return Err(failed(io::Error::other(why)));
     }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(failed)?;
+    let bytes = file::content(file, &status, MAX_KEY_BYTES).map_err(failed)?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| failed(io::Error::other(error)))?;
     Ok(SecretText::new(text.trim()))
 }
 

@@ -1,6 +1,9 @@
 //! The cache on disk: what is kept comes back, and what is not to be used is refused with its reason.
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::{
+    os::unix::fs::{PermissionsExt as _, symlink},
+    process::Command,
+};
 
 use super::*;
 use crate::{
@@ -159,6 +162,27 @@ fn the_order_of_servers_and_selectors_says_nothing() {
     assert_eq!(one.identity(), other.selector(b).selector(a).identity());
 }
 
+/// A replica more, or another spelling of the same one, threw the cache away: just when it was needed.
+#[test]
+fn regression_a_cache_of_the_same_service_is_used_whatever_replicas_are_named() {
+    let place = Place::new();
+    let of =
+        |urls: &[&str]| options("").endpoints(urls.iter().map(|url| (*url).to_owned()).collect()).identity();
+    place.cache.save(&of(&["http://a:50051", "https://b.example"]), &saved(wall())).unwrap();
+    for same in [
+        &["http://a:50051"][..],
+        &["https://B.example:443/", "http://c:1"],
+        &["HTTP://A:50051/", "http://c:1", "http://d:1"],
+    ] {
+        assert!(place.load_as(&of(same)).unwrap().is_some(), "{same:?}");
+    }
+    for other in [&["http://c:1"][..], &["https://a:50051"], &["http://a:50052"], &["http://b.example"], &[]]
+    {
+        let refused = place.load_as(&of(other)).unwrap_err();
+        assert!(matches!(refused, CacheError::Foreign { .. }), "{other:?}: {refused}");
+    }
+}
+
 #[test]
 fn one_that_others_may_touch_is_refused() {
     let place = Place::with_file(Duration::ZERO);
@@ -205,6 +229,19 @@ fn a_key_is_long_and_its_file_is_private() {
     assert!(!format!("{options:?} {:?}", CacheOptions::new("c", SecretText::new(KEY))).contains(KEY));
 }
 
+/// It was waited for, or taken into memory, for ever.
+#[test]
+fn regression_a_key_that_is_a_pipe_or_has_no_end_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let refused = || CacheOptions::with_key_file("c", &path).open().map(|_| ()).unwrap_err().to_string();
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap().success());
+    assert!(refused().contains("no file"), "{}", refused());
+    fs::remove_file(&path).unwrap();
+    write(&path, &vec![b'k'; 1 << 20]).unwrap();
+    assert!(refused().contains("longer"), "{}", refused());
+}
+
 /// The same file as for the client in Python; `tests/vectors/cache.py` has made it without our code.
 #[tokio::test]
 async fn the_vector_opens() {
@@ -221,7 +258,7 @@ async fn the_vector_opens() {
         .selector(Selector::kind(Kind::Setting));
     options.token.read().await.unwrap();
     let identity = options.identity();
-    assert_eq!(hex::encode(identity.as_bytes()), text("identity"));
+    assert_eq!(hex::encode(identity.to_bytes()), text("identity"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache");
     write(&path, &hex::decode(text("file")).unwrap()).unwrap();

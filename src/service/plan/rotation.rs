@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{Draft, Planner, finish::below, import::Origin};
@@ -52,6 +53,24 @@ impl Planner<'_> {
         if !self.check_etag(&entry.record, etag, &format!("{path}resource.etag")) {
             return Ok(None);
         }
+        if secret.as_ref().is_some_and(|secret| self.is_present(&entry, secret)) {
+            let (reason, subject) = ("SAME_VALUE", name.to_string());
+            let description = match previous {
+                Previous::Revoked => format!(
+                    "`secret` is the value that {name} has now, which is the one to be revoked; give another one, or deactivate \
+                     or clear the key"
+                ),
+                Previous::Kept(_) | Previous::Retired => format!(
+                    "`secret` is the value that {name} has now; give the new one, or leave it out to end the rotation that is \
+                     under way"
+                ),
+            };
+            self.refuse(
+                format!("{path}secret.value"),
+                Error::FailedPrecondition { reason, subject, description },
+            );
+            return Ok(None);
+        }
         let (labels, mut spec) = (entry.record.labels.clone(), entry.record.spec.clone());
         let under_way = rotation::of(&spec).is_some();
         match (&mut spec, secret) {
@@ -74,6 +93,13 @@ impl Planner<'_> {
         }
         let (path, origin) = (path.to_owned(), Origin::Rotated(*previous));
         self.put_over(Draft { path, name, kind, labels, spec, origin }, &entry)
+    }
+
+    /// Whether a value is the one that the key has already. One that can't be read is another one.
+    fn is_present(&self, entry: &Entry, secret: &Secret) -> bool {
+        let present = self.parts.revealer.open(&entry.record, &entry.sealed, &FieldPath(SECRET.into()));
+        let given = secret.value.as_deref().unwrap_or_default();
+        present.is_some_and(|present| present.expose().as_bytes().ct_eq(given.as_bytes()).into())
     }
 
     /// Keeps the value before, or lets go of it, in the content that is about to be sealed.

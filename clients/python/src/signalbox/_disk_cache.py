@@ -3,8 +3,9 @@
 Owns the file: its format, its key, who may have access, what is refused. Must not know streams or threads.
 
 The file is a line of magic, a salt, a nonce, and the state under AES-256-GCM. The key is derived (HKDF-SHA256) from the
-secret, the salt and what the cache is of: servers, selectors, secrets or none, and whom the token speaks for. So neither a file
-that somebody has changed nor one of another service, view, key or token subject is opened. The format is that of the client
+secret, the salt and what the cache is of: selectors, secrets or none, and whom the token speaks for. Its servers stand in the
+state itself, because their list may change: one in common makes it the same service. So neither a file that somebody has
+changed nor one of another service, view, key or token subject is opened. The format is that of the client
 in Rust, which describes it to the letter (`src/client/cache/format.rs` and `identity.rs`); `tests/vectors/cache.json` holds both
 to it.
 """
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from ._replica import Cursor
 from .errors import CacheError, CredentialFileError, OptionsError, TokenError
@@ -29,13 +31,15 @@ from .resources import VIEWS, Resource
 from .settings import Overrides
 from .snapshot import Draft, Snapshot
 
-_MAGIC = b"signalbox cache 2\n"
+_MAGIC = b"signalbox cache 3\n"
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
 _MAX_BYTES = 1 << 30
 _MAX_KEY_BYTES = 64 << 10
 #: Clocks of two boots may differ by so much.
 _SKEW = 300.0
+#: Bytes of a fingerprint: of the view and the token's subject, and of each server.
+_FINGERPRINT = 32
 #: Number of the kind, length of the name, update revision, length of the resource.
 _FRAME = struct.Struct("<BHQI")
 _HEADER = struct.Struct("<I")
@@ -76,7 +80,9 @@ class DiskCache:
     def save(self, saved: Saved) -> None:
         """Replaces the file as a whole. Raises `CacheError`."""
         salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
-        sealed = self._cipher(self._key(salt)).encrypt(nonce, b"".join(_pack(saved, self._client)), _MAGIC)
+        view, servers = self._of()
+        packed = b"".join(_pack(saved, sorted(servers), self._client))
+        sealed = self._cipher(self._key(view, salt)).encrypt(nonce, packed, _MAGIC)
         temporary = None
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,10 +104,11 @@ class DiskCache:
         if sealed is None:
             return None
         salt, rest = sealed[:_SALT_BYTES], sealed[_SALT_BYTES:]
-        key = self._key(salt)
+        view, servers = self._of()
+        key = self._key(view, salt)
         try:
             packed = self._cipher(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _MAGIC)
-            saved = _unpack(packed, overrides, self._client)
+            saved = _unpack(packed, servers, overrides, self._client)
         except Exception:
             # One message for all: which of them it is, the file alone does not tell.
             raise self._refused(
@@ -145,26 +152,40 @@ class DiskCache:
     def _refused(self, why: str) -> CacheError:
         return CacheError(f"{self._path} is not used: {why}")
 
-    def _key(self, salt: bytes) -> bytes:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
+    def _of(self) -> tuple[bytes, set[str]]:
+        """What it has to be of: the fingerprint of view and token subject, and those of the servers."""
         try:
             identity = self._identity()
         except TokenError as error:
             raise self._refused(f"whose it has to be is not known: {error}") from None
-        key: bytes = HKDF(hashes.SHA256(), 32, salt, b"signalbox client cache\0" + identity).derive(
-            self._secret
-        )
+        view, servers = identity[:_FINGERPRINT], identity[_FINGERPRINT:]
+        starts = range(0, len(servers), _FINGERPRINT)
+        return view, {servers[start : start + _FINGERPRINT].hex() for start in starts}
+
+    def _key(self, view: bytes, salt: bytes) -> bytes:
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        label = b"signalbox client cache\0"
+        key: bytes = HKDF(hashes.SHA256(), 32, salt, label + view).derive(self._secret)
         return key
 
 
 def identity(urls: tuple[str, ...], selectors: Any, secrets: bool, subject: tuple[str, str]) -> bytes:
-    """What a cache is of, so that it opens for nothing else."""
+    """What a cache is of, so that it opens for nothing else: a fingerprint of the view and of whom the token speaks for, and
+    then one of each server, sorted."""
     picked = sorted(_selector(each) for each in selectors)
-    parts = [_number(len(urls)), *(_text(url) for url in sorted(urls, key=str.encode))]
-    parts += [_number(len(picked)), *picked, _number(int(secrets)), *(_text(each) for each in subject)]
-    return hashlib.sha256(b"".join(parts)).digest()
+    view = [_number(len(picked)), *picked, _number(int(secrets)), *(_text(each) for each in subject)]
+    servers = {hashlib.sha256(_server(url).encode()).digest() for url in urls}
+    return hashlib.sha256(b"".join(view)).digest() + b"".join(sorted(servers))
+
+
+def _server(url: str) -> str:
+    """An address in its one spelling."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _selector(selector: Any) -> bytes:
@@ -218,7 +239,7 @@ def read_key_file(path: pathlib.Path) -> bytes:
     return secret
 
 
-def _pack(saved: Saved, client: str) -> Iterator[bytes]:
+def _pack(saved: Saved, servers: list[str], client: str) -> Iterator[bytes]:
     snapshot = saved.snapshot
     kinds = sorted({resource.kind for resource in snapshot._resources.values()})
     header = json.dumps(
@@ -229,6 +250,7 @@ def _pack(saved: Saved, client: str) -> Iterator[bytes]:
             "view_id": saved.cursor.view_id,
             "confirmed": saved.confirmed,
             "kinds": kinds,
+            "servers": servers,
             "client": client,
         }
     ).encode()
@@ -241,10 +263,12 @@ def _pack(saved: Saved, client: str) -> Iterator[bytes]:
         yield resource._packed
 
 
-def _unpack(packed: bytes, overrides: Overrides, client: str) -> Saved:
+def _unpack(packed: bytes, servers: set[str], overrides: Overrides, client: str) -> Saved:
     (length,) = _HEADER.unpack_from(packed)
     at = _HEADER.size + length
     header = json.loads(packed[_HEADER.size : at])
+    if servers.isdisjoint(header["servers"]):
+        raise ValueError("of another service")
     views = [VIEWS.get(kind, Resource) for kind in header["kinds"]]
     empty = Snapshot(overrides)
     draft = Draft(empty)
