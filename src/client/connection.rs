@@ -2,8 +2,13 @@
 //!
 //! Owns how a channel is set up (TLS, keepalive) and how a token travels. Must not know the cache.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use tokio::io::AsyncReadExt as _;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -149,21 +154,38 @@ async fn connect(endpoint: &str, options: &ClientOptions) -> Result<Channel, Err
     channel.connect().await.map_err(transport)
 }
 
+/// The largest file of certificates: what the system trusts fits twice.
+const MAX_PEM_BYTES: u64 = 1024 * 1024;
+
+/// Reads a file that should be short: a device may never end.
+///
+/// # Errors
+/// When it can't be read, or is larger than `most` bytes.
+pub(super) async fn read_bounded(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    tokio::fs::File::open(path).await?.take(most + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > most {
+        let what = format!("it is larger than {} KiB", most / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
+}
+
 /// Whom to trust, and what to show. The files are read anew, so that they can be replaced.
 async fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, Error> {
     let tls = match &options.ca_file {
         None => ClientTlsConfig::new().with_native_roots(),
         Some(path) => {
-            let pem = tokio::fs::read(path).await;
+            let pem = read_bounded(path, MAX_PEM_BYTES).await;
             let pem = pem.map_err(|cause| Error::CaFile { path: path.clone(), cause })?;
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem))
         }
     };
     let (Some(certificate), Some(key)) = (&options.cert_file, &options.key_file) else {
         return Ok(tls);
     };
     let read = async |path: &PathBuf| {
-        let pem = tokio::fs::read(path).await.map(Zeroizing::new);
+        let pem = read_bounded(path, MAX_PEM_BYTES).await;
         pem.map_err(|cause| Error::IdentityFile { path: path.clone(), cause })
     };
     let (certificate, key) = (read(certificate).await?, read(key).await?);

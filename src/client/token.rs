@@ -15,12 +15,16 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::FutureExt as _;
 
 use super::{
+    connection::read_bounded,
     error::{BoxError, Error},
     secret::SecretText,
 };
 
 /// The server refuses longer ones.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// A file may hold white space beside it.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 type Reading = Pin<Box<dyn Future<Output = Result<SecretText, BoxError>> + Send>>;
 
@@ -109,10 +113,10 @@ impl TokenSource {
             Source::None => return Ok(None),
             Source::Fixed(token) => token.clone(),
             Source::File(path) => {
-                let text = tokio::fs::read_to_string(path).await;
-                let text =
-                    text.map_err(|error| Error::Token(format!("{}: {error}", path.display()).into()))?;
-                let text = zeroize::Zeroizing::new(text);
+                let wrong =
+                    |error: &dyn fmt::Display| Error::Token(format!("{}: {error}", path.display()).into());
+                let bytes = read_bounded(path, MAX_FILE_BYTES).await.map_err(|error| wrong(&error))?;
+                let text = std::str::from_utf8(&bytes).map_err(|_| wrong(&"it is not UTF-8"))?;
                 SecretText::new(text.trim())
             }
             // One that panics must not end the cache.
