@@ -3,7 +3,14 @@
 //! Connections that are open stay as they are; whoever comes next meets the new certificate. One that can't be used
 //! never takes the place of one that can: that would end a service which works. It must not know what is served.
 
-use std::{fs::Metadata, io, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::{File, Metadata},
+    io::Read as _,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -19,6 +26,9 @@ use crate::settings::Tls;
 
 /// How often the files are looked at: there is no portable notice that survives the way Kubernetes swaps mounts.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The present certificate, with the authorities of clients where these need one.
 pub(super) struct Certificates {
@@ -139,7 +149,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Certificate
 }
 
 fn contents(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificateError> {
-    std::fs::read(path).map(Into::into).map_err(|error: io::Error| unusable(path, error))
+    // A device may never end.
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let file = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    match file {
+        Err(error) => Err(unusable(path, error)),
+        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(unusable(path, "it is larger than 1 MiB")),
+        Ok(_) => Ok(bytes),
+    }
 }
 
 fn unusable(path: &Path, problem: impl std::fmt::Display) -> CertificateError {

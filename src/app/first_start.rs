@@ -1,8 +1,9 @@
 //! The first start: what a new store begins with is read from around the process, put together, written once, and told.
 //!
-//! All or nothing: while one variable can't be read, nothing is written, and the server serves an empty store. So the next
-//! start tries again, until something has been written by whomever. What is to be made of a variable is the importer's to
-//! say; that it is written once is the service's.
+//! A variable that is not valid is told, and stops nothing: the starters and everything else are written without it, and it is
+//! not looked at again, because the store is new only once. Should the store refuse the whole, nothing is written, the server
+//! serves an empty store, and the next start tries again, until something has been written by whomever. What is to be made of
+//! a variable is the importer's to say; that it is written once is the service's.
 
 use std::{
     fs, io,
@@ -29,14 +30,16 @@ const DOT_ENV_BYTES: u64 = 1024 * 1024;
 const DOT_ENV: &str = ".env";
 /// Permissions of others than the owner to read.
 const OTHERS_READ: u32 = 0o044;
+const NOT_TAKEN: &str = "these are not valid, and were not taken over; mend them, and bring them with `signalbox import --from env FILE`, \
+                         because a store begins only once";
 const RETRY: &str = "nothing was written, and the server serves an empty store; the next start tries again, unless \
                      something was written by then, and --starters off stops that";
 
 /// What a first start may take over of the world around the process.
 #[derive(Default)]
 pub struct Surroundings {
-    /// The variables of the environment that say something of providers and databases, or what is wrong with them.
-    environment: Option<Result<Variables, Problems>>,
+    /// The variables of the environment that say something of providers and databases.
+    environment: Variables,
     /// The directory of `.env`.
     folder: Option<PathBuf>,
 }
@@ -45,7 +48,7 @@ impl Surroundings {
     /// The environment, and the directory that `.env` may lie in.
     #[must_use]
     pub fn new(environment: Environment<'_>, folder: &Path) -> Self {
-        Self { environment: Some(Variables::of_environment(environment)), folder: Some(folder.to_owned()) }
+        Self { environment: Variables::of_environment(environment), folder: Some(folder.to_owned()) }
     }
 }
 
@@ -62,7 +65,7 @@ pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &S
         tracing::error!("the first start failed: {RETRY}\n{what}");
         warnings.add(format!("the first start failed: {what}; {RETRY}"));
     };
-    let beginning = match gather(settings, around, warn).and_then(starters::begin) {
+    let beginning = match starters::begin(gather(settings, around, warn)) {
         Ok(beginning) => beginning,
         Err(problems) => return failed(problems.to_string()),
     };
@@ -70,6 +73,9 @@ pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &S
     match service.begin(beginning.resources.clone(), reason).await {
         Ok(FirstStart::Written(revision)) => {
             tracing::info!(%revision, "first start: the store is new, and begins with\n{table}");
+            if let Some(refused) = summary::refused(&beginning) {
+                warn(format!("first start: {NOT_TAKEN}: {refused}"));
+            }
         }
         Ok(FirstStart::NotTheFirst) => tracing::info!("first start: another replica was first"),
         Err(error) => failed(told(&error, &beginning)),
@@ -77,27 +83,19 @@ pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &S
 }
 
 /// What is found around the process: the environment, and of `.env` what it does not set.
-fn gather(settings: &Settings, around: Surroundings, warn: impl Fn(String)) -> Result<Imported, Problems> {
+fn gather(settings: &Settings, around: Surroundings, warn: impl Fn(String)) -> Imported {
     let Surroundings { environment, folder } = around;
-    let environment = environment.unwrap_or_else(|| Ok(Variables::default()));
-    let file = folder.map_or_else(|| Ok(Variables::default()), |folder| dot_env(&folder.join(DOT_ENV), warn));
-    let mut variables = match (environment, file) {
-        (Ok(environment), Ok(file)) => environment.or(file),
-        (environment, file) => {
-            return Err(Problems(
-                [environment.err(), file.err()].into_iter().flatten().flat_map(|one| one.0).collect(),
-            ));
-        }
-    };
+    let file = folder.map(|folder| dot_env(&folder.join(DOT_ENV), warn).unwrap_or_else(Variables::unread));
+    let mut variables = environment.or(file.unwrap_or_default());
     let own = variables.take(|name, value| is_own(settings, name, value));
-    let mut imported = env::convert(&variables)?;
+    let mut imported = env::convert(variables);
     imported.items.extend(own.into_iter().map(|from| Item {
         from,
         to: String::new(),
         outcome: Outcome::LeftOut,
         note: "leads to this server's own store, which is no business of workers".to_owned(),
     }));
-    Ok(imported)
+    imported
 }
 
 /// Whether a variable is about the database of the store itself: this server connects by the variables of libpq too.
@@ -128,7 +126,7 @@ fn dot_env(path: &Path, warn: impl Fn(String)) -> Result<Variables, Problems> {
     }
     let text = SecretText::from_utf8(fs::read(path).map_err(unread)?);
     let text = text.ok_or_else(|| Problems::one(DOT_ENV, "is not valid UTF-8"))?;
-    Variables::of_file(DOT_ENV, text.expose())
+    Ok(Variables::of_file(DOT_ENV, text.expose()))
 }
 
 /// What the service refused, by the variable that each resource is from where it is from one.

@@ -194,9 +194,7 @@ fn value(spec: &DynamicMessage, path: &[FieldDescriptor], now: DateTime<Utc>) ->
         (false, Value::Message(below)) => value(below, rest, now),
         (false, _) => None,
         (true, Value::Bool(value)) => Some(if *value { "yes" } else { "no" }.to_owned()),
-        (true, Value::Message(message))
-            if message.descriptor().full_name() == "google.protobuf.Timestamp" =>
-        {
+        (true, Value::Message(message)) if schema::is_timestamp(&message.descriptor()) => {
             message.transcode_to().ok().map(|then| text::relative(now, &then))
         }
         (true, Value::List(items)) => {

@@ -2,11 +2,15 @@
 //!
 //! Owns where the command line finds these, and what to do when they are wrong. The connection is the client's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
     args::Target,
     failure::{Exit, Failure},
+    input,
     session::Session,
 };
 use crate::{
@@ -16,6 +20,9 @@ use crate::{
 
 /// Where a server is looked for when nothing is said.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:50051";
+
+/// A token with white space beside it.
+const TOKEN_BYTES: usize = 64 * 1024;
 
 /// Address of the server, and whether somebody named it.
 #[must_use]
@@ -88,21 +95,33 @@ fn sends_in_the_clear(url: &str) -> bool {
 }
 
 /// The token and where it was found. A file that was named must be readable; the default one need not be there.
-fn token(session: &Session<'_>, target: &Target) -> Result<Option<(&'static str, TokenSource)>, Failure> {
+fn token(session: &mut Session<'_>, target: &Target) -> Result<Option<(&'static str, TokenSource)>, Failure> {
     if let Some(path) = &target.token_file {
-        return Ok(Some(("--token-file", TokenSource::file(path))));
+        return Ok(Some(("--token-file", token_file(session, "--token-file", path)?)));
     }
     if let Some(token) = session.variable("SIGNALBOX_TOKEN") {
         let token = token.into_string().map_err(|_| Failure::usage("SIGNALBOX_TOKEN: is not valid UTF-8"))?;
         return Ok(Some(("SIGNALBOX_TOKEN", TokenSource::fixed(token.trim()))));
     }
     if let Some(path) = session.variable("SIGNALBOX_TOKEN_FILE") {
-        return Ok(Some(("SIGNALBOX_TOKEN_FILE", TokenSource::file(path))));
+        let token = token_file(session, "SIGNALBOX_TOKEN_FILE", Path::new(&path))?;
+        return Ok(Some(("SIGNALBOX_TOKEN_FILE", token)));
     }
     let data_dir = session.variable("SIGNALBOX_DATA_DIR").unwrap_or_else(|| "data".into());
     let path = Path::new(&data_dir).join("admin.token");
     let readable = std::fs::File::open(&path).is_ok();
     Ok(readable.then(|| ("admin.token", TokenSource::file(path))))
+}
+
+/// A file is read anew for each connection. What is none, such as the pipe of `<(...)`, gives its token once.
+fn token_file(session: &mut Session<'_>, place: &str, path: &Path) -> Result<TokenSource, Failure> {
+    let kind = std::fs::metadata(path).map(|found| found.file_type());
+    if !kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {
+        return Ok(TokenSource::file(path));
+    }
+    let text = input::read_short(session, Some(path), TOKEN_BYTES)
+        .map_err(|error| Failure::usage(format!("{place}: can't read {}: {error}", path.display())))?;
+    Ok(TokenSource::fixed(text.trim()))
 }
 
 /// What a connection that was cut may be due to, which only who dialled can tell: TLS on one side alone, and a missing

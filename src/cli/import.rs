@@ -3,6 +3,7 @@
 //! A format is read into items: `own` is ours, `foreign` those of other systems. What is sent, and what is told of it, is the
 //! same for all (`send`).
 
+mod deleted;
 mod foreign;
 mod own;
 mod send;
@@ -54,6 +55,9 @@ fn check(format: Option<&Format>, args: &Import) -> Outcome {
             "--update is for our own format; leave it out to keep what was edited, or give --replace"
                 .to_owned()
         }
+        _ if format.is_none() && args.skip_invalid => {
+            "--skip-invalid is for files of other systems; take what is not valid out of the file".to_owned()
+        }
         _ if format.is_some() && args.export_key_file.is_some() => {
             "--export-key-file is for our own format; keys of other systems go into --fernet-key-file"
                 .to_owned()
@@ -72,12 +76,17 @@ async fn from_foreign(
 ) -> Outcome {
     let mut imported = foreign::convert(session, format, inputs, args)?;
     if imported.resources.is_empty() {
-        foreign::tell(session, &imported, foreign::Told::Done)?;
-        session.remark("there is nothing to import");
-        return Ok(());
+        return nothing(session, &imported);
     }
     let mode = if args.replace { ImportMode::Replace } else { ImportMode::KeepEdited };
     let mut connection = connect(session, target).await?;
+    // Nobody has named what comes with this binary: it brings nothing back.
+    if format.takes == Takes::Nothing && !args.replace {
+        deleted::leave_out(session, &mut connection, &mut imported).await?;
+        if imported.resources.is_empty() {
+            return nothing(session, &imported);
+        }
+    }
     let backups = match args.write.dry_run {
         true => foreign::Backups::default(),
         false => foreign::Backups::make(format, &args.files, inputs, session.clock.now())?,
@@ -92,6 +101,7 @@ async fn from_foreign(
         _ => backups.keep(session),
     }
     imported.keep(&foreign::kept(&answer));
+    imported.changes(&foreign::changed(&answer));
     imported.unchanged(&foreign::unchanged(&answer));
     let told = if args.write.dry_run { foreign::Told::WouldBe } else { foreign::Told::Done };
     foreign::tell(session, &imported, told)?;
@@ -103,6 +113,12 @@ async fn from_foreign(
     }
     let written = (answer.revision, answer.revision_token.as_str());
     workers::wait_for(session, target, &args.wait, written).await
+}
+
+fn nothing(session: &mut Session<'_>, imported: &Imported) -> Outcome {
+    foreign::tell(session, imported, foreign::Told::Done)?;
+    session.remark("there is nothing to import");
+    Ok(())
 }
 
 /// Tells what would have come of an import that was refused, or may have come of one whose answer was lost.

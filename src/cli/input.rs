@@ -44,17 +44,35 @@ type Chunk = io::Result<Zeroizing<Vec<u8>>>;
 pub fn read(session: &mut Session<'_>, file: &Path) -> Result<Input, Failure> {
     let is_input = file == Path::new("-");
     let place = if is_input { "standard input".to_owned() } else { file.display().to_string() };
-    let read = match is_input {
+    let text = match is_input {
         true => read_bounded(session.input, MAX_BYTES),
         false => read_file(file, MAX_BYTES, SILENCE),
     };
-    let text = read.map_err(|error| Failure::usage(format!("can't read {place}: {error}")))?;
+    let text = text.map_err(|error| {
+        let hint = if error.kind() == io::ErrorKind::FileTooLarge { "; give it in parts" } else { "" };
+        Failure::usage(format!("can't read {place}: {error}{hint}"))
+    })?;
     let is_json = match file.extension().and_then(|extension| extension.to_str()) {
         Some("json") => true,
         Some("yaml" | "yml") => false,
         _ => text.trim_start().starts_with(['{', '[']),
     };
     Ok(Input { place, text, is_json })
+}
+
+/// Reads one short text, such as a secret: a file, or standard input for `None`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_short(
+    session: &mut Session<'_>,
+    file: Option<&Path>,
+    most: usize,
+) -> io::Result<Zeroizing<String>> {
+    match file {
+        Some(file) => read_file(file, most, SILENCE),
+        None => read_bounded(session.input, most),
+    }
 }
 
 /// Reads to the end, unless that is too far away.
@@ -113,7 +131,9 @@ fn send_chunks(path: &Path, send: &SyncSender<Chunk>) {
 
 fn text_of(bytes: &[u8], most: usize) -> io::Result<Zeroizing<String>> {
     if bytes.len() > most {
-        let why = format!("it is larger than {} MiB; import it in parts", most / (1024 * 1024));
+        const MIB: usize = 1024 * 1024;
+        let size = if most < MIB { format!("{} KiB", most / 1024) } else { format!("{} MiB", most / MIB) };
+        let why = format!("it is larger than {size}");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     let text = std::str::from_utf8(bytes);

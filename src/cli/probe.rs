@@ -7,7 +7,7 @@ use super::{
     session::{Session, canonical},
     switch::whole_name,
     table,
-    text::{age, duration, printable},
+    text::{duration, printable, relative},
 };
 use crate::proto::v1::{
     DatabaseTestReason, DiscoverModelsRequest, DiscoveredProvider, ProbeReason, TestDatabaseRequest,
@@ -93,7 +93,7 @@ pub async fn discover(session: &mut Session<'_>, target: &Target, args: &Discove
             provider.models.iter().map(|model| {
                 let window = model.context_window_tokens;
                 let window = if window == 0 { String::new() } else { window.to_string() };
-                let listed = age(now, provider.list_time.as_ref());
+                let listed = provider.list_time.as_ref().map(|then| relative(now, then)).unwrap_or_default();
                 vec![
                     printable(&provider.name),
                     printable(&model.id),

@@ -78,6 +78,12 @@ pub fn is_secret(message: &MessageDescriptor) -> bool {
     message.full_name() == "signalbox.v1.Secret"
 }
 
+/// Whether a message is a moment.
+#[must_use]
+pub fn is_timestamp(message: &MessageDescriptor) -> bool {
+    message.full_name() == "google.protobuf.Timestamp"
+}
+
 /// Whether a message is written as one value, like `google.protobuf.Duration`.
 #[must_use]
 pub fn is_well_known(message: &MessageDescriptor) -> bool {

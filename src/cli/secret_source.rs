@@ -1,9 +1,15 @@
 //! Where the value of a secret comes from: a file, standard input or a variable. Never the command line, which every
 //! user of the machine can read, and which the shell keeps.
 
+use std::path::Path;
+
 use zeroize::Zeroizing;
 
-use super::{failure::Failure, session::Session};
+use super::{failure::Failure, input, session::Session};
+use crate::domain::limits;
+
+/// What the server takes, with room for a line end.
+const MAX_BYTES: usize = limits::SECRET_BYTES + 2;
 
 /// A secret on its way to a field.
 pub struct GivenSecret {
@@ -21,8 +27,7 @@ pub fn read(session: &mut Session<'_>, text: &str) -> Result<GivenSecret, Failur
         _ => (None, text),
     };
     let value = if let Some(file) = source.strip_prefix('@') {
-        std::fs::read_to_string(file)
-            .map(Zeroizing::new)
+        input::read_short(session, Some(Path::new(file)), MAX_BYTES)
             .map_err(|error| wrong(&format!("can't read {file}: {error}")))?
     } else if let Some(name) = source.strip_prefix("env:") {
         let value =
@@ -31,12 +36,8 @@ pub fn read(session: &mut Session<'_>, text: &str) -> Result<GivenSecret, Failur
             value.into_string().map_err(|_| wrong(&format!("the variable {name} is not valid UTF-8")))?,
         )
     } else if source == "-" {
-        let mut value = Zeroizing::new(String::new());
-        session
-            .input
-            .read_to_string(&mut value)
-            .map_err(|error| wrong(&format!("can't read standard input: {error}")))?;
-        value
+        input::read_short(session, None, MAX_BYTES)
+            .map_err(|error| wrong(&format!("can't read standard input: {error}")))?
     } else {
         // The text is not repeated: it is most likely the secret.
         return Err(wrong(

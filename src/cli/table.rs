@@ -48,7 +48,7 @@ pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
             "create_time" => rows.push(when("created", resource.create_time.as_ref(), now)),
             "update_time" => rows.push(when("updated", resource.update_time.as_ref(), now)),
             "observations" => rows.extend(resource.observations.iter().map(|seen| observed(seen, now))),
-            name => flatten(name, value, &field.kind(), &mut rows),
+            name => flatten(name, value, &field.kind(), now, &mut rows),
         }
     }
     plain(&[], folded(&rows))
@@ -78,19 +78,21 @@ fn observed(seen: &v1::Observation, now: DateTime<Utc>) -> Vec<String> {
 }
 
 fn when(what: &str, time: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Vec<String> {
-    let shown = time.map_or_else(String::new, |then| {
-        format!("{} ({} ago)", text::moment(then), text::age(now, Some(then)))
-    });
+    let shown = time
+        .map_or_else(String::new, |then| format!("{} ({})", text::moment(then), text::relative(now, then)));
     vec![what.to_owned(), shown]
 }
 
-fn flatten(path: &str, value: &Value, kind: &Kind, rows: &mut Vec<Vec<String>>) {
+fn flatten(path: &str, value: &Value, kind: &Kind, now: DateTime<Utc>, rows: &mut Vec<Vec<String>>) {
     match (value, kind) {
+        (Value::Message(message), Kind::Message(descriptor)) if schema::is_timestamp(descriptor) => {
+            rows.push(when(path, message.transcode_to().ok().as_ref(), now));
+        }
         (Value::Message(message), Kind::Message(descriptor))
             if !schema::is_secret(descriptor) && !schema::is_well_known(descriptor) =>
         {
             for (field, value) in message.fields() {
-                flatten(&format!("{path}.{}", field.name()), value, &field.kind(), rows);
+                flatten(&format!("{path}.{}", field.name()), value, &field.kind(), now, rows);
             }
         }
         (Value::Map(map), Kind::Message(entry)) => {
@@ -99,7 +101,7 @@ fn flatten(path: &str, value: &Value, kind: &Kind, rows: &mut Vec<Vec<String>>) 
                 map.iter().map(|(key, value)| (key.as_str().unwrap_or_default(), value)).collect();
             entries.sort_by_key(|(key, _)| *key);
             for (key, value) in entries {
-                flatten(&format!("{path}.{}", text::printable(key)), value, &kind, rows);
+                flatten(&format!("{path}.{}", text::printable(key)), value, &kind, now, rows);
             }
         }
         (Value::List(items), _) => {
@@ -123,9 +125,7 @@ pub fn shown(value: &Value, kind: &Kind) -> String {
         {
             message.transcode_to().map_or_else(|_| String::new(), |duration| text::duration(&duration))
         }
-        (Value::Message(message), Kind::Message(descriptor))
-            if descriptor.full_name() == "google.protobuf.Timestamp" =>
-        {
+        (Value::Message(message), Kind::Message(descriptor)) if schema::is_timestamp(descriptor) => {
             message.transcode_to().map_or_else(|_| String::new(), |time| text::moment(&time))
         }
         (Value::Message(message), _) => serde_json::to_string(message).unwrap_or_default(),

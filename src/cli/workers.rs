@@ -91,7 +91,7 @@ fn row(worker: &WorkerStatus, now: DateTime<Utc>) -> Vec<String> {
         cell(&worker.client_version),
         cell(&shown(&worker.labels)),
         cell(&worker.replica),
-        text::age(now, worker.last_seen_time.as_ref()),
+        worker.last_seen_time.as_ref().map(|then| text::relative(now, then)).unwrap_or_default(),
         worker.session.chars().take(8).collect(),
         reason.unwrap_or_default(),
     ]

@@ -67,7 +67,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
             Err(error) => converter.made.problem(&file.name, format!("is not JSON: {error}")),
         }
     }
-    converter.finish()
+    Ok(converter.finish())
 }
 
 struct Converter {
@@ -224,7 +224,7 @@ impl Converter {
         match value {
             None => self.made.left_out(from, "there is none"),
             Some(value) if providers::is_placeholder(value) => {
-                self.made.left_out(from, "holds a placeholder and no key")
+                self.made.left_out(from, providers::PLACEHOLDER)
             }
             Some(value) => match providers::key_problem(value) {
                 Some(problem) => self.made.problem(from, problem),
@@ -238,7 +238,7 @@ impl Converter {
         }
     }
 
-    fn finish(mut self) -> Result<Imported, Problems> {
+    fn finish(mut self) -> Imported {
         let named = self.active.take().map(|(path, word)| {
             let id = self
                 .ids

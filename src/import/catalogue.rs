@@ -61,7 +61,7 @@ pub fn models() -> Result<Imported, Problems> {
             Err(error) => made.problem(PLACE, format!("{name} {error}")),
         }
     }
-    let mut imported = made.finish()?;
+    let mut imported = made.finish().whole()?;
     for resource in &mut imported.resources {
         resource.labels.insert(FACTS_OF.to_owned(), facts_of.clone());
     }

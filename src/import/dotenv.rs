@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, iter::Peekable, str::CharIndices};
 
 use zeroize::Zeroizing;
 
-use super::{Problem, Problems};
+use super::Problem;
 use crate::crypto::SecretText;
 
 /// A variable of a file.
@@ -30,23 +30,17 @@ pub struct Variable {
     pub overrides: Vec<usize>,
 }
 
-/// Reads the variables of a text, in the order of their lines.
-///
-/// # Errors
-/// A problem for each line that can't be read, with `place` and the line's number.
-pub fn parse(place: &str, text: &str) -> Result<Vec<Variable>, Problems> {
+/// Reads the variables of a text, in the order of their lines, and what is wrong with the lines that can't be read, with `place`
+/// and the line's number.
+#[must_use]
+pub fn parse(place: &str, text: &str) -> (Vec<Variable>, Vec<Problem>) {
     let mut reader = Reader::new(place, text.strip_prefix('\u{FEFF}').unwrap_or(text));
     while reader.rest.peek().is_some() {
         reader.line();
     }
-    match reader.problems.is_empty() {
-        true => {
-            let mut variables: Vec<Variable> = reader.variables.into_values().collect();
-            variables.sort_by_key(|variable| variable.line);
-            Ok(variables)
-        }
-        false => Err(Problems(reader.problems)),
-    }
+    let mut variables: Vec<Variable> = reader.variables.into_values().collect();
+    variables.sort_by_key(|variable| variable.line);
+    (variables, reader.problems)
 }
 
 struct Reader<'a> {
@@ -267,7 +261,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<(String, String)> {
-        let variables = parse(".env", text).unwrap_or_else(|problems| panic!("{problems}"));
+        let (variables, problems) = parse(".env", text);
+        assert_eq!(problems, []);
         variables.into_iter().map(|one| (one.name.clone(), one.value.expose().to_owned())).collect()
     }
 
@@ -310,7 +305,7 @@ mod tests {
         let text = "\u{FEFF}A=1\r\n\r\n# comment\r\nexport B='2'\r\n  C = 3\r\nexport D\r\nA=4\r\nexport=5";
         let expected = [("B", "2"), ("C", "3"), ("A", "4"), ("export", "5")];
         assert_eq!(read(text), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let variables = parse(".env", text).unwrap_or_else(|problems| panic!("{problems}"));
+        let (variables, _) = parse(".env", text);
         let last = variables.iter().find(|variable| variable.name == "A").unwrap();
         assert_eq!((last.line, last.overrides.as_slice()), (7, [1].as_slice()));
     }
@@ -318,12 +313,13 @@ mod tests {
     #[test]
     fn problems_name_the_line_and_no_value() {
         let text = "A=1\nsk-secret\nB=\"sk-secret\nC=sk-secret";
-        let Err(problems) = parse(".env", text) else { panic!("read") };
-        let places: Vec<&str> = problems.0.iter().map(|problem| problem.place.as_str()).collect();
+        let (variables, problems) = parse(".env", text);
+        assert_eq!(variables.len(), 1, "what can be read is read");
+        let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
         assert_eq!(places, [".env, line 2", ".env, line 3"]);
-        assert!(!problems.to_string().contains("secret"));
+        assert!(!format!("{problems:?}").contains("secret"));
         for text in ["1A=x", "A B=x", "=x", "A='x'y", "A=${", "A=${NONE}", "A=\"x", "export A B"] {
-            assert!(parse(".env", text).is_err(), "{text:?}");
+            assert!(!parse(".env", text).1.is_empty(), "{text:?}");
         }
     }
 

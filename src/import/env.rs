@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Environment, Gathered, Imported, Input, Outcome, Problems,
+    Environment, Gathered, Imported, Input, Outcome, Problem, Problems,
     databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
     dotenv,
-    providers::{KNOWN, Known, api_key, is_placeholder, key_problem},
+    providers::{KNOWN, Known, PLACEHOLDER, api_key, is_placeholder, key_problem},
 };
 use crate::{
     crypto::SecretText,
@@ -32,7 +32,11 @@ const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Variables by name, from the environment, from files, or from both.
 #[derive(Default)]
-pub struct Variables(BTreeMap<String, Variable>);
+pub struct Variables {
+    by_name: BTreeMap<String, Variable>,
+    /// What can't be read.
+    problems: Vec<Problem>,
+}
 
 struct Variable {
     value: SecretText,
@@ -44,66 +48,70 @@ struct Variable {
 
 impl Variables {
     /// The variables of the environment that [`convert`] knows.
-    ///
-    /// # Errors
-    /// Names those that are not UTF-8.
-    pub fn of_environment(environment: Environment<'_>) -> Result<Self, Problems> {
-        let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+    #[must_use]
+    pub fn of_environment(environment: Environment<'_>) -> Self {
+        let mut found = Self::default();
         for name in names() {
             match environment(name).map(std::ffi::OsString::into_string) {
                 None => {}
                 Some(Ok(value)) => {
                     let variable = Variable { value: value.into(), place: None, overrides: Vec::new() };
-                    found.insert(name.to_owned(), variable);
+                    found.by_name.insert(name.to_owned(), variable);
                 }
-                Some(Err(_)) => problems.extend(Problems::one(name, "is not valid UTF-8").0),
+                Some(Err(_)) => found.problems.extend(Problems::one(name, "is not valid UTF-8").0),
             }
         }
-        if problems.is_empty() { Ok(Self(found)) } else { Err(Problems(problems)) }
+        found
     }
 
     /// All variables of a file; `place` is its name.
-    ///
-    /// # Errors
-    /// A problem for each line that can't be read.
-    pub fn of_file(place: &str, text: &str) -> Result<Self, Problems> {
+    #[must_use]
+    pub fn of_file(place: &str, text: &str) -> Self {
         let line = |line: usize| format!("{place}, line {line}");
-        let variables = dotenv::parse(place, text)?.into_iter().map(|one| {
+        let (variables, problems) = dotenv::parse(place, text);
+        let variables = variables.into_iter().map(|one| {
             let overrides = one.overrides.iter().map(|at| line(*at)).collect();
             (one.name, Variable { value: one.value, place: Some(line(one.line)), overrides })
         });
-        Ok(Self(variables.collect()))
+        Self { by_name: variables.collect(), problems }
+    }
+
+    /// No variables, but a source of them that can't be read.
+    #[must_use]
+    pub fn unread(problems: Problems) -> Self {
+        Self { by_name: BTreeMap::new(), problems: problems.0 }
     }
 
     /// These, and those of `other` that are not set here. What is empty here stays empty.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
-        for (name, variable) in other.0 {
-            self.0.entry(name).or_insert(variable);
+        for (name, variable) in other.by_name {
+            self.by_name.entry(name).or_insert(variable);
         }
+        self.problems.extend(other.problems);
         self
     }
 
     /// Takes out the variables that `which` is true of, by name and value, and tells them as a report names them.
     pub fn take(&mut self, which: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let taken: Vec<String> = self
-            .0
+            .by_name
             .iter()
             .filter(|(name, one)| which(name, one.value.expose()))
             .map(|(name, _)| self.shown(name))
             .collect();
-        self.0.retain(|name, one| !which(name, one.value.expose()));
+        self.by_name.retain(|name, one| !which(name, one.value.expose()));
         taken
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        let value = self.0.get(name)?.value.expose().trim();
+        let value = self.by_name.get(name)?.value.expose().trim();
         (!value.is_empty()).then_some(value)
     }
 
     /// A variable as a report names it.
     fn shown(&self, name: &str) -> String {
-        match self.0.get(name).and_then(|variable| variable.place.as_ref()) {
+        match self.by_name.get(name).and_then(|variable| variable.place.as_ref()) {
             Some(place) => format!("{name} ({place})"),
             None => name.to_owned(),
         }
@@ -125,24 +133,18 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Converts files. The first one that sets a variable wins.
 ///
 /// # Errors
-/// Everything in them that can't be read.
+/// None: what can't be read is told by the line.
 pub fn from_files(input: &Input<'_>) -> Result<Imported, Problems> {
-    let (mut variables, mut problems) = (Variables::default(), Vec::new());
-    for file in input.files {
-        match Variables::of_file(&file.name, file.text.expose()) {
-            Ok(found) => variables = variables.or(found),
-            Err(found) => problems.extend(found.0),
-        }
-    }
-    if problems.is_empty() { convert(&variables) } else { Err(Problems(problems)) }
+    let files = input.files.iter().map(|file| Variables::of_file(&file.name, file.text.expose()));
+    Ok(convert(files.fold(Variables::default(), Variables::or)))
 }
 
-/// Converts variables.
-///
-/// # Errors
-/// Each variable whose value is wrong, by its name.
-pub fn convert(variables: &Variables) -> Result<Imported, Problems> {
-    let mut converter = Converter { variables, made: Gathered::new(FORMAT), used: BTreeSet::new() };
+/// Converts variables. Of one whose value is wrong, and of what goes with it, nothing is made.
+#[must_use]
+pub fn convert(mut variables: Variables) -> Imported {
+    let mut made = Gathered::new(FORMAT);
+    made.problems(std::mem::take(&mut variables.problems));
+    let mut converter = Converter { variables: &variables, made, used: BTreeSet::new() };
     for known in &KNOWN {
         converter.provider(known);
     }
@@ -204,10 +206,15 @@ impl<'a> Converter<'a> {
         };
         if let Some(base) = base {
             spec.base_url = base_url(known.provider_type, base);
-            match url_problem(&spec.base_url) {
-                Some(problem) => self.problem(base_name, problem),
-                None => self.made.imported(self.variables.shown(base_name), &name),
+            if let Some(problem) = url_problem(&spec.base_url) {
+                self.problem(base_name, problem);
+                // It is for there, and goes nowhere else.
+                if let Some((variable, _)) = key {
+                    self.left_out(variable, format!("goes with {base_name}, which is not valid"));
+                }
+                return;
             }
+            self.made.imported(self.variables.shown(base_name), &name);
         }
         if let Err((needed, why)) = self.complete(&mut spec, key.is_some(), &name) {
             let key = key.map_or(needed, |(key, _)| key);
@@ -231,7 +238,7 @@ impl<'a> Converter<'a> {
     fn key(&mut self, known: &'static Known) -> Option<(&'static str, &'a str)> {
         let (variable, value) = self.first(known.keys)?;
         if is_placeholder(value) {
-            self.left_out(variable, "holds a placeholder and no key");
+            self.left_out(variable, PLACEHOLDER);
             return None;
         }
         if let Some(problem) = key_problem(value) {
@@ -254,20 +261,19 @@ impl<'a> Converter<'a> {
                 if spec.base_url.is_empty() {
                     return Err(("AZURE_OPENAI_ENDPOINT", "needs AZURE_OPENAI_ENDPOINT beside it".into()));
                 }
-                self.azure_version(spec, name);
+                self.azure_version(spec, name)?;
             }
             ProviderType::Bedrock => {
                 let Some((variable, region)) = self.first(&REGIONS) else {
                     return Err((REGIONS[0], "needs AWS_REGION beside it".into()));
                 };
-                spec.base_url = format!("https://bedrock-runtime.{region}.amazonaws.com");
-                match region
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-                {
-                    true => self.made.imported(self.variables.shown(variable), name),
-                    false => self.problem(variable, "is not the name of a region, such as `us-east-1`"),
+                let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+                if !region.bytes().all(is_region) {
+                    self.problem(variable, "is not the name of a region, such as `us-east-1`");
+                    return Err((variable, format!("goes with {variable}, which is not valid")));
                 }
+                spec.base_url = format!("https://bedrock-runtime.{region}.amazonaws.com");
+                self.made.imported(self.variables.shown(variable), name);
             }
             ProviderType::Ollama if has_key => {
                 let auth = ProviderAuth { scheme: AuthScheme::Bearer.into(), ..ProviderAuth::default() };
@@ -292,15 +298,15 @@ impl<'a> Converter<'a> {
     }
 
     /// Deployments have the version in their URL; the path without one needs none.
-    fn azure_version(&mut self, spec: &mut ProviderSpec, name: &str) {
-        let Some(version) = self.take(API_VERSION) else { return };
-        if version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            spec.endpoint_path =
-                format!("/openai/deployments/{{model}}/chat/completions?api-version={version}");
-            self.made.imported(self.variables.shown(API_VERSION), name);
-        } else {
+    fn azure_version(&mut self, spec: &mut ProviderSpec, name: &str) -> Result<(), (&'static str, String)> {
+        let Some(version) = self.take(API_VERSION) else { return Ok(()) };
+        if !version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             self.problem(API_VERSION, "is not a version of the API, such as `2024-10-21`");
+            return Err((API_VERSION, format!("goes with {API_VERSION}, which is not valid")));
         }
+        spec.endpoint_path = format!("/openai/deployments/{{model}}/chat/completions?api-version={version}");
+        self.made.imported(self.variables.shown(API_VERSION), name);
+        Ok(())
     }
 
     fn databases(&mut self) {
@@ -377,7 +383,7 @@ impl<'a> Converter<'a> {
     /// What nobody asked for. Of the environment itself only what is known was looked at.
     fn rest(&mut self) {
         let variables = self.variables;
-        for (name, variable) in &variables.0 {
+        for (name, variable) in &variables.by_name {
             for place in &variable.overrides {
                 self.made.left_out(format!("{name} ({place})"), "a later line sets it again");
             }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Imported, Item, Outcome, Problem, Problems, edited};
+use super::{Imported, Item, Outcome, Problem, edited};
 use crate::{
     domain::{FieldViolation, record::Spec},
     kinds::{self, CheckContext},
@@ -109,42 +109,84 @@ impl Gathered {
         self.item(from, "", Outcome::LeftOut, why);
     }
 
-    /// Something that fails the import.
+    /// Something that is not valid. What is made at that place, or around it, is not to be taken.
     pub fn problem(&mut self, place: impl Into<String>, what: impl Into<String>) {
         self.problems.push(Problem { place: place.into(), what: what.into() });
     }
 
-    /// Whether something fails the import already.
+    /// Whether something is not valid already.
     #[must_use]
     pub fn has_problems(&self) -> bool {
         !self.problems.is_empty()
     }
 
     /// Several of them.
-    pub fn problems(&mut self, problems: Problems) {
-        self.problems.extend(problems.0);
+    pub fn problems(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.problems.extend(problems);
     }
 
-    /// Everything, checked and labelled.
-    ///
-    /// # Errors
-    /// Every problem that was noted, and everything that the kinds refuse.
-    pub fn finish(mut self) -> Result<Imported, Problems> {
-        let mut resources = Vec::with_capacity(self.resources.len());
-        for (name, Made { from, spec }) in std::mem::take(&mut self.resources) {
-            for violation in violations(&name, &spec) {
-                let what = format!("{} {}", violation.field, violation.description);
-                self.problem(from.clone(), format!("{name} can't be made of it: {what}"));
+    /// Everything that is valid, checked and labelled, and what is not.
+    #[must_use]
+    pub fn finish(mut self) -> Imported {
+        let mut spoilt: BTreeMap<String, &'static str> = BTreeMap::new();
+        for (name, Made { from, spec }) in &self.resources {
+            if self.problems.iter().any(|problem| is_within(&problem.place, from)) {
+                spoilt.insert(name.clone(), SPOILT);
             }
+            for violation in violations(name, spec) {
+                let what = format!("{} {}", violation.field, violation.description);
+                let what = format!("{name} can't be made of it: {what}");
+                self.problems.push(Problem { place: from.clone(), what });
+                spoilt.insert(name.clone(), SPOILT);
+            }
+        }
+        self.spread(&mut spoilt);
+        for item in self.items.iter_mut().filter(|item| item.outcome != Outcome::LeftOut) {
+            if let Some(why) = spoilt.get(&item.to) {
+                (item.outcome, item.note) = (Outcome::Refused, (*why).to_owned());
+            }
+        }
+        let format = self.format;
+        let taken = self.resources.into_iter().filter(|(name, _)| !spoilt.contains_key(name));
+        let resources = taken.map(|(name, Made { spec, .. })| {
             let mut resource = Resource { name, spec: Some(spec), ..Resource::default() };
-            edited::stamp(&mut resource, self.format);
-            resources.push(resource);
+            edited::stamp(&mut resource, format);
+            resource
+        });
+        Imported {
+            resources: resources.collect(),
+            items: self.items,
+            only_new: self.only_new,
+            problems: self.problems,
         }
-        if !self.problems.is_empty() {
-            return Err(Problems(self.problems));
-        }
-        Ok(Imported { resources, items: self.items, only_new: self.only_new })
     }
+
+    /// Adds what lives beneath a spoilt resource, or refers to one.
+    fn spread(&self, spoilt: &mut BTreeMap<String, &'static str>) {
+        while !spoilt.is_empty() {
+            let relies = |(name, made): (&String, &Made)| {
+                let (parsed, kind) = kinds::parse_name(name).ok()?;
+                let mut needed =
+                    kind.references(&made.spec).into_iter().map(|one| one.name).chain(parsed.parent());
+                let is_lost = needed.any(|needed| spoilt.contains_key(needed.as_str()));
+                (is_lost && !spoilt.contains_key(name)).then(|| name.clone())
+            };
+            let lost: Vec<String> = self.resources.iter().filter_map(relies).collect();
+            if lost.is_empty() {
+                return;
+            }
+            spoilt.extend(lost.into_iter().map(|name| (name, RELIES)));
+        }
+    }
+}
+
+/// Why nothing came of an item.
+const SPOILT: &str = "something in it is not valid";
+const RELIES: &str = "it goes with what is not valid";
+
+/// Whether a place is another one, or a part of it: `file, row 1, port` of `file, row 1`.
+fn is_within(place: &str, other: &str) -> bool {
+    place.strip_prefix(other).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
 }
 
 /// What the kind of a new resource has against it. References are the server's to look up.

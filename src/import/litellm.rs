@@ -3,6 +3,7 @@
 //! What is accepted stands in `shapes`.
 
 mod deployments;
+mod headers;
 mod routers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         }
     }
     converter.routers();
-    converter.catalogue.finish()
+    Ok(converter.catalogue.finish())
 }
 
 /// One entry of `model_list` that could be carried over.

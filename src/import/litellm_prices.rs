@@ -41,7 +41,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
             ),
         }
     }
-    catalogue.finish()
+    Ok(catalogue.finish())
 }
 
 fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {

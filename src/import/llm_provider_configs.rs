@@ -57,7 +57,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     let note =
         if active.len() > 1 { "several were active; the first is, the others are its fallbacks" } else { "" };
     parts::default_router(&mut made, "is_active", parts::Says::Who, &active, note);
-    made.finish()
+    Ok(made.finish())
 }
 
 /// Takes one row; the name of its provider.
@@ -152,6 +152,7 @@ fn documents(made: &mut Gathered, row: &Row, spec: &mut ProviderSpec) {
 fn key(made: &mut Gathered, row: &Row, provider: &str) {
     let from = format!("{}, api_key", row.place);
     match (row.text(&["api_key"]), row.text(&["api_key_encrypted"])) {
+        (Some(value), _) if providers::is_placeholder(value) => made.left_out(from, providers::PLACEHOLDER),
         (Some(value), _) => {
             if let Some(problem) = providers::key_problem(value) {
                 return made.problem(from, problem);

@@ -2,11 +2,14 @@
 //! what only it knows.
 //!
 //! Models have several sources, and so have providers and who of them is active: a file says little of a provider that is
-//! there. Must not know what a format looks like.
+//! there. Of a model the source that brought it goes first: another one fills in only what that does not say, so that sources
+//! don't overwrite each other by turns. The catalogue that comes with this binary is older than any file, and yields to it.
+//! Must not know what a format looks like.
 
 use prost::Message as _;
 
 use super::{
+    catalogue,
     edited::{self, IMPORTED_FROM},
     gather, litellm, parts, starters,
 };
@@ -25,7 +28,9 @@ pub fn laid_over(stored: &Resource, imported: &Resource) -> Option<Resource> {
     let old = stored.spec.as_ref()?;
     let mut new = imported.spec.clone()?;
     rebase(old, &mut new);
+    let only_fills = matches!(new, Spec::Model(_)) && only_fills(stored, imported);
     let merged = match (old, &new) {
+        (Spec::Model(old), Spec::Model(new)) if only_fills => Spec::Model(merge(new, old)),
         (Spec::Model(old), Spec::Model(new)) => Spec::Model(merge(old, new)),
         // What is of another type has other defaults for everything.
         (Spec::Provider(old), Spec::Provider(new)) if old.r#type == new.r#type => {
@@ -41,15 +46,23 @@ pub fn laid_over(stored: &Resource, imported: &Resource) -> Option<Resource> {
         return None;
     }
     let mut labels = stored.labels.clone();
-    labels.extend(imported.labels.clone());
+    if !only_fills {
+        labels.extend(imported.labels.clone());
+    }
+    let format = labels.get(IMPORTED_FROM).cloned().unwrap_or_default();
     let mut resource = Resource { labels, spec: Some(merged), ..imported.clone() };
-    let format = imported.labels.get(IMPORTED_FROM).cloned().unwrap_or_default();
     edited::stamp(&mut resource, &format);
     // A source that says nothing new leaves no trace.
     if resource.spec == stored.spec {
         resource.labels.clone_from(&stored.labels);
     }
     Some(resource)
+}
+
+/// Whether what is imported comes from another source than the one that brought what is stored, and yields to it.
+fn only_fills(stored: &Resource, imported: &Resource) -> bool {
+    stored.labels.get(IMPORTED_FROM) != imported.labels.get(IMPORTED_FROM)
+        && !is_from(stored, catalogue::FORMAT)
 }
 
 /// What `new` says, and where it says nothing what `old` does. Lists are taken whole, and so is what only makes sense together.
@@ -245,11 +258,33 @@ mod tests {
             Decision::Keep("it was edited since it was imported")
         );
         let merged = stored(laid_over(&merged, &third).unwrap());
-        assert_eq!(spec(&merged).prices.as_ref().unwrap().cached_input, "0.5");
+        let prices = spec(&merged).prices.as_ref().unwrap();
+        assert_eq!((prices.input.as_str(), prices.cached_input.as_str()), ("2", "0.5"));
         // The same again is no change, down to the labels.
         let again = stored(laid_over(&merged, &third).unwrap());
         assert_eq!((&again.spec, &again.labels), (&merged.spec, &merged.labels));
-        assert_eq!(merged.labels[IMPORTED_FROM], "models-dev");
+        assert_eq!(merged.labels[IMPORTED_FROM], "litellm-prices");
+    }
+
+    #[test]
+    fn regression_sources_do_not_overwrite_each_other_by_turns() {
+        let first = stored(model("models-dev", prices("1", "")));
+        let fills = stored(laid_over(&first, &model("litellm-prices", prices("2", "0.2"))).unwrap());
+        let said = |resource: &Resource| {
+            let prices = spec(resource).prices.clone().unwrap();
+            (prices.input, prices.cached_input, resource.labels[IMPORTED_FROM].clone())
+        };
+        assert_eq!(said(&fills), ("1".into(), "0.2".into(), "models-dev".into()));
+        assert!(matches!(
+            decide(&model("models-dev", prices("3", "")), Some(&fills), false),
+            Decision::Write
+        ));
+        // The one that brought it goes on to say what it is, and the catalogue of this binary does not.
+        let newer = stored(laid_over(&fills, &model("models-dev", prices("3", ""))).unwrap());
+        assert_eq!(said(&newer), ("3".into(), "0.2".into(), "models-dev".into()));
+        let seeded = stored(laid_over(&newer, &model(catalogue::FORMAT, prices("9", "9"))).unwrap());
+        assert_eq!(said(&seeded), said(&newer));
+        assert_eq!(seeded.labels, newer.labels);
     }
 
     fn prices_of(input: &str) -> ModelSpec {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Gathered, Imported, Outcome, Problems,
+    Gathered, Imported, Outcome,
     decimal::{self, Price},
     gather, parts, providers,
 };
@@ -62,11 +62,9 @@ impl ModelFile {
         self.made.imported(from, name);
     }
 
-    /// Everything, with what was dropped.
-    ///
-    /// # Errors
-    /// Every problem that was noted.
-    pub fn finish(mut self) -> Result<Imported, Problems> {
+    /// Everything that is valid, with what was dropped.
+    #[must_use]
+    pub fn finish(mut self) -> Imported {
         for (field, count) in &self.dropped {
             self.made.left_out(field, format!("has no place in a model; {count} models have it"));
         }

@@ -41,7 +41,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
             ),
         }
     }
-    catalogue.finish()
+    Ok(catalogue.finish())
 }
 
 fn take_provider(catalogue: &mut ModelFile, id: &str, provider: &RawValue) {

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, ReflectMessage as _};
 
-use super::{Gathered, Outcome, databases::secret, gather, providers, tree::Tree};
+use super::{Gathered, Outcome, gather, providers, tree::Tree};
 use crate::{
     crypto::{Foreign, ForeignKeys, SecretText},
-    domain::{limits, record::Spec},
+    domain::{FieldViolation, limits, record::Spec},
     proto::v1::{
         AuthScheme, HeaderValue, ProviderAuth, ProviderCapabilities, ProviderSpec, ProviderType, RouterSpec,
-        header_value::Value,
+        Secret, header_value::Value,
     },
     setting_key,
 };
@@ -196,26 +196,51 @@ pub fn endpoint(path: &str) -> String {
 /// Takes headers, in the clear or sealed as the kind wants them. Those that it refuses are left out and told.
 pub fn headers(made: &mut Gathered, from: &str, spec: &mut ProviderSpec, given: &Tree) {
     for (name, value) in given.entries() {
-        let path = format!("{from}, header {}", name.escape_debug());
-        let Some(text) = value.text() else {
-            made.left_out(path, "has a value that is no text");
-            continue;
-        };
-        let refusal = |spec: &ProviderSpec| {
-            let found = gather::violations("providers/x", &Spec::Provider(spec.clone()));
-            found.into_iter().find(|violation| violation.field.starts_with("provider.headers"))
-        };
-        let before = spec.headers.clone();
-        spec.headers.insert(name.clone(), HeaderValue { value: Some(Value::Plain(text.to_owned())) });
-        let mut refused = refusal(spec);
-        if refused.as_ref().is_some_and(|violation| violation.reason == "SECRET_REQUIRED") {
-            let sealed = secret(text.to_owned()).map(Value::Secret);
-            spec.headers.insert(name.clone(), HeaderValue { value: sealed });
-            refused = refusal(spec);
+        header(made, &format!("{from}, header {}", name.escape_debug()), spec, name, value);
+    }
+}
+
+/// Takes one of them. Whether it was taken.
+pub fn header(made: &mut Gathered, path: &str, spec: &mut ProviderSpec, name: &str, value: &Tree) -> bool {
+    let Some(text) = value.text() else {
+        made.left_out(path, "has a value that is no text");
+        return false;
+    };
+    match put_header(spec, name, Value::Plain(text.to_owned())) {
+        Ok(()) => true,
+        Err(violation) if violation.reason == "SECRET_REQUIRED" => {
+            let sealed = Secret { value: Some(text.to_owned()), ..Secret::default() };
+            secret_header(made, path, spec, name, sealed)
         }
-        if let Some(violation) = refused {
-            spec.headers = before;
+        Err(violation) => {
             made.left_out(path, violation.description);
+            false
+        }
+    }
+}
+
+/// Takes a header whose value is a secret. Whether it was taken; one that the kind refuses is left out and told.
+pub fn secret_header(
+    made: &mut Gathered,
+    path: &str,
+    spec: &mut ProviderSpec,
+    name: &str,
+    secret: Secret,
+) -> bool {
+    let refused = put_header(spec, name, Value::Secret(secret)).err();
+    refused.map(|violation| made.left_out(path, violation.description)).is_none()
+}
+
+/// Sets a header; leaves the spec as it is where the kind refuses that.
+fn put_header(spec: &mut ProviderSpec, name: &str, value: Value) -> Result<(), FieldViolation> {
+    let before = spec.headers.clone();
+    spec.headers.insert(name.to_owned(), HeaderValue { value: Some(value) });
+    let found = gather::violations("providers/x", &Spec::Provider(spec.clone()));
+    match found.into_iter().find(|violation| violation.field.starts_with("provider.headers")) {
+        None => Ok(()),
+        Some(violation) => {
+            spec.headers = before;
+            Err(violation)
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::record::Spec,
-    kinds,
+    kinds::{self, credential},
     proto::v1::{PromptTemplateSpec, SettingSpec, TemplateVariable, setting_spec::Value},
     setting_key,
 };
@@ -40,7 +40,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         &["preferences"],
     ];
     table::leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), &known);
-    made.finish()
+    Ok(made.finish())
 }
 
 fn template(made: &mut Gathered, row: &Row) {
@@ -136,6 +136,9 @@ fn prefer(
 /// Why a preference is left out.
 const SECRET: &str = "is a secret by its name, and preferences are not sealed; store it as a key of a provider or as a secret setting";
 
+/// The same of one that is a secret by its value.
+const SHOWN: &str = "holds a credential, and preferences are not sealed; store it as a key of a provider or as a secret setting";
+
 /// Whether a key is the name of a secret, however its words are joined, or of a header that carries one.
 fn names_secret(key: &str) -> bool {
     let words = key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
@@ -160,6 +163,10 @@ fn without_secrets(made: &mut Gathered, from: &str, value: &Tree) -> Tree {
             let item =
                 |(index, item): (usize, &Tree)| without_secrets(made, &format!("{from}[{index}]"), item);
             Tree::List(list.iter().enumerate().map(item).collect())
+        }
+        Tree::Text(text) if credential::found_in(text).is_some() => {
+            made.left_out(from, SHOWN);
+            Tree::Null
         }
         other => other.clone(),
     }

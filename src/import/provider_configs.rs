@@ -2,7 +2,7 @@
 //!
 //! What is accepted stands in `shapes`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems,
@@ -45,6 +45,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         first: BTreeMap::new(),
         default: BTreeMap::new(),
         order: Vec::new(),
+        refused: BTreeSet::new(),
     };
     let (keys, configs): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| row.has("encrypted_key") || row.has("key_name"));
@@ -56,7 +57,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         [&["provider_type"], &["key_name"], &["encrypted_key", "api_key"], &["is_active"], &["last_used_at"]];
     table::leave_out_rest(&mut converter.made, &keys, &known);
     converter.router();
-    converter.made.finish()
+    Ok(converter.made.finish())
 }
 
 struct Converter<'a> {
@@ -68,6 +69,8 @@ struct Converter<'a> {
     default: BTreeMap<String, String>,
     /// Defaults in the order in which they stand.
     order: Vec<String>,
+    /// Types of which a row is not valid: where its keys go nobody knows.
+    refused: BTreeSet<String>,
 }
 
 impl Converter<'_> {
@@ -75,9 +78,13 @@ impl Converter<'_> {
         let Some((word, provider_type)) = self.type_of(row) else { return };
         let settings = match row.json("settings") {
             Ok(settings) => settings.unwrap_or(Tree::Null),
-            Err(what) => return self.made.problem(&row.place, what),
+            Err(what) => {
+                self.refused.insert(word);
+                return self.made.problem(&row.place, what);
+            }
         };
         let Some(wanted) = row.text(&["name"]).and_then(parts::id_for) else {
+            self.refused.insert(word);
             return self
                 .made
                 .problem(&row.place, "has no `name` of which its id could be made; select that column");
@@ -191,6 +198,13 @@ impl Converter<'_> {
             Ok(opened) => opened,
             Err(what) => return self.made.problem(format!("{}, {column_name}", row.place), what),
         };
+        if providers::is_placeholder(opened.value.expose()) {
+            return self.made.left_out(format!("{}, {column_name}", row.place), providers::PLACEHOLDER);
+        }
+        if self.refused.contains(&word) {
+            let why = "goes with a row of provider_configs that is not valid";
+            return self.made.left_out(&row.place, why);
+        }
         if row.get(&["last_used_at"]).is_some() {
             let why = "is not stored with a key; its use is recorded anew from now on";
             self.made.left_out(format!("{}, last_used_at", row.place), why);

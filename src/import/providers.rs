@@ -33,18 +33,46 @@ pub fn api_key(value: Option<&str>, description: &str) -> ApiKeySpec {
     ApiKeySpec { secret, description: description.to_owned(), ..ApiKeySpec::default() }
 }
 
+/// What a report says of one.
+pub const PLACEHOLDER: &str = "holds a placeholder and no key";
+
+/// Words that stand for a key in what people copy, as a whole value.
+const STAND_INS: [&str; 15] = [
+    "changeme",
+    "replaceme",
+    "replacethis",
+    "todo",
+    "tbd",
+    "none",
+    "null",
+    "dummy",
+    "placeholder",
+    "example",
+    "redacted",
+    "secret",
+    "apikey",
+    "key",
+    "token",
+];
+
 /// Whether a value is what people leave in files that they copied.
 #[must_use]
 pub fn is_placeholder(value: &str) -> bool {
-    let lower = value.to_ascii_lowercase();
+    let lower = value.trim().to_ascii_lowercase();
     let word: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
-    word.contains("yourapikey")
-        || word.contains("yourkey")
+    let words = || lower.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let crossed_out = |word: &str| word.len() > 2 && word.bytes().all(|letter| letter == b'x');
+    let embraced = |begin: &str, end: char| lower.starts_with(begin) && lower.ends_with(end);
+    STAND_INS.contains(&word.as_str())
+        || words().any(|word| matches!(word, "your" | "changeme" | "placeholder") || crossed_out(word))
+        || ["yourapikey", "yourkey", "insertkey", "apikeyhere", "keyhere"]
+            .iter()
+            .any(|part| word.contains(part))
         || lower.starts_with("your")
-        || lower.contains("...")
-        || (lower.starts_with('<') && lower.ends_with('>'))
-        || ["changeme", "replaceme", "todo", "none", "null", "dummy", "placeholder"].contains(&word.as_str())
-        || (word.len() > 2 && word.chars().all(|letter| letter == 'x'))
+        || ["...", "\u{2026}", "***"].iter().any(|part| lower.contains(part))
+        || embraced("<", '>')
+        || embraced("${", '}')
+        || embraced("{{", '}')
 }
 
 /// What is wrong with a key that goes into a header, if anything.
@@ -92,10 +120,30 @@ mod tests {
 
     #[test]
     fn placeholders_are_no_keys() {
-        for value in ["your-api-key-here", "YOUR_KEY", "<key>", "sk-...", "xxxx", "changeme"] {
+        for value in [
+            "your-api-key-here",
+            "YOUR_KEY",
+            "<key>",
+            "sk-...",
+            "xxxx",
+            "changeme",
+            "sk-ant-xxx",
+            "sk-XXXXXXXX",
+            "gsk_your_groq_key",
+            "...",
+            "sk-\u{2026}",
+            "********",
+            "${OPENAI_API_KEY}",
+            "{{ key }}",
+            "sk-ant-api03-xxxx",
+            "change-me",
+            "insert-key-here",
+            "TODO",
+            " <your key> ",
+        ] {
             assert!(is_placeholder(value), "{value}");
         }
-        for value in ["sk-proj-abc", "gsk_1", "AIzaSy0", "xai-abcx"] {
+        for value in ["sk-proj-abc", "gsk_1", "AIzaSy0", "xai-abcx", "sk-0xxx1", "sk-key", "sk-test"] {
             assert!(!is_placeholder(value) && key_problem(value).is_none(), "{value}");
         }
         for value in ["a b", "ä", "x\n", "gAAAAAB", "\\xc30d04", "c30d04070302"] {

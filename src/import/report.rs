@@ -7,6 +7,7 @@ use std::{
     fmt,
 };
 
+use super::parts::DEFAULT_ROUTER;
 use crate::proto::v1::Resource;
 
 const KEPT: &str =
@@ -17,13 +18,22 @@ const KEY_KEPT: &str = "NOT imported: a key of this name exists, and keeps its v
 const ELSEWHERE: &str = "NOT imported: its provider stays as it is, and points elsewhere than the file says, so that the key would go \
                          there; compare their `base_url`, then store the key by hand, or overwrite both with --replace";
 
+const DELETED: &str =
+    "was deleted here, and stays so; `signalbox rollback` brings it back, and --replace all of them";
+
+const NOT_ACTIVE: &str = "NOT turned: the provider that the file says is active stays as it is, and points elsewhere than the file \
+                          says; compare their `base_url`, then `signalbox switch` to it, or overwrite both with --replace";
+
 /// Why the store has left a resource alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// It is there already.
     Exists,
-    /// It holds a secret, and what it would live beneath points elsewhere than the source says.
+    /// It holds a secret, and what it would live beneath points elsewhere than the source says; or it would make such a
+    /// provider active.
     Elsewhere,
+    /// Somebody has deleted it, and nobody asked for it by name.
+    Deleted,
 }
 
 /// What became of one item.
@@ -37,6 +47,8 @@ pub enum Outcome {
     Defaulted,
     /// It was not carried over.
     LeftOut,
+    /// It is not valid, and nothing came of it.
+    Refused,
     /// What the store has of it stays as it is.
     Kept,
     /// The store has it so already.
@@ -66,6 +78,8 @@ pub struct Imported {
     /// Those of the resources that are to be made only where there are none, however an import treats what exists, and why
     /// one that exists stays.
     pub only_new: BTreeMap<String, &'static str>,
+    /// What is not valid. Nothing was made of it, nor of what goes with it.
+    pub problems: Vec<Problem>,
 }
 
 /// Something that keeps a source from being imported.
@@ -90,6 +104,7 @@ impl Outcome {
             Outcome::Changed => "changed",
             Outcome::Defaulted => "default used",
             Outcome::LeftOut => "not carried over",
+            Outcome::Refused => "not valid",
             Outcome::Kept => "kept",
             Outcome::Unchanged => "unchanged",
         }
@@ -97,11 +112,50 @@ impl Outcome {
 }
 
 impl Imported {
+    /// Everything, or nothing: the rule for all formats.
+    ///
+    /// # Errors
+    /// Everything that is not valid.
+    pub fn whole(self) -> Result<Self, Problems> {
+        if self.problems.is_empty() { Ok(self) } else { Err(Problems(self.problems)) }
+    }
+
+    /// What is valid; the rest is told as an item for each problem.
+    #[must_use]
+    pub fn without_invalid(mut self) -> Self {
+        let refused = std::mem::take(&mut self.problems).into_iter();
+        let item = |Problem { place, what }| Item {
+            from: place,
+            to: String::new(),
+            outcome: Outcome::Refused,
+            note: what,
+        };
+        self.items.extend(refused.map(item));
+        self
+    }
+
+    /// Says which fields of a resource that exists the import changes: once for each, where the resource is told first.
+    pub fn changes(&mut self, fields: &BTreeMap<String, Vec<String>>) {
+        let mut told = BTreeSet::new();
+        let taken = |item: &&mut Item| {
+            matches!(item.outcome, Outcome::Imported | Outcome::Changed | Outcome::Defaulted)
+        };
+        for item in self.items.iter_mut().filter(taken) {
+            let Some(fields) = fields.get(&item.to).filter(|_| told.insert(item.to.clone())) else {
+                continue;
+            };
+            let end = if item.note.is_empty() { "" } else { "; " };
+            item.note = format!("{}{end}changes {}", item.note, fields.join(", "));
+        }
+    }
+
     /// Says of the items of the resources that the store left alone that nothing came of them.
     pub fn keep(&mut self, kept: &BTreeMap<String, Kept>) {
         for index in 0..self.items.len() {
             let item = &self.items[index];
-            if let Some(why) = kept.get(&item.to).filter(|_| item.outcome != Outcome::LeftOut) {
+            if let Some(why) =
+                kept.get(&item.to).filter(|_| !matches!(item.outcome, Outcome::LeftOut | Outcome::Refused))
+            {
                 let note = self.why_kept(&item.to, *why).to_owned();
                 let item = &mut self.items[index];
                 (item.outcome, item.note) = (Outcome::Kept, note);
@@ -122,7 +176,9 @@ impl Imported {
     #[must_use]
     pub fn why_kept(&self, name: &str, why: Kept) -> &'static str {
         match self.only_new.get(name) {
+            _ if why == Kept::Elsewhere && name == DEFAULT_ROUTER => NOT_ACTIVE,
             _ if why == Kept::Elsewhere => ELSEWHERE,
+            _ if why == Kept::Deleted => DELETED,
             Some(why) => why,
             None if name.contains("/apiKeys/") => KEY_KEPT,
             None => KEPT,

@@ -9,13 +9,14 @@ use chrono::{NaiveDate, NaiveDateTime};
 use super::{
     Gathered, Imported, Input, Outcome, Problems, databases,
     parts::{self, Column},
-    providers::KNOWN,
+    providers::{KNOWN, is_placeholder},
     table::{self, Row},
     tree::Tree,
 };
 use crate::{
     domain::{name::check_segment, record::Spec},
-    proto::v1::{SettingSpec, setting_spec::Value},
+    kinds::setting::credential_in,
+    proto::v1::{Secret, SettingSpec, setting_spec::Value},
     setting_key,
 };
 
@@ -48,7 +49,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     for (name, index) in newest {
         setting(&mut made, input, &rows[index], name);
     }
-    made.finish()
+    Ok(made.finish())
 }
 
 fn name_of(made: &mut Gathered, row: &Row) -> Option<String> {
@@ -157,6 +158,9 @@ fn setting(made: &mut Gathered, input: &Input<'_>, row: &Row, name: String) {
     let secret = setting_key::is_secret(&key) || matches!(word.as_deref(), Some("secret" | "password"));
     let value = if secret {
         match parts::open(input.keys, value.text().unwrap_or_default(), Column::Plain) {
+            Ok(opened) if is_placeholder(opened.value.expose()) => {
+                return made.left_out(&row.place, "holds a placeholder and no secret");
+            }
             Ok(opened) => {
                 if opened.clear {
                     note_also(&mut note, "was stored in the clear; consider it known, and rotate it");
@@ -166,7 +170,7 @@ fn setting(made: &mut Gathered, input: &Input<'_>, row: &Row, name: String) {
             Err(what) => return made.problem(&row.place, what),
         }
     } else {
-        Some(typed(value, word.as_deref(), &mut note))
+        Some(sealed_if_shown(typed(value, word.as_deref(), &mut note), &mut note))
     };
     let Some(value) = value else {
         return made.left_out(&row.place, "has an empty value, and is the name of a secret");
@@ -176,6 +180,14 @@ fn setting(made: &mut Gathered, input: &Input<'_>, row: &Row, name: String) {
     made.put(&row.place, name.as_str(), Spec::Setting(spec));
     let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
     made.item(&row.place, name, outcome, note);
+}
+
+/// The value as a secret, where it would show a credential to everybody who may read settings.
+fn sealed_if_shown(value: Value, note: &mut String) -> Value {
+    let Some(found) = credential_in(&value) else { return value };
+    let (Value::StringValue(text) | Value::JsonValue(text)) = value else { return value };
+    note_also(note, &format!("it holds {found}: it is a secret from now on, and was stored in the clear"));
+    Value::SecretValue(Secret { value: Some(text), ..Secret::default() })
 }
 
 fn note_also(note: &mut String, more: &str) {

@@ -30,7 +30,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         [&["setting_type", "type"], &["config"], &["name", "key"], &["enabled", "is_enabled", "is_active"]];
     table::leave_out_rest(&mut converter.made, &rows.iter().collect::<Vec<_>>(), &known);
     converter.router();
-    converter.made.finish()
+    Ok(converter.made.finish())
 }
 
 struct Converter<'a> {
@@ -109,6 +109,9 @@ impl Converter<'_> {
         };
         match parts::open(self.input.keys, stored, Column::Plain) {
             Err(what) => self.made.problem(from, what),
+            Ok(opened) if providers::is_placeholder(opened.value.expose()) => {
+                self.made.left_out(from, providers::PLACEHOLDER)
+            }
             Ok(opened) => {
                 let spec = providers::api_key(Some(opened.value.expose()), "From the table `settings`.");
                 let name = format!("{provider}/apiKeys/settings");

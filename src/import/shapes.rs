@@ -16,7 +16,8 @@ Variables, one a line as in a shell, in the forms that .env files have.
 What is empty counts as not set. Who is active is not decided by it.";
 
 /// `catalogue`.
-pub const CATALOGUE: &str = "It takes no file: the models come with this binary.";
+pub const CATALOGUE: &str = "\
+It takes no file: the models come with this binary. One that was deleted here stays deleted; --replace brings it back.";
 
 /// `admin-settings`.
 pub const ADMIN_SETTINGS: &str = r#"
@@ -49,6 +50,8 @@ The YAML file of the proxy.
 - `api_key`, or else the variable that LiteLLM reads: a key of that provider. `os.environ/NAME` has the value that the variable
   has here, and is MISSING where it is not set.
 - `os.environ/NAME` elsewhere: its value, where that has the form of what is meant, because those fields are in the clear.
+- `extra_headers`: headers of the provider, which entries with others do not share. Those that carry credentials, and those
+  with `os.environ/NAME`, are secrets.
 - A `model_name` with several providers or fallbacks: `routers/{model_name}`.
 - The first entry and `default_fallbacks`: `routers/default`, where there is none.
 - `num_retries`, `timeout`, `stream_timeout`, `retry_after`, `routing_strategy`, `fallbacks`: those of the routers.
@@ -62,14 +65,21 @@ An object with an object for each model. Taken are `litellm_provider`, `mode`, `
 `max_tokens` where there is no `max_output_tokens`, the prices for a token of input and output, read from and written to the
 cache, of reasoning and of sound, the flags `supports_...`, and `deprecation_date`. What else there is is told by name with
 the number of models that have it. `sample_spec` is passed over.
-What another source has told of a model, and this one does not say, stays; --replace overwrites it.";
+What another file has told of a model stays, and this one fills in what is missing; --replace overwrites it. The catalogue that
+comes with this binary yields.";
 
 /// `models-dev`.
 pub const MODELS_DEV: &str = "\
 An object of providers, each with an object `models`. Taken are `name`, `tool_call`, `reasoning`, `structured_output`,
 `temperature`, `knowledge`, `release_date`, `status`, `modalities`, `limit` and `cost`, whose prices are for a million tokens.
 What else there is is told by name with the number of models that have it.
-What another source has told of a model, and this one does not say, stays; --replace overwrites it.";
+What another file has told of a model stays, and this one fills in what is missing; --replace overwrites it. The catalogue that
+comes with this binary yields.";
+
+/// What all files have in common.
+const FILES: &str = "\
+What is not valid fails the whole import, all of it told at once; --skip-invalid leaves it out instead, and what goes with it.
+Placeholders (`sk-ant-xxx`, `your-api-key`, `changeme`, `<key>`) are told, and are no keys.";
 
 /// What every dump of a table has in common.
 const DUMP: &str = "\
@@ -112,6 +122,7 @@ and `id`. Keys get their one spelling (snake_case). Of several rows that come to
 `updated_at`, else `created_at`, else `id`, else the place in the dump. A `user_id` that is NULL or empty is no user.
 Times are such as 2026-01-31 12:00:00+00, 2026-01-31T12:00:00Z, 2026-01-31, Sat, 31 Jan 2026 12:00:00 +0000, or seconds
 or milliseconds since 1970; others are told and not compared.
+A value that shows a credential, such as a URL with a password, becomes a secret.
 `value_type` may be string, int, float, bool, json, secret or duration, in the usual other words too. Without it a JSON value
 has its own type, and a text that is written exactly as a number or a flag is taken for one. Well-known secrets are sealed,
 whatever their type says; what Fernet sealed is opened first.";
@@ -124,9 +135,15 @@ camelCase or snake_case. Every preference is kept: what has a parameter becomes 
 `prompt_templates.{id}.preferences`. One that is not valid is told and left to its default. What is a secret by its name is
 told and left out. Variables are `{{name}}`; where `variables` are given, `{name}` of one of these is taken as well.";
 
-/// A shape as it is told: of a dump with what all dumps have in common.
+/// A shape as it is told: with what all files have in common, and of a dump what all dumps have.
 #[must_use]
 pub fn told(shape: &str, is_dump: bool) -> String {
-    let shape = shape.trim();
-    if is_dump { format!("{shape}\n{DUMP}") } else { shape.to_owned() }
+    let mut parts = vec![shape.trim()];
+    if is_dump {
+        parts.push(DUMP);
+    }
+    if shape != CATALOGUE {
+        parts.push(FILES);
+    }
+    parts.join("\n")
 }

@@ -51,12 +51,12 @@ pub struct Beginning {
     pub active: String,
 }
 
-/// Puts together what a new store begins with.
+/// Puts together what a new store begins with. What was found and is not valid is told, and stops nothing.
 ///
 /// # Errors
 /// If the catalogue can't be read.
 pub fn begin(found: Imported) -> Result<Beginning, Problems> {
-    let Imported { resources, items, .. } = found;
+    let Imported { resources, items, .. } = found.without_invalid();
     let mut all: BTreeMap<String, Resource> =
         resources.into_iter().map(|resource| (resource.name.clone(), resource)).collect();
     // A provider is found only if it can be called.
@@ -119,7 +119,7 @@ mod tests {
     fn beginning(variables: &[(&str, &str)]) -> Beginning {
         let lookup =
             |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
-        let found = env::Variables::of_environment(&lookup).and_then(|variables| env::convert(&variables));
+        let found = env::convert(env::Variables::of_environment(&lookup)).whole();
         found.and_then(begin).unwrap_or_else(|problems| panic!("{problems}"))
     }
 

@@ -24,10 +24,11 @@ pub fn table(beginning: &Beginning) -> String {
     }
     let _ =
         writeln!(text, "total: {} providers, {} models (facts of {facts_of})", providers.len(), models.len());
-    let (taken, left): (Vec<&Item>, Vec<&Item>) =
-        beginning.items.iter().partition(|item| item.outcome != Outcome::LeftOut);
-    list(&mut text, "taken over:", taken.into_iter());
-    let (known, other): (Vec<&Item>, Vec<&Item>) = left.into_iter().partition(|item| is_known(&item.from));
+    let of = |outcome| beginning.items.iter().filter(move |item| item.outcome == outcome);
+    list(&mut text, "taken over:", beginning.items.iter().filter(is_taken));
+    list(&mut text, "not valid, and not taken over:", of(Outcome::Refused));
+    let (known, other): (Vec<&Item>, Vec<&Item>) =
+        of(Outcome::LeftOut).partition(|item| is_known(&item.from));
     list(&mut text, "not taken over:", known.into_iter());
     if !other.is_empty() {
         let _ =
@@ -41,7 +42,7 @@ pub fn table(beginning: &Beginning) -> String {
 pub fn reason(beginning: &Beginning, most_chars: usize) -> String {
     let mut text = String::from("first start: starter providers and the catalogue of models");
     let mut from: Vec<&str> = Vec::new();
-    for item in beginning.items.iter().filter(|item| item.outcome != Outcome::LeftOut) {
+    for item in beginning.items.iter().filter(is_taken) {
         let variable = variable(&item.from);
         if !from.contains(&variable) {
             from.push(variable);
@@ -51,6 +52,18 @@ pub fn reason(beginning: &Beginning, most_chars: usize) -> String {
         let _ = write!(text, "; {}", from.join(", "));
     }
     text.chars().take(most_chars).collect()
+}
+
+/// What was not valid, for whoever looks after the server; `None` where all was.
+#[must_use]
+pub fn refused(beginning: &Beginning) -> Option<String> {
+    let refused = beginning.items.iter().filter(|item| item.outcome == Outcome::Refused);
+    let told: Vec<String> = refused.map(|item| format!("{}: {}", item.from, item.note)).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+fn is_taken(item: &&Item) -> bool {
+    !matches!(item.outcome, Outcome::LeftOut | Outcome::Refused)
 }
 
 fn list<'a>(text: &mut String, title: &str, items: impl Iterator<Item = &'a Item>) {
@@ -77,7 +90,7 @@ fn providers(beginning: &Beginning) -> Vec<(&str, &ProviderSpec)> {
 
 fn key_from<'a>(items: &'a [Item], provider: &str) -> Option<&'a str> {
     let beneath = format!("{provider}/apiKeys/");
-    items.iter().find(|item| item.to.starts_with(&beneath)).map(|item| item.from.as_str())
+    items.iter().filter(is_taken).find(|item| item.to.starts_with(&beneath)).map(|item| item.from.as_str())
 }
 
 /// The variable of an item, without the place where it stands.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    CheckContext, SecretInput,
+    CheckContext, SecretInput, credential,
     rules::{header_value_problem, is_header_name, shown},
 };
 use crate::{
@@ -144,6 +144,7 @@ fn is_credential(value: &str) -> bool {
     CREDENTIAL_VALUES
         .iter()
         .any(|begin| value.get(..begin.len()).is_some_and(|given| given.eq_ignore_ascii_case(begin)))
+        || credential::found_in(value).is_some()
 }
 
 /// Whether a header's name is one of these, which are in lower case.

@@ -17,6 +17,7 @@
 mod active;
 pub mod api_key;
 pub mod cache_policy;
+pub mod credential;
 pub mod database;
 pub mod diff;
 pub mod feature_flag;

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{CheckContext, Kind, json, rules::DESCRIPTION_CHARS};
+use super::{CheckContext, Kind, credential, json, rules::DESCRIPTION_CHARS};
 use crate::{
     domain::{FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{SettingSpec, secret::State, setting_spec::Value},
@@ -57,12 +57,23 @@ impl Kind for Setting {
 fn check_secrecy(context: &CheckContext<'_>, spec: &SettingSpec, violations: &mut Violations) {
     let key = context.name.id();
     let Some(value) = &spec.value else { return };
-    if !matches!(value, Value::SecretValue(_)) && setting_key::is_secret(key) {
-        violations.add(
-            format!("setting.{}", field_of(value)),
-            "SECRET_REQUIRED",
-            format!("must not be set, because `{key}` is the name of a secret; set `secret_value` instead"),
-        );
+    let field = format!("setting.{}", field_of(value));
+    let why = match (value, credential_in(value)) {
+        (Value::SecretValue(_), _) => return,
+        _ if setting_key::is_secret(key) => format!("`{key}` is the name of a secret"),
+        (_, Some(found)) => format!("it holds {found}"),
+        (_, None) => return,
+    };
+    let problem = format!("must not be set, because {why}; set `secret_value` instead");
+    violations.add(field, "SECRET_REQUIRED", problem);
+}
+
+/// The credential that a value shows to everybody who may read it, in words.
+#[must_use]
+pub fn credential_in(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::StringValue(text) | Value::JsonValue(text) => credential::found_in_json(text),
+        _ => None,
     }
 }
 
@@ -212,5 +223,19 @@ mod tests {
             assert!(!violations[0].description.contains("sk-1"));
             assert_eq!(wrong(name, spec(Value::SecretValue(secret("sk-1")))), [""; 0]);
         }
+    }
+
+    #[test]
+    fn regression_values_that_hold_a_credential_are_secrets() {
+        let url = "postgres://app:pw-canary@db.example/app";
+        for value in [Value::StringValue(url.into()), Value::JsonValue(format!("[\"{url}\"]"))] {
+            let (_, violations) = plan("settings/primary_database", spec(value), None);
+            assert_eq!(violations.len(), 1);
+            assert_eq!(violations[0].reason, "SECRET_REQUIRED");
+            assert!(violations[0].description.contains("`secret_value`"));
+            assert!(!violations[0].description.contains("canary"));
+        }
+        assert_eq!(wrong("settings/primary_database", spec(Value::SecretValue(secret(url)))), [""; 0]);
+        good(Value::StringValue("postgres://app@db.example/app".into()));
     }
 }

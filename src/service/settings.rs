@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Error, FieldViolation, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
-    kinds::{self, CheckContext, SecretInputs},
+    kinds::{self, CheckContext, SecretInputs, setting::credential_in},
     proto::v1::{
         EffectiveSetting, ExplainSettingRequest, ExplainSettingResponse, ResolveSettingsRequest,
         ResolveSettingsResponse, Secret, SettingSource, SettingSpec, SourcedSetting, secret::State,
@@ -241,15 +241,17 @@ impl Scope<'_> {
     }
 
     fn environment(&self, key: &str, found: &Override, hidden: Option<&Value>) -> SourcedSetting {
+        let secret = || {
+            let value = (self.reveal == Reveal::Plain).then(|| found.text.expose().to_owned());
+            Value::SecretValue(Secret { value, state: State::Present.into() })
+        };
         let read = match hidden {
-            _ if self.is_secret(key) => Ok(Value::SecretValue(Secret {
-                value: (self.reveal == Reveal::Plain).then(|| found.text.expose().to_owned()),
-                state: State::Present.into(),
-            })),
+            _ if self.is_secret(key) => Ok(secret()),
             Some(hidden) => read_as(found, hidden),
             None => Ok(Value::StringValue(found.text.expose().to_owned())),
         };
         let (value, problem) = match read {
+            Ok(value) if credential_in(&value).is_some() => (Some(secret()), String::new()),
             Ok(value) => (Some(value), String::new()),
             Err(problem) => (None, problem),
         };
@@ -376,8 +378,8 @@ fn parse_defaults(
 
 /// Holds a default to what a stored setting is held to; and it is no secret, because it would be told to whoever resolves.
 fn check_default(field: &str, key: &str, setting: &SettingSpec, violations: &mut Violations) {
-    let secret = matches!(setting.value, Some(Value::SecretValue(_)));
-    if secret || setting_key::is_secret(key) {
+    let secret = |value: &Value| matches!(value, Value::SecretValue(_)) || credential_in(value).is_some();
+    if setting.value.as_ref().is_some_and(secret) || setting_key::is_secret(key) {
         let what = "must not be given, because a secret has no default; store it as `secret_value`";
         return violations.add(field, "NOT_ALLOWED", what);
     }

@@ -1,8 +1,11 @@
 //! The settings file: TOML, one table a section. What it holds is flattened to text, and read like a flag.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path};
 
 use super::options::{Opt, Problem};
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The file's values by `section.key`.
 pub type Values = BTreeMap<String, String>;
@@ -10,8 +13,11 @@ pub type Values = BTreeMap<String, String>;
 /// Reads the file, or says why it can't be.
 pub fn read(path: &Path) -> Result<Values, Problem> {
     let place = format!("settings file {}", path.display());
-    let text = std::fs::read_to_string(path)
+    let text = read_bounded(path)
         .map_err(|error| Problem::elsewhere(&place, format_args!("can't be read: {error}")))?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Problem::elsewhere(&place, "is larger than 1 MiB, which no settings are"));
+    }
     // The message without the excerpt: an excerpt could show a secret that was put here by mistake.
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
@@ -20,6 +26,13 @@ pub fn read(path: &Path) -> Result<Values, Problem> {
     let mut values = Values::new();
     flatten("", &table, &mut values);
     Ok(values)
+}
+
+/// A device may never end.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn flatten(prefix: &str, table: &toml::Table, into: &mut Values) {

@@ -24,6 +24,7 @@ on_both_databases! {
     every_format_comes_in_whole_and_again_without_a_change;
     edits_survive_the_next_import;
     what_fails_leaves_everything_as_it_was;
+    regression_what_is_not_valid_is_left_out_only_when_asked;
     a_dry_run_changes_nothing;
     regression_a_copy_stays_while_nobody_knows;
 }
@@ -273,6 +274,50 @@ async fn what_fails_leaves_everything_as_it_was(place: Place) {
     let copy = place.server.home().path(&names[1]);
     assert_eq!(fs::read(&copy).unwrap(), text, "byte for byte");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+/// One rule for all formats: everything or nothing, or what is valid when that is asked for.
+async fn regression_what_is_not_valid_is_left_out_only_when_asked(place: Place) {
+    let before = place.revision().await;
+    let files = [
+        ("runtime-config", "rows.csv", "key,value,value_type\na,1,int\n!,2,int\n", "rows.csv, row 2"),
+        ("env", "two.env", "GROQ_API_KEY=gsk-fine-1\nREDIS_URL=no url\nno line\n", "two.env, line 2)"),
+        (
+            "admin-settings",
+            "settings.json",
+            r#"{"providers": {"xai": {"api_key": "xai-fine-1"}, "x": 5}}"#,
+            "settings.json: providers.x",
+        ),
+        (
+            "litellm",
+            "config.yaml",
+            "model_list:\n- {model_name: a, litellm_params: {model: mistral/a}}\n- {model_name: b}\n",
+            "model_list[1]",
+        ),
+    ];
+    for (format, name, text, wrong) in files {
+        let path = file(&place, name, text).display().to_string();
+        let refused = run(&place, &["--from", format, &path]).await;
+        let told = printed(&refused);
+        assert!(
+            !refused.status.success() && told.contains(wrong) && told.contains("--skip-invalid"),
+            "{told}"
+        );
+    }
+    assert_eq!(place.revision().await, before);
+    for (format, name, _, wrong) in files {
+        let path = place.server.home().path(name).display().to_string();
+        let done = run(&place, &["--from", format, "--skip-invalid", &path]).await;
+        let told = printed(&done);
+        let row = told.lines().find(|line| line.contains(wrong)).unwrap_or_default();
+        assert!(done.status.success() && row.contains(" not valid "), "{told}");
+    }
+    for made in ["settings/a", "providers/groq/apiKeys/env", "providers/xai", "providers/mistral"] {
+        place.get(made).await.expect(made);
+    }
+    // Where nothing is left it is no import.
+    let path = file(&place, "none.env", "no line\n").display().to_string();
+    assert!(!run(&place, &["--from", "env", "--skip-invalid", &path]).await.status.success());
 }
 
 /// A port that leads to the server, and cuts a connection when its first answer comes.

@@ -5,7 +5,7 @@ use signalbox::proto::v1::{ProviderSpec, resource::Spec};
 
 use crate::{
     foreign::{file, model, printed, provider, run},
-    on_both_databases,
+    harness, on_both_databases,
     place::Place,
 };
 
@@ -16,6 +16,9 @@ on_both_databases! {
     regression_a_starter_stays_where_a_file_cuts_its_url_elsewhere;
     regression_litellm_leaves_the_catalogue_and_the_active_provider_alone;
     regression_a_key_whose_name_is_taken_is_told;
+    regression_nobody_becomes_active_whose_own_import_was_left_out;
+    regression_what_was_deleted_of_the_catalogue_stays_deleted;
+    regression_price_files_do_not_overwrite_each_other;
 }
 
 /// Imports one file with this text; what is told.
@@ -125,4 +128,73 @@ async fn regression_a_key_whose_name_is_taken_is_told(place: Place) {
     for key in ["admin_settings", "litellm"] {
         place.get(&format!("providers/groq/apiKeys/{key}")).await.unwrap();
     }
+}
+
+/// The file means another place by the same name.
+async fn regression_nobody_becomes_active_whose_own_import_was_left_out(place: Place) {
+    let edit =
+        ["set", "providers/chatgpt", "--field", "base_url=https://llm.example/v1", "--field", "enabled=true"];
+    let edited = harness::run(place.server.signalbox(&edit).env("SIGNALBOX_TOKEN", &place.token)).await;
+    assert!(edited.status.success(), "{}", printed(&edited));
+    let settings = |url: &str| {
+        format!(
+            r#"{{"active_provider": "chatgpt", "providers": {{"chatgpt": {{{url}"model": "m", "api_key": "sk-canary-8"}}}}}}"#
+        )
+    };
+    let told = import(&place, "admin-settings", "one.json", &settings("")).await;
+    let row = told.lines().find(|line| line.contains("one.json: active_provider"));
+    assert!(row.is_some_and(|row| row.contains(" kept ") && row.contains("NOT turned")), "{told}");
+    assert_eq!(active(&place).await, "providers/groq");
+    assert!(place.get("providers/chatgpt/apiKeys/admin_settings").await.is_err());
+    // Where both mean the same place it is turned, although the provider stays as it is.
+    import(&place, "admin-settings", "two.json", &settings(r#""base_url": "https://llm.example/v1", "#))
+        .await;
+    assert_eq!(active(&place).await, "providers/chatgpt");
+    assert_ne!(provider(&place, "providers/chatgpt").await.default_model, "m");
+}
+
+async fn regression_what_was_deleted_of_the_catalogue_stays_deleted(place: Place) {
+    let gone = "models/mistral/codestral-latest";
+    let deleted =
+        harness::run(place.server.signalbox(&["delete", "--yes", gone]).env("SIGNALBOX_TOKEN", &place.token))
+            .await;
+    assert!(deleted.status.success(), "{}", printed(&deleted));
+    let revision = place.revision().await;
+    let seeded = run(&place, &["--from", "catalogue"]).await;
+    let told = printed(&seeded);
+    let row = told.lines().find(|line| line.contains(gone)).unwrap_or_default();
+    assert!(seeded.status.success() && row.contains(" kept ") && row.contains("was deleted here"), "{told}");
+    assert!(place.get(gone).await.is_err());
+    assert_eq!(place.revision().await, revision);
+    // Who asks for all of it gets all of it.
+    let seeded = run(&place, &["--from", "catalogue", "--replace"]).await;
+    assert!(seeded.status.success(), "{}", printed(&seeded));
+    place.get(gone).await.unwrap();
+}
+
+async fn regression_price_files_do_not_overwrite_each_other(place: Place) {
+    let of_models_dev = |input: f64| {
+        format!(
+            r#"{{"openai": {{"models": {{"ours": {{"id": "ours", "cost": {{"input": {input}, "output": 2}}}}}}}}}}"#
+        )
+    };
+    let of_litellm = r#"{"ours": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 9e-6,
+        "cache_read_input_token_cost": 1e-7}}"#;
+    let prices = async |place: &Place| {
+        let prices = model(place, "models/openai/ours").await.prices.unwrap();
+        [prices.input, prices.output, prices.cached_input]
+    };
+    import(&place, "models-dev", "api.json", &of_models_dev(1.0)).await;
+    let told = import(&place, "litellm-prices", "prices.json", of_litellm).await;
+    assert!(told.contains("changes ") && told.contains("model.prices.cached_input"), "{told}");
+    assert_eq!(prices(&place).await, ["1", "2", "0.1"]);
+    let told = import(&place, "models-dev", "api.json", &of_models_dev(1.5)).await;
+    assert!(told.contains("changes model.prices.input") && !told.contains("imported-as"), "{told}");
+    assert_eq!(prices(&place).await, ["1.5", "2", "0.1"]);
+    // What a person has said nobody overwrites.
+    let edit = ["set", "models/openai/ours", "--field", "prices.input=7"];
+    let edited = harness::run(place.server.signalbox(&edit).env("SIGNALBOX_TOKEN", &place.token)).await;
+    assert!(edited.status.success(), "{}", printed(&edited));
+    import(&place, "models-dev", "api.json", &of_models_dev(2.5)).await;
+    assert_eq!(prices(&place).await, ["7", "2", "0.1"]);
 }

@@ -330,3 +330,42 @@ async fn the_command_line_explains_settings_and_needs_no_server_for_kinds() {
     let kinds = Home::new().run(&["explain"]).await;
     assert!(String::from_utf8_lossy(&kinds.stdout).contains("cache_policy"), "{kinds:?}");
 }
+
+/// What shows a credential is a secret whatever its key is called: nobody stores it in the clear, and of the environment
+/// nobody is shown it who may not read secrets.
+#[tokio::test]
+async fn regression_values_that_show_a_credential_are_secrets() {
+    let url = "postgres://app:pw-canary-2d90@db.example/app";
+    let home = Home::new()
+        .with("SIGNALBOX_SETTING_PRIMARY_DATABASE", url)
+        .with("SIGNALBOX_SETTING_ALERTS", "https://hooks.slack.com/services/T0/B0/canary")
+        .with("SIGNALBOX_SETTING_PLAIN", "https://db.example/app");
+    let server = Server::start_in(&Arc::new(home)).await;
+    let mut api = Api::admin(&server).await;
+    for role in [&["viewer", "--selector", "*"][..], &["worker", "--selector", "*", "--secrets"]] {
+        let arguments = [&["--role"][..], role].concat();
+        let mut caller = Api::with(&server, &new_token(&server, &arguments).await).await;
+        let request = ResolveSettingsRequest::default();
+        let found = caller.settings.resolve_settings(request).await.unwrap().into_inner().settings;
+        assert!(!format!("{found:?}").contains("canary"), "{role:?}: {found:?}");
+        let is_secret = |setting: &EffectiveSetting| {
+            let effective = setting.effective.as_ref().and_then(|one| one.setting.as_ref());
+            matches!(effective.and_then(|one| one.value.as_ref()), Some(Value::SecretValue(_)))
+        };
+        let secret: Vec<(&str, bool)> = found.iter().map(|one| (one.key.as_str(), is_secret(one))).collect();
+        assert_eq!(secret, [("alerts", true), ("plain", false), ("primary_database", true)], "{role:?}");
+    }
+    for name in ["settings/other", "users/alice/settings/other"] {
+        let resource = Resource { name: name.into(), spec: Some(setting(url)), ..Default::default() };
+        let request =
+            signalbox::proto::v1::CreateResourceRequest { resource: Some(resource), ..Default::default() };
+        let refused = api.config.create_resource(request).await.expect_err("in the clear");
+        let told = format!("{:?}", refused.get_error_details().bad_request());
+        assert!(told.contains("setting.string_value") && told.contains("secret_value"), "{told}");
+        assert!(!told.contains("canary"), "{told}");
+        api.create(name, secret_setting(url)).await;
+    }
+    let default_setting = Some(of(Value::StringValue(url.into())));
+    let request = ExplainSettingRequest { key: "nowhere".into(), default_setting, ..Default::default() };
+    assert_eq!(refusal(api.settings.explain_setting(request).await).0, Code::InvalidArgument);
+}

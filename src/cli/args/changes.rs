@@ -121,6 +121,9 @@ pub struct Import {
     /// exists as it is; the others replace only what an import made and nobody has edited since
     #[arg(long)]
     pub replace: bool,
+    /// Leave out what is not valid in files of other systems, and what goes with it, instead of refusing all of it
+    #[arg(long)]
+    pub skip_invalid: bool,
     /// File with the key that the secrets of an export were sealed with
     #[arg(long, value_name = "FILE")]
     pub export_key_file: Option<PathBuf>,

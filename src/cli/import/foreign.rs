@@ -22,9 +22,16 @@ use crate::{
         session::{Format as Output, Session},
         table, text,
     },
-    import::{self, Environment, File, ForeignKeys, Format, Imported, Item, Kept, Takes},
+    import::{self, Environment, File, ForeignKeys, Format, Imported, Item, Kept, Problems, Takes},
     proto::v1::{ImportConfigResponse, ImportItem, ImportMode, ImportOutcome, Resource},
 };
+
+/// What can be done about what is not valid.
+const SKIP: &str =
+    "\nmend this, or leave it out with --skip-invalid; see first what else would be imported, with --dry-run";
+
+/// Fields that a row names.
+const FIELDS: usize = 8;
 
 /// Items that are listed although nothing is to be known of them.
 const LISTED: usize = 50;
@@ -46,10 +53,16 @@ pub fn convert(
     let keys = keys(args)?;
     let environment: Environment<'_> = &|name| session.variable(name);
     let input = import::Input { files: &files, environment, keys: &keys };
-    (format.convert)(&input).map_err(|problems| {
+    let nothing = |problems: Problems, how: &str| {
         let lines: Vec<String> = problems.to_string().lines().map(text::printable).collect();
-        Failure::told(Exit::Failed, format!("nothing was imported:\n{}", lines.join("\n")))
-    })
+        Failure::told(Exit::Failed, format!("nothing was imported:\n{}{how}", lines.join("\n")))
+    };
+    let imported = (format.convert)(&input).map_err(|problems| nothing(problems, ""))?;
+    match (args.skip_invalid, imported.resources.is_empty()) {
+        (true, false) => Ok(imported.without_invalid()),
+        (false, false) => imported.whole().map_err(|problems| nothing(problems, SKIP)),
+        (_, true) => imported.whole().map_err(|problems| nothing(problems, "")),
+    }
 }
 
 /// The resources as the server takes them.
@@ -110,6 +123,7 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported, told: Told) -> Outco
         import::Outcome::Changed,
         import::Outcome::Defaulted,
         import::Outcome::LeftOut,
+        import::Outcome::Refused,
         import::Outcome::Kept,
         import::Outcome::Unchanged,
     ]
@@ -149,6 +163,22 @@ pub fn kept(answer: &ImportConfigResponse) -> BTreeMap<String, Kept> {
         _ => None,
     };
     answer.resources.iter().filter_map(|one| Some((one.name.clone(), why(one.outcome())?))).collect()
+}
+
+/// The fields of the resources that the import changes, but for the labels of importers.
+#[must_use]
+pub fn changed(answer: &ImportConfigResponse) -> BTreeMap<String, Vec<String>> {
+    let updated = answer.resources.iter().filter(|one| one.outcome() == ImportOutcome::Updated);
+    let fields = updated.map(|one| {
+        let paths = one.fields.iter().map(|field| field.path.as_str());
+        let told = paths.filter(|path| !path.strip_prefix("labels.").is_some_and(import::is_import_label));
+        let mut told: Vec<String> = told.map(text::printable).collect();
+        let more = told.len().saturating_sub(FIELDS);
+        told.truncate(FIELDS);
+        told.extend((more > 0).then(|| format!("and {more} more")));
+        (one.name.clone(), told)
+    });
+    fields.filter(|(_, fields)| !fields.is_empty()).collect()
 }
 
 /// The resources that the store had already as they are in the files.

@@ -306,3 +306,34 @@ fn a_token_file_that_was_named_must_be_there() {
     assert_eq!(failure.exit(), Exit::Usage);
     assert!(failure.to_string().starts_with("--token-file: can't read the token: /no/such"));
 }
+
+#[test]
+fn regression_a_token_file_that_never_ends_is_refused() {
+    let of = |path: &str| {
+        let (failure, _, _) = with_session(Format::Table, "", |session| {
+            let target = Target {
+                token_file: Some(PathBuf::from(path)),
+                server: Some("http://127.0.0.1:1".to_owned()),
+                ..Default::default()
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(connect::connect(session, &target)).err()
+        });
+        failure.unwrap().to_string()
+    };
+    assert!(of("/dev/zero").contains("--token-file: can't read /dev/zero: it is larger than 64 KiB"));
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("token");
+    std::fs::write(&large, "x".repeat(70 * 1024)).unwrap();
+    assert!(of(large.to_str().unwrap()).contains("larger than 64 KiB"));
+    assert!(of(folder.path().to_str().unwrap()).contains("directory"));
+    // The pipe of `<(...)` is read to its end.
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    let writing = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(writing, "a-token\n"));
+    let told = of(pipe.to_str().unwrap());
+    assert!(!told.contains("--token-file") && told.contains("is the server running"), "{told}");
+    writer.join().unwrap().unwrap();
+}

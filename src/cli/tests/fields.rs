@@ -218,6 +218,20 @@ fn secrets_come_from_anywhere_but_the_command_line() {
 }
 
 #[test]
+fn regression_a_secret_that_never_ends_is_refused() {
+    let read = |text: &str| {
+        let endless = "x".repeat(70 * 1024);
+        let (read, _, _) =
+            with_session(Format::Table, &endless, |session| secret_source::read(session, text));
+        read.map(|_| ()).map_err(|failure| failure.to_string())
+    };
+    for source in ["@/dev/zero", "secret=@/dev/zero", "-"] {
+        assert!(read(source).unwrap_err().contains("larger than 64 KiB"), "{source}");
+    }
+    assert!(read("@/").unwrap_err().contains("directory"));
+}
+
+#[test]
 fn regression_a_field_with_the_name_of_its_kind_is_set() {
     use crate::cli::schema;
     let mut edit = Edit::of("databases/pg").unwrap();

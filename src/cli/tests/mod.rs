@@ -190,6 +190,17 @@ fn tables_show_what_a_person_wants() {
 }
 
 #[test]
+fn regression_times_of_a_spec_are_told_from_now() {
+    let expire_time = Some(prost_types::Timestamp { seconds: 1_432_000, nanos: 0 });
+    let key = v1::VirtualKeySpec { expire_time, ..Default::default() };
+    let spec = Some(Spec::VirtualKey(key));
+    let key = v1::Resource { name: "virtualKeys/a".into(), spec, ..Default::default() };
+    let details = table::details(&key, At(1_000_000).now());
+    let row = details.lines().find(|line| line.starts_with("virtual_key.expire_time ")).unwrap_or(&details);
+    assert!(row.ends_with("1970-01-17 13:46:40 UTC (in 5d)"), "{row}");
+}
+
+#[test]
 fn kinds_show_what_is_looked_for_first() {
     let model = v1::ModelSpec {
         limits: Some(v1::ModelLimits { context_window_tokens: 128_000, ..Default::default() }),

@@ -5,16 +5,21 @@ use std::ffi::OsString;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::v1::{DatabaseTlsMode, Resource};
+use crate::{
+    import::Item,
+    proto::v1::{DatabaseTlsMode, Resource},
+};
+
+fn all_of(text: &str) -> Imported {
+    convert(Variables::of_file(".env", text))
+}
 
 fn import(text: &str) -> Imported {
-    let variables = Variables::of_file(".env", text).unwrap_or_else(|problems| panic!("{problems}"));
-    convert(&variables).unwrap_or_else(|problems| panic!("{problems}"))
+    all_of(text).whole().unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn problems(text: &str) -> String {
-    let variables = Variables::of_file(".env", text).unwrap_or_else(|problems| panic!("{problems}"));
-    let Err(problems) = convert(&variables) else { panic!("{text} was taken") };
+    let Err(problems) = all_of(text).whole() else { panic!("{text} was taken") };
     problems.to_string()
 }
 
@@ -170,6 +175,32 @@ fn problems_name_variables_and_never_values() {
     assert_eq!(both.lines().count(), 2, "all at once");
 }
 
+/// A key goes nowhere else than it was meant for.
+#[test]
+fn regression_what_goes_with_a_wrong_variable_is_left_out_with_it() {
+    for (text, wrong) in [
+        ("OPENAI_API_KEY=k\nOPENAI_BASE_URL=ftp://x", "OPENAI_BASE_URL"),
+        ("AWS_BEARER_TOKEN_BEDROCK=k\nAWS_REGION=x.example/y", "AWS_REGION"),
+        (
+            "AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://a.example\nOPENAI_API_VERSION=a/b",
+            "OPENAI_API_VERSION",
+        ),
+        ("OPENAI_API_KEY='a b'\nOPENAI_BASE_URL=https://a.example", "OPENAI_API_KEY"),
+        ("this is no line", ".env, line 2"),
+    ] {
+        let imported = all_of(&format!("GROQ_API_KEY=k\n{text}\nDATABASE_URL=postgres://a@b/c"));
+        assert_eq!(
+            names_of(&imported),
+            ["databases/main", "providers/groq", "providers/groq/apiKeys/env"],
+            "{text}"
+        );
+        let imported = imported.without_invalid();
+        let refused: Vec<&Item> =
+            imported.items.iter().filter(|item| item.outcome == Outcome::Refused).collect();
+        assert!(refused.iter().any(|item| item.from.starts_with(wrong)), "{wrong}: {refused:?}");
+    }
+}
+
 #[test]
 fn what_is_not_imported_is_named() {
     let imported = import("OPENAI_API_KEY=your-api-key-here\nDEBUG=1\nGROQ_API_KEY=a\nGROQ_API_KEY=b");
@@ -182,9 +213,9 @@ fn what_is_not_imported_is_named() {
 #[test]
 fn the_environment_wins_over_a_file() {
     let environment = |name: &str| (name == "GROQ_API_KEY").then(|| OsString::from("outer"));
-    let variables = Variables::of_environment(&environment).unwrap();
-    let file = Variables::of_file(".env", "GROQ_API_KEY=inner\nXAI_API_KEY=x").unwrap_or_default();
-    let imported = convert(&variables.or(file)).unwrap();
+    let variables = Variables::of_environment(&environment);
+    let file = Variables::of_file(".env", "GROQ_API_KEY=inner\nXAI_API_KEY=x");
+    let imported = convert(variables.or(file));
     assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "outer");
     assert_eq!(key_of(&imported, "providers/xai/apiKeys/env"), "x");
     assert!(told(&imported, "GROQ_API_KEY").starts_with("GROQ_API_KEY -> "));
@@ -215,11 +246,9 @@ proptest! {
         for (index, value) in values {
             let value = format!("canary{value}").into();
             let variable = Variable { value, place: None, overrides: Vec::new() };
-            variables.0.insert(known[index % known.len()].to_owned(), variable);
+            variables.by_name.insert(known[index % known.len()].to_owned(), variable);
         }
-        match convert(&variables) {
-            Ok(imported) => prop_assert!(imported.items.iter().all(|item| !item.to_string().contains("canary"))),
-            Err(problems) => prop_assert!(!problems.to_string().contains("canary")),
-        }
+        let imported = convert(variables).without_invalid();
+        prop_assert!(imported.items.iter().all(|item| !item.to_string().contains("canary")));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, parts};
+use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, headers, parts};
 use crate::import::{litellm_prices, providers};
 use crate::{
     domain::record::Spec,
@@ -16,11 +16,12 @@ const COMPATIBLE: [&str; 5] = ["openai_like", "custom_openai", "litellm_proxy", 
 const MODEL_STAYS: &str = "the catalogue has this model already, and what it says of it stays";
 
 /// What sets a provider apart, as far as an entry says it.
-struct Place {
+struct Place<'t> {
     provider_type: ProviderType,
     base_url: String,
     endpoint_path: String,
     organization: String,
+    headers: &'t [(String, Tree)],
 }
 
 impl Converter<'_> {
@@ -59,7 +60,7 @@ impl Converter<'_> {
     }
 
     /// Where an entry goes; why nowhere, if it can't be said.
-    fn place(&mut self, path: &str, model: &str, params: &Tree) -> Result<Place, String> {
+    fn place<'t>(&mut self, path: &str, model: &str, params: &'t Tree) -> Result<Place<'t>, String> {
         let custom = params.get("custom_llm_provider").and_then(Tree::text);
         let word = custom.or(model.split_once('/').map(|(word, _)| word)).unwrap_or("openai");
         // Whatever it refers to, it is checked to be a URL.
@@ -68,6 +69,7 @@ impl Converter<'_> {
         let version = self.open_text(path, params, &["api_version"], is_version)?;
         let organization = self.open_text(path, params, &["organization"], is_organization)?;
         let region = self.open_text(path, params, &["aws_region_name"], is_region)?;
+        let headers = self.extra_headers(path, params);
         let compatible = COMPATIBLE.contains(&word);
         let provider_type = match providers::type_of(word) {
             Some(ProviderType::Openai) if !base_url.is_empty() && parts::type_by_url(&base_url).is_none() => {
@@ -88,8 +90,13 @@ impl Converter<'_> {
         {
             self.made().problem(format!("{path}.litellm_params.api_base"), problem);
         }
-        let mut place =
-            Place { provider_type, base_url, endpoint_path: String::new(), organization: String::new() };
+        let mut place = Place {
+            provider_type,
+            base_url,
+            endpoint_path: String::new(),
+            organization: String::new(),
+            headers,
+        };
         match provider_type {
             ProviderType::Openai | ProviderType::OpenaiCompatible => place.organization = organization,
             _ if organization.is_empty() => {}
@@ -148,7 +155,7 @@ impl Converter<'_> {
     }
 
     /// The model's id as calls carry it; `None` for a pattern of many.
-    fn model_id(&self, place: &Place, model: &str) -> Option<String> {
+    fn model_id(&self, place: &Place<'_>, model: &str) -> Option<String> {
         let prefixed = |word: &str| {
             providers::type_of(word).is_some()
                 || COMPATIBLE.contains(&word)
@@ -160,13 +167,14 @@ impl Converter<'_> {
         (!id.contains('*') && !id.is_empty()).then(|| id.to_owned())
     }
 
-    fn provider(&mut self, path: &str, place: &Place) -> String {
-        let apart = vec![
+    fn provider(&mut self, path: &str, place: &Place<'_>) -> String {
+        let mut apart = vec![
             provider_types::word(place.provider_type),
             place.base_url.clone(),
             place.endpoint_path.clone(),
             place.organization.clone(),
         ];
+        apart.extend(headers::apart(place.headers));
         if let Some(name) = self.providers.get(&apart) {
             return name.clone();
         }
@@ -191,6 +199,7 @@ impl Converter<'_> {
             let value = Some(header_value::Value::Plain(place.organization.clone()));
             spec.headers.insert("OpenAI-Organization".to_owned(), HeaderValue { value });
         }
+        self.headers(path, &name, &mut spec, place.headers);
         self.made().put(path, name.as_str(), Spec::Provider(spec));
         self.made().imported(path, name.as_str());
         self.providers.insert(apart, name.clone());
@@ -229,6 +238,9 @@ impl Converter<'_> {
                 (None, format!("the variable {name} is not set here: the key is MISSING until it is set"))
             }
         };
+        if value.as_deref().is_some_and(providers::is_placeholder) {
+            return self.left_out(from, providers::PLACEHOLDER);
+        }
         if let Some(problem) = value.as_deref().and_then(providers::key_problem) {
             return self.made().problem(from, problem);
         }
@@ -252,6 +264,7 @@ impl Converter<'_> {
             "base_url",
             "api_version",
             "organization",
+            "extra_headers",
             "aws_region_name",
             "custom_llm_provider",
             "input_cost_per_token",

@@ -1,7 +1,7 @@
 //! A `config.yaml` of thirty models.
 
 use super::*;
-use crate::proto::v1::{AuthScheme, ProviderType, RoutingStrategy, secret::State};
+use crate::proto::v1::{AuthScheme, ProviderType, RoutingStrategy, header_value, secret::State};
 
 fn environment(name: &str) -> Option<OsString> {
     let value = match name {
@@ -215,7 +215,7 @@ fn regression_references_bring_no_secret_into_open_fields() {
         Some(Spec::Provider(spec)) => spec.headers.get("OpenAI-Organization"),
         _ => None,
     });
-    let plain = crate::proto::v1::header_value::Value::Plain("org-a1B2".into());
+    let plain = header_value::Value::Plain("org-a1B2".into());
     assert_eq!(organizations.map(|header| header.value.clone()).collect::<Vec<_>>(), [Some(plain)]);
     let azure = spec_of!(imported, Provider, "providers/azure_openai-2");
     assert!(azure.endpoint_path.ends_with("api-version=2025-01-01-preview"));
@@ -242,4 +242,51 @@ router_settings: {fallbacks: [{a1: [FALLBACK]}]}
         assert_eq!((item.outcome, item.note.as_str()), (outcome, note));
         assert_eq!(item.to, "routers/a1");
     }
+}
+
+/// They are a field of providers here; entries with others go to another provider.
+#[test]
+fn regression_extra_headers_are_carried_over() {
+    let text = "
+model_list:
+- model_name: a
+  litellm_params:
+    model: openai/a
+    api_key: sk-canary-1
+    extra_headers: {X-Team: search, X-Auth-Token: canary-2, X-Ref: os.environ/TOKEN, X-Lost: os.environ/NOWHERE, Host: x}
+- {model_name: b, litellm_params: {model: openai/b, api_key: sk-canary-1}}
+- {model_name: c, litellm_params: {model: xai/c, extra_headers: [x]}}
+";
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let environment = |name: &str| (name == "TOKEN").then(|| OsString::from("canary-3"));
+    let keys = ForeignKeys::none();
+    let input = Input { files: &files, environment: &environment, keys: &keys };
+    let imported = (format_named("litellm").unwrap().convert)(&input).unwrap_or_else(|told| panic!("{told}"));
+    assert_eq!(imported.problems.len(), 1);
+    assert!(imported.problems[0].place.ends_with("extra_headers"), "{:?}", imported.problems);
+    let headers = &spec_of!(imported, Provider, "providers/chatgpt").headers;
+    let shown = |name: &str| match headers[name].value.as_ref().unwrap() {
+        header_value::Value::Plain(text) => (text.clone(), None),
+        header_value::Value::Secret(secret) => {
+            (secret.value.clone().unwrap_or_default(), Some(secret.state()))
+        }
+    };
+    assert_eq!(shown("X-Team"), ("search".to_owned(), None));
+    assert_eq!(shown("X-Auth-Token"), ("canary-2".to_owned(), Some(State::Unspecified)));
+    assert_eq!(shown("X-Ref"), ("canary-3".to_owned(), Some(State::Unspecified)));
+    assert_eq!(shown("X-Lost"), (String::new(), Some(State::Missing)));
+    assert!(spec_of!(imported, Provider, "providers/chatgpt-2").headers.is_empty());
+    let from = "model_list[0].litellm_params.extra_headers";
+    assert!(told(&imported, &format!("{from}.X-Lost")).contains("NOWHERE is not set here"));
+    assert!(told(&imported, &format!("{from}.Host")).contains("not carried over"));
+    assert!(imported.items.iter().all(|item| !item.to_string().contains("canary")));
+}
+
+#[test]
+fn regression_placeholders_are_no_keys() {
+    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/a, api_key: sk-ant-xxx}}\n";
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let imported = run("litellm", &files, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(told(&imported, "model_list[0].litellm_params.api_key").contains("placeholder"));
+    assert!(!imported.resources.iter().any(|one| one.name.contains("/apiKeys/")));
 }

@@ -168,7 +168,9 @@ fn what_no_key_opens_fails_closed() {
     let files = [fixture("settings.json")];
     let format = format_named("settings").unwrap();
     let input = Input { files: &files, environment: &|_| None, keys: &ForeignKeys::none() };
-    let Err(problems) = (format.convert)(&input) else { panic!("ciphertext was taken for a key") };
+    let Err(problems) = (format.convert)(&input).and_then(Imported::whole) else {
+        panic!("ciphertext was taken for a key")
+    };
     assert_eq!(problems.0.len(), 3, "each is named: {problems}");
     assert!(
         problems.to_string().contains("settings.json, row 1, api_key: is sealed, and no given key opens it")
@@ -462,4 +464,47 @@ fn invalid_preferences_are_told_and_get_their_default() {
         problems("prompt-templates", r#"[{"name": "x", "template": "{{a"}]"#)
             .contains("prompt_template.template")
     );
+}
+
+/// Whoever may read settings could read them.
+#[test]
+fn regression_values_of_runtime_config_that_show_a_credential_become_secrets() {
+    let text = r#"[{"key": "primary_database", "value": "postgres://app:canary-1@db.example/app"},
+        {"key": "alerts", "value": {"slack": "https://hooks.slack.com/services/T0/B0/canary-2"}},
+        {"key": "smtp_password", "value": "changeme"},
+        {"key": "endpoint", "value": "https://db.example/app"}]"#;
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let imported = run("runtime-config", &files, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    for (name, secret) in [("primary_database", true), ("alerts", true), ("endpoint", false)] {
+        let setting = spec_of!(imported, Setting, &format!("settings/{name}"));
+        assert_eq!(matches!(setting.value, Some(Value::SecretValue(_))), secret, "{name}");
+    }
+    assert!(told(&imported, "file, row 1").contains("it is a secret from now on"));
+    assert!(told(&imported, "file, row 3").contains("placeholder"));
+    assert!(imported.items.iter().all(|item| !item.to_string().contains("canary")));
+}
+
+/// A row of which nothing comes takes along what would go where it says.
+#[test]
+fn regression_what_goes_with_a_row_that_is_not_valid_is_left_out() {
+    let text = r#"[{"provider_type": "openai", "name": "main", "is_default": true, "settings": {"base_url": "ftp://x"}},
+        {"provider_type": "groq", "name": "fast", "settings": {"base_url": "https://a.example/v1", "enabled": "perhaps"}},
+        {"provider_type": "xai", "settings": {"base_url": "https://b.example/v1"}},
+        {"provider_type": "mistral", "name": "fine", "settings": {}},
+        {"provider_type": "openai", "key_name": "one", "api_key": "sk-1"},
+        {"provider_type": "groq", "key_name": "two", "api_key": "gsk-1"},
+        {"provider_type": "xai", "key_name": "three", "api_key": "xai-1"},
+        {"provider_type": "mistral", "key_name": "four", "api_key": "m-1"}]"#;
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let keys = ForeignKeys::none();
+    let input = Input { files: &files, environment: &|_| None, keys: &keys };
+    let imported = (format_named("provider-configs").unwrap().convert)(&input)
+        .unwrap_or_else(|told| panic!("{told}"))
+        .without_invalid();
+    let names: Vec<&str> = imported.resources.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["providers/fine", "providers/fine/apiKeys/four"]);
+    for row in 5..8 {
+        let told = told(&imported, &format!("file, row {row}"));
+        assert!(told.contains("not valid"), "{told}");
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Draft, Operation, OperationKind, Planner, rotation::Previous};
 use crate::{
+    choice::DEFAULT_ROUTER,
     domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
     import::{Decision, decide, laid_over, moves},
     kinds::{self, Kind, SecretInput, SecretInputs, mask::Mask},
@@ -45,7 +46,7 @@ pub enum Mode {
 pub(in crate::service) struct LeftAlone<'r> {
     /// Its name.
     pub name: &'r str,
-    /// Whether it was left because of what it lives beneath, rather than because it exists.
+    /// Whether it was left because of another resource, which points elsewhere, rather than because it exists.
     pub by_parent: bool,
 }
 
@@ -55,12 +56,20 @@ pub(in crate::service) fn left_alone(result: &BatchResult) -> Option<LeftAlone<'
     Some(LeftAlone { name, by_parent: !result.diffs.is_empty() })
 }
 
-/// The result of one that was left alone; `parent` is what it lives beneath, if that is why.
+/// The result of one that was left alone; `parent` is what points elsewhere, if that is why.
 fn leave(name: &ResourceName, parent: Option<&ResourceName>) -> BatchResult {
     let resource = Resource { name: name.to_string(), ..Resource::default() };
     let diff = |parent: &ResourceName| ResourceDiff { name: parent.to_string(), ..ResourceDiff::default() };
     let diffs = parent.map(diff).into_iter().collect();
     BatchResult { resource: Some(resource), diffs, ..BatchResult::default() }
+}
+
+/// The provider that a resource makes active.
+fn to_be_active<'s>(name: &ResourceName, spec: &'s Spec) -> Option<&'s str> {
+    match spec {
+        Spec::Router(router) if name.as_str() == DEFAULT_ROUTER => Some(&router.primary),
+        _ => None,
+    }
 }
 
 /// What is stored, masked, as far as importers look at it.
@@ -92,7 +101,7 @@ impl Planner<'_> {
     }
 
     /// The resources that an import leaves as they are, although it would have them point elsewhere: a secret that it brings
-    /// for beneath one of them was meant for another place.
+    /// for beneath one of them was meant for another place, and who should become active was another provider.
     pub(super) fn pointing_elsewhere(&self, operations: &[Operation]) -> BTreeSet<ResourceName> {
         let imports = || {
             operations.iter().filter_map(|operation| match &operation.action {
@@ -102,9 +111,13 @@ impl Planner<'_> {
                 _ => None,
             })
         };
-        let parents: BTreeSet<ResourceName> = imports().filter_map(|(name, ..)| name.parent()).collect();
+        let primary = |(name, imported, _): (ResourceName, &Resource, Mode)| {
+            kinds::parse_name(to_be_active(&name, imported.spec.as_ref()?)?).ok().map(|(name, _)| name)
+        };
+        let parents = imports().filter_map(|(name, ..)| name.parent());
+        let relied_on: BTreeSet<ResourceName> = parents.chain(imports().filter_map(primary)).collect();
         let stays = |(name, imported, mode): (ResourceName, &Resource, Mode)| {
-            let record = &self.state.get(name.as_str()).filter(|_| parents.contains(&name))?.record;
+            let record = &self.state.get(name.as_str()).filter(|_| relied_on.contains(&name))?.record;
             let spec = imported.spec.as_ref()?;
             let elsewhere = moves(imported, &record.spec, spec) && self.keeps_stored(imported, mode, record);
             elsewhere.then_some(name)
@@ -126,6 +139,24 @@ impl Planner<'_> {
         Some(leave(name, Some(&parent)))
     }
 
+    /// Leaves out what relies on a resource that points elsewhere.
+    fn left_out(&mut self, name: &ResourceName, spec: &Spec) -> Option<BatchResult> {
+        self.leave_for_parent(name, spec).or_else(|| self.leave_for_active(name, spec))
+    }
+
+    /// Leaves out what would make a provider active that stays as it is and points elsewhere, and says so.
+    fn leave_for_active(&mut self, name: &ResourceName, spec: &Spec) -> Option<BatchResult> {
+        let primary = to_be_active(name, spec)?;
+        let before = self.state.get(name.as_str()).and_then(|entry| to_be_active(name, &entry.record.spec));
+        let provider =
+            self.elsewhere.iter().find(|one| one.as_str() == primary && before != Some(primary))?.clone();
+        self.add_import_warning(format!(
+            "{name} was not taken: {provider} stays as it is and points elsewhere than the import says, and would become \
+             active; `signalbox switch` makes it so if that is right"
+        ));
+        Some(leave(name, Some(&provider)))
+    }
+
     /// Plans one resource of an import. The result holds no resource, unless it was left alone: then its name.
     pub(super) fn import(
         &mut self,
@@ -140,7 +171,7 @@ impl Planner<'_> {
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
         let (path, labels, origin) = (path.to_owned(), resource.labels.clone(), Origin::Imported);
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
-            if let Some(left) = self.leave_for_parent(&name, &spec) {
+            if let Some(left) = self.left_out(&name, &spec) {
                 return Ok(Some(left));
             }
             let planned = self.put_new(Draft { path, name, kind, labels, spec, origin })?;
@@ -152,7 +183,7 @@ impl Planner<'_> {
             self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
             return Ok(Some(leave(&name, None)));
         }
-        if let Some(left) = self.leave_for_parent(&name, &spec) {
+        if let Some(left) = self.left_out(&name, &spec) {
             return Ok(Some(left));
         }
         let merged = match mode {
