@@ -1,6 +1,7 @@
 //! The verbs, run against a server that notes what it is asked.
 
 mod calls;
+mod commands;
 mod documents;
 mod fields;
 
