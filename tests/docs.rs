@@ -56,12 +56,14 @@ async fn the_commands_of_the_documents_work() {
         ("docs/concepts.md", 8),
         ("docs/operating.md", 10),
         ("docs/clients.md", 3),
+        ("docs/rest.md", 8),
         ("docs/migrating.md", 8),
     ] {
         let steps = steps(&document(name), "console");
         assert!(steps.len() >= least, "{name} has only {} commands", steps.len());
-        let server = Server::start_in(&Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"))).await;
-        let addresses = [("localhost:50051", server.address())];
+        let home = Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"));
+        let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+        let addresses = [("localhost:50051", server.address()), ("localhost:8080", server.http_address())];
         let mut shell = Shell::start(server.home(), server.url(), &addresses);
         for step in &steps {
             shell.run(step).await;
@@ -176,6 +178,61 @@ fn the_links_of_the_documents_lead_somewhere() {
             }
         }
     }
+}
+
+/// The name on PyPI is somebody else's, and nothing of ours is on crates.io.
+#[test]
+fn no_document_has_a_strangers_package_installed() {
+    let clients = ["clients/python/examples/worker.py", "examples/worker.rs"].map(str::to_owned);
+    for name in documents().into_iter().chain(clients) {
+        let text = document(&name);
+        for command in text.split("pip install ").skip(1) {
+            let command = command.split(['`', '\n']).next().unwrap_or_default();
+            let mut words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+            let strangers = words.any(|word| word == "signalbox" || word.starts_with("signalbox["));
+            assert!(!strangers, "{name}: pip install {command}");
+        }
+        assert!(
+            !text.contains("signalbox = { version") && !text.contains("cargo install signalbox"),
+            "{name}"
+        );
+    }
+}
+
+/// Every path of the proto files stands in the document, and every path of the document in the proto files.
+#[test]
+fn the_calls_over_http_are_listed() {
+    let mut real = BTreeSet::new();
+    for entry in
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/signalbox/v1")).expect("a folder")
+    {
+        let text = fs::read_to_string(entry.expect("an entry").path()).expect("a file");
+        let calls = text.split("call: \"").skip(1).filter_map(|rest| rest.split('"').next());
+        real.extend(
+            calls.filter(|call| !call.contains("=resource}") && !call.contains("=collection}")).map(shape),
+        );
+    }
+    // The history of a resource is one of its verbs.
+    real.insert("GET /v1/*:history".to_owned());
+    real.remove("GET /v1/config");
+    let text = document("docs/rest.md");
+    let (_, table) = text.split_once("## All the other calls").expect("a table");
+    let table = table.split("\n## ").next().unwrap_or_default();
+    let words = table.split('`').filter(|word| word.starts_with("GET /") || word.starts_with("POST /"));
+    assert_eq!(words.map(shape).collect::<BTreeSet<_>>(), real, "docs/rest.md and proto/");
+}
+
+/// A path with every variable as `*`: `POST /v1/{name=providers/*}:test`, `POST /v1/providers/{ID}:test`.
+fn shape(path: &str) -> String {
+    let mut shape = String::new();
+    let mut parts = path.split('{');
+    shape.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let (variable, rest) = part.split_once('}').expect("a closed brace");
+        shape.push_str(variable.split_once('=').map_or("*", |(_, pattern)| pattern));
+        shape.push_str(rest);
+    }
+    shape
 }
 
 /// What people read.

@@ -106,13 +106,21 @@ fn is_own(settings: &Settings, name: &str, value: &str) -> bool {
     }
 }
 
-/// The variables of `.env`; none if it is not there.
+/// The variables of `.env`; none if it is not there, or if this server may not look: in a container the working
+/// directory may be somebody else's.
 fn dot_env(path: &Path, warn: impl Fn(String)) -> Result<Variables, Problems> {
-    let unread = |error: io::Error| Problems::one(DOT_ENV, format!("can't be read: {error}"));
+    let unread = |error: io::Error| {
+        warn(format!(
+            "{} can't be read ({error}): what it may hold was not taken over; let this server's user read it, and give it to \
+             `signalbox import --from env`",
+            path.display()
+        ));
+        Ok(Variables::default())
+    };
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Variables::default()),
-        Err(error) => return Err(unread(error)),
+        Err(error) => return unread(error),
     };
     // A directory of this name is nobody's settings, and a pipe might never end.
     if !found.is_file() {
@@ -124,7 +132,11 @@ fn dot_env(path: &Path, warn: impl Fn(String)) -> Result<Variables, Problems> {
     if found.permissions().mode() & OTHERS_READ != 0 {
         warn(format!("{} can be read by others than its owner: chmod 600 it", path.display()));
     }
-    let text = SecretText::from_utf8(fs::read(path).map_err(unread)?);
+    let read = match fs::read(path) {
+        Ok(read) => read,
+        Err(error) => return unread(error),
+    };
+    let text = SecretText::from_utf8(read);
     let text = text.ok_or_else(|| Problems::one(DOT_ENV, "is not valid UTF-8"))?;
     Ok(Variables::of_file(DOT_ENV, text.expose()))
 }

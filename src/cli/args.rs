@@ -52,6 +52,10 @@ pub struct Target {
     /// [default: the system's]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub ca_file: Option<PathBuf>,
+    /// Name that the server's certificate is for, where that is not the host of its address: through a forwarded port
+    /// [default: the host]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Everywhere")]
+    pub tls_server_name: Option<String>,
     /// PEM file with the certificate to show to a server that asks for one [env: SIGNALBOX_CLIENT_CERT_FILE]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub cert_file: Option<PathBuf>,
@@ -340,7 +344,7 @@ pub struct Watch {
 /// What to do with tokens.
 #[derive(Subcommand)]
 pub enum Token {
-    /// Make a token; it alone is printed on standard output
+    /// Make a token; it alone is printed on standard output, unless --file takes it
     Create(TokenCreate),
     /// Revoke a token, or all tokens of a subject
     Revoke(TokenRevoke),
@@ -376,6 +380,9 @@ pub struct TokenCreate {
     /// How long it is good for
     #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
     pub ttl: std::time::Duration,
+    /// Write the token into this new file, that only you can read, and not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Sign without a server, with jwt.key of the key directory, or with the key in the database that replicas share; takes
     /// the flags of `serve`. No server hears of it, so it leaves no line in the audit trail: without --local it does
     #[arg(long)]

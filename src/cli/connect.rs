@@ -47,6 +47,9 @@ pub async fn connect(session: &mut Session<'_>, target: &Target) -> Result<Conne
     if let Some(ca_file) = file(session, target.ca_file.as_ref(), "SIGNALBOX_CA_FILE") {
         options = options.ca_file(ca_file);
     }
+    if let Some(name) = &target.tls_server_name {
+        options = options.tls_server_name(name);
+    }
     let certificate = file(session, target.cert_file.as_ref(), "SIGNALBOX_CLIENT_CERT_FILE");
     match (certificate, file(session, target.key_file.as_ref(), "SIGNALBOX_CLIENT_KEY_FILE")) {
         (Some(certificate), Some(key)) => options = options.identity_files(certificate, key),
@@ -58,11 +61,12 @@ pub async fn connect(session: &mut Session<'_>, target: &Target) -> Result<Conne
         }
     }
     let flags = [
-        ("--ca-file", &target.ca_file),
-        ("--cert-file", &target.cert_file),
-        ("--key-file", &target.key_file),
+        ("--ca-file", target.ca_file.is_some()),
+        ("--tls-server-name", target.tls_server_name.is_some()),
+        ("--cert-file", target.cert_file.is_some()),
+        ("--key-file", target.key_file.is_some()),
     ];
-    let given = flags.into_iter().find(|(_, file)| file.is_some());
+    let given = flags.into_iter().find(|(_, given)| *given);
     if let Some((flag, _)) = given.filter(|_| !urls.contains("https://")) {
         return Err(Failure::usage(format!(
             "{flag}: the server is not asked for TLS; give an https:// address"
@@ -157,6 +161,13 @@ fn explain(error: &Error, token: &str) -> Failure {
             format!(
                 "{error}\nhint: nobody that is trusted here has signed the server's certificate; --ca-file or \
                  SIGNALBOX_CA_FILE name the authority that did"
+            ),
+        ),
+        Error::Connect { cause, .. } if cause.contains("not valid for name") => Failure::told(
+            Exit::Unavailable,
+            format!(
+                "{error}\nhint: the certificate is for another name than the address; --tls-server-name says which, where \
+                 the server is reached through a forwarded port"
             ),
         ),
         _ => Failure::told(

@@ -9,7 +9,7 @@ use super::{
     session::{Session, canonical},
 };
 use crate::{
-    app,
+    app::{self, private_file},
     proto::v1::{RotateApiKeyRequest, Secret},
 };
 
@@ -17,9 +17,13 @@ use crate::{
 pub async fn keys(session: &mut Session<'_>, target: &Target, verb: &Keys) -> Outcome {
     match verb {
         // Without a server: it is for one that has yet to start. The key alone goes to standard output.
-        Keys::Generate => {
+        Keys::Generate { file } => {
             let key = app::generate_key().map_err(|error| Failure::told(Exit::Failed, error.to_string()))?;
-            session.line(key.expose())
+            match file {
+                None => session.line(key.expose()),
+                Some(path) => private_file::create(path, &key)
+                    .map_err(|error| Failure::usage(format!("--file: {error}"))),
+            }
         }
         Keys::Rotate(args) => rotate(session, target, args).await,
     }

@@ -11,7 +11,7 @@ use super::{
     text::moment,
 };
 use crate::{
-    app,
+    app::{self, SecretText, private_file},
     domain::{Clock, SystemClock},
     proto::v1::{CreateTokenRequest, CreateTokenResponse, RevokeTokenRequest, Role},
     settings::Settings,
@@ -27,7 +27,11 @@ pub async fn token(session: &mut Session<'_>, target: &Target, verb: &Token) -> 
 
 async fn create(session: &mut Session<'_>, target: &Target, args: &TokenCreate) -> Outcome {
     let request = request(args)?;
-    let made = if args.local {
+    // Before there is a token that would be lost.
+    if let Some(path) = args.file.as_ref().filter(|path| path.exists()) {
+        return Err(Failure::usage(format!("--file: {} is there already", path.display())));
+    }
+    let mut made = if args.local {
         local_token(&serve::settings(session, &args.flags)?, &request).await?
     } else {
         if let Some(flag) = args.flags.0.keys().next() {
@@ -37,6 +41,13 @@ async fn create(session: &mut Session<'_>, target: &Target, args: &TokenCreate) 
     };
     let expiry = made.expire_time.as_ref().map(moment).unwrap_or_default();
     session.remark(&format!("token {} expires {expiry}; it is not shown again", made.token_id));
+    if let Some(path) = &args.file {
+        let token = SecretText::new(std::mem::take(&mut made.token));
+        private_file::create(path, &token)
+            .map_err(|error| Failure::told(Exit::Failed, format!("--file: {error}; the token is lost")))?;
+        session.document(&canonical(&made)?)?;
+        return Ok(());
+    }
     if session.document(&canonical(&made)?)? {
         return Ok(());
     }

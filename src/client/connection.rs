@@ -171,6 +171,10 @@ async fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, Error> {
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem))
         }
     };
+    let tls = match &options.tls_server_name {
+        None => tls,
+        Some(name) => tls.domain_name(name),
+    };
     let (Some(certificate), Some(key)) = (&options.cert_file, &options.key_file) else {
         return Ok(tls);
     };

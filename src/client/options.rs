@@ -38,6 +38,7 @@ pub struct ClientOptions {
     pub(super) endpoints: Vec<String>,
     pub(super) token: TokenSource,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) tls_server_name: Option<String>,
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) traceparent: Option<TraceParent>,
@@ -66,6 +67,7 @@ impl ClientOptions {
             endpoints: vec![endpoint.into()],
             token: TokenSource::none(),
             ca_file: None,
+            tls_server_name: None,
             cert_file: None,
             key_file: None,
             traceparent: None,
@@ -151,6 +153,13 @@ impl ClientOptions {
     /// A PEM file of the authorities to trust for `https://`, instead of the system's. Read at each connection.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
+        self
+    }
+
+    /// The name that the certificate of every `https://` address has to be for, instead of the host of that address: for a
+    /// server that is reached through a forwarded port.
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls_server_name = Some(name.into());
         self
     }
 

@@ -115,12 +115,22 @@ impl Server {
 
     /// The status line of a page, asked for in plaintext.
     pub fn page(&self, path: &str) -> String {
+        self.answer(path).lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// The text of a page, without its headers.
+    pub fn body(&self, path: &str) -> String {
+        let answer = self.answer(path);
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
+
+    fn answer(&self, path: &str) -> String {
         let address = self.address("HTTP").trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).expect("it listens");
         write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
-        answer.lines().next().unwrap_or_default().to_owned()
+        answer
     }
 }
 

@@ -50,6 +50,12 @@ fn replicas_differ_in_name_and_ports_alone() {
         }
         let advertised = rest["environment"]["SIGNALBOX_ADVERTISE"].take();
         assert_eq!(advertised, format!("{name}:50051"));
+        // The image is made once: by the first, and the others wait for it.
+        let build = rest["build"].take();
+        let policy = rest["pull_policy"].take();
+        let first = name == "signalbox-1";
+        assert_eq!((build.is_null(), policy == "never"), (!first, !first), "{name}: {build} {policy}");
+        rest.as_object_mut().unwrap().retain(|field, _| !["build", "pull_policy"].contains(&field.as_str()));
         same.insert(rest.to_string());
     }
     assert_eq!(same.len(), 1, "{same:#?}");
@@ -81,10 +87,23 @@ fn images_can_be_pinned_and_what_is_built_is_there() {
         let image = service["image"].as_str().unwrap();
         assert!(image.starts_with("${") && image.contains(":-"), "{name}: {image}");
     }
-    for (_, service) in replicas(&compose) {
-        let context = path("deploy/compose").join(service["build"]["context"].as_str().unwrap());
-        let file = context.join(service["build"]["dockerfile"].as_str().unwrap());
-        assert_eq!(file.canonicalize().unwrap(), path("deploy/container/Dockerfile").canonicalize().unwrap());
+    let build = &compose["services"]["signalbox-1"]["build"];
+    let context = path("deploy/compose").join(build["context"].as_str().unwrap());
+    let file = context.join(build["dockerfile"].as_str().unwrap());
+    assert_eq!(file.canonicalize().unwrap(), path("deploy/container/Dockerfile").canonicalize().unwrap());
+}
+
+#[test]
+fn the_database_has_no_right_that_it_does_not_need() {
+    let postgres = &compose()["services"]["postgres"];
+    assert_eq!(postgres["read_only"], true);
+    assert_eq!(texts(&postgres["tmpfs"]), ["/tmp", "/var/run/postgresql"]);
+    assert_eq!(texts(&postgres["cap_drop"]), ["ALL"]);
+    // What its entry point needs to take over the volume, to read the password and to become another user.
+    assert_eq!(texts(&postgres["cap_add"]), ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]);
+    assert_eq!(texts(&postgres["security_opt"]), ["no-new-privileges:true"]);
+    for field in ["privileged", "network_mode", "pid", "ports"] {
+        assert!(postgres[field].is_null(), "{field}");
     }
 }
 

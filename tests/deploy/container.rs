@@ -54,8 +54,9 @@ fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// The tags move, whatever they are: only a digest pins, and how that is given has to be said.
 #[test]
-fn base_images_are_arguments_with_a_fixed_version() {
+fn base_images_are_arguments_with_a_version() {
     let arguments = all("ARG");
     let defaults: Vec<(&str, &str)> =
         arguments.iter().map(|each| each.split_once('=').expect("a default")).collect();
@@ -192,6 +193,25 @@ fn its_settings_are_known_and_its_ports_the_ones_that_are_exposed() {
         .collect();
     let exposed = only("EXPOSE");
     assert_eq!(listened, exposed.split(' ').collect::<BTreeSet<_>>());
+}
+
+/// Compose runs it as who made the key, whoever that is: he has to be able to stand in the working directory.
+#[test]
+fn whoever_it_runs_as_may_enter_its_working_directory() {
+    assert_eq!(all("WORKDIR").last(), Some(&only("VOLUME")));
+    let made = all("RUN").concat();
+    assert!(made.contains("chmod 0755 /state ") && made.contains("chmod 0700 /state/data"), "{made}");
+}
+
+#[test]
+fn its_health_check_asks_the_health_listener() {
+    let check = only("HEALTHCHECK");
+    let (_, command) = check.split_once("CMD ").expect("a command");
+    let command: Vec<String> = serde_json::from_str(command).expect("a list: there is no shell");
+    let health =
+        environment().into_iter().find(|(name, _)| name == "SIGNALBOX_HEALTH_LISTEN").expect("one").1;
+    let asked = format!("http://{}", health.replace("0.0.0.0", "127.0.0.1"));
+    assert_eq!(command, ["/usr/local/bin/signalbox", "health", "--server", &asked]);
 }
 
 /// Beyond the loopback only with a certificate, or where somebody says that he knows.

@@ -67,13 +67,20 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 
 fn generate(made: &mut Vec<Value>, folder: &Path, plan: &Value) {
     let mut data = Map::new();
-    for file in plan["envs"].as_array().expect("envs") {
+    for name in plan["files"].as_array().into_iter().flatten().map(|file| file.as_str().expect("a path")) {
+        let content = std::fs::read_to_string(folder.join(name)).expect("a file");
+        data.insert(name.to_owned(), Value::String(content));
+    }
+    for file in plan["envs"].as_array().into_iter().flatten() {
         let file = folder.join(file.as_str().expect("a path"));
         let content = std::fs::read_to_string(&file).expect("a file of variables");
         data.extend(variables(&content).into_iter().map(|(name, value)| (name, Value::String(value))));
     }
-    let map =
+    let mut map =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": plan["name"]}, "data": data});
+    if let Some(labels) = plan["options"].get("labels") {
+        map["metadata"]["labels"] = labels.clone();
+    }
     match plan["behavior"].as_str() {
         None => made.push(map),
         Some("merge") => {

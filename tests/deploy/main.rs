@@ -7,6 +7,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod alerts;
 mod binary;
 mod compose;
 mod container;
@@ -14,6 +15,7 @@ mod kubernetes;
 mod kustomize;
 mod manifests;
 mod mounts;
+mod network;
 mod samples;
 mod systemd;
 

@@ -6,11 +6,14 @@ use std::{collections::BTreeSet, fs, process::Command};
 use serde_json::Value;
 
 use super::{
-    binary,
+    binary, documents,
     kubernetes::{OVERLAYS, made},
     kustomize::{find, id},
-    path,
+    path, text,
 };
+
+/// What an operator adds to a cluster: there is no schema of that here.
+const OPERATORS: [&str; 2] = ["ServiceMonitor", "PrometheusRule"];
 
 #[test]
 fn the_schemas_of_kubernetes_have_nothing_against_them() {
@@ -25,8 +28,7 @@ fn the_schemas_of_kubernetes_have_nothing_against_them() {
         let checked = Command::new(&validate).arg("--strict").arg(&file).output().unwrap();
         let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "{name}: {said}");
-        // Of what an operator adds to a cluster there is no schema.
-        let known = made.iter().filter(|each| each["kind"] != "ServiceMonitor").count();
+        let known = made.iter().filter(|each| !OPERATORS.contains(&each["kind"].as_str().unwrap())).count();
         assert_eq!(said.matches("passed for resource").count(), known, "{name}: {said}");
     }
 }
@@ -46,7 +48,7 @@ fn kubectl_makes_the_same() {
         let theirs: Vec<Value> =
             serde_saphyr::from_multiple(&String::from_utf8(theirs.stdout).unwrap()).unwrap();
         // The ConfigMap's name ends in a hash there, wherever it stands.
-        let hashed = theirs.iter().map(id).find(|(kind, _)| *kind == "ConfigMap");
+        let hashed = theirs.iter().map(id).find(|(kind, name)| *kind == "ConfigMap" && *name != DASHBOARD);
         let hashed = hashed.map_or("", |(_, name)| name.trim_start_matches("signalbox"));
         let plain = |each: &Value| match hashed.is_empty() {
             true => sorted(each),
@@ -56,6 +58,36 @@ fn kubectl_makes_the_same() {
         let ours: BTreeSet<String> = made(name).iter().map(sorted).collect();
         assert_eq!(ours, theirs, "{name}");
     }
+}
+
+/// Made with a name of its own.
+const DASHBOARD: &str = "signalbox-dashboard";
+
+/// What the operator is given is what Prometheus is given, and Grafana gets the dashboard that is there.
+#[test]
+fn rules_and_dashboard_are_those_of_everybody() {
+    let rules = text("deploy/prometheus/alerts.yaml");
+    let (_, groups) = rules.split_once("\ngroups:").expect("groups");
+    let copy = "deploy/kubernetes/monitoring/rules.yaml";
+    let present = text(copy);
+    let (head, _) = present.split_once("\nspec:\n").expect("a head");
+    let lines = format!("groups:{groups}");
+    let lines = lines.lines().map(|line| if line.is_empty() { String::new() } else { format!("  {line}") });
+    let wanted = format!("{head}\nspec:\n{}\n", lines.collect::<Vec<_>>().join("\n"));
+    if std::env::var_os("UPDATE_DEPLOY").is_some() {
+        fs::write(path(copy), &wanted).unwrap();
+    } else {
+        assert_eq!(
+            present, wanted,
+            "{copy} is not what it is made of: UPDATE_DEPLOY=1 cargo test --test deploy"
+        );
+    }
+    let made = made("monitoring");
+    let rule = find(&made, "PrometheusRule", "signalbox");
+    assert_eq!(rule["spec"], documents(&path("deploy/prometheus/alerts.yaml"))[0]);
+    let dashboard = find(&made, "ConfigMap", DASHBOARD);
+    assert_eq!(dashboard["data"]["signalbox.json"], text("deploy/grafana/signalbox.json"));
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
 }
 
 /// As text, with lists of maps in an order of their own.

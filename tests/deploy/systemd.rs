@@ -53,6 +53,9 @@ fn what_they_start_and_set_is_known() {
         // A database that comes up later must not find it given up.
         let again = ["RestartSec", "StartLimitIntervalSec"].map(|name| values(unit, name).concat());
         assert_eq!(again, ["2", "0"], "{unit}");
+        // What no start mends is not tried every two seconds: the binary ends so on a wrong setting.
+        assert_eq!(values(unit, "RestartPreventExitStatus"), ["2"], "{unit}");
+        assert_eq!(binary::run(&["serve", "--listen", "nowhere"]).status.code(), Some(2));
         let stop: u64 = values(unit, "TimeoutStopSec")[0].parse().unwrap();
         assert!(stop > 10, "{unit}: {stop} s are not more than SIGNALBOX_SHUTDOWN_DEADLINE");
         let listens = values(unit, "LoadCredential");

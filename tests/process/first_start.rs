@@ -188,6 +188,25 @@ async fn regression_a_variable_that_is_not_valid_stops_nothing() {
     assert!(!names(&resources(&mut api).await, "providers/mistral/").is_empty());
 }
 
+/// A container whose user is not the owner of its working directory began with an empty store.
+#[tokio::test]
+async fn a_file_that_can_not_be_read_is_told_and_stops_nothing() {
+    let home = home().with("OPENAI_API_KEY", "sk-fine-0123456789abcdef");
+    // Who runs as root may read everything, but not follow a link to itself.
+    std::os::unix::fs::symlink(".env", home.path(".env")).unwrap();
+    let server = Server::start_in(&Arc::new(home)).await;
+    let mut api = Api::admin(&server).await;
+    let all = resources(&mut api).await;
+    assert_eq!(usable(&all), (vec!["providers/chatgpt"], "providers/chatgpt".to_owned()));
+    let warnings = status(&mut api).await.warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.contains("/.env can't be read") && warning.contains("--from env")),
+        "{warnings:?}"
+    );
+}
+
 #[tokio::test]
 async fn what_can_not_be_expressed_is_left_out_and_stops_nothing() {
     let home = home()

@@ -205,6 +205,31 @@ async fn the_command_line_and_the_client_show_a_certificate() {
     assert!(nowhere.contains("--ca-file"), "{nowhere}");
 }
 
+/// As through `kubectl port-forward`: the certificate is for the service, the address is the loopback's.
+#[tokio::test]
+async fn a_forwarded_port_is_called_by_the_name_of_the_certificate() {
+    let authority = Authority::new();
+    let home = Arc::new(Home::new());
+    install(&home, &authority.sign("signalbox.signalbox.svc"));
+    fs::write(home.path("ca.crt"), authority.pem()).unwrap();
+    let server = start(&home, &[]).await;
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let url = format!("https://127.0.0.1:{port}");
+    let status = async |flags: &[&str]| {
+        let all = [&["status", "--server", &url, "--ca-file", "ca.crt"], flags].concat();
+        run(&mut home.signalbox(&all)).await
+    };
+    let refused = said(&status(&[]).await, 6);
+    assert!(refused.contains("hint: ") && refused.contains("--tls-server-name"), "{refused}");
+    let named = status(&["--tls-server-name", "signalbox.signalbox.svc"]).await;
+    assert!(named.status.success(), "{named:?}");
+    let other = status(&["--tls-server-name", "elsewhere.example"]).await;
+    assert_eq!(other.status.code(), Some(6), "{other:?}");
+    let plaintext = ["status", "--server", "http://127.0.0.1:1", "--tls-server-name", "a"];
+    let nowhere = run(&mut home.signalbox(&plaintext)).await;
+    assert!(said(&nowhere, 2).contains("--tls-server-name"));
+}
+
 #[tokio::test]
 async fn a_certificate_that_can_not_be_used_stops_the_start() {
     let authority = Authority::new();

@@ -1,6 +1,6 @@
 """A worker to copy: it answers questions with whatever model is configured now, and is never restarted for a change.
 
-    pip install 'signalbox[cache,executor,prometheus]'
+    pip install 'CHECKOUT/clients/python[cache,executor,prometheus]'
     SIGNALBOX_URL=http://127.0.0.1:50051 SIGNALBOX_TOKEN_FILE=worker.token python worker.py <questions.txt
 
 A token: signalbox token create --role worker --selector 'providers/*' --selector 'routers/*' --selector 'settings/*' --secrets

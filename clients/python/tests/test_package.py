@@ -75,7 +75,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(built):
         assert f"signalbox/{needed}" in names
     assert {name.split("/")[0] for name in names} == {
         "signalbox",
-        f"signalbox-{metadata['Version']}.dist-info",
+        f"signalbox_client-{metadata['Version']}.dist-info",
     }
     requires = sorted(re.split(r"[><=; ]", each)[0] for each in metadata.get_all("Requires-Dist"))
     assert requires == ["cryptography", "grpcio", "httpx", "prometheus-client", "protobuf"]

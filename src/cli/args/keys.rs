@@ -1,5 +1,7 @@
 //! Options of `keys`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Write;
@@ -7,8 +9,12 @@ use super::Write;
 /// What to do with keys.
 #[derive(Subcommand)]
 pub enum Keys {
-    /// Make a key for ENCRYPTION_KEY or a key file; it alone is printed on standard output
-    Generate,
+    /// Make a key for ENCRYPTION_KEY or a key file; it alone is printed on standard output, unless --file takes it
+    Generate {
+        /// Write it into this new file, that only you can read, and not to standard output
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Give an API key of a provider a new value; the one before is kept until every worker has the new one
     Rotate(Rotate),
 }

@@ -1,6 +1,7 @@
 //! The verbs, run against a server that notes what it is asked.
 
 mod calls;
+mod commands;
 mod documents;
 mod fields;
 
@@ -257,6 +258,35 @@ fn deleting_asks_first() {
         "{reached}"
     );
     assert_eq!(delete(&Delete { yes: true, ..args() }, false, "").unwrap_err().exit(), Exit::Unavailable);
+}
+
+/// Redirected, it would be readable by whoever the umask lets.
+#[test]
+fn a_key_or_token_goes_into_a_new_file_of_ones_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made").to_string_lossy().into_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let make = |line: &str| {
+        let words = ["signalbox", "--server", "http://127.0.0.1:1"].into_iter().chain(line.split(' '));
+        let cli = Cli::try_parse_from(words.chain(["--file", &path])).unwrap();
+        with_session(Format::Table, "", |session| match &cli.verb {
+            Verb::Keys(verb) => runtime.block_on(keys::keys(session, &cli.target, verb)),
+            Verb::Token(verb) => runtime.block_on(token::token(session, &cli.target, verb)),
+            _ => panic!("{line}"),
+        })
+    };
+    let (made, shown, _) = make("keys generate");
+    made.unwrap();
+    assert_eq!(shown, "", "it is in the file alone");
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert_eq!((first.len(), std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777), (45, 0o600));
+    // What is there stays, and no token is made that would be lost.
+    for line in ["keys generate", "token create --role viewer"] {
+        let refused = make(line).0.unwrap_err();
+        assert!(refused.exit() == Exit::Usage && refused.to_string().contains("--file"), "{line}: {refused}");
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
 }
 
 #[test]

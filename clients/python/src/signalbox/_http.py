@@ -26,7 +26,7 @@ try:
     import httpcore
     import httpx
 except ImportError:
-    raise OptionsError("the executor needs its extra: pip install signalbox[executor]") from None
+    raise OptionsError("the executor needs the extra `executor` of signalbox-client, which brings httpx") from None
 
 __all__ = [
     "AsyncConnection",

@@ -360,7 +360,7 @@ def _disk_cache(options: Options, token: TokenSource | None = None) -> DiskCache
 
 def _version() -> str:
     try:
-        return metadata.version("signalbox")
+        return metadata.version("signalbox-client")
     except metadata.PackageNotFoundError:
         return "0"
 

@@ -1,4 +1,4 @@
-"""Calls models, by configuration alone: `complete` and `stream`, over httpx (`pip install signalbox[executor]`).
+"""Calls models, by configuration alone: `complete` and `stream`, over httpx (the extra `executor`).
 
     executor = signalbox.executor.Executor(client)
     print(executor.complete("Hello").text)

@@ -97,7 +97,7 @@ class Options:
 
     cache_file: Path | None = None
     """Where the last state is kept, encrypted, so that this worker can start while the service is away. Needs a key, and
-    the package with its extra: `pip install signalbox[cache]`."""
+    the package with its extra `cache`."""
 
     cache_key: str | bytes | None = field(default=None, repr=False)
     """The secret that the cache's key is derived from: at least 32 characters, made at random."""
