@@ -49,8 +49,6 @@ pub(super) struct Admission {
     /// How long a peer may leave unacknowledged what it is sent. HTTP/2 asks by itself whether somebody is there; HTTP/1.1
     /// has nothing to ask with.
     pub silence: Duration,
-    /// Cuts them all. A listener that is dropped leaves its connections to themselves.
-    pub cut: CancellationToken,
 }
 
 /// A connection that holds its place among the open ones.
@@ -88,37 +86,45 @@ impl Opening {
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, peer: IpAddr, place: OwnedSemaphorePermit, admission: &Admission) -> Self {
-        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), heard: 0, line_ends: 0 };
-        let handle = ConnectionHandle::new(Some(peer), &admission.cut);
+    fn new(
+        stream: S,
+        peer: IpAddr,
+        place: OwnedSemaphorePermit,
+        (handshake, cut): (Duration, &CancellationToken),
+    ) -> Self {
+        let opening = Opening { deadline: Box::pin(sleep(handshake)), heard: 0, line_ends: 0 };
+        let handle = ConnectionHandle::new(Some(peer), cut);
         let cut = Box::pin(handle.is_cut());
         Self { stream, _place: place, opening: Some(opening), handle, cut }
     }
 }
 
-/// Connections in plaintext.
+/// Connections in plaintext. `cut` cuts them all: a listener that is dropped leaves its connections to themselves.
 pub(super) fn plaintext(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     admission: Admission,
+    cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
+    let handshake = admission.handshake;
     accepted(listener, admission.connections, admission.silence)
-        .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, &admission)))
+        .map(move |(stream, peer, place)| Ok(Connection::new(stream, peer, place, (handshake, &cut))))
 }
 
 /// Connections that have agreed on TLS. One that can't, or takes too long, holds nobody else up.
 pub(super) fn secured(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     admission: Admission,
+    cut: CancellationToken,
     acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let (limit, silence) = (admission.connections, admission.silence);
+    let Admission { connections: limit, handshake, silence } = admission;
     let agree = move |(stream, peer, place)| {
         let accepting = acceptor().accept(stream);
-        let admission = admission.clone();
+        let cut = cut.clone();
         // In a task of its own, so that handshakes are spread over the processors.
         tokio::spawn(async move {
-            let stream = tokio::time::timeout(admission.handshake, accepting).await??;
-            io::Result::Ok(Connection::new(stream, peer, place, &admission))
+            let stream = tokio::time::timeout(handshake, accepting).await??;
+            io::Result::Ok(Connection::new(stream, peer, place, (handshake, &cut)))
         })
     };
     accepted(listener, limit, silence)
@@ -136,7 +142,7 @@ pub(super) fn secured(
 
 /// Accepts connections. Beyond the limit a new one is closed at once: waiting would hide it from the client.
 fn accepted(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     limit: usize,
     silence: Duration,
 ) -> impl Stream<Item = (TcpStream, IpAddr, OwnedSemaphorePermit)> {
@@ -228,12 +234,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_acknowledges_nothing_is_given_up() {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap());
         let address = listener.local_addr().unwrap();
         let silence = Duration::from_secs(30);
-        let admission =
-            Admission { connections: 1, handshake: silence, silence, cut: CancellationToken::new() };
-        let mut incoming = Box::pin(plaintext(listener, admission));
+        let admission = Admission { connections: 1, handshake: silence, silence };
+        let mut incoming = Box::pin(plaintext(listener, admission, CancellationToken::new()));
         let (_client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
         let connection = connection.unwrap().unwrap();
         assert_eq!(SockRef::from(&connection.stream).tcp_user_timeout().unwrap(), Some(silence));

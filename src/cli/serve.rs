@@ -2,6 +2,9 @@
 
 use std::{ffi::OsStr, io::Write, path::Path};
 
+use chrono::SecondsFormat;
+use serde_json::json;
+
 use super::{
     failure::{Exit, Failure, Outcome},
     server_flags::ServerFlags,
@@ -9,8 +12,9 @@ use super::{
 };
 use crate::{
     app::{self, Addresses, Surroundings},
+    domain::{Clock as _, SystemClock},
     lifecycle,
-    settings::Settings,
+    settings::{LogFormat, Settings},
     telemetry,
 };
 
@@ -40,19 +44,31 @@ async fn serve(settings: Settings, around: Surroundings) -> Outcome {
     telemetry::init(&settings.log);
     let stop =
         lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
-    app::run(settings, around, announce, stop)
+    let format = settings.log.format;
+    app::run(settings, around, |addresses| announce(addresses, format), stop)
         .await
         .map_err(|error| Failure::told(Exit::Failed, error.to_string()))
 }
 
-fn announce(addresses: &Addresses) {
+/// Says where it serves, in the form that the log has.
+fn announce(addresses: &Addresses, format: LogFormat) {
     let scheme = if addresses.tls { "https" } else { "http" };
-    let http = addresses.http.map(|address| format!(", HTTP on {scheme}://{address}")).unwrap_or_default();
-    let health = addresses.health.map(|address| format!(", health on {address}")).unwrap_or_default();
+    let grpc = format!("{scheme}://{}", addresses.grpc);
+    let http = addresses.http.map(|address| format!("{scheme}://{address}"));
+    let health = addresses.health.map(|address| address.to_string());
+    let line = match format {
+        LogFormat::Text => {
+            let http = http.map(|url| format!(", HTTP on {url}")).unwrap_or_default();
+            let health = health.map(|address| format!(", health on {address}")).unwrap_or_default();
+            format!("signalbox is ready: gRPC on {grpc}{http}{health}")
+        }
+        LogFormat::Json => {
+            let time = SystemClock.now().to_rfc3339_opts(SecondsFormat::Micros, true);
+            let fields =
+                json!({ "message": "signalbox is ready", "grpc": grpc, "http": http, "health": health });
+            json!({ "timestamp": time, "level": "INFO", "fields": fields, "target": "signalbox" }).to_string()
+        }
+    };
     // Whoever closed standard output does not want to know.
-    let _ = writeln!(
-        std::io::stdout(),
-        "signalbox is ready: gRPC on {scheme}://{}{http}{health}",
-        addresses.grpc
-    );
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -10,6 +10,7 @@ mod connection;
 mod database;
 mod fleet;
 mod framework;
+mod health;
 mod provider;
 mod setting;
 mod status;
@@ -23,6 +24,7 @@ use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 pub use anonymous::BoundAnonymous;
 pub use connection::ConnectionHandle;
 pub use framework::MendStatuses;
+pub use health::health;
 pub use status::{refusal, refuse, to_status};
 
 use crate::{

@@ -24,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unknown;
 pub mod values;
 
 use std::{fmt, path::Path};
@@ -84,7 +85,7 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// What the environment says of stored settings. No option: the server only tells of it.
     pub overrides: Overrides,
-    old_names: Vec<String>,
+    unread: Vec<String>,
 }
 
 /// Everything that is wrong with the settings.
@@ -125,7 +126,9 @@ impl Settings {
         let log = Log::read(&mut from);
         let shutdown = Shutdown::read(&mut from);
         let overrides = Overrides::read(env);
-        let old_names = legacy::warnings(&from);
+        let known: Vec<&str> = options().map(|option| option.env).collect();
+        let mut unread = legacy::warnings(&from);
+        unread.extend(unknown::warnings(env, &known));
         // Sections that could be read are checked even where others could not, so that one look shows all.
         // A certificate that could not be read counts as one: the complaint about plaintext would mislead.
         let has_tls = !matches!(tls, Some(None));
@@ -155,7 +158,7 @@ impl Settings {
                 log,
                 shutdown,
                 overrides,
-                old_names,
+                unread,
             })
         };
         match whole() {
@@ -172,7 +175,7 @@ impl Settings {
         if let Database::Sqlite(_) = self.store.database {
             warnings.extend(self.keys.warnings(&self.store.data_dir));
         }
-        warnings.extend(self.old_names.iter().chain(self.overrides.warnings()).cloned());
+        warnings.extend(self.unread.iter().chain(self.overrides.warnings()).cloned());
         warnings
     }
 }

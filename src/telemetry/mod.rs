@@ -4,12 +4,15 @@
 //! secrets have types that can't be.
 
 mod metrics;
+mod outbound_calls;
+mod process;
 mod rpc;
 mod store_calls;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use metrics::Metrics;
+pub use outbound_calls::OutboundCalls;
 pub use store_calls::StoreCalls;
 
 use crate::settings::{Log, LogFormat};
