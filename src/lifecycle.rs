@@ -1,12 +1,56 @@
-//! The life of the process: tasks that are tracked, and a stop in two stages.
+//! The life of the process: in which phase it is, tasks that are tracked, and a stop in two stages.
 //!
 //! Soft: nothing new is begun, streams are told to go. Hard: whatever is left is dropped. It must not know what the
 //! tasks do.
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How far the process is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The store is opened and read.
+    Starting,
+    /// It can't start, because the store can't be reached: it is waited for.
+    StoreAway,
+    /// It takes calls.
+    Serving,
+    /// It is about to stop. Calls may still be taken for a while, but nobody new should be sent here.
+    Draining,
+}
+
+/// Tells in which phase the process is, to who asks and to who waits for news. Clones tell the same.
+#[derive(Clone, Debug)]
+pub struct Standing(watch::Sender<Phase>);
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self(watch::Sender::new(Phase::Starting))
+    }
+}
+
+impl Standing {
+    /// The phase that it is in.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Goes on to another phase.
+    pub fn set(&self, phase: Phase) {
+        self.0.send_replace(phase);
+    }
+
+    /// Hears of every phase, the present one first.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Phase> {
+        let mut phases = self.0.subscribe();
+        phases.mark_changed();
+        phases
+    }
+}
 
 /// Tracks tasks and stops them.
 ///

@@ -14,6 +14,7 @@ use crate::{
     },
     domain::{Clock, FieldPath, Role, SealedSecret, Uid},
     kinds,
+    lifecycle::Standing,
     settings::{Database, Jwt, JwtKey, Settings},
     store::Store,
 };
@@ -102,7 +103,7 @@ pub async fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result
     let shared = matches!(settings.store.database, Database::Postgres(_));
     let secret = match shared && settings.jwt.key == JwtKey::Generated {
         true => {
-            let opened = open(settings, Purpose::Inspect, clock).await;
+            let opened = open(settings, Purpose::Inspect, clock, &Standing::default()).await;
             let Opened { store, vault, .. } = opened.map_err(|error| name_what_to_set(error, shared))?;
             let secret = shared_secret(&*store, &vault, false).await;
             store.close(CLOSING).await;

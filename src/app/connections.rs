@@ -42,7 +42,7 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 }
 
 /// How many connections may be open, and how long each may take to say what it wants.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Admission {
     pub connections: usize,
     /// How many of them one peer may have on which nobody has said yet who it is: it can't keep everybody else out.
@@ -51,8 +51,6 @@ pub(super) struct Admission {
     /// How long a peer may leave unacknowledged what it is sent. HTTP/2 asks by itself whether somebody is there; HTTP/1.1
     /// has nothing to ask with.
     pub silence: Duration,
-    /// Cuts them all. A listener that is dropped leaves its connections to themselves.
-    pub cut: CancellationToken,
 }
 
 /// A connection that holds its place among the open ones.
@@ -90,10 +88,10 @@ impl Opening {
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, place: Place, admission: &Admission) -> Self {
-        let opening = Opening { deadline: Box::pin(sleep(admission.handshake)), heard: 0, line_ends: 0 };
+    fn new(stream: S, place: Place, (handshake, cut): (Duration, &CancellationToken)) -> Self {
+        let opening = Opening { deadline: Box::pin(sleep(handshake)), heard: 0, line_ends: 0 };
         let Place { open, peer, unproven } = place;
-        let handle = ConnectionHandle::new(peer, unproven, &admission.cut);
+        let handle = ConnectionHandle::new(peer, unproven, cut);
         let cut = Box::pin(handle.is_cut());
         Self { stream, _place: open, opening: Some(opening), handle, cut }
     }
@@ -129,31 +127,35 @@ impl Places {
     }
 }
 
-/// Connections in plaintext.
+/// Connections in plaintext. `cut` cuts them all: a listener that is dropped leaves its connections to themselves.
 pub(super) fn plaintext(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     admission: Admission,
+    cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    accepted(listener, &admission).map(move |(stream, place)| Ok(Connection::new(stream, place, &admission)))
+    let handshake = admission.handshake;
+    accepted(listener, admission)
+        .map(move |(stream, place)| Ok(Connection::new(stream, place, (handshake, &cut))))
 }
 
 /// Connections that have agreed on TLS. One that can't, or takes too long, holds nobody else up.
 pub(super) fn secured(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     admission: Admission,
+    cut: CancellationToken,
     acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let (limit, incoming) = (admission.connections, accepted(listener, &admission));
+    let Admission { connections: limit, handshake, .. } = admission;
     let agree = move |(stream, place)| {
         let accepting = acceptor().accept(stream);
-        let admission = admission.clone();
+        let cut = cut.clone();
         // In a task of its own, so that handshakes are spread over the processors.
         tokio::spawn(async move {
-            let stream = tokio::time::timeout(admission.handshake, accepting).await??;
-            io::Result::Ok(Connection::new(stream, place, &admission))
+            let stream = tokio::time::timeout(handshake, accepting).await??;
+            io::Result::Ok(Connection::new(stream, place, (handshake, &cut)))
         })
     };
-    incoming
+    accepted(listener, admission)
         .map(agree)
         // There are never more than may be open, so that no handshake waits for another.
         .buffer_unordered(limit)
@@ -167,8 +169,8 @@ pub(super) fn secured(
 }
 
 /// Accepts connections. Beyond the limit a new one is closed at once: waiting would hide it from the client.
-fn accepted(listener: TcpListener, admission: &Admission) -> impl Stream<Item = (TcpStream, Place)> + use<> {
-    let Admission { connections, unproven, silence, .. } = *admission;
+fn accepted(listener: Arc<TcpListener>, admission: Admission) -> impl Stream<Item = (TcpStream, Place)> {
+    let Admission { connections, unproven, silence, .. } = admission;
     let places = Places { open: Arc::new(Semaphore::new(connections)), peers: Peers::default(), unproven };
     stream::unfold((listener, places), move |(listener, places)| async move {
         loop {
@@ -257,17 +259,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_acknowledges_nothing_is_given_up() {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap());
         let address = listener.local_addr().unwrap();
         let silence = Duration::from_secs(30);
-        let admission = Admission {
-            connections: 1,
-            unproven: 1,
-            handshake: silence,
-            silence,
-            cut: CancellationToken::new(),
-        };
-        let mut incoming = Box::pin(plaintext(listener, admission));
+        let admission = Admission { connections: 1, unproven: 1, handshake: silence, silence };
+        let mut incoming = Box::pin(plaintext(listener, admission, CancellationToken::new()));
         let (_client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
         let connection = connection.unwrap().unwrap();
         assert_eq!(SockRef::from(&connection.stream).tcp_user_timeout().unwrap(), Some(silence));
@@ -289,17 +285,11 @@ mod tests {
     /// Half of the places of a listener are never one peer's that says nothing; who has said who it is, gives its own back.
     #[tokio::test]
     async fn regression_one_silent_peer_does_not_take_every_place() {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap());
         let address = listener.local_addr().unwrap();
         let long = Duration::from_secs(60);
-        let admission = Admission {
-            connections: 4,
-            unproven: 2,
-            handshake: long,
-            silence: long,
-            cut: CancellationToken::new(),
-        };
-        let mut incoming = Box::pin(plaintext(listener, admission));
+        let admission = Admission { connections: 4, unproven: 2, handshake: long, silence: long };
+        let mut incoming = Box::pin(plaintext(listener, admission, CancellationToken::new()));
         let mut open = Vec::new();
         for _ in 0..2 {
             let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());

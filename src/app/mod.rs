@@ -1,7 +1,7 @@
 //! Composition: builds the service from its settings, and runs it on its listeners until it is told to stop.
 //!
-//! The order of the start is the order in which things can be trusted: key, store, migrations, view, listeners. It
-//! must not know how anything works inside.
+//! The order of the start is the order in which things can be trusted: key, store, migrations, view, listeners. Only
+//! probes are answered before, and to the end. It must not know how anything works inside.
 
 mod access;
 mod certificates;
@@ -12,6 +12,7 @@ mod first_start;
 mod housekeeping;
 mod moving;
 mod open;
+mod probes;
 mod server;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ pub use moving::{Course, Moved, abandon, migrate, survey};
 pub use open::{Inspection, Opened, Purpose, inspect, open};
 
 pub use crate::{
+    auth::LONGEST_TTL,
     crypto::{ExportKey, SecretText, generate_key, private_file},
     service::parse_token,
     store::{
@@ -31,13 +33,13 @@ pub use crate::{
     view::{Undecryptable, Unopened},
 };
 
-use self::{fan_out::Traced, housekeeping::Housekeeping, server::Served};
+use self::{fan_out::Traced, housekeeping::Housekeeping, probes::Probes, server::Served};
 use crate::{
     crypto::Vault,
     domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
     fleet::Fleet,
     grpc::{self, MessageLimits},
-    lifecycle::{self, Lifecycle},
+    lifecycle::{self, Lifecycle, Phase},
     outbound::{Outbound, SystemResolver},
     replica::{Identity, Replicas},
     service::{AuditTrail, Observer, Parts, Service, Warnings},
@@ -143,13 +145,29 @@ pub async fn run(
         tracing::warn!(%error, "a file size limit would end the process");
     }
     warn_of_few_files(settings.limits.max_connections);
+    let probes = Probes::open(&settings)?;
+    let ended = open_and_serve(&settings, replica, around, &probes, ready, shutdown).await;
+    // Until now probes could see that the process is there.
+    probes.close().await;
+    tracing::info!("stopped");
+    ended
+}
+
+async fn open_and_serve(
+    settings: &Settings,
+    replica: ReplicaId,
+    around: Surroundings,
+    probes: &Probes,
+    ready: impl FnOnce(&Addresses) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut shutdown = std::pin::pin!(shutdown);
     // It may wait for its database; whoever waits has written nothing.
     let opened = tokio::select! {
-        opened = open(&settings, Purpose::Serve, &clock) => opened?,
+        opened = open(settings, Purpose::Serve, &clock, &probes.standing) => opened?,
         () = &mut shutdown => {
-            tracing::info!("stopped before the database was reached");
+            tracing::info!("told to stop before the database was reached");
             return Ok(());
         }
     };
@@ -158,9 +176,9 @@ pub async fn run(
     }
     let store: Arc<dyn Store> = opened.store.clone();
     let lifecycle = Lifecycle::default();
-    let served = serve(&settings, replica, (opened, around), &clock, &lifecycle, ready, shutdown).await;
-    store.close(settings.shutdown.deadline.saturating_sub(settings.shutdown.grace) / 2).await;
-    tracing::info!("stopped");
+    let served =
+        serve(settings, replica, (opened, around), &clock, (&lifecycle, probes), ready, shutdown).await;
+    store.close(settings.shutdown.closing()).await;
     served
 }
 
@@ -169,7 +187,7 @@ async fn serve(
     replica: ReplicaId,
     (opened, around): (Opened, Surroundings),
     clock: &Arc<dyn Clock>,
-    lifecycle: &Lifecycle,
+    (lifecycle, probes): (&Lifecycle, &Probes),
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
@@ -240,7 +258,8 @@ async fn serve(
         fleet: Arc::clone(&fleet),
         audit,
         observer,
-        outbound: Outbound::new(settings.outbound.allowed.clone(), Arc::new(SystemResolver)),
+        outbound: Outbound::new(settings.outbound.allowed.clone(), Arc::new(SystemResolver))
+            .counted(metrics.outbound.clone()),
         view: Arc::clone(&view),
         revealer,
         vault,
@@ -269,7 +288,7 @@ async fn serve(
         grpc::routes(&service, messages, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
     let authenticator = access.authenticator;
     let served = Served { routes, service: Arc::clone(&service), authenticator, metrics };
-    let server = server::start(settings, served, lifecycle).await?;
+    let server = server::start(settings, served, probes, lifecycle).await?;
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     // Only now: a start that fails must not leave leases behind, which others would wait for.
@@ -278,11 +297,18 @@ async fn serve(
     lifecycle.spawn(Arc::clone(&fleet).keep(lifecycle.hard()));
     let watchers = move || streams.watchers();
     lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
+    probes.standing.set(Phase::Serving);
     ready(&server.addresses);
     let outdated = replicas.outdated();
+    let asked = async {
+        shutdown.await;
+        probes.standing.set(Phase::Draining);
+        // Who sends callers here hears of it first.
+        tokio::time::sleep(settings.shutdown.delay).await;
+    };
     let ending = async {
         tokio::select! {
-            () = shutdown => {}
+            () = asked => {}
             () = outdated.cancelled() => {}
         }
     };

@@ -7,6 +7,7 @@ use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
     domain::keys::{FirstKeys, Identity, LogKey},
     domain::{Clock, Release, RevisionToken, SystemClock},
+    lifecycle::{Phase, Standing},
     settings::{Database, Settings},
     store::{Defect, Store, StoreError, Verification, postgres::PostgresDatabase, sqlite::SqliteDatabase},
     view::{Revealer, State, Undecryptable},
@@ -44,11 +45,11 @@ enum Locked {
 }
 
 impl Locked {
-    async fn open(settings: &Settings, create: bool) -> Result<Self, StoreError> {
+    async fn open(settings: &Settings, create: bool, standing: &Standing) -> Result<Self, StoreError> {
         let release = settings.cluster.release;
         Ok(match &settings.store.database {
             Database::Postgres(at) if create => {
-                Self::Postgres(Box::new(wait_for(release, at.url.expose()).await?))
+                Self::Postgres(Box::new(wait_for(release, at.url.expose(), standing).await?))
             }
             Database::Sqlite(path) => {
                 Self::Sqlite(Box::new(SqliteDatabase::open_as(release, path, create).await?))
@@ -84,16 +85,20 @@ impl Locked {
 
 /// Opens a database that is to be served, and tries again for as long as nobody answers there, or it is just starting: a
 /// machine that comes up has no order. What else is wrong is told at once.
-async fn wait_for(release: Release, url: &str) -> Result<PostgresDatabase, StoreError> {
+async fn wait_for(release: Release, url: &str, standing: &Standing) -> Result<PostgresDatabase, StoreError> {
     let mut answers = false;
     loop {
         let error = match PostgresDatabase::open_as(release, url, true).await {
-            Ok(database) => return Ok(database),
+            Ok(database) => {
+                standing.set(Phase::Starting);
+                return Ok(database);
+            }
             Err(error) => error,
         };
         match PostgresDatabase::out_of_reach(url).await {
             Some(why) => {
                 tracing::warn!("{why}; it is tried again every second");
+                standing.set(Phase::StoreAway);
                 tokio::time::sleep(AGAIN).await;
                 answers = false;
             }
@@ -104,13 +109,19 @@ async fn wait_for(release: Release, url: &str) -> Result<PostgresDatabase, Store
     }
 }
 
-/// Opens the store that the settings name. One that is to be served on PostgreSQL is waited for while it can't be reached.
+/// Opens the store that the settings name. One that is to be served on PostgreSQL is waited for while it can't be reached;
+/// `standing` tells of that.
 ///
 /// # Errors
 /// When there is no key, when it does not fit, when the store is in use, damaged or of a newer version; nothing has
 /// been written then.
-pub async fn open(settings: &Settings, purpose: Purpose, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
-    let mut database = Locked::open(settings, purpose == Purpose::Serve).await?;
+pub async fn open(
+    settings: &Settings,
+    purpose: Purpose,
+    clock: &Arc<dyn Clock>,
+    standing: &Standing,
+) -> Result<Opened, AppError> {
+    let mut database = Locked::open(settings, purpose == Purpose::Serve, standing).await?;
     if database.identity().fresh && purpose == Purpose::Serve {
         refuse_to_begin_anew(settings)?;
     }
@@ -212,7 +223,7 @@ pub struct Inspection {
 /// As [`open`].
 pub async fn inspect(settings: &Settings, anchor: Option<RevisionToken>) -> Result<Inspection, AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock).await?;
+    let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock, &Standing::default()).await?;
     let found = look(&*store, vault, anchor).await;
     store.close(CLOSING).await;
     found

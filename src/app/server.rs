@@ -1,43 +1,35 @@
-//! The listeners: bound first, each served behind the gate, stopped in two stages.
+//! The server: gRPC on a listener of its own, HTTP on the one that is lent to it, both behind the gate, stopped in two
+//! stages.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use rand::RngExt;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Server};
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
 use tower::{ServiceBuilder, util::option_layer};
 
 use super::{
-    Addresses, AppError,
-    certificates::Certificates,
-    connections::{self, Admission},
+    Addresses, AppError, connections,
+    probes::{self, Probes},
 };
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy},
     grpc,
-    http::{self, Bounds, Pages, Rpcs},
-    lifecycle::Lifecycle,
+    http::{self, Pages, Rpcs},
+    lifecycle::{Lifecycle, Phase, Standing},
     service::Service,
-    settings::{LISTENERS, Limits, Opt, Settings},
+    settings::{LISTENERS, Limits, Settings},
     telemetry::Metrics,
     watch::Hub,
 };
 
-/// Connections of the health listener; probes are few.
-const HEALTH_CONNECTIONS: usize = 64;
-
-/// Serves for as long as the process answers.
-const LIVENESS: &str = "liveness";
-
 /// A server that listens.
 pub(super) struct Running {
     pub addresses: Addresses,
-    health: HealthReporter,
-    probes: HealthReporter,
+    standing: Standing,
     failed: oneshot::Receiver<String>,
 }
 
@@ -49,35 +41,20 @@ pub(super) struct Served {
     pub metrics: Metrics,
 }
 
-/// Binds the listeners and begins to serve.
+/// Binds the listener of gRPC, takes over that of HTTP, and begins to serve.
 pub(super) async fn start(
     settings: &Settings,
     served: Served,
+    probes: &Probes,
     lifecycle: &Lifecycle,
 ) -> Result<Running, AppError> {
     let Served { mut routes, service, authenticator, metrics } = served;
     let limits = &settings.limits;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    // Told apart, because probes are still answered while the server drains.
-    let (probes, probe_service) = tonic_health::server::health_reporter();
-    for reporter in [&health, &probes] {
-        announce(reporter, ServingStatus::Serving).await;
-        reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
-    }
-    routes.add_service(health_service);
-    // Everything that can be wrong is found before anybody can connect.
-    let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
+    // Its watches end when no more calls are taken: they would hold the stop for as long as it may take.
+    routes.add_service(grpc::health(&probes.standing, lifecycle.soft()));
     let listen = &settings.listen;
-    let listener = bind(LISTENERS.grpc, listen.address, limits.accept_backlog)?;
-    let http_listener = listen.http.map(|at| bind(LISTENERS.http, at, limits.accept_backlog)).transpose()?;
-    let health_listener = listen.health.map(|at| bind(LISTENERS.health, at, 128)).transpose()?;
-    let addresses = Addresses {
-        grpc: local(&listener)?,
-        http: http_listener.as_ref().map(local).transpose()?,
-        health: health_listener.as_ref().map(local).transpose()?,
-        tls: settings.tls.is_some(),
-    };
-
+    let listener = probes::bind(LISTENERS.grpc, listen.address, limits.accept_backlog)?;
+    let grpc_address = probes::local(&listener)?;
     let (died, failed) = oneshot::channel();
     let policy = Policy::Rpcs { reflection: listen.serves_reflection(settings.tls.is_some()) };
     let layer = AuthenticateLayer::new(Arc::clone(&authenticator), policy, grpc::refuse);
@@ -97,23 +74,17 @@ pub(super) async fn start(
         .layer(GrpcWebLayer::new())
         .layer(before)
         .add_routes(routes);
-    let cut = lifecycle.hard();
-    let admission = Admission {
-        connections: limits.max_connections,
-        unproven: half(limits.max_connections),
-        handshake: limits.handshake_timeout,
-        silence: limits.keepalive_interval + limits.keepalive_timeout,
-        cut,
-    };
+    let (listener, cut) = (Arc::new(listener), lifecycle.hard());
+    let admission = probes::admission(limits, limits.max_connections);
     let stopping = lifecycle.soft().cancelled_owned();
-    let server = match certificates.clone() {
+    let server = match probes.certificates.clone() {
         None => {
-            let incoming = connections::plaintext(listener, admission.clone());
+            let incoming = connections::plaintext(listener, admission, cut);
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
         Some(certificates) => {
             lifecycle.spawn(Arc::clone(&certificates).follow());
-            let incoming = connections::secured(listener, admission.clone(), move || certificates.acceptor());
+            let incoming = connections::secured(listener, admission, cut, move || certificates.acceptor());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
     };
@@ -127,13 +98,15 @@ pub(super) async fn start(
         }
         drop(last_stream);
     });
-    if let Some(listener) = http_listener {
+    let http = probes.lend(drained.clone());
+    if let Some(listener) = &http {
         let pages = http::pages(
             Pages {
                 service,
                 metrics,
                 rpcs,
                 max_request: limits.max_request_bytes,
+                standing: probes.standing.clone(),
                 draining: lifecycle.soft(),
                 metrics_anonymous: listen.metrics_anonymous,
                 timeout: limits.request_timeout,
@@ -141,36 +114,15 @@ pub(super) async fn start(
             },
             authenticator,
         );
-        let (bounds, admission) = (bounds(limits), admission.clone());
-        match certificates {
-            None => {
-                let incoming = connections::plaintext(listener, admission);
-                lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
-            }
-            Some(certificates) => {
-                let incoming = connections::secured(listener, admission, move || certificates.acceptor());
-                lifecycle.listen(http::serve(incoming, pages, bounds, drained.clone()));
-            }
-        }
+        lifecycle.listen(listener.serve(pages, lifecycle.hard(), drained));
     }
-    if let Some(listener) = health_listener {
-        let admission =
-            Admission { connections: HEALTH_CONNECTIONS, unproven: half(HEALTH_CONNECTIONS), ..admission };
-        let mut told = probes.clone();
-        let stop = async move {
-            drained.cancelled().await;
-            end_health_watches(&mut told).await;
-        };
-        let incoming = connections::plaintext(listener, admission);
-        let server =
-            builder_of_probes().add_service(probe_service).serve_with_incoming_shutdown(incoming, stop);
-        lifecycle.listen(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the health listener died");
-            }
-        });
-    }
-    Ok(Running { addresses, health, probes, failed })
+    let addresses = Addresses {
+        grpc: grpc_address,
+        http: http.map(|listener| listener.address),
+        health: probes.health,
+        tls: settings.tls.is_some(),
+    };
+    Ok(Running { addresses, standing: probes.standing.clone(), failed })
 }
 
 impl Running {
@@ -182,39 +134,18 @@ impl Running {
         grace: Duration,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), AppError> {
-        let Running { mut health, probes, failed, .. } = self;
+        let Running { standing, failed, .. } = self;
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             Ok(reason) = failed => Err(AppError::Listen(reason)),
         };
+        standing.set(Phase::Draining);
         tracing::info!("stopping: streams are told to go");
-        announce(&health, ServingStatus::NotServing).await;
-        announce(&probes, ServingStatus::NotServing).await;
-        end_health_watches(&mut health).await;
         hub.drain();
         if !lifecycle.stop(grace).await {
             tracing::warn!(?grace, "some streams did not end in time, and were dropped");
         }
         outcome
-    }
-}
-
-/// What is told of the whole, of each service, and of readiness: all have one status.
-fn told_of() -> impl Iterator<Item = &'static str> {
-    grpc::SERVICES.into_iter().chain(["", "readiness"])
-}
-
-async fn announce(health: &HealthReporter, status: ServingStatus) {
-    for service in told_of() {
-        health.set_service_status(service, status).await;
-    }
-}
-
-/// Ends the streams of those who watch the health, after the last news: they would hold the stop for as long as it
-/// may take.
-async fn end_health_watches(health: &mut HealthReporter) {
-    for service in told_of().chain([LIVENESS]) {
-        health.clear_service_status(service).await;
     }
 }
 
@@ -233,31 +164,4 @@ fn builder(limits: &Limits) -> Server {
         Some(age) => server.max_connection_age(age),
         None => server,
     }
-}
-
-/// Of all connections, how many one peer may have without a good token on them.
-fn half(connections: usize) -> usize {
-    connections.div_ceil(2)
-}
-
-fn bounds(limits: &Limits) -> Bounds {
-    Bounds {
-        header_bytes: limits.header_list_bytes,
-        header_time: limits.handshake_timeout,
-        streams: limits.max_streams_per_connection,
-        keepalive: limits.keepalive_interval,
-    }
-}
-
-fn builder_of_probes() -> Server {
-    Server::builder().max_concurrent_streams(16).http2_keepalive_interval(Some(Duration::from_secs(20)))
-}
-
-fn bind(option: &Opt, address: SocketAddr, backlog: u32) -> Result<TcpListener, AppError> {
-    connections::bind(address, backlog)
-        .map_err(|error| AppError::Listen(format!("{option}: can't listen on {address}: {error}")))
-}
-
-fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
-    listener.local_addr().map_err(|error| AppError::Listen(error.to_string()))
 }

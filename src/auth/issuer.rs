@@ -160,9 +160,12 @@ impl NewToken {
     }
 }
 
+/// How long a token lives at most.
+pub const LONGEST_TTL: Duration = Duration::from_secs(366 * 86_400);
+
 /// Notes a life that no token may have.
 pub fn check_ttl(ttl: Duration, violations: &mut Violations) {
-    if !(Duration::from_secs(1)..=366 * DAY).contains(&ttl) {
+    if !(Duration::from_secs(1)..=LONGEST_TTL).contains(&ttl) {
         violations.add("ttl", "OUT_OF_RANGE", "must be from 1 s to 366 days");
     }
 }

@@ -17,8 +17,8 @@ mod roles;
 
 pub use authenticator::{Authenticator, GrantParser, RevocationCheck, Trust, TrustedIssuer};
 pub use issuer::{
-    BootstrapError, IssuedToken, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, TokenIssuer, bootstrap_admin,
-    check_scopes, check_ttl, load_or_create_secret,
+    BootstrapError, IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, TokenIssuer,
+    bootstrap_admin, check_scopes, check_ttl, load_or_create_secret,
 };
 pub use keys::{KeySource, TokenKeyError, VerificationKeys};
 pub use layer::{AdminOnly, Authenticate, AuthenticateLayer, Caller, Refused};

@@ -90,6 +90,8 @@ pub mod pages {
     pub const READYZ: &str = "/readyz";
     /// How it is, in numbers.
     pub const METRICS: &str = "/metrics";
+    /// How it is, for people.
+    pub const DIAGNOSTICS: &str = "/diagnostics";
     /// What the API over HTTP takes and answers.
     pub const OPENAPI: &str = "/openapi.json";
 }
@@ -98,6 +100,8 @@ const PAGE_ROWS: &[(&str, Access)] = &[
     (pages::LIVEZ, Access::Anonymous),
     (pages::READYZ, Access::Anonymous),
     (pages::METRICS, Access::Roles(&[Admin, Viewer])),
+    // As `GetStatus`, which it shows.
+    (pages::DIAGNOSTICS, READERS),
     // The same everywhere, and in everybody's hands: it tells nothing of this server.
     (pages::OPENAPI, Access::Anonymous),
 ];
@@ -210,6 +214,8 @@ mod tests {
         let [closed, open] = [false, true].map(|metrics_anonymous| Policy::Pages { metrics_anonymous });
         assert_eq!(closed.access(pages::METRICS), Some(Access::Roles(&[Admin, Viewer])));
         assert_eq!(open.access(pages::METRICS), Some(Access::Anonymous));
+        let status = RPCS.access("/signalbox.v1.AdminService/GetStatus");
+        assert!([closed, open].map(|policy| policy.access(pages::DIAGNOSTICS)) == [status; 2]);
         for policy in [closed, open] {
             assert_eq!(policy.access(pages::READYZ), Some(Access::Anonymous));
             assert!(RPCS.paths().all(|path| policy.access(path).is_none()));

@@ -359,6 +359,19 @@ pub enum RoleWord {
     Viewer,
 }
 
+/// How long a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// So long.
+    For(std::time::Duration),
+    /// As long as may be.
+    Longest,
+}
+
+fn life(text: &str) -> Result<Life, humantime::DurationError> {
+    if text == "max" { Ok(Life::Longest) } else { humantime::parse_duration(text).map(Life::For) }
+}
+
 /// Options of `token create`.
 #[derive(Args)]
 pub struct TokenCreate {
@@ -377,9 +390,9 @@ pub struct TokenCreate {
     /// May make tokens that read secrets (secrets:grant); for admins
     #[arg(long)]
     pub grant_secrets: bool,
-    /// How long it is good for
-    #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
-    pub ttl: std::time::Duration,
+    /// How long it is good for, such as 90d; max for as long as the token that asks, which nobody outlives
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = life)]
+    pub ttl: Life,
     /// Write the token into this new file, that only you can read, and not to standard output
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,

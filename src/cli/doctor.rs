@@ -53,6 +53,9 @@ const MOVED: &str = "somebody changed the database behind the server's back: set
                      before, and find out who can write the database";
 const OTHER_LIFE: &str = "if nobody restored a backup, somebody put another store in its place: restore the newest backup, and \
                           find out who can write the database";
+const ROLLED_BACK: &str = "if you restored an older copy of the store, this is what it looks like, and all is well: take a new anchor; if \
+                           nobody did, somebody has cut off what was written last: restore the newest backup, and find out who can \
+                           write the database";
 const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
 
 /// Checks, prints what was found, and fails if anything is wrong.
@@ -144,7 +147,8 @@ fn of_log(log: &VerifyLogResponse) -> Vec<Check> {
         return vec![ok("log", format!("{} rows are as they were written", log.checked_rows))];
     }
     let defect = |defect: &crate::proto::v1::LogDefect| {
-        fail("log", row_text(&defect.reason, defect.revision, &defect.name, &defect.description), EDITED)
+        let text = row_text(&defect.reason, defect.revision, &defect.name, &defect.description);
+        fail("log", text, to_do(&defect.reason))
     };
     let mut checks: Vec<Check> = log.defects.iter().map(defect).collect();
     if checks.is_empty() {
@@ -223,10 +227,18 @@ fn of_verification(found: &app::Verification) -> Vec<Check> {
     let defect = |defect: &app::Defect| {
         let revision = defect.revision.map_or(0, |revision| revision.0);
         let name = defect.name.as_deref().unwrap_or_default();
-        let what_to_do = if defect.reason == "other_life" { OTHER_LIFE } else { EDITED };
-        fail("log", row_text(defect.reason, revision, name, &defect.description), what_to_do)
+        fail("log", row_text(defect.reason, revision, name, &defect.description), to_do(defect.reason))
     };
     found.defects.iter().map(defect).collect()
+}
+
+/// What to do about a defect of the log.
+fn to_do(reason: &str) -> &'static str {
+    match reason {
+        "other_life" => OTHER_LIFE,
+        "rolled_back" => ROLLED_BACK,
+        _ => EDITED,
+    }
 }
 
 /// Names the row: that is what the operator has to find.
@@ -266,6 +278,13 @@ mod tests {
         assert_eq!(checks[0].verdict, Verdict::Fail);
         assert_eq!(checks[0].detail, "log_row_edited revision 7 providers/groq: its hash does not match");
         assert_eq!(of_verification(&app::Verification::default())[0].verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn regression_an_older_copy_that_was_restored_is_no_proof_of_a_hand_in_the_database() {
+        let defect = crate::proto::v1::LogDefect { reason: "rolled_back".into(), ..Default::default() };
+        let log = VerifyLogResponse { defects: vec![defect], ..Default::default() };
+        assert!(of_log(&log)[0].what_to_do.contains("restored an older copy"));
     }
 
     #[test]

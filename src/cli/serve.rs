@@ -2,6 +2,9 @@
 
 use std::{ffi::OsStr, io::Write, path::Path, time::Duration};
 
+use chrono::SecondsFormat;
+use serde_json::json;
+
 use super::{
     failure::{Exit, Failure, Outcome},
     server_flags::ServerFlags,
@@ -9,9 +12,9 @@ use super::{
 };
 use crate::{
     app::{self, Addresses, Surroundings},
-    domain::ReplicaId,
+    domain::{Clock as _, ReplicaId, SystemClock},
     lifecycle,
-    settings::{Settings, Shutdown},
+    settings::{LogFormat, Settings},
     telemetry,
 };
 
@@ -42,26 +45,37 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
 /// Runs the server, and says in one line on standard output when it serves, and where.
 async fn serve(settings: Settings, around: Surroundings) -> Outcome {
     let replica = ReplicaId::random();
-    let Shutdown { grace, deadline } = settings.shutdown;
-    // Closing the store has the other half.
-    let patience = (deadline.saturating_sub(grace) / 2).min(LAST_TRACES);
+    // Closing the store has as much, which is half of what is left.
+    let patience = settings.shutdown.closing().min(LAST_TRACES);
     let telemetry =
         telemetry::init(&settings.log, settings.traces.as_ref(), &replica).map_err(Failure::usage)?;
     let stop =
         lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
-    let served = app::run(settings, replica, around, announce, stop).await;
+    let format = settings.log.format;
+    let served = app::run(settings, replica, around, |addresses| announce(addresses, format), stop).await;
     telemetry.end(patience).await;
     served.map_err(|error| Failure::told(Exit::Failed, error.to_string()))
 }
 
-fn announce(addresses: &Addresses) {
+/// Says where it serves, in the form that the log has.
+fn announce(addresses: &Addresses, format: LogFormat) {
     let scheme = if addresses.tls { "https" } else { "http" };
-    let http = addresses.http.map(|address| format!(", HTTP on {scheme}://{address}")).unwrap_or_default();
-    let health = addresses.health.map(|address| format!(", health on {address}")).unwrap_or_default();
+    let grpc = format!("{scheme}://{}", addresses.grpc);
+    let http = addresses.http.map(|address| format!("{scheme}://{address}"));
+    let health = addresses.health.map(|address| address.to_string());
+    let line = match format {
+        LogFormat::Text => {
+            let http = http.map(|url| format!(", HTTP on {url}")).unwrap_or_default();
+            let health = health.map(|address| format!(", health on {address}")).unwrap_or_default();
+            format!("signalbox is ready: gRPC on {grpc}{http}{health}")
+        }
+        LogFormat::Json => {
+            let time = SystemClock.now().to_rfc3339_opts(SecondsFormat::Micros, true);
+            let fields =
+                json!({ "message": "signalbox is ready", "grpc": grpc, "http": http, "health": health });
+            json!({ "timestamp": time, "level": "INFO", "fields": fields, "target": "signalbox" }).to_string()
+        }
+    };
     // Whoever closed standard output does not want to know.
-    let _ = writeln!(
-        std::io::stdout(),
-        "signalbox is ready: gRPC on {scheme}://{}{http}{health}",
-        addresses.grpc
-    );
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    args::{RoleWord, Target, Token, TokenCreate, TokenRevoke},
+    args::{Life, RoleWord, Target, Token, TokenCreate, TokenRevoke},
     connect::connect,
     failure::{Exit, Failure, Outcome},
     selector, serve,
@@ -71,14 +71,21 @@ fn request(args: &TokenCreate) -> Result<CreateTokenRequest, Failure> {
             "--selector: a worker reaches only what it is granted; give one, or `*` for everything",
         ));
     }
-    let ttl = prost_types::Duration::try_from(args.ttl).map_err(|_| Failure::usage("--ttl: is too long"))?;
+    let ttl = match args.ttl {
+        Life::Longest => None,
+        Life::For(ttl) => {
+            let ttl = prost_types::Duration::try_from(ttl);
+            Some(ttl.map_err(|_| Failure::usage("--ttl: is too long"))?)
+        }
+    };
     Ok(CreateTokenRequest {
         role: role.into(),
         subject: args.subject.clone().unwrap_or_else(|| word.to_owned()),
         grants: selector::parse_all(&args.selectors, &[], &[])?,
         include_secrets: args.secrets,
         grant_secrets: args.grant_secrets,
-        ttl: Some(ttl),
+        ttl,
+        longest: args.ttl == Life::Longest,
     })
 }
 
@@ -90,7 +97,7 @@ async fn local_token(
     let failed = |error: &dyn std::fmt::Display| Failure::told(Exit::Failed, format!("--local: {error}"));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let issuer = app::local_issuer(settings, &clock).await.map_err(|error| failed(&error))?;
-    let new = app::parse_token(request).map_err(|error| failed(&error))?;
+    let new = app::parse_token(request, app::LONGEST_TTL).map_err(|error| failed(&error))?;
     let issued = issuer.issue(new).map_err(|error| failed(&error))?;
     Ok(CreateTokenResponse {
         token: issued.token.expose().to_owned(),

@@ -10,6 +10,7 @@ mod connection;
 mod database;
 mod fleet;
 mod framework;
+mod health;
 mod peers;
 mod provider;
 mod setting;
@@ -24,6 +25,7 @@ use tonic::service::{Routes, RoutesBuilder, interceptor::InterceptedService};
 pub use anonymous::BoundAnonymous;
 pub use connection::{ConnectionHandle, prove};
 pub use framework::MendStatuses;
+pub use health::health;
 pub use peers::{PeerPlace, Peers};
 pub use status::{refusal, refuse, to_status};
 

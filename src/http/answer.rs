@@ -58,6 +58,16 @@ pub(super) fn of_status(status: &Status, conditional: bool) -> Response {
     render(code, status)
 }
 
+/// The answer of a server that takes no calls yet.
+pub(super) fn starting() -> Response {
+    let error = Error::Unavailable {
+        reason: "STARTING",
+        description: "the server has not read its store yet; come again".to_owned(),
+        retry_after: Duration::from_secs(1),
+    };
+    of_status(&grpc::to_status(error), false)
+}
+
 /// The answer of a server that takes no more calls.
 pub(super) fn draining() -> Response {
     let error = Error::Unavailable {
@@ -84,7 +94,11 @@ pub(super) fn content(status: &Status) -> Value {
 
 /// What is answered where nothing is.
 pub(super) fn no_such_path() -> Response {
-    status(StatusCode::NOT_FOUND, "PATH_UNKNOWN", "there is no such path")
+    status(
+        StatusCode::NOT_FOUND,
+        "PATH_UNKNOWN",
+        "there is no such path; /openapi.json lists all that there are",
+    )
 }
 
 fn render(code: StatusCode, status: &Status) -> Response {

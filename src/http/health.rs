@@ -7,23 +7,38 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::answer;
-use crate::service::{Degradation, Service};
+use crate::{
+    lifecycle::{Phase, Standing},
+    service::{Degradation, Service},
+};
 
 /// What the pages are about.
 #[derive(Clone)]
 pub(super) struct Health {
-    pub service: Arc<Service>,
-    pub draining: CancellationToken,
+    pub standing: Standing,
+    /// `None` while the process starts, and when it has told its last caller goodbye.
+    pub service: Option<Arc<Service>>,
 }
 
 impl Health {
     fn degraded(&self) -> Vec<Value> {
         let shown =
             |Degradation { reason, description }| json!({ "reason": reason, "description": description });
-        self.service.degradations().into_iter().map(shown).collect()
+        self.service.iter().flat_map(|service| service.degradations()).map(shown).collect()
+    }
+}
+
+/// Why a server takes no calls: reason and description. `None` while it takes them.
+pub(super) fn why_not(phase: Phase) -> Option<(&'static str, &'static str)> {
+    match phase {
+        Phase::Starting => Some(("STARTING", "the server has not read its store yet")),
+        Phase::StoreAway => {
+            Some(("STORE_AWAY", "the server can't start: its store is out of reach, and waited for"))
+        }
+        Phase::Serving => None,
+        Phase::Draining => Some(("DRAINING", "the server is about to stop")),
     }
 }
 
@@ -32,14 +47,15 @@ pub(super) async fn livez(State(health): State<Health>) -> Response {
     answer::json(StatusCode::OK, &json!({ "live": true, "degraded": health.degraded() }))
 }
 
-/// Whether it takes calls: 200, and 503 once it is about to stop. Nobody can ask before the first view: the listener is
-/// bound after it.
+/// Whether it takes calls: 200, and 503 before its first view and once it is about to stop.
 pub(super) async fn readyz(State(health): State<Health>) -> Response {
     let degraded = health.degraded();
-    if health.draining.is_cancelled() {
-        let why = json!({ "reason": "DRAINING", "description": "the server is about to stop" });
-        let content = json!({ "ready": false, "why": why, "degraded": degraded });
-        return answer::json(StatusCode::SERVICE_UNAVAILABLE, &content);
+    match why_not(health.standing.phase()) {
+        None => answer::json(StatusCode::OK, &json!({ "ready": true, "degraded": degraded })),
+        Some((reason, description)) => {
+            let why = json!({ "reason": reason, "description": description });
+            let content = json!({ "ready": false, "why": why, "degraded": degraded });
+            answer::json(StatusCode::SERVICE_UNAVAILABLE, &content)
+        }
     }
-    answer::json(StatusCode::OK, &json!({ "ready": true, "degraded": degraded }))
 }

@@ -1,4 +1,4 @@
-//! The page of metrics, in the text form of OpenMetrics that Prometheus reads.
+//! The page of metrics, in the text form of OpenMetrics that Prometheus reads, or in the older one for who asks for that.
 //!
 //! What is counted as it happens registers itself (`telemetry`). The rest is read from the service when somebody asks.
 //! `docs/metrics.md` lists all of them; a test holds the two together.
@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use prometheus_client::{
@@ -26,7 +26,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OLDER: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Everything that is shown.
 pub(super) struct Exposition {
@@ -54,12 +55,47 @@ pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>, request: 
     let registry = if everything { &exposition.whole } else { &exposition.narrow };
     let mut page = String::new();
     match text::encode(&mut page, registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+        Ok(()) if wants_older(request.headers()) => {
+            ([(header::CONTENT_TYPE, OLDER)], older(&page)).into_response()
+        }
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
         // Writing to memory does not fail.
         Err(_) => {
             answer::status(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the metrics can't be written")
         }
     }
+}
+
+/// Whether the older form is asked for, and not this one. Who takes anything gets this one.
+fn wants_older(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let forms: Vec<String> = accepted
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+        .collect();
+    let has = |form: &str| forms.iter().any(|accepted| accepted == form);
+    has("text/plain") && !has("application/openmetrics-text")
+}
+
+/// The page in the form of before OpenMetrics: there a counter's description stands under the name that its samples have,
+/// and nothing marks the end.
+fn older(page: &str) -> String {
+    let (mut written, mut help) = (String::with_capacity(page.len()), "");
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        if let Some(text) = line.strip_prefix("# HELP ") {
+            help = text;
+            continue;
+        }
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let end = if kind == "counter" { "_total" } else { "" };
+            let text = help.strip_prefix(name).unwrap_or(help).trim_start();
+            written += &format!("# HELP {name}{end} {text}\n# TYPE {name}{end} {kind}\n");
+            continue;
+        }
+        written += line;
+        written.push('\n');
+    }
+    written
 }
 
 /// What is read from the service when somebody asks.
@@ -205,10 +241,25 @@ fn rotations(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "Time since the oldest rotation of an API key began that is under way; 0 without one",
         counts.oldest_seconds,
     )?;
+    page.gauge(
+        "signalbox_key_rotation_workers_waiting",
+        "Workers that rotations wait for, as far as this replica looks after these: one for each worker and key",
+        counts.waiting,
+    )?;
+    page.counter(
+        "signalbox_key_values_replaced",
+        "Values of API keys replaced by rotation through this replica",
+        counts.replaced,
+    )?;
     page.counters(
         "signalbox_key_rotations_ended",
-        "Rotations that this replica has ended, by reason: applied by every worker, or timed_out",
-        [([("reason", "applied")], counts.applied), ([("reason", "timed_out")], counts.timed_out)],
+        "Rotations ended through this replica, by reason: applied by every worker, timed_out, or by an administrator, retired or revoked",
+        [
+            ([("reason", "applied")], counts.applied),
+            ([("reason", "timed_out")], counts.timed_out),
+            ([("reason", "retired")], counts.retired),
+            ([("reason", "revoked")], counts.revoked),
+        ],
     )
 }
 

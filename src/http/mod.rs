@@ -1,10 +1,12 @@
 //! The HTTP listener: the API as JSON, and pages for probes and metrics, as one router on a bounded server.
 //!
 //! It must not know SQL. Every path of a page has a row in the policy table (`auth::policy`), and so has every RPC that the API
-//! leads to: [`rest`] calls it through the gate of gRPC. Every answer is JSON, errors in the form of `google.rpc.Status`.
+//! leads to: [`rest`] calls it through the gate of gRPC. Errors are JSON in the form of `google.rpc.Status`, and so is what is
+//! not made for people or for Prometheus.
 
 mod answer;
 mod cors;
+mod diagnostics;
 mod health;
 mod metrics;
 mod openapi;
@@ -16,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
     middleware::{self, Next},
     response::Response,
     routing::get,
@@ -37,6 +39,7 @@ use self::{
 };
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy, pages as paths},
+    lifecycle::{Phase, Standing},
     service::Service,
     telemetry::{HttpCall, Metrics, REQUEST_ID, request_id},
 };
@@ -51,6 +54,8 @@ pub struct Pages {
     pub rpcs: Rpcs,
     /// Bytes that the body of a request may have.
     pub max_request: usize,
+    /// What probes are told.
+    pub standing: Standing,
     /// Told when the server takes no more calls.
     pub draining: CancellationToken,
     /// Whether everybody may see the metrics.
@@ -63,19 +68,17 @@ pub struct Pages {
 
 /// The API and the pages, each behind its gate.
 pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
-    let Pages { service, metrics, rpcs, max_request, draining, metrics_anonymous, timeout, cors_origins } =
-        pages;
+    let Pages { service, metrics, rpcs, max_request, .. } = pages;
+    let Pages { standing, draining, metrics_anonymous, timeout, cors_origins, .. } = pages;
     let exposition = Arc::new(Exposition::new(&metrics, &service));
-    let api = Api { rest: Rest::new(rpcs, max_request), draining: draining.clone() };
-    let health = health::Health { service, draining };
-    let probes = Router::new()
-        .route(paths::LIVEZ, get(health::livez))
-        .route(paths::READYZ, get(health::readyz))
-        .with_state(health);
+    let api = Api { rest: Rest::new(rpcs, max_request), draining };
+    let probes = health_pages(health::Health { standing, service: Some(Arc::clone(&service)) });
     let gate = AuthenticateLayer::new(authenticator, Policy::Pages { metrics_anonymous }, answer::refuse);
     Router::new()
         .route(paths::METRICS, get(metrics::metrics))
         .with_state(exposition)
+        .route(paths::DIAGNOSTICS, get(diagnostics::diagnostics))
+        .with_state(service)
         .route(paths::OPENAPI, get(openapi::openapi))
         .with_state(Arc::new(Description::default()))
         .merge(probes)
@@ -85,6 +88,25 @@ pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
         .layer(middleware::from_fn_with_state(api, api_first))
         .layer(middleware::from_fn_with_state(timeout, bound))
         .layer(option_layer(cors(&cors_origins)))
+}
+
+/// The pages for probes alone: what is answered before there is a service, and after.
+pub fn probes(standing: &Standing, timeout: Duration) -> Router {
+    let told = standing.clone();
+    health_pages(health::Health { standing: standing.clone(), service: None })
+        .fallback(async move || match told.phase() {
+            Phase::Starting | Phase::StoreAway => answer::starting(),
+            Phase::Serving | Phase::Draining => answer::draining(),
+        })
+        .method_not_allowed_fallback(answer::wrong_method)
+        .layer(middleware::from_fn_with_state(timeout, bound))
+}
+
+fn health_pages(health: health::Health) -> Router {
+    Router::new()
+        .route(paths::LIVEZ, get(health::livez))
+        .route(paths::READYZ, get(health::readyz))
+        .with_state(health)
 }
 
 /// The API over HTTP, for as long as the server takes calls.
@@ -115,11 +137,16 @@ async fn traced(rest: &Rest, request: Request) -> Response {
 /// Gives a request its time, and answers the headers that all have in common.
 async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    let version = request.version();
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long"),
     };
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
+        // The rest of the body is not read, so that nothing can follow it on this connection.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REQUEST_ID, id);

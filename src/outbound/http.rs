@@ -22,7 +22,7 @@ use super::{
     message::Message,
     tls::{self, Trust},
 };
-use crate::{settings::AllowedHost, wire::HttpRequest};
+use crate::{settings::AllowedHost, telemetry::OutboundCalls, wire::HttpRequest};
 
 /// Calls at the same time.
 const MAX_CALLS: usize = 64;
@@ -47,6 +47,7 @@ pub struct Outbound {
     roots: OnceLock<Arc<RootCertStore>>,
     tls: OnceLock<Option<TlsConnector>>,
     pub(super) calls: Arc<Semaphore>,
+    pub(super) counted: OutboundCalls,
 }
 
 impl Outbound {
@@ -59,7 +60,15 @@ impl Outbound {
             roots: OnceLock::new(),
             tls: OnceLock::new(),
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            counted: OutboundCalls::default(),
         }
+    }
+
+    /// The same, with its calls counted there.
+    #[must_use]
+    pub fn counted(mut self, calls: OutboundCalls) -> Self {
+        self.counted = calls;
+        self
     }
 
     /// The same, trusting these authorities instead of the system's.
@@ -80,7 +89,15 @@ impl Outbound {
         deadline: Instant,
     ) -> Result<Answer, Fault> {
         let message = Message::of(request, credentials)?;
-        timeout_at(deadline, self.exchange(message)).await.unwrap_or(Err(Fault::Timeout))
+        let begun = Instant::now();
+        let answer = timeout_at(deadline, self.exchange(message)).await.unwrap_or(Err(Fault::Timeout));
+        let outcome = match &answer {
+            Ok(answer) if answer.status < 400 => "ok",
+            Ok(_) => "http_error",
+            Err(fault) => fault.word(),
+        };
+        self.counted.ended("provider", outcome, begun.elapsed());
+        answer
     }
 
     async fn exchange(&self, message: Message) -> Result<Answer, Fault> {

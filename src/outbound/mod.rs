@@ -47,3 +47,21 @@ pub enum Fault {
     /// The call can't be sent as it is configured, or lacks a credential.
     Unsendable,
 }
+
+impl Fault {
+    /// Its word, as a label of metrics has it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::EgressRefused(_) => "egress_refused",
+            Self::NoSuchHost => "no_such_host",
+            Self::ConnectionRefused => "connection_refused",
+            Self::Unreachable => "unreachable",
+            Self::Tls(_) => "tls",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Redirected => "redirected",
+            Self::BadAnswer => "bad_answer",
+            Self::Unsendable => "unsendable",
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::{
     },
     replica::Seen,
     store::{DoorbellState, Verification},
-    view::Freshness,
+    view::{Freshness, Undecryptable},
 };
 
 /// How long a status waits for the store's own word.
@@ -76,27 +76,7 @@ impl Service {
         let admin = caller.role == Role::Admin;
         let everything = caller.grants.contains(&Pattern::All);
         let unopened = if admin { parts.revealer.undecryptable(&state) } else { Vec::new() };
-        let mut warnings = if admin { parts.warnings.all() } else { Vec::new() };
-        let damage = parts.view.damage().filter(|_| admin);
-        warnings.extend(damage.map(|what| {
-            format!(
-                "the store is damaged: {what}; what could be read goes on being served, and writes are refused: run \
-                 `signalbox doctor`, then repair the store or restore a backup"
-            )
-        }));
-        warnings.extend(parts.store.refuses_writes().filter(|_| admin).map(|why| {
-            format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this")
-        }));
-        warnings.extend(if admin { parts.replicas.alarms() } else { Vec::new() });
-        let uncounted = parts.fleet.uncounted();
-        warnings.extend((admin && uncounted > 0).then(|| {
-            format!(
-                "{uncounted} workers of this replica are served and not counted, because the fleet is full: what is told of who \
-                 runs what is not whole, and rotations of keys end only at their time"
-            )
-        }));
-        warnings.extend(if admin { self.unreadable_overrides() } else { Vec::new() });
-        warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
+        let warnings = if admin { self.warnings(&unopened) } else { Vec::new() };
         let mut undecryptable: Vec<String> = unopened.iter().map(|secret| secret.name.to_string()).collect();
         undecryptable.dedup();
         Status {
@@ -124,6 +104,33 @@ impl Service {
             started: self.started,
             warnings,
         }
+    }
+
+    /// What an operator should look at, given the secrets that can't be opened.
+    pub(super) fn warnings(&self, unopened: &[Undecryptable]) -> Vec<String> {
+        let parts = &self.parts;
+        let damage = parts.view.damage().map(|what| {
+            format!(
+                "the store is damaged: {what}; what could be read goes on being served, and writes are refused: run \
+                 `signalbox doctor`, then repair the store or restore a backup"
+            )
+        });
+        let mut warnings = parts.warnings.all();
+        warnings.extend(damage);
+        warnings.extend(parts.store.refuses_writes().map(|why| {
+            format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this")
+        }));
+        warnings.extend(parts.replicas.alarms());
+        let uncounted = parts.fleet.uncounted();
+        warnings.extend((uncounted > 0).then(|| {
+            format!(
+                "{uncounted} workers of this replica are served and not counted, because the fleet is full: what is told of who \
+                 runs what is not whole, and rotations of keys end only at their time"
+            )
+        }));
+        warnings.extend(self.unreadable_overrides());
+        warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
+        warnings
     }
 
     /// Forgets the log up to a revision; 0 is what the retention says.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Service;
+use super::{Service, plan::Previous};
 use crate::{
     domain::{Error, KindName, Matter, Observation, Pattern, Report, Result, Uid},
     kinds::api_key::rotation,
@@ -34,10 +34,18 @@ pub struct RotationCounts {
     pub under_way: usize,
     /// Seconds since the oldest of these began.
     pub oldest_seconds: i64,
+    /// Workers that are waited for, counted for each key that this replica looks after.
+    pub waiting: usize,
+    /// Values that this replica has replaced.
+    pub replaced: u64,
     /// Rotations that this replica has ended because every worker had the new value.
     pub applied: u64,
     /// Rotations that this replica has ended because their time was over.
     pub timed_out: u64,
+    /// Rotations that an administrator has ended through this replica, the value before being let go of.
+    pub retired: u64,
+    /// The same, the value before being revoked.
+    pub revoked: u64,
 }
 
 /// What is remembered of rotations.
@@ -235,7 +243,20 @@ impl Rotations {
         counts.under_way = rotating.len();
         counts.oldest_seconds = rotating.iter().map(age).max().unwrap_or_default().max(0);
         let is_rotating = |uid: &Uid| rotating.iter().any(|key| key.entry.record.uid == *uid);
-        self.told.lock().retain(|uid, _| is_rotating(uid));
+        let mut told = self.told.lock();
+        told.retain(|uid, _| is_rotating(uid));
+        counts.waiting = told.values().map(|standing| standing.waiting).sum();
+    }
+
+    /// Somebody has replaced a value, or has ended the rotation that was under way.
+    pub fn asked(&self, replaced: bool, previous: &Previous) {
+        let mut counts = self.counts.lock();
+        match previous {
+            _ if replaced => counts.replaced += 1,
+            Previous::Retired => counts.retired += 1,
+            Previous::Revoked => counts.revoked += 1,
+            Previous::Kept(_) => {}
+        }
     }
 
     fn ended(&self, over: Over) {

@@ -53,6 +53,9 @@ impl Service {
         };
         let names = [("resource.api_key.secret", "secret"), ("resource.", "")];
         let answer = self.write(caller, write).await.map_err(|error| renamed(error, &names))?;
+        if !request.validate_only {
+            self.rotations.asked(has_value, &previous);
+        }
         let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
         let result = results.into_iter().next().unwrap_or_default();
         let diff = result.diffs.into_iter().next();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Service, write::DEADLINE};
 use crate::{
-    auth::{IssuedToken, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, check_scopes, check_ttl},
+    auth::{IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, check_scopes, check_ttl},
     domain::{
         ApplyError, Error, Pattern, Principal, Result, Revision, Revocation, Role, Text, Violations,
         WriteSet, limits, write::RequestKey,
@@ -32,8 +32,9 @@ impl Service {
         };
         let mut violations = Violations::default();
         let ttl = wire.ttl.and_then(|ttl| Duration::try_from(ttl).ok());
-        self.check_life(caller, ttl.unwrap_or_default(), &mut violations);
-        let new = violations.take(parse_token(wire))?;
+        let left = (caller.expires_at - self.parts.clock.now()).to_std().unwrap_or_default();
+        check_life(left, ttl.unwrap_or_default(), &mut violations);
+        let new = violations.take(parse_token(wire, left))?;
         let new = violations.allow(new)?;
         check_grants(caller, &new)?;
         let detail = format!(
@@ -46,16 +47,6 @@ impl Service {
         );
         self.audit(caller, "token_created", detail).await?;
         issuer.issue(new)
-    }
-
-    /// Nobody gives away more time than he has.
-    fn check_life(&self, caller: &Principal, ttl: Duration, violations: &mut Violations) {
-        let left = (caller.expires_at - self.parts.clock.now()).to_std().unwrap_or_default();
-        if ttl > left {
-            let description =
-                format!("must not outlive the token that asks, which is good for {} s", left.as_secs());
-            violations.add("ttl", "OUT_OF_RANGE", description);
-        }
     }
 
     /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.
@@ -116,11 +107,23 @@ impl Service {
     }
 }
 
-/// The token that a request asks for; whether its maker may give it away is another question.
+/// Nobody gives away more time than he has.
+fn check_life(left: Duration, ttl: Duration, violations: &mut Violations) {
+    if ttl > left {
+        let description = format!(
+            "must not outlive the token that asks, which is good for {} s; with `longest` it lives as long",
+            left.as_secs()
+        );
+        violations.add("ttl", "OUT_OF_RANGE", description);
+    }
+}
+
+/// The token that a request asks for, by a maker who has so much time `left`; whether he may give it away is another
+/// question.
 ///
 /// # Errors
 /// `Invalid` with every violation.
-pub fn parse_token(wire: &CreateTokenRequest) -> Result<NewToken> {
+pub fn parse_token(wire: &CreateTokenRequest, left: Duration) -> Result<NewToken> {
     let mut violations = Violations::default();
     let role = match wire.role() {
         v1::Role::Admin => Some(Role::Admin),
@@ -137,16 +140,26 @@ pub fn parse_token(wire: &CreateTokenRequest) -> Result<NewToken> {
     if let Some(role) = role {
         check_scopes(role, &scopes, &mut violations);
     }
-    let ttl = parse_ttl(wire, &mut violations);
+    let ttl = parse_ttl(wire, left, &mut violations);
     let grants = parse_grants(&wire.grants, &mut violations)?;
     let (role, ttl) = violations.allow(role.zip(ttl))?;
     Ok(NewToken { subject: wire.subject.clone(), role, grants, scopes, ttl })
 }
 
-fn parse_ttl(wire: &CreateTokenRequest, violations: &mut Violations) -> Option<Duration> {
-    let Some(ttl) = wire.ttl else {
-        violations.add("ttl", "REQUIRED", "is required, for example 86400s");
-        return None;
+fn parse_ttl(wire: &CreateTokenRequest, left: Duration, violations: &mut Violations) -> Option<Duration> {
+    let ttl = match (wire.ttl, wire.longest) {
+        (Some(ttl), false) => ttl,
+        // In whole seconds, as tokens have it.
+        (None, true) => return Some(Duration::from_secs(left.min(LONGEST_TTL).as_secs())),
+        (Some(_), true) => {
+            violations.add("ttl", "NOT_ALLOWED", "stands beside `longest`; set one of the two");
+            return None;
+        }
+        (None, false) => {
+            let description = "is required, for example 86400s; or `longest`, for as long as may be";
+            violations.add("ttl", "REQUIRED", description);
+            return None;
+        }
     };
     // Less than nothing is less than a second.
     let ttl = Duration::try_from(ttl).unwrap_or_default();

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::{Service, audit::AuditCounts, fleet::WorkerCounts, retirement::RotationCounts};
 use crate::{
     domain::{Action, FeatureLevel, KindName, PlannedChange, Principal, Role},
-    replica::AlarmCounts,
+    replica::{AlarmCounts, Seen},
     store::{Connections, DoorbellState, LIFETIME},
     view::Freshness,
     watch::StreamCounts,
@@ -89,7 +89,7 @@ pub struct Vitals {
     pub rotations: RotationCounts,
     /// The audit trail.
     pub audit: AuditCounts,
-    /// Things that an operator should look at, and that `GetStatus` names.
+    /// Things that an operator should look at, and that `signalbox status` names.
     pub warnings: usize,
 }
 
@@ -100,7 +100,12 @@ impl Service {
         let parts = &self.parts;
         let confirmed = parts.view.confirmed();
         let state = parts.view.state();
-        let living = parts.replicas.all().iter().filter(|seen| seen.age < LIFETIME).count();
+        // Of itself it need not hear.
+        let lives = |seen: &&Seen| seen.own || seen.age < LIFETIME;
+        let living = parts.replicas.all().iter().filter(lives).count();
+        let unopened = parts.revealer.undecryptable(&state);
+        // What follows from how the store is reached stands in the status besides its warnings.
+        let conditions = [confirmed.freshness().stale, self.is_polled()].into_iter().filter(|is| *is).count();
         Vitals {
             started: self.started,
             store_kind: parts.store.kind(),
@@ -117,10 +122,10 @@ impl Service {
             alarms: parts.replicas.alarm_counts(),
             feature_level: parts.replicas.level(),
             supports: parts.replicas.supports(),
-            undecryptable: parts.revealer.undecryptable(&state).len(),
+            undecryptable: unopened.len(),
             rotations: self.rotation_counts(),
             audit: parts.audit.counts(),
-            warnings: parts.warnings.all().len(),
+            warnings: self.warnings(&unopened).len() + conditions,
         }
     }
 
@@ -154,17 +159,23 @@ impl Service {
             description: "there are more workers than are counted: what is told of who runs what is not whole",
         };
         let parts = &self.parts;
-        let away = parts.view.confirmed().freshness().stale;
-        let polled = matches!(parts.store.doorbell_state(), DoorbellState::Polling { .. });
         let damaged = parts.view.damage().is_some();
+        let away = parts.view.confirmed().freshness().stale && !damaged;
+        // Of a store that is away nothing is heard, and nothing can be told there: what follows is no news.
+        let mut alarms = parts.replicas.alarm_counts();
+        alarms.unheard *= usize::from(!away);
         let found = [
             (damaged, DAMAGED),
-            (away && !damaged, AWAY),
-            (parts.store.refuses_writes().is_some() && !away, REFUSED),
-            (polled, POLLED),
-            (parts.replicas.alarm_counts() != AlarmCounts::default(), ALARM),
+            (away, AWAY),
+            (parts.store.refuses_writes().is_some() && !away && !damaged, REFUSED),
+            (self.is_polled() && !away, POLLED),
+            (alarms != AlarmCounts::default(), ALARM),
             (parts.fleet.is_incomplete(), CROWDED),
         ];
         found.into_iter().filter(|(is, _)| *is).map(|(_, degradation)| degradation).collect()
+    }
+
+    fn is_polled(&self) -> bool {
+        matches!(self.parts.store.doorbell_state(), DoorbellState::Polling { .. })
     }
 }

@@ -25,6 +25,7 @@ mod store;
 mod tests;
 mod tls;
 mod traces;
+mod unknown;
 pub mod values;
 
 use std::{fmt, path::Path};
@@ -88,7 +89,7 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// What the environment says of stored settings. No option: the server only tells of it.
     pub overrides: Overrides,
-    old_names: Vec<String>,
+    unread: Vec<String>,
 }
 
 /// Everything that is wrong with the settings.
@@ -131,7 +132,9 @@ impl Settings {
         let traces = Traces::read(&mut from);
         let shutdown = Shutdown::read(&mut from);
         let overrides = Overrides::read(env);
-        let old_names = legacy::warnings(&from);
+        let known: Vec<&str> = options().map(|option| option.env).collect();
+        let mut unread = legacy::warnings(&from);
+        unread.extend(unknown::warnings(env, &known));
         // Sections that could be read are checked even where others could not, so that one look shows all.
         // A certificate that could not be read counts as one: the complaint about plaintext would mislead.
         let has_tls = !matches!(tls, Some(None));
@@ -164,7 +167,7 @@ impl Settings {
                 traces,
                 shutdown,
                 overrides,
-                old_names,
+                unread,
             })
         };
         match whole() {
@@ -182,7 +185,7 @@ impl Settings {
             warnings.extend(self.keys.warnings(&self.store.data_dir));
         }
         warnings.extend(self.traces.iter().flat_map(Traces::warnings));
-        warnings.extend(self.old_names.iter().chain(self.overrides.warnings()).cloned());
+        warnings.extend(self.unread.iter().chain(self.overrides.warnings()).cloned());
         warnings
     }
 }

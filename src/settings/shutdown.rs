@@ -8,6 +8,14 @@ use super::{
     values,
 };
 
+const DELAY: Opt = Opt::new(
+    "shutdown-delay",
+    "SIGNALBOX_SHUTDOWN_DELAY",
+    "shutdown.delay",
+    "TIME",
+    "How long calls are still taken after readiness is lost, so that balancers send nobody any more",
+)
+.or("0s");
 const GRACE: Opt = Opt::new(
     "shutdown-grace",
     "SIGNALBOX_SHUTDOWN_GRACE",
@@ -26,11 +34,13 @@ const DEADLINE: Opt = Opt::new(
 .or("10s");
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 2] = [&GRACE, &DEADLINE];
+pub static OPTIONS: [&Opt; 3] = [&DELAY, &GRACE, &DEADLINE];
 
 /// How long the server takes to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shutdown {
+    /// How long everything is still served after readiness is lost.
+    pub delay: Duration,
     /// How long streams may live on after GoingAway.
     pub grace: Duration,
     /// When the process ends, whatever is left; counted from the first signal.
@@ -40,9 +50,10 @@ pub struct Shutdown {
 impl Shutdown {
     /// Reads the section.
     pub fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let delay = from.get(&DELAY, values::duration);
         let grace = from.get(&GRACE, values::duration);
         let deadline = from.get(&DEADLINE, values::duration);
-        Some(Self { grace: grace?, deadline: deadline? })
+        Some(Self { delay: delay?, grace: grace?, deadline: deadline? })
     }
 
     /// What is wrong with it.
@@ -56,6 +67,20 @@ impl Shutdown {
                 "must be less than --shutdown-deadline, so that the store can still be closed",
             )
         });
-        [deadline, grace].into_iter().flatten().collect()
+        let before = self.delay.saturating_add(self.grace);
+        let delay = (grace.is_none() && before >= self.deadline).then(|| {
+            Problem::with(
+                &DELAY,
+                "must with --shutdown-grace be less than --shutdown-deadline, so that the store can still be closed; \
+                 give less, or a later deadline",
+            )
+        });
+        [deadline, grace, delay].into_iter().flatten().collect()
+    }
+
+    /// How long the store may take to close, once the streams are gone.
+    #[must_use]
+    pub fn closing(&self) -> Duration {
+        self.deadline.saturating_sub(self.delay.saturating_add(self.grace)) / 2
     }
 }

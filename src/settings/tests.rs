@@ -164,6 +164,7 @@ fn every_complaint_names_the_option_and_what_would_be_right() {
         ),
         (&[("SIGNALBOX_SHUTDOWN_DEADLINE", "1h")], "--shutdown-deadline"),
         (&[("SIGNALBOX_SHUTDOWN_GRACE", "10s")], "must be less than --shutdown-deadline"),
+        (&[("SIGNALBOX_SHUTDOWN_DELAY", "5s")], "--shutdown-delay (SIGNALBOX_SHUTDOWN_DELAY"),
     ];
     for (env, expected) in cases {
         let text = complaints(env);

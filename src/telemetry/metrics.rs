@@ -6,7 +6,7 @@
 
 use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 
-use super::{rpc::Rpcs, store_calls::StoreCalls};
+use super::{outbound_calls::OutboundCalls, process::Process, rpc::Rpcs, store_calls::StoreCalls};
 
 /// Names and values of the labels of one series.
 pub type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -22,14 +22,18 @@ pub struct Metrics {
     pub rpcs: Rpcs,
     /// Calls of the store.
     pub store: StoreCalls,
+    /// Calls to providers and databases.
+    pub outbound: OutboundCalls,
 }
 
 impl Metrics {
     /// Shows all of them in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { rpcs, store } = self;
+        let Self { rpcs, store, outbound } = self;
         rpcs.register(registry);
         store.register(registry);
+        outbound.register(registry);
+        registry.register_collector(Box::new(Process));
     }
 }
 

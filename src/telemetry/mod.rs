@@ -7,6 +7,8 @@
 mod exporter;
 mod logs;
 mod metrics;
+mod outbound_calls;
+mod process;
 mod repeats;
 mod requests;
 mod rpc;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use tracing_subscriber::{Layer as _, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use metrics::Metrics;
+pub use outbound_calls::OutboundCalls;
 pub use requests::{HttpCall, REQUEST_ID, request_id};
 pub use spans::{context, join};
 pub use store_calls::StoreCalls;

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ const OTHER: &str = "other";
 #[derive(Clone)]
 pub struct Rpcs {
     ended: Family<Labels<2>, Counter>,
-    seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
     open: Family<Labels<1>, Gauge>,
 }
 
@@ -57,7 +57,7 @@ impl Rpcs {
         );
         registry.register(
             "signalbox_rpc_seconds",
-            "Time from an RPC's arrival to the beginning of its answer; for streams to their opening",
+            "Time from an RPC's arrival to the beginning of its answer, by method and gRPC code; for streams to their opening",
             seconds.clone(),
         );
         registry.register("signalbox_rpcs_open", "RPCs under way, open streams included", open.clone());
@@ -71,11 +71,12 @@ impl Rpcs {
 
     fn series(&self, method: &'static str) -> Series {
         // There from the beginning, so that the first failure is seen as a rise.
-        drop(self.ended.get_or_create_owned(&[("method", method), ("code", name(Code::Ok))]));
+        let fine = [("method", method), ("code", name(Code::Ok))];
+        drop((self.ended.get_or_create_owned(&fine), self.seconds.get_or_create_owned(&fine)));
         Series {
             method,
             ended: self.ended.clone(),
-            seconds: self.seconds.get_or_create_owned(&[("method", method)]),
+            seconds: self.seconds.clone(),
             open: self.open.get_or_create_owned(&[("method", method)]),
         }
     }
@@ -85,7 +86,7 @@ impl Rpcs {
 struct Series {
     method: &'static str,
     ended: Family<Labels<2>, Counter>,
-    seconds: Histogram,
+    seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
     open: Gauge,
 }
 
@@ -143,6 +144,8 @@ struct Call {
     series: Arc<Series>,
     span: Span,
     begun: Instant,
+    /// How long it took until its answer began, while that is not counted yet: the code comes with the end.
+    answered: Option<Duration>,
     code: Code,
 }
 
@@ -150,13 +153,13 @@ impl Call {
     fn begin(series: Arc<Series>, span: Span) -> Self {
         series.open.inc();
         // Who is let go of before the end is the caller's doing.
-        Self { series, span, begun: Instant::now(), code: Code::Cancelled }
+        Self { series, span, begun: Instant::now(), answered: None, code: Code::Cancelled }
     }
 
     /// The answer begins: it fails at once, or its end is still to come.
     fn follow(mut self, response: Response<Body>) -> Response<Body> {
         let took = self.begun.elapsed();
-        self.series.seconds.observe(took.as_secs_f64());
+        self.answered = Some(took);
         let code = code(response.headers());
         tracing::debug!(code = code.map_or("in its trailers", name), ?took, "answered");
         match code {
@@ -167,10 +170,19 @@ impl Call {
             None => response.map(|body| Body::new(Followed { body, call: Some(self) })),
         }
     }
+
+    /// Counts how long the answer took to begin, once.
+    fn time(&mut self, code: Code) {
+        let Series { method, seconds, .. } = &*self.series;
+        if let Some(took) = self.answered.take() {
+            seconds.get_or_create(&[("method", *method), ("code", name(code))]).observe(took.as_secs_f64());
+        }
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
+        self.time(self.code);
         let Series { method, ended, open, .. } = &*self.series;
         open.dec();
         end_rpc(&self.span, self.code);
@@ -200,7 +212,11 @@ impl http_body::Body for Followed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(context) else {
+            // An answer that has begun and waits is a stream that is open.
+            self.call.iter_mut().for_each(|call| call.time(Code::Ok));
+            return Poll::Pending;
+        };
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
@@ -290,6 +306,37 @@ mod tests {
         assert_eq!(counted(&rpcs, method, Code::NotFound), (1, 0));
         drop(call(&rpcs, PATH, answered).await);
         assert_eq!(counted(&rpcs, method, Code::Cancelled), (1, 0));
+    }
+
+    /// How often something was timed, by its code.
+    fn timed(rpcs: &Rpcs, code: Code) -> u64 {
+        let mut registry = Registry::default();
+        rpcs.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let is_count = |line: &&str| {
+            line.starts_with("signalbox_rpc_seconds_count")
+                && line.contains(&PATH[1..])
+                && line.contains(&format!("\"{}\"", name(code)))
+        };
+        text.lines().find(is_count).map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_timed_by_its_code_and_a_stream_when_it_is_open() {
+        let rpcs = Rpcs::default();
+        call(&rpcs, PATH, answered).await.into_body().collect().await.unwrap();
+        assert_eq!((timed(&rpcs, Code::NotFound), timed(&rpcs, Code::Ok)), (1, 0));
+        let open = || {
+            Response::new(Body::new(http_body_util::StreamBody::new(tokio_stream::pending::<
+                Result<Frame<Bytes>, Status>,
+            >())))
+        };
+        let mut body = call(&rpcs, PATH, open).await.into_body();
+        assert!(futures_util::poll!(body.frame()).is_pending());
+        assert_eq!(timed(&rpcs, Code::Ok), 1);
+        drop(body);
+        assert_eq!((timed(&rpcs, Code::Ok), timed(&rpcs, Code::Cancelled)), (1, 0), "once");
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ const ROOMS: &[Room] = &[
     Room { name: "http",      knows: "lifecycle grpc:: auth service replica kinds watch view store:: telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service replica fleet:: kinds watch view telemetry settings domain proto digest", never: "sql" },
     Room { name: "service",   knows: "choice auth:: replica:: fleet:: import:: kinds watch view store:: crypto:: outbound:: settings domain setting_key setting_text wire:: proto digest", never: "grpc sql web" },
-    Room { name: "outbound",  knows: "crypto:: settings wire:: proto", never: "grpc sql" },
+    Room { name: "outbound",  knows: "crypto:: settings telemetry:: wire:: proto", never: "grpc sql" },
     // Kinds, to say before anything is sent what the server would refuse; crypto, to open what other systems sealed.
     Room { name: "import",    knows: "kinds crypto:: setting_key domain proto", never: "grpc sql web async" },
     Room { name: "auth",      knows: "view crypto settings domain proto", never: "sql" },

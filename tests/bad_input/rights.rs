@@ -83,6 +83,18 @@ async fn no_token_outlives_the_one_that_made_it() {
     // A minute for the time that has passed since.
     call(&narrow, lives(3540)).await.expect("a shorter life");
     call(&server.admin(), lives(3660)).await.expect("the first administrator lives longer");
+    let both = Call::Token(CreateTokenRequest { longest: true, ..lent() });
+    refused_to(&narrow, &server, vec![("both lives", both, INVALID, "NOT_ALLOWED", "ttl")]).await;
+}
+
+/// A year, asked for by a token that was made for a year some minutes ago, is too long by these minutes.
+#[tokio::test]
+async fn regression_a_token_can_be_made_for_as_long_as_its_maker_lives() {
+    let server = furnished().await;
+    for maker in [narrow(&server).await, server.admin()] {
+        let longest = CreateTokenRequest { ttl: None, longest: true, ..lent() };
+        call(&maker, Call::Token(longest)).await.expect("it is cut to what may be");
+    }
 }
 
 #[tokio::test]

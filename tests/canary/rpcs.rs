@@ -125,7 +125,7 @@ async fn nothing_that_goes_through_the_api_is_found_anywhere_else() {
     assert!(methods >= 12, "the descriptors have {methods} methods");
     only_who_may_read_is_told(&run, &trail, &reads).await;
     rest::every_case(&server, &trail).await;
-    for path in ["/metrics", "/readyz", "/livez"] {
+    for path in ["/metrics", "/diagnostics", "/readyz", "/livez"] {
         trail.saw(format!("the page {path}"), get(server.http_address(), path, &admin).await.body.as_bytes());
     }
     assert!(trail.shows("the page /metrics", "code=\"INVALID_ARGUMENT\""), "what was called is counted");

@@ -76,12 +76,11 @@ impl Exposition {
         });
         for (name, labels, count) in counts {
             let inner = labels.trim_matches(['{', '}']);
-            let of = |le: &str| self.samples.get(&format!("{name}_bucket{{{inner},le=\"{le}\"}}")).copied();
-            // Sorted by name, `le` comes after `call` and before `method`.
-            let before =
-                |le: &str| self.samples.get(&format!("{name}_bucket{{le=\"{le}\",{inner}}}")).copied();
-            let all = of("+Inf").or_else(|| before("+Inf"));
-            assert_eq!(all, Some(*count), "{name}{labels}");
+            let mut labels: BTreeMap<&str, &str> =
+                inner.split(',').filter(|text| !text.is_empty()).map(label).collect();
+            labels.insert("le", "+Inf");
+            let all = self.samples.get(&written(&format!("{name}_bucket"), &labels)).copied();
+            assert_eq!(all, Some(*count), "{name}{labels:?}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! What is told of the server's health, and what the listener for probes does not tell.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use signalbox::proto::v1::{
     GetResourceRequest, GetStatusRequest, admin_service_client::AdminServiceClient,
-    config_service_client::ConfigServiceClient,
+    config_service_client::ConfigServiceClient, setting_spec::Value,
 };
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -15,11 +16,13 @@ use tonic_health::pb::{
 use crate::{
     calls::{channel, refusal, with},
     harness::{
-        Home, PATIENCE, Server,
+        Home, PATIENCE, Server, end,
+        exposition::Exposition,
+        http::get,
         probe::{Probed, probe},
         soon, until_answered,
     },
-    shutdown::{LONG_GRACE, ORDERLY, unread},
+    shutdown::{LONG_GRACE, ORDERLY, create, unread},
 };
 
 async fn check(channel: &Channel, service: &str) -> Result<ServingStatus, Status> {
@@ -52,6 +55,13 @@ async fn every_service_is_told_of_without_a_token() {
         }
         for unknown in ["signalbox.v1.Nonsense", "READINESS", "readiness/", "grpc.health.v1.Health2"] {
             assert_eq!(check(&channel, unknown).await.unwrap_err().code(), Code::NotFound, "{unknown}");
+            // The protocol: who waits for a service that there is not goes on waiting.
+            let request = HealthCheckRequest { service: unknown.to_owned() };
+            let mut watch = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+            let first = soon(watch.message()).await.unwrap().unwrap();
+            assert_eq!(first.status(), ServingStatus::ServiceUnknown, "{unknown}");
+            let more = tokio::time::timeout(Duration::from_millis(50), watch.message()).await;
+            assert!(more.is_err(), "{unknown}: {more:?}");
         }
     }
 }
@@ -87,8 +97,14 @@ async fn a_kubelet_sees_the_start_and_the_drain() {
     let arguments = [&LONG_GRACE[..], &["--health-listen", &address]].concat();
     let mut server = Server::start_in_with(&home, &arguments).await;
     let seen = soon(starting).await.unwrap();
-    // Nobody listens before there is something to serve; from then on it serves.
-    assert_eq!(seen.iter().filter(|probed| **probed == Probed::Refused).count(), seen.len() - 1, "{seen:?}");
+    // Nobody is there, then somebody who does not serve yet, then it serves: no step back.
+    let step = |probed: &Probed| match probed {
+        Probed::Refused => 0,
+        Probed::NotServing => 1,
+        Probed::Serving => 2,
+        other => panic!("{other:?} in {seen:?}"),
+    };
+    assert!(seen.iter().map(step).is_sorted(), "{seen:?}");
     let unread = unread(&server).await;
 
     server.signal(Signal::TERM);
@@ -103,6 +119,103 @@ async fn a_kubelet_sees_the_start_and_the_drain() {
     drop(unread);
     assert_eq!(server.wait(ORDERLY).await.code(), Some(0));
     assert_eq!(probe(&address, "liveness").await, Probed::Refused);
+}
+
+/// A request over HTTP that never says all that it wants: the stop waits for it, though no stream of gRPC is open.
+async fn unfinished(server: &Server) -> TcpStream {
+    let mut request = TcpStream::connect(server.http_address()).await.unwrap();
+    let token = server.admin_token();
+    let head = format!(
+        "POST /v1/settings HTTP/1.1\r\nHost: signalbox\r\nAuthorization: Bearer {token}\r\nContent-Type: \
+         application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    request.write_all(head.as_bytes()).await.unwrap();
+    let under_way = async || {
+        let page = get(server.http_address(), "/metrics", &token).await;
+        let page = Exposition::parse(&page.body);
+        let method = "signalbox.v1.ConfigService/CreateResource";
+        page.find("signalbox_rpcs_open", &[("method", method)]) == Some(1.0)
+    };
+    until_answered(PATIENCE, "the request is under way", under_way).await;
+    request
+}
+
+/// Every probe comes on a connection of its own, as Kubernetes' and those of balancers do.
+#[tokio::test]
+async fn regression_new_connections_see_the_drain_until_the_process_ends() {
+    let on = ["--http-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+    let mut server = Server::start_with(&[&LONG_GRACE[..], &on].concat()).await;
+    let (health, http) = (server.health_address().to_owned(), server.http_address().to_owned());
+    let open = channel(&health).await;
+    assert_eq!(check(&open, "readiness").await.unwrap(), ServingStatus::Serving);
+    let unfinished = unfinished(&server).await;
+    let grpc = server.address().to_owned();
+    server.signal(Signal::TERM);
+    let refused = async || TcpStream::connect(&grpc).await.is_err();
+    until_answered(PATIENCE, "gRPC is over", refused).await;
+    for _ in 0..20 {
+        assert_eq!(probe(&health, "liveness").await, Probed::Serving);
+        assert_eq!(probe(&health, "readiness").await, Probed::NotServing);
+        let (live, ready) = (get(&http, "/livez", "").await, get(&http, "/readyz", "").await);
+        assert_eq!((live.code, live.json()["live"].clone()), (200, true.into()));
+        assert_eq!((ready.code, ready.json()["why"]["reason"].clone()), (503, "DRAINING".into()));
+    }
+    // Who has asked before asks on, on the connection that he has.
+    assert_eq!(check(&open, "liveness").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(check(&open, "readiness").await.unwrap(), ServingStatus::NotServing);
+    let call = get(&http, "/v1/status", &server.admin_token()).await;
+    assert_eq!(call.refusal(), (503, "SHUTTING_DOWN".to_owned()));
+    assert_eq!(server.ended(Duration::from_secs(1)).await, None, "nothing held it: this shows nothing");
+    drop((unfinished, open));
+    assert_eq!(server.wait(ORDERLY).await.code(), Some(0));
+    assert_eq!(probe(&health, "liveness").await, Probed::Refused);
+}
+
+/// Balancers hear of the end some time after it is told: calls are still taken for so long.
+#[tokio::test]
+async fn calls_are_taken_for_a_while_after_readiness_is_lost() {
+    let delay = ["--shutdown-delay", "20s", "--http-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+    let mut server = Server::start_with(&[&LONG_GRACE[..], &delay].concat()).await;
+    let health = server.health_address().to_owned();
+    server.signal(Signal::TERM);
+    let lost = async || probe(&health, "readiness").await == Probed::NotServing;
+    until_answered(PATIENCE, "readiness is lost", lost).await;
+    assert_eq!(check(&channel(server.address()).await, "").await.unwrap(), ServingStatus::NotServing);
+    assert_eq!(get(server.http_address(), "/readyz", "").await.code, 503);
+    assert_eq!(get(server.http_address(), "/v1/status", &server.admin_token()).await.code, 200);
+    let request = create(&server.admin_token(), "settings/late", Value::IntValue(1));
+    ConfigServiceClient::new(channel(server.address()).await).create_resource(request).await.unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(ORDERLY).await.code(), Some(130), "who can't wait says so again");
+}
+
+/// A database that comes up later than the server: whoever watches over it must not restart it for that.
+#[tokio::test]
+async fn regression_a_server_that_waits_for_its_database_is_alive_and_not_ready() {
+    let mut home = Home::new();
+    let key = home.run(&["keys", "generate"]).await.stdout;
+    home.set("ENCRYPTION_KEY", String::from_utf8(key).unwrap().trim());
+    home.set("SIGNALBOX_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/db");
+    let [health, http] = [(); 2].map(|()| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    });
+    let mut command = home.serve(&["--http-listen", &http, "--health-listen", &health]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ready = || get(&http, "/readyz", "");
+    let waits = async || {
+        TcpStream::connect(&http).await.is_ok() && ready().await.json()["why"]["reason"] == "STORE_AWAY"
+    };
+    until_answered(PATIENCE, "it says what it waits for", waits).await;
+    assert_eq!(ready().await.code, 503);
+    assert_eq!(get(&http, "/livez", "").await.code, 200);
+    assert_eq!(probe(&health, "liveness").await, Probed::Serving);
+    assert_eq!(probe(&health, "readiness").await, Probed::NotServing);
+    assert_eq!(get(&http, "/v1/status", "").await.refusal(), (503, "STARTING".to_owned()));
+    assert_eq!(child.try_wait().unwrap(), None, "it waits");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = end(child).await;
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b""[..]), "{output:?}");
 }
 
 #[tokio::test]

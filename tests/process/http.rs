@@ -54,6 +54,40 @@ async fn metrics_are_shown_to_admins_and_viewers_only() {
 }
 
 #[tokio::test]
+async fn diagnostics_show_the_status_as_far_as_the_caller_may_see_it() {
+    let server = Server::start_with(&ON).await;
+    let page = async |token: &str| get(server.http_address(), "/diagnostics", token).await;
+    assert_eq!(page("").await.refusal(), (401, "TOKEN_MISSING".to_owned()));
+    assert_eq!(page("nonsense").await.refusal(), (401, "TOKEN_INVALID".to_owned()));
+    let shown = page(&server.admin_token()).await;
+    assert_eq!(shown.code, 200, "{shown:?}");
+    assert_eq!(shown.headers["content-type"], "text/html; charset=utf-8");
+    assert_eq!(shown.headers["cache-control"], "no-store");
+    assert!(shown.headers["content-security-policy"].starts_with("default-src 'none'"), "{shown:?}");
+    let status = get(server.http_address(), "/v1/status", &server.admin_token()).await.json();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let told = [
+        text(&status["revisionToken"]),
+        text(&status["storeId"]),
+        text(&status["keyIds"][0]),
+        text(&status["replicas"][0]["address"]),
+        text(&status["replicas"][0]["id"]),
+    ];
+    for value in &told {
+        assert!(shown.body.contains(value), "{value} is not in {}", shown.body);
+    }
+    for never in ["<script", "<style", "<link", "<img", "http://", "https://", "style=", "onload"] {
+        assert!(!shown.body.contains(never), "{never}: {}", shown.body);
+    }
+    // As GetStatus: who is no admin is told nothing of keys, replicas and warnings.
+    let worker = page(&token(&server, Role::Worker, "w").await).await;
+    assert_eq!(worker.code, 200, "{worker:?}");
+    assert!(worker.body.contains(&told[1]));
+    assert!(told[2..].iter().all(|value| !worker.body.contains(value)), "{}", worker.body);
+    assert!(!worker.body.contains("Replicas") && !worker.body.contains("What to look at"), "{}", worker.body);
+}
+
+#[tokio::test]
 async fn metrics_are_for_everybody_where_the_settings_say_so_and_nothing_else_is() {
     let server = Server::start_with(&[&ON[..], &["--metrics-anonymous"]].concat()).await;
     assert_eq!(get(server.http_address(), "/metrics", "").await.code, 200);

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 use signalbox::proto::v1::Role;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     calls::token,
     harness::{
         Server,
         http::{Answer, ask, get, send},
+        soon,
     },
 };
 
@@ -244,6 +246,25 @@ async fn who_may_not_call_is_refused_before_the_request_is_read() {
     assert_eq!(site.send("POST", rpc, &json!({})).await.refusal(), (404, "PATH_UNKNOWN".to_owned()));
 }
 
+/// The rest of the body is still to come, so that nothing can follow it: a client must not try.
+#[tokio::test]
+async fn regression_a_body_that_is_too_large_ends_the_connection_and_says_so() {
+    let site = Site::start().await;
+    let mut stream = tokio::net::TcpStream::connect(site.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/settings HTTP/1.1\r\nHost: signalbox\r\nAuthorization: Bearer {}\r\nContent-Type: \
+         application/json\r\nContent-Length: 3000000\r\n\r\n",
+        site.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; (1 << 20) + 1]).await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
 #[tokio::test]
 async fn tricks_with_paths_reach_nothing() {
     let site = Site::start().await;
@@ -331,6 +352,10 @@ async fn a_body_has_its_form_and_its_bounds() {
         site.send("POST", "/v1/settings", &giant).await.refusal(),
         (413, "REQUEST_TOO_LARGE".to_owned())
     );
+    let twice = "Content-Type: application/json\r\nContent-Length: 25\r\n\r\n{\"labels\":1,\"labels\":2}  ";
+    let twice = post(twice).await;
+    assert_eq!(violations(&twice), [("body".to_owned(), "UNDECODABLE".to_owned())]);
+    assert!(twice.body.contains("twice") && !twice.body.contains("not JSON"), "{twice:?}");
     let on_a_read =
         site.ask("GET", "/v1/status", "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await;
     assert_eq!(violations(&on_a_read), [("body".to_owned(), "UNEXPECTED".to_owned())]);

@@ -67,6 +67,17 @@ async fn the_ready_line_names_the_addresses_and_then_everything_is_served() {
     assert_eq!(reflection(server.address()).await, Code::Ok);
 }
 
+/// A log that machines read has no line among its own that they can't.
+#[tokio::test]
+async fn regression_the_ready_line_is_json_where_the_log_is() {
+    let server = Server::start_with(&["--log-format", "json", "--http-listen", "127.0.0.1:0"]).await;
+    let line: serde_json::Value = serde_json::from_str(server.ready_line()).unwrap();
+    assert_eq!((&line["level"], &line["fields"]["message"]), (&"INFO".into(), &"signalbox is ready".into()));
+    let url = line["fields"]["grpc"].as_str().unwrap();
+    assert!(TcpStream::connect(url.strip_prefix("http://").unwrap()).is_ok(), "{line}");
+    server.stop().await;
+}
+
 /// The settings come from a pipe that has no writer yet, so that the start stands still.
 #[test]
 fn nothing_listens_before_the_settings_are_read() {

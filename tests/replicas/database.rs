@@ -16,7 +16,11 @@ use signalbox::proto::v1::{GetResourceRequest, VerifyLogRequest, watch_config_re
 
 use crate::{
     cluster::{Cluster, Member, agree, create, insist, is_refused_for_now, read, request},
-    harness::{PATIENCE, probe::Probed, until, until_answered, within},
+    harness::{
+        PATIENCE, Server,
+        probe::{Probed, probe},
+        until, until_answered, within,
+    },
     postgres,
     proxy::{Fault, Proxy},
     support::{
@@ -81,6 +85,27 @@ async fn regression_a_frozen_database_does_not_hold_the_status_up() {
     assert!(stale, "it says that it is stale");
     eprintln!("the slowest status took {slowest:?}");
     until_answered(PATIENCE, "it is fresh again", async || !caller.status().await.stale).await;
+}
+
+/// A machine that comes up has no order. Whoever watches over the replica sees that it is alive meanwhile, and not ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_replica_that_starts_before_its_database_becomes_ready_with_it() {
+    let mut database = postgres::Server::start(&["fsync=on"]);
+    let cluster = Cluster::on(database.database().await).await;
+    database.stop();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let health = free.local_addr().unwrap().to_string();
+    drop(free);
+    let (home, arguments) = (Arc::new(cluster.home()), ["--health-listen", &health]);
+    let comes_up = async {
+        let alive = async || probe(&health, "liveness").await == Probed::Serving;
+        until_answered(PATIENCE, "it is alive", alive).await;
+        assert_eq!(probe(&health, "readiness").await, Probed::NotServing);
+        database.run(&["fsync=on"]);
+    };
+    let (server, ()) = tokio::join!(Server::start_in_with(&home, &arguments), comes_up);
+    assert_eq!(probe(&health, "readiness").await, Probed::Serving);
+    server.stop().await;
 }
 
 async fn survive(how: Away) {
@@ -168,7 +193,8 @@ async fn probes_say_away(member: &Member, token: &str) {
         let page = member.page(path, "").await;
         let body = page.json();
         let reasons = body["degraded"].as_array().expect("a list").iter().map(|found| &found["reason"]);
-        assert!(page.code == 200 && reasons.into_iter().any(|reason| reason == "STORE_AWAY"), "{page:?}");
+        // The cause alone: that nobody rings and no heartbeat is taken follows from it.
+        assert!(page.code == 200 && reasons.eq(["STORE_AWAY"]), "{page:?}");
     }
     for service in ["liveness", "readiness"] {
         assert_eq!(member.probe(service).await, Probed::Serving, "{service}");
@@ -176,6 +202,9 @@ async fn probes_say_away(member: &Member, token: &str) {
     let page = member.metrics(token).await;
     assert_eq!(page.value("signalbox_view_stale", &[]), 1.0);
     assert!(page.value("signalbox_view_age_seconds", &[]) > STALE.as_secs_f64());
+    // As `signalbox status` has it: the store is lost, and heartbeats are not taken.
+    assert!(page.value("signalbox_warnings", &[]) >= 1.0);
+    assert!(page.value("signalbox_replicas", &[]) >= 1.0, "this one is there");
     // A write was refused: by the look-up of its request, or else by the write itself.
     let errors =
         |call| page.find("signalbox_store_errors_total", &[("call", call), ("error", "unavailable")]);

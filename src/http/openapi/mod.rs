@@ -2,7 +2,9 @@
 //!
 //! It must not know any RPC by itself: paths come from the routes, words from the comments.
 
+mod answers;
 mod operations;
+mod required;
 mod schemas;
 
 use std::sync::{Arc, OnceLock};
@@ -111,6 +113,37 @@ mod tests {
             _ => {}
         });
         assert_eq!(operations, route::routes().len());
+    }
+
+    #[test]
+    fn names_of_operations_read_well_and_stay() {
+        let description = describe();
+        let id = |method: &str, path: &str| description["paths"][path][method]["operationId"].clone();
+        assert_eq!(id("get", "/v1/status"), "getStatus");
+        assert_eq!(id("get", "/v1/providers/{provider}"), "getResource_providers");
+        assert_eq!(id("get", "/v1/providers"), "listResources_providers");
+        assert_eq!(id("post", "/v1/settings"), "createResource_settings");
+        assert_eq!(id("post", "/v1/providers/{provider}:test"), "testProvider");
+        assert_eq!(id("post", "/v1/workers:list"), "listWorkers_post");
+    }
+
+    #[test]
+    fn what_can_be_answered_is_listed() {
+        let description = describe();
+        let answers = |method: &str, path: &str| {
+            let answers = description["paths"][path][method]["responses"].as_object().unwrap();
+            answers.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(answers("get", "/v1/status"), "200 400 401 403 406 503 default");
+        assert_eq!(
+            answers("patch", "/v1/providers/{provider}"),
+            "200 400 401 403 404 406 409 412 413 415 503 default"
+        );
+        let shown = &description["paths"]["/v1/providers/{provider}"]["get"]["responses"]["200"];
+        assert!(shown["headers"]["ETag"].is_object(), "{shown}");
+        let schemas = &description["components"]["schemas"];
+        assert_eq!(schemas["Resource"]["properties"]["uid"]["readOnly"], true);
+        assert_eq!(schemas["CreateTokenRequest"]["required"], json!(["role", "subject"]));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! What one route takes and answers.
 
+use axum::http::Method;
 use prost_reflect::Kind;
 use serde_json::{Value, json};
 
-use super::schemas::Schemas;
+use super::{answers, required, schemas::Schemas};
 use crate::{
     domain::limits,
     http::rest::{
         fields::{self, Path},
         request,
-        route::{Body, Route, Segment},
+        route::{self, Body, Route, Segment},
     },
     proto,
 };
@@ -26,13 +27,7 @@ pub(super) fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "summary": summary,
         "description": words,
         "parameters": parameters(route, schemas),
-        "responses": {
-            "200": answer(route, schemas),
-            "default": {
-                "description": "An error",
-                "content": { "application/json": { "schema": schemas.status() } },
-            },
-        },
+        "responses": answers::answers(route, schemas),
     });
     if let Some(body) = body(route, schemas) {
         operation["requestBody"] = body;
@@ -40,18 +35,31 @@ pub(super) fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     operation
 }
 
-/// The RPC's name, and what tells its routes apart.
+/// The RPC's name; where it is called at several places, with what tells these apart.
 fn id(route: &Route) -> String {
     let name = route.rpc.name();
-    let fixed = route.segments.iter().skip(1).filter_map(|segment| match segment {
-        Segment::Fixed(text) => Some(text.as_str()),
-        Segment::Free(_) => None,
-    });
-    // Of collections one is `models/{provider}`: what is free counts as well.
-    let depth = route.segments.len();
-    let place: Vec<&str> = fixed.collect();
-    let method = route.method.as_str().to_ascii_lowercase();
-    format!("{name}_{method}_{}_{depth}", place.join("_"))
+    let mut id: String =
+        name.chars().take(1).map(|letter| letter.to_ascii_lowercase()).chain(name.chars().skip(1)).collect();
+    let bindings = route::bindings(&route.rpc);
+    let everywhere = |call: &str| call.contains("=resource}") || call.contains("=collection}");
+    let several = bindings.len() > 1 || bindings.iter().any(|binding| everywhere(&binding.call));
+    if let Some(variable) = route.variable.as_ref().filter(|_| several) {
+        for segment in route.segments.iter().skip(1) {
+            if let Segment::Fixed(text) = segment {
+                id += &format!("_{text}");
+            }
+        }
+        // A collection such as that of one provider's models.
+        if let (Some(_), Some(Segment::Free(of))) = (variable.collection, route.segments.last()) {
+            id += &format!("_{of}");
+        }
+    }
+    // What may be read with a body as well, where an address is too short for it.
+    let is_read = bindings.iter().any(|binding| binding.call.starts_with("GET "));
+    if is_read && route.method == Method::POST {
+        id += "_post";
+    }
+    id
 }
 
 fn parameters(route: &Route, schemas: &mut Schemas) -> Vec<Value> {
@@ -104,7 +112,12 @@ fn in_query(path: &Path, schemas: &mut Schemas) -> Value {
         }
         false => (schemas.of_field(field), words),
     };
-    json!({ "name": path.name(), "in": "query", "description": words, "schema": schema })
+    let mut parameter = json!({ "name": path.name(), "in": "query", "description": words, "schema": schema });
+    // What is within a message is required only where the message is given.
+    if path.name() == field.name() && required::is_required(field) {
+        parameter["required"] = true.into();
+    }
+    parameter
 }
 
 fn body(route: &Route, schemas: &mut Schemas) -> Option<Value> {
@@ -121,44 +134,4 @@ fn body(route: &Route, schemas: &mut Schemas) -> Option<Value> {
         "required": required,
         "content": { "application/json": { "schema": schemas.reference(&message) } },
     }))
-}
-
-/// One server-sent event.
-fn event(message: &Value, status: &Value) -> Value {
-    json!({
-        "type": "object",
-        "description": "One event.",
-        "properties": {
-            "event": { "type": "string", "description": "What it is; `status` is the last." },
-            "id": { "type": "string", "description": "To be given back as `Last-Event-ID`." },
-            "retry": { "type": ["string", "integer"], "description": "When to come back, in milliseconds." },
-            "data": {
-                "type": "string",
-                "contentMediaType": "application/json",
-                "contentSchema": { "anyOf": [message, status] },
-            },
-        },
-        "required": ["event", "data"],
-    })
-}
-
-fn answer(route: &Route, schemas: &mut Schemas) -> Value {
-    let output = route.rpc.output();
-    let words = proto::comment(&output.parent_file(), output.path());
-    let schema = schemas.reference(&output);
-    match route.rpc.is_server_streaming() {
-        true => json!({
-            "description": format!("{words} Server-sent events; the data of each is one such message, but for the last one, \
-                                    `status`, which says how the stream ended."),
-            "content": { "text/event-stream": { "schema": event(&schema, &schemas.status()) } },
-        }),
-        false => json!({
-            "description": words,
-            "headers": { "X-Request-Id": {
-                "description": "The name of the request, as the caller gave it or made here.",
-                "schema": { "type": "string" },
-            } },
-            "content": { "application/json": { "schema": schema } },
-        }),
-    }
 }

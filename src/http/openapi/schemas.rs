@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
+use super::required;
 use crate::proto;
+
+/// A number of items: signed, as everywhere in gRPC, and never less than none.
+const PAGE_SIZE: &str = "page_size";
 
 /// The schemas that were asked for so far, by name.
 #[derive(Default)]
@@ -57,7 +61,13 @@ impl Schemas {
                 json!({ "type": "object", "additionalProperties": value })
             }
             kind if field.is_list() => json!({ "type": "array", "items": self.kind(&kind) }),
-            kind => self.kind(&kind),
+            kind => {
+                let mut schema = self.kind(&kind);
+                if field.name() == PAGE_SIZE {
+                    schema["minimum"] = 0.into();
+                }
+                schema
+            }
         }
     }
 
@@ -70,15 +80,28 @@ impl Schemas {
         let mut properties = Map::new();
         for field in message.fields() {
             let mut schema = self.of_field(&field);
-            schema["description"] = words_of(&field).into();
+            let words = words_of(&field);
+            if words.contains("Output only") {
+                schema["readOnly"] = true.into();
+            }
+            schema["description"] = words.into();
             properties.insert(field.json_name().to_owned(), schema);
         }
-        json!({
+        let mut schema = json!({
             "type": "object",
             "description": proto::comment(&message.parent_file(), message.path()),
             "properties": properties,
             "additionalProperties": false,
-        })
+        });
+        let required: Vec<Value> = message
+            .fields()
+            .filter(required::is_required)
+            .map(|field| field.json_name().to_owned().into())
+            .collect();
+        if !required.is_empty() {
+            schema["required"] = required.into();
+        }
+        schema
     }
 
     fn kind(&mut self, kind: &Kind) -> Value {

@@ -9,7 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::Value as Json;
+use serde_json::{Value as Json, error::Category};
 use zeroize::Zeroize;
 
 use crate::domain::Violations;
@@ -21,11 +21,17 @@ const LONGEST_NAME: usize = 64;
 pub(super) struct Strict(Json);
 
 impl Strict {
-    /// Reads a text; `None` if it is not JSON.
+    /// Reads a text, or says what is wrong with it.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         // The message of the parser would show what it stumbled over.
-        serde_json::from_slice(text)
-            .map_err(|error| format!("is not JSON, at line {} column {}", error.line(), error.column()))
+        serde_json::from_slice(text).map_err(|error| {
+            let what = match error.classify() {
+                // Nothing else is wrong with what is JSON.
+                Category::Data => "gives a key twice in one object; give it once",
+                Category::Io | Category::Syntax | Category::Eof => "is not JSON",
+            };
+            format!("{what}, at line {} column {}", error.line(), error.column())
+        })
     }
 }
 

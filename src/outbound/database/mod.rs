@@ -101,12 +101,27 @@ impl From<Fault> for Trouble {
     }
 }
 
+/// What a call has come to, as a label of metrics has it; `None` where nobody was called.
+const fn told(trouble: Option<&Trouble>) -> Option<&'static str> {
+    match trouble {
+        // A server that only greets has answered.
+        None | Some(Trouble::NotTried) => Some("ok"),
+        Some(Trouble::Fault(fault)) => Some(fault.word()),
+        Some(Trouble::Unsupported(_)) => None,
+        Some(Trouble::Lacks(_)) => Some("credential_missing"),
+        Some(Trouble::Refused { .. }) => Some("refused"),
+    }
+}
+
 impl Outbound {
     /// Connects to a database and signs in. Whatever is sent goes to an address that the guard has let pass.
     pub async fn try_database(&self, login: &Login<'_>, deadline: Instant) -> Found {
-        let mut found = Found::default();
+        let (mut found, begun) = (Found::default(), Instant::now());
         let outcome = timeout_at(deadline, self.sign_in(login, &mut found)).await;
         found.trouble = outcome.unwrap_or(Err(Fault::Timeout.into())).err();
+        if let Some(outcome) = told(found.trouble.as_ref()) {
+            self.counted.ended("database", outcome, begun.elapsed());
+        }
         if let Some(Trouble::Refused { code, .. }) = &mut found.trouble
             && login.password.is_some_and(|password| share_letters(password.expose(), code))
         {
