@@ -10,6 +10,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use zeroize::Zeroizing;
 
 use super::{
     error::{Error, with_causes},

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
+    http::{HeaderValue, StatusCode, Version, header},
     middleware::{self, Next},
     response::Response,
     routing::get,
