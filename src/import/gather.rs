@@ -186,7 +186,8 @@ const RELIES: &str = "it goes with what is not valid";
 
 /// Whether a place is another one, or a part of it: `file, row 1, port` of `file, row 1`.
 fn is_within(place: &str, other: &str) -> bool {
-    place.strip_prefix(other).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+    let rest = place.strip_prefix(other);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', ',', ':', ' ']))
 }
 
 /// What the kind of a new resource has against it. References are the server's to look up.
@@ -211,7 +212,44 @@ pub fn violations(name: &str, spec: &Spec) -> Vec<FieldViolation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::SettingSpec;
+    use crate::{
+        import::providers,
+        proto::v1::{ProviderSpec, ProviderType, RouterSpec, SettingSpec},
+    };
+
+    #[test]
+    fn what_is_wrong_spoils_what_is_around_it_and_goes_with_it() {
+        let mut made = Gathered::new("test");
+        let provider = |url: &str| {
+            let spec = ProviderSpec {
+                base_url: url.into(),
+                r#type: ProviderType::Groq.into(),
+                ..Default::default()
+            };
+            Spec::Provider(spec)
+        };
+        for id in ["a", "a-b", "c"] {
+            made.put(&format!("file: {id}"), format!("providers/{id}"), provider(""));
+            made.put(
+                "keys",
+                format!("providers/{id}/apiKeys/k"),
+                Spec::ApiKey(providers::api_key(Some("k"), "")),
+            );
+        }
+        let router = RouterSpec { primary: "providers/a".into(), ..Default::default() };
+        made.put("routes", "routers/x", Spec::Router(router));
+        made.put("file: d", "providers/d", provider("ftp://x"));
+        made.imported("routes", "routers/x");
+        made.problem("file: a.port", "is none");
+        let found = made.finish();
+        let names: Vec<&str> = found.resources.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["providers/a-b", "providers/a-b/apiKeys/k", "providers/c", "providers/c/apiKeys/k"]
+        );
+        assert_eq!((found.problems.len(), found.items[0].outcome), (2, Outcome::Refused));
+        assert!(found.whole().is_err());
+    }
 
     /// Each was looked for from the first on: a dump of many rows of one name took minutes.
     #[test]
