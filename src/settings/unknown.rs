@@ -63,7 +63,7 @@ mod tests {
             .map(|(name, _)| name);
         let set: Vec<(&str, &str)> =
             names.filter(|name| !name.contains(' ')).map(|name| (name, "x")).collect();
-        assert!(set.iter().any(|(name, _)| *name == "SIGNALBOX_CACHE_FILE"), "{set:?}");
+        assert!(set.iter().any(|(name, _)| *name == "SIGNALBOX_TOKEN_FILE"), "{set:?}");
         let known: Vec<&str> = options().map(|option| option.env).collect();
         assert_eq!(warnings(&Environment::of(set), &known), Vec::<String>::new());
     }
