@@ -57,7 +57,7 @@ impl Measured {
     /// `inner`, whose calls are counted in `calls`.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, calls: StoreCalls) -> Self {
-        calls.expect("apply", &["stale", "unavailable", "damaged", "unknown", "internal"]);
+        calls.expect("apply", &["stale", "mismatch", "unavailable", "damaged", "unknown", "internal"]);
         for call in ["head", "changes_after", "audit", "beat"] {
             calls.expect(call, &["unavailable", "damaged", "internal"]);
         }

@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{binary::Server, documents, path, text};
+use super::{
+    binary::{self, Server},
+    documents, path, text,
+};
 
 const RULES: &str = "deploy/prometheus/alerts.yaml";
 const DASHBOARD: &str = "deploy/grafana/signalbox.json";
@@ -274,6 +277,11 @@ fn rules_and_dashboard_compare_with_labels_and_values_that_there_are() {
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
     let environment = [("SIGNALBOX_METRICS_ANONYMOUS".to_owned(), "true".to_owned())];
     let server = Server::start(folder.path(), &environment, &arguments).unwrap();
+    // A write, so that what is counted of these is shown.
+    let token = folder.path().join("data/admin.token");
+    let write = ["set", "settings/a", "--value", "1", "--server", server.address("gRPC"), "--token-file"];
+    let written = binary::run(&[&write[..], &[&token.to_string_lossy()]].concat());
+    assert!(written.status.success(), "{written:?}");
     let page = server.body("/metrics");
     let dashboard: Value = serde_json::from_str(&text(DASHBOARD)).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
