@@ -257,7 +257,7 @@ mod tests {
         }
         // A key may have spaces in it.
         let shown = without_keys("no team blue team seven here", Some("blue team seven"));
-        assert_eq!(shown, "no [removed] here");
+        assert_eq!(shown, "no team [removed] here");
         let shown = without_keys("the quick brown fox jumps over the lazy dog", Some(key));
         assert_eq!(shown, "the quick brown fox jumps over the lazy dog");
     }
