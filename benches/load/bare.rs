@@ -23,7 +23,8 @@ use signalbox::proto::v1::{
     BatchWriteRequest, BatchWriteResponse, Change, ChangeType, Changes, CreateResourceRequest,
     CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, DiffRevisionsRequest,
     DiffRevisionsResponse, GetResourceRequest, GetResourceResponse, ListHistoryRequest, ListHistoryResponse,
-    ListResourcesRequest, ListResourcesResponse, Resource, Snapshot, Synced, UpdateResourceRequest,
+    ListResourcesRequest, ListResourcesResponse, Resource, RollbackAllRequest, RollbackAllResponse,
+    RollbackResourceRequest, RollbackResourceResponse, Snapshot, Synced, UpdateResourceRequest,
     UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse,
     config_service_server::{ConfigService, ConfigServiceServer},
     watch_config_response::Event,
@@ -211,6 +212,20 @@ impl ConfigService for Bare {
         &self,
         _request: Request<ListResourcesRequest>,
     ) -> Result<Response<ListResourcesResponse>, Status> {
+        Err(beyond())
+    }
+
+    async fn rollback_resource(
+        &self,
+        _request: Request<RollbackResourceRequest>,
+    ) -> Result<Response<RollbackResourceResponse>, Status> {
+        Err(beyond())
+    }
+
+    async fn rollback_all(
+        &self,
+        _request: Request<RollbackAllRequest>,
+    ) -> Result<Response<RollbackAllResponse>, Status> {
         Err(beyond())
     }
 

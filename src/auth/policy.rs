@@ -47,6 +47,8 @@ const ROWS: &[(&str, Access)] = &[
     ("/signalbox.v1.ConfigService/BatchWrite", ADMINS),
     ("/signalbox.v1.ConfigService/ListHistory", AUDITORS),
     ("/signalbox.v1.ConfigService/DiffRevisions", AUDITORS),
+    ("/signalbox.v1.ConfigService/RollbackResource", ADMINS),
+    ("/signalbox.v1.ConfigService/RollbackAll", ADMINS),
     ("/signalbox.v1.ConfigService/WatchConfig", READERS),
     ("/signalbox.v1.ProviderService/RenderRequest", READERS),
     ("/signalbox.v1.ProviderService/GetActiveProvider", READERS),

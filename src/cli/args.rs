@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use changes::{Diff, Export, History, Import, OWN_FORMAT};
+pub use changes::{Diff, Export, History, Import, OWN_FORMAT, Rollback};
 pub use fleet::{Quorum, Wait, Workers};
 
 pub use self::{
@@ -89,9 +89,13 @@ pub enum Verb {
     History(History),
     /// Show what differs between two revisions
     Diff(Diff),
+    /// Bring a resource, or all of them, back to what they were at a past revision
+    Rollback(Rollback),
     /// Show which provider is active and which ones it falls back on, or make another one active
     Switch(Switch),
-    /// Call a provider with a stored key, as workers do, or sign in to a database, and say what came of it
+    /// Show which provider stands for each type, or say which one does
+    Default(DefaultProvider),
+    /// Call a provider with a stored key, as workers do, or sign in to a database, and say within 10 s what came of it
     Test(Test),
     /// Show the request that a worker would send to a provider, without any secret; nothing is sent
     Render(Render),
@@ -191,6 +195,29 @@ pub struct Switch {
     pub no_fallbacks: bool,
     /// Only if this is still the etag of routers/default
     #[arg(long, requires = "provider")]
+    pub etag: Option<String>,
+    /// What every write takes.
+    #[command(flatten)]
+    pub write: Write,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Options of `default`.
+#[derive(Args, Clone, Default)]
+pub struct DefaultProvider {
+    /// A type of providers, for example groq or openai_compatible; nothing shows all types for which there is a provider
+    #[arg(value_name = "TYPE")]
+    pub provider_type: Option<String>,
+    /// The provider that is to stand for the type, for example groq or providers/groq; nothing shows the one that does
+    #[arg(requires = "provider_type")]
+    pub provider: Option<String>,
+    /// Name none: the first enabled one of the type stands for it
+    #[arg(long, requires = "provider_type", conflicts_with = "provider")]
+    pub none: bool,
+    /// Only if this is still the etag of routers/default
+    #[arg(long, requires = "provider_type")]
     pub etag: Option<String>,
     /// What every write takes.
     #[command(flatten)]

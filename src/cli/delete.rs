@@ -1,12 +1,11 @@
 //! `delete`.
 
-use std::io::{BufRead, BufReader};
-
 use super::{
     args::{Delete, Target},
+    confirm::confirm,
     connect::connect,
     diff,
-    failure::{Exit, Failure, Outcome},
+    failure::{Failure, Outcome},
     session::{Session, canonical},
     set::write_batch,
     workers,
@@ -24,7 +23,10 @@ pub async fn delete(session: &mut Session<'_>, target: &Target, args: &Delete) -
     if args.etag.is_some() && args.names.len() > 1 {
         return Err(Failure::usage("--etag: is for one resource, and several are named"));
     }
-    confirm(session, args)?;
+    if !args.yes && !args.write.dry_run {
+        let question = format!("Delete {} and whatever lies beneath?", args.names.join(", "));
+        confirm(session, &question, "deleting", "nothing was deleted")?;
+    }
     let mut connection = connect(session, target).await?;
     match args.names.as_slice() {
         [name] => delete_one(session, target, &mut connection, name, args).await,
@@ -73,23 +75,4 @@ fn operation(name: &str, args: &Delete) -> BatchOperation {
         allow_missing: args.allow_missing,
     };
     BatchOperation { operation: Some(Operation::Delete(delete)) }
-}
-
-/// Asks whoever is there; where nobody is, `--yes` has to say it.
-fn confirm(session: &mut Session<'_>, args: &Delete) -> Outcome {
-    if args.yes || args.write.dry_run {
-        return Ok(());
-    }
-    if !session.interactive {
-        return Err(Failure::usage("deleting without a terminal to ask on needs --yes"));
-    }
-    write!(session.err, "Delete {} and whatever lies beneath? [y/N] ", args.names.join(", "))?;
-    session.err.flush()?;
-    let mut answer = String::new();
-    let read = BufReader::new(&mut session.input).read_line(&mut answer);
-    read.map_err(|error| Failure::told(Exit::Failed, format!("can't read the answer: {error}")))?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::told(Exit::Failed, "nothing was deleted")),
-    }
 }

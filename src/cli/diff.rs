@@ -24,6 +24,12 @@ pub fn print(session: &mut Session<'_>, diffs: &[ResourceDiff], revision: u64, d
     Ok(())
 }
 
+/// Tells what a write would do, beside the question whether to do it.
+pub fn preview(session: &mut Session<'_>, diff: &ResourceDiff) {
+    session.remark(&headline(diff, 0, true));
+    field_lines(diff).iter().for_each(|line| session.remark(line));
+}
+
 /// Prints what differs between two revisions.
 pub fn print_compared(session: &mut Session<'_>, diffs: &[ResourceDiff]) -> Outcome {
     for diff in diffs {
@@ -33,20 +39,25 @@ pub fn print_compared(session: &mut Session<'_>, diffs: &[ResourceDiff]) -> Outc
     Ok(())
 }
 
-/// Of an update every field is shown. A resource that comes or goes has them all: there, large groups are folded.
 fn print_fields(session: &mut Session<'_>, diff: &ResourceDiff) -> Outcome {
+    field_lines(diff).iter().try_for_each(|line| session.line(line))
+}
+
+/// Of an update every field is shown. A resource that comes or goes has them all: there, large groups are folded.
+fn field_lines(diff: &ResourceDiff) -> Vec<String> {
     let whole = matches!(diff.r#type(), ChangeType::Created | ChangeType::Deleted);
+    let mut lines = Vec::new();
     for fields in diff.fields.chunk_by(|one, other| group(&one.path) == group(&other.path)) {
         if let (true, Some(first)) = (whole && fields.len() > FEW, fields.first()) {
-            session.line(&format!("  {}: {}", printable(group(&first.path)), folded(fields.len())))?;
+            lines.push(format!("  {}: {}", printable(group(&first.path)), folded(fields.len())));
             continue;
         }
         for field in fields {
             let (before, after) = (side(&field.before), side(&field.after));
-            session.line(&format!("  {}: {before} -> {after}", printable(&field.path)))?;
+            lines.push(format!("  {}: {before} -> {after}", printable(&field.path)));
         }
     }
-    Ok(())
+    lines
 }
 
 /// What a path is grouped by: the kind's own field, `provider.request_builder` of whatever lies in there.

@@ -131,7 +131,9 @@ fn describe(status: &Status) -> String {
     match violations {
         [] => match metadata("field") {
             // A batch has many parts; of a single request the sentence says enough.
-            Some(field) if field.starts_with("operations[") || field.starts_with("items[") => {
+            Some(field)
+                if ["operations[", "items[", "resources["].iter().any(|many| field.starts_with(many)) =>
+            {
                 lines.push(format!("{field}: {}", sentence(status)));
             }
             _ => lines.push(sentence(status)),

@@ -5,7 +5,9 @@
 
 mod args;
 mod columns;
+mod confirm;
 mod connect;
+mod default;
 mod delete;
 mod diff;
 mod doctor;
@@ -24,6 +26,7 @@ mod probe;
 mod read;
 mod reference;
 mod render;
+mod rollback;
 mod rotation;
 mod scalar;
 mod schema;
@@ -130,6 +133,8 @@ async fn dispatch(session: &mut Session<'_>, cli: &Cli) -> Outcome {
         Verb::Explain(args) => explain::explain(session, target, args).await,
         Verb::History(args) => history::history(session, target, args).await,
         Verb::Diff(args) => history::diff(session, target, args).await,
+        Verb::Rollback(args) => rollback::rollback(session, target, args).await,
+        Verb::Default(args) => default::default(session, target, args).await,
         Verb::Switch(args) => switch::switch(session, target, args).await,
         Verb::Test(args) => probe::test(session, target, args).await,
         Verb::Render(args) => render::render(session, target, args).await,

@@ -1,9 +1,14 @@
 //! `test` and `discover`: what providers and databases say when they are asked.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::{Response, Status};
+
 use super::{
     args::{Discover, Target, Test},
     connect::connect,
-    failure::{Failure, Outcome},
+    failure::{Exit, Failure, Outcome},
     session::{Session, canonical},
     switch::whole_name,
     table,
@@ -13,6 +18,9 @@ use crate::proto::v1::{
     DatabaseTestReason, DiscoverModelsRequest, DiscoveredProvider, ProbeReason, TestDatabaseRequest,
     TestDatabaseResponse, TestProviderRequest, TestProviderResponse,
 };
+
+/// How long is waited for what came of a test: the server gives one 10 s, and tells then whatever came of it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What names of databases begin with.
 const DATABASES: &str = "databases/";
@@ -28,11 +36,26 @@ pub async fn test(session: &mut Session<'_>, target: &Target, args: &Test) -> Ou
         api_key: args.key.clone().unwrap_or_default(),
         model: args.model.clone().unwrap_or_default(),
     };
-    let answer = connection.providers.test_provider(request).await?.into_inner();
+    let answer = bounded(connection.providers.test_provider(request)).await?;
     if !session.document(&canonical(&answer)?)? {
         session.line(&table::plain(&[], rows(&answer)))?;
     }
     if answer.reason() == ProbeReason::Ok { Ok(()) } else { Err(Failure::Found) }
+}
+
+/// What the server says, unless it says nothing.
+async fn bounded<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    match timeout(PATIENCE, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(Failure::told(
+            Exit::Unavailable,
+            format!(
+                "the server did not say within {} s what came of the test, for which it takes 10 s at most; look at its log, \
+                 and at `signalbox status`",
+                PATIENCE.as_secs()
+            ),
+        )),
+    }
 }
 
 async fn test_database(session: &mut Session<'_>, target: &Target, args: &Test) -> Outcome {
@@ -41,7 +64,7 @@ async fn test_database(session: &mut Session<'_>, target: &Target, args: &Test) 
     }
     let mut connection = connect(session, target).await?;
     let request = TestDatabaseRequest { name: args.what.clone() };
-    let answer = connection.databases.test_database(request).await?.into_inner();
+    let answer = bounded(connection.databases.test_database(request)).await?;
     if !session.document(&canonical(&answer)?)? {
         session.line(&table::plain(&[], database_rows(&answer)))?;
     }
@@ -162,5 +185,15 @@ mod tests {
         assert_eq!(told(DatabaseTestReason::EgressRefused, false), None);
         assert_eq!(told(DatabaseTestReason::Ok, false).as_deref(), Some("no"));
         assert_eq!(told(DatabaseTestReason::Ok, true).as_deref(), Some("yes"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_a_server_that_says_nothing_is_given_up() {
+        let silent = std::future::pending::<Result<Response<()>, Status>>();
+        let failure = bounded(silent).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unavailable);
+        assert!(failure.to_string().contains("did not say within 30 s"), "{failure}");
+        let told = bounded(async { Ok(Response::new(7)) }).await;
+        assert!(told.is_ok_and(|told| told == 7));
     }
 }

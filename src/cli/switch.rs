@@ -1,8 +1,5 @@
 //! `switch`: which provider is active, and making another one so.
 
-use tonic::Status;
-use tonic_types::StatusExt;
-
 use super::{
     args::{Switch, Target},
     connect::connect,
@@ -78,12 +75,13 @@ async fn switch_to(
     workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
 }
 
-/// The server's refusal. That a provider is not there is no matter of its state to who names it.
-fn refusal(status: Status) -> Failure {
-    let details = status.get_error_details();
-    let missing = details.error_info().is_some_and(|info| info.reason == "REFERENCE_MISSING");
+/// The server's refusal, with where to look for a provider that is not there.
+pub fn refusal(status: tonic::Status) -> Failure {
     match Failure::from(status) {
-        Failure::Told { text, .. } if missing => Failure::told(Exit::NotFound, text),
+        failure if failure.exit() == Exit::NotFound => Failure::told(
+            Exit::NotFound,
+            format!("{failure}\nhint: `signalbox list providers` shows which there are"),
+        ),
         other => other,
     }
 }

@@ -41,6 +41,11 @@ pub enum Read {
         /// The revision that was planned on.
         revision: Revision,
     },
+    /// The log still holds this revision, and with it the sealed values of then: it is not below the floor.
+    Held {
+        /// The past revision that was read.
+        revision: Revision,
+    },
     /// Nothing at all was written after this revision: the head still stands there.
     NothingAfter {
         /// The revision that was planned on.
@@ -86,7 +91,7 @@ pub struct PlannedPut {
     pub uid: Uid,
     /// Its labels.
     pub labels: Labels,
-    /// Its new version; 1 is a creation.
+    /// Its new version. A creation has 1, and one that comes back under its old identity goes on counting.
     pub version: u64,
     /// Its content: canonical proto JSON, masked.
     pub spec_json: Arc<str>,

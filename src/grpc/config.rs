@@ -13,7 +13,8 @@ use crate::{
         self, BatchResult, BatchWriteRequest, BatchWriteResponse, CreateResourceRequest,
         CreateResourceResponse, DeleteResourceRequest, DeleteResourceResponse, DiffRevisionsRequest,
         DiffRevisionsResponse, GetResourceRequest, GetResourceResponse, ListHistoryRequest,
-        ListHistoryResponse, ListResourcesRequest, ListResourcesResponse, UpdateResourceRequest,
+        ListHistoryResponse, ListResourcesRequest, ListResourcesResponse, RollbackAllRequest,
+        RollbackAllResponse, RollbackResourceRequest, RollbackResourceResponse, UpdateResourceRequest,
         UpdateResourceResponse, WatchConfigRequest, WatchConfigResponse, batch_operation,
         config_service_server::ConfigService,
     },
@@ -163,6 +164,24 @@ impl ConfigService for Config {
         let caller = Caller::of(&request).map_err(to_status)?;
         let diff = self.service.diff_revisions(caller, request.get_ref()).await;
         diff.map(Response::new).map_err(to_status)
+    }
+
+    async fn rollback_resource(
+        &self,
+        request: Request<RollbackResourceRequest>,
+    ) -> Result<Response<RollbackResourceResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let done = self.service.rollback_resource(caller, request.get_ref()).await;
+        done.map(Response::new).map_err(to_status)
+    }
+
+    async fn rollback_all(
+        &self,
+        request: Request<RollbackAllRequest>,
+    ) -> Result<Response<RollbackAllResponse>, Status> {
+        let caller = Caller::of(&request).map_err(to_status)?;
+        let done = self.service.rollback_all(caller, request.get_ref()).await;
+        done.map(Response::new).map_err(to_status)
     }
 
     type WatchConfigStream = tokio_stream::Pending<Result<WatchConfigResponse, Status>>;

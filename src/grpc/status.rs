@@ -127,11 +127,13 @@ fn list(details: &mut ErrorDetails, violations: Vec<FieldViolation>) {
     details.set_bad_request(listed);
 }
 
-/// Cuts a text at a character, so that a giant name can't make a giant header.
+/// Cuts a text, so that a giant name can't make a giant header: between words, unless the last one is giant.
 fn clip(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let Some((end, _)) = text.char_indices().nth(characters) else { return text.to_owned() };
+    let head = &text[..end];
+    match head.rfind(' ').filter(|at| *at > end / 2) {
+        Some(at) => format!("{} …", head[..at].trim_end_matches([',', ';', ' '])),
+        None => format!("{head}…"),
     }
 }
 
@@ -176,6 +178,15 @@ mod tests {
         assert!(bytes(to_status(many("\u{1F600}"))) < 16 * 1024);
         let denied = Error::PermissionDenied { reason: "NOT_GRANTED", description: "p/*, ".repeat(5_000) };
         assert!(bytes(to_status(denied.at("f".repeat(9_000)))) < 8 * 1024);
+    }
+
+    #[test]
+    fn regression_a_list_of_words_is_not_cut_within_one() {
+        let words = (0..100).map(|i| format!("`word{i}`")).collect::<Vec<_>>().join(", ");
+        let told = clip(&format!("use one of {words}"), MAX_DESCRIPTION);
+        assert!(told.ends_with("` …") && told.chars().count() <= MAX_DESCRIPTION + 2, "{told}");
+        assert_eq!(clip(&"x".repeat(500), 3), "xxx…", "what has no words is cut all the same");
+        assert_eq!(clip("short", 300), "short");
     }
 
     #[test]

@@ -43,7 +43,14 @@ pub fn parse(text: &str, is_json: bool) -> Result<Vec<Tree>, String> {
         max_nodes: usize::MAX,
     };
     // Without excerpts: the document may hold secrets.
-    let options = serde_saphyr::options! { budget: budget, with_snippet: false, strict_booleans: true };
+    // `.nan` and `.inf` are numbers that no field takes: who knows the field tells its path.
+    let non_finite = serde_saphyr::NonFiniteFloatPolicy::PassThrough;
+    let options = serde_saphyr::options! {
+        budget: budget,
+        with_snippet: false,
+        strict_booleans: true,
+        non_finite_float_policy: non_finite,
+    };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| yaml_problem(&error))
 }
 
@@ -149,8 +156,9 @@ impl Tree {
         match self {
             Tree::Null => "null".to_owned(),
             Tree::Bool(value) => value.to_string(),
-            Tree::Number(text) => text.clone(),
-            Tree::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+            // JSON has no other numbers.
+            Tree::Number(text) if !text.ends_with(".nan") && !text.ends_with(".inf") => text.clone(),
+            Tree::Number(text) | Tree::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
             Tree::List(list) => {
                 let items: Vec<String> = list.iter().map(Tree::to_json).collect();
                 format!("[{}]", items.join(","))
@@ -220,7 +228,13 @@ impl<'de> Visitor<'de> for Level {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Number(value.to_string()))
+        // As YAML writes what is no finite number.
+        Ok(Tree::Number(match value {
+            value if value.is_nan() => ".nan".to_owned(),
+            f64::INFINITY => ".inf".to_owned(),
+            f64::NEG_INFINITY => "-.inf".to_owned(),
+            value => value.to_string(),
+        }))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Tree, E> {
@@ -301,6 +315,9 @@ mod tests {
         }
         let told = parse(&bomb, false).unwrap_err();
         assert!(told.contains("aliases") && told.contains("write out") && told.contains("line "), "{told}");
+        // What is no finite number is for the field to refuse.
+        let read = parse("a: [.nan, .inf, -.inf, 1e999, 1.5]\n", false).unwrap();
+        assert_eq!(read[0].get("a").unwrap().to_json(), "[\".nan\",\".inf\",\"-.inf\",\".inf\",1.5]");
         // An alias that is used as people do is read.
         let read = parse("a: &a {x: 1}\nb: *a\nc: *a\n", false).unwrap();
         assert_eq!(read[0].get("b"), read[0].get("a"));

@@ -3,7 +3,7 @@
 //! Must not know how a connection is made; it sees to what a driver is told, and that a stored password goes only where it
 //! was saved for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     CheckContext, Kind, SecretInput, put_out,
@@ -86,6 +86,30 @@ const DETOURS: [&str; 20] = [
 ];
 /// Parts of the names of such options, in the same spelling.
 const DETOUR_PARTS: [&str; 4] = ["host", "url", "socks", "sentinel"];
+
+/// Parts of the names of options that say how a server is known, how a connection is kept from others, or how the password is
+/// shown to the server: what they say decides who may learn it.
+const GUARD_PARTS: [&str; 17] = [
+    "ssl",
+    "tls",
+    "cert",
+    "auth",
+    "cleartext",
+    "plugin",
+    "gss",
+    "krb",
+    "kerberos",
+    "sasl",
+    "publickey",
+    "channelbinding",
+    "cipher",
+    "verify",
+    "trust",
+    "insecure",
+    "requirepeer",
+];
+/// Such options whose names are no parts of others. `options` picks the server behind some proxies.
+const GUARDS: [&str; 2] = ["options", "mechanism"];
 
 impl Kind for Database {
     fn name(&self) -> KindName {
@@ -255,7 +279,7 @@ fn option_name_problem(name: &str) -> Option<String> {
             "has a name that is not allowed; names are letters, digits, `_` and `-`, at most 128".into(),
         );
     }
-    let plain = name.to_ascii_lowercase().replace(['_', '-'], "");
+    let plain = in_one_word(name);
     if let Some((field, _)) = OWN_FIELDS.iter().find(|(_, names)| names.contains(&plain.as_str())) {
         return Some(format!("has a field of its own; set `{field}` instead"));
     }
@@ -263,6 +287,32 @@ fn option_name_problem(name: &str) -> Option<String> {
     leads.then(|| {
         "leads the connection elsewhere; say where it goes with `host`, `port` and `database`".into()
     })
+}
+
+fn in_one_word(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '-'], "")
+}
+
+/// The options that decide who may learn a password, with their values; that of a sealed one is none.
+fn guards(spec: &DatabaseSpec) -> BTreeMap<&str, Option<&str>> {
+    let is_guard = |name: &str| {
+        let plain = in_one_word(name);
+        GUARDS.contains(&plain.as_str()) || GUARD_PARTS.iter().any(|part| plain.contains(part))
+    };
+    let options = spec.options.iter().filter(|(name, _)| is_guard(name));
+    options
+        .map(|(name, option)| match &option.value {
+            Some(Value::Plain(value)) => (name.as_str(), Some(value.as_str())),
+            Some(Value::Secret(_)) | None => (name.as_str(), None),
+        })
+        .collect()
+}
+
+/// The name of an option that decides who may learn a password, and that is another one than before.
+fn changed_guard<'s>(before: &'s DatabaseSpec, after: &'s DatabaseSpec) -> Option<&'s str> {
+    let (before, after) = (guards(before), guards(after));
+    let differs = |name: &&&str| before.get(**name) != after.get(**name);
+    before.keys().chain(after.keys()).find(differs).copied()
 }
 
 fn check_option(
@@ -345,7 +395,10 @@ fn check_moved(context: &CheckContext<'_>, spec: &DatabaseSpec, violations: &mut
         ("tls_mode", spec.tls_mode < before.tls_mode),
     ];
     if let Some((field, _)) = changes.iter().find(|(_, changed)| *changed) {
-        check_not_moved(context, field, violations);
+        return check_not_moved(context, field, violations);
+    }
+    if let Some(name) = changed_guard(before, spec) {
+        check_not_moved(context, &format!("options.{}", shown(name)), violations);
     }
 }
 

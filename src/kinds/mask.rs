@@ -6,7 +6,8 @@
 //!   `setting.int_value`. What a path names takes the patch's value; where the patch has none, it is cleared, and the
 //!   kind's defaults fill it again.
 //! - Without paths the populated fields of the patch are taken. Messages are merged field by field; maps, lists,
-//!   secrets and messages of other packages are replaced whole.
+//!   secrets, messages of other packages and messages that are given empty are replaced whole: `{}` is not nothing. The
+//!   kind's own message alone may be empty beside labels.
 //! - `*` replaces labels and spec whole.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, ReflectMessage, Value};
@@ -76,7 +77,7 @@ impl Mask {
         };
         match self {
             Mask::Everything => {}
-            Mask::Populated => merge(&mut result, &patched),
+            Mask::Populated => merge_resource(&mut result, &patched),
             Mask::Paths(paths) => paths.iter().for_each(|path| copy(&mut result, Some(&patched), &path.0)),
         }
         keep_arm(&mut result, base.1);
@@ -152,11 +153,23 @@ fn within(kind: KindName, segments: &[String]) -> bool {
     arm.as_ref().and_then(|arm| arm.as_message()).is_some_and(|arm| paths::resolve(arm, segments).is_ok())
 }
 
+/// Takes over what is populated of a resource. Its arm says of which kind it is, and no more where nothing is in it.
+fn merge_resource(base: &mut DynamicMessage, patch: &DynamicMessage) {
+    for (field, value) in patch.fields() {
+        match (value, base.get_field_mut(&field)) {
+            (Value::Message(arm), Value::Message(target)) => merge(target, arm),
+            (value, target) => *target = value.clone(),
+        }
+    }
+}
+
 /// Takes over what is populated.
 fn merge(base: &mut DynamicMessage, patch: &DynamicMessage) {
     for (field, value) in patch.fields() {
         match value {
-            Value::Message(inner) if paths::is_open(&inner.descriptor()) => {
+            Value::Message(inner)
+                if paths::is_open(&inner.descriptor()) && inner.fields().next().is_some() =>
+            {
                 if let Some(target) = base.get_field_mut(&field).as_message_mut() {
                     merge(target, inner);
                 }

@@ -32,6 +32,7 @@ pub mod notification_channel;
 mod outlook;
 mod parameters;
 mod paths;
+mod pattern;
 pub mod prompt_template;
 pub mod provider;
 mod references;
@@ -79,6 +80,9 @@ pub const REVOKED: Action = Action("revoked");
 
 /// A resource was brought from elsewhere.
 pub const IMPORTED: Action = Action("imported");
+
+/// A resource is what it was at a past revision.
+pub const ROLLED_BACK: Action = Action("rolled_back");
 
 /// A resource may be used again.
 pub const ENABLED: Action = Action("enabled");
@@ -210,7 +214,7 @@ pub struct CheckContext<'a> {
     pub before: Option<&'a Spec>,
     /// What the caller wants done with each secret, as [`secrets::split`] found it.
     pub secrets: &'a SecretInputs,
-    /// Whether it is brought from elsewhere: then secrets may lack, and what only the server makes comes along.
+    /// Whether it is brought from elsewhere, or from the past: then secrets may lack, and what only the server makes comes along.
     pub imported: bool,
 }
 

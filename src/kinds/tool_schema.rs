@@ -2,11 +2,14 @@
 //!
 //! Checked are the keywords that models and their providers take, of the drafts that they take them from (draft 7 to
 //! 2020-12). Other keywords are annotations, as the specification has it. A schema is never resolved: references lead
-//! only into the document itself, so that reading one can't lead anywhere.
+//! only into the document itself, so that reading one can't lead anywhere, and never round in a circle, which a reader would follow
+//! without an end. Patterns are held to what any engine matches in bounded time.
+
+use std::{cell::RefCell, collections::HashSet};
 
 use serde_json::{Map, Value};
 
-use super::{json, rules::shown};
+use super::{json, pattern, rules::shown};
 
 const SCHEMA_BYTES: usize = 64 * 1024;
 const BOUNDS: json::Bounds = json::Bounds { depth: 32, nodes: 5_000 };
@@ -19,6 +22,8 @@ enum Form {
     SchemaOrList,
     Schemas,
     SchemaMap,
+    Pattern,
+    PatternMap,
     Text,
     Flag,
     Number,
@@ -71,8 +76,8 @@ const KEYWORDS: [(&str, Form); 49] = [
     ("multipleOf", Form::Positive),
     ("not", Form::Schema),
     ("oneOf", Form::Schemas),
-    ("pattern", Form::Text),
-    ("patternProperties", Form::SchemaMap),
+    ("pattern", Form::Pattern),
+    ("patternProperties", Form::PatternMap),
     ("prefixItems", Form::Schemas),
     ("properties", Form::SchemaMap),
     ("propertyNames", Form::Schema),
@@ -99,13 +104,15 @@ pub(super) fn check(text: &str, strict: bool) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    Walk { root: &root, strict }.schema("", &root)
+    Walk { root: &root, strict, done: RefCell::default() }.schema("", &root)
 }
 
 /// One schema and where it is, as a JSON pointer.
 struct Walk<'a> {
     root: &'a Value,
     strict: bool,
+    /// Schemas of which it is known that they lead into no circle.
+    done: RefCell<HashSet<*const Value>>,
 }
 
 impl Walk<'_> {
@@ -132,6 +139,21 @@ impl Walk<'_> {
             (Form::SchemaMap, Value::Object(map)) => {
                 return map.iter().try_for_each(|(key, value)| self.schema(&below(at, key), value));
             }
+            (Form::PatternMap, Value::Object(map)) => {
+                return map.iter().try_for_each(|(key, value)| {
+                    let at = below(at, key);
+                    pattern::problem(key).map_or(Ok(()), |problem| Err(wrong(&at, &problem)))?;
+                    self.schema(&at, value)
+                });
+            }
+            (Form::Pattern, Value::String(text)) => {
+                return pattern::problem(text).map_or(Ok(()), |problem| Err(wrong(at, &problem)));
+            }
+            (Form::Reference, Value::String(target)) if self.is_circle(target) => {
+                let problem = "leads round in a circle, so that who follows it never comes to an end; let it lead on by a part \
+                    of what it describes, such as `properties` or `items`";
+                return Err(wrong(at, problem));
+            }
             (Form::NamesMap, Value::Object(map)) => {
                 return map
                     .iter()
@@ -149,7 +171,16 @@ impl Walk<'_> {
             }
             (Form::Type, value) => is_type(value),
             (Form::Reference, value) => value.as_str().is_some_and(|target| self.leads_somewhere(target)),
-            (Form::Schemas | Form::SchemaMap | Form::NamesMap | Form::Names | Form::Values, _) => false,
+            (
+                Form::Schemas
+                | Form::SchemaMap
+                | Form::Pattern
+                | Form::PatternMap
+                | Form::NamesMap
+                | Form::Names
+                | Form::Values,
+                _,
+            ) => false,
         };
         if right { Ok(()) } else { Err(wrong(at, expected(form))) }
     }
@@ -165,8 +196,45 @@ impl Walk<'_> {
 
     /// Whether a reference leads to a part of the document, by a JSON pointer.
     fn leads_somewhere(&self, target: &str) -> bool {
-        let pointer = target.strip_prefix('#');
-        pointer.is_some_and(|pointer| self.root.pointer(pointer).is_some())
+        self.meant(target).is_some()
+    }
+
+    fn meant(&self, target: &str) -> Option<&Value> {
+        self.root.pointer(target.strip_prefix('#')?)
+    }
+
+    /// Whether a reference leads into a circle, by nothing but further schemas of the very same value.
+    fn is_circle(&self, target: &str) -> bool {
+        let (mut done, mut entered) = (self.done.borrow_mut(), HashSet::new());
+        let mut open: Vec<(&Value, bool)> =
+            self.meant(target).map(|start| (start, false)).into_iter().collect();
+        while let Some((schema, is_left)) = open.pop() {
+            let place = std::ptr::from_ref(schema);
+            if is_left {
+                entered.remove(&place);
+                done.insert(place);
+            } else if !done.contains(&place) {
+                if !entered.insert(place) {
+                    return true;
+                }
+                open.push((schema, true));
+                open.extend(self.of_the_same(schema).into_iter().map(|next| (next, false)));
+            }
+        }
+        false
+    }
+
+    /// The schemas that a value is held to with this one: by reference, or as parts of it that lead no deeper into the value.
+    fn of_the_same<'s>(&'s self, schema: &'s Value) -> Vec<&'s Value> {
+        let Some(object) = schema.as_object() else { return Vec::new() };
+        let same = |(keyword, value): (&'s String, &'s Value)| match (keyword.as_str(), value) {
+            ("$ref", Value::String(target)) => self.meant(target).into_iter().collect(),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(list)) => list.iter().collect(),
+            ("dependentSchemas", Value::Object(map)) => map.values().collect(),
+            ("not" | "if" | "then" | "else", value) => vec![value],
+            _ => Vec::new(),
+        };
+        object.iter().flat_map(same).collect()
     }
 }
 
@@ -199,8 +267,8 @@ fn expected(form: Form) -> &'static str {
     match form {
         Form::Schema | Form::SchemaOrList => "must be a schema",
         Form::Schemas => "must be a list of at least one schema",
-        Form::SchemaMap => "must be an object that holds schemas",
-        Form::Text => "must be text",
+        Form::SchemaMap | Form::PatternMap => "must be an object that holds schemas",
+        Form::Text | Form::Pattern => "must be text",
         Form::Flag => "must be true or false",
         Form::Number => "must be a number",
         Form::Positive => "must be a number above 0",
@@ -254,6 +322,11 @@ mod tests {
                 Form::Schemas => (&[list], &["[]", schema, "[null]"]),
                 Form::SchemaMap => (&["{}", r#"{"a": {"type": "null"}}"#], &["[]", r#"{"a": 1}"#, "1"]),
                 Form::Text => (&["\"a\""], &["1", "null"]),
+                Form::Pattern => (&["\"^a+$\""], &["1", "null", "\"(a+)+$\"", "\"(\"", r#""(a)\\1""#]),
+                Form::PatternMap => (
+                    &["{}", r#"{"^a": true}"#],
+                    &["[]", r#"{"a": 1}"#, r#"{"(a+)+$": true}"#, r#"{"[": true}"#],
+                ),
                 Form::Flag => (&["true"], &["\"true\"", "0"]),
                 Form::Number => (&["-1.5", "0"], &["\"1\"", "true"]),
                 Form::Positive => (&["0.01"], &["0", "-1", "\"1\""]),
@@ -301,6 +374,37 @@ mod tests {
             assert!(check(&text, false).is_err(), "{text:.60}");
         }
         assert_eq!(check(&whole(r#""x-unknown": {"properties": 1}"#), false), Ok(()));
+    }
+
+    #[test]
+    fn regression_no_reference_leads_round_in_a_circle() {
+        let told = |defs: &str| {
+            let text = format!(
+                r##"{{"type": "object", "$defs": {{{defs}}}, "properties": {{"x": {{"$ref": "#/$defs/a"}}}}}}"##
+            );
+            check(&text, false).err().unwrap_or_default()
+        };
+        for circle in [
+            r##""a": {"$ref": "#/$defs/a"}"##,
+            r##""a": {"$ref": "#/$defs/b"}, "b": {"allOf": [true, {"$ref": "#/$defs/a"}]}"##,
+            r##""a": {"anyOf": [{"not": {"$ref": "#/$defs/a"}}]}"##,
+            r##""a": {"if": true, "then": {"dependentSchemas": {"k": {"$ref": "#/$defs/a"}}}}"##,
+        ] {
+            let told = told(circle);
+            assert!(told.contains("/$ref` leads round in a circle"), "{circle}: {told}");
+        }
+        for tree in [
+            r##""a": {"properties": {"next": {"$ref": "#/$defs/a"}}}"##,
+            r##""a": {"type": "array", "items": {"$ref": "#/$defs/a"}}"##,
+            r##""a": {"anyOf": [{"$ref": "#/$defs/b"}, {"$ref": "#/$defs/b"}]}, "b": {"type": "null"}"##,
+        ] {
+            assert_eq!(told(tree), "", "{tree}");
+        }
+        assert!(check(r##"{"type": "object", "$ref": "#"}"##, false).is_err());
+        let chain: Vec<String> =
+            (0..1500).map(|place| format!(r##""d{place}": {{"$ref": "#/$defs/d{}"}}"##, place + 1)).collect();
+        let chain = format!(r#"{}, "d1500": true, "a": true"#, chain.join(", "));
+        assert_eq!(told(&chain), "", "a long way round is none");
     }
 
     #[test]

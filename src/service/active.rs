@@ -104,6 +104,15 @@ impl Service {
                 Some(rest) if request.fallbacks.is_some() => Some(format!("fallbacks.providers{rest}")),
                 _ => sent(field),
             })
+        });
+        let answer = answer.map_err(|error| {
+            not_there(error, |name| {
+                name == request.provider
+                    || request
+                        .fallbacks
+                        .as_ref()
+                        .is_some_and(|given| given.providers.iter().any(|one| one == name))
+            })
         })?;
         let BatchWriteResponse { results, revision, revision_token, mut warnings } = answer;
         let result = results.into_iter().next().unwrap_or_default();
@@ -206,7 +215,8 @@ impl Service {
             body: body("SetDefaultProvider", request),
         };
         let answer = self.write_router(caller, frame, edit).await;
-        let answer = answer.map_err(|error| renamed_by(error, sent))?;
+        let answer = answer.map_err(|error| renamed_by(error, sent));
+        let answer = answer.map_err(|error| not_there(error, |name| name == request.provider))?;
         let BatchWriteResponse { results, revision, revision_token, warnings } = answer;
         let result = results.into_iter().next().unwrap_or_default();
         let diff = result.diffs.into_iter().next();
@@ -276,6 +286,17 @@ impl Service {
 fn sent(field: &str) -> Option<String> {
     let rest = field.strip_prefix("resource.")?;
     Some(if rest.starts_with("router") { "provider".to_owned() } else { rest.to_owned() })
+}
+
+/// What the caller names and what is not there is told as such: that a router would refer to it is no matter of his.
+fn not_there(error: Error, named: impl Fn(&str) -> bool) -> Error {
+    match error.cause() {
+        Error::FailedPrecondition { reason: "REFERENCE_MISSING", subject, .. } if named(subject) => {
+            let missing = Error::NotFound { name: subject.clone() };
+            if let Error::At { field, .. } = error { missing.at(field) } else { missing }
+        }
+        _ => error,
+    }
 }
 
 /// The fallbacks after a switch of which only the new primary is said: the old one comes first, and what no longer fits goes.

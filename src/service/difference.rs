@@ -85,14 +85,14 @@ impl Service {
 }
 
 /// The resources of two states by name, each with what it is in either.
-struct Pairs<'a> {
+pub(super) struct Pairs<'a> {
     from: Box<dyn Iterator<Item = &'a Record> + 'a>,
     to: Box<dyn Iterator<Item = &'a Record> + 'a>,
     next: (Option<&'a Record>, Option<&'a Record>),
 }
 
 impl<'a> Pairs<'a> {
-    fn new(from: &'a State, to: &'a State, after: Option<&'a str>) -> Self {
+    pub fn new(from: &'a State, to: &'a State, after: Option<&'a str>) -> Self {
         let mut from = from.after_name(after).map(|entry| &*entry.record);
         let mut to = to.after_name(after).map(|entry| &*entry.record);
         let next = (from.next(), to.next());

@@ -25,6 +25,7 @@ mod probe;
 mod provider;
 mod read;
 mod retirement;
+mod rollback;
 mod rotation;
 mod settings;
 mod test_database;

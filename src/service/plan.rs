@@ -6,6 +6,7 @@ mod import;
 mod narrowed;
 mod references;
 mod refusal;
+mod restore;
 mod rotation;
 mod rules;
 
@@ -18,6 +19,7 @@ use chrono::DateTime;
 
 pub(super) use import::{LeftAlone, Mode, left_alone};
 pub(super) use refusal::Refusal;
+pub(super) use restore::{Past, Rollback, Step};
 pub(super) use rotation::{Previous, RotateKey};
 
 use import::Origin;
@@ -29,7 +31,8 @@ use super::{
 use crate::{
     domain::{
         Error, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read, Record,
-        ResourceName, Result, Revision, SealedSecret, Spec, Uid, Violations, limits, spec, write::PlannedPut,
+        ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec,
+        write::PlannedPut,
     },
     kinds::{self, Kind, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
@@ -72,6 +75,8 @@ pub(super) struct Planner<'a> {
     given_again: BTreeSet<ResourceName>,
     /// What an import leaves as it is, although it would have it point elsewhere.
     elsewhere: BTreeSet<ResourceName>,
+    /// The sealed values that come back with what is rolled back.
+    restored: BTreeMap<ResourceName, BTreeMap<FieldPath, SecretId>>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
@@ -132,6 +137,7 @@ impl<'a> Planner<'a> {
             deleted: BTreeMap::new(),
             given_again: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
+            restored: BTreeMap::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
@@ -162,6 +168,7 @@ impl<'a> Planner<'a> {
                     self.import(&operation.path, resource, mask, *mode)
                 }
                 OperationKind::Rotate(rotate) => self.rotate(&operation.path, rotate),
+                OperationKind::Rollback(rollback) => self.roll_back(&operation.path, rollback),
                 OperationKind::Missing => {
                     self.violations.add(
                         &operation.path,
@@ -356,14 +363,19 @@ impl<'a> Planner<'a> {
     }
 
     fn put_new(&mut self, draft: Draft) -> Result<Option<BatchResult>> {
+        self.put_first(draft, Uid(uuid::Uuid::now_v7().to_string()), 1)
+    }
+
+    /// Puts what is not there, under an identity and with the version that it then has.
+    fn put_first(&mut self, draft: Draft, uid: Uid, version: u64) -> Result<Option<BatchResult>> {
         self.reads.push(Read::Absent { name: draft.name.clone() });
         if draft.kind.parent_required() {
             self.children.push((format!("{}resource.name", draft.path), draft.name.clone()));
         }
-        let uid = Uid(uuid::Uuid::now_v7().to_string());
-        let Some(put) = self.finish(draft, uid, None)? else { return Ok(None) };
-        let diff = diff(&put, None);
-        Ok(Some(self.stage(put, None, diff)))
+        let Some(mut finished) = self.finish(draft, uid, None)? else { return Ok(None) };
+        finished.put.version = version;
+        let diff = diff(&finished, None);
+        Ok(Some(self.stage(finished, None, diff)))
     }
 
     fn put_over(&mut self, draft: Draft, entry: &Entry) -> Result<Option<BatchResult>> {

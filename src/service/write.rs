@@ -10,7 +10,7 @@ use super::{
     PATIENCE, Service,
     fit::fit,
     outcome,
-    plan::{Mode, Plan, Planner, Refusal, RotateKey},
+    plan::{Mode, Plan, Planner, Refusal, Rollback, RotateKey},
     store_error,
 };
 use crate::{
@@ -74,6 +74,8 @@ pub enum OperationKind {
     },
     /// Turn a key over to another value.
     Rotate(RotateKey),
+    /// Bring resources back to what they were.
+    Rollback(Rollback),
     /// The request does not say.
     Missing,
 }
@@ -91,6 +93,16 @@ pub struct WriteRequest {
     pub reason: String,
     /// The encoded request, for telling a replay from another request under the same id.
     pub body: Vec<u8>,
+}
+
+impl Operation {
+    /// How many resources it writes itself.
+    fn resources(&self) -> usize {
+        match &self.action {
+            OperationKind::Rollback(rollback) => rollback.steps.len(),
+            _ => 1,
+        }
+    }
 }
 
 impl Service {
@@ -154,6 +166,7 @@ impl Service {
                 Ok(Applied::Committed { token, time }) => return Ok(self.seen(planned, token, time).await),
                 Ok(applied) => return self.answer(caller, &replay, applied).await,
                 Err(ApplyError::Stale { at }) if Instant::now() < deadline => {
+                    self.past_still_held(&operations).await?;
                     self.parts.view.reached(at, PATIENCE).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -171,7 +184,7 @@ impl Service {
         dry_run: bool,
     ) -> Result<Plan, Refusal> {
         let found = found.to_vec();
-        if operations.len() < LARGE {
+        if operations.iter().map(Operation::resources).sum::<usize>() < LARGE {
             return Planner::new(&self.parts, state, caller, found).plan(operations, dry_run);
         }
         let (parts, state) = (Arc::clone(&self.parts), Arc::clone(state));
@@ -207,7 +220,17 @@ impl Service {
         }
     }
 
-    async fn replayed(
+    /// Whether the log still holds what is to be brought back: no newer state brings back what was compacted.
+    async fn past_still_held(&self, operations: &[Operation]) -> Result<()> {
+        for operation in operations {
+            if let OperationKind::Rollback(rollback) = &operation.action {
+                self.still_held(rollback.revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn replayed(
         &self,
         caller: &Principal,
         replay: &Replay,
@@ -296,7 +319,8 @@ fn authorise(caller: &Principal, operations: &[Operation]) -> Result<()> {
             | OperationKind::Import { resource, .. } => ("resource.name", resource.name.as_str()),
             OperationKind::Delete { name, .. } => ("name", name.as_str()),
             OperationKind::Rotate(rotate) => ("resource.name", rotate.name.as_str()),
-            OperationKind::Missing => continue,
+            // What it names was taken from what the caller reaches, and the plan looks at each.
+            OperationKind::Rollback(_) | OperationKind::Missing => continue,
         };
         // What is no name is a violation, which the plan finds.
         let Ok((name, kind)) = kinds::parse_name(name) else { continue };
@@ -317,7 +341,7 @@ fn stamp(response: &mut BatchWriteResponse, token: &RevisionToken, time: prost_t
         }
         resource.update_revision = token.revision.0;
         resource.update_time = Some(time);
-        if resource.version == 1 {
+        if resource.create_revision == Revision::ZERO.0 {
             resource.create_revision = token.revision.0;
             resource.create_time = Some(time);
         }
@@ -336,8 +360,10 @@ fn answer_without_write(
     for resource in resources.filter(|resource| resource.update_revision == Revision::ZERO.0) {
         resource.update_time = None;
         resource.etag.clear();
-        if resource.version == 1 {
+        if resource.create_revision == Revision::ZERO.0 {
             resource.create_time = None;
+        }
+        if resource.version == 1 {
             resource.uid.clear();
         }
     }
@@ -356,6 +382,7 @@ pub(super) struct RequestParts {
 pub(super) fn parts_of(operations: &[Operation]) -> RequestParts {
     match operations.first().map(|operation| &operation.action) {
         Some(OperationKind::Import { .. }) => RequestParts { list: "items", options: "options." },
+        Some(OperationKind::Rollback(_)) => RequestParts { list: "selectors", options: "" },
         _ => RequestParts { list: "operations", options: "" },
     }
 }

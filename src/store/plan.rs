@@ -109,7 +109,7 @@ impl<'a> Wanted<'a> {
                 Read::NoneCreatedAfter { prefix, .. } => self.prefixes.insert(prefix),
                 Read::NoneChangedAfter { prefix, .. } => self.changed_prefixes.insert(prefix),
                 // The head is known anyway.
-                Read::NothingAfter { .. } => false,
+                Read::Held { .. } | Read::NothingAfter { .. } => false,
             };
         }
     }
@@ -194,6 +194,7 @@ impl<'k> Group<'k> {
                     row.update_revision
                 })
             }
+            Read::Held { revision } => self.facts.head.head.floor <= *revision,
             Read::NothingAfter { revision } => self.facts.head.head.revision <= *revision,
         }
     }
@@ -247,8 +248,13 @@ impl<'k> Group<'k> {
         let PlannedPut { name, kind, uid, labels, version, spec_json, secrets, action } = put;
         let version =
             i64::try_from(*version).map_err(|_| defect(format!("{name} has too high a version")))?;
-        let stands = before.as_ref().map_or(0, |row| row.version);
-        if stands.checked_add(1) != Some(version) {
+        // One that comes back under its old identity goes on counting, so that no etag of it means two contents.
+        let follows = match &before {
+            Some(row) => row.version.checked_add(1) == Some(version),
+            None => version >= 1,
+        };
+        if !follows {
+            let stands = before.as_ref().map_or(0, |row| row.version);
             return Err(defect(format!(
                 "a write puts version {version} of {name}, which stands at {stands}"
             )));

@@ -8,18 +8,12 @@ use super::{
     path::{Path, scalar_text},
     problems::Problems,
     rules::{first_text, parse_paths},
+    words::without_keys,
 };
 use crate::proto::v1::{BadKeyRule, ErrorExtractor};
 
 const MAX_RULES: usize = 8;
 const VALUE_BYTES: usize = 256;
-/// Characters of a provider's message that are repeated.
-const MESSAGE_CHARS: usize = 500;
-/// As many characters of a key in a row are a part of it.
-const KEY_PART: usize = 6;
-/// A word as long as this, with digits among its letters, may be a key.
-const KEY_LIKE: usize = 20;
-const REMOVED: &str = "[removed]";
 
 /// Why a provider has refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,62 +140,5 @@ fn of_status(status: u16) -> Reason {
         402 | 429 => Reason::RateLimited,
         400..=499 => Reason::InvalidRequest,
         _ => Reason::Unavailable,
-    }
-}
-
-/// A provider's words in one line of bounded length, without what is or may be a part of a key.
-#[must_use]
-pub fn without_keys(text: &str, key: Option<&str>) -> String {
-    let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control());
-    let words =
-        words.filter(|word| !word.is_empty()).map(|word| if tells(word, key) { REMOVED } else { word });
-    let line = words.collect::<Vec<_>>().join(" ");
-    line.chars().take(MESSAGE_CHARS).collect()
-}
-
-/// Whether a word shows a part of the key, as providers do: masked, cut, or as a whole.
-fn tells(word: &str, key: Option<&str>) -> bool {
-    let masked = ["***", "...", "…", "•"].iter().any(|mask| {
-        let rest = word.trim_matches(|letter: char| !letter.is_alphanumeric() && !mask.contains(letter));
-        rest.find(mask).is_some_and(|place| place > 0 && rest.len() > place + mask.len())
-            || rest.contains("**")
-    });
-    let runs = || word.split(|letter: char| !letter.is_ascii_alphanumeric() && !"-_.".contains(letter));
-    let key_like = runs().any(|run| {
-        let has = |is: fn(&u8) -> bool| run.bytes().any(|byte| is(&byte));
-        run.len() >= KEY_LIKE && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
-    });
-    masked || key_like || key.is_some_and(|key| shares(word, key))
-}
-
-/// Whether a word has as much of the key in it as makes a part of it.
-#[must_use]
-pub fn shares(word: &str, key: &str) -> bool {
-    let letters: Vec<char> = key.chars().collect();
-    let size = KEY_PART.min(letters.len());
-    size > 0 && letters.windows(size).any(|part| word.contains(&part.iter().collect::<String>()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_part_of_a_key_is_repeated() {
-        let key = "sk-proj-Abc123def456ghi789";
-        for (text, shown) in [
-            ("Incorrect API key provided: xa***yz.", "Incorrect API key provided: [removed]"),
-            ("key sk-pr...i789 is bad", "key [removed] is bad"),
-            ("key '123def' is bad", "key [removed] is bad"),
-            ("no \"Abc123def456ghi789\",", "no [removed]"),
-            ("gsk_0123456789abcdefghij", "[removed]"),
-            ("Please wait... and try model gpt-4o again", "Please wait... and try model gpt-4o again"),
-            ("the model claude-3-5-sonnet is\nnot there", "the model claude-3-5-sonnet is not there"),
-        ] {
-            assert_eq!(without_keys(text, Some(key)), shown);
-        }
-        assert_eq!(without_keys(&"x ".repeat(999), None).chars().count(), MESSAGE_CHARS);
-        assert_eq!(without_keys("abc", Some("")), "abc");
-        assert_eq!(without_keys("it was k3y", Some("k3y")), "it was [removed]");
     }
 }

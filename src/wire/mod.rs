@@ -20,17 +20,19 @@ mod request;
 mod rules;
 mod stream;
 mod template;
+mod words;
 
 use std::sync::Arc;
 
 pub use answer::{Answer, Malformed};
 pub use call::{Call, Tool, check_conversation};
 pub use endpoint::{neighbour, path_problem};
-pub use failure::{Failure, Reason, shares, without_keys};
+pub use failure::{Failure, Reason};
 pub use listing::{ListedModel, ModelPage};
 pub use problems::Problem;
 pub use request::{Header, HeaderKind, HttpRequest, Rendered};
 pub use stream::{Delta, StreamFailure, StreamReader};
+pub use words::{shares, without_keys};
 
 use builder::Builder;
 use extractor::Extractor;

@@ -24,8 +24,8 @@ mod updates;
 use prost::Message;
 use signalbox::proto::v1::{
     CompactLogRequest, CreateResourceRequest, CreateTokenRequest, GetResourceRequest, ListResourcesRequest,
-    RenderRequestRequest, Resource, Role, Selector, VerifyLogRequest, WatchConfigRequest, Worker,
-    resource::Spec, setting_spec::Value,
+    ProviderSpec, RenderRequestRequest, Resource, Role, Selector, VerifyLogRequest, WatchConfigRequest,
+    Worker, resource::Spec, setting_spec::Value,
 };
 use support::{
     caller::Caller,

@@ -2,6 +2,11 @@
 
 use super::*;
 
+fn empty_builder() -> Resource {
+    let spec = ProviderSpec { request_builder: Some(Default::default()), ..ProviderSpec::default() };
+    named("providers/a", Spec::Provider(spec))
+}
+
 #[tokio::test]
 async fn updates_and_deletes_that_do_not_fit() {
     let server = furnished().await;
@@ -60,6 +65,13 @@ async fn updates_and_deletes_that_do_not_fit() {
                 Code::NotFound,
                 "NOT_FOUND",
                 "",
+            ),
+            (
+                "a message that is given empty, without a mask",
+                update(empty_builder(), &[]),
+                INVALID,
+                "REQUIRED",
+                "resource.provider.request_builder.version",
             ),
             (
                 "a secret to keep where none is",

@@ -9,9 +9,9 @@ use signalbox::proto::v1::{
     ExplainSettingRequest, ExportConfigRequest, GetResourceRequest, GetStatusRequest, HeaderValue,
     ImportConfigRequest, ImportItem, ImportMode, ImportOptions, ListHistoryRequest, ListResourcesRequest,
     ProviderAuth, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, RenderRequestRequest,
-    ResolveSettingsRequest, Resource, RevokeTokenRequest, Role, Secret, Selector, SettingSpec,
-    UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest, batch_operation, header_value,
-    resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
+    ResolveSettingsRequest, Resource, RevokeTokenRequest, Role, RollbackAllRequest, RollbackResourceRequest,
+    Secret, Selector, SettingSpec, UpdateResourceRequest, VerifyLogRequest, WatchConfigRequest,
+    batch_operation, header_value, resource::Spec, secret::State, selector::Pattern, setting_spec::Value,
 };
 
 use crate::{
@@ -120,6 +120,34 @@ pub fn of(method: &str) -> Vec<Case> {
             case("page", false, |canary, _| DiffRevisionsRequest {
                 from_revision: 1,
                 page_token: canary.into(),
+                ..Default::default()
+            }),
+        ],
+        "signalbox.v1.ConfigService.RollbackResource" => vec![
+            case("dry run", true, |_, _| RollbackResourceRequest { validate_only: true, ..back_to_first() }),
+            case("etag", false, |canary, _| RollbackResourceRequest {
+                etag: canary.into(),
+                ..back_to_first()
+            }),
+            case("a key for a name", false, |canary, _| RollbackResourceRequest {
+                name: canary.into(),
+                ..back_to_first()
+            }),
+            case("a reason that is none", false, |canary, _| RollbackResourceRequest {
+                reason: format!("{canary}\n"),
+                ..back_to_first()
+            }),
+        ],
+        "signalbox.v1.ConfigService.RollbackAll" => vec![
+            case("dry run", true, |_, _| RollbackAllRequest {
+                revision: 1,
+                selectors: vec![named("settings/pass")],
+                validate_only: true,
+                ..Default::default()
+            }),
+            case("a key for a selector", false, |canary, _| RollbackAllRequest {
+                revision: 1,
+                selectors: vec![named(canary)],
                 ..Default::default()
             }),
         ],
@@ -433,6 +461,14 @@ fn import() -> Vec<Case> {
         ..items(vec![resource("settings/pass".into(), secret_setting(canary))])
     }));
     cases
+}
+
+fn back_to_first() -> RollbackResourceRequest {
+    RollbackResourceRequest { name: "providers/groq".into(), revision: 1, ..Default::default() }
+}
+
+fn named(name: &str) -> Selector {
+    Selector { pattern: Some(Pattern::Name(name.into())), ..Default::default() }
 }
 
 fn batch() -> Vec<Case> {

@@ -92,7 +92,7 @@ const LITELLM_YAML: &str =
     "model_list:\n- model_name: m\n  litellm_params:\n    model: mistral/small\n    api_key: {}\n";
 
 /// What is run, with the code that it ends with, and how it is given the secret.
-const LINES: [(i32, &str, Given<'static>); 73] = [
+const LINES: [(i32, &str, Given<'static>); 79] = [
     (0, "workers --behind", Argument),
     (0, "set providers/groq --field type=groq", Argument),
     (0, "set providers/groq/apiKeys/file --secret @k", File("k", "{}\n")),
@@ -186,6 +186,12 @@ const LINES: [(i32, &str, Given<'static>); 73] = [
     (0, "switch groq --no-fallbacks --reason r", Argument),
     (0, "switch -o json", Argument),
     (1, "switch {}", Argument),
+    (0, "default groq groq --reason r", Argument),
+    (0, "default -o json", Argument),
+    (1, "default groq {}", Argument),
+    (2, "default {}", Argument),
+    (0, "rollback --all settings/pass --to 1 --yes --dry-run -o json", Argument),
+    (1, "rollback {} --to 1 --yes", Argument),
     // Nothing is called: what is asked for is no name.
     (1, "test {}", Argument),
     (0, "set databases/d --field type=redis --field host=127.0.0.1 --secret password=-", Input("{}")),

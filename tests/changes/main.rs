@@ -1,4 +1,5 @@
-//! The management of changes through gRPC, on both databases: imports and exports, the history, differences of revisions.
+//! The management of changes through gRPC, on both databases: imports and exports, the history, differences of revisions,
+//! rollbacks.
 
 #![cfg(feature = "server")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
@@ -13,6 +14,7 @@ mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod property;
+mod rollback;
 #[path = "../support/mod.rs"]
 mod support;
 mod switch;

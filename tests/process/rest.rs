@@ -140,6 +140,18 @@ async fn every_other_call_is_a_verb() {
     ] });
     let written = site.send("POST", "/v1/config:batchWrite", &batch).await.json();
     assert_eq!(written["results"].as_array().unwrap().len(), 2, "{written}");
+    let back = json!({ "revision": "2", "validateOnly": true });
+    let back = site.send("POST", "/v1/providers/openai:rollback", &back).await.json();
+    assert_eq!(back["diff"]["type"], "CHANGE_TYPE_CREATED", "{back}");
+    let all = json!({ "revision": "2", "selectors": [{ "name": "settings/a" }], "validateOnly": true });
+    let all = site.send("POST", "/v1/config:rollbackAll", &all).await.json();
+    assert_eq!(all["diffs"][0]["type"], "CHANGE_TYPE_DELETED", "{all}");
+    let empty = json!({ "provider": { "requestBuilder": {} } });
+    let refused = violations(&site.send("PATCH", "/v1/providers/groq", &empty).await);
+    assert_eq!(refused[0].0, "resource.provider.request_builder.version");
+    let missing = json!({ "provider": "providers/nosuch" });
+    let missing = site.send("POST", "/v1/routers/default:switch", &missing).await;
+    assert_eq!(missing.refusal(), (404, "NOT_FOUND".to_owned()));
     let explained = site.send("POST", "/v1/settings:explain", &json!({ "key": "a" })).await.json();
     assert_eq!(explained["setting"]["effective"]["setting"]["intValue"], "1");
     let diff = site.get("/v1/config:diff?from_revision=1").await.json();

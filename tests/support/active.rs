@@ -193,7 +193,14 @@ pub async fn switches_and_switches_back(callers: &Callers) {
     let told = refusal(&callers.switch(to("off")).await.unwrap_err());
     assert_eq!(told, precondition("PROVIDER_DISABLED", "provider", "providers/off"));
     let told = refusal(&callers.switch(to("none")).await.unwrap_err());
-    assert_eq!(told, precondition("REFERENCE_MISSING", "provider", "providers/none"));
+    assert_eq!(told, (Code::NotFound, "NOT_FOUND".into(), "provider".into(), String::new()));
+    let missing = SwitchActiveProviderRequest {
+        fallbacks: Some(SwitchFallbacks { providers: vec!["providers/none".into()] }),
+        ..to("a")
+    };
+    let status = callers.switch(missing).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no providers/none"));
+    assert_eq!(refusal(&status).2, "fallbacks.providers[0]");
     let doubled = SwitchActiveProviderRequest {
         fallbacks: Some(SwitchFallbacks { providers: vec!["providers/b".into(), "providers/a".into()] }),
         ..to("a")

@@ -174,6 +174,7 @@ impl Caller {
             grants: rights.grants.clone(),
             include_secrets: rights.secrets,
             grant_secrets: false,
+            longest: false,
             ttl: Some(prost_types::Duration { seconds: rights.ttl_seconds.max(1), nanos: 0 }),
         };
         let made = self.admin().create_token(request).await;

@@ -64,6 +64,39 @@ pub struct Diff {
     pub label: Vec<String>,
 }
 
+/// Options of `rollback`.
+#[derive(Args, Clone, Default)]
+pub struct Rollback {
+    /// Name of the resource; with --all what to bring back: names, `providers/*`, `kind:provider` or a collection, and nothing
+    /// is everything that the token reaches
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub what: Vec<String>,
+    /// The past revision, as `signalbox history` tells it
+    #[arg(long = "to", value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub revision: u64,
+    /// Bring back everything that NAMEs pick: what was created since is deleted
+    #[arg(long)]
+    pub all: bool,
+    /// Only resources of this kind; may be repeated
+    #[arg(long, requires = "all")]
+    pub kind: Vec<String>,
+    /// Only resources with this label, KEY=VALUE; may be repeated
+    #[arg(short, long, requires = "all")]
+    pub label: Vec<String>,
+    /// Only if this is still the resource's etag
+    #[arg(long, conflicts_with = "all")]
+    pub etag: Option<String>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// What every write takes.
+    #[command(flatten)]
+    pub write: Write,
+    /// Whether to wait for workers afterwards.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
 /// Options of `export`.
 #[derive(Args, Clone, Default)]
 pub struct Export {

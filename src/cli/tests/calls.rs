@@ -142,6 +142,20 @@ impl ConfigService for Fake {
         Err(Status::unimplemented("tested with the real server"))
     }
 
+    async fn rollback_resource(
+        &self,
+        _: Request<v1::RollbackResourceRequest>,
+    ) -> Result<Response<v1::RollbackResourceResponse>, Status> {
+        Err(Status::unimplemented("tested with the real server"))
+    }
+
+    async fn rollback_all(
+        &self,
+        _: Request<v1::RollbackAllRequest>,
+    ) -> Result<Response<v1::RollbackAllResponse>, Status> {
+        Err(Status::unimplemented("tested with the real server"))
+    }
+
     async fn create_resource(
         &self,
         _: Request<CreateResourceRequest>,

@@ -254,6 +254,46 @@ fn a_stored_password_goes_only_where_it_was_saved_for() {
 }
 
 #[test]
+fn regression_no_option_shows_a_stored_password_to_others() {
+    let (stored, _) = plan(NAME, spec(option("sslrootcert", plain("/etc/ca.pem"))), None);
+    let found = |change: &dyn Fn(&mut DatabaseSpec)| {
+        let Spec::Database(mut after) = stored.clone() else { panic!() };
+        change(&mut after);
+        let found = plan(NAME, Spec::Database(after), Some(&stored)).1;
+        found.into_iter().map(|violation| (violation.field, violation.description)).collect::<Vec<_>>()
+    };
+    for name in [
+        "options",
+        "sslrootcert",
+        "sslnegotiation",
+        "gssencmode",
+        "channel_binding",
+        "require_auth",
+        "allowPublicKeyRetrieval",
+        "allowCleartextPasswords",
+        "defaultAuthenticationPlugin",
+        "authMechanism",
+        "tlsCAFile",
+        "verifyServerCertificate",
+    ] {
+        let told = found(&|spec| option(name, plain("x"))(spec));
+        assert_eq!(told.len(), 1, "{name}: {told:?}");
+        assert_eq!(told[0].0, "database.password");
+        assert!(told[0].1.contains(&format!("because `options.{name}` changes")), "{told:?}");
+    }
+    // To take one away is a change as well.
+    assert_eq!(found(&|spec| spec.options.clear())[0].0, "database.password");
+    // What shows it to nobody can change, and so can all where the password comes along.
+    assert_eq!(found(&|spec| option("application_name", plain("x"))(spec)), []);
+    assert_eq!(found(&|spec| option("statement_timeout", plain("5"))(spec)), []);
+    let given = |spec: &mut DatabaseSpec| {
+        option("channel_binding", plain("disable"))(spec);
+        spec.password = Some(secret("given"));
+    };
+    assert_eq!(found(&given), []);
+}
+
+#[test]
 fn actions_and_warnings() {
     let (on, off) = (spec(|_| ()), spec(|spec| spec.enabled = Some(false)));
     assert_eq!(Database.action(&on, &off, true), DISABLED);

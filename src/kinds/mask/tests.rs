@@ -197,3 +197,31 @@ proptest! {
         drop(Mask::parse(&[path], KindName("provider"), "m"));
     }
 }
+
+#[test]
+fn regression_a_message_that_is_given_empty_is_not_absent() {
+    use crate::proto::v1::RequestBuilder;
+    let stored = Spec::Provider(ProviderSpec {
+        request_builder: Some(RequestBuilder { version: "1.0".into(), ..Default::default() }),
+        ..base()
+    });
+    let given = Spec::Provider(ProviderSpec {
+        request_builder: Some(RequestBuilder::default()),
+        ..Default::default()
+    });
+    let none = Labels::new();
+    let (_, Spec::Provider(after)) = Mask::Populated.apply((&none, &stored), (&none, Some(&given))) else {
+        panic!("another kind")
+    };
+    assert_eq!(after.request_builder, Some(RequestBuilder::default()));
+    assert_eq!(after.display_name, base().display_name, "the others stay");
+    let part = RequestBuilder { stream_endpoint_path: "/s".into(), ..Default::default() };
+    let given = Spec::Provider(ProviderSpec { request_builder: Some(part), ..Default::default() });
+    let (_, Spec::Provider(after)) = Mask::Populated.apply((&none, &stored), (&none, Some(&given))) else {
+        panic!("another kind")
+    };
+    assert_eq!(after.request_builder.unwrap().version, "1.0", "what is in it is merged");
+    // The arm alone says only of which kind it is.
+    let bare = Spec::Provider(ProviderSpec::default());
+    assert_eq!(Mask::Populated.apply((&none, &stored), (&none, Some(&bare))).1, stored);
+}

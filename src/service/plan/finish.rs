@@ -25,21 +25,23 @@ impl Planner<'_> {
         let before = entry.map(|entry| &*entry.record);
         let old = before.map(|record| &record.spec);
         let imported = origin == Origin::Imported;
+        let brought = imported || origin == Origin::RolledBack;
         kind.fill_defaults(&mut spec, &name);
         let level = self.parts.replicas.level();
         kind.fill_newer_defaults(&mut spec, level);
-        if old.is_some() || !imported {
+        if old.is_some() || !brought {
             kind.keep_made(&mut spec, old);
         }
         let mut inputs = kinds::secrets::split(&mut spec);
         let stored = |field: &FieldPath| before.is_some_and(|record| record.secrets.contains_key(field));
-        kinds::secrets::settle(&mut spec, &mut inputs, imported, stored);
+        kinds::secrets::settle(&mut spec, &mut inputs, brought, stored);
         if imported {
             self.check_made(&format!("{path}resource."), kind, &inputs)?;
             self.keep_same(entry, (&labels, &spec), &mut inputs);
         }
         let mut violations = kinds::check_labels(&labels, "labels");
-        let context = CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs, imported };
+        let context =
+            CheckContext { name: &name, spec: &spec, before: old, secrets: &inputs, imported: brought };
         violations.extend(kinds::check(kind, &context));
         violations.extend(kinds::secrets::check_kept(&inputs, stored));
         kind.conclude(&mut spec, &mut inputs, old);
@@ -50,7 +52,7 @@ impl Planner<'_> {
         if needed > level {
             self.refuse(format!("{path}resource.{}", kind.name()), below(needed, level, ""));
         }
-        let new = before.is_none() && !imported && violations.is_empty() && !self.dry_run;
+        let new = before.is_none() && !brought && violations.is_empty() && !self.dry_run;
         let one_time_secret = if new { content::make(kind, &mut spec, &mut inputs)? } else { String::new() };
         let Some(spec_json) = content::json(kind, &spec, &mut violations)? else {
             self.note(&format!("{path}resource."), violations);
@@ -59,18 +61,19 @@ impl Planner<'_> {
         self.bytes += spec_json.len();
         let mut warnings = kind.warnings(old, &spec);
         warnings.extend(self.expired(kind, &name, &spec));
-        match imported {
+        match brought {
             true => self.warn_of_import(&name, warnings, &inputs),
             false => self.warnings.extend(warnings),
         }
         self.warn_if_overridden(kind, &name);
-        let SealedSecrets { secrets, replaced } = self.seal(&uid, inputs, entry);
+        let SealedSecrets { secrets, replaced } = self.seal((&name, &uid), inputs, entry);
         if let Some(field) = old.and_then(|old| kind.moves_secrets_beneath(old, &spec)) {
             self.moved.push((format!("{path}resource.{field}"), name.clone()));
         }
         let rotated = replaced.iter().any(stored);
         let action = match origin {
             Origin::Imported => kinds::IMPORTED,
+            Origin::RolledBack => kinds::ROLLED_BACK,
             Origin::Rotated(Previous::Revoked) => kinds::REVOKED,
             Origin::Rotated(_) | Origin::Written => kinds::action(kind, old, Some(&spec), rotated),
         };
@@ -103,11 +106,21 @@ impl Planner<'_> {
         }
     }
 
-    /// Seals new values and finds the ids of kept ones.
-    fn seal(&mut self, uid: &Uid, inputs: SecretInputs, before: Option<&Entry>) -> SealedSecrets {
+    /// Seals new values and finds the ids of kept ones, and of those that come back.
+    fn seal(
+        &mut self,
+        (name, uid): (&ResourceName, &Uid),
+        inputs: SecretInputs,
+        before: Option<&Entry>,
+    ) -> SealedSecrets {
         let mut done = SealedSecrets::default();
+        let restored = self.restored.remove(name).unwrap_or_default();
         for (field, input) in inputs {
             match input {
+                SecretInput::Replace(_) if restored.contains_key(&field) => {
+                    done.secrets.extend(restored.get(&field).map(|id| (field.clone(), id.clone())));
+                    done.replaced.insert(field);
+                }
                 SecretInput::Replace(value) => {
                     let value = SecretText::new(value.as_str().to_owned());
                     let sealed = self.parts.vault.seal(uid, &field, &value);

@@ -15,7 +15,7 @@ use crate::{
 
 /// Bytes of differences that an import tells; what became of each resource it tells in any case.
 const TOLD_BYTES: usize = 256 * 1024;
-/// Warnings of an import, for each of which somebody has to do something.
+/// Warnings of an import or a rollback, for each of which somebody has to do something.
 const WARNINGS: usize = 100;
 
 /// Where a new content comes from.
@@ -27,6 +27,8 @@ pub(super) enum Origin {
     Imported,
     /// A caller turns a key over, and says what becomes of the value before.
     Rotated(Previous),
+    /// It is brought from the past of this resource.
+    RolledBack,
 }
 
 /// What an import does with a resource that is there.
@@ -132,7 +134,7 @@ impl Planner<'_> {
         if !brings {
             return None;
         }
-        self.add_import_warning(format!(
+        self.add_bounded_warning(format!(
             "{name} was not taken: {parent} stays as it is and points elsewhere than the import says, and its secret would \
              go there; give it by hand if that is right"
         ));
@@ -259,7 +261,7 @@ impl Planner<'_> {
         inputs.values_mut().filter(|input| input.replaces()).for_each(|input| *input = SecretInput::Keep);
     }
 
-    /// Notes what somebody has to look at, with the name of the resource.
+    /// Notes what somebody has to look at of one of many, with the name of the resource.
     pub(super) fn warn_of_import(
         &mut self,
         name: &ResourceName,
@@ -269,11 +271,12 @@ impl Planner<'_> {
         let missing = inputs.iter().filter(|(_, input)| **input == SecretInput::KeepMissing);
         let missing = missing.map(|(field, _)| format!("{field} has no value yet; set it"));
         for warning in warnings.into_iter().chain(missing) {
-            self.add_import_warning(format!("{name}: {warning}"));
+            self.add_bounded_warning(format!("{name}: {warning}"));
         }
     }
 
-    fn add_import_warning(&mut self, warning: String) {
+    /// Adds a warning of one of many resources, of which the first ones are told.
+    pub(super) fn add_bounded_warning(&mut self, warning: String) {
         match self.warnings.len() {
             count if count < WARNINGS => self.warnings.push(warning),
             WARNINGS => self.warnings.push("there are more warnings than are listed".into()),

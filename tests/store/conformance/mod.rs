@@ -27,6 +27,8 @@ macro_rules! conformance {
             creations_beneath_a_prefix_are_seen
             changes_beneath_a_prefix_are_seen
             whatever_was_written_is_seen
+            what_was_read_of_the_past_has_to_be_there_still
+            what_comes_back_goes_on_counting
             a_request_is_done_once
             requests_survive_reopening_and_expire
             a_write_that_changes_nothing_is_remembered

@@ -182,6 +182,31 @@ pub async fn whatever_was_written_is_seen(place: &impl Place) {
     assert_eq!(store.apply(guarded("settings/d", 2)).await, Err(ApplyError::Stale { at: Revision(3) }));
 }
 
+pub async fn what_was_read_of_the_past_has_to_be_there_still(place: &impl Place) {
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "one")).await;
+    apply(&*store, update(&record(&*store, "settings/a").await, "two")).await;
+    apply(&*store, update(&record(&*store, "settings/a").await, "three")).await;
+    store.compact(Revision(2)).await.unwrap();
+    let relying_on = |at: &str, revision: u64| {
+        let mut relying = create(at, "x");
+        relying.reads.push(Read::Held { revision: Revision(revision) });
+        relying
+    };
+    assert_eq!(store.apply(relying_on("settings/b", 1)).await, Err(ApplyError::Stale { at: Revision(3) }));
+    apply(&*store, relying_on("settings/b", 2)).await;
+}
+
+pub async fn what_comes_back_goes_on_counting(place: &impl Place) {
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "one")).await;
+    apply(&*store, removal(&record(&*store, "settings/a").await)).await;
+    apply(&*store, write(vec![PlannedChange::Put(Box::new(put("settings/a", 2, "one")))])).await;
+    let back = record(&*store, "settings/a").await;
+    assert_eq!((back.version, back.create_revision, back.update_revision), (2, Revision(3), Revision(3)));
+    assert!(store.verify(None).await.unwrap().defects.is_empty());
+}
+
 pub async fn a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace(place: &impl Place) {
     let store = place.open().await;
     apply(&*store, create("settings/a", "one")).await;
@@ -197,7 +222,7 @@ pub async fn a_write_that_breaks_the_rules_is_a_defect_and_leaves_no_trace(place
     for bad in [
         write(vec![put_of("settings/b", 1), put_of("settings/b", 1)]),
         write(vec![put_of("settings/b", 1), delete("settings/never")]),
-        write(vec![put_of("settings/b", 2)]),
+        write(vec![put_of("settings/b", 0)]),
         write(vec![put_of("settings/a", 1)]),
         write(vec![put_of("settings/a", 3)]),
         write(vec![PlannedChange::Put(Box::new(other_uid))]),

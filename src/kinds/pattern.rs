@@ -1,0 +1,350 @@
+//! Regular expressions that workers are given, in JSON Schemas: whether any engine matches them in bounded time.
+//!
+//! Many engines go back and try again. What a group that is repeated can read in two ways, they try in both, and each further
+//! letter doubles the work: `(a+)+$` takes years for a line of `a`. Such a pattern is found by its automaton. Must not know what
+//! a pattern is for.
+
+use regex_syntax::{
+    ast::{self, Ast, RepetitionKind, RepetitionRange, parse::ParserBuilder},
+    hir::{Class, HirKind, translate::Translator},
+};
+
+/// Characters of a pattern.
+const PATTERN_CHARS: usize = 500;
+/// Levels of groups.
+const NESTED: u32 = 32;
+/// Letters, or classes of them, in a group that is repeated.
+const POSITIONS: usize = 48;
+/// Copies of a counted part are told apart up to so many letters; beyond, it counts as one of any length.
+const UNROLLED: usize = 24;
+const UNREADABLE: &str = "is not a regular expression that can be taken";
+
+/// Says what is wrong with a pattern, if anything; the text reads on from its place.
+pub(super) fn problem(pattern: &str) -> Option<String> {
+    let length = pattern.chars().count();
+    if length > PATTERN_CHARS {
+        return Some(format!("is a pattern of {length} characters; at most {PATTERN_CHARS} are allowed"));
+    }
+    let parsed = ParserBuilder::new().nest_limit(NESTED).build().parse(pattern);
+    let ast = match parsed {
+        Ok(ast) => ast,
+        Err(error) => return Some(syntax_problem(error.kind())),
+    };
+    match Translator::new().translate(pattern, &ast) {
+        Ok(_) => loops(&ast).into_iter().find_map(|group| loop_problem(pattern, group)),
+        Err(error) => Some(format!("{UNREADABLE}: {}", error.kind())),
+    }
+}
+
+fn syntax_problem(kind: &ast::ErrorKind) -> String {
+    match kind {
+        ast::ErrorKind::UnsupportedLookAround | ast::ErrorKind::UnsupportedBackreference => {
+            "is a pattern that looks around or refers back, as `(?=` and `\\1` do: nothing bounds the time of that; write it \
+             without"
+                .to_owned()
+        }
+        kind => format!("{UNREADABLE}: {kind}"),
+    }
+}
+
+/// How often something is repeated: at least, and at most where there is a bound.
+fn bounds(kind: &RepetitionKind) -> (u32, Option<u32>) {
+    match *kind {
+        RepetitionKind::ZeroOrOne => (0, Some(1)),
+        RepetitionKind::ZeroOrMore => (0, None),
+        RepetitionKind::OneOrMore => (1, None),
+        RepetitionKind::Range(RepetitionRange::Exactly(count)) => (count, Some(count)),
+        RepetitionKind::Range(RepetitionRange::AtLeast(least)) => (least, None),
+        RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => (least, Some(most)),
+    }
+}
+
+/// The outermost groups that are repeated: only what is in one of them can be read over and over.
+fn loops(ast: &Ast) -> Vec<&Ast> {
+    match ast {
+        Ast::Repetition(repetition) => match bounds(&repetition.op.kind) {
+            (_, Some(0 | 1)) => loops(&repetition.ast),
+            _ => vec![&repetition.ast],
+        },
+        Ast::Group(group) => loops(&group.ast),
+        Ast::Concat(concat) => concat.asts.iter().flat_map(loops).collect(),
+        Ast::Alternation(alternation) => alternation.asts.iter().flat_map(loops).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn loop_problem(pattern: &str, group: &Ast) -> Option<String> {
+    let mut automaton = Automaton { pattern, ..Automaton::default() };
+    let part = automaton.part(group);
+    automaton.link(part.last, part.first);
+    if automaton.is_full {
+        return Some(format!(
+            "is a pattern that repeats a group of more than {POSITIONS} letters or classes; make the group smaller"
+        ));
+    }
+    automaton.is_ambiguous().then(|| {
+        "is a pattern with a repeated group that can read one text in several ways, as `(a+)+` can: engines that go back \
+         try all of them, which may take for ever; let each turn of the group begin or end with what is nowhere else in it, \
+         such as `(-[a-z]+)*`"
+            .to_owned()
+    })
+}
+
+/// The letters of a group, by place, and which may follow which.
+#[derive(Default)]
+struct Automaton<'p> {
+    pattern: &'p str,
+    /// What each place reads, as ranges.
+    classes: Vec<Vec<(u32, u32)>>,
+    /// The places that may come next, a bit each.
+    follow: Vec<u64>,
+    /// Whether one place may follow another in two ways, or a part be left out in two.
+    is_doubled: bool,
+    /// Whether there are more places than are looked at.
+    is_full: bool,
+}
+
+/// A part of it.
+#[derive(Clone, Copy)]
+struct Part {
+    is_empty: bool,
+    first: u64,
+    last: u64,
+}
+
+const NOTHING: Part = Part { is_empty: true, first: 0, last: 0 };
+
+impl Automaton<'_> {
+    fn part(&mut self, ast: &Ast) -> Part {
+        match ast {
+            Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => NOTHING,
+            Ast::Literal(_)
+            | Ast::Dot(_)
+            | Ast::ClassUnicode(_)
+            | Ast::ClassPerl(_)
+            | Ast::ClassBracketed(_) => {
+                let class = self.class(ast);
+                self.place(class)
+            }
+            Ast::Group(group) => self.part(&group.ast),
+            Ast::Concat(concat) => {
+                let mut whole = NOTHING;
+                for ast in &concat.asts {
+                    let next = self.part(ast);
+                    whole = self.then(whole, next);
+                }
+                whole
+            }
+            Ast::Alternation(alternation) => {
+                let mut whole = Part { is_empty: false, ..NOTHING };
+                for ast in &alternation.asts {
+                    let Part { is_empty, first, last } = self.part(ast);
+                    self.is_doubled |= whole.is_empty && is_empty;
+                    whole.is_empty |= is_empty;
+                    whole.first |= first;
+                    whole.last |= last;
+                }
+                whole
+            }
+            Ast::Repetition(repetition) => self.repetition(&repetition.ast, bounds(&repetition.op.kind)),
+        }
+    }
+
+    /// What a single letter of the pattern, or a class of letters, reads.
+    fn class(&self, ast: &Ast) -> Vec<(u32, u32)> {
+        let Ok(hir) = Translator::new().translate(self.pattern, ast) else { return Vec::new() };
+        match hir.kind() {
+            HirKind::Literal(literal) => {
+                let text = String::from_utf8_lossy(&literal.0);
+                text.chars().map(|letter| (letter.into(), letter.into())).collect()
+            }
+            HirKind::Class(Class::Unicode(class)) => {
+                class.iter().map(|range| (range.start().into(), range.end().into())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn repetition(&mut self, ast: &Ast, (min, max): (u32, Option<u32>)) -> Part {
+        if max == Some(0) {
+            return NOTHING;
+        }
+        let before = self.classes.len();
+        let once = self.part(ast);
+        let size = (self.classes.len() - before).max(1);
+        let whole = match max {
+            Some(max) if size.saturating_mul(max as usize) <= UNROLLED => {
+                // `x{1,3}` as `x(x(x)?)?`: the first copy is there already, the others come from within.
+                let copies: Vec<Part> = (1..max).map(|_| self.part(ast)).collect();
+                let mut rest = NOTHING;
+                for (place, copy) in (1..max).zip(copies).rev() {
+                    rest = self.then(copy, rest);
+                    if place >= min {
+                        rest = self.optional(rest);
+                    }
+                }
+                self.then(once, rest)
+            }
+            Some(1) => once,
+            _ => {
+                self.link(once.last, once.first);
+                once
+            }
+        };
+        if min == 0 { self.optional(whole) } else { whole }
+    }
+
+    /// What may be left out. What could be empty already can be so in two ways then.
+    fn optional(&mut self, part: Part) -> Part {
+        self.is_doubled |= part.is_empty;
+        Part { is_empty: true, ..part }
+    }
+
+    fn place(&mut self, class: Vec<(u32, u32)>) -> Part {
+        let place = self.classes.len();
+        if place >= POSITIONS {
+            self.is_full = true;
+            return NOTHING;
+        }
+        self.classes.push(class);
+        self.follow.push(0);
+        Part { is_empty: false, first: 1 << place, last: 1 << place }
+    }
+
+    fn then(&mut self, one: Part, other: Part) -> Part {
+        self.link(one.last, other.first);
+        Part {
+            is_empty: one.is_empty && other.is_empty,
+            first: one.first | if one.is_empty { other.first } else { 0 },
+            last: other.last | if other.is_empty { one.last } else { 0 },
+        }
+    }
+
+    fn link(&mut self, from: u64, to: u64) {
+        for place in places(from) {
+            self.is_doubled |= self.follow[place] & to != 0;
+            self.follow[place] |= to;
+        }
+    }
+
+    /// Whether one text can be read in two ways from a place back to it. Everything here is repeated, so that each place leads to
+    /// each other: it is so if two different places can be reached by one text from one place, and meet again by another.
+    fn is_ambiguous(&self) -> bool {
+        let alike: Vec<u64> = self.classes.iter().map(|class| self.meeting(class)).collect();
+        let size = self.classes.len();
+        let next = |(one, other): (usize, usize)| {
+            let (ones, others, alike) = (self.follow[one], self.follow[other], &alike);
+            places(ones).flat_map(move |to| places(others & alike[to]).map(move |other| (to, other)))
+        };
+        let mut apart = vec![false; size * size];
+        let mut open: Vec<(usize, usize)> = (0..size).map(|place| (place, place)).collect();
+        while let Some(pair) = open.pop() {
+            for (one, other) in next(pair) {
+                if one == other {
+                    // A place was left and reached together, which is no harm, or this pair was apart.
+                    if pair.0 != pair.1 {
+                        return true;
+                    }
+                } else if !std::mem::replace(&mut apart[one * size + other], true) {
+                    open.push((one, other));
+                }
+            }
+        }
+        self.is_doubled
+    }
+
+    /// The places that read something that a class reads as well.
+    fn meeting(&self, class: &[(u32, u32)]) -> u64 {
+        let meet = |other: &Vec<(u32, u32)>| {
+            class.iter().any(|one| other.iter().any(|other| one.0 <= other.1 && other.0 <= one.1))
+        };
+        let found = self.classes.iter().enumerate().filter(|(_, other)| meet(other));
+        found.fold(0, |mask, (place, _)| mask | 1 << place)
+    }
+}
+
+/// The places of a set.
+fn places(set: u64) -> impl Iterator<Item = usize> + Clone {
+    (0..POSITIONS).filter(move |place| set & (1 << place) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_take_for_ever_is_refused() {
+        for pattern in [
+            "(a+)+$",
+            "(a*)*",
+            "(a|a)*b",
+            r"^(\w|\d)*$",
+            "(a|aa)+$",
+            "(a|ab?)*$",
+            "((a*)?b)*c",
+            "(a*b*)*c",
+            r"^(\w+\s?)*$",
+            r"(\s*\S+\s*)+x",
+            "(.*,)*",
+            "(a{1,3})+$",
+            "((ab)+|aba?b)*$",
+            r"^([/\w .-]*)*/?$",
+            r"^(([a-z])+.)+[A-Z]([a-z])+$",
+        ] {
+            let told = problem(pattern).unwrap_or_default();
+            assert!(told.contains("in several ways"), "{pattern}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_people_write_is_taken() {
+        for pattern in [
+            "",
+            "^a+$",
+            "^[a-z]+(-[a-z0-9]+)*$",
+            "^([a-z]+-)*[a-z]+$",
+            r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+            r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})$",
+            r"^(\d{1,3}\.){3}\d{1,3}$",
+            "^([0-9a-f]{2})+$",
+            "^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$",
+            "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+            r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+            r"^https?:\/\/[\w.-]+(:\d+)?(\/[\w.~-]*)*$",
+            "^(red|green|blue)(,(red|green|blue))*$",
+            "^(?<year>[0-9]{4})$",
+            r"^\p{L}+$",
+            "^.{1,200}$",
+            "(?i)^(yes|no)$",
+        ] {
+            assert_eq!(problem(pattern), None, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_bounded_is_refused() {
+        for (pattern, told) in [
+            (r"(a)\1", "looks around or refers back"),
+            ("^(?!x)a", "looks around or refers back"),
+            ("(?<=x)a", "looks around or refers back"),
+            ("(", "is not a regular expression that can be taken: unclosed group"),
+            ("[z-a]", "is not a regular expression"),
+            (&"(".repeat(100), "is not a regular expression"),
+            (&"a".repeat(501), "501 characters; at most 500"),
+            (&format!("({})*", "abcdefghij".repeat(5)), "more than 48 letters"),
+        ] {
+            let found = problem(pattern).unwrap_or_default();
+            assert!(found.contains(told), "{pattern:.40}: {found}");
+        }
+    }
+
+    #[test]
+    fn to_find_out_takes_little_time() {
+        let begun = std::time::Instant::now();
+        let group = format!("({}[a-z]?)*", "[a-z]?".repeat(46));
+        for _ in 0..5 {
+            assert!(problem(&group).is_some());
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+}
