@@ -152,7 +152,7 @@ impl Planner<'_> {
         let before = self.state.get(name.as_str()).and_then(|entry| to_be_active(name, &entry.record.spec));
         let provider =
             self.elsewhere.iter().find(|one| one.as_str() == primary && before != Some(primary))?.clone();
-        self.add_import_warning(format!(
+        self.add_bounded_warning(format!(
             "{name} was not taken: {provider} stays as it is and points elsewhere than the import says, and would become \
              active; `signalbox switch` makes it so if that is right"
         ));
