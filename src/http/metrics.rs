@@ -88,6 +88,7 @@ impl Collector for Gathered {
         workers(&mut page, &vitals)?;
         store(&mut page, &vitals)?;
         rotations(&mut page, &vitals)?;
+        calls(&mut page, &vitals)?;
         replicas(&mut page, &vitals)
     }
 }
@@ -205,6 +206,23 @@ fn rotations(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "Rotations that this replica has ended, by reason: applied by every worker, or timed_out",
         [([("reason", "applied")], counts.applied), ([("reason", "timed_out")], counts.timed_out)],
     )
+}
+
+fn calls(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let counts = &vitals.calls;
+    page.counters(
+        "signalbox_outbound_calls",
+        "Calls to providers and databases that administrators had tested, by what was called and what came of it",
+        counts.ended.iter().map(|([called, outcome], count)| {
+            ([("called", *called), ("outcome", *outcome)], *count)
+        }),
+    )?;
+    page.counters(
+        "signalbox_outbound_seconds",
+        "Time that these calls took in all, by what was called",
+        counts.took.iter().map(|(called, took)| ([("called", *called)], took.as_secs_f64())),
+    )?;
+    page.gauge("signalbox_outbound_calls_open", "Such calls under way", counts.open)
 }
 
 fn store(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {

@@ -20,6 +20,7 @@ use super::{
     Credentials, Fault, Resolve,
     guard::Guard,
     message::Message,
+    tally::{CallCounts, Called, Tally, of_answer},
     tls::{self, Trust},
 };
 use crate::{settings::AllowedHost, wire::HttpRequest};
@@ -47,6 +48,7 @@ pub struct Outbound {
     roots: OnceLock<Arc<RootCertStore>>,
     tls: OnceLock<Option<TlsConnector>>,
     pub(super) calls: Arc<Semaphore>,
+    pub(super) tally: Tally,
 }
 
 impl Outbound {
@@ -59,6 +61,7 @@ impl Outbound {
             roots: OnceLock::new(),
             tls: OnceLock::new(),
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            tally: Tally::default(),
         }
     }
 
@@ -79,8 +82,19 @@ impl Outbound {
         credentials: &Credentials,
         deadline: Instant,
     ) -> Result<Answer, Fault> {
-        let message = Message::of(request, credentials)?;
-        timeout_at(deadline, self.exchange(message)).await.unwrap_or(Err(Fault::Timeout))
+        let begun = std::time::Instant::now();
+        let answer = match Message::of(request, credentials) {
+            Ok(message) => timeout_at(deadline, self.exchange(message)).await.unwrap_or(Err(Fault::Timeout)),
+            Err(fault) => Err(fault),
+        };
+        self.tally.count(Called::Provider, of_answer(&answer), begun);
+        answer
+    }
+
+    /// What calls there were, in numbers.
+    #[must_use]
+    pub fn counts(&self) -> CallCounts {
+        self.tally.counts(MAX_CALLS - self.calls.available_permits())
     }
 
     async fn exchange(&self, message: Message) -> Result<Answer, Fault> {

@@ -11,6 +11,7 @@ mod database;
 mod guard;
 mod http;
 mod message;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -19,6 +20,7 @@ pub use credentials::Credentials;
 pub use database::{Found, Login, Refusal, Trouble};
 pub use guard::{Resolve, SystemResolver};
 pub use http::{Answer, Outbound};
+pub use tally::{CallCounts, Called};
 
 /// How long a call, or several that belong together, may take.
 pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);

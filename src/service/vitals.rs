@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::{Service, audit::AuditCounts, fleet::WorkerCounts, retirement::RotationCounts};
 use crate::{
     domain::{Action, FeatureLevel, KindName, PlannedChange, Principal, Role},
+    outbound::CallCounts,
     replica::AlarmCounts,
     store::{Connections, DoorbellState, LIFETIME},
     view::Freshness,
@@ -85,6 +86,8 @@ pub struct Vitals {
     pub supports: FeatureLevel,
     /// Secrets that can't be opened.
     pub undecryptable: usize,
+    /// Calls to others.
+    pub calls: CallCounts,
     /// The rotations of keys.
     pub rotations: RotationCounts,
     /// The audit trail.
@@ -118,6 +121,7 @@ impl Service {
             feature_level: parts.replicas.level(),
             supports: parts.replicas.supports(),
             undecryptable: parts.revealer.undecryptable(&state).len(),
+            calls: parts.outbound.counts(),
             rotations: self.rotation_counts(),
             audit: parts.audit.counts(),
             warnings: parts.warnings.all().len(),

@@ -21,7 +21,12 @@ use tokio::{
 use url::Host;
 use zeroize::Zeroizing;
 
-use super::{Fault, Outbound, guard::Target, tls::Trust};
+use super::{
+    Fault, Outbound,
+    guard::Target,
+    tally::{Called, of_found},
+    tls::Trust,
+};
 use crate::{
     crypto::SecretText,
     outbound::Credentials,
@@ -104,9 +109,10 @@ impl From<Fault> for Trouble {
 impl Outbound {
     /// Connects to a database and signs in. Whatever is sent goes to an address that the guard has let pass.
     pub async fn try_database(&self, login: &Login<'_>, deadline: Instant) -> Found {
-        let mut found = Found::default();
+        let (mut found, begun) = (Found::default(), std::time::Instant::now());
         let outcome = timeout_at(deadline, self.sign_in(login, &mut found)).await;
         found.trouble = outcome.unwrap_or(Err(Fault::Timeout.into())).err();
+        self.tally.count(Called::Database, of_found(&found), begun);
         if let Some(Trouble::Refused { code, .. }) = &mut found.trouble
             && login.password.is_some_and(|password| share_letters(password.expose(), code))
         {
