@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{
     HeaderValue, Method,
-    header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER},
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -12,10 +12,11 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 const KEPT: Duration = Duration::from_secs(3_600);
 
 /// What callers send beyond what browsers let pass anyhow.
-const SENT: [HeaderName; 10] = [
+const SENT: [HeaderName; 11] = [
     AUTHORIZATION,
     CONTENT_TYPE,
     IF_MATCH,
+    IF_NONE_MATCH,
     HeaderName::from_static("grpc-timeout"),
     HeaderName::from_static("last-event-id"),
     HeaderName::from_static("traceparent"),

@@ -22,6 +22,11 @@ const TRACES_ENDPOINT: Opt = environment(
     "URL",
     "The same for traces alone; goes before OTEL_EXPORTER_OTLP_ENDPOINT",
 );
+const PROTOCOL: Opt = environment(
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "PROTOCOL",
+    "How the collector is spoken to: grpc, which is all that there is here",
+);
 const CA_FILE: Opt = Opt::new(
     "traces-ca-file",
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -69,9 +74,10 @@ const DISABLED: Opt = Opt {
 };
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 10] = [
+pub static OPTIONS: [&Opt; 11] = [
     &ENDPOINT,
     &TRACES_ENDPOINT,
+    &PROTOCOL,
     &CA_FILE,
     &HEADERS,
     &TRACES_HEADERS,
@@ -112,40 +118,47 @@ pub enum Sampler {
     Share,
 }
 
+/// The samplers by their names: what each takes, and whether a caller's decision goes before.
+const SAMPLERS: [(&str, (Sampler, bool)); 6] = [
+    ("always_on", (Sampler::All, false)),
+    ("always_off", (Sampler::None, false)),
+    ("traceidratio", (Sampler::Share, false)),
+    ("parentbased_always_on", (Sampler::All, true)),
+    ("parentbased_always_off", (Sampler::None, true)),
+    ("parentbased_traceidratio", (Sampler::Share, true)),
+];
+
 impl Traces {
     /// Reads the section; `Some(None)` is no traces.
     pub fn read(from: &mut Reader<'_>) -> Option<Option<Self>> {
         let endpoint = from.optional(&ENDPOINT, url);
         let of_traces = from.optional(&TRACES_ENDPOINT, url);
+        let protocol = from.optional(&PROTOCOL, values::text);
         let ca_file = from.optional(&CA_FILE, values::path);
         let headers = [from.secret(&HEADERS), from.secret(&TRACES_HEADERS)];
         let service_name = from.optional(&SERVICE_NAME, values::text);
-        let words = [
-            ("always_on", (Sampler::All, false)),
-            ("always_off", (Sampler::None, false)),
-            ("traceidratio", (Sampler::Share, false)),
-            ("parentbased_always_on", (Sampler::All, true)),
-            ("parentbased_always_off", (Sampler::None, true)),
-            ("parentbased_traceidratio", (Sampler::Share, true)),
-        ];
-        let sampler = from.get(&SAMPLER, |text| values::word(text, &words));
+        let sampler = from.get(&SAMPLER, |text| values::word(text, &SAMPLERS));
         let per_million = from.get(&SAMPLER_ARG, share);
         let disabled = from.get(&DISABLED, values::switch);
         let [headers, traces_headers] = headers;
         let has_headers = headers?.or(traces_headers?).is_some();
-        let (sampler, parent_decides) = sampler?;
-        let read = |endpoint| Self {
+        let (ca_file, service_name, per_million) = (ca_file?, service_name?, per_million?);
+        let ((sampler, parent_decides), disabled) = (sampler?, disabled?);
+        let endpoint = of_traces?.or(endpoint?).filter(|_| !disabled);
+        // It may stand there for other programs, as long as nothing is to be sent.
+        if let Some(other) = protocol?.filter(|protocol| protocol != "grpc" && endpoint.is_some()) {
+            from.complain(Problem::with(&PROTOCOL, format_args!("`{other}` is not spoken here; give grpc")));
+            return None;
+        }
+        Some(endpoint.map(|endpoint| Self {
             endpoint,
-            ca_file: ca_file.clone().flatten(),
-            service_name: service_name.clone().flatten(),
+            ca_file,
+            service_name,
             sampler,
-            per_million: per_million.unwrap_or_default(),
+            per_million,
             parent_decides,
             has_headers,
-        };
-        let endpoint = of_traces?.or(endpoint?);
-        (ca_file.as_ref()?, service_name.as_ref()?, per_million?);
-        Some(endpoint.filter(|_| disabled == Some(false)).map(read))
+        }))
     }
 
     /// What is wrong with it.

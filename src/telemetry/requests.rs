@@ -8,7 +8,7 @@ use tonic::Code;
 use tracing::{Metadata, Span, field::Empty};
 use uuid::Uuid;
 
-use super::spans::{context, join};
+use super::spans::{context, join, rename};
 use crate::domain::TraceParent;
 
 /// Names one request, in its answer: the caller's own name for it, or one that is made.
@@ -150,7 +150,7 @@ impl HttpCall {
             return;
         }
         if let Some(route) = route {
-            span.record("otel.name", format!("{} {route}", word(method)));
+            rename(&span, format!("{} {route}", word(method)));
             span.record("http.route", route);
         }
         span.record("http.response.status_code", i64::from(status.as_u16()));
@@ -178,7 +178,7 @@ fn word(method: &Method) -> &'static str {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
         let values = values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap()));
         values.collect()
     }
@@ -186,10 +186,10 @@ mod tests {
     #[test]
     fn a_request_keeps_its_own_name_if_that_is_one() {
         for own in ["a", "A-1_b.c", &"x".repeat(128)] {
-            assert_eq!(request_id(&headers(REQUEST_ID, &[own])), own);
+            assert_eq!(request_id(&headers(&REQUEST_ID, &[own])), own);
         }
         for wrong in ["", "a b", "a\"b", "ü", &"x".repeat(129)] {
-            let given = headers(REQUEST_ID, &[wrong]);
+            let given = headers(&REQUEST_ID, &[wrong]);
             let (one, other) = (request_id(&given), request_id(&given));
             assert!(one != wrong && one != other && one.len() == 32, "{wrong}: {one:?}");
         }
@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn a_context_counts_if_it_is_valid_and_the_only_one() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(sent(&headers(TRACEPARENT, &[good])), TraceParent::parse(good));
+        assert_eq!(sent(&headers(&TRACEPARENT, &[good])), TraceParent::parse(good));
         for wrong in [&[][..], &["nonsense"], &[good, good]] {
-            assert_eq!(sent(&headers(TRACEPARENT, wrong)), None, "{wrong:?}");
+            assert_eq!(sent(&headers(&TRACEPARENT, wrong)), None, "{wrong:?}");
         }
     }
 }

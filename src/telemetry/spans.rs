@@ -36,6 +36,11 @@ pub fn join(span: &Span, parent: TraceParent) {
     let _ = span.set_parent(Context::new().with_remote_span_context(remote));
 }
 
+/// Gives a span its name once that is known, which `tracing` can't do for one that has children.
+pub(super) fn rename(span: &Span, name: String) {
+    span.context().span().update_name(name);
+}
+
 /// What becomes part of traces: our own spans. Those of libraries, the exporter's among them, would trace how traces are sent.
 pub fn of_traces() -> FilterFn {
     let ours: fn(&Metadata<'_>) -> bool = is_of_traces;

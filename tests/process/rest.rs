@@ -67,6 +67,41 @@ fn violations(answer: &Answer) -> Vec<(String, String)> {
     listed.iter().map(|each| (text(&each["field"]), text(&each["reason"]))).collect()
 }
 
+/// Whoever knows a version is told whether it is still the newest, and the head can be asked for alone.
+#[tokio::test]
+async fn reads_are_conditional_and_have_heads() {
+    let site = Site::start().await;
+    let made = site.create("/v1/settings", setting("settings/a", 1)).await;
+    let etag = format!("\"{}\"", made["etag"].as_str().unwrap());
+    let read = site.get("/v1/settings/a").await;
+
+    let head = site.ask("HEAD", "/v1/settings/a", "").await;
+    assert_eq!((head.code, head.body.as_str(), &head.headers["etag"]), (200, "", &etag));
+    assert_eq!(head.headers["content-length"], read.body.len().to_string());
+    let missing = site.ask("HEAD", "/v1/settings/none", "").await;
+    assert_eq!((missing.code, missing.body.as_str()), (404, ""));
+    let stream = site.ask("HEAD", "/v1:watch", "").await;
+    assert_eq!((stream.code, stream.headers["allow"].as_str()), (405, "GET, POST"));
+    let anonymous = ask(site.address(), "HEAD", "/v1/settings/a", "").await;
+    assert_eq!(anonymous.code, 401);
+
+    for (known, method) in [(etag.clone(), "GET"), (format!("\"x\", W/{etag}"), "GET"), ("*".into(), "HEAD")]
+    {
+        let same = site.ask(method, "/v1/settings/a", &format!("If-None-Match: {known}\r\n")).await;
+        assert_eq!((same.code, same.body.as_str(), &same.headers["etag"]), (304, "", &etag), "{known}");
+        assert_eq!(same.headers["cache-control"], "no-store");
+    }
+    let known = format!("If-None-Match: {etag}\r\n");
+    let seen = site.ask("GET", "/v1/settings/a?include_observations=true", &known).await;
+    assert_eq!(seen.code, 200, "what was seen is not part of the etag");
+    let changed = site.send("PATCH", "/v1/settings/a", &json!({ "setting": { "intValue": "2" } })).await;
+    assert_eq!(changed.code, 200, "{changed:?}");
+    let newer = site.ask("GET", "/v1/settings/a", &known).await;
+    assert_eq!((newer.code, &newer.json()["resource"]["setting"]["intValue"]), (200, &json!("2")));
+    let refused = site.ask("GET", "/v1/settings/none", "If-None-Match: *\r\n").await;
+    assert_eq!(refused.code, 404);
+}
+
 #[tokio::test]
 async fn a_resource_lives_its_life_at_its_path() {
     let site = Site::start().await;
@@ -373,7 +408,7 @@ async fn a_body_has_its_form_and_its_bounds() {
     assert_eq!(violations(&on_a_read), [("body".to_owned(), "UNEXPECTED".to_owned())]);
     let wrong = site.ask("PUT", "/v1/settings", "").await;
     assert_eq!(wrong.refusal(), (405, "METHOD_NOT_ALLOWED".to_owned()));
-    assert_eq!(wrong.headers["allow"], "GET, POST");
+    assert_eq!(wrong.headers["allow"], "GET, HEAD, POST");
 }
 
 /// What is counted, and refused, is the RPC, whichever way it came.

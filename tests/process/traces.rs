@@ -21,7 +21,7 @@ use crate::{
         api::{Api, api_key, provider, setting},
         collector::{Collector, Seen},
         http::{ask, send},
-        soon, until,
+        run, soon, until,
     },
 };
 
@@ -145,7 +145,7 @@ async fn over_http_the_request_and_its_rpc_are_spans_of_the_callers_trace() {
         format!("Authorization: Bearer {}\r\ntraceparent: {}\r\n", server.admin_token(), traceparent("01"));
     let answer = ask(server.http_address(), "GET", "/v1/settings/hidden%2Dname", &headers).await;
     assert_eq!(answer.code, 404);
-    let http = collector.only(TRACE, "GET /v1/settings/{setting}").await;
+    let http = collector.only(TRACE, "GET /v1/settings/{key}").await;
     let rpc = collector.only(TRACE, "signalbox.v1.ConfigService/GetResource").await;
     assert_eq!((http.parent.as_str(), &rpc.parent), (SPAN, &http.id));
     assert_eq!((http.kind, rpc.kind), (SERVER, 1), "the call itself came by HTTP: {rpc:?}");
@@ -174,6 +174,20 @@ async fn a_callers_context_decides_if_it_is_valid() {
     assert_eq!(calls.len(), 2, "one was not to be recorded, and one has a trace of its own: {calls:?}");
     let other = calls.iter().find(|span| span.trace != TRACE).unwrap();
     assert_eq!(other.parent, "");
+}
+
+#[tokio::test]
+async fn a_command_line_belongs_to_the_trace_of_its_environment() {
+    let collector = Collector::start().await;
+    let server = Server::start_in(&Arc::new(home(&collector))).await;
+    for traceparent in [traceparent("01"), "nonsense".to_owned()] {
+        let mut command = server.signalbox(&["set", "settings/a", "--value", "1"]);
+        let output = run(command.env("TRACEPARENT", traceparent)).await;
+        assert!(output.status.success(), "{output:?}");
+    }
+    let transaction = collector.only(TRACE, "transaction").await;
+    assert_eq!(transaction.kind, CLIENT);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -294,6 +308,10 @@ async fn settings_of_traces_that_can_not_be_right_are_refused() {
         (&[(url, "http://u:p@127.0.0.1:4317")], "give credentials in OTEL_EXPORTER_OTLP_HEADERS"),
         (&[(url, "http://127.0.0.1:4318/v1/traces")], "its port is mostly 4317"),
         (&[local, ("OTEL_TRACES_SAMPLER", "xray")], "`xray` is none of always_on"),
+        (
+            &[local, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+            "`http/protobuf` is not spoken here; give grpc",
+        ),
         (&[local, ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "1.5 is out of range; give 0 to 1"),
         (
             &[

@@ -78,7 +78,14 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(built):
         f"signalbox_client-{metadata['Version']}.dist-info",
     }
     requires = sorted(re.split(r"[><=; ]", each)[0] for each in metadata.get_all("Requires-Dist"))
-    assert requires == ["cryptography", "grpcio", "httpx", "prometheus-client", "protobuf"]
+    assert requires == [
+        "cryptography",
+        "grpcio",
+        "httpx",
+        "opentelemetry-api",
+        "prometheus-client",
+        "protobuf",
+    ]
 
 
 def of_the_readme(name=""):

@@ -3,6 +3,7 @@
 //! A request becomes a call of the very services that gRPC reaches, through the same gate, limits and counters; so nothing is
 //! decided here about who may do what. It must not know any RPC by itself.
 
+mod conditional;
 mod events;
 pub(in crate::http) mod fields;
 mod frames;
@@ -27,6 +28,7 @@ use tonic::body::Body;
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use self::{
+    conditional::Conditional,
     frames::{Answer, Next},
     request::Pending,
     route::{Found, Route},
@@ -76,7 +78,8 @@ impl Rest {
             Found::OtherMethod(methods) => return other_method(&methods),
             Found::Nothing => return answer::no_such_path(),
         };
-        let mut response = self.answer(route, name, head, body).await;
+        let conditional = Conditional::of(&head);
+        let mut response = conditional.apply(self.answer(route, name, head, body).await);
         response.extensions_mut().insert(Template(route.template()));
         response
     }

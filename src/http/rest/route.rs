@@ -123,16 +123,22 @@ pub(super) fn find<'a>(routes: &'a [Route], method: &Method, path: &str) -> Foun
         Some((rest, _)) if !verbs.is_empty() => (verbs, rest),
         _ => (routes.iter().filter(|route| route.verb.is_none() && route.fits(&whole)).collect(), whole),
     };
-    if let Some(route) = found.iter().find(|route| route.method == method) {
+    if let Some(route) = found.iter().find(|route| route.methods().contains(method)) {
         return Found::Route(route, route.name(&segments));
     }
     match found.is_empty() {
         true => Found::Nothing,
-        false => Found::OtherMethod(found.into_iter().map(|route| route.method.clone()).collect()),
+        false => Found::OtherMethod(found.into_iter().flat_map(Route::methods).collect()),
     }
 }
 
 impl Route {
+    /// The methods that it takes. Of what is read the head can be asked for alone; a stream has no end to tell of.
+    fn methods(&self) -> Vec<Method> {
+        let reads = self.method == Method::GET && !self.rpc.is_server_streaming();
+        [self.method.clone()].into_iter().chain(reads.then_some(Method::HEAD)).collect()
+    }
+
     fn fits(&self, segments: &[&str]) -> bool {
         segments.len() == self.segments.len()
             && self.segments.iter().zip(segments).all(|(wanted, given)| match wanted {

@@ -286,8 +286,6 @@ def _take_in(part: _Part, change: Any, traceparent: str) -> None:
             raise DesyncError("a change without its resource")
         after = view_of(change.resource)
         before = part.draft.upsert(after)
-    event = between(
-        change.name, part.draft.revision, before, after, change.action, change.actor, traceparent
-    )
+    event = between(change.name, part.draft.revision, before, after, change.action, change.actor, traceparent)
     if event is not None:
         part.events.append(event)
