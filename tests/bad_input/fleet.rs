@@ -228,7 +228,7 @@ async fn regression_nobody_takes_every_wait() {
         let mut stream = caller.fleet().wait_for_convergence(never.clone()).await?.into_inner();
         // Where it stands is told at once, and then it waits.
         stream.message().await?;
-        Ok::<_, tonic::Status>(stream)
+        Ok::<_, Status>(stream)
     };
     let mut waits = Vec::new();
     for _ in 0..8 {
