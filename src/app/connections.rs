@@ -42,7 +42,7 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 }
 
 /// How many connections may be open, and how long each may take to say what it wants.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Admission {
     pub connections: usize,
     pub handshake: Duration,

@@ -160,7 +160,7 @@ impl HttpListener {
         cut: CancellationToken,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (socket, admission, bounds) = (Arc::clone(&self.socket), self.admission.clone(), self.bounds);
+        let (socket, admission, bounds) = (Arc::clone(&self.socket), self.admission, self.bounds);
         match self.certificates.clone() {
             None => http::serve(connections::plaintext(socket, admission, cut), router, bounds, stop).boxed(),
             Some(certificates) => {
