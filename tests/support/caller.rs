@@ -175,6 +175,7 @@ impl Caller {
             include_secrets: rights.secrets,
             grant_secrets: false,
             ttl: Some(prost_types::Duration { seconds: rights.ttl_seconds.max(1), nanos: 0 }),
+            longest: false,
         };
         let made = self.admin().create_token(request).await;
         made.unwrap_or_else(|status| panic!("a token for {subject}: {status}")).into_inner().token
