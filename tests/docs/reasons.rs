@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const ROOMS: [&str; 10] =
     ["auth", "domain", "fleet", "grpc", "http", "kinds", "service", "store", "view", "watch"];
 /// Words in these that look like reasons and are none.
-const NO_REASONS: [&str; 4] = ["PROVIDER_TYPE_", "CARGO_", "OUT_DIR", "SYSTEM_PROMPT"];
+const NO_REASONS: [&str; 5] = ["PROVIDER_TYPE_", "CARGO_", "OUT_DIR", "SYSTEM_PROMPT", "RESOURCE_EXHAUSTED"];
 
 #[test]
 fn every_reason_of_an_error_is_explained() {

@@ -176,6 +176,7 @@ impl Caller {
             grant_secrets: false,
             longest: false,
             ttl: Some(prost_types::Duration { seconds: rights.ttl_seconds.max(1), nanos: 0 }),
+            longest: false,
         };
         let made = self.admin().create_token(request).await;
         made.unwrap_or_else(|status| panic!("a token for {subject}: {status}")).into_inner().token
