@@ -174,7 +174,6 @@ impl Caller {
             grants: rights.grants.clone(),
             include_secrets: rights.secrets,
             grant_secrets: false,
-            longest: false,
             ttl: Some(prost_types::Duration { seconds: rights.ttl_seconds.max(1), nanos: 0 }),
             longest: false,
         };
