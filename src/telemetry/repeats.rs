@@ -99,8 +99,12 @@ impl<S: Subscriber> Filter<S> for Repeats {
         true
     }
 
-    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
-        Interest::always()
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // What is always of interest is not asked for, and then what one event said would stay in force for the next.
+        match metadata.is_event() && *metadata.level() <= Level::WARN {
+            true => Interest::sometimes(),
+            false => Interest::always(),
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
