@@ -102,10 +102,12 @@ impl Server {
         ready.map(|_| server).map_err(|_| fs::read_to_string(&log).unwrap_or_default())
     }
 
-    /// Address of a listener: `gRPC on`, `HTTP on`, `health on`.
+    /// Address of a listener, `gRPC`, `HTTP` or `health`, in either form of the line that tells of it.
     pub fn address(&self, listener: &str) -> &str {
-        let (_, rest) = self.ready.split_once(&format!("{listener} on ")).expect("the listener is told of");
-        rest.split([',', ' ']).next().expect("an address")
+        let text = self.ready.split_once(&format!("{listener} on "));
+        let json = || self.ready.split_once(&format!("\"{}\":\"", listener.to_ascii_lowercase()));
+        let (_, rest) = text.or_else(json).expect("the listener is told of");
+        rest.split([',', ' ', '"']).next().expect("an address")
     }
 
     /// Whether the health service at a URL tells that a service serves.
