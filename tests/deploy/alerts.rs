@@ -165,6 +165,8 @@ const CASES: &[Case] = &[
         &[("revisions", "more")],
     ),
     quiet("SignalboxWorkersBehind", &[("signalbox_workers_behind{revisions=\"10\"}", "50x60")]),
+    fires("SignalboxFleetFull", &[("signalbox_workers_uncounted", "0x50 3x10")], &[]),
+    quiet("SignalboxFleetFull", &[("signalbox_workers_uncounted", "0x60")]),
     fires(
         "SignalboxFeatureLevelBehind",
         &[("signalbox_feature_level", "3x1500"), ("signalbox_feature_level_supported", "4x1500")],

@@ -115,7 +115,9 @@ fn what_is_copied_is_all_that_a_build_needs() {
     for source in sources("src").into_iter().chain(sources("build")) {
         let code = fs::read_to_string(&source).unwrap();
         let code = code.split("#[cfg(test)]").next().unwrap();
-        let is_test = source.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"));
+        // Files of tests, and what lies in folders of theirs.
+        let beneath = source.strip_prefix(path("")).unwrap().with_extension("");
+        let is_test = beneath.iter().any(|part| part.to_string_lossy().ends_with("tests"));
         for file in code.split("include_str!(\"").skip(1).filter(|_| !is_test) {
             let file = source.parent().unwrap().join(file.split('"').next().unwrap());
             let file = file.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", file.display()));

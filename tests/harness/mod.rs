@@ -229,7 +229,7 @@ impl Server {
 
     /// URL of the gRPC listener.
     pub fn url(&self) -> &str {
-        word_after(&self.ready_line, "gRPC on ").expect("a ready line with the address")
+        self.listener("gRPC on ", "grpc")
     }
 
     /// Host and port of the gRPC listener.
@@ -239,13 +239,20 @@ impl Server {
 
     /// Host and port of the HTTP listener.
     pub fn http_address(&self) -> &str {
-        let url = word_after(&self.ready_line, "HTTP on ").expect("a ready line with the HTTP listener");
-        url.split_once("://").expect("a URL").1
+        self.listener("HTTP on ", "http").split_once("://").expect("a URL").1
     }
 
     /// Host and port of the health-only listener.
     pub fn health_address(&self) -> &str {
-        word_after(&self.ready_line, "health on ").expect("a ready line with the health listener")
+        self.listener("health on ", "health")
+    }
+
+    /// What the ready line says of a listener, in words or as JSON.
+    fn listener(&self, before: &str, name: &str) -> &str {
+        let quoted = || self.ready_line.split_once(&format!("\"{name}\":\""))?.1.split('"').next();
+        word_after(&self.ready_line, before)
+            .or_else(quoted)
+            .unwrap_or_else(|| panic!("{name}: {}", self.ready_line))
     }
 
     /// Where it runs.
