@@ -171,7 +171,7 @@ async fn failures_have_their_reasons_and_no_part_of_a_key() {
         ("403 Forbidden", told("no", "x"), Is::PermissionDenied, "no"),
         ("404 Not Found", told("no such model", "x"), Is::NotFound, "no such model"),
         ("429 Too Many Requests", told("slow down", "x"), Is::RateLimited, "slow down"),
-        ("400 Bad Request", echo, Is::InvalidRequest, "you sent [removed] and [removed] [removed]"),
+        ("400 Bad Request", echo, Is::InvalidRequest, "you sent [removed] and [removed]"),
         ("500 Internal Server Error", large.clone(), Is::TooLarge, ""),
         ("503 Service Unavailable", "<html>".to_owned(), Is::Unavailable, ""),
         ("200 OK", "<html>".to_owned(), Is::BadAnswer, ""),

@@ -69,7 +69,9 @@ class DiskCache:
         try:
             from cryptography.hazmat.primitives.ciphers import aead
         except ImportError:
-            raise OptionsError("cache_file: needs the extra `cache` of signalbox-client, which brings cryptography") from None
+            raise OptionsError(
+                "cache_file: needs the extra `cache` of signalbox-client, which brings cryptography"
+            ) from None
         self._cipher: Any = aead.AESGCM
         self._path = path
         self._secret = secret

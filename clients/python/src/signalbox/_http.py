@@ -26,7 +26,9 @@ try:
     import httpcore
     import httpx
 except ImportError:
-    raise OptionsError("the executor needs the extra `executor` of signalbox-client, which brings httpx") from None
+    raise OptionsError(
+        "the executor needs the extra `executor` of signalbox-client, which brings httpx"
+    ) from None
 
 __all__ = [
     "AsyncConnection",

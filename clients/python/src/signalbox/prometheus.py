@@ -16,7 +16,9 @@ from .errors import OptionsError
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 except ImportError:
-    raise OptionsError("the metrics need the extra `prometheus` of signalbox-client, which brings prometheus_client") from None
+    raise OptionsError(
+        "the metrics need the extra `prometheus` of signalbox-client, which brings prometheus_client"
+    ) from None
 
 #: A stream is in sync within milliseconds; beside a service that starts or is far away it takes longer.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
