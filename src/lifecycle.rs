@@ -62,6 +62,7 @@ pub struct Lifecycle {
     hard: CancellationToken,
     listeners: TaskTracker,
     background: TaskTracker,
+    broken: CancellationToken,
 }
 
 impl Lifecycle {
@@ -92,12 +93,38 @@ impl Lifecycle {
         task: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let hard = self.hard.clone();
-        async move {
+        self.vital(async move {
             tokio::select! {
                 () = hard.cancelled() => {}
                 () = task => {}
             }
+        })
+    }
+
+    /// A task without which the process must not go on: it would look well, and do only a part of its work. Where it ends by
+    /// a panic, [`Lifecycle::broken`] tells.
+    pub fn vital<T>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        // A panic drops what the task holds, and nothing disarms it then.
+        let guard = self.broken.clone().drop_guard();
+        async move {
+            let outcome = task.await;
+            guard.disarm();
+            outcome
         }
+    }
+
+    /// Tells it of a part that looks after its own tasks, once that has died.
+    pub async fn broken_by(self, died: CancellationToken) {
+        died.cancelled().await;
+        self.broken.cancel();
+    }
+
+    /// Resolves when a part of the process has died.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Stops softly, and hard once all listeners have ended or `grace` is over; nothing runs when it returns.
@@ -161,4 +188,26 @@ pub fn signals() -> std::io::Result<impl Future<Output = ()> + Send> {
             std::process::exit(130);
         });
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_and_one_that_ends_or_is_stopped_is_not() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.spawn(async {});
+        lifecycle.spawn(std::future::pending());
+        lifecycle.listen(std::future::pending());
+        assert!(!lifecycle.stop(Duration::ZERO).await);
+        assert!(!lifecycle.broken.is_cancelled());
+        let lifecycle = Lifecycle::default();
+        lifecycle.spawn(async { panic!("a defect, on purpose") });
+        timeout(Duration::from_secs(5), lifecycle.broken()).await.unwrap();
+        let (lifecycle, died) = (Lifecycle::default(), CancellationToken::new());
+        lifecycle.spawn(lifecycle.clone().broken_by(died.clone()));
+        died.cancel();
+        timeout(Duration::from_secs(5), lifecycle.broken()).await.unwrap();
+    }
 }

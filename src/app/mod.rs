@@ -105,6 +105,11 @@ pub enum AppError {
         /// What this binary knows.
         supports: FeatureLevel,
     },
+    /// A part of the process has panicked.
+    #[error(
+        "a part of the server died, which is a defect: its log says where. It stops, so that whoever looks after it starts it anew"
+    )]
+    Broken,
     /// A listener can't be opened, or died.
     #[error("{0}")]
     Listen(String),
@@ -207,6 +212,8 @@ async fn serve(
     let revealer = Arc::new(Revealer::new(Arc::clone(&vault)));
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
     lifecycle.spawn(follow(Arc::clone(&log), Arc::clone(&view), Traced(Arc::clone(&hub)), lifecycle.hard()));
+    let died = store.died();
+    lifecycle.spawn(lifecycle.clone().broken_by(died));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
     let empty = view.state().revision == Revision(0);
     let level = match empty {
@@ -244,9 +251,9 @@ async fn serve(
     ));
     lifecycle.spawn(Arc::clone(&streams).watch_over());
     let (audit, audit_writer) = AuditTrail::new(store.clone(), Arc::clone(clock));
-    let auditing = tokio::spawn(audit_writer.run());
+    let auditing = tokio::spawn(lifecycle.vital(audit_writer.run()));
     let (observer, observation_writer) = Observer::new(store.clone());
-    let observing = tokio::spawn(observation_writer.run());
+    let observing = tokio::spawn(lifecycle.vital(observation_writer.run()));
     let fleet = Arc::new(Fleet::new(
         replicas.id().clone(),
         Arc::clone(&vault),

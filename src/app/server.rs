@@ -138,6 +138,7 @@ impl Running {
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             Ok(reason) = failed => Err(AppError::Listen(reason)),
+            () = lifecycle.broken() => Err(AppError::Broken),
         };
         standing.set(Phase::Draining);
         tracing::info!("stopping: streams are told to go");

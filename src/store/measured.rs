@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AuditLog, Cluster, Connections, Displaced, Doorbell, DoorbellState, FLEET, Fleet, HOUSEKEEPING, Head,
@@ -236,6 +237,10 @@ impl Store for Measured {
 
     fn store_id(&self) -> &StoreId {
         self.inner.store_id()
+    }
+
+    fn died(&self) -> CancellationToken {
+        self.inner.died()
     }
 
     fn refuses_writes(&self) -> Option<&'static str> {

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::{
     Applied, ApplyError, ChainHash, Epoch, KindName, LoggedChange, Record, ResourceName, Revision,
@@ -254,6 +255,8 @@ pub trait Store: Log + Cluster + AuditLog + Observations + Fleet {
     fn connections(&self) -> Connections;
     /// Why the last write was not taken, if it was not: a full disk, a database that can only be read. Never waits.
     fn refuses_writes(&self) -> Option<&'static str>;
+    /// Cancelled when a task of it has panicked: it does only a part of its work from then on.
+    fn died(&self) -> CancellationToken;
     /// Makes a write durable, or does nothing. Runs to its end even if the caller goes away.
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError>;
     /// What became of a request of the last day, if anything. `mac` must be the one of the request.

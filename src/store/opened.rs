@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
@@ -125,6 +126,10 @@ where
 
     fn connections(&self) -> Connections {
         self.engine.connections()
+    }
+
+    fn died(&self) -> CancellationToken {
+        self.writer.died()
     }
 
     fn refuses_writes(&self) -> Option<&'static str> {

@@ -149,7 +149,13 @@ impl PostgresDatabase {
         };
         let stop = CancellationToken::new();
         let (tried, first) = oneshot::channel();
-        tokio::spawn(listening.run(tried, stop.clone()));
+        let died = CancellationToken::new();
+        // A panic drops it.
+        let (listening, guard) = (listening.run(tried, stop.clone()), died.clone().drop_guard());
+        tokio::spawn(async move {
+            listening.await;
+            guard.disarm();
+        });
         // Whoever reads from here on is told of what comes after.
         let _ = tokio::time::timeout(FIRST_LISTEN, first).await;
         let tail = Arc::new(Tail::default());
@@ -166,7 +172,7 @@ impl PostgresDatabase {
             session,
         };
         let reader = Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail };
-        let writer = WriterHandle::start(base, ());
+        let writer = WriterHandle::start(base, (), died);
         let engine =
             PostgresEngine { readers, bell, tells_place, _stopped_with_it: stop.clone().drop_guard(), stop };
         Ok(Opened::new(reader, writer, identity, engine))

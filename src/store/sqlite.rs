@@ -18,6 +18,7 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::failure::failure_of;
 use self::{base::SqliteBase, moment::SqliteReads, open::Lock};
@@ -145,7 +146,7 @@ impl SqliteDatabase {
         };
         let reader = Reader { moments: Arc::new(SqliteReads(readers.clone())), keys, tail };
         // The lock is let go of after the last statement, not before.
-        let writer = WriterHandle::start(base, lock);
+        let writer = WriterHandle::start(base, lock, CancellationToken::new());
         Ok(Opened::new(reader, writer, identity, SqliteEngine { readers, aside, bell: rung }))
     }
 

@@ -13,6 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use super::{Lease, StoreError, failure::Failure, transaction::Transaction};
@@ -73,22 +74,32 @@ pub struct WriterHandle {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     refusal: Refusal,
+    died: CancellationToken,
 }
 
 /// Why the last write was not taken, if it was not.
 type Refusal = Arc<Mutex<Option<&'static str>>>;
 
 impl WriterHandle {
-    /// Starts the task on the runtime that this is called on. `held` is let go of after the last statement.
-    pub fn start<B: Base, H: Send + 'static>(base: B, held: H) -> Self {
+    /// Starts the task on the runtime that this is called on. `held` is let go of after the last statement; `died` is
+    /// cancelled if the task panics.
+    pub fn start<B: Base, H: Send + 'static>(base: B, held: H, died: CancellationToken) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let refusal = Refusal::default();
         let writer = Writer { base, compacting: false, refusal: Arc::clone(&refusal) };
+        // A panic drops it.
+        let guard = died.clone().drop_guard();
         let task = tokio::spawn(async move {
             writer.run(queue).await;
+            guard.disarm();
             drop(held);
         });
-        Self { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)), refusal }
+        Self { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)), refusal, died }
+    }
+
+    /// See [`super::Store::died`].
+    pub fn died(&self) -> CancellationToken {
+        self.died.clone()
     }
 
     /// See [`super::Store::refuses_writes`].
