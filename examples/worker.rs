@@ -17,7 +17,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     client.wait_ready(Duration::from_secs(30)).await?;
     loop {
         tokio::select! {
-            stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
+            stopped = tokio::signal::ctrl_c() => {
+                client.close().await;
+                return Ok(stopped?);
+            }
             update = changes.next() => match update {
                 Some(Update::Changes(set)) => set.events.iter().for_each(print_event),
                 Some(Update::Lagged { missed }) => println!("! too slow: {missed} change sets missed"),

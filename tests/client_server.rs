@@ -410,6 +410,24 @@ async fn shown(server: &Server, id: &str, holds: impl Fn(&WorkerStatus) -> bool)
     found.unwrap()
 }
 
+/// Whoever waits for all workers does not wait for one that has said goodbye.
+#[tokio::test]
+async fn a_client_that_is_closed_has_said_goodbye() {
+    let server = Server::start().await;
+    let mut admin = Admin::of(&server).await;
+    admin.set_int("limit", 1).await;
+    let client = connect(worker(&server).await.worker_id("polite")).await;
+    shown(&server, "polite", |worker| worker.state() == WorkerState::Converged).await;
+    soon(client.close()).await;
+    admin.set_int("limit", 2).await;
+    let mut fleet = FleetServiceClient::new(channel(server.address()).await);
+    let request = with(&server.admin_token(), ListWorkersRequest::default());
+    let listed = fleet.list_workers(request).await.unwrap().into_inner().workers;
+    let waits = [WorkerState::Pending, WorkerState::Disconnected];
+    assert!(!listed.iter().any(|worker| waits.contains(&worker.state())), "{listed:?}");
+    assert_eq!(client.setting_int("limit").unwrap(), Some(1), "what was read last stays readable");
+}
+
 #[tokio::test]
 async fn a_revision_that_is_not_accepted_is_shown_and_not_served() {
     let server = Server::start().await;

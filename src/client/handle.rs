@@ -3,6 +3,7 @@
 //! Owns the life of the watcher's task, and the waits. Reads go to the published snapshot.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use std::{
 use arc_swap::Guard;
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{Mutex, mpsc, watch},
     task::{AbortHandle, spawn_blocking},
     time::{Instant, timeout, timeout_at},
 };
@@ -48,6 +49,8 @@ struct Inner {
     demands: watch::Sender<u64>,
     /// None where somebody else fills the cache.
     watcher: Option<AbortHandle>,
+    /// Ends when nobody has anything left to tell the server.
+    told: Mutex<mpsc::Receiver<Infallible>>,
     disk: Option<DiskCache>,
     metrics: Metrics,
     variables: Variables,
@@ -78,6 +81,9 @@ impl Drop for Inner {
 /// How long a start waits for the server when there is something older that would do.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// How long the goodbye may take: a report may just be under way.
+const CLOSING: Duration = Duration::from_secs(3);
+
 impl Client {
     /// Starts to watch, and returns at once. From then on the client reconnects by itself, for ever.
     ///
@@ -105,7 +111,9 @@ impl Client {
         let disk = options.cache.as_ref().map(CacheOptions::open).transpose()?;
         let keep = |disk| Keeper::start(&runtime, disk, options, clock, publisher.trouble());
         let keeper = disk.clone().map(keep);
-        let outlets = Outlets { publisher, metrics: options.metrics.clone(), keeper, demands: demanded };
+        let (telling, told) = mpsc::channel(1);
+        let outlets =
+            Outlets { publisher, metrics: options.metrics.clone(), keeper, demands: demanded, telling };
         let random = Box::new(rand::random::<f64>);
         let request = options.watch_request();
         let watcher = Watcher::new(transport, request, options.progress_interval, replica, outlets, random);
@@ -115,6 +123,7 @@ impl Client {
             runtime,
             demands,
             watcher,
+            told: Mutex::new(told),
             disk,
             metrics: options.metrics.clone(),
             variables: Variables::of(options),
@@ -144,6 +153,7 @@ impl Client {
                 runtime,
                 demands,
                 watcher: None,
+                told: Mutex::new(mpsc::channel(1).1),
                 disk: None,
                 metrics: options.metrics.clone(),
                 variables: Variables::of(options),
@@ -174,6 +184,15 @@ impl Client {
             return Ok(());
         }
         Err(Error::NotReady { last_error: health.obstacle() })
+    }
+
+    /// Ends the watching for all clones, and says goodbye to the server, so that nobody waits for what this process runs. Takes
+    /// at most three seconds. What was read last stays readable; a process that ends without it is missed for a minute.
+    pub async fn close(&self) {
+        if let Some(watcher) = &self.0.watcher {
+            watcher.abort();
+        }
+        let _ = timeout(CLOSING, async { self.0.told.lock().await.recv().await }).await;
     }
 
     /// Forgets where the stream was, removes the cache on disk, and waits until a new snapshot has replaced the old state,

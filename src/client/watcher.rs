@@ -3,11 +3,11 @@
 //! Owns deadlines, delays and what is recorded about them. What events mean is the replica's; how a stream is opened is
 //! the transport's.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tonic::Code;
@@ -51,6 +51,8 @@ pub(super) struct Watcher<T> {
     stream: StreamState,
     /// What this process runs, for reports.
     running: watch::Sender<Running>,
+    /// Held by whoever still has something to tell the server.
+    telling: mpsc::Sender<Infallible>,
 }
 
 /// What a watcher works for, beside the replica.
@@ -60,6 +62,8 @@ pub(super) struct Outlets {
     pub(super) keeper: Option<Keeper>,
     /// Counts the demands for a new snapshot; health tells which was met.
     pub(super) demands: watch::Receiver<u64>,
+    /// Let go of once the server was told goodbye.
+    pub(super) telling: mpsc::Sender<Infallible>,
 }
 
 /// What is known of the present stream.
@@ -91,7 +95,7 @@ impl<T: Transport> Watcher<T> {
         outlets: Outlets,
         random: Random,
     ) -> Self {
-        let Outlets { publisher, metrics, keeper, demands } = outlets;
+        let Outlets { publisher, metrics, keeper, demands, telling } = outlets;
         Self {
             transport,
             request,
@@ -104,13 +108,18 @@ impl<T: Transport> Watcher<T> {
             backoff: Backoff::new(BACKOFF_FLOOR, BACKOFF_CEILING, random),
             stream: StreamState::default(),
             running: watch::Sender::default(),
+            telling,
         }
     }
 
     /// Watches until the task is dropped.
     pub(super) async fn run(mut self) {
         // It ends by itself, after the last word, when this one is gone.
-        tokio::spawn(report(self.running.subscribe(), Box::new(rand::random::<f64>)));
+        let (running, telling) = (self.running.subscribe(), self.telling.clone());
+        tokio::spawn(async move {
+            report(running, Box::new(rand::random::<f64>)).await;
+            drop(telling);
+        });
         let mut demands = self.demands.clone();
         self.load().await;
         loop {
