@@ -20,6 +20,8 @@ from .status import Rejection
 
 #: A revision that every cursor has passed.
 _UNTIL_THE_SWAP = 0
+#: Resets after which what was served is as true as before, only old.
+_TRUE_YET = ("compacted", "lagged")
 
 
 class DigestError(DesyncError):
@@ -45,6 +47,8 @@ class Applied:
     session_id: str = ""
     reset: str = ""
     """Why the server begins anew, where it does."""
+    refuted: bool = False
+    """Whether what is served is known to be wrong, or to be of another life or view: nothing may begin with it again."""
     leave_after: float | None = None
     """Seconds after which to come back, where the server goes away."""
     revoked: bool = False
@@ -119,7 +123,7 @@ class Replica:
         try:
             return self._handlers[kind](self, getattr(message, kind))
         except DesyncError:
-            self.cursor = Cursor()
+            self.cursor = self.served_at = Cursor()
             raise
 
     def _snapshot(self, part: Any) -> Applied:
@@ -205,7 +209,10 @@ class Replica:
         if word in ("other_store", "ahead") and self.served._revoked:
             # Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
             self._refuse({name: _UNTIL_THE_SWAP for name in self.served._revoked})
-        return Applied(reset=word)
+        refuted = word not in _TRUE_YET
+        if refuted:
+            self.served_at = Cursor()
+        return Applied(reset=word, refuted=refuted)
 
     def _revoked(self, revoked: Any) -> Applied:
         # While a snapshot is on its way, what is served may be of another life, and its revision no measure.

@@ -22,7 +22,7 @@ from ._replica import Applied, Cursor
 from ._reporter import Reporter
 from ._saver import Saver
 from ._state import CountingState, State
-from ._transport import Dialer, TokenSource
+from ._transport import Dialer, Subject, TokenSource
 from ._validation import Validation
 from ._watcher import Position, Watcher, watch_request
 from .environment import environment_snapshot
@@ -192,13 +192,16 @@ class Client(Reader):
     def _start_over(self) -> Callable[[], bool]:
         """Begins anew, and returns what tells whether a new snapshot is there."""
         self._check_open()
-        if self._cache is not None:
-            self._cache.remove()
         session = self._state.health.session_id
         streams = self._state.health.streams
         if self._watcher is None:
             return lambda: True
+        # From here on what was to be written is not written any more.
         self._watcher.start_over()
+        if self._saver is not None:
+            self._saver.remove()
+        elif self._cache is not None:
+            self._cache.remove()
 
         def replaced() -> bool:
             self._check_open()
@@ -252,8 +255,8 @@ class Client(Reader):
         if self._reporter is not None:
             self._reporter.heard(applied, self._state.health)
         if self._saver is not None:
-            if applied.changes is not None or applied.synced:
-                self._saver.changed(urgent=applied.revoked)
+            if applied.changes is not None or applied.synced or applied.refuted:
+                self._saver.changed(urgent=applied.revoked or applied.refuted)
             elif applied.confirmed_age is not None:
                 self._saver.confirmed()
         if self._options.metrics is not None:
@@ -296,7 +299,7 @@ class Client(Reader):
         confirmed_at = monotonic() - max(0.0, time.time() - saved.confirmed)
         self._state.publish(saved.snapshot, None, loaded=True, source="disk", confirmed_at=confirmed_at)
         _log.info("configuration of revision %d was read from disk", saved.snapshot.revision)
-        return Position(saved.snapshot, saved.cursor)
+        return Position(saved.snapshot, saved.cursor, saved.subject)
 
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
@@ -352,10 +355,11 @@ def _disk_cache(options: Options, token: TokenSource | None = None) -> DiskCache
         secret = key.encode() if isinstance(key, str) else key
     source = token or _token_source(options)
 
-    def of() -> bytes:
-        return identity(options.urls, options.watched, options.secrets, source.subject())
+    def of(subject: Subject) -> bytes:
+        return identity(options.urls, options.watched, options.secrets, subject)
 
-    return DiskCache(path, secret, of, options.cache_max_age, f"signalbox-python/{_VERSION}")
+    client = f"signalbox-python/{_VERSION}"
+    return DiskCache(path, secret, of, options.cache_max_age, client, source.subject)
 
 
 def _version() -> str:
