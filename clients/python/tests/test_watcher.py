@@ -8,7 +8,7 @@ import pytest
 from conftest import until
 from test_replica import Message, key, progress, reset, revoked, snapshot, synced
 
-from signalbox import EndedError, RpcError, Staleness, _proto
+from signalbox import EndedError, RpcError, Staleness, _proto, _watcher
 from signalbox._backoff import Backoff
 from signalbox._clock import monotonic
 from signalbox._replica import Cursor
@@ -354,3 +354,10 @@ def test_details_that_are_not_ours_or_garbled_are_none(packed):
     assert (error.code, error.message, error.details) == ("UNAUTHENTICATED", "m", RpcDetails())
     proxy = detail("ErrorInfo", part(1, "QUOTA") + part(2, "proxy.example"))
     assert RpcError.of(Refused(proxy)).details.reason is None
+
+
+def test_a_snapshot_that_never_ends_is_given_up(stage, monkeypatch):
+    monkeypatch.setattr(_watcher, "_WHOLE_DEADLINE", 0.2)
+    stream = stage.accept()
+    until(lambda: stream.send(snapshot(5, last=False)) or not stage.opened.empty(), "another stream")
+    until(lambda: "not whole" in str(stage.state.health.last_error))

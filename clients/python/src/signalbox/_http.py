@@ -9,7 +9,6 @@ outside; without it each operation on the socket gets what is left of the time.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import socket
 import ssl
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 from . import _fork, wire
 from ._attempts import Attempt, ConnectionFailedError, TimedOutError
+from ._hosts import is_loopback
 from .errors import OptionsError, SignalboxError
 
 try:
@@ -192,7 +192,7 @@ def _headers(attempt: Attempt) -> dict[str, str]:
 
 def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) -> None:
     host = url.host.lower()
-    if url.scheme == "https" or _is_loopback(host) or host in allowed:
+    if url.scheme == "https" or is_loopback(host) or host in allowed:
         return
     raise PlaintextError(
         f"{attempt.provider.name}: no secret goes to {host} over plain http; give the provider a base_url with https, "
@@ -208,17 +208,6 @@ def _check_proxy(attempt: Attempt, http: httpx.Client | httpx.AsyncClient, url: 
             f"{attempt.provider.name}: no secret goes to {url.host} over plain http through a proxy; give the provider a "
             "base_url with https, or the executor a client without a proxy for this host"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host can only be the machine itself."""
-    bare = host.strip("[]").removesuffix(".")
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return bare == "localhost" or bare.endswith(".localhost")
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 def _bounded(taken: int, piece: bytes | None) -> int:

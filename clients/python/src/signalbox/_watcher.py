@@ -32,6 +32,8 @@ _FATAL_DELAY = 30.0
 _MAX_REQUESTED_DELAY = 60.0
 #: Until a snapshot is complete a server may be silent for longer: it admits snapshots at a bounded rate.
 _SYNC_DEADLINE = 30.0
+#: How long a server may take to send a state as a whole, however little it is silent meanwhile.
+_WHOLE_DEADLINE = 600.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
 #: Resets after which what was served is no state of the store that there is now.
@@ -157,7 +159,7 @@ class Watcher:
             if self._start_over:
                 self._start_over = False
                 self._replica.start_over()
-        watchdog = None
+        watchdog, begun = None, None
         try:
             stream = self._open()
             deadline = monotonic() + self._deadline()
@@ -170,6 +172,10 @@ class Watcher:
                 self._take_in(message, now)
                 if self._stopping:
                     break
+                begun = (begun or now) if self._replica.is_unfinished else None
+                if begun is not None and now - begun > _WHOLE_DEADLINE:
+                    self._replica.start_over()
+                    return DesyncError(f"a state is not whole after {_WHOLE_DEADLINE:.0f} s")
                 deadline = monotonic() + self._deadline()
                 if self._leave_at is not None:
                     deadline = min(deadline, self._leave_at)

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from importlib import metadata
 from random import random
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import _fork
 from ._clock import monotonic
 from ._disk_cache import DiskCache, identity, read_key_file
+from ._hosts import is_loopback
 from ._replica import Applied, Cursor
 from ._reporter import Reporter
 from ._saver import Saver
@@ -110,6 +112,7 @@ class Client(Reader):
             snapshot = environment_snapshot(os.environ, overrides)
             self._state.publish(snapshot, None, loaded=True, source="environment", **always)
             return
+        _warn_of_plaintext(options)
         position = self._load(overrides) or Position(self._state.served, Cursor())
         self._watch(position)
         _fork.register(self)
@@ -338,6 +341,19 @@ def resolve(options: Options | None, changes: dict[str, Any]) -> Options:
     if changes:
         raise TypeError("either options, or single ones by name")
     return options
+
+
+def _warn_of_plaintext(options: Options) -> None:
+    token = (options.token, options.token_file, options.token_callback)
+    if not options.secrets and all(each is None for each in token):
+        return
+    for url in options.urls:
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            _log.warning(
+                "the token and what it opens go to %s over plain http, for anybody on the way to read: use https",
+                parts.netloc,
+            )
 
 
 def _token_source(options: Options) -> TokenSource:
