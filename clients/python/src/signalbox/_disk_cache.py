@@ -94,8 +94,6 @@ class DiskCache:
         """Replaces the file as a whole, unless another process has put a later state there meanwhile. Raises `CacheError`."""
         salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
         view, servers = self._of(saved.subject)
-        if self._holds_later(saved, view, servers):
-            return
         packed = b"".join(_pack(saved, sorted(servers), self._client))
         sealed = self._cipher(self._key(view, salt)).encrypt(nonce, packed, _MAGIC)
         temporary = None
@@ -107,7 +105,11 @@ class DiskCache:
                 file.write(_MAGIC + salt + nonce + sealed)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            # At the last moment, so that nobody comes in between but by a hair; whoever does writes again soon.
+            if self._holds_later(saved, view, servers):
+                os.unlink(temporary)
+            else:
+                os.replace(temporary, self._path)
         except OSError as error:
             if temporary is not None:
                 pathlib.Path(temporary).unlink(missing_ok=True)

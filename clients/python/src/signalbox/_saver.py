@@ -78,7 +78,8 @@ class Saver:
             if due < float("inf"):
                 with self._touching:
                     self._save()
-            if self._stopping:
+            # What became due during a write is written as well.
+            if self._stopping and self._due == float("inf"):
                 return
 
     def _save(self) -> None:
