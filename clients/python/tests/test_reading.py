@@ -262,7 +262,9 @@ def test_age_closes_secrets_and_kinds_and_serves_prompts_on(fake):
 
 
 def test_a_policy_is_checked():
-    for wrong in ({"secrets": 0}, {"kinds": {"unicorn": 5}}, {"kinds": {"router": -1}}):
+    nan = float("nan")
+    wrongs = ({"secrets": 0}, {"kinds": {"unicorn": 5}}, {"kinds": {"router": -1}})
+    for wrong in (*wrongs, {"bound": nan}, {"secrets": nan}, {"kinds": {"router": nan}}):
         with pytest.raises(OptionsError):
             Staleness(**wrong)
     assert Staleness(secrets=None).aging(1e9) is None

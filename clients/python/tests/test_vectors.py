@@ -15,6 +15,7 @@ from signalbox.flags import bucket, evaluate
 from signalbox.resources import view_of
 from signalbox.settings import Overrides
 from signalbox.snapshot import Draft, Snapshot
+from signalbox.wire.words import without_keys
 
 FLAGS = vectors("flags.json")
 
@@ -51,6 +52,11 @@ def test_digests(vector):
     for resource in vector["resources"]:
         draft.remove(resource["name"])
     assert draft.publish(empty, {}).digest == bytes(16), "what went in comes out again"
+
+
+@pytest.mark.parametrize("vector", vectors("words.json")["cases"], ids=lambda vector: vector["description"])
+def test_words_of_others(vector):
+    assert without_keys(vector["text"], vector["key"]) == vector["shown"]
 
 
 # The same pairs as in `src/setting_key.rs`.
@@ -106,7 +112,7 @@ def test_a_cache_on_disk(tmp_path):
     (tmp_path / "cache").write_bytes(bytes.fromhex(vector["file"]))
     (tmp_path / "cache").chmod(0o600)
     cache = _disk_cache(options)
-    assert cache is not None and cache._identity().hex() == vector["identity"]
+    assert cache is not None and cache._identity(cache._subject()).hex() == vector["identity"]
     saved = cache.load(Overrides())
     assert saved is not None
     assert (saved.confirmed, saved.cursor) == (vector["confirmed"], Cursor()), "of another client"

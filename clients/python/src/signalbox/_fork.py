@@ -1,6 +1,7 @@
 """Clients across a fork: each process has a live cache of its own.
 
-Owns the hooks, and the list of the clients that are open. Must not know what a client does in them.
+Owns the hooks, the list of the clients that are open, and the count by which others know that they are in a child. Must not know
+what a client does in the hooks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _log = logging.getLogger("signalbox")
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 #: Held through a fork, so that one thread's does not wake what another's has stopped; and while a client is closed.
 lock = threading.RLock()
+#: How many forks have led to this process: what was made at another count is the parent's.
+generation = 0
 #: Those that the fork which is under way has stopped.
 _stopped: list[Client] = []
 
@@ -47,8 +50,9 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global lock
+    global lock, generation
     lock = threading.RLock()
+    generation += 1
     _each(lambda client: client._after_fork_in_child())
     _stopped.clear()
 

@@ -95,7 +95,7 @@ class State:
         """Makes the locks anew: in a forked child nobody is left to release the parent's."""
         self._changed = threading.Condition()
         self._watchers = set()
-        self.feed = Feed(self.feed._capacity)
+        self.feed.after_fork()
 
     def _at_its_age(self) -> Snapshot:
         served, confirmed_at = self.served, self.health.confirmed_at

@@ -14,15 +14,17 @@ from collections.abc import Callable
 from importlib import metadata
 from random import random
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import _fork
 from ._clock import monotonic
 from ._disk_cache import DiskCache, identity, read_key_file
+from ._hosts import is_loopback
 from ._replica import Applied, Cursor
 from ._reporter import Reporter
 from ._saver import Saver
 from ._state import CountingState, State
-from ._transport import Dialer, TokenSource
+from ._transport import Dialer, Subject, TokenSource
 from ._validation import Validation
 from ._watcher import Position, Watcher, watch_request
 from .environment import environment_snapshot
@@ -110,6 +112,7 @@ class Client(Reader):
             snapshot = environment_snapshot(os.environ, overrides)
             self._state.publish(snapshot, None, loaded=True, source="environment", **always)
             return
+        _warn_of_plaintext(options)
         position = self._load(overrides) or Position(self._state.served, Cursor())
         self._watch(position)
         _fork.register(self)
@@ -192,13 +195,16 @@ class Client(Reader):
     def _start_over(self) -> Callable[[], bool]:
         """Begins anew, and returns what tells whether a new snapshot is there."""
         self._check_open()
-        if self._cache is not None:
-            self._cache.remove()
         session = self._state.health.session_id
         streams = self._state.health.streams
         if self._watcher is None:
             return lambda: True
+        # From here on what was to be written is not written any more.
         self._watcher.start_over()
+        if self._saver is not None:
+            self._saver.remove()
+        elif self._cache is not None:
+            self._cache.remove()
 
         def replaced() -> bool:
             self._check_open()
@@ -252,8 +258,8 @@ class Client(Reader):
         if self._reporter is not None:
             self._reporter.heard(applied, self._state.health)
         if self._saver is not None:
-            if applied.changes is not None or applied.synced:
-                self._saver.changed(urgent=applied.revoked)
+            if applied.changes is not None or applied.synced or applied.refuted:
+                self._saver.changed(urgent=applied.revoked or applied.refuted)
             elif applied.confirmed_age is not None:
                 self._saver.confirmed()
         if self._options.metrics is not None:
@@ -296,7 +302,7 @@ class Client(Reader):
         confirmed_at = monotonic() - max(0.0, time.time() - saved.confirmed)
         self._state.publish(saved.snapshot, None, loaded=True, source="disk", confirmed_at=confirmed_at)
         _log.info("configuration of revision %d was read from disk", saved.snapshot.revision)
-        return Position(saved.snapshot, saved.cursor)
+        return Position(saved.snapshot, saved.cursor, saved.subject)
 
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
@@ -337,6 +343,19 @@ def resolve(options: Options | None, changes: dict[str, Any]) -> Options:
     return options
 
 
+def _warn_of_plaintext(options: Options) -> None:
+    token = (options.token, options.token_file, options.token_callback)
+    if not options.secrets and all(each is None for each in token):
+        return
+    for url in options.urls:
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            _log.warning(
+                "the token and what it opens go to %s over plain http, for anybody on the way to read: use https",
+                parts.netloc,
+            )
+
+
 def _token_source(options: Options) -> TokenSource:
     return TokenSource(options.token, as_path(options.token_file), options.token_callback)
 
@@ -352,10 +371,11 @@ def _disk_cache(options: Options, token: TokenSource | None = None) -> DiskCache
         secret = key.encode() if isinstance(key, str) else key
     source = token or _token_source(options)
 
-    def of() -> bytes:
-        return identity(options.urls, options.watched, options.secrets, source.subject())
+    def of(subject: Subject) -> bytes:
+        return identity(options.urls, options.watched, options.secrets, subject)
 
-    return DiskCache(path, secret, of, options.cache_max_age, f"signalbox-python/{_VERSION}")
+    client = f"signalbox-python/{_VERSION}"
+    return DiskCache(path, secret, of, options.cache_max_age, client, source.subject)
 
 
 def _version() -> str:

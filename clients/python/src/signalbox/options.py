@@ -36,7 +36,7 @@ class Options:
 
     url: str | Sequence[str] = _DEFAULT_URL
     """The servers of one service, tried in turn: one URL, several, or several separated by commas. `http://` sends the token
-    in the clear: only for this machine. `https://` is TLS."""
+    in the clear: for this machine, or a network where nobody else listens (a warning is logged). `https://` is TLS."""
 
     token: str | None = field(default=None, repr=False)
     """The bearer token."""
@@ -150,6 +150,15 @@ class Options:
                 raise OptionsError(rule)
         for url in self.urls:
             _check_url(url)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("options are not pickled, because they may hold secrets: make them in each process")
+
+    def __copy__(self) -> Options:
+        return self
+
+    def __deepcopy__(self, _: object) -> Options:
+        return self
 
     @property
     def urls(self) -> tuple[str, ...]:
