@@ -15,6 +15,7 @@ from signalbox.flags import bucket, evaluate
 from signalbox.resources import view_of
 from signalbox.settings import Overrides
 from signalbox.snapshot import Draft, Snapshot
+from signalbox.wire.words import without_keys
 
 FLAGS = vectors("flags.json")
 
@@ -51,6 +52,13 @@ def test_digests(vector):
     for resource in vector["resources"]:
         draft.remove(resource["name"])
     assert draft.publish(empty, {}).digest == bytes(16), "what went in comes out again"
+
+
+@pytest.mark.parametrize(
+    "vector", vectors("words.json")["cases"], ids=lambda vector: vector["description"]
+)
+def test_words_of_others(vector):
+    assert without_keys(vector["text"], vector["key"]) == vector["shown"]
 
 
 # The same pairs as in `src/setting_key.rs`.

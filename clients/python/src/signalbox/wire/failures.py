@@ -5,23 +5,12 @@ Owns the reading of errors. It must not know any provider's name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import specs
 from .paths import Json, compact, find, parse, scalar_text
-
-#: Characters of a provider's message that are repeated.
-_MESSAGE_CHARS = 500
-#: As many characters of a key in a row are a part of it.
-_KEY_PART = 6
-#: A word as long as this, with digits among its letters, may be a key.
-_KEY_LIKE = 20
-_REMOVED = "[removed]"
-_MASKS = ("***", "...", "…", "•")
-_RUN = re.compile(r"[A-Za-z0-9_.\-]+")
-_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+from .words import without_keys
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ def read_failure_event(extractor: specs.ResponseExtractor, event: Json, key: str
 def _told(errors: specs.ErrorExtractor, reason: str, document: Json, key: str | None) -> Failure:
     message = _first_text(errors.message_paths, document, numbers=False)
     code = _first_text(errors.code_paths, document, numbers=True)
-    return Failure(reason, _without_keys(message, key), _without_keys(code, key))
+    return Failure(reason, without_keys(message, key), without_keys(code, key))
 
 
 def _holds(rule: specs.BadKeyRule, status: int, document: Json) -> bool:
@@ -91,37 +80,3 @@ def _of_status(status: int) -> str:
     }
     reasons |= {402: "rate_limited", 429: "rate_limited"}
     return reasons.get(status, "invalid_request" if 400 <= status < 500 else "unavailable")
-
-
-def _without_keys(text: str, key: str | None) -> str:
-    """A provider's words in one line of bounded length, without what is or may be a part of a key."""
-    words = [_REMOVED if _tells(word, key) else word for word in _BREAKS.split(text) if word]
-    return " ".join(words)[:_MESSAGE_CHARS]
-
-
-def _tells(word: str, key: str | None) -> bool:
-    """Whether a word shows a part of a key, as providers do: masked, cut, or as a whole."""
-    return (
-        any(_masks(word, mask) for mask in _MASKS)
-        or _looks_like_a_key(word)
-        or bool(key and _shares(word, key))
-    )
-
-
-def _masks(word: str, mask: str) -> bool:
-    outer = "".join({letter for letter in word if not letter.isalnum() and letter not in mask})
-    rest = word.strip(outer) if outer else word
-    place = rest.find(mask)
-    return place >= 0 and ((place > 0 and len(rest) > place + len(mask)) or "**" in rest)
-
-
-def _looks_like_a_key(word: str) -> bool:
-    return any(
-        len(run) >= _KEY_LIKE and re.search("[0-9]", run) and re.search("[A-Za-z]", run)
-        for run in _RUN.findall(word)
-    )
-
-
-def _shares(word: str, key: str) -> bool:
-    size = min(_KEY_PART, len(key))
-    return any(key[at : at + size] in word for at in range(len(key) - size + 1))
