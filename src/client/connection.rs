@@ -17,6 +17,7 @@ use super::{
     file,
     options::ClientOptions,
     secret::SecretText,
+    token::Subject,
     trace,
 };
 use crate::proto::v1::{
@@ -59,6 +60,8 @@ pub struct Connection {
     /// Runs the service itself.
     pub admin: AdminServiceClient<Authorized>,
     channel: Channel,
+    /// Whom its token speaks for.
+    pub(super) subject: Subject,
 }
 
 impl Connection {
@@ -83,7 +86,9 @@ impl Connection {
     }
 
     pub(super) async fn open_to(endpoint: &str, options: &ClientOptions) -> Result<Self, Error> {
-        let bearer = Bearer::new(options.token.read().await?, options.traceparent)?;
+        let token = options.token.read().await?;
+        let subject = Subject::of(token.as_ref());
+        let bearer = Bearer::new(token, options.traceparent)?;
         let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
@@ -101,6 +106,7 @@ impl Connection {
             admin: AdminServiceClient::with_interceptor(channel.clone(), bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             channel,
+            subject,
         })
     }
 

@@ -15,7 +15,7 @@ use super::{
     settings::Overrides,
     snapshot::Snapshot,
     staleness::Staleness,
-    token::TokenSource,
+    token::{Subject, TokenSource},
     validation::Validation,
     variables,
 };
@@ -316,9 +316,9 @@ impl ClientOptions {
         }
     }
 
-    /// What a cache on disk has to be of.
-    pub(super) fn identity(&self) -> Identity {
-        Identity::of(&self.endpoints, &self.selectors, self.include_secrets, &self.token.subject())
+    /// What a cache on disk has to be of, with a token that speaks for this subject.
+    pub(super) fn identity(&self, subject: &Subject) -> Identity {
+        Identity::of(&self.endpoints, &self.selectors, self.include_secrets, subject)
     }
 
     pub(super) fn overrides(&self) -> Overrides {

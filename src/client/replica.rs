@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use imbl::OrdMap;
+use prost::Message;
 
 use super::{
     entry::Entry,
@@ -60,6 +61,10 @@ pub(super) enum Desync {
     Contract(&'static str),
 }
 
+/// Bytes of messages that are put together out of sight at most. No store holds so much; a server that never comes to an end
+/// must not fill the worker's memory.
+const MAX_STAGED_BYTES: usize = 1 << 30;
+
 /// A revision that every cursor has passed.
 const UNTIL_THE_SWAP: u64 = 0;
 
@@ -89,7 +94,7 @@ pub(super) struct Replica {
 
 enum Phase {
     /// A snapshot is being put together, out of sight.
-    Snapshot { staged: Snapshot, begun: bool, complete: bool },
+    Snapshot { staged: Snapshot, bytes: usize, begun: bool, complete: bool },
     /// Changes follow on what is known.
     Live(Option<Part>),
 }
@@ -97,6 +102,7 @@ enum Phase {
 /// A revision of which the last part has not come yet.
 struct Part {
     staged: Snapshot,
+    bytes: usize,
     events: Vec<ChangeEvent>,
 }
 
@@ -148,6 +154,11 @@ impl Replica {
         self.cursor.clone()
     }
 
+    /// Whether a state is being put together that is not whole yet.
+    pub(super) fn is_unfinished(&self) -> bool {
+        !matches!(self.phase, Phase::Live(None))
+    }
+
     /// Takes in one event.
     ///
     /// # Errors
@@ -171,9 +182,10 @@ impl Replica {
     }
 
     fn stage_snapshot(&mut self, part: SnapshotPart) -> Result<Applied, Desync> {
-        let Phase::Snapshot { staged, begun, complete } = &mut self.phase else {
+        let Phase::Snapshot { staged, bytes, begun, complete } = &mut self.phase else {
             return Err(Desync::Contract("a snapshot without a reset"));
         };
+        grow(bytes, &part)?;
         if *complete || (*begun && staged.revision != part.revision) {
             return Err(Desync::Contract("a snapshot of several revisions"));
         }
@@ -233,8 +245,9 @@ impl Replica {
             None if changes.revision <= self.known.revision => {
                 return Err(Desync::Contract("changes at or below what was sent before"));
             }
-            None => Part { staged: (*self.known).clone(), events: Vec::new() },
+            None => Part { staged: (*self.known).clone(), bytes: 0, events: Vec::new() },
         };
+        grow(&mut part.bytes, &changes)?;
         part.staged.revision = changes.revision;
         let traceparent = TraceParent::parse(&changes.traceparent);
         for change in changes.changes {
@@ -407,7 +420,17 @@ impl Part {
 }
 
 fn staging(served: &Snapshot) -> Phase {
-    Phase::Snapshot { staged: Snapshot::new(served.overrides.clone()), begun: false, complete: false }
+    let staged = Snapshot::new(served.overrides.clone());
+    Phase::Snapshot { staged, bytes: 0, begun: false, complete: false }
+}
+
+/// Counts what is put together out of sight, and refuses too much.
+fn grow(bytes: &mut usize, part: &impl Message) -> Result<(), Desync> {
+    *bytes = bytes.saturating_add(part.encoded_len());
+    if *bytes > MAX_STAGED_BYTES {
+        return Err(Desync::Contract("more than a GiB comes before a state is whole"));
+    }
+    Ok(())
 }
 
 fn leave(going_away: GoingAway) -> Applied {

@@ -2,14 +2,7 @@
 //!
 //! Owns the reading of tokens, anew for each connection so that a rotated one is taken up. Must not know what they say.
 
-use std::{
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    path::PathBuf,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, path::PathBuf, pin::Pin, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::FutureExt as _;
@@ -30,11 +23,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<SecretText, BoxError>> + Send>
 
 /// Where the bearer token comes from. Asked anew at each connection. Does not print a token.
 #[derive(Clone, Default)]
-pub struct TokenSource {
-    source: Source,
-    /// Of the token that was read last, by this or a clone.
-    subject: Arc<Mutex<Subject>>,
-}
+pub struct TokenSource(Source);
 
 /// Whom a token speaks for, as it says itself: nobody has verified it here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,9 +33,9 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Reads a JSON web token; nobody for any other text.
-    fn of(token: &SecretText) -> Self {
-        Self::read(token.expose()).unwrap_or_default()
+    /// Reads a JSON web token; nobody for any other text, and for none.
+    pub(super) fn of(token: Option<&SecretText>) -> Self {
+        token.and_then(|token| Self::read(token.expose())).unwrap_or_default()
     }
 
     fn read(token: &str) -> Option<Self> {
@@ -97,12 +86,7 @@ impl TokenSource {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, ..Self::default() }
-    }
-
-    /// Whom the token that was read last speaks for; nobody before the first.
-    pub(super) fn subject(&self) -> Subject {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Self(source)
     }
 
     /// Reads the token.
@@ -110,7 +94,7 @@ impl TokenSource {
     /// # Errors
     /// [`Error::Token`] when it can't be read, is empty, or is longer than 8 KiB.
     pub(super) async fn read(&self) -> Result<Option<SecretText>, Error> {
-        let token = match &self.source {
+        let token = match &self.0 {
             Source::None => return Ok(None),
             Source::Fixed(token) => token.clone(),
             Source::File(path) => {
@@ -130,10 +114,7 @@ impl TokenSource {
         };
         match token.expose().len() {
             0 => Err(Error::Token("it is empty".into())),
-            1..=MAX_TOKEN_BYTES => {
-                *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = Subject::of(&token);
-                Ok(Some(token))
-            }
+            1..=MAX_TOKEN_BYTES => Ok(Some(token)),
             _ => Err(Error::Token("it is longer than 8 KiB".into())),
         }
     }
@@ -141,7 +122,7 @@ impl TokenSource {
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
+        match &self.0 {
             Source::None => formatter.write_str("none"),
             Source::Fixed(_) => formatter.write_str("fixed"),
             Source::File(path) => write!(formatter, "file {}", path.display()),
@@ -176,8 +157,8 @@ mod tests {
         assert!(matches!(read(&source).await, Err(Error::Token(_))));
     }
 
-    #[tokio::test]
-    async fn whom_a_token_speaks_for_is_known_once_it_was_read() {
+    #[test]
+    fn whom_a_token_speaks_for_is_what_it_says() {
         let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
         for (token, issuer, subject) in [
             (token(r#"{"iss": "signalbox", "sub": "worker-7", "exp": 1}"#), "signalbox", "worker-7"),
@@ -186,12 +167,10 @@ mod tests {
             ("opaque".to_owned(), "", ""),
             ("a.!.c".to_owned(), "", ""),
         ] {
-            let source = TokenSource::fixed(token);
-            let clone = source.clone();
-            assert_eq!(source.subject(), Subject::default());
-            clone.read().await.unwrap();
-            assert_eq!(source.subject(), Subject { issuer: issuer.into(), subject: subject.into() });
+            let found = Subject::of(Some(&SecretText::new(token)));
+            assert_eq!(found, Subject { issuer: issuer.into(), subject: subject.into() });
         }
+        assert_eq!(Subject::of(None), Subject::default());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use super::{
     connection::{Authorized, Connection},
     error::Error,
     options::ClientOptions,
+    token::Subject,
 };
 use crate::proto::v1::{WatchConfigRequest, WatchConfigResponse, fleet_service_client::FleetServiceClient};
 
@@ -28,6 +29,9 @@ pub(super) trait Transport: Send + 'static {
     /// Goes on to the next endpoint, if there is another.
     fn rotate(&mut self);
 
+    /// Whom the token of the stream that was opened last speaks for.
+    fn subject(&self) -> &Subject;
+
     /// What takes reports, over the connection of the present stream; where nothing does, none are made.
     fn reports(&self) -> Option<FleetServiceClient<Authorized>> {
         None
@@ -39,11 +43,12 @@ pub(super) struct Dialer {
     options: ClientOptions,
     present: usize,
     reports: Option<FleetServiceClient<Authorized>>,
+    subject: Subject,
 }
 
 impl Dialer {
     pub(super) fn new(options: ClientOptions) -> Self {
-        Self { options, present: 0, reports: None }
+        Self { options, present: 0, reports: None, subject: Subject::default() }
     }
 }
 
@@ -56,11 +61,16 @@ impl Transport for Dialer {
         let mut connection = Connection::open_to(endpoint, &self.options).await?;
         self.reports = Some(connection.fleet.clone());
         let stream = connection.config.watch_config(request).await?;
+        self.subject = connection.subject;
         Ok(Box::pin(stream.into_inner()))
     }
 
     fn rotate(&mut self) {
         self.present = self.present.wrapping_add(1);
+    }
+
+    fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     fn reports(&self) -> Option<FleetServiceClient<Authorized>> {

@@ -34,6 +34,8 @@ const FATAL_DELAY: Duration = Duration::from_secs(30);
 const MAX_REQUESTED_DELAY: Duration = Duration::from_secs(60);
 /// Until a snapshot is complete a server may be silent for longer: it admits snapshots at a bounded rate.
 const SYNC_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a server may take to send a state as a whole, however little it is silent meanwhile.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(600);
 /// Heartbeats that may be missed.
 const MISSED_INTERVALS: u32 = 3;
 
@@ -73,6 +75,8 @@ struct StreamState {
     asked: Option<Instant>,
     opened: Option<Instant>,
     synced: bool,
+    /// Since when a state is being sent that is not whole yet.
+    unfinished: Option<Instant>,
     /// When the server wants this client to come back, once it has said that it goes away.
     leave_at: Option<Instant>,
 }
@@ -143,7 +147,7 @@ impl<T: Transport> Watcher<T> {
 
     /// Begins with what is on disk, where that can be used.
     async fn load(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(keeper) = &mut self.keeper else { return };
         let Some((saved, confirmed)) = keeper.load(self.replica.served().overrides.clone()).await else {
             return;
         };
@@ -174,6 +178,8 @@ impl<T: Transport> Watcher<T> {
         self.stream.opened = Some(Instant::now());
         self.publisher.record(|health| health.streams += 1);
         loop {
+            let began = self.stream.unfinished.unwrap_or_else(Instant::now);
+            self.stream.unfinished = self.replica.is_unfinished().then_some(began);
             let event = match self.next(&mut stream).await {
                 Ok(event) => event,
                 Err(end) => return end,
@@ -234,6 +240,10 @@ impl<T: Transport> Watcher<T> {
         let silent_at = Instant::now() + deadline;
         let leave_at = self.stream.leave_at;
         let until = leave_at.map_or(silent_at, |leave_at| leave_at.min(silent_at));
+        if self.stream.unfinished.is_some_and(|since| since.elapsed() > WHOLE_DEADLINE) {
+            self.replica.start_over();
+            return Err(End::Desync(Desync::Contract("a state is not whole after ten minutes")));
+        }
         let begun = self.publisher.now();
         let next = timeout_at(until, stream.next()).await;
         let error = match next {
@@ -258,14 +268,31 @@ impl<T: Transport> Watcher<T> {
             _ => None,
         };
         self.tell(synced);
-        if let Some(keeper) = &self.keeper {
-            let health = self.publisher.health();
-            // Before a first state is accepted there is nothing to keep.
-            let confirmed = health.confirmed.filter(|_| health.is_loaded());
-            keeper.take_note(&self.replica, &applied, changed.is_some(), confirmed);
-        }
+        self.keep(&applied, changed.is_some());
         self.heed(applied.signal);
         Ok(())
+    }
+
+    /// Sees to it that what is on disk is what an event has made of it.
+    fn keep(&mut self, applied: &Applied, changed: bool) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let in_sync = match &applied.signal {
+            Signal::Synced(_) => true,
+            Signal::Reset(_) => false,
+            _ => self.stream.synced,
+        };
+        if in_sync && self.replica.rejection().is_none() {
+            keeper.vouch(self.transport.subject());
+        }
+        if let Signal::Reset(reason) = applied.signal
+            && !matches!(reason, ResetReason::Compacted | ResetReason::Lagged)
+        {
+            keeper.refute();
+        }
+        let health = self.publisher.health();
+        // Before a first state is accepted there is nothing to keep.
+        let confirmed = health.confirmed.filter(|_| health.is_loaded());
+        keeper.take_note(&self.replica, applied, changed, confirmed);
     }
 
     /// Records what an event has done.
@@ -393,7 +420,10 @@ impl<T: Transport> Watcher<T> {
     }
 
     /// Known to be wrong is not fresh, whenever it was confirmed.
-    fn note_mismatch(&self) {
+    fn note_mismatch(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.refute();
+        }
         self.publisher.record(|health| {
             health.digest_mismatches += 1;
             health.refuted = true;

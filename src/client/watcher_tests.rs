@@ -2,6 +2,8 @@
 
 #[path = "watcher_tests/delays.rs"]
 mod delays;
+#[path = "watcher_tests/disk.rs"]
+mod disk;
 #[path = "watcher_tests/metrics.rs"]
 mod metrics;
 #[path = "watcher_tests/subscribers.rs"]
@@ -24,6 +26,7 @@ use crate::{
     client::{
         Client, ClientOptions, EventKind, Metric, Selector, Update,
         clock::{Clock, Moment},
+        token::Subject,
     },
     proto::v1::{
         Change, ChangeType, Changes, GoingAway, Progress, Reset, Resource, Revoked, SettingSpec, Snapshot,
@@ -39,6 +42,8 @@ struct Script {
     opens: mpsc::UnboundedSender<Open>,
     answers: mpsc::UnboundedReceiver<Result<EventStream, Error>>,
     endpoint: usize,
+    /// Each stream that was opened has one of its own: as many `+` as its number.
+    subject: Subject,
 }
 
 /// One attempt to open a stream.
@@ -52,7 +57,13 @@ impl Transport for Script {
     async fn open(&mut self, request: WatchConfigRequest) -> Result<EventStream, Error> {
         let open = Open { at: Instant::now(), request, endpoint: self.endpoint };
         self.opens.send(open).map_err(|_| Error::Ended)?;
-        self.answers.recv().await.unwrap_or(Err(Error::Ended))
+        let stream = self.answers.recv().await.unwrap_or(Err(Error::Ended))?;
+        self.subject.subject.push('+');
+        Ok(stream)
+    }
+
+    fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     fn rotate(&mut self) {
@@ -161,7 +172,7 @@ fn options() -> ClientOptions {
 fn start(options: &ClientOptions) -> (Client, Server) {
     let (opens_in, opens) = mpsc::unbounded_channel();
     let (answers, answers_out) = mpsc::unbounded_channel();
-    let script = Script { opens: opens_in, answers: answers_out, endpoint: 0 };
+    let script = Script { opens: opens_in, answers: answers_out, endpoint: 0, subject: Subject::default() };
     (Client::over(script, options, Clock(paused)).unwrap(), Server { opens, answers })
 }
 

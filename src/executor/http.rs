@@ -144,8 +144,9 @@ impl Attempt {
 }
 
 fn client(connect: Duration) -> reqwest::Result<Client> {
-    // A key goes to the address that it was saved for, and to no other.
-    Client::builder().redirect(Policy::none()).connect_timeout(connect).build()
+    // A key goes to the address that it was saved for, and to no other: neither a redirect nor a proxy of the environment may
+    // have it.
+    Client::builder().redirect(Policy::none()).no_proxy().connect_timeout(connect).build()
 }
 
 fn headers(attempt: &Attempt) -> Result<HeaderMap, AttemptError> {

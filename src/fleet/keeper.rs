@@ -38,16 +38,19 @@ impl Fleet {
         }
     }
 
-    /// Writes all that is new; what the store does not take goes on waiting.
+    /// Writes what is new now, in as few commits as hold it. What comes meanwhile, and what the store does not take, goes on
+    /// waiting.
     ///
     /// # Errors
     /// When the store does not take it now.
     pub async fn write(&self) -> Result<(), StoreError> {
-        loop {
+        let groups = self.known.lock().groups();
+        for _ in 0..groups {
             let Some(writing) = self.known.lock().news() else { return Ok(()) };
             self.store.tell(writing.news.clone()).await?;
             self.known.lock().written(writing);
         }
+        Ok(())
     }
 
     async fn look_after(&self) {

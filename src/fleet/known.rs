@@ -25,6 +25,8 @@ const MOST_ENDED: usize = 1000;
 pub(super) struct Known {
     sessions: HashMap<SessionId, Kept>,
     reports: HashMap<SessionId, Heard>,
+    /// Sessions whose reports are to be written.
+    unwritten: HashSet<SessionId>,
     /// Sessions of this replica that it does not know any more, and the store takes for open.
     lost: HashSet<SessionId>,
     /// Sessions of this replica that have ended and are remembered, by subject, the oldest first.
@@ -49,8 +51,6 @@ struct Kept {
 struct Heard {
     report: Arc<Report>,
     at: Instant,
-    /// Whether it is to be written.
-    news: bool,
 }
 
 /// A worker, as it is known at one moment.
@@ -126,25 +126,32 @@ impl Known {
 
     /// Takes a report. Says whether it told anything new; only that is to be written, if it was told here.
     pub fn hear(&mut self, report: Report, here: bool) -> bool {
-        let at = Instant::now();
-        match self.reports.get_mut(&report.session) {
+        let (session, at) = (report.session.clone(), Instant::now());
+        let new = match self.reports.get_mut(&session) {
             None => {
-                let heard = Heard { report: Arc::new(report.clone()), at, news: here };
-                self.reports.insert(report.session, heard);
+                self.reports.insert(session.clone(), Heard { report: Arc::new(report), at });
                 true
             }
             Some(heard) => {
-                let new = Arc::make_mut(&mut heard.report).merge(report);
                 heard.at = at;
-                heard.news |= new && here;
-                new
+                Arc::make_mut(&mut heard.report).merge(report)
             }
+        };
+        if new && here {
+            self.unwritten.insert(session);
         }
+        new
     }
 
     /// Reports that wait to be written.
     pub fn waiting(&self) -> usize {
-        self.reports.values().filter(|heard| heard.news).count()
+        self.unwritten.len()
+    }
+
+    /// How many groups hold all that is to be written now.
+    pub fn groups(&self) -> usize {
+        let sessions = self.sessions.values().filter(|kept| kept.news).count();
+        sessions.max(self.lost.len()).max(self.unwritten.len()).div_ceil(GROUP)
     }
 
     /// Whether the other replicas were asked no longer than `age` ago.
@@ -199,7 +206,10 @@ impl Known {
             ended.retain(|session| sessions.contains_key(session));
             !ended.is_empty()
         });
-        self.reports.retain(|session, heard| heard.news || sessions.contains_key(session) || !over(heard.at));
+        let unwritten = &self.unwritten;
+        self.reports.retain(|session, heard| {
+            unwritten.contains(session) || sessions.contains_key(session) || !over(heard.at)
+        });
     }
 
     /// What is to be written next, if anything is.
@@ -216,7 +226,7 @@ impl Known {
             writing.sessions.push((id.clone(), kept.ended.is_some()));
         }
         ended.extend(self.lost.iter().take(GROUP).cloned());
-        let told = self.reports.values().filter(|heard| heard.news).take(GROUP);
+        let told = self.unwritten.iter().filter_map(|session| self.reports.get(session)).take(GROUP);
         reports.extend(told.map(|heard| Report::clone(&heard.report)));
         (!writing.news.is_empty()).then_some(writing)
     }
@@ -234,8 +244,8 @@ impl Known {
             self.lost.remove(id);
         }
         for report in writing.news.reports {
-            if let Some(heard) = self.reports.get_mut(&report.session) {
-                heard.news = *heard.report != report;
+            if self.reports.get(&report.session).is_none_or(|heard| *heard.report == report) {
+                self.unwritten.remove(&report.session);
             }
         }
     }

@@ -209,6 +209,29 @@ fn decoded(text: &str) -> impl Iterator<Item = String> + '_ {
 mod tests {
     use super::*;
 
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        cases: Vec<Case>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        description: String,
+        key: String,
+        text: String,
+        shown: String,
+    }
+
+    /// The same as for the client in Python.
+    #[test]
+    fn the_vectors_hold() {
+        let vectors: Vectors = serde_json::from_str(include_str!("../../tests/vectors/words.json")).unwrap();
+        assert!(vectors.cases.len() > 40);
+        for Case { description, key, text, shown } in vectors.cases {
+            assert_eq!(without_keys(&text, Some(&key)), shown, "{description}");
+        }
+    }
+
     #[test]
     fn no_part_of_a_key_is_repeated() {
         let key = "sk-proj-Abc123def456ghi789";

@@ -40,6 +40,8 @@ use crate::{
 const MAGIC: &[u8] = b"signalbox cache 3\n";
 const LABEL: &[u8] = b"signalbox client cache\0";
 const SALT_BYTES: usize = 16;
+/// Within one life a lower revision can't be confirmed so much later than a higher one was: heartbeats are more frequent.
+const CONFIRMED_LATER: Duration = Duration::from_secs(60);
 /// Number of the kind, length of the name, update revision, length of the resource.
 const FRAME_BYTES: usize = 1 + 2 + 8 + 4;
 
@@ -88,19 +90,53 @@ pub(super) fn seal(saved: &Saved, secret: &SecretText, identity: &Identity) -> O
 
 /// The state in a file; `None` where it does not open, or is not what it has to be.
 pub(super) fn open(
-    mut content: Vec<u8>,
+    content: Vec<u8>,
     secret: &SecretText,
     identity: &Identity,
     overrides: Arc<Overrides>,
 ) -> Option<Saved> {
+    unseal(content, secret, identity, |packed| unpack(packed, identity, overrides))
+}
+
+/// Whether a file holds a later revision than a state, with all that the state knows to be revoked: several processes may share
+/// one file, and the last to write need not know most. It counts as long as it is not of the future (beyond `latest`).
+///
+/// Revisions can be compared only within one life of the store. The file is of another where the store has confirmed the lower
+/// revision well after it.
+pub(super) fn is_later(
+    content: Vec<u8>,
+    secret: &SecretText,
+    identity: &Identity,
+    saved: &Saved,
+    latest: Duration,
+) -> bool {
+    let header = unseal(content, secret, identity, |packed| Some(header(packed, identity)?.0));
+    header.is_some_and(|header| {
+        let confirmed = Duration::try_from_secs_f64(header.confirmed).unwrap_or_default();
+        let same_life =
+            header.view_id == saved.cursor.view_id && saved.confirmed <= confirmed + CONFIRMED_LATER;
+        let mut revoked = saved.snapshot.revoked.iter();
+        let knows = |(name, revision): (&Arc<str>, &u64)| {
+            *revision <= header.revision || header.revoked.contains_key(&**name)
+        };
+        header.revision > saved.snapshot.revision && same_life && confirmed <= latest && revoked.all(knows)
+    })
+}
+
+fn unseal<T>(
+    mut content: Vec<u8>,
+    secret: &SecretText,
+    identity: &Identity,
+    read: impl FnOnce(&[u8]) -> Option<T>,
+) -> Option<T> {
     let sealed = content.get_mut(MAGIC.len()..)?;
     let (salt, sealed) = sealed.split_at_mut_checked(SALT_BYTES)?;
     let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let opened = key(secret, salt, identity)?.open_in_place(nonce, Aad::from(MAGIC), sealed);
-    let saved = opened.ok().and_then(|packed| unpack(&*packed, identity, overrides));
+    let found = opened.ok().and_then(|packed| read(packed));
     drop(Zeroizing::new(content));
-    saved
+    found
 }
 
 fn key(secret: &SecretText, salt: &[u8], identity: &Identity) -> Option<LessSafeKey> {
@@ -143,13 +179,16 @@ fn pack(saved: &Saved, servers: Vec<String>, packed: &mut Vec<u8>) -> Option<()>
     Some(())
 }
 
-fn unpack(mut packed: &[u8], identity: &Identity, overrides: Arc<Overrides>) -> Option<Saved> {
+/// The header, and what follows it; `None` where it is of another service.
+fn header<'a>(mut packed: &'a [u8], identity: &Identity) -> Option<(Header, &'a [u8])> {
     let length = usize::try_from(packed.try_get_u32_le().ok()?).ok()?;
-    let (header, mut rest) = packed.split_at_checked(length)?;
+    let (header, rest) = packed.split_at_checked(length)?;
     let header: Header = serde_json::from_slice(header).ok()?;
-    if !identity.has_one_of(&header.servers) {
-        return None;
-    }
+    identity.has_one_of(&header.servers).then_some((header, rest))
+}
+
+fn unpack(packed: &[u8], identity: &Identity, overrides: Arc<Overrides>) -> Option<Saved> {
+    let (header, mut rest) = header(packed, identity)?;
     let mut snapshot = Snapshot::new(overrides);
     snapshot.revision = header.revision;
     snapshot.revoked =

@@ -1,7 +1,8 @@
 //! Reads the cache when a client starts, and keeps it up to date from then on.
 //!
 //! Owns when it is written: soon after a change, at once after a revocation, and once in a while, so that its age is told right.
-//! Must not know what stands in the file.
+//! What the service has refuted is taken away at once, and nothing is written until a whole state has taken its place. What is
+//! written is of the subject whose stream brought it, whatever token was read since. Must not know what stands in the file.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{CacheError, DiskCache, Identity, format::Saved};
+use super::{CacheError, DiskCache, format::Saved};
 use crate::client::{
     clock::{Clock, Moment, wall},
     error::Error,
@@ -24,6 +25,7 @@ use crate::client::{
     replica::{Applied, Cursor, Replica, Signal},
     settings::Overrides,
     snapshot::Snapshot,
+    token::Subject,
 };
 
 /// A burst of changes is written once.
@@ -41,14 +43,26 @@ pub(in crate::client) struct Keeper {
     files: Files,
     desk: Desk,
     bell: watch::Sender<()>,
+    /// Whom the token speaks for with which came what is served.
+    subject: Subject,
+    /// Whether what is served is known to be wrong, or nobody's any more.
+    refuted: bool,
 }
 
 /// Where lies what is to be written.
 type Desk = Arc<Mutex<Option<Due>>>;
 
-/// What is to be written, and when.
+/// What is to be done, and when.
 struct Due {
     at: Instant,
+    /// Whether what lies there is taken away first.
+    remove: bool,
+    write: Option<Page>,
+}
+
+/// What is to be written.
+struct Page {
+    subject: Subject,
     snapshot: Arc<Snapshot>,
     cursor: Cursor,
     confirmed: Moment,
@@ -75,19 +89,36 @@ impl Keeper {
         let (bell, rung) = watch::channel(());
         let desk = Desk::default();
         runtime.spawn(write_for_ever(files.clone(), desk.clone(), rung));
-        Self { files, desk, bell }
+        Self { files, desk, bell, subject: Subject::default(), refuted: false }
     }
 
     /// What is kept, and when the store confirmed it.
-    pub(in crate::client) async fn load(&self, overrides: Arc<Overrides>) -> Option<(Saved, Moment)> {
+    pub(in crate::client) async fn load(&mut self, overrides: Arc<Overrides>) -> Option<(Saved, Moment)> {
         let saved = match timeout(TOKEN_LIMIT, self.files.options.token.read()).await {
-            Ok(Ok(_)) => self.files.load(overrides).await,
+            Ok(Ok(token)) => {
+                self.subject = Subject::of(token.as_ref());
+                self.files.load(&self.subject, overrides).await
+            }
             Ok(Err(error)) => Err(CacheError::Token(Box::new(error))),
             Err(_) => Err(CacheError::Token(Box::new(Error::Silent(TOKEN_LIMIT)))),
         };
         let saved = self.files.note(saved)??;
         let confirmed = self.files.clock.now().before(wall().saturating_sub(saved.confirmed));
         Some((saved, confirmed))
+    }
+
+    /// What is served now is a whole state, which came with a token of this subject.
+    pub(in crate::client) fn vouch(&mut self, subject: &Subject) {
+        if self.subject != *subject {
+            self.subject.clone_from(subject);
+        }
+        self.refuted = false;
+    }
+
+    /// What is served now must not be begun with again: whoever starts waits for a whole state.
+    pub(in crate::client) fn refute(&mut self) {
+        self.refuted = true;
+        self.put(Due { at: Instant::now(), remove: true, write: None });
     }
 
     /// Takes note of what an event has made of the replica.
@@ -105,13 +136,21 @@ impl Keeper {
             _ if applied.confirmed_age.is_some() => REFRESH,
             _ => return,
         };
-        let Some(confirmed) = confirmed else { return };
+        let Some(confirmed) = confirmed.filter(|_| !self.refuted) else { return };
         let (snapshot, cursor) = (replica.served().clone(), replica.served_at().clone());
-        let at = Instant::now() + delay;
+        let page = Page { subject: self.subject.clone(), snapshot, cursor, confirmed };
+        self.put(Due { at: Instant::now() + delay, remove: false, write: Some(page) });
+    }
+
+    /// Puts something on the desk, in place of what lies there. A removal stays due before it.
+    fn put(&self, mut new: Due) {
         {
             let mut due = lock(&self.desk);
-            let at = due.as_ref().map_or(at, |due| due.at.min(at));
-            *due = Some(Due { at, snapshot, cursor, confirmed });
+            if let Some(old) = due.take() {
+                new.at = new.at.min(old.at);
+                new.remove |= old.remove;
+            }
+            *due = Some(new);
         }
         // An error says that the runtime has ended, and the task with it.
         let _ = self.bell.send(());
@@ -119,23 +158,30 @@ impl Keeper {
 }
 
 impl Files {
-    async fn load(&self, overrides: Arc<Overrides>) -> Result<Option<Saved>, CacheError> {
-        let (cache, identity) = (self.cache.clone(), self.identity());
+    async fn load(&self, subject: &Subject, overrides: Arc<Overrides>) -> Result<Option<Saved>, CacheError> {
+        let (cache, identity) = (self.cache.clone(), self.options.identity(subject));
+        let work = move || {
+            cache.sweep();
+            cache.load(&identity, overrides, wall())
+        };
         // A panic in there would be a defect, and is as good as no cache.
-        spawn_blocking(move || cache.load(&identity, overrides, wall())).await.unwrap_or(Ok(None))
+        spawn_blocking(work).await.unwrap_or(Ok(None))
     }
 
-    async fn save(&self, due: Due) {
-        let (cache, identity) = (self.cache.clone(), self.identity());
-        let confirmed = wall().saturating_sub(self.clock.now().since(due.confirmed));
-        let saved = Saved { snapshot: due.snapshot, cursor: due.cursor, confirmed };
-        let written = spawn_blocking(move || cache.save(&identity, &saved)).await;
-        self.note(written.unwrap_or(Ok(())));
-    }
-
-    /// The token that was read last says whose the cache is.
-    fn identity(&self) -> Identity {
-        self.options.identity()
+    async fn settle(&self, due: Due) {
+        let cache = self.cache.clone();
+        let write = due.write.map(|page| {
+            let confirmed = wall().saturating_sub(self.clock.now().since(page.confirmed));
+            let saved = Saved { snapshot: page.snapshot, cursor: page.cursor, confirmed };
+            (self.options.identity(&page.subject), saved)
+        });
+        let work = move || {
+            if due.remove {
+                cache.remove()?;
+            }
+            write.map_or(Ok(()), |(identity, saved)| cache.save(&identity, &saved))
+        };
+        self.note(spawn_blocking(work).await.unwrap_or(Ok(())));
     }
 
     /// Tells of trouble, or that there is none any more.
@@ -170,7 +216,7 @@ async fn write_for_ever(files: Files, desk: Desk, mut rung: watch::Receiver<()>)
         let is_due = |due: &mut Due| !goes_on || due.at <= Instant::now();
         let due = lock(&desk).take_if(is_due);
         if let Some(due) = due {
-            files.save(due).await;
+            files.settle(due).await;
         }
         if !goes_on {
             return;

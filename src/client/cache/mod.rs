@@ -18,7 +18,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{error::Error, file, secret::SecretText, settings::Overrides};
+use super::{clock::wall, error::Error, file, secret::SecretText, settings::Overrides};
 use format::Saved;
 pub(super) use identity::Identity;
 
@@ -28,6 +28,8 @@ const MAX_BYTES: u64 = 1 << 30;
 const MIN_KEY: usize = 32;
 /// A larger file is no key.
 const MAX_KEY_BYTES: usize = 64 * 1024;
+/// A temporary file that is older is written by nobody any more.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
 /// Clocks of two boots may differ by so much.
 const SKEW: Duration = Duration::from_secs(300);
 
@@ -188,11 +190,47 @@ impl DiskCache {
         Ok(Some(saved))
     }
 
-    /// Replaces the file as a whole.
+    /// Replaces the file as a whole, unless another process has put a later state there meanwhile.
     pub(super) fn save(&self, identity: &Identity, saved: &Saved) -> Result<(), CacheError> {
+        if self.holds_later(identity, saved) {
+            return Ok(());
+        }
         let sealed = format::seal(saved, &self.key, identity);
         let sealed = sealed.ok_or_else(|| io::Error::other("it can't be sealed"));
         sealed.and_then(|sealed| self.replace(&sealed)).map_err(|cause| self.unwritable(cause))
+    }
+
+    /// Whether the file makes a state needless. What can't be read does not.
+    fn holds_later(&self, identity: &Identity, saved: &Saved) -> bool {
+        let content = self.read().ok().flatten().filter(|content| format::is_cache(content));
+        content.is_some_and(|content| format::is_later(content, &self.key, identity, saved, wall() + SKEW))
+    }
+
+    /// Removes what processes that were killed while they wrote have left beside the file.
+    pub(super) fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.folder()) else { return };
+        let begin = self.temporary_prefix();
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let digits = name.strip_prefix(&begin).filter(|digits| digits.len() == 16);
+            let ours = digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            let status = entry.metadata().ok().filter(|status| ours && status.is_file());
+            let age = status.and_then(|status| status.modified().ok()?.elapsed().ok());
+            if age.is_some_and(|age| age > LEFT_BEHIND) {
+                // It is in nobody's way if it stays.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new("."))
+    }
+
+    /// What the names of its temporary files begin with; 16 hexadecimal digits follow.
+    fn temporary_prefix(&self) -> String {
+        format!(".{}.", self.path.file_name().unwrap_or_default().to_string_lossy())
     }
 
     /// Takes the file away, if there is one.
@@ -223,11 +261,10 @@ impl DiskCache {
     }
 
     fn replace(&self, content: &[u8]) -> io::Result<()> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = self.folder();
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = folder.join(format!(".{name}.{:016x}", rand::random::<u64>()));
+        let name = format!("{}{:016x}", self.temporary_prefix(), rand::random::<u64>());
+        let temporary = folder.join(name);
         let written = write(&temporary, content).and_then(|()| fs::rename(&temporary, &self.path));
         if written.is_err() {
             // What could not be put in its place is of no use; the error that counts is the first.

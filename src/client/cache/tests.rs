@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     client::{
         ClientOptions, Kind, Selector, TokenSource, clock::wall, entry::Entry, replica::Cursor,
-        snapshot::Snapshot,
+        snapshot::Snapshot, token::Subject,
     },
     proto::v1::{ApiKeySpec, Resource, Secret, SettingSpec, resource::Spec, setting_spec::Value},
 };
@@ -43,7 +43,7 @@ fn options(url: &str) -> ClientOptions {
 }
 
 fn identity() -> Identity {
-    options("http://a:1").identity()
+    options("http://a:1").identity(&Subject::default())
 }
 
 struct Place {
@@ -133,19 +133,18 @@ fn one_that_was_changed_or_cut_is_refused() {
     assert!(matches!(place.load(), Err(CacheError::Unknown { .. })));
 }
 
-#[tokio::test]
-async fn a_foreign_one_is_refused() {
+#[test]
+fn a_foreign_one_is_refused() {
     let place = Place::with_file(Duration::ZERO);
-    let other_subject = options("http://a:1").token(TokenSource::fixed("e30.eyJzdWIiOiJ3In0.c2ln"));
-    other_subject.token.read().await.unwrap();
-    for other in [
-        options("http://b:1"),
-        options("http://a:1").include_secrets(false),
-        options("http://a:1").selector(Selector::kind(Kind::Setting)),
-        options("http://a:1").selector(Selector::all().label("a", "b")),
-        other_subject,
+    let other_subject = Subject { subject: "w".to_owned(), ..Subject::default() };
+    for (other, subject) in [
+        (options("http://b:1"), &Subject::default()),
+        (options("http://a:1").include_secrets(false), &Subject::default()),
+        (options("http://a:1").selector(Selector::kind(Kind::Setting)), &Subject::default()),
+        (options("http://a:1").selector(Selector::all().label("a", "b")), &Subject::default()),
+        (options("http://a:1"), &other_subject),
     ] {
-        let refused = place.load_as(&other.identity()).unwrap_err();
+        let refused = place.load_as(&other.identity(subject)).unwrap_err();
         assert!(matches!(refused, CacheError::Foreign { .. }), "{other:?}: {refused}");
     }
     let other_key = SecretText::new(KEY.to_uppercase());
@@ -159,15 +158,21 @@ fn the_order_of_servers_and_selectors_says_nothing() {
     let one = options("http://a:1").endpoints(vec!["http://a:1".into(), "http://b:1".into()]);
     let other = options("http://a:1").endpoints(vec!["http://b:1".into(), "http://a:1".into()]);
     let one = one.selector(a.clone()).selector(b.clone());
-    assert_eq!(one.identity(), other.selector(b).selector(a).identity());
+    assert_eq!(
+        one.identity(&Subject::default()),
+        other.selector(b).selector(a).identity(&Subject::default())
+    );
 }
 
 /// A replica more, or another spelling of the same one, threw the cache away: just when it was needed.
 #[test]
 fn regression_a_cache_of_the_same_service_is_used_whatever_replicas_are_named() {
     let place = Place::new();
-    let of =
-        |urls: &[&str]| options("").endpoints(urls.iter().map(|url| (*url).to_owned()).collect()).identity();
+    let of = |urls: &[&str]| {
+        options("")
+            .endpoints(urls.iter().map(|url| (*url).to_owned()).collect())
+            .identity(&Subject::default())
+    };
     place.cache.save(&of(&["http://a:50051", "https://b.example"]), &saved(wall())).unwrap();
     for same in [
         &["http://a:50051"][..],
@@ -256,8 +261,8 @@ async fn the_vector_opens() {
         .selector(Selector::prefix("providers/").label("tier", "gold").label("area", "eu"))
         .selector(Selector::name("settings/a"))
         .selector(Selector::kind(Kind::Setting));
-    options.token.read().await.unwrap();
-    let identity = options.identity();
+    let token = options.token.read().await.unwrap();
+    let identity = options.identity(&Subject::of(token.as_ref()));
     assert_eq!(hex::encode(identity.to_bytes()), text("identity"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache");
@@ -273,4 +278,48 @@ async fn the_vector_opens() {
     assert_eq!(snapshot.setting_int("a").unwrap(), Some(5));
     assert_eq!(snapshot.api_key("groq", "prod").unwrap().secret().unwrap().expose(), "gsk-vector");
     assert!(snapshot.revoked.contains_key("settings/a"));
+}
+
+/// Of several processes with one file the one that closed last put its older state over a newer one.
+#[test]
+fn regression_an_older_state_is_not_put_over_a_newer_one() {
+    let place = Place::new();
+    let now = wall();
+    let mut newer = saved(now);
+    let mut snapshot = (*newer.snapshot).clone();
+    snapshot.revision = 11;
+    newer.snapshot = Arc::new(snapshot);
+    let kept = |given: &Saved| {
+        place.cache.save(&identity(), &newer).unwrap();
+        place.cache.save(&identity(), given).unwrap();
+        place.load().unwrap().unwrap().snapshot.revision
+    };
+    let mut older = saved(now + Duration::from_secs(5));
+    assert_eq!(kept(&older), 9, "it knows a secret to be revoked at 12 that the file does not");
+    let mut snapshot = (*older.snapshot).clone();
+    snapshot.revoked.clear();
+    older.snapshot = Arc::new(snapshot);
+    assert_eq!(kept(&older), 11);
+    older.confirmed = now + Duration::from_secs(120);
+    assert_eq!(kept(&older), 9, "a lower revision that is confirmed so much later is of another life");
+    older.confirmed = now;
+    older.cursor.view_id = "another".to_owned();
+    assert_eq!(kept(&older), 9, "it shows something else");
+}
+
+#[test]
+fn regression_what_killed_processes_left_behind_is_swept() {
+    let place = Place::with_file(Duration::ZERO);
+    let folder = place.cache.path.parent().unwrap();
+    let long_ago = std::time::SystemTime::now() - HOUR;
+    let (left, new) = (".worker.0123456789abcdef", ".worker.0123456789abcdee");
+    for name in [left, new, ".worker.old", ".worker.0123456789abcdeg", "other", ".other.0123456789abcdef"] {
+        let file = File::create(folder.join(name)).unwrap();
+        if name != new {
+            file.set_modified(long_ago).unwrap();
+        }
+    }
+    place.cache.sweep();
+    assert!(!folder.join(left).exists());
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 6, "nothing else is touched");
 }
