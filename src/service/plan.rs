@@ -23,6 +23,7 @@ pub(super) use restore::{Past, Rollback, Step};
 pub(super) use rotation::{Previous, RotateKey};
 
 use import::Origin;
+use restore::Reopened;
 
 use super::{
     Parts,
@@ -77,6 +78,8 @@ pub(super) struct Planner<'a> {
     elsewhere: BTreeSet<ResourceName>,
     /// The sealed values that come back with what is rolled back.
     restored: BTreeMap<ResourceName, BTreeMap<FieldPath, SecretId>>,
+    /// What was opened for that, to be held against where its parent points.
+    reopened: Vec<Reopened>,
     reads: Vec<Read>,
     changes: Vec<PlannedChange>,
     sealed: Vec<SealedSecret>,
@@ -138,6 +141,7 @@ impl<'a> Planner<'a> {
             given_again: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             restored: BTreeMap::new(),
+            reopened: Vec::new(),
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
@@ -186,6 +190,7 @@ impl<'a> Planner<'a> {
         self.check_uses();
         self.check_narrowed();
         self.check_moves();
+        self.check_reopened();
         self.check_size(parts_of(operations).list);
         let Self { reads, changes, sealed, warnings, results, violations, refused, .. } = self;
         violations.into_result()?;

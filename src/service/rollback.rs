@@ -14,7 +14,7 @@ use super::{
     write::{Operation, OperationKind, Replay, WriteRequest},
 };
 use crate::{
-    domain::{Error, Principal, Record, ResourceName, Result, Revision, Violations, limits},
+    domain::{Error, Principal, Record, ResourceName, Result, Revision, Spec, Violations, limits},
     kinds,
     proto::v1::{
         BatchResult, BatchWriteResponse, RollbackAllRequest, RollbackAllResponse, RollbackResourceRequest,
@@ -125,8 +125,20 @@ impl Service {
         let Some(change) = found.map_err(store_error)? else { return Ok(None) };
         let Some(record) = change.record else { return Ok(None) };
         let version = self.newest_version(&record).await?;
+        let parent = self.parent_then(&record, revision).await?;
         let record = std::sync::Arc::unwrap_or_clone(record);
-        Ok(Some(Past { record, sealed: change.sealed, version }))
+        Ok(Some(Past { record, sealed: change.sealed, parent, version }))
+    }
+
+    /// What the parent of a resource that held secrets was at a revision: it says where they were to go.
+    async fn parent_then(&self, record: &Record, revision: Revision) -> Result<Option<Spec>> {
+        let Some(parent) = record.name.parent().filter(|_| !record.secrets.is_empty()) else {
+            return Ok(None);
+        };
+        let found = self.parts.store.record_at(&parent, revision).await;
+        self.still_held(revision).await?;
+        let record = found.map_err(store_error)?.and_then(|change| change.record);
+        Ok(record.map(|record| record.spec.clone()))
     }
 
     /// The newest version of a resource's identity: where it is gone, that of its deletion, which came after `record`.

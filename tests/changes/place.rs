@@ -75,6 +75,11 @@ impl Place {
         Writer::new(self.admin.clone(), Recorder::default()).write(op).await.revision
     }
 
+    /// Writes a batch, which must succeed.
+    pub async fn write_all(&self, ops: Vec<Op>) -> u64 {
+        Writer::new(self.admin.clone(), Recorder::default()).batch(ops).await.revision
+    }
+
     /// A file with the administrator's token, for the command line.
     pub fn token_file(&self) -> String {
         let path = self.server.home().path("token-of-the-test");

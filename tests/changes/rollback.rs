@@ -25,6 +25,7 @@ on_both_databases! {
     one_that_was_deleted_comes_back_as_itself;
     secrets_come_back_and_are_not_shown;
     a_key_does_not_go_where_it_was_not_saved_for;
+    regression_a_key_that_is_brought_back_alone_goes_nowhere_else;
     all_is_what_it_was;
     whatever_was_written_all_is_what_it_was;
     what_the_state_does_not_allow_is_refused;
@@ -196,6 +197,50 @@ async fn a_key_does_not_go_where_it_was_not_saved_for(place: Place) {
     assert_eq!(value(&worker(&place).await, key).await, format!("{CANARY}-one"));
     let Some(Spec::Provider(spec)) = place.get("providers/p").await.unwrap().spec else { panic!() };
     assert_eq!(spec.base_url, "https://one.example");
+}
+
+async fn regression_a_key_that_is_brought_back_alone_goes_nowhere_else(place: Place) {
+    let key = "providers/p/apiKeys/k";
+    let only = by_name(key);
+    let rights = Rights { role: Role::Admin, grants: vec![only.clone()], ttl_seconds: 600, secrets: false };
+    let keeper = place.admin.colleague("keeper", &rights).await;
+    place.write(Op::Create(at("https://one.example"))).await;
+    let one = place.write(Op::Create(api_key(key, &format!("{CANARY}-one")))).await;
+    let refused = async |told: &str| {
+        let before = place.revision().await;
+        for caller in [&place.admin, &keeper] {
+            for validate_only in [true, false] {
+                let alone = RollbackResourceRequest { validate_only, ..to(key, one) };
+                let status = back(caller, alone).await.unwrap_err();
+                assert_eq!(reason(&status), (Code::FailedPrecondition, "SECRET_REQUIRED".into()), "{told}");
+                let selectors = vec![only.clone()];
+                let picked =
+                    RollbackAllRequest { revision: one, selectors, validate_only, ..Default::default() };
+                let status = all_back(caller, picked).await.unwrap_err();
+                assert_eq!(reason(&status), (Code::FailedPrecondition, "SECRET_REQUIRED".into()), "{told}");
+                assert!(!status.message().contains(CANARY) && !status.message().contains(".example"));
+            }
+        }
+        assert_eq!(place.revision().await, before, "{told}");
+    };
+    let gone = Op::delete(key);
+    let moved = Op::update(at("https://two.example"), &["provider.base_url"]);
+    place.write_all(vec![gone, moved]).await;
+    refused("deleted, and its provider moved, in one batch").await;
+    place.write(Op::Create(api_key(key, &format!("{CANARY}-two")))).await;
+    refused("another value").await;
+    place.write(Op::delete("providers/p")).await;
+    place.write(Op::Create(at("https://three.example"))).await;
+    refused("the provider was made anew").await;
+    place.write(Op::Create(api_key(key, &format!("{CANARY}-three")))).await;
+    refused("all was made anew").await;
+    assert_eq!(value(&worker(&place).await, key).await, format!("{CANARY}-three"));
+    // Where its provider points where it pointed, it comes back.
+    place.write(Op::delete("providers/p")).await;
+    place.write(Op::Create(at("https://one.example"))).await;
+    back(&keeper, to(key, one)).await.unwrap();
+    assert_eq!(value(&worker(&place).await, key).await, format!("{CANARY}-one"));
+    is_whole(&place).await;
 }
 
 async fn all_is_what_it_was(place: Place) {

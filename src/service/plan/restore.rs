@@ -43,8 +43,18 @@ pub struct Past {
     pub record: Record,
     /// Its sealed values, as far as the store still has them.
     pub sealed: Vec<SealedSecret>,
+    /// What its parent held then, if it has one that was there.
+    pub parent: Option<Spec>,
     /// The newest version of its identity, from which it goes on counting if it is not there any more.
     pub version: u64,
+}
+
+/// A resource whose secrets of then were opened.
+pub(super) struct Reopened {
+    field: String,
+    name: ResourceName,
+    /// What its parent held then.
+    parent: Option<Spec>,
 }
 
 impl Step {
@@ -139,6 +149,8 @@ impl Planner<'_> {
         }
         if !values.is_empty() {
             self.warn_of_secrets(&record.name, revision, values.keys());
+            let field = format!("{path}resource.name");
+            self.reopened.push(Reopened { field, name: record.name.clone(), parent: past.parent.clone() });
         }
         if same_identity {
             let ids =
@@ -152,6 +164,37 @@ impl Planner<'_> {
             (None, _) => SecretView::Absent,
         });
         Some(spec)
+    }
+
+    /// No secret of then comes back beneath a parent that points elsewhere than it did then. Looked at once every resource is
+    /// planned, since the parent may come back as well.
+    pub(super) fn check_reopened(&mut self) {
+        for Reopened { field, name, parent: then } in std::mem::take(&mut self.reopened) {
+            let Some(parent) = name.parent() else { continue };
+            let Some(kind) = kinds::resolve(&parent) else { continue };
+            // One that is not there is refused as such.
+            let Some(now) = self.left_of(&parent) else { continue };
+            let is_moved =
+                then.is_none_or(|then| then != now && kind.moves_secrets_beneath(&then, &now).is_some());
+            if is_moved {
+                let description = format!(
+                    "{name} held a secret then that was saved for where {parent} pointed, and {parent} points elsewhere now: \
+                     bring both back in one rollback, or give {name} a new value"
+                );
+                let (reason, subject) = ("SECRET_REQUIRED", name.to_string());
+                self.refuse(field, Error::FailedPrecondition { reason, subject, description });
+            }
+        }
+    }
+
+    /// What a resource holds once the write is done, which relies on it.
+    fn left_of(&mut self, name: &ResourceName) -> Option<Spec> {
+        if let Some(written) = self.written.get(name) {
+            return Some(written.spec.clone());
+        }
+        let entry = self.state.get(name.as_str()).filter(|_| !self.deleted.contains_key(name))?;
+        self.reads.push(Read::Unchanged { name: name.clone(), revision: entry.record.update_revision });
+        Some(entry.record.spec.clone())
     }
 
     /// Why a secret was replaced is known to no one here: it may not be good any more, or be in the wrong hands.
