@@ -321,6 +321,11 @@ pub async fn each_type_has_its_default(callers: &Callers) {
     callers.write(vec![Op::Create(more)]).await.unwrap();
     let groq = ProviderType::Groq;
     let found = callers.default(groq).await.unwrap();
+    let waits = "it stands behind one that has a key";
+    assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/b", false), "{waits}");
+    let key = Op::Create(api_key("providers/0/apiKeys/k", "gsk-9876543210"));
+    callers.write(vec![key]).await.unwrap();
+    let found = callers.default(groq).await.unwrap();
     assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/0", false));
     callers.switch(to("b")).await.unwrap();
     callers.switch(to("a")).await.unwrap();
