@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use crate::proto::v1::{
-    ApiKeySpec, ProviderSpec, ProviderType, Resource, RouterSpec, resource::Spec, secret,
+    ApiKeySpec, AuthScheme, ProviderSpec, ProviderType, Resource, RouterSpec, resource::Spec, secret,
 };
 
 /// Name of the router whose primary is the active provider.
@@ -20,25 +20,40 @@ pub fn type_word(provider_type: ProviderType) -> String {
 }
 
 /// The provider that stands for a type: the one that `routers/default` names for it; where it names none, the first
-/// enabled one of the type, in the router's order (primary, fallbacks) and then by name. A disabled one never is.
+/// enabled one of the type, those that can be called before those that wait for a key, in the router's order (primary,
+/// fallbacks) and then by name. A disabled one never is. `has_key` says whether a provider has a key that may be used.
 pub fn default_provider<'a>(
     wanted: ProviderType,
     router: Option<&RouterSpec>,
     providers: impl Iterator<Item = &'a Resource>,
+    has_key: impl Fn(&str) -> bool,
 ) -> Option<&'a Resource> {
-    let usable = |spec: &ProviderSpec| spec.r#type() == wanted && spec.enabled.unwrap_or(true);
-    let candidates =
-        providers.filter(|resource| matches!(&resource.spec, Some(Spec::Provider(spec)) if usable(spec)));
+    let candidates = providers.filter_map(|resource| match &resource.spec {
+        Some(Spec::Provider(spec)) if spec.r#type() == wanted && spec.enabled.unwrap_or(true) => {
+            Some((resource, spec))
+        }
+        _ => None,
+    });
     let named = router.and_then(|router| router.type_defaults.get(&type_word(wanted)));
     if let Some(named) = named {
-        return candidates.into_iter().find(|resource| resource.name == *named);
+        return candidates.map(|(resource, _)| resource).find(|resource| resource.name == *named);
     }
     let place = |name: &str| {
         let order =
             router.into_iter().flat_map(|router| std::iter::once(&router.primary).chain(&router.fallbacks));
         order.into_iter().position(|listed| listed == name).unwrap_or(usize::MAX)
     };
-    candidates.min_by_key(|resource| (place(&resource.name), resource.name.as_str()))
+    let waits = |resource: &Resource, spec: &ProviderSpec| !needs_no_key(spec) && !has_key(&resource.name);
+    let first = candidates.min_by_key(|(resource, spec)| {
+        (waits(resource, spec), place(&resource.name), resource.name.as_str())
+    });
+    first.map(|(resource, _)| resource)
+}
+
+/// Whether a provider is called without a key.
+#[must_use]
+pub fn needs_no_key(spec: &ProviderSpec) -> bool {
+    spec.auth.as_ref().is_some_and(|auth| auth.scheme() == AuthScheme::None)
 }
 
 /// The key to use where several of a provider are active: of those that have a value, the one with the highest weight,
@@ -112,7 +127,7 @@ mod tests {
             provider("off", ProviderType::Mistral, Some(false)),
         ];
         let chosen = |wanted, router: Option<&RouterSpec>| {
-            default_provider(wanted, router, providers.iter()).map(|found| found.name.clone())
+            default_provider(wanted, router, providers.iter(), |_| true).map(|found| found.name.clone())
         };
         assert_eq!(chosen(openai, None).as_deref(), Some("providers/a"));
         let mut router = RouterSpec {
@@ -127,5 +142,24 @@ mod tests {
         router.type_defaults.insert("openai".into(), "providers/hidden".into());
         assert_eq!(chosen(openai, Some(&router)), None);
         assert_eq!(chosen(ProviderType::Mistral, None), None);
+    }
+
+    #[test]
+    fn regression_a_provider_that_waits_for_a_key_stands_behind_one_that_has_one() {
+        let groq = ProviderType::Groq;
+        let mut providers = vec![provider("a", groq, None), provider("b", groq, None)];
+        let router = RouterSpec { primary: "providers/a".into(), ..RouterSpec::default() };
+        let chosen = |providers: &[Resource], with_key: &[&str]| {
+            let has_key = |name: &str| with_key.contains(&name);
+            default_provider(groq, Some(&router), providers.iter(), has_key).map(|found| found.name.clone())
+        };
+        assert_eq!(chosen(&providers, &["providers/b"]).as_deref(), Some("providers/b"));
+        assert_eq!(chosen(&providers, &["providers/a", "providers/b"]).as_deref(), Some("providers/a"));
+        assert_eq!(chosen(&providers, &[]).as_deref(), Some("providers/a"));
+        // What needs none waits for none.
+        if let Some(Spec::Provider(spec)) = &mut providers[1].spec {
+            spec.auth.get_or_insert_default().scheme = AuthScheme::None.into();
+        }
+        assert_eq!(chosen(&providers, &[]).as_deref(), Some("providers/b"));
     }
 }

@@ -191,6 +191,11 @@ pub fn default_model(provider_type: ProviderType) -> &'static str {
         ProviderType::Openrouter => "openrouter/auto",
         ProviderType::GoogleAi => "gemini-3.5-flash",
         ProviderType::Openai => "gpt-5.4-mini",
+        ProviderType::Anthropic => "claude-sonnet-5-5",
+        ProviderType::Mistral => "mistral-large-2512",
+        ProviderType::Cohere => "command-a-03-2025",
+        ProviderType::Deepseek => "deepseek-v4-flash",
+        ProviderType::Xai => "grok-4.3",
         _ => "",
     }
 }

@@ -76,6 +76,12 @@ pub(super) async fn begin(settings: &Settings, around: Surroundings, service: &S
             if let Some(refused) = summary::refused(&beginning) {
                 warn(format!("first start: {NOT_TAKEN}: {refused}"));
             }
+            if let Some(provider) = beginning.without_default_model() {
+                warn(format!(
+                    "first start: {provider} is active and has no default model: calls have to name one until it has \
+                     (`signalbox set {provider} --field default_model=MODEL`)"
+                ));
+            }
         }
         Ok(FirstStart::NotTheFirst) => tracing::info!("first start: another replica was first"),
         Err(error) => failed(told(&error, &beginning)),
@@ -89,12 +95,8 @@ fn gather(settings: &Settings, around: Surroundings, warn: impl Fn(String)) -> I
     let mut variables = environment.or(file.unwrap_or_default());
     let own = variables.take(|name, value| is_own(settings, name, value));
     let mut imported = env::convert(variables);
-    imported.items.extend(own.into_iter().map(|from| Item {
-        from,
-        to: String::new(),
-        outcome: Outcome::LeftOut,
-        note: "leads to this server's own store, which is no business of workers".to_owned(),
-    }));
+    let why = "leads to this server's own store, which is no business of workers";
+    imported.items.extend(own.into_iter().map(|from| Item::new(from, "", Outcome::LeftOut, why)));
     imported
 }
 

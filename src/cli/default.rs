@@ -1,6 +1,7 @@
 //! `default`: which provider stands for a type, and saying which one does.
 
 use prost_reflect::EnumDescriptor;
+use tonic::Code;
 
 use super::{
     args::{DefaultProvider, Target},
@@ -15,11 +16,13 @@ use super::{
     workers,
 };
 use crate::{
+    choice,
     client::Connection,
     proto::{
         DESCRIPTOR_POOL,
         v1::{
-            GetDefaultProviderRequest, GetDefaultProviderResponse, ProviderType, SetDefaultProviderRequest,
+            GetActiveApiKeyRequest, GetDefaultProviderRequest, GetDefaultProviderResponse, ProviderType,
+            Resource, SetDefaultProviderRequest, get_active_api_key_request::Whose, resource::Spec,
         },
     },
 };
@@ -76,7 +79,8 @@ async fn show(session: &mut Session<'_>, connection: &mut Connection, wanted: Pr
     if session.document(&canonical(&answer)?)? {
         return Ok(());
     }
-    session.line(&table::plain(&[], vec![row(wanted, &answer)]))
+    let row = row(connection, wanted, &answer).await?;
+    session.line(&table::plain(&[], vec![row]))
 }
 
 async fn show_all(session: &mut Session<'_>, connection: &mut Connection) -> Outcome {
@@ -96,14 +100,45 @@ async fn show_all(session: &mut Session<'_>, connection: &mut Connection) -> Out
         session.remark("there is no enabled provider");
         return Ok(());
     }
-    let rows = found.iter().map(|(wanted, answer)| row(*wanted, answer)).collect();
-    session.line(&table::plain(&["TYPE", "PROVIDER", "BECAUSE"], rows))
+    let mut rows = Vec::with_capacity(found.len());
+    for (wanted, answer) in &found {
+        rows.push(row(connection, *wanted, answer).await?);
+    }
+    session.line(&table::plain(&["TYPE", "PROVIDER", "BECAUSE", "KEY"], rows))
 }
 
-fn row(wanted: ProviderType, answer: &GetDefaultProviderResponse) -> Vec<String> {
-    let name = answer.provider.as_ref().map(|provider| printable(&provider.name)).unwrap_or_default();
+async fn row(
+    connection: &mut Connection,
+    wanted: ProviderType,
+    answer: &GetDefaultProviderResponse,
+) -> Result<Vec<String>, Failure> {
+    let name = answer.provider.as_ref().map(|provider| provider.name.as_str()).unwrap_or_default();
     let because = if answer.named { "named in routers/default" } else { "the first enabled one" };
-    vec![word(wanted), name, because.to_owned()]
+    let key = key(connection, answer).await?;
+    Ok(vec![word(wanted), printable(name), because.to_owned(), key.to_owned()])
+}
+
+/// Whether the provider can be called, as far as its keys that may be seen tell.
+async fn key(
+    connection: &mut Connection,
+    answer: &GetDefaultProviderResponse,
+) -> Result<&'static str, Failure> {
+    let Some(Resource { name, spec: Some(Spec::Provider(spec)), .. }) = &answer.provider else {
+        return Ok("");
+    };
+    if choice::needs_no_key(spec) {
+        return Ok("needs none");
+    }
+    let request = GetActiveApiKeyRequest {
+        whose: Some(Whose::Provider(name.clone())),
+        ..GetActiveApiKeyRequest::default()
+    };
+    match connection.api_keys.get_active_api_key(request).await {
+        Ok(_) => Ok("active"),
+        Err(status) if status.code() == Code::FailedPrecondition => Ok("no active key"),
+        Err(status) if status.code() == Code::PermissionDenied => Ok(""),
+        Err(status) => Err(status.into()),
+    }
 }
 
 async fn set(

@@ -91,7 +91,7 @@ async fn from_foreign(
         true => foreign::Backups::default(),
         false => foreign::Backups::make(format, &args.files, inputs, session.clock.now())?,
     };
-    let items = foreign::items(&imported);
+    let items = foreign::items(&imported, args.replace);
     let answer = match send::send(&mut connection, options(args, mode), items).await {
         Ok(answer) => answer,
         Err(not_done) => return Err(fail(session, &imported, backups, not_done)),
@@ -101,6 +101,7 @@ async fn from_foreign(
         _ => backups.keep(session),
     }
     imported.keep(&foreign::kept(&answer));
+    imported.filled(&foreign::filled(&imported, &answer));
     imported.changes(&foreign::changed(&answer));
     imported.unchanged(&foreign::unchanged(&answer));
     let told = if args.write.dry_run { foreign::Told::WouldBe } else { foreign::Told::Done };

@@ -30,14 +30,19 @@ impl Snapshot {
     }
 
     /// The provider that stands for a type: the one that `routers/default` names for it; where it names none, the first
-    /// enabled one of the type, in the router's order and then by name.
+    /// enabled one of the type, those that can be called before those that wait for a key, in the router's order and then
+    /// by name.
     #[must_use]
     pub fn default_provider(&self, of: ProviderType) -> Option<Provider> {
         let providers: Vec<_> = self.held_providers().collect();
         let seen = || providers.iter().map(|held| &*held.entry.resource);
-        let chosen = self.with_default_router(|router| choice::default_provider(of, Some(router), seen()));
-        let chosen = chosen.unwrap_or_else(|| choice::default_provider(of, None, seen()))?;
-        self.provider_named(&chosen.name)
+        let has_key = |name: &str| self.key_of(name.strip_prefix("providers/").unwrap_or(name)).is_some();
+        let choose = |router: Option<&RouterSpec>| {
+            choice::default_provider(of, router, seen(), has_key).map(|found| found.name.clone())
+        };
+        let chosen =
+            self.with_default_router(|router| choose(Some(router))).unwrap_or_else(|| choose(None))?;
+        self.provider_named(&chosen)
     }
 
     /// The key to use of a provider, by its id: of those that are active, were not revoked and have a value, the one with
@@ -46,10 +51,14 @@ impl Snapshot {
     /// A client without secrets is given the key that one with secrets would use.
     #[must_use]
     pub fn active_api_key(&self, provider: &str) -> Option<ApiKey> {
+        self.api_key(provider, &self.key_of(provider)?)
+    }
+
+    /// The id of that key.
+    fn key_of(&self, provider: &str) -> Option<String> {
         let keys: Vec<_> = self.held_api_keys(provider).filter(|held| !held.revoked).collect();
         let chosen = choice::active_key(keys.iter().map(|held| &*held.entry.resource))?;
-        let id = chosen.name.rsplit('/').next()?;
-        self.api_key(provider, id)
+        chosen.name.rsplit('/').next().map(str::to_owned)
     }
 
     fn provider_named(&self, name: &str) -> Option<Provider> {

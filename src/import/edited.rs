@@ -59,6 +59,17 @@ pub fn stamp(resource: &mut Resource, format: &str) {
     }
 }
 
+/// A changed resource with its label made anew where nobody had edited what is `stored`: what an import does is no edit.
+#[must_use]
+pub fn restamped(stored: &Resource, mut changed: Resource) -> Resource {
+    let mark = stored.labels.get(IMPORTED_AS);
+    if mark.is_some() && digest(stored).as_ref() == mark {
+        let format = stored.labels.get(IMPORTED_FROM).cloned().unwrap_or_default();
+        stamp(&mut changed, &format);
+    }
+    changed
+}
+
 /// What to do with an imported resource where `stored` is what there is of its name now, masked or not, and `has_secrets`
 /// says whether a resource beneath it holds a secret.
 #[must_use]

@@ -18,6 +18,7 @@ pub struct Gathered {
     items: Vec<Item>,
     problems: Vec<Problem>,
     only_new: BTreeMap<String, &'static str>,
+    fills: BTreeMap<String, Vec<String>>,
     /// The last number that was found free behind a name.
     numbered: BTreeMap<String, u32>,
 }
@@ -38,6 +39,7 @@ impl Gathered {
             items: Vec::new(),
             problems: Vec::new(),
             only_new: BTreeMap::new(),
+            fills: BTreeMap::new(),
             numbered: BTreeMap::new(),
         }
     }
@@ -64,6 +66,13 @@ impl Gathered {
     /// Lets a resource be made only where there is none in the store; `why` one that is there stays.
     pub fn only_new(&mut self, name: impl Into<String>, why: &'static str) {
         self.only_new.insert(name.into(), why);
+    }
+
+    /// Lets a field of a resource that is made only where there is none be filled in where one is there without it. The item of
+    /// the report is that field's.
+    pub fn fills(&mut self, from: impl Into<String>, name: &str, path: String) {
+        self.items.push(Item { field: path.clone(), ..Item::new(from, name, Outcome::Imported, "") });
+        self.fills.entry(name.to_owned()).or_default().push(path);
     }
 
     /// Whether there is a resource of this name.
@@ -96,7 +105,7 @@ impl Gathered {
         outcome: Outcome,
         note: impl Into<String>,
     ) {
-        self.items.push(Item { from: from.into(), to: to.into(), outcome, note: note.into() });
+        self.items.push(Item::new(from, to, outcome, note));
     }
 
     /// An item that was taken over as it was.
@@ -157,6 +166,7 @@ impl Gathered {
             resources: resources.collect(),
             items: self.items,
             only_new: self.only_new,
+            fills: self.fills,
             problems: self.problems,
         }
     }

@@ -42,7 +42,9 @@ pub mod tree;
 
 use std::ffi::OsString;
 
-pub use edited::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, is_ours as is_import_label, moves};
+pub use edited::{
+    Decision, IMPORTED_AS, IMPORTED_FROM, decide, is_ours as is_import_label, moves, restamped,
+};
 pub use gather::Gathered;
 pub use merge::laid_over;
 pub use report::{Imported, Item, Kept, Outcome, Problem, Problems};

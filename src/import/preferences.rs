@@ -11,6 +11,17 @@ use crate::{
     setting_key,
 };
 
+/// Keys of preferences that say the same; the first that is there is taken.
+pub const SAME: [&[&str]; 7] = [
+    &["max_tokens", "max_output_tokens", "max_completion_tokens"],
+    &["stop_sequences", "stop"],
+    &["system_prompt", "system_message"],
+    &["stream", "streaming"],
+    &["reasoning_effort", "effort"],
+    &["thinking_mode", "thinking"],
+    &["thinking_tokens", "thinking_budget", "budget_tokens"],
+];
+
 /// What became of a preference.
 pub enum Taken {
     /// It is this field now, by its path beneath the template.
@@ -19,6 +30,12 @@ pub enum Taken {
     Wrong(String),
     /// There is no parameter for it.
     Unknown,
+}
+
+/// Whether there is a parameter for it.
+#[must_use]
+pub fn is_known(key: &str) -> bool {
+    !matches!(take(&mut PromptTemplateSpec::default(), key, &Tree::Null), Taken::Unknown)
 }
 
 /// Takes one preference. `null` leaves a parameter unset, which is its default.

@@ -94,30 +94,24 @@ fn prefer(
     spec: &mut PromptTemplateSpec,
 ) {
     let mut unmapped = Vec::new();
+    let mut parameters = Vec::new();
+    let repeated = parts::repeated(given, &preferences::SAME);
     for (key, value) in given.entries() {
         let from = format!("{}, {column}.{}", row.place, key.escape_debug());
-        let before = spec.clone();
-        match preferences::take(spec, key, value) {
+        if let Some(taken) = repeated.get(key.as_str()).filter(|_| preferences::is_known(key)) {
+            made.left_out(from, format!("`{}` says the same, and is taken", taken.escape_debug()));
+            continue;
+        }
+        match preferences::take(&mut spec.clone(), key, value) {
             Taken::Unknown if names_secret(key) => made.left_out(from, SECRET),
             Taken::Unknown => unmapped.push((key.clone(), without_secrets(made, &from, value))),
             Taken::Wrong(what) => {
                 made.item(from, name, Outcome::Defaulted, format!("{what}; the default is used"))
             }
-            Taken::As(field) => {
-                let refused = gather::violations(name, &Spec::PromptTemplate(spec.clone()))
-                    .into_iter()
-                    .find(|violation| violation.field.starts_with(&format!("prompt_template.{field}")));
-                match refused {
-                    Some(violation) => {
-                        *spec = before;
-                        let note = format!("{}; the default is used", violation.description);
-                        made.item(from, name, Outcome::Defaulted, note);
-                    }
-                    None => made.imported(from, name),
-                }
-            }
+            Taken::As(field) => parameters.push(Parameter { from, key, value, field }),
         }
     }
+    agree(made, name, spec, parameters);
     if unmapped.is_empty() {
         return;
     }
@@ -131,6 +125,41 @@ fn prefer(
     let description = format!("Preferences of {name} that are no parameters.");
     let value = Some(Value::JsonValue(Tree::Map(unmapped).to_json()));
     made.put(&row.place, setting, Spec::Setting(SettingSpec { value, description }));
+}
+
+/// A preference that is a parameter.
+struct Parameter<'t> {
+    from: String,
+    key: &'t str,
+    value: &'t Tree,
+    /// Its path beneath the template.
+    field: &'static str,
+}
+
+/// Takes parameters, but for those that the kind refuses, each by itself or beside another: these are told, and their defaults
+/// are used.
+fn agree(made: &mut Gathered, name: &str, spec: &mut PromptTemplateSpec, mut all: Vec<Parameter<'_>>) {
+    let before = spec.clone();
+    loop {
+        spec.clone_from(&before);
+        for parameter in &all {
+            preferences::take(spec, parameter.key, parameter.value);
+        }
+        let violations = gather::violations(name, &Spec::PromptTemplate(spec.clone()));
+        let refused = violations.into_iter().find_map(|violation| {
+            let named = violation.field.strip_prefix("prompt_template.")?;
+            // The last of those that it names gives way.
+            let at =
+                all.iter().rposition(|one| named.starts_with(one.field) || one.field.starts_with(named))?;
+            Some((at, violation))
+        });
+        let Some((at, violation)) = refused else { break };
+        let note = format!("{}; the default is used", violation.description);
+        made.item(all.remove(at).from, name, Outcome::Defaulted, note);
+    }
+    for parameter in all {
+        made.imported(parameter.from, name);
+    }
 }
 
 /// Why a preference is left out.

@@ -67,8 +67,8 @@ struct Converter<'a> {
     first: BTreeMap<String, String>,
     /// The default provider of each type.
     default: BTreeMap<String, String>,
-    /// Defaults in the order in which they stand.
-    order: Vec<String>,
+    /// Defaults in the order in which they stand: where, the type's word, the provider.
+    order: Vec<(String, String, String)>,
     /// Types of which a row is not valid: where its keys go nobody knows.
     refused: BTreeSet<String>,
 }
@@ -107,20 +107,24 @@ impl Converter<'_> {
             self.setting(&from, &mut spec, &mut default_model, (&setting_key::normalise(key), value));
         }
         parts::default_model(&mut spec, &default_model);
+        let enabled = spec.enabled.unwrap_or(true);
         self.made.put(&row.place, name.as_str(), Spec::Provider(spec));
         self.made.imported(&row.place, name.as_str());
         self.first.entry(word.clone()).or_insert_with(|| name.clone());
         if row.flag(&["is_default"]) == Some(true) {
-            match self.default.get(&word) {
-                Some(_) => {
-                    self.made.left_out(format!("{}, is_default", row.place), "its type has a default already")
-                }
-                None => {
-                    self.default.insert(word, name.clone());
-                    self.order.push(name);
-                }
-            }
+            self.default(format!("{}, is_default", row.place), word, name, enabled);
         }
+    }
+
+    fn default(&mut self, from: String, word: String, name: String, enabled: bool) {
+        if !enabled {
+            return self.made.left_out(from, "it is disabled, and a disabled provider is no default");
+        }
+        if self.default.contains_key(&word) {
+            return self.made.left_out(from, "its type has a default already");
+        }
+        self.default.insert(word.clone(), name.clone());
+        self.order.push((from, word, name));
     }
 
     fn type_of(&mut self, row: &Row) -> Option<(String, ProviderType)> {
@@ -231,11 +235,24 @@ impl Converter<'_> {
         name
     }
 
-    /// Where nothing says who is active, the defaults alone go into the router.
+    /// Where nothing says who is active, the defaults go into the router that is there.
     fn router(&mut self) {
-        let Some(primary) = self.order.first().cloned() else { return };
-        let note = "nothing there says which provider is active; the first default is";
-        parts::default_router(&mut self.made, "is_default", Says::Nothing, &[primary], note);
+        let order = std::mem::take(&mut self.order);
+        let Some((_, _, primary)) = order.first() else { return };
+        let note = match order.len() {
+            1 => "nothing there says which provider is active; the default is",
+            _ => "nothing there says which provider is active; the first default is",
+        };
+        parts::default_router(
+            &mut self.made,
+            "is_default",
+            Says::Nothing,
+            std::slice::from_ref(primary),
+            note,
+        );
+        for (from, word, _) in &order {
+            self.made.fills(from, parts::DEFAULT_ROUTER, format!("router.type_defaults.{word}"));
+        }
         if let Some(Spec::Router(router)) = self.made.get_mut(parts::DEFAULT_ROUTER) {
             router.type_defaults = std::mem::take(&mut self.default);
         }

@@ -24,6 +24,9 @@ const DELETED: &str =
 const NOT_ACTIVE: &str = "NOT turned: the provider that the file says is active stays as it is, and points elsewhere than the file \
                           says; compare their `base_url`, then `signalbox switch` to it, or overwrite both with --replace";
 
+const FIELD_KEPT: &str = "the type has a default there, which stays, or the provider can't be it; `signalbox default` shows and \
+                          changes it";
+
 /// Why the store has left a resource alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -66,6 +69,21 @@ pub struct Item {
     pub outcome: Outcome,
     /// Why, or what to know of it; may be empty.
     pub note: String,
+    /// The one field of the resource that it is, where that is filled in apart from the rest; else empty.
+    pub field: String,
+}
+
+impl Item {
+    /// An item that is no single field.
+    #[must_use]
+    pub fn new(
+        from: impl Into<String>,
+        to: impl Into<String>,
+        outcome: Outcome,
+        note: impl Into<String>,
+    ) -> Self {
+        Self { from: from.into(), to: to.into(), outcome, note: note.into(), field: String::new() }
+    }
 }
 
 /// What a converter made.
@@ -78,6 +96,8 @@ pub struct Imported {
     /// Those of the resources that are to be made only where there are none, however an import treats what exists, and why
     /// one that exists stays.
     pub only_new: BTreeMap<String, &'static str>,
+    /// The fields of some of these that are filled in where one exists without them, by name.
+    pub fills: BTreeMap<String, Vec<String>>,
     /// What is not valid. Nothing was made of it, nor of what goes with it.
     pub problems: Vec<Problem>,
 }
@@ -124,12 +144,7 @@ impl Imported {
     #[must_use]
     pub fn without_invalid(mut self) -> Self {
         let refused = std::mem::take(&mut self.problems).into_iter();
-        let item = |Problem { place, what }| Item {
-            from: place,
-            to: String::new(),
-            outcome: Outcome::Refused,
-            note: what,
-        };
+        let item = |Problem { place, what }| Item::new(place, "", Outcome::Refused, what);
         self.items.extend(refused.map(item));
         self
     }
@@ -160,6 +175,19 @@ impl Imported {
                 let item = &mut self.items[index];
                 (item.outcome, item.note) = (Outcome::Kept, note);
             }
+        }
+    }
+
+    /// Says of the items of resources that were there which of their fields were filled in, by name: all else of them stays.
+    pub fn filled(&mut self, fields: &BTreeMap<String, BTreeSet<String>>) {
+        for item in self.items.iter_mut().filter(|item| item.outcome != Outcome::Refused) {
+            let Some(changed) = fields.get(&item.to) else { continue };
+            if changed.contains(&item.field) {
+                continue;
+            }
+            let why = self.only_new.get(&item.to).copied().unwrap_or(KEPT);
+            let why = if item.field.is_empty() { why } else { FIELD_KEPT };
+            (item.outcome, item.note) = (Outcome::Kept, why.to_owned());
         }
     }
 
@@ -238,7 +266,7 @@ mod tests {
 
     #[test]
     fn regression_what_was_kept_is_not_told_as_imported() {
-        let item = |to: &str, outcome| Item { from: "f".into(), to: to.into(), outcome, note: "n".into() };
+        let item = |to: &str, outcome| Item::new("f", to, outcome, "n");
         let mut imported = Imported {
             items: vec![
                 item("providers/a/apiKeys/b", Outcome::Imported),
@@ -271,7 +299,7 @@ mod tests {
 
     #[test]
     fn regression_what_was_so_already_is_not_told_as_imported() {
-        let item = |to: &str, outcome| Item { from: "f".into(), to: to.into(), outcome, note: String::new() };
+        let item = |to: &str, outcome| Item::new("f", to, outcome, "");
         let mut imported = Imported {
             items: vec![
                 item("providers/a", Outcome::Imported),

@@ -56,8 +56,8 @@ The YAML file of the proxy.
 - The first entry and `default_fallbacks`: `routers/default`, where there is none.
 - `num_retries`, `timeout`, `stream_timeout`, `retry_after`, `routing_strategy`, `fallbacks`: those of the routers.
 - `cache`, `cache_params.ttl`: `cachePolicies/default`.
-Everything else is told by its path as not carried over. What a `model_name` stood for is told where it is another name than
-the model's, because calls name their model themselves.";
+Everything else is told by its path as not carried over, and so is a `model_name` that is another name than the model's,
+because calls name their model themselves.";
 
 /// `litellm-prices`.
 pub const LITELLM_PRICES: &str = "\
@@ -113,7 +113,8 @@ Rows of both tables, in one file or in several; a row is a key if it has the col
   `display_name`, `enabled`, `context_window_tokens`, `max_output_tokens`.
 - api_keys: `provider_type`, `key_name`, `encrypted_key` (Fernet, and never in the clear) or `api_key`, `is_active`.
 Keys belonged to a type of providers; here they belong to a provider: the default one of the type, else its first, else one
-that is made for them. Defaults of types go to `routers/default`, whose primary is the first of them, where the store has none.";
+that is made for them. Defaults of types go into `routers/default`; those of types that have one there stay, and --replace
+overwrites them. The first of them becomes its primary where the store has none.";
 
 /// `runtime-config`.
 pub const RUNTIME_CONFIG: &str = "\
@@ -132,7 +133,8 @@ pub const PROMPT_TEMPLATES: &str = "\
 Rows with the columns `name` or `title`, else `id`; `template`, `content`, `prompt` or `body`; `system_prompt`; `description`;
 `variables` (a list of names, or a map of them); and `llm_preferences` or `preferences`, a JSON column whose keys may be in
 camelCase or snake_case. Every preference is kept: what has a parameter becomes it, the others are kept as JSON in the setting
-`prompt_templates.{id}.preferences`. One that is not valid is told and left to its default. What is a secret by its name is
+`prompt_templates.{id}.preferences`. One that is not valid, by itself or beside another, is told and left to its default. Of
+several that say the same, such as `top_k` and `topK`, one is taken and the others are told. What is a secret by its name is
 told and left out. Variables are `{{name}}`; where `variables` are given, `{name}` of one of these is taken as well.";
 
 /// A shape as it is told: with what all files have in common, and of a dump what all dumps have.

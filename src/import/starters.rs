@@ -79,6 +79,16 @@ pub fn begin(found: Imported) -> Result<Beginning, Problems> {
     Ok(Beginning { resources: all.into_values().collect(), items, active })
 }
 
+impl Beginning {
+    /// The active provider, if calls of it have to name a model.
+    #[must_use]
+    pub fn without_default_model(&self) -> Option<&str> {
+        let is_open = |spec: &Spec| matches!(spec, Spec::Provider(spec) if spec.default_model.is_empty());
+        let active = self.resources.iter().find(|one| one.name == self.active)?;
+        active.spec.as_ref().filter(|spec| is_open(spec)).map(|_| self.active.as_str())
+    }
+}
+
 impl Starter {
     fn spec(&self, found: Option<Spec>, enabled: bool) -> ProviderSpec {
         let mut spec = match found {
@@ -114,7 +124,10 @@ fn labelled(name: String, spec: Spec) -> Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, env};
+    use crate::{
+        choice::type_word,
+        import::{Decision, IMPORTED_AS, IMPORTED_FROM, decide, env},
+    };
 
     fn beginning(variables: &[(&str, &str)]) -> Beginning {
         let lookup =
@@ -202,19 +215,36 @@ mod tests {
     #[test]
     fn the_default_models_are_in_the_catalogue_where_it_has_models_of_the_type() {
         let beginning = beginning(&[]);
-        for (id, name) in [
-            ("groq", "models/groq/openai+gpt-oss-120b"),
-            ("google_ai", "models/google_ai/gemini-3.5-flash"),
-            ("chatgpt", "models/openai/gpt-5.4-mini"),
-        ] {
-            let model =
-                beginning.resources.iter().find(|one| one.name == name).and_then(|one| one.spec.clone());
-            let default = &provider(&beginning, id).default_model;
-            let word = name.rsplit_once('/').map(|(_, id)| id.replace('+', "/"));
-            assert!(
-                matches!(model, Some(Spec::Model(_))) && word.as_ref() == Some(default),
-                "{name}, {default}"
-            );
+        let models: Vec<&str> = beginning.resources.iter().map(|one| one.name.as_str()).collect();
+        for known in &KNOWN {
+            let beneath = format!("models/{}/", type_word(known.provider_type));
+            let model = default_model(known.provider_type);
+            let named = format!("{beneath}{}", model.replace('/', "+"));
+            let is_known = models.iter().any(|name| name.starts_with(&beneath));
+            assert_eq!(is_known, models.contains(&named.as_str()), "{named}");
         }
+        for (id, model) in [
+            ("groq", "openai/gpt-oss-120b"),
+            ("openrouter", "openrouter/auto"),
+            ("google_ai", "gemini-3.5-flash"),
+            ("chatgpt", "gpt-5.4-mini"),
+        ] {
+            assert_eq!(provider(&beginning, id).default_model, model);
+        }
+    }
+
+    /// A call of the provider that is active from the start on named no model, and failed.
+    #[test]
+    fn regression_a_provider_that_is_found_alone_has_a_default_model() {
+        for (key, id) in
+            [("ANTHROPIC_API_KEY", "anthropic"), ("MISTRAL_API_KEY", "mistral"), ("XAI_API_KEY", "xai")]
+        {
+            let beginning = beginning(&[(key, "sk-0123456789")]);
+            assert_eq!(beginning.active, format!("providers/{id}"));
+            assert!(!provider(&beginning, id).default_model.is_empty(), "{id}");
+            assert_eq!(beginning.without_default_model(), None);
+        }
+        let beginning = beginning(&[("OLLAMA_HOST", "http://llm.example:8000")]);
+        assert_eq!(beginning.without_default_model(), Some("providers/ollama"));
     }
 }

@@ -43,6 +43,13 @@ fn named_anew(before: Option<&RouterSpec>, after: &RouterSpec, outlook: &dyn Out
         remarks.extend(without_key(primary, outlook).map(|provider| {
             warning(format!("{provider} becomes active and has no active key: calls fail until it has one"))
         }));
+        let open = provider(outlook.find(primary)).is_some_and(|spec| spec.default_model.is_empty());
+        remarks.extend(open.then(|| {
+            warning(format!(
+                "{primary} becomes active and has no default model: calls have to name one until it has (`signalbox set \
+                 {primary} --field default_model=MODEL`)"
+            ))
+        }));
     }
     for (word, name) in &after.type_defaults {
         let named_before = before.is_some_and(|before| before.type_defaults.get(word) == Some(name));
@@ -97,6 +104,13 @@ pub(super) fn of_provider(turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark>
              `router.type_defaults` of {DEFAULT_ROUTER} first, or none"
         );
         remarks.push(refused(field, "PROVIDER_DEFAULT", name, description));
+    }
+    // One that is deleted is named by a reference, which keeps it.
+    if field == "provider.enabled" && router.fallbacks.iter().any(|fallback| fallback == name) {
+        remarks.push(warning(format!(
+            "{name} is a fallback of the active provider and is passed over while it is disabled; `signalbox switch` says \
+             which fallbacks there are"
+        )));
     }
     remarks
 }

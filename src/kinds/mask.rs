@@ -64,6 +64,16 @@ impl Mask {
         if violations.is_empty() { Ok(Mask::Paths(parsed)) } else { Err(violations) }
     }
 
+    /// The paths of this mask at which `base` has nothing.
+    #[must_use]
+    pub fn lacking(self, base: (&Labels, &Spec)) -> Mask {
+        let Mask::Paths(mut paths) = self else { return Mask::Paths(Vec::new()) };
+        let found = reflect::to_dynamic_with(base.0, Some(base.1));
+        paths.retain(|path| !has(&found, &path.0));
+        reflect::wipe_secrets(found);
+        Mask::Paths(paths)
+    }
+
     /// What `base` becomes when the masked fields are taken from `patch`.
     ///
     /// The patch's spec must be of the base's kind or not be given; an arm of another kind is passed over.
@@ -176,6 +186,21 @@ fn merge(base: &mut DynamicMessage, patch: &DynamicMessage) {
             }
             value => base.set_field(&field, value.clone()),
         }
+    }
+}
+
+/// Whether there is something at a path.
+fn has(message: &DynamicMessage, steps: &[Step]) -> bool {
+    let Some((Step::Field(field), rest)) = steps.split_first() else { return true };
+    let Some(value) = paths::set_value(message, field) else { return false };
+    let within = |value: &Value, rest: &[Step]| {
+        rest.is_empty() || value.as_message().is_some_and(|message| has(message, rest))
+    };
+    match (rest, value) {
+        ([Step::Key { key, .. }, rest @ ..], Value::Map(entries)) => {
+            entries.get(&MapKey::String(key.clone())).is_some_and(|entry| within(entry, rest))
+        }
+        (rest, value) => within(value, rest),
     }
 }
 

@@ -178,7 +178,13 @@ impl Service {
         let providers: Vec<Resource> = seen.map(|entry| self.masked(state, entry)).collect();
         let word = choice::type_word(wanted);
         let named = router.is_some_and(|router| router.type_defaults.contains_key(&word));
-        let found = choice::default_provider(wanted, router, providers.iter()).cloned();
+        let has_key = |name: &str| {
+            let beneath = format!("{name}/apiKeys/");
+            let keys = state.beneath(&beneath);
+            keys.filter(|entry| reaches(caller, entry))
+                .any(|entry| matches!(&entry.record.spec, Spec::ApiKey(spec) if choice::is_usable(spec)))
+        };
+        let found = choice::default_provider(wanted, router, providers.iter(), has_key).cloned();
         let found = found
             .ok_or_else(|| Error::NotFound { name: format!("enabled provider of the type `{word}`") })?;
         Ok((found, named))

@@ -59,10 +59,11 @@ fn parse_mode(field: &str, number: i32) -> Result<Mode> {
         Ok(ImportMode::Update) => Ok(Mode::Update),
         Ok(ImportMode::Replace) => Ok(Mode::Replace),
         Ok(ImportMode::KeepEdited) => Ok(Mode::KeepEdited),
+        Ok(ImportMode::Fill) => Ok(Mode::Fill),
         Err(_) => {
             let description = format!(
-                "is the unknown value {number}; use IMPORT_MODE_KEEP, IMPORT_MODE_UPDATE, IMPORT_MODE_REPLACE or \
-                 IMPORT_MODE_KEEP_EDITED"
+                "is the unknown value {number}; use IMPORT_MODE_KEEP, IMPORT_MODE_UPDATE, IMPORT_MODE_REPLACE, \
+                 IMPORT_MODE_KEEP_EDITED or IMPORT_MODE_FILL"
             );
             Err(Error::Invalid(vec![FieldViolation::new(field, "UNKNOWN_VALUE", description)]))
         }

@@ -127,7 +127,7 @@ const COMING: [(&str, &[&str], u32, u32); 8] = [
     // The active provider is another one from now on.
     ("llm-provider-configs", &["llm_provider_configs.csv"], 3, 1),
     // A provider that holds a secret stays, and so does who is active; a key that is meant for elsewhere is not taken.
-    ("provider-configs", &["provider_configs.json", "api_keys.csv"], 6, 0),
+    ("provider-configs", &["provider_configs.json", "api_keys.csv"], 6, 1),
     ("runtime-config", &["runtime_config.csv"], 8, 0),
     ("prompt-templates", &["prompt_templates.json"], 4, 0),
     // Who is active is so already.

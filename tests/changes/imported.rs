@@ -19,6 +19,8 @@ on_both_databases! {
     regression_nobody_becomes_active_whose_own_import_was_left_out;
     regression_what_was_deleted_of_the_catalogue_stays_deleted;
     regression_price_files_do_not_overwrite_each_other;
+    regression_defaults_of_types_go_into_the_router_that_is_there;
+    regression_the_names_that_callers_asked_for_are_told;
 }
 
 /// Imports one file with this text; what is told.
@@ -198,4 +200,51 @@ async fn regression_price_files_do_not_overwrite_each_other(place: Place) {
     assert!(edited.status.success(), "{}", printed(&edited));
     import(&place, "models-dev", "api.json", &of_models_dev(2.5)).await;
     assert_eq!(prices(&place).await, ["7", "2", "0.1"]);
+}
+
+/// Every store has a router, and they were dropped with it.
+async fn regression_defaults_of_types_go_into_the_router_that_is_there(place: Place) {
+    let defaults = async || match place.get("routers/default").await.unwrap().spec {
+        Some(Spec::Router(router)) => router.type_defaults,
+        _ => panic!("is no router"),
+    };
+    let rows = |groq: &str| {
+        format!(
+            "provider_type,name,is_default,settings\nmistral,ours,true,{{}}\ngroq,other-{groq},true,{{}}\n\
+             xai,off,true,\"{{\"\"enabled\"\": false}}\"\n"
+        )
+    };
+    let told = import(&place, "provider-configs", "one.csv", &rows("a")).await;
+    let row =
+        |told: &str, from: &str| told.lines().find(|line| line.contains(from)).unwrap_or_default().to_owned();
+    assert!(row(&told, "row 1, is_default").contains(" imported "), "{told}");
+    assert!(row(&told, "row 3, is_default").contains("disabled"), "{told}");
+    assert!(
+        told.lines().any(|line| line.starts_with("is_default ") && line.contains("the active one stays")),
+        "{told}"
+    );
+    let found = defaults().await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((found["mistral"].as_str(), found["groq"].as_str()), ("providers/ours", "providers/other-a"));
+    assert_eq!(active(&place).await, "providers/groq");
+    let revision = place.revision().await;
+    import(&place, "provider-configs", "one.csv", &rows("a")).await;
+    assert_eq!(place.revision().await, revision, "again nothing changes");
+
+    // One that is there stays, and that is told.
+    let told = import(&place, "provider-configs", "two.csv", &rows("b")).await;
+    assert!(row(&told, "row 2, is_default").contains("the type has a default there"), "{told}");
+    assert_eq!(defaults().await["groq"], "providers/other-a");
+    // The router is still one that nobody has edited.
+    let settings = r#"{"active_provider": "chatgpt", "providers": {"chatgpt": {"api_key": "sk-canary-9"}}}"#;
+    import(&place, "admin-settings", "admin_settings.json", settings).await;
+    assert_eq!(active(&place).await, "providers/chatgpt");
+    assert_eq!(defaults().await.len(), 2);
+}
+
+/// What became of the model, which the catalogue has already, stood in their place.
+async fn regression_the_names_that_callers_asked_for_are_told(place: Place) {
+    let text = "model_list:\n- model_name: smart\n  litellm_params: {model: openai/gpt-5.4-mini, api_key: sk-canary-8}\n";
+    let told = import(&place, "litellm", "config.yaml", text).await;
+    assert!(told.contains("callers asked for `smart`"), "{told}");
 }

@@ -178,7 +178,12 @@ pub async fn switches_and_switches_back(callers: &Callers) {
     assert_eq!(refusal(&too_early).1, "NO_ACTIVE_PROVIDER");
 
     let first = callers.switch(to("a")).await.unwrap();
-    assert_eq!((first.previous.as_str(), first.warnings), ("", vec![]));
+    assert_eq!(first.previous, "");
+    assert!(
+        matches!(&first.warnings[..], [told] if told.contains("no default model")),
+        "{:?}",
+        first.warnings
+    );
     assert_eq!(callers.order().await, ["a"]);
     let second = callers.switch(to("b")).await.unwrap();
     assert_eq!(second.previous, "providers/a");
@@ -280,7 +285,12 @@ pub async fn what_is_active_stays(callers: &Callers) {
     };
     let both_off = vec![enable("providers/b", false), router("b", &["a"])];
     assert_eq!(callers.refused(both_off).await.1, "PROVIDER_ACTIVE");
-    callers.write(vec![enable("providers/a", false), router("b", &["a"])]).await.unwrap();
+    let idle = callers.write(vec![enable("providers/a", false), router("b", &["a"])]).await.unwrap();
+    assert!(
+        idle.warnings.iter().any(|told| told.starts_with("providers/a is a fallback")),
+        "{:?}",
+        idle.warnings
+    );
     callers.write(vec![router("a", &["b"]), enable("providers/a", true)]).await.unwrap();
     let idle = vec![router("a", &["b"]), enable("providers/a", false)];
     assert_eq!(callers.refused(idle).await.1, "PROVIDER_ACTIVE");
@@ -310,6 +320,11 @@ pub async fn each_type_has_its_default(callers: &Callers) {
     let more = of_type("providers/0", ProviderType::Groq, true);
     callers.write(vec![Op::Create(more)]).await.unwrap();
     let groq = ProviderType::Groq;
+    let found = callers.default(groq).await.unwrap();
+    let waits = "it stands behind one that has a key";
+    assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/b", false), "{waits}");
+    let key = Op::Create(api_key("providers/0/apiKeys/k", "gsk-9876543210"));
+    callers.write(vec![key]).await.unwrap();
     let found = callers.default(groq).await.unwrap();
     assert_eq!((found.provider.unwrap().name.as_str(), found.named), ("providers/0", false));
     callers.switch(to("b")).await.unwrap();

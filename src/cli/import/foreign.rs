@@ -12,6 +12,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use prost_types::FieldMask;
 
 use crate::{
     app::{SecretText, private_file},
@@ -23,7 +24,7 @@ use crate::{
         table, text,
     },
     import::{self, Environment, File, ForeignKeys, Format, Imported, Item, Kept, Problems, Takes},
-    proto::v1::{ImportConfigResponse, ImportItem, ImportMode, ImportOutcome, Resource},
+    proto::v1::{ImportConfigResponse, ImportItem, ImportMode, ImportOutcome, ImportedResource, Resource},
 };
 
 /// What can be done about what is not valid.
@@ -65,13 +66,20 @@ pub fn convert(
     }
 }
 
-/// The resources as the server takes them.
+/// The resources as the server takes them. What is filled in elsewhere takes the place of what is there where one is to
+/// `replace`.
 #[must_use]
-pub fn items(imported: &Imported) -> Vec<ImportItem> {
+pub fn items(imported: &Imported, replace: bool) -> Vec<ImportItem> {
     let item = |resource: &Resource| {
-        let only_new = imported.only_new.contains_key(&resource.name);
-        let mode = if only_new { ImportMode::Keep } else { ImportMode::Unspecified };
-        ImportItem { resource: Some(resource.clone()), update_mask: None, mode: mode.into() }
+        let fills = imported.fills.get(&resource.name).cloned();
+        let mode = match (&fills, imported.only_new.contains_key(&resource.name)) {
+            (Some(_), _) if replace => ImportMode::Update,
+            (Some(_), _) => ImportMode::Fill,
+            (None, true) => ImportMode::Keep,
+            (None, false) => ImportMode::Unspecified,
+        };
+        let update_mask = fills.map(|paths| FieldMask { paths });
+        ImportItem { resource: Some(resource.clone()), update_mask, mode: mode.into() }
     };
     imported.resources.iter().map(item).collect()
 }
@@ -163,6 +171,15 @@ pub fn kept(answer: &ImportConfigResponse) -> BTreeMap<String, Kept> {
         _ => None,
     };
     answer.resources.iter().filter_map(|one| Some((one.name.clone(), why(one.outcome())?))).collect()
+}
+
+/// The fields that were filled in, of the resources that were there already.
+#[must_use]
+pub fn filled(imported: &Imported, answer: &ImportConfigResponse) -> BTreeMap<String, BTreeSet<String>> {
+    let there = |outcome| matches!(outcome, ImportOutcome::Updated | ImportOutcome::Unchanged);
+    let filled = answer.resources.iter().filter(|one| imported.fills.contains_key(&one.name));
+    let fields = |one: &ImportedResource| one.fields.iter().map(|field| field.path.clone()).collect();
+    filled.filter(|one| there(one.outcome())).map(|one| (one.name.clone(), fields(one))).collect()
 }
 
 /// The fields of the resources that the import changes, but for the labels of importers.

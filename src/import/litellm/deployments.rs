@@ -325,11 +325,12 @@ impl Converter<'_> {
             }
         }
         if group != model_id && self.made().has(&name) {
-            let note = format!(
-                "callers asked for `{}`; from now on they name the model itself",
-                group.escape_debug()
+            let why = format!(
+                "callers asked for `{}`, and models go by no other name here: let them ask for `{}`",
+                group.escape_debug(),
+                model_id.escape_debug()
             );
-            self.made().item(format!("{named}, model_name"), name, Outcome::Changed, note);
+            self.left_out(format!("{named}, model_name"), why);
         }
     }
 

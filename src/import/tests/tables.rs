@@ -243,6 +243,11 @@ fn provider_configs_and_api_keys() {
     assert_eq!(router.type_defaults["openai"], "providers/openai-main");
     assert_eq!(router.type_defaults["anthropic"], "providers/claude");
     assert!(told(&imported, "is_default").contains("nothing there says which provider is active"));
+    assert_eq!(
+        imported.fills["routers/default"],
+        ["router.type_defaults.openai", "router.type_defaults.anthropic"],
+        "they go into the router that is there"
+    );
     let expected = [
         "provider_configs.json, row 1, settings.temperature",
         "provider_configs.json, row 3, settings.apiKey",
@@ -507,4 +512,61 @@ fn regression_what_goes_with_a_row_that_is_not_valid_is_left_out() {
         let told = told(&imported, &format!("file, row {row}"));
         assert!(told.contains("not valid"), "{told}");
     }
+}
+
+#[test]
+fn regression_a_disabled_provider_is_no_default() {
+    let text =
+        "provider_type,name,is_default,settings\ngroq,a,true,\"{\"\"enabled\"\": false}\"\ngroq,b,true,{}\n";
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("provider-configs", &files, &|_| None).unwrap();
+    assert_eq!(left_out(&imported), ["file, row 1, is_default"]);
+    let router = spec_of!(imported, Router, "routers/default");
+    assert_eq!(
+        (router.primary.as_str(), router.type_defaults["groq"].as_str()),
+        ("providers/b", "providers/b")
+    );
+}
+
+/// Preferences that are right each by itself, and not together, failed the whole import.
+#[test]
+fn regression_preferences_that_contradict_each_other_are_replaced_by_defaults() {
+    let text = r#"[{"name": "a", "template": "x", "llm_preferences":
+        {"thinkingTokens": 2000, "maxTokens": 50, "temperature": 0.5, "top_p": 7}},
+        {"name": "b", "template": "y"}]"#;
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("prompt-templates", &files, &|_| None).unwrap();
+    let spec = spec_of!(imported, PromptTemplate, "promptTemplates/a");
+    let generation = spec.generation.as_ref().unwrap();
+    assert_eq!(
+        (generation.temperature, generation.top_p, generation.max_tokens),
+        (Some(0.5), None, Some(50))
+    );
+    assert_eq!(spec.reasoning.and_then(|reasoning| reasoning.thinking_tokens), None);
+    let of = |outcome| {
+        let items = imported.items.iter().filter(move |item| item.outcome == outcome);
+        items.map(|item| item.from.as_str()).collect::<Vec<_>>()
+    };
+    let defaulted = of(Outcome::Defaulted);
+    assert_eq!(defaulted.len(), 2, "{defaulted:?}");
+    for key in ["thinkingTokens", "top_p"] {
+        assert!(defaulted.contains(&format!("file, row 1, llm_preferences.{key}").as_str()), "{defaulted:?}");
+    }
+    assert!(of(Outcome::Imported).contains(&"file, row 1, llm_preferences.maxTokens"));
+    assert!(imported.resources.iter().any(|one| one.name == "promptTemplates/b"));
+}
+
+/// Both were told as imported.
+#[test]
+fn regression_a_preference_in_two_spellings_is_told() {
+    let text = r#"[{"name": "a", "template": "x", "llm_preferences":
+        {"top_k": 5, "topK": 7, "my_own": 1, "myOwn": 2, "max_completion_tokens": 3, "maxTokens": 4}}]"#;
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("prompt-templates", &files, &|_| None).unwrap();
+    let spec = spec_of!(imported, PromptTemplate, "promptTemplates/a");
+    let generation = spec.generation.as_ref().unwrap();
+    assert_eq!((generation.top_k, generation.max_tokens), (Some(5), Some(4)));
+    let place = "file, row 1, llm_preferences";
+    assert_eq!(left_out(&imported), [format!("{place}.topK"), format!("{place}.max_completion_tokens")]);
+    assert!(imported.items.iter().any(|item| item.note == "`top_k` says the same, and is taken"));
 }

@@ -7,7 +7,7 @@ use super::{Draft, Operation, OperationKind, Planner, rotation::Previous};
 use crate::{
     choice::DEFAULT_ROUTER,
     domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
-    import::{Decision, decide, laid_over, moves},
+    import::{Decision, decide, laid_over, moves, restamped},
     kinds::{self, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, ChangeType, Resource, ResourceDiff},
     view::Entry,
@@ -42,6 +42,8 @@ pub enum Mode {
     Replace,
     /// It is replaced whole if an importer made it and nobody has edited it since, and else stays as it is.
     KeepEdited,
+    /// It gets what a mask names and it does not have, and else stays as it is.
+    Fill,
 }
 
 /// A resource that an import left alone.
@@ -74,6 +76,16 @@ fn to_be_active<'s>(name: &ResourceName, spec: &'s Spec) -> Option<&'s str> {
     }
 }
 
+/// The providers that a resource makes the defaults of their types.
+fn type_defaults(name: &ResourceName, imported: &Resource) -> Vec<ResourceName> {
+    match &imported.spec {
+        Some(Spec::Router(router)) if name.as_str() == DEFAULT_ROUTER => {
+            router.type_defaults.values().filter_map(|name| ResourceName::parse(name).ok()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// What is stored, masked, as far as importers look at it.
 fn resource_of(record: &Record) -> Resource {
     Resource {
@@ -96,7 +108,7 @@ impl Planner<'_> {
     /// Whether an import leaves what is stored as it is.
     fn keeps_stored(&self, imported: &Resource, mode: Mode, record: &Record) -> bool {
         match mode {
-            Mode::Keep => true,
+            Mode::Keep | Mode::Fill => true,
             Mode::KeepEdited => self.is_edited(imported, record),
             Mode::Update | Mode::Replace => false,
         }
@@ -117,7 +129,9 @@ impl Planner<'_> {
             kinds::parse_name(to_be_active(&name, imported.spec.as_ref()?)?).ok().map(|(name, _)| name)
         };
         let parents = imports().filter_map(|(name, ..)| name.parent());
-        let relied_on: BTreeSet<ResourceName> = parents.chain(imports().filter_map(primary)).collect();
+        let defaults = imports().flat_map(|(name, imported, _)| type_defaults(&name, imported));
+        let relied_on: BTreeSet<ResourceName> =
+            parents.chain(imports().filter_map(primary)).chain(defaults).collect();
         let stays = |(name, imported, mode): (ResourceName, &Resource, Mode)| {
             let record = &self.state.get(name.as_str()).filter(|_| relied_on.contains(&name))?.record;
             let spec = imported.spec.as_ref()?;
@@ -180,6 +194,9 @@ impl Planner<'_> {
             return Ok(planned.map(|result| self.told_of(result)));
         };
         let record = &entry.record;
+        if mode == Mode::Fill {
+            return self.fill(Draft { path, name, kind, labels, spec, origin }, resource, mask, &entry);
+        }
         if self.keeps_stored(resource, mode, record) {
             // Others of this import may refer to it: it has to be there still.
             self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
@@ -190,7 +207,7 @@ impl Planner<'_> {
         }
         let merged = match mode {
             Mode::KeepEdited => laid_over(&resource_of(record), resource),
-            Mode::Keep | Mode::Update | Mode::Replace => None,
+            Mode::Keep | Mode::Update | Mode::Replace | Mode::Fill => None,
         };
         let (labels, spec) = match merged {
             Some(Resource { labels, spec: Some(spec), .. }) => (labels, spec),
@@ -198,12 +215,52 @@ impl Planner<'_> {
         };
         let wanted = match mode {
             Mode::Update => self.mask(&path, kind, resource, mask),
-            Mode::Keep | Mode::Replace | Mode::KeepEdited => Some(Mask::Everything),
+            Mode::Keep | Mode::Replace | Mode::KeepEdited | Mode::Fill => Some(Mask::Everything),
         };
         let Some(wanted) = wanted else { return Ok(None) };
         let (labels, spec) = wanted.apply((&record.labels, &record.spec), (&labels, Some(&spec)));
         let planned = self.put_over(Draft { path, name, kind, labels, spec, origin }, &entry)?;
         Ok(planned.map(|result| self.told_of(result)))
+    }
+
+    /// Fills in what the mask names and the stored resource does not have.
+    fn fill(
+        &mut self,
+        draft: Draft,
+        resource: &Resource,
+        mask: &[String],
+        entry: &Entry,
+    ) -> Result<Option<BatchResult>> {
+        let Draft { path, name, kind, mut spec, origin, .. } = draft;
+        let Some(wanted) = self.mask(&path, kind, resource, mask) else { return Ok(None) };
+        let record = &entry.record;
+        self.leave_unfit_defaults(&name, &mut spec);
+        let wanted = wanted.lacking((&record.labels, &record.spec));
+        let (labels, spec) = wanted.apply((&record.labels, &record.spec), (&resource.labels, Some(&spec)));
+        let filled = Resource { labels, spec: Some(spec), ..resource.clone() };
+        let Resource { labels, spec: Some(spec), .. } = restamped(&resource_of(record), filled) else {
+            return Ok(None);
+        };
+        let planned = self.put_over(Draft { path, name, kind, labels, spec, origin }, entry)?;
+        Ok(planned.map(|result| self.told_of(result)))
+    }
+
+    /// Leaves out the defaults of types that can't be filled in: a disabled provider is nobody's default, and one that points
+    /// elsewhere than the import says was not meant.
+    fn leave_unfit_defaults(&self, name: &ResourceName, spec: &mut Spec) {
+        let Spec::Router(router) = spec else { return };
+        if name.as_str() != DEFAULT_ROUTER {
+            return;
+        }
+        let is_enabled = |name: &ResourceName| {
+            let written = self.written.get(name).map(|written| &written.spec);
+            let stored = || self.state.get(name.as_str()).map(|entry| &entry.record.spec);
+            !matches!(written.or_else(stored), Some(Spec::Provider(spec)) if spec.enabled == Some(false))
+        };
+        router.type_defaults.retain(|_, provider| {
+            ResourceName::parse(provider)
+                .map_or(true, |name| is_enabled(&name) && !self.elsewhere.contains(&name))
+        });
     }
 
     /// What an import answers, and keeps for a repetition: thousands of resources have to fit.
