@@ -1,8 +1,15 @@
 //! `serve`: reads the settings and hands over to the server.
 
-use std::{ffi::OsStr, io::Write, path::Path, time::Duration};
+use std::{
+    ffi::OsStr,
+    io::Write,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use chrono::SecondsFormat;
+use futures_util::FutureExt as _;
 use serde_json::json;
 
 use super::{
@@ -45,15 +52,21 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
 /// Runs the server, and says in one line on standard output when it serves, and where.
 async fn serve(settings: Settings, around: Surroundings) -> Outcome {
     let replica = ReplicaId::random();
-    // Closing the store has as much, which is half of what is left.
-    let patience = settings.shutdown.closing().min(LAST_TRACES);
+    let deadline = settings.shutdown.deadline;
     let telemetry =
         telemetry::init(&settings.log, settings.traces.as_ref(), &replica).map_err(Failure::usage)?;
     let stop =
         lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
     let format = settings.log.format;
+    let told = Arc::new(OnceLock::new());
+    let stop = {
+        let told = Arc::clone(&told);
+        stop.inspect(move |()| drop(told.set(Instant::now())))
+    };
     let served = app::run(settings, replica, around, |addresses| announce(addresses, format), stop).await;
-    telemetry.end(patience).await;
+    // Whatever took its time before: the process ends by its deadline.
+    let left = deadline.saturating_sub(told.get().map_or(Duration::ZERO, Instant::elapsed));
+    telemetry.end(left.min(LAST_TRACES)).await;
     served.map_err(|error| Failure::told(Exit::Failed, error.to_string()))
 }
 

@@ -1,4 +1,4 @@
-//! The page of metrics, in the text form of OpenMetrics that Prometheus reads, or in the older one for who asks for that.
+//! The page of metrics, in the text form of Prometheus that everything reads, or in that of OpenMetrics for who asks for it.
 //!
 //! What is counted as it happens registers itself (`telemetry`). The rest is read from the service when somebody asks.
 //! `docs/metrics.md` lists all of them; a test holds the two together.
@@ -27,7 +27,7 @@ use crate::{
 };
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const OLDER: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Everything that is shown.
 pub(super) struct Exposition {
@@ -55,10 +55,10 @@ pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>, request: 
     let registry = if everything { &exposition.whole } else { &exposition.narrow };
     let mut page = String::new();
     match text::encode(&mut page, registry) {
-        Ok(()) if wants_older(request.headers()) => {
-            ([(header::CONTENT_TYPE, OLDER)], older(&page)).into_response()
+        Ok(()) if wants_open_metrics(request.headers()) => {
+            ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
         }
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
+        Ok(()) => ([(header::CONTENT_TYPE, CLASSIC)], classic(&page)).into_response(),
         // Writing to memory does not fail.
         Err(_) => {
             answer::status(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the metrics can't be written")
@@ -66,20 +66,19 @@ pub(super) async fn metrics(State(exposition): State<Arc<Exposition>>, request: 
     }
 }
 
-/// Whether the older form is asked for, and not this one. Who takes anything gets this one.
-fn wants_older(headers: &HeaderMap) -> bool {
+/// Whether OpenMetrics is asked for by its name, as Prometheus does. Who takes anything may not know it.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let forms: Vec<String> = accepted
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
-        .collect();
-    let has = |form: &str| forms.iter().any(|accepted| accepted == form);
-    has("text/plain") && !has("application/openmetrics-text")
+    let mut forms = accepted.flat_map(|value| value.split(','));
+    forms.any(|range| {
+        let form = range.split(';').next().unwrap_or_default();
+        form.trim().eq_ignore_ascii_case("application/openmetrics-text")
+    })
 }
 
 /// The page in the form of before OpenMetrics: there a counter's description stands under the name that its samples have,
 /// and nothing marks the end.
-fn older(page: &str) -> String {
+fn classic(page: &str) -> String {
     let (mut written, mut help) = (String::with_capacity(page.len()), "");
     for line in page.lines().filter(|line| *line != "# EOF") {
         if let Some(text) = line.strip_prefix("# HELP ") {

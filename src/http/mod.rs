@@ -17,12 +17,14 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, Version, header},
     middleware::{self, Next},
     response::Response,
     routing::get,
 };
+use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tracing::Instrument as _;
@@ -130,8 +132,16 @@ async fn traced(rest: &Rest, request: Request) -> Response {
     let (call, method) = (HttpCall::begin(request.method(), request.headers()), request.method().clone());
     let response = rest.call(request).instrument(call.span()).await;
     let route = response.extensions().get::<Template>().map(|template| template.0.as_str());
-    call.end(&method, route, response.status());
-    response
+    match call.answered(&method, route, response.status()) {
+        None => response,
+        // For as long as there is a body. What is done to its errors keeps its length, other than what is done to its frames.
+        Some(answer) => response.map(|body| {
+            Body::new(body.map_err(move |error| {
+                let _ = &answer;
+                error
+            }))
+        }),
+    }
 }
 
 /// Gives a request its time, and answers the headers that all have in common.

@@ -15,6 +15,11 @@ const OLD_NAMES: [(&str, &str); 10] = [
     ("SUPABASE_DB_PASSWORD", "SIGNALBOX_DATABASE_URL"),
 ];
 
+/// Whether it is one of them.
+pub fn has(name: &str) -> bool {
+    OLD_NAMES.iter().any(|(old, _)| *old == name)
+}
+
 /// A warning for each old name that is set.
 pub fn warnings(from: &Reader<'_>) -> Vec<String> {
     OLD_NAMES

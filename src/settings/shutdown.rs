@@ -13,7 +13,8 @@ const DELAY: Opt = Opt::new(
     "SIGNALBOX_SHUTDOWN_DELAY",
     "shutdown.delay",
     "TIME",
-    "How long calls are still taken after readiness is lost, so that balancers send nobody any more",
+    "How long calls are still taken after readiness is lost, so that balancers send nobody any more; with the grace less \
+     than the deadline",
 )
 .or("0s");
 const GRACE: Opt = Opt::new(

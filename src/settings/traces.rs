@@ -1,12 +1,14 @@
 //! Where traces go, by the names that OpenTelemetry gives such settings everywhere; off unless a collector is named.
 //!
-//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*` and the headers' values are read by OpenTelemetry's own library.
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*` and the headers' values are read by OpenTelemetry's own library, which passes over
+//! what it can't read; so they are looked at here.
 
 use std::path::PathBuf;
 
 use super::{
     options::{Opt, Problem},
     reader::Reader,
+    secret::SecretText,
     values::{self, Wrong},
 };
 
@@ -27,6 +29,15 @@ const PROTOCOL: Opt = environment(
     "PROTOCOL",
     "How the collector is spoken to: grpc, which is all that there is here",
 );
+const TRACES_PROTOCOL: Opt = environment(
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "PROTOCOL",
+    "The same for traces alone; goes before OTEL_EXPORTER_OTLP_PROTOCOL",
+);
+const EXPORTER: Opt = Opt {
+    default: "otlp",
+    ..environment("OTEL_TRACES_EXPORTER", "EXPORTER", "How traces are sent: otlp, or none to make none")
+};
 const CA_FILE: Opt = Opt::new(
     "traces-ca-file",
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -74,10 +85,12 @@ const DISABLED: Opt = Opt {
 };
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 11] = [
+pub static OPTIONS: [&Opt; 13] = [
     &ENDPOINT,
     &TRACES_ENDPOINT,
     &PROTOCOL,
+    &TRACES_PROTOCOL,
+    &EXPORTER,
     &CA_FILE,
     &HEADERS,
     &TRACES_HEADERS,
@@ -87,6 +100,23 @@ pub static OPTIONS: [&Opt; 11] = [
     &SAMPLER_ARG,
     &DISABLED,
 ];
+
+/// Standard names that would change what is sent, or how, and that nothing here reads.
+const UNREAD: [&str; 9] = [
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_PROPAGATORS",
+    "OTEL_CONFIG_FILE",
+];
+/// The exporter that sends nothing.
+const NO_EXPORTER: &str = "none";
+/// Bytes of the attributes: they go along with every batch.
+const MOST_ATTRIBUTES: usize = 4_096;
 
 /// Where traces go, and which are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +135,8 @@ pub struct Traces {
     pub parent_decides: bool,
     /// Whether headers go along, which may be credentials.
     has_headers: bool,
+    /// What the environment says in vain, as sentences.
+    in_vain: Vec<String>,
 }
 
 /// Which traces are recorded.
@@ -133,24 +165,35 @@ impl Traces {
     pub fn read(from: &mut Reader<'_>) -> Option<Option<Self>> {
         let endpoint = from.optional(&ENDPOINT, url);
         let of_traces = from.optional(&TRACES_ENDPOINT, url);
-        let protocol = from.optional(&PROTOCOL, values::text);
+        let protocols = [&TRACES_PROTOCOL, &PROTOCOL].map(|option| from.optional(option, values::text));
+        let exporter = from.get(&EXPORTER, values::text);
         let ca_file = from.optional(&CA_FILE, values::path);
-        let headers = [from.secret(&HEADERS), from.secret(&TRACES_HEADERS)];
+        let headers = [&HEADERS, &TRACES_HEADERS].map(|option| from.secret(option));
         let service_name = from.optional(&SERVICE_NAME, values::text);
+        let attributes = from.optional(&RESOURCE_ATTRIBUTES, values::text);
         let sampler = from.get(&SAMPLER, |text| values::word(text, &SAMPLERS));
         let per_million = from.get(&SAMPLER_ARG, share);
         let disabled = from.get(&DISABLED, values::switch);
-        let [headers, traces_headers] = headers;
-        let has_headers = headers?.or(traces_headers?).is_some();
+        let ([of_traces_protocol, protocol], [headers, traces_headers]) = (protocols, headers);
+        let beside = Beside {
+            protocols: [of_traces_protocol?, protocol?],
+            exporter: exporter?,
+            headers: [headers?, traces_headers?],
+            attributes: attributes?.unwrap_or_default(),
+        };
         let (ca_file, service_name, per_million) = (ca_file?, service_name?, per_million?);
         let ((sampler, parent_decides), disabled) = (sampler?, disabled?);
-        let endpoint = of_traces?.or(endpoint?).filter(|_| !disabled);
-        // It may stand there for other programs, as long as nothing is to be sent.
-        if let Some(other) = protocol?.filter(|protocol| protocol != "grpc" && endpoint.is_some()) {
-            from.complain(Problem::with(&PROTOCOL, format_args!("`{other}` is not spoken here; give grpc")));
+        let endpoint = of_traces?.or(endpoint?).filter(|_| !disabled && beside.exporter != NO_EXPORTER);
+        // What is set for other programs may be what it likes, as long as nothing is to be sent.
+        let Some(endpoint) = endpoint else { return Some(None) };
+        let problems = beside.problems();
+        if !problems.is_empty() {
+            problems.into_iter().for_each(|problem| from.complain(problem));
             return None;
         }
-        Some(endpoint.map(|endpoint| Self {
+        let has_headers = beside.headers.iter().any(Option::is_some);
+        let in_vain = unreadable_attributes(&beside.attributes).chain(unread(from)).collect();
+        Some(Some(Self {
             endpoint,
             ca_file,
             service_name,
@@ -158,6 +201,7 @@ impl Traces {
             per_million,
             parent_decides,
             has_headers,
+            in_vain,
         }))
     }
 
@@ -174,7 +218,8 @@ impl Traces {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let what = "traces cross the network in the clear; they hold no secret, but who calls what, and when";
-        self.in_the_clear().then(|| format!("{ENDPOINT}: {what}")).into_iter().collect()
+        let in_the_clear = self.in_the_clear().then(|| format!("{ENDPOINT}: {what}"));
+        in_the_clear.into_iter().chain(self.in_vain.iter().cloned()).collect()
     }
 
     /// Whether everybody on the way to the collector can read what is sent.
@@ -192,6 +237,85 @@ impl Traces {
 
 const fn environment(env: &'static str, value: &'static str, help: &'static str) -> Opt {
     Opt { flag: None, key: None, ..Opt::new("", env, "", value, help) }
+}
+
+/// What is read by others, or has one right value, and is looked at only where something is to be sent.
+struct Beside {
+    /// For traces, and for everything.
+    protocols: [Option<String>; 2],
+    exporter: String,
+    headers: [Option<SecretText>; 2],
+    attributes: String,
+}
+
+impl Beside {
+    fn problems(&self) -> Vec<Problem> {
+        let Self { protocols: [of_traces, of_all], exporter, headers: [all, of_traces_headers], attributes } =
+            self;
+        // The one for traces counts where there are two: the other is for what else a program may send.
+        let protocol = of_traces.as_ref().map(|name| (&TRACES_PROTOCOL, name));
+        let protocol = protocol.or(of_all.as_ref().map(|name| (&PROTOCOL, name)));
+        let protocol = protocol.filter(|(_, name)| *name != "grpc").map(|(option, name)| {
+            Problem::with(option, format_args!("`{name}` is not spoken here; give grpc"))
+        });
+        let exporter = (exporter != EXPORTER.default).then(|| {
+            Problem::with(&EXPORTER, format_args!("`{exporter}` is not there; give otlp or {NO_EXPORTER}"))
+        });
+        let headers = [(&HEADERS, all), (&TRACES_HEADERS, of_traces_headers)].map(|(option, text)| {
+            let what = text.as_ref().and_then(|text| unusable_header(text.expose()));
+            what.map(|what| Problem::with(option, what))
+        });
+        let length = attributes.len();
+        let attributes = (length > MOST_ATTRIBUTES).then(|| {
+            Problem::with(
+                &RESOURCE_ATTRIBUTES,
+                format_args!("{length} bytes; give {MOST_ATTRIBUTES} at most"),
+            )
+        });
+        [protocol, exporter, attributes].into_iter().chain(headers).flatten().collect()
+    }
+}
+
+/// What is wrong with headers, without their values: these are mostly credentials.
+fn unusable_header(text: &str) -> Option<String> {
+    let mut items = text.split_terminator(',').enumerate();
+    let (place, _) = items.find(|(_, item)| {
+        !item.split_once('=').is_some_and(|(name, value)| is_token(name.trim()) && is_escaped(value.trim()))
+    })?;
+    Some(format!(
+        "header {} is not NAME=VALUE, with %20 for a space and %2C for a comma; give for example authorization=Bearer%20x",
+        place + 1
+    ))
+}
+
+/// Whether it can be the name of a header.
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte))
+}
+
+/// Whether it is a value in which what is not plain is written as `%` and two digits.
+fn is_escaped(value: &str) -> bool {
+    let mut parts = value.split('%');
+    let plain = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    let begins_plain = parts.next().is_some_and(plain);
+    let escape = |part: &str| part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let printable = |byte: u8| (b' '..0x7f).contains(&byte);
+    !value.is_empty() && begins_plain && parts.all(|part| escape(part).is_some_and(printable) && plain(part))
+}
+
+/// A warning for each attribute that OpenTelemetry's library passes over, by its place.
+fn unreadable_attributes(text: &str) -> impl Iterator<Item = String> {
+    let items = text.split_terminator(',').enumerate();
+    items.filter(|(_, item)| !item.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty())).map(
+        |(place, _)| format!("{RESOURCE_ATTRIBUTES}: item {} is not KEY=VALUE, and is left out", place + 1),
+    )
+}
+
+/// A warning for each standard name that is set in vain.
+fn unread(from: &Reader<'_>) -> impl Iterator<Item = String> {
+    let set = UNREAD.into_iter().filter(|name| from.is_in_env(name));
+    set.map(|name| format!("{name} is set, and nothing here reads it; `.env.example` lists what there is"))
 }
 
 fn url(text: &str) -> Result<String, Wrong> {

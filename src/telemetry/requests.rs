@@ -21,6 +21,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const LOG: &str = "signalbox::request";
 /// What has a span of its own: our services, and neither probes nor reflection, which come every few seconds.
 const TRACED: &str = "signalbox.";
+/// The reason of calls that are refused because the server was told to stop: nothing has failed.
+const STOPPING: &str = "SHUTTING_DOWN";
 
 /// The request's own name if it is one, else a new one.
 #[must_use]
@@ -97,7 +99,18 @@ fn rpc_span(name: &'static str, sent: Option<TraceParent>) -> Span {
     span
 }
 
-/// Notes how a call ended.
+/// Logs how a call ended, on behalf of the request whose span is entered. What the server could not do its operator has to
+/// see; what a caller did wrong is the caller's, and would let anybody fill the log.
+pub(super) fn log_end(code: Code, name: &str, reason: &str) {
+    let failed = matches!(code, Code::Unknown | Code::Internal | Code::Unavailable | Code::DataLoss);
+    match failed && reason != STOPPING {
+        // Nothing that differs from call to call, so that repeats are held back.
+        true => tracing::warn!(code = name, reason, "a call failed"),
+        false => tracing::debug!(code = name, reason, "a call ended"),
+    }
+}
+
+/// Notes how a call ended, in its span, which lasts until now.
 pub(super) fn end_rpc(span: &Span, code: Code) {
     span.record("rpc.grpc.status_code", i64::from(i32::from(code)));
     let ours = matches!(
@@ -112,6 +125,13 @@ pub(super) fn end_rpc(span: &Span, code: Code) {
     if ours {
         span.record("otel.status_code", "error");
     }
+    lasts_until_now(span);
+}
+
+/// A span ends, for traces, when it is left for the last time: one that nobody is in while its answer is under way is entered
+/// once more.
+fn lasts_until_now(span: &Span) {
+    span.in_scope(|| ());
 }
 
 /// One request over HTTP, as traces know it. The RPC that answers it is its child.
@@ -143,11 +163,13 @@ impl HttpCall {
         self.0.clone()
     }
 
-    /// Its answer begins. `route` is the path's template, without what a caller put in.
-    pub fn end(self, method: &Method, route: Option<&str>, status: StatusCode) {
+    /// Its answer begins. `route` is the path's template, without what a caller put in. What comes back has to live as long
+    /// as the answer's body does; `None` where no traces are made.
+    #[must_use]
+    pub fn answered(self, method: &Method, route: Option<&str>, status: StatusCode) -> Option<HttpAnswer> {
         let Self(span) = self;
         if span.is_disabled() {
-            return;
+            return None;
         }
         if let Some(route) = route {
             rename(&span, format!("{} {route}", word(method)));
@@ -157,6 +179,16 @@ impl HttpCall {
         if status.is_server_error() {
             span.record("otel.status_code", "error");
         }
+        Some(HttpAnswer(span))
+    }
+}
+
+/// An answer over HTTP that is under way. Its span lasts until this is let go of.
+pub struct HttpAnswer(Span);
+
+impl Drop for HttpAnswer {
+    fn drop(&mut self) {
+        lasts_until_now(&self.0);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Counts, times and traces RPCs, and gives each its id: one layer in front of all services, the gate included, so that
+//! Counts, times, traces and logs RPCs, and gives each its id: one layer in front of all services, the gate included, so that
 //! refused calls count too.
 
 use std::{
@@ -18,12 +18,13 @@ use prometheus_client::{
     registry::Registry,
 };
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use super::{
     metrics::{Labels, seconds},
-    requests::{REQUEST_ID, RpcCall, end_rpc},
+    requests::{REQUEST_ID, RpcCall, end_rpc, log_end},
 };
 
 /// What is called and has no row in the policy table: it is refused, and whatever it is called is one series.
@@ -128,7 +129,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let series = self.layer.named.get(request.uri().path()).unwrap_or(&self.layer.other);
         let RpcCall { id, log, rpc } = RpcCall::begin(series.method, request.headers());
-        let call = Call::begin(Arc::clone(series), rpc.clone());
+        let call = Call::begin(Arc::clone(series), log.clone(), rpc.clone());
         let answer = log.in_scope(|| rpc.in_scope(|| self.inner.call(request)));
         let answered = async move {
             let mut response = answer.await?;
@@ -142,29 +143,40 @@ where
 /// One call under way; counted by the code that it has when it is let go of.
 struct Call {
     series: Arc<Series>,
-    span: Span,
+    log: Span,
+    rpc: Span,
     begun: Instant,
     /// How long it took until its answer began, while that is not counted yet: the code comes with the end.
     answered: Option<Duration>,
+    outcome: Outcome,
+}
+
+/// How a call ended: by its code, and by the reason that stands in its error.
+struct Outcome {
     code: Code,
+    reason: String,
+}
+
+impl From<Code> for Outcome {
+    fn from(code: Code) -> Self {
+        Self { code, reason: String::new() }
+    }
 }
 
 impl Call {
-    fn begin(series: Arc<Series>, span: Span) -> Self {
+    fn begin(series: Arc<Series>, log: Span, rpc: Span) -> Self {
         series.open.inc();
         // Who is let go of before the end is the caller's doing.
-        Self { series, span, begun: Instant::now(), answered: None, code: Code::Cancelled }
+        let outcome = Code::Cancelled.into();
+        Self { series, log, rpc, begun: Instant::now(), answered: None, outcome }
     }
 
     /// The answer begins: it fails at once, or its end is still to come.
     fn follow(mut self, response: Response<Body>) -> Response<Body> {
-        let took = self.begun.elapsed();
-        self.answered = Some(took);
-        let code = code(response.headers());
-        tracing::debug!(code = code.map_or("in its trailers", name), ?took, "answered");
-        match code {
-            Some(code) => {
-                self.code = code;
+        self.answered = Some(self.begun.elapsed());
+        match outcome(response.headers()) {
+            Some(outcome) => {
+                self.outcome = outcome;
                 response
             }
             None => response.map(|body| Body::new(Followed { body, call: Some(self) })),
@@ -182,11 +194,13 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.time(self.code);
+        let code = self.outcome.code;
+        self.time(code);
         let Series { method, ended, open, .. } = &*self.series;
         open.dec();
-        end_rpc(&self.span, self.code);
-        ended.get_or_create(&[("method", *method), ("code", name(self.code))]).inc();
+        end_rpc(&self.rpc, code);
+        self.log.in_scope(|| log_end(code, name(code), &self.outcome.reason));
+        ended.get_or_create(&[("method", *method), ("code", name(code))]).inc();
     }
 }
 
@@ -197,9 +211,9 @@ struct Followed {
 }
 
 impl Followed {
-    fn end(&mut self, code: Code) {
+    fn end(&mut self, outcome: Outcome) {
         if let Some(mut call) = self.call.take() {
-            call.code = code;
+            call.outcome = outcome;
         }
     }
 }
@@ -220,11 +234,11 @@ impl http_body::Body for Followed {
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.end(code(trailers).unwrap_or(Code::Unknown));
+                    self.end(outcome(trailers).unwrap_or(Code::Unknown.into()));
                 }
             }
-            Some(Err(status)) => self.end(status.code()),
-            None => self.end(Code::Unknown),
+            Some(Err(status)) => self.end(Outcome { code: status.code(), reason: reason(status) }),
+            None => self.end(Code::Unknown.into()),
         }
         Poll::Ready(polled)
     }
@@ -238,8 +252,19 @@ impl http_body::Body for Followed {
     }
 }
 
-fn code(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+fn outcome(headers: &HeaderMap) -> Option<Outcome> {
+    match Code::from_bytes(headers.get("grpc-status")?.as_bytes()) {
+        Code::Ok => Some(Code::Ok.into()),
+        code => {
+            let reason = Status::from_header_map(headers).as_ref().map(reason).unwrap_or_default();
+            Some(Outcome { code, reason })
+        }
+    }
+}
+
+/// The reason of an error, one of the list in `docs/operating.md`; empty for what has none.
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 /// A code's name in the specification of gRPC.

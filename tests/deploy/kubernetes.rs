@@ -90,8 +90,11 @@ fn ports_are_the_ones_that_are_listened_on() {
                 assert_eq!(each["port"], port(each["name"].as_str().unwrap()), "{name}");
             }
         }
-        for policy in
-            made.iter().chain(&self::made("monitoring")).filter(|each| each["kind"] == "NetworkPolicy")
+        for policy in made
+            .iter()
+            .chain(&self::made("monitoring"))
+            .chain(&self::made("tracing"))
+            .filter(|each| each["kind"] == "NetworkPolicy")
         {
             for rule in policy["spec"]["ingress"].as_array().into_iter().flatten() {
                 rule["ports"].as_array().unwrap().iter().for_each(|each| {

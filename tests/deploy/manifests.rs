@@ -20,7 +20,7 @@ fn the_schemas_of_kubernetes_have_nothing_against_them() {
     let validate = path(".tools/kubernetes/bin/kubernetes-validate");
     assert!(validate.exists(), "{} is missing: run scripts/tools", validate.display());
     let folder = tempfile::tempdir().unwrap();
-    for name in [OVERLAYS[0], OVERLAYS[1], "monitoring"] {
+    for name in [OVERLAYS[0], OVERLAYS[1], "monitoring", "tracing"] {
         let made = made(name);
         let file = folder.path().join("made.yaml");
         let documents: Vec<String> = made.iter().map(ToString::to_string).collect();
@@ -40,7 +40,7 @@ fn kubectl_makes_the_same() {
         return;
     }
     let home = tempfile::tempdir().unwrap();
-    for name in [OVERLAYS[0], OVERLAYS[1], "monitoring"] {
+    for name in [OVERLAYS[0], OVERLAYS[1], "monitoring", "tracing"] {
         let mut kubectl = binary::command("kubectl", home.path(), &[]);
         kubectl.args(["kustomize"]).arg(path("deploy/kubernetes").join(name));
         let theirs = kubectl.env("HOME", home.path()).env("KUBECONFIG", "/dev/null").output().unwrap();
@@ -112,7 +112,7 @@ fn sorted(value: &Value) -> String {
 
 #[test]
 fn folders_are_made_of_what_lies_in_them() {
-    for folder in ["base", "overlays/sqlite", "overlays/postgres", "monitoring"] {
+    for folder in ["base", "overlays/sqlite", "overlays/postgres", "monitoring", "tracing"] {
         let folder = path("deploy/kubernetes").join(folder);
         let plan = fs::read_to_string(folder.join("kustomization.yaml")).unwrap();
         for entry in fs::read_dir(&folder).unwrap() {

@@ -37,6 +37,7 @@ fn rule(peers: &str, ports: &[&str]) -> Rule {
 
 const CLIENTS: &str = "[{namespaceSelector:{},podSelector:{matchLabels:{signalbox-client:true}}}]";
 const PROMETHEUS: &str = "[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name:monitoring}}}]";
+const COLLECTOR: &str = "[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name:observability}}}]";
 const DNS: &str = "[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name:kube-system}},podSelector:{matchLabels:{k8s-app:kube-dns}}}]";
 const DATABASE: &str =
     "[{namespaceSelector:{},podSelector:{matchLabels:{app.kubernetes.io/name:postgresql}}}]";
@@ -56,6 +57,8 @@ fn nobody_else_calls_or_is_called() {
     }
     assert_eq!(rules("monitoring", "ingress", "from"), BTreeSet::from([rule(PROMETHEUS, &["TCP http"])]));
     assert_eq!(rules("monitoring", "egress", "to"), BTreeSet::new());
+    assert_eq!(rules("tracing", "ingress", "from"), BTreeSet::new());
+    assert_eq!(rules("tracing", "egress", "to"), BTreeSet::from([rule(COLLECTOR, &["TCP 4317"])]));
 }
 
 /// Bytes of `512Mi`.

@@ -40,6 +40,7 @@ pub struct Seen {
     pub kind: i32,
     /// 2 is an error.
     pub status: i32,
+    pub took: Duration,
     /// Of the span, and of the process that sent it.
     pub attributes: Vec<(String, String)>,
 }
@@ -163,6 +164,7 @@ impl TraceService for Inlet {
                     parent: hex::encode(span.parent_span_id),
                     links: span.links.into_iter().map(|link| hex::encode(link.span_id)).collect(),
                     kind: span.kind,
+                    took: Duration::from_nanos(span.end_time_unix_nano - span.start_time_unix_nano),
                     status: span.status.unwrap_or_default().code,
                     attributes,
                 });

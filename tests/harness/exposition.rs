@@ -20,9 +20,9 @@ pub struct Family {
 }
 
 impl Exposition {
-    /// Reads a page.
+    /// Reads a page in either form. That of OpenMetrics has a mark at its end, and counters are described without `_total`.
     pub fn parse(page: &str) -> Self {
-        let body = page.strip_suffix("# EOF\n").expect("the mark of the end");
+        let (body, open_metrics) = page.strip_suffix("# EOF\n").map_or((page, false), |body| (body, true));
         let (mut read, mut current, mut help) = (Self::default(), String::new(), String::new());
         for line in body.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -33,9 +33,10 @@ impl Exposition {
                 let (name, kind) = rest.split_once(' ').unwrap_or_else(|| panic!("no type: {line}"));
                 assert_eq!(name, current, "a type without a text before it");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-                if kind == "counter" {
+                if kind == "counter" && open_metrics {
                     current += "_total";
                 }
+                assert_eq!(kind == "counter", current.ends_with("_total"), "{line}");
                 let family =
                     Family { kind: kind.to_owned(), help: std::mem::take(&mut help), ..Family::default() };
                 let before = read.families.insert(current.clone(), family);

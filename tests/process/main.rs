@@ -16,6 +16,7 @@ mod grpc_web;
 mod health;
 mod http;
 mod limits;
+mod logs;
 mod metrics;
 mod rest;
 mod sent_events;

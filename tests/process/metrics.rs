@@ -27,7 +27,7 @@ use crate::{
         api::{Api, api_key, new_token, provider, setting},
         command, end,
         exposition::Exposition,
-        http::{ask, get, send},
+        http::{Answer, ask, get, send},
         until_answered,
     },
 };
@@ -280,7 +280,7 @@ async fn promtool_has_nothing_against_page_and_rules() {
     let mut check = command(&promtool, server.home().folder());
     let checked = crate::harness::run(check.args(["check", "rules"]).arg(rules)).await;
     assert!(checked.status.success(), "{checked:?}");
-    let page = older_page(&server).await;
+    let page = page_for(&server, "").await.body;
     let mut check = command(&promtool, server.home().folder());
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = check.spawn().unwrap();
@@ -290,30 +290,27 @@ async fn promtool_has_nothing_against_page_and_rules() {
     assert!(checked.status.success() && said.is_empty(), "{said}");
 }
 
-/// The page as a scraper reads it that knows the older form only.
-async fn older_page(server: &Server) -> String {
-    let accept = format!(
-        "Authorization: Bearer {}\r\nAccept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n",
-        server.admin_token()
-    );
-    let page = ask(server.http_address(), "GET", "/metrics", &accept).await;
-    assert_eq!(page.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-    page.body
+/// The page as it is for who sends these headers beside a token.
+async fn page_for(server: &Server, headers: &str) -> Answer {
+    let headers = format!("Authorization: Bearer {}\r\n{headers}", server.admin_token());
+    ask(server.http_address(), "GET", "/metrics", &headers).await
 }
 
 #[tokio::test]
-async fn regression_the_older_form_is_there_for_who_asks_for_it() {
-    let (server, page) = full_page().await;
-    let older = older_page(&server).await;
-    assert!(older.contains("# TYPE signalbox_rpcs_total counter\n") && !older.contains("# EOF"), "{older}");
-    let described = |page: &str| page.lines().filter(|line| line.starts_with("# TYPE ")).count();
-    assert_eq!(described(&older), described(&page));
-    // Prometheus takes both, and would rather have the newer one.
-    let both = format!(
-        "Authorization: Bearer {}\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n",
-        server.admin_token()
-    );
-    assert!(ask(server.http_address(), "GET", "/metrics", &both).await.body.ends_with("# EOF\n"));
+async fn regression_open_metrics_is_for_who_asks_for_it() {
+    let (server, _) = full_page().await;
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n"] {
+        let classic = page_for(&server, accept).await;
+        assert_eq!(classic.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8", "{accept}");
+        assert!(!classic.body.contains("# EOF"), "{accept}");
+    }
+    let both = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
+    let open = page_for(&server, both).await;
+    assert!(open.headers["content-type"].starts_with("application/openmetrics-text"), "{open:?}");
+    assert!(open.body.contains("# TYPE signalbox_rpcs counter\n") && open.body.ends_with("# EOF\n"));
+    let [classic, open] =
+        [page_for(&server, "").await, open].map(|page| Exposition::parse(&page.body).families);
+    assert_eq!(classic, open, "both say the same of it");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Traces and the log's ids: what a collector is sent of a change, what it is never sent, and what becomes of a server
+//! Traces: what a collector is sent of a change, what it is never sent, and what becomes of a server
 //! whose collector is away.
 
 use std::{
@@ -7,19 +7,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 use signalbox::{
     client::{Client, ClientOptions, Connection, Selector, TokenSource},
-    proto::v1::{CreateResourceRequest, Resource, Role, SettingSpec, resource::Spec, setting_spec},
+    proto::v1::{
+        CreateResourceRequest, Resource, Role, SettingSpec, WatchConfigRequest,
+        config_service_client::ConfigServiceClient, resource::Spec, setting_spec,
+        watch_config_response::Event,
+    },
 };
 use tracing::Instrument as _;
 
 use crate::{
-    calls::{channel, token, token_with, with},
+    calls::{channel, event, token, token_with, watch, with},
     harness::{
         Home, PATIENCE, Server,
         api::{Api, api_key, provider, setting},
         collector::{Collector, Seen},
+        events::Stream,
         http::{ask, send},
         run, soon, until,
     },
@@ -30,20 +36,21 @@ const CLIENT: i32 = 3;
 const PRODUCER: i32 = 4;
 
 /// A caller's context, sampled.
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319d";
 const SPAN: &str = "b7ad6b7169203331";
 
-fn traceparent(flags: &str) -> String {
+pub fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{SPAN}-{flags}")
 }
 
 /// A folder whose servers send to a collector, without waiting for more.
-fn home(collector: &Collector) -> Home {
+pub fn home(collector: &Collector) -> Home {
     Home::new().with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()).with("OTEL_BSP_SCHEDULE_DELAY", "50")
 }
 
 /// A request that belongs to a trace.
-fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<CreateResourceRequest> {
+pub fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<CreateResourceRequest> {
     let value = Some(setting_spec::Value::IntValue(1));
     let spec = Some(Spec::Setting(SettingSpec { value, ..SettingSpec::default() }));
     let resource = Some(Resource { name: name.to_owned(), spec, ..Resource::default() });
@@ -56,9 +63,7 @@ fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<Crea
 }
 
 async fn created(server: &Server, name: &str, traceparent: &str) {
-    let mut config = signalbox::proto::v1::config_service_client::ConfigServiceClient::new(
-        channel(server.address()).await,
-    );
+    let mut config = ConfigServiceClient::new(channel(server.address()).await);
     config.create_resource(create(server, name, traceparent)).await.unwrap();
 }
 
@@ -202,11 +207,21 @@ async fn a_sampler_that_takes_none_sends_none_but_what_a_caller_records() {
     assert!(!spans.is_empty() && spans.iter().all(|span| span.trace == TRACE), "{spans:?}");
 }
 
-/// Nobody listens at the standard port, and nobody is asked.
+/// Nobody is asked at the standard address either, which is the default of OpenTelemetry's own library.
 #[tokio::test]
 async fn without_a_collector_there_are_no_traces() {
     let collector = Collector::start().await;
-    for home in [Home::new(), home(&collector).with("OTEL_SDK_DISABLED", "true")] {
+    // Whoever else on this machine has it can't tell who asks.
+    let standard = TcpListener::bind("127.0.0.1:4317").ok();
+    standard.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+    // What is set beside can't make traces by itself.
+    let beside =
+        |home: Home| home.with("OTEL_BSP_SCHEDULE_DELAY", "10").with("OTEL_TRACES_SAMPLER", "always_on");
+    for home in [
+        beside(Home::new()),
+        home(&collector).with("OTEL_SDK_DISABLED", "true"),
+        home(&collector).with("OTEL_TRACES_EXPORTER", "none"),
+    ] {
         let server = Server::start_in(&Arc::new(home)).await;
         let options = ClientOptions::new(server.url()).token(TokenSource::fixed(server.admin_token()));
         let client = Client::connect(options).unwrap();
@@ -221,6 +236,37 @@ async fn without_a_collector_there_are_no_traces() {
         assert!(!home.log().contains("traces"), "{}", home.log());
     }
     assert!(collector.spans().is_empty());
+    assert!(standard.iter().all(|listener| listener.accept().is_err()), "somebody was asked");
+}
+
+/// Over gRPC and over HTTP, where the request is a span as well.
+#[tokio::test]
+async fn regression_the_span_of_a_stream_lasts_to_its_end() {
+    let collector = Collector::start().await;
+    let server = Server::start_in_with(&Arc::new(home(&collector)), &["--http-listen", "127.0.0.1:0"]).await;
+    let worker = token(&server, Role::Worker, "w").await;
+    let mut config = ConfigServiceClient::new(channel(server.address()).await);
+    let progress_interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let mut request =
+        with(&worker, WatchConfigRequest { progress_interval, ..WatchConfigRequest::default() });
+    request.metadata_mut().insert("traceparent", traceparent("01").parse().unwrap());
+    let mut stream = config.watch_config(request).await.unwrap().into_inner();
+    let parent = traceparent("01").replace(TRACE, OTHER_TRACE);
+    let headers = [("traceparent", parent.as_str())];
+    let path = "/v1:watch?progress_interval=1s";
+    let mut events = Stream::get(server.http_address(), path, &worker, &headers).await;
+    let begun = Instant::now();
+    while !matches!(event(&mut stream).await.unwrap(), Some(Event::Progress(_))) {}
+    events.until("progress").await;
+    let least = begun.elapsed();
+    assert!(least > Duration::from_millis(500), "it lasts long enough to tell");
+    drop((stream, events));
+    let rpc = "signalbox.v1.ConfigService/WatchConfig";
+    for (trace, name) in [(TRACE, rpc), (OTHER_TRACE, rpc), (OTHER_TRACE, "GET /v1:watch")] {
+        let span = collector.only(trace, name).await;
+        assert!(span.took >= least, "{least:?}: {span:?}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -264,6 +310,24 @@ async fn a_collector_that_is_away_costs_one_warning() {
         let log = home.log();
         assert!(log.matches(warning).count() <= 1 && !log.contains("BatchSpanProcessor"), "{log}");
     }
+}
+
+/// Whoever is waited for: a stream that does not go, and a collector that does not answer.
+#[tokio::test]
+async fn a_stop_ends_by_its_deadline_with_the_last_traces() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = format!("http://{}", silent.local_addr().unwrap());
+    let home = Arc::new(Home::new().with("OTEL_EXPORTER_OTLP_ENDPOINT", collector));
+    let deadline = ["--shutdown-grace", "2s", "--shutdown-deadline", "3s"];
+    let mut server = Server::start_in_with(&home, &deadline).await;
+    created(&server, "settings/a", "").await;
+    let worker = token(&server, Role::Worker, "w").await;
+    let stream = watch(&channel(server.address()).await, &worker).await.unwrap();
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(server.wait(PATIENCE).await.success());
+    assert!(begun.elapsed() < Duration::from_millis(3_500), "{:?}", begun.elapsed());
+    drop(stream);
 }
 
 #[tokio::test]
@@ -312,6 +376,22 @@ async fn settings_of_traces_that_can_not_be_right_are_refused() {
             &[local, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
             "`http/protobuf` is not spoken here; give grpc",
         ),
+        (
+            &[
+                local,
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+                ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+            ],
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: `http/json` is not spoken here; give grpc",
+        ),
+        (&[local, ("OTEL_TRACES_EXPORTER", "zipkin")], "`zipkin` is not there; give otlp or none"),
+        (&[local, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,hunter2")], "header 2 is not NAME=VALUE"),
+        (&[local, ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a b=hunter2")], "header 1 is not NAME=VALUE"),
+        (&[local, ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0d%0a")], "header 1 is not NAME=VALUE"),
+        (
+            &[local, ("OTEL_RESOURCE_ATTRIBUTES", format!("a={}", "x".repeat(4_095)).as_str())],
+            "4097 bytes; give 4096 at most",
+        ),
         (&[local, ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "1.5 is out of range; give 0 to 1"),
         (
             &[
@@ -324,53 +404,31 @@ async fn settings_of_traces_that_can_not_be_right_are_refused() {
     ] {
         let message = refused(settings).await;
         assert!(message.contains(wanted), "{message}");
-        assert!(!message.contains("u:p@"), "{message}");
+        assert!(!message.contains("u:p@") && !message.contains("hunter2"), "{message}");
     }
-}
-
-/// Lines of JSON that the server has logged.
-fn lines(home: &Home) -> Vec<Value> {
-    home.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 #[tokio::test]
-async fn every_line_of_a_request_has_its_ids_and_the_answer_has_them_too() {
-    let home =
-        Home::new().with("SIGNALBOX_LOG_FORMAT", "json").with("RUST_LOG", "warn,signalbox::telemetry=debug");
-    let home = Arc::new(home);
-    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
-    let mut config = signalbox::proto::v1::config_service_client::ConfigServiceClient::new(
-        channel(server.address()).await,
-    );
-    let mut request = create(&server, "settings/a", &traceparent("00"));
-    request.metadata_mut().insert("x-request-id", "mine-1".parse().unwrap());
-    request.get_mut().request_id = "looked-up".to_owned();
-    let answer = config.create_resource(request).await.unwrap();
-    assert_eq!(answer.metadata().get("x-request-id").unwrap(), "mine-1");
-    // Ids that are none are replaced, also where the request is refused.
-    let mut wrong = tonic::Request::new(CreateResourceRequest::default());
-    wrong.metadata_mut().insert("x-request-id", "not one\"".parse().unwrap());
-    let status = config.create_resource(wrong).await.unwrap_err();
-    let made = status.metadata().get("x-request-id").unwrap().to_str().unwrap();
-    assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
-
-    let headers = format!("Authorization: Bearer {}\r\nX-Request-Id: mine-2\r\n", server.admin_token());
-    let answer = ask(server.http_address(), "GET", "/v1/settings/a:history", &headers).await;
-    assert_eq!(answer.headers["x-request-id"], "mine-2");
-    server.stop().await;
-
-    let of = |id: &str| -> Vec<Value> {
-        lines(&home)
-            .into_iter()
-            .map(|line| line["span"].clone())
-            .filter(|span| span["request_id"] == id)
-            .collect()
+async fn what_is_set_in_vain_is_told_of_where_traces_are_made() {
+    let collector = Collector::start().await;
+    let set = |home: Home| {
+        home.with("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod,hunter2,=x")
+            .with("OTEL_PROPAGATORS", "b3")
+            // Of the two names of a protocol the one for traces counts.
+            .with("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+            .with("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
     };
-    let first = of("mine-1");
-    assert!(!first.is_empty(), "{}", home.log());
-    for span in first {
-        assert_eq!(span["trace_id"], TRACE, "{span}");
-        assert_eq!(span["method"], "signalbox.v1.ConfigService/CreateResource");
+    let warnings =
+        ["item 2 is not KEY=VALUE", "item 3 is not KEY=VALUE", "OTEL_PROPAGATORS is set, and nothing"];
+    for (home, made) in [(home(&collector), true), (Home::new(), false)] {
+        let server = Server::start_in(&Arc::new(set(home))).await;
+        created(&server, "settings/a", &traceparent("01")).await;
+        let home = Arc::clone(server.home());
+        server.stop().await;
+        let log = home.log();
+        assert!(warnings.iter().all(|warning| log.contains(warning) == made), "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
     }
-    assert!(!of("mine-2").is_empty(), "what came by HTTP keeps its id: {}", home.log());
+    let rpc = collector.only(TRACE, "signalbox.v1.ConfigService/CreateResource").await;
+    assert_eq!(rpc.attribute("deployment.environment.name"), "prod");
 }
