@@ -188,7 +188,7 @@ class Client(Reader):
         self._check_open()
         fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
         if fatal or not health.loaded:
-            raise NotReadyError(health.obstacle)
+            raise NotReadyError(health.obstacle, None if health.loaded else health.cache_error)
 
     def _reached(self, revision: int) -> bool:
         health = self._state.health
