@@ -61,7 +61,9 @@ async fn serve(settings: Settings, around: Surroundings) -> Outcome {
     let told = Arc::new(OnceLock::new());
     let stop = {
         let told = Arc::clone(&told);
-        stop.inspect(move |()| drop(told.set(Instant::now())))
+        stop.inspect(move |()| {
+            let _ = told.set(Instant::now());
+        })
     };
     let served = app::run(settings, replica, around, |addresses| announce(addresses, format), stop).await;
     // Whatever took its time before: the process ends by its deadline.

@@ -403,6 +403,16 @@ def test_the_older_form_is_taken_with_a_warning(shared, client, executor, speake
         assert [delta.text for delta in executor.complete("x", "m", 0.5, None, True)] == ["Hi"]
     with pytest.raises(TypeError):
         executor.complete("x", "m", 1, 2, 3, 4, 5)
+    with pytest.warns(DeprecationWarning):
+        stream = executor.complete("x", model="m", temperature=0.5, max_tokens=7, stream=True, tools=[tool])
+    assert [delta.text for delta in stream] == ["Hi"]
+    body = speaker.heard[-1][3]
+    assert (body["temperature"], body["max_completion_tokens"], len(body["tools"])) == (0.5, 7, 1)
+    for twice in ({"generation_params": {}}, {"tools": [], "stream": True}):
+        with pytest.raises(TypeError, match="given twice"):
+            executor.complete("x", "m", 0.5, 7, False, [tool], **twice)
+    with pytest.raises(TypeError, match="given twice"):
+        executor.complete("x", "m", {"top_p": 1}, temperature=0.5)
 
 
 def test_the_older_form_is_taken_by_asyncio_too(shared, client, speaker):
@@ -423,6 +433,13 @@ def test_the_older_form_is_taken_by_asyncio_too(shared, client, speaker):
             await executor.complete("x", "m")
 
     asyncio.run(run())
+
+
+def test_a_provider_that_there_is_not_is_told_with_what_there_is(executor):
+    with pytest.raises(
+        CompletionError, match=r"nobody: not configured, or disabled; there is anthropic, .*openai"
+    ):
+        executor.complete("Hello", "m", provider="nobody")
 
 
 def test_a_closed_executor_and_a_router_that_there_is_not_are_told(executor):

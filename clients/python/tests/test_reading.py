@@ -491,3 +491,29 @@ def test_nobody_changes_what_others_read():
         fake.snapshot().revision = 9
     fake.setting_json("limits")["a"].append(2)
     assert fake.setting_json("limits") == {"a": [1]}
+
+
+def test_the_option_environment_overrides_settings_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("SIGNALBOX_URL", "http://127.0.0.1:7")
+    options = Options.from_environment(environment={"SIGNALBOX_SETTING_A": "1"})
+    assert options.urls == ("http://127.0.0.1:7",)
+    assert dict(options.environment) == {"SIGNALBOX_SETTING_A": "1"}
+    with pytest.raises(signalbox.OptionsError, match="give url instead of SIGNALBOX_URL"):
+        signalbox.connect(environment={"SIGNALBOX_URL": "http://127.0.0.1:8"})
+
+
+def test_not_ready_says_why_also_of_the_cache_on_disk():
+    error = signalbox.NotReadyError(None)
+    assert str(error) == "not ready in time: the service has not answered yet"
+    cache = signalbox.CacheError("of another key")
+    error = signalbox.NotReadyError(signalbox.RpcError("UNAVAILABLE", "gone"), cache)
+    assert str(error) == (
+        "not ready in time: UNAVAILABLE: gone; the cache on disk could not be used: of another key"
+    )
+    assert error.cache_error is cache
+
+
+def test_a_closed_client_is_not_ready():
+    with FakeClient() as made:
+        assert made.status().ready
+    assert not made.status().ready

@@ -67,7 +67,9 @@ class State:
             wake()
 
     def status(self) -> Status:
-        return self.health.status(monotonic(), self.staleness.bound)
+        status = self.health.status(monotonic(), self.staleness.bound)
+        # What has been closed hears nothing any more, however fresh it still is.
+        return dataclasses.replace(status, ready=False) if self.closed else status
 
     def wait(self, until: Callable[[], bool], deadline: float) -> bool:
         """Waits for a condition that is looked at whenever something changes; whether it came to hold."""

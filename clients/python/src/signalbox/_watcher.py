@@ -95,12 +95,22 @@ class Watcher:
         self._opened: float | None = None
         self._synced = False
         self._subject: Subject = ("", "")
+        #: Whether there may be a session at the service whose name has not come yet.
+        self._nameless = False
         self._leave_at: float | None = None
+        self._delay = 0.0
         self._thread = threading.Thread(target=self._run, name="signalbox-watch", daemon=True)
 
-    def start(self) -> None:
-        """Begins to watch."""
+    def start(self, delay: float = 0.0) -> None:
+        """Begins to watch, after so many seconds."""
+        self._delay = delay
         self._thread.start()
+
+    def settle(self, timeout: float) -> None:
+        """Waits until the session of the present stream has a name. One that ends before can't be named by the next, and the
+        service waits for a worker that there is not. Nobody is waited for who has not answered last."""
+        if self._state.health.last_error is None and self._thread is not threading.current_thread():
+            self._state.wait(lambda: not self._nameless, monotonic() + timeout)
 
     def stop(self, timeout: float) -> None:
         """Ends the stream and the thread. One that hangs in a token callback can't be waited for, and publishes nothing
@@ -136,6 +146,7 @@ class Watcher:
             self._stream.cancel()
 
     def _run(self) -> None:
+        self._wait(self._delay)
         while not self._stopping:
             end: SignalboxError
             try:
@@ -149,12 +160,17 @@ class Watcher:
                 return
             resume_at = self._account_for(end)
             self._transport.rotate()
-            self._wake.wait(max(0.0, resume_at - monotonic()))
+            self._wait(resume_at - monotonic())
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._wake.wait(seconds)
             self._wake.clear()
 
     def _follow(self) -> SignalboxError:
         """Opens a stream and follows it to its end, which is always an error of some sort."""
         self._opened, self._synced, self._leave_at = None, False, None
+        self._nameless = True
         with self._lock:
             if self._start_over:
                 self._start_over = False
@@ -189,6 +205,7 @@ class Watcher:
                 stream, self._stream = self._stream, None
             if stream is not None:
                 stream.close()
+            self._nameless = False
         return SilentError("the watcher is stopped")
 
     def _open(self) -> Any:
@@ -242,6 +259,8 @@ class Watcher:
             health.update(loaded=True, source="stream", refuted=False)
         self._move(applied)
         self._state.publish(self._replica.served, applied.changes, **health)
+        if applied.synced:
+            self._nameless = False
         self._on_message(applied, self.position)
 
     def _move(self, applied: Applied) -> None:

@@ -43,6 +43,10 @@ _log = logging.getLogger("signalbox")
 _DISK_GRACE = 0.1
 #: How long a thread of ours may take to end.
 _JOIN = 2.0
+#: How long a fork waits for the service to name the session of a stream that was opened just before.
+_SETTLE = 1.0
+#: How long the parent of a fork waits for the next one before it connects again: a server forks all its workers in a row.
+_AFTER_FORK = 0.3
 
 
 class Reader(Getters):
@@ -142,19 +146,27 @@ class Client(Reader):
 
     def close(self) -> None:
         """Ends the stream, the threads and all subscriptions. What was read stays readable."""
+        self._end(float("inf"))
+
+    def _end(self, deadline: float) -> None:
+        """As `close`, which waits for nothing beyond a moment."""
+
+        def patience() -> float:
+            return min(_JOIN, max(0.0, deadline - monotonic()))
+
         with _fork.lock:
             if self._state.closed:
                 return
             _fork.forget(self)
             if self._reporter is not None:
-                self._reporter.leave(_JOIN)
+                self._reporter.leave(patience())
             if self._watcher is not None:
-                self._watcher.stop(_JOIN)
+                self._watcher.stop(patience())
             self._state.closed = True
         if self._saver is not None:
-            self._saver.stop(_JOIN)
+            self._saver.stop(patience())
         self._state.close()
-        self._dispatcher.close(_JOIN)
+        self._dispatcher.close(patience())
 
     def __enter__(self) -> Client:
         return self
@@ -179,7 +191,7 @@ class Client(Reader):
         self._check_open()
         fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
         if fatal or not health.loaded:
-            raise NotReadyError(health.obstacle)
+            raise NotReadyError(health.obstacle, None if health.loaded else health.cache_error)
 
     def _reached(self, revision: int) -> bool:
         health = self._state.health
@@ -213,8 +225,8 @@ class Client(Reader):
 
         return replaced
 
-    def _watch(self, position: Position) -> None:
-        """Watches from a position on. The threads begin once everything is in its place."""
+    def _watch(self, position: Position, delay: float = 0.0) -> None:
+        """Watches from a position on, after so many seconds. The threads begin once everything is in its place."""
         options = self._options
         files = (as_path(options.ca_file), as_path(options.cert_file), as_path(options.key_file))
         watcher = self._watcher = Watcher(
@@ -232,7 +244,7 @@ class Client(Reader):
         if options.report:
             self._reporter = Reporter(watcher.report)
             self._reporter.start()
-        watcher.start()
+        watcher.start(delay)
 
     def _position(self) -> Position:
         assert self._watcher is not None
@@ -307,13 +319,14 @@ class Client(Reader):
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
         if self._watcher is not None:
+            self._watcher.settle(_SETTLE)
             self._watcher.stop(_JOIN)
         if self._reporter is not None:
             self._reporter.stop(_JOIN)
 
     def _after_fork_in_parent(self) -> None:
         if self._watcher is not None and not self._state.closed:
-            self._watch(self._watcher.resume_from())
+            self._watch(self._watcher.resume_from(), _AFTER_FORK)
 
     def _after_fork_in_child(self) -> None:
         self._state.after_fork()

@@ -196,12 +196,15 @@ class Executor(_Calls["CompletionStream"]):
     def complete(
         self,
         messages: Messages,
-        model: str | None,
-        temperature: float | None,
+        model: str | None = None,
+        temperature: float | None = None,
         max_tokens: int | None = None,
         stream: bool = False,
         tools: Tools = (),
-        /,
+        *,
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
     ) -> Completion | CompletionStream: ...
 
     def complete(self, messages: Messages, model: str | None = None, *params: Any, **options: Any) -> Any:
@@ -321,12 +324,15 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     async def complete(
         self,
         messages: Messages,
-        model: str | None,
-        temperature: float | None,
+        model: str | None = None,
+        temperature: float | None = None,
         max_tokens: int | None = None,
         stream: bool = False,
         tools: Tools = (),
-        /,
+        *,
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
     ) -> Completion | AsyncCompletionStream: ...
 
     async def complete(
