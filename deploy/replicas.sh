@@ -10,6 +10,16 @@ export ENCRYPTION_KEY_FILE=${ENCRYPTION_KEY_FILE:-encryption.key}
 first=${PORT:-50051}
 first_http=${HTTP_PORT:-8080}
 
+# Before anything is made.
+for number in 0 1 2; do
+    for port in $((first + number)) $((first_http + number)); do
+        if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+            echo "port $port is taken: stop what listens there, or give other ones, such as PORT=50061 HTTP_PORT=8090 $0 ..." >&2
+            exit 1
+        fi
+    done
+done
+
 if [ ! -e "$ENCRYPTION_KEY_FILE" ]; then
     (umask 077 && signalbox keys generate > "$ENCRYPTION_KEY_FILE")
     echo "made $ENCRYPTION_KEY_FILE: back it up, without it every secret is lost" >&2
@@ -28,7 +38,7 @@ for number in 0 1 2; do
 done
 # Without the password, which is nobody's to read here.
 shown=$(sed -E 's#^([a-z]+://[^:/@]*):.*@#\1:PASSWORD@#' <<< "$SIGNALBOX_DATABASE_URL")
-echo "the first token: SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
+echo "the first token, once a replica serves: SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
     signalbox token create --local --role admin --grant-secrets" >&2
 # One that ends takes the others along.
 wait -n
