@@ -149,7 +149,7 @@ impl Cluster for PostgresStore {
                     "nobody can take this lease: its row in `leases` has a fence that none follows"
                 );
                 return Err(StoreError::Unavailable(format!(
-                    "the lease of {0} was edited, so that nobody can take it: delete the row `{0}` of the table `leases`",
+                    "the lease of {0} was edited, so that nobody can take it: delete the row `{0}` of the table `leases`, with its triggers disabled",
                     work.0
                 )));
             }
