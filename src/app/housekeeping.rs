@@ -13,6 +13,8 @@ use crate::{
 
 /// How often old idempotency keys, audit lines and log rows are looked for.
 const EVERY: Duration = Duration::from_secs(3600);
+/// How soon it is tried again after it failed.
+const AGAIN: Duration = Duration::from_secs(60);
 /// How long the one that forgets is left alone with it. If it dies, another one takes over after that.
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -32,12 +34,12 @@ impl Housekeeping {
         self.check_log().await;
         let soft = lifecycle.soft();
         loop {
-            if let Err(error) = self.turn().await {
-                tracing::warn!(%error, "housekeeping failed; it is tried again in an hour");
-            }
+            let done = self.turn().await;
+            let pause = if done.is_ok() { EVERY } else { AGAIN };
+            self.tell(done);
             tokio::select! {
                 () = soft.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -57,6 +59,19 @@ impl Housekeeping {
             }
             Err(error) => tracing::error!(%error, "the log can't be checked"),
         }
+    }
+
+    /// Warns for as long as it fails: what is old is not forgotten meanwhile.
+    fn tell(&self, done: Result<(), StoreError>) {
+        let failed = done.err().map(|error| {
+            tracing::warn!(%error, "housekeeping failed; it is tried again in a minute");
+            let why = match error {
+                StoreError::Unavailable(why) | StoreError::Damaged(why) => why,
+                StoreError::Internal(_) => "the log of this server says why".into(),
+            };
+            format!("housekeeping fails, so that what is old is not forgotten: {why}; it is tried again each minute")
+        });
+        self.warnings.hold("housekeeping", failed);
     }
 
     /// Does what is to be done, unless another replica does it.

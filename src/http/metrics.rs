@@ -296,12 +296,13 @@ fn replicas(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     let alarms = vitals.alarms;
     page.gauges(
         "signalbox_replica_alarms",
-        "What replicas see that an operator has to look at: digests that differ, keys not loaded, environments that differ, keys of tokens that differ, heartbeats not taken",
+        "What replicas see that an operator has to look at: digests that differ, keys not loaded, environments that differ, keys of tokens that differ, more replicas than are listed, heartbeats not taken",
         [
             ([("alarm", "digest")], alarms.differ),
             ([("alarm", "key")], alarms.lack_key),
             ([("alarm", "environment")], alarms.environment),
             ([("alarm", "verification")], alarms.verification),
+            ([("alarm", "crowd")], alarms.crowd),
             ([("alarm", "heartbeat")], alarms.unheard),
         ],
     )?;

@@ -35,7 +35,7 @@ mod vitals;
 mod watch;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -74,24 +74,42 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Things that an operator should look at, as they are found: at the start, and by checks in the background.
 #[derive(Clone, Default)]
-pub struct Warnings(Arc<parking_lot::Mutex<Vec<String>>>);
+pub struct Warnings(Arc<parking_lot::Mutex<Found>>);
+
+#[derive(Default)]
+struct Found {
+    /// Those that stay.
+    lasting: Vec<String>,
+    /// Those that hold until they are over, by what they are about.
+    passing: BTreeMap<&'static str, String>,
+}
 
 impl Warnings {
     /// Begins with what was found at the start.
     #[must_use]
     pub fn new(found: Vec<String>) -> Self {
-        Self(Arc::new(parking_lot::Mutex::new(found)))
+        Self(Arc::new(parking_lot::Mutex::new(Found { lasting: found, passing: BTreeMap::new() })))
     }
 
     /// Adds one.
     pub fn add(&self, warning: String) {
-        self.0.lock().push(warning);
+        self.0.lock().lasting.push(warning);
     }
 
-    /// All of them, in the order in which they were found.
+    /// Tells what holds now of a matter; `None` when nothing has to be looked at any more.
+    pub fn hold(&self, matter: &'static str, warning: Option<String>) {
+        let passing = &mut self.0.lock().passing;
+        match warning {
+            Some(warning) => passing.insert(matter, warning),
+            None => passing.remove(matter),
+        };
+    }
+
+    /// All of them: those that stay in the order in which they were found, then those that pass.
     #[must_use]
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().clone()
+        let found = self.0.lock();
+        found.lasting.iter().chain(found.passing.values()).cloned().collect()
     }
 }
 

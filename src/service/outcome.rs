@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::{
     crypto::{SecretText, Vault},
-    domain::{Error, FieldPath, Result, SealedSecret, SecretId, Uid},
+    domain::{ApplyError, Error, FieldPath, Result, SealedSecret, SecretId, Uid},
     proto::v1::BatchWriteResponse,
 };
 
@@ -88,9 +88,15 @@ pub(super) fn seal(vault: &Vault, place: &Place<'_>, answer: &BatchWriteResponse
 /// The answer that was kept. A secret that does not open any more is left out, and a warning says so.
 ///
 /// # Errors
-/// `Internal`, when the outcome is not the one that was kept here.
+/// `FailedPrecondition`, when the outcome is not the one that was kept here: the store is damaged.
 pub(super) fn open(vault: &Vault, place: &Place<'_>, outcome: &[u8]) -> Result<BatchWriteResponse> {
-    let altered = || Error::internal("the kept answer of a request is not the one that was written there");
+    let altered = || {
+        let (principal, request_id) = (place.principal.escape_debug(), place.request_id.escape_debug());
+        tracing::error!(%principal, %request_id, "the kept answer of a request was edited");
+        Error::from(ApplyError::Damaged {
+            what: "the kept answer of this request was changed by another program".into(),
+        })
+    };
     let (outcome, mac) = outcome.split_last_chunk::<32>().ok_or_else(altered)?;
     if place.mac(vault, outcome) != *mac {
         return Err(altered());

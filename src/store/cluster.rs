@@ -12,6 +12,10 @@ use crate::domain::{Epoch, FeatureLevel, ReplicaId, Revision, SealedSecret};
 /// A replica that is not heard of for so long is taken for dead.
 pub const LIFETIME: Duration = Duration::from_secs(10);
 
+/// Replicas that are read at most: far more than anybody runs. The table is open to whoever may write to the database, and what
+/// all of them say has to fit into an answer.
+pub const MOST_REPLICAS: usize = 128;
+
 /// What a replica tells of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
@@ -86,7 +90,8 @@ pub struct Lease {
 /// What replicas share.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
-    /// Tells of this replica, forgets those that have long been silent, and gives all that live, this one included.
+    /// Tells of this replica, forgets those that have long been silent, and gives all that live, this one included: the newest
+    /// [`MOST_REPLICAS`], by id.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the database does not take it now, and when the store holds what this replica's

@@ -39,7 +39,8 @@ use crate::domain::{
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
 pub use cluster::{
-    Cluster, Displaced, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, ROTATIONS, Replica, Work,
+    Cluster, Displaced, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, MOST_REPLICAS, ROTATIONS, Replica,
+    Work,
 };
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use measured::Measured;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     chain::{ChainKeys, StateDigest},
     rows::{
-        HeadState, LogRow, REVOCATION, RequestRow, ResourceRow, read_hash, read_revision, read_time,
-        write_revision, write_time,
+        HeadState, LogRow, REVOCATION, RequestRow, ResourceRow, RowDefect, read_hash, read_revision,
+        read_time, write_revision, write_time,
     },
 };
 use crate::domain::{
@@ -26,6 +26,8 @@ pub struct Facts {
     pub resources: HashMap<String, ResourceRow>,
     /// The row of every request in [`Wanted::requests`] that there is, by principal and id.
     pub requests: HashMap<(String, String), RequestRow>,
+    /// The chain's hash at the revision of every such row, as far as the log has it.
+    pub log_hashes: HashMap<i64, Vec<u8>>,
     /// The newest creation beneath every prefix in [`Wanted::prefixes`]; 0 for none.
     pub newest_beneath: HashMap<String, i64>,
     /// The newest change beneath every prefix in [`Wanted::changed_prefixes`], of what is still there; 0 for none.
@@ -176,7 +178,8 @@ impl<'k> Group<'k> {
     fn replay(&self, write: &WriteSet) -> Result<Option<Applied>, ApplyError> {
         let key = (write.request.principal.clone(), write.request.id.clone());
         let Some(row) = self.facts.requests.get(&key) else { return Ok(None) };
-        replayed(&self.facts.head, row, &write.request.mac).map(Some)
+        let logged = self.facts.log_hashes.get(&row.revision).map(Vec::as_slice);
+        replayed(&self.facts.head, row, &write.request.mac, logged).map(Some)
     }
 
     fn holds(&self, read: &Read) -> bool {
@@ -382,20 +385,43 @@ impl<'k> Group<'k> {
     }
 }
 
-/// What became of a request, from its row.
+/// What became of a request, from its row; `logged` is the chain's hash at its revision, if the log has it.
 ///
 /// # Errors
-/// [`ApplyError::RequestMismatch`] if the body was another.
-pub fn replayed(head: &HeadState, row: &RequestRow, mac: &[u8; 32]) -> Result<Applied, ApplyError> {
+/// [`ApplyError::RequestMismatch`] if the body was another; [`ApplyError::Damaged`] if the row tells of a revision that never
+/// was: it acknowledges nothing then.
+pub fn replayed(
+    head: &HeadState,
+    row: &RequestRow,
+    mac: &[u8; 32],
+    logged: Option<&[u8]>,
+) -> Result<Applied, ApplyError> {
     if row.mac != mac {
         return Err(ApplyError::RequestMismatch);
     }
-    let read = || {
-        let hash = read_hash(&row.hash)?;
-        let token = RevisionToken::new(head.head.epoch, read_revision(row.revision)?, &hash);
-        Ok(Applied::Replayed { token, time: read_time(&row.time)?, outcome: row.outcome.clone() })
+    read_answered(head, row, logged).map_err(|RowDefect(what)| {
+        let (principal, request_id) = (row.principal.escape_debug(), row.request_id.escape_debug());
+        tracing::error!(%principal, %request_id, what, "the row of an answered request was edited");
+        ApplyError::Damaged { what: "the row of this request was changed by another program".into() }
+    })
+}
+
+fn read_answered(head: &HeadState, row: &RequestRow, logged: Option<&[u8]>) -> Result<Applied, RowDefect> {
+    let (revision, hash) = (read_revision(row.revision)?, read_hash(&row.hash)?);
+    if revision > head.head.revision {
+        return Err(RowDefect("its revision is above the head".into()));
+    }
+    // Below the floor single rows are left, and tell no hash of a revision.
+    let known = match revision {
+        at if at > head.head.floor => logged,
+        at if at == head.head.floor => Some(&head.floor_hash.0[..]),
+        _ => None,
     };
-    read().map_err(|error: super::rows::RowDefect| defect(error.0))
+    if known.is_some_and(|known| known != hash.0) {
+        return Err(RowDefect("its hash is not the log's".into()));
+    }
+    let token = RevisionToken::new(head.head.epoch, revision, &hash);
+    Ok(Applied::Replayed { token, time: read_time(&row.time)?, outcome: row.outcome.clone() })
 }
 
 fn request_row(write: &WriteSet, head: &HeadState, time: String) -> RequestRow {

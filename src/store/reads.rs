@@ -136,9 +136,17 @@ impl Reader {
         mac: &[u8; 32],
     ) -> Result<Option<Applied>, ApplyError> {
         let mut moment = self.moments.begin(Pace::Short).await?;
-        let found = async { Ok((moment.head().await?, moment.request(principal, id).await?)) }.await;
-        let (head, row) = leave(moment, found).await?;
-        row.map(|row| replayed(&head, &row, mac)).transpose()
+        let found = async {
+            let (head, row) = (moment.head().await?, moment.request(principal, id).await?);
+            let logged = match &row {
+                Some(row) => moment.log_end(row.revision).await?.map(|end| end.hash),
+                None => None,
+            };
+            Ok((head, row, logged))
+        };
+        let found = found.await;
+        let (head, row, logged) = leave(moment, found).await?;
+        row.map(|row| replayed(&head, &row, mac, logged.as_deref())).transpose()
     }
 
     /// The whole state. Rows that can't be read are left out and named in `defect`, so that they never stop a start.

@@ -209,7 +209,10 @@ impl<B: Base> Writer<B> {
     async fn answer(&mut self, writes: &[WriteSet]) -> Vec<Answer> {
         let committed = self.base.commit(writes).await;
         *self.refusal.lock() = match &committed {
-            Err(Failure::Unavailable(why)) => Some(why),
+            Err(Failure::Unavailable(why)) => Some(*why),
+            Err(Failure::Damaged(_)) => {
+                Some("rows of its log were changed by another program: run `signalbox doctor`")
+            }
             _ => None,
         };
         match committed {

@@ -195,3 +195,48 @@ async fn regression_a_store_found_damaged_at_the_start_is_not_shown_as_fresh() {
     .await;
     create(&caller, setting("settings/after", "x")).await;
 }
+
+/// Ten thousand forged heartbeats: the status comes, says what is wrong, and stays short.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_forged_heartbeats_leave_the_status_readable() {
+    let cluster = Cluster::new().await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    knows_of(&caller, 1).await;
+    let forge = "INSERT INTO replicas (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, \
+        watchers, environment, verification, seen) SELECT 'forged' || i, repeat('x', 1000), version, feature_level, epoch, \
+        revision, decode(md5(i::text), 'hex'), ARRAY(SELECT repeat('k', 250) || i || j FROM generate_series(1, 60) AS j), \
+        doorbell, watchers, decode(md5(i::text), 'hex'), verification, now() + interval '5 seconds' \
+        FROM replicas, generate_series(1, 10000) AS i WHERE id NOT LIKE 'forged%' ON CONFLICT (id) DO NOTHING";
+    postgres::run(cluster.url(), forge).await;
+    until_answered(PATIENCE, "the alarm", async || tells(&caller.status().await, "128 replicas or more"))
+        .await;
+    let status = caller.status().await;
+    assert_eq!(status.replicas.len(), 128);
+    assert!(
+        status.replicas.iter().any(|replica| replica.address == member.site.address()),
+        "its own is listed"
+    );
+    let told: usize = status.warnings.iter().map(String::len).sum();
+    assert!(told < 20_000, "{told}: {:?}", status.warnings);
+    assert_eq!(
+        member.metrics(caller.token()).await.value("signalbox_replica_alarms", &[("alarm", "crowd")]),
+        1.0
+    );
+    postgres::run(cluster.url(), "DELETE FROM replicas WHERE id LIKE 'forged%'").await;
+    until_answered(PATIENCE, "it is over", async || !tells(&caller.status().await, "replicas or more")).await;
+}
+
+/// A lease that nobody can take: the house is not kept, and nobody was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_housekeeping_that_fails_is_told_with_what_to_do() {
+    let cluster = Cluster::new().await;
+    cluster.start().await.stop().await;
+    let forge = "INSERT INTO leases (work, holder, fence, ends) VALUES ('housekeeping', 'dead', 8999999999999999999, now()) \
+                 ON CONFLICT (work) DO UPDATE SET holder = 'dead', fence = excluded.fence, ends = now()";
+    postgres::run(cluster.url(), forge).await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    let told = "delete the row `housekeeping` of the table `leases`";
+    until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, told)).await;
+}

@@ -26,6 +26,7 @@ fn plan(writes: &[WriteSet]) -> (Vec<Result<Applied, ApplyError>>, Option<Effect
         head: HeadState { head, digest: StateDigest::default(), floor_hash: hash },
         resources: HashMap::new(),
         requests: HashMap::new(),
+        log_hashes: HashMap::new(),
         newest_beneath: HashMap::new(),
         newest_change_beneath: HashMap::new(),
     };

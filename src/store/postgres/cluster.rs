@@ -22,7 +22,7 @@ use crate::{
     domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
         StoreError,
-        cluster::{Cluster, Displaced, Heartbeat, LIFETIME, Lease, Replica, Work, too_old},
+        cluster::{Cluster, Displaced, Heartbeat, LIFETIME, Lease, MOST_REPLICAS, Replica, Work, too_old},
         failure::Failure,
         rows::{read_revision, write_revision},
     },
@@ -47,11 +47,12 @@ const BEAT: &str = "INSERT INTO replicas \
     epoch = excluded.epoch, revision = excluded.revision, digest = excluded.digest, key_ids = excluded.key_ids, \
     doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, \
     verification = excluded.verification, seen = excluded.seen";
-/// Others write this table: no text is taken longer than anybody of us writes it.
+/// Others write this table: no text is taken longer than anybody of us writes it, and no more rows than anybody runs. Our own is
+/// one of them, whatever the others say.
 const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address, left(version, 256) AS version, \
-    feature_level, epoch, revision, digest, ARRAY(SELECT left(key_id, 256) FROM unnest(key_ids[1:64]) AS key_id) AS key_ids, \
+    feature_level, epoch, revision, digest, ARRAY(SELECT left(key_id, 64) FROM unnest(key_ids[1:64]) AS key_id) AS key_ids, \
     left(doorbell, 256) AS doorbell, watchers, environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas \
-    ORDER BY replicas.id";
+    ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
@@ -60,10 +61,10 @@ const ACQUIRE: &str = "INSERT INTO leases (work, holder, fence, ends) \
     holder = excluded.holder, ends = excluded.ends, \
     fence = leases.fence + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END \
     WHERE (leases.holder = excluded.holder OR leases.ends < clock_timestamp() \
-        OR leases.ends > clock_timestamp() + make_interval(secs => 2 * $3)) AND leases.fence < 9000000000000000000 \
+        OR leases.ends > clock_timestamp() + make_interval(secs => 2 * $3)) AND leases.fence < 8999999999999999999 \
     RETURNING fence";
-/// A lease that nobody can take any more: no fence comes after its own.
-const SPENT: &str = "SELECT 1 FROM leases WHERE work = $1 AND fence >= 9000000000000000000";
+/// A lease that nobody can take any more: no fence comes after its own, by the table's own bound.
+const SPENT: &str = "SELECT 1 FROM leases WHERE work = $1 AND fence >= 8999999999999999999";
 const RELEASE: &str = "UPDATE leases SET ends = clock_timestamp() WHERE work = $1 AND fence = $2";
 /// Whether a lease is still the newest, for as long as the transaction lasts.
 const HELD: &str = "SELECT fence FROM leases WHERE work = $1 FOR SHARE";
@@ -147,7 +148,10 @@ impl Cluster for PostgresStore {
                     work = work.0,
                     "nobody can take this lease: its row in `leases` has a fence that none follows"
                 );
-                return Err(StoreError::Unavailable("a lease was edited, so that nobody can take it".into()));
+                return Err(StoreError::Unavailable(format!(
+                    "the lease of {0} was edited, so that nobody can take it: delete the row `{0}` of the table `leases`, with its triggers disabled",
+                    work.0
+                )));
             }
         }
         session.commit().await?;
@@ -232,21 +236,26 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
         .bind(&own.environment)
         .bind(&own.verification);
     execute(connection, beat, SILENCE).await.map_err(failed)?;
-    let mut replicas = vec![];
-    let living = sqlx::query(LIVING);
-    each(connection, living, SILENCE, |row| replicas.extend(read_replica(&row))).await.map_err(failed)?;
-    Ok(replicas)
+    living(connection, own).await
 }
 
-/// Reads a row. One that somebody edited must not take the others along.
-fn read_replica(row: &PgRow) -> Option<Replica> {
-    let read = ReplicaRow::from_row(row).ok().and_then(|row| Replica::try_from(row).ok());
-    if read.is_none() {
-        let id: String = row.try_get("id").unwrap_or_default();
-        let id: String = id.escape_debug().take(64).collect();
-        tracing::warn!(id, "a replica's row can't be read");
+/// Reads who lives. Rows that somebody edited must not take the others along.
+async fn living(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+    let (mut replicas, mut unreadable) = (vec![], vec![]);
+    let most = i64::try_from(MOST_REPLICAS).unwrap_or(i64::MAX);
+    let living = sqlx::query(LIVING).bind(&own.id.0).bind(most);
+    let take = |row: PgRow| match ReplicaRow::from_row(&row).ok().and_then(|row| Replica::try_from(row).ok())
+    {
+        Some(replica) => replicas.push(replica),
+        None => unreadable.push(row.try_get::<String, _>("id").unwrap_or_default()),
+    };
+    each(connection, living, SILENCE, take).await.map_err(Failure::from)?;
+    if let Some(first) = unreadable.first() {
+        let id: String = first.escape_debug().take(64).collect();
+        tracing::warn!(count = unreadable.len(), id, "rows of replicas can't be read; the first is named");
     }
-    read
+    replicas.sort_by(|one, other| one.heartbeat.id.cmp(&other.heartbeat.id));
+    Ok(replicas)
 }
 
 /// Refuses what a holder does after another one has taken its work over, within the transaction that does it.

@@ -88,6 +88,12 @@ pub async fn read_facts(
         let query = sqlx::query(REQUESTS_NAMED).bind(principals).bind(ids);
         requests = all(connection, query, SILENCE).await?;
     }
+    let mut log_hashes = HashMap::new();
+    for row in &requests {
+        let hash: Option<(Vec<u8>,)> =
+            first(connection, sqlx::query(sql::HASH_AT).bind(row.revision)).await?;
+        log_hashes.extend(hash.map(|(hash,)| (row.revision, hash)));
+    }
     let mut resources: Vec<ResourceRow> = vec![];
     if !wanted.names.is_empty() {
         let names: Vec<&str> = wanted.names.iter().copied().collect();
@@ -112,6 +118,7 @@ pub async fn read_facts(
             .into_iter()
             .map(|row| ((row.principal.clone(), row.request_id.clone()), row))
             .collect(),
+        log_hashes,
         newest_beneath,
         newest_change_beneath,
     })
@@ -139,6 +146,9 @@ impl Locked {
         left: Option<HeadState>,
     ) -> Result<(HeadState, bool), Failure> {
         let head = self.head;
+        if self.end.as_ref().is_some_and(|end| end.revision > write_revision(head.head.revision)) {
+            return Err(Failure::Damaged("its log has rows above its head".into()));
+        }
         if left == Some(head) {
             return Ok((head, false));
         }

@@ -27,6 +27,9 @@ use crate::{
 /// Generated columns came with it.
 const OLDEST_SERVER: i32 = 120_000;
 
+/// The step that makes the table of where the database is.
+const WHEREABOUTS: i64 = 10;
+
 /// The schema, step by step; a step that has landed is never edited.
 ///
 /// sqlx could run them, but only with a lock of the session, which a pooler loses and nothing bounds.
@@ -195,6 +198,9 @@ async fn apply_missing(connection: &mut PgConnection, release: Release) -> Resul
         bounded(LONG_SILENCE, text).await.map_err(failed)?;
         let note = sqlx::query(NOTE_APPLIED).bind(step.version).bind(&*step.description);
         execute(connection, note.bind(&*step.checksum), SILENCE).await.map_err(failed)?;
+        if step.version == WHEREABOUTS {
+            whereabouts::begin(connection).await?;
+        }
     }
     Ok(())
 }

@@ -23,12 +23,13 @@ macro_rules! place {
 }
 
 const PLACE: &str = place!();
-/// One statement, so that place and life are of one moment.
+/// One statement, so that place and life are of one moment. The row is written with its table: if there is none, somebody took it
+/// away, and nobody knows where the store was.
 const LOOK: &str = concat!(
-    "SELECT head.epoch, whereabouts.place, now.place, EXISTS (SELECT 1 FROM replicas) \
-    FROM head JOIN whereabouts ON whereabouts.id = head.id CROSS JOIN (",
+    "SELECT head.epoch, coalesce(whereabouts.place, 'nowhere'), now.place, EXISTS (SELECT 1 FROM replicas) \
+    FROM head LEFT JOIN whereabouts ON whereabouts.id = head.id CROSS JOIN (",
     place!(),
-    ") AS now WHERE head.id = 1"
+    ") AS now WHERE head.id = 1 AND (whereabouts.place IS NOT NULL OR head.revision > 0)"
 );
 const NOTE: &str = concat!(
     "INSERT INTO whereabouts (id, place) SELECT 1, now.place FROM (",
@@ -53,6 +54,19 @@ pub async fn is_told(connection: &mut PgConnection) -> Result<bool, Failure> {
 pub async fn note(connection: &mut PgConnection) -> Result<(), Failure> {
     execute(connection, sqlx::query(NOTE), SILENCE).await?;
     Ok(())
+}
+
+/// Notes where the database is within the transaction that makes the table, if it tells.
+pub async fn begin(connection: &mut PgConnection) -> Result<(), Failure> {
+    say(connection, "SAVEPOINT whereabouts", SILENCE).await?;
+    match execute(connection, sqlx::query(NOTE), SILENCE).await {
+        Ok(_) => Ok(()),
+        // It has no such function, or does not let us.
+        Err(trouble) if trouble.answered => {
+            Ok(say(connection, "ROLLBACK TO SAVEPOINT whereabouts", SILENCE).await?)
+        }
+        Err(trouble) => Err(trouble.failure),
+    }
 }
 
 /// Whether the database is elsewhere than it was last served.

@@ -97,6 +97,12 @@ async fn read_facts(connection: &mut SqliteConnection, writes: &[WriteSet]) -> R
     let head = read_head(connection).await?;
     let requests: Vec<RequestRow> =
         sqlx::query_as(REQUESTS_NAMED).bind(to_json(&wanted.requests)?).fetch_all(&mut *connection).await?;
+    let mut log_hashes = HashMap::new();
+    for row in &requests {
+        let hash: Option<Vec<u8>> =
+            sqlx::query_scalar(sql::HASH_AT).bind(row.revision).fetch_optional(&mut *connection).await?;
+        log_hashes.extend(hash.map(|hash| (row.revision, hash)));
+    }
     let resources: Vec<ResourceRow> =
         sqlx::query_as(RESOURCES_NAMED).bind(to_json(&wanted.names)?).fetch_all(&mut *connection).await?;
     let mut newest_beneath = HashMap::new();
@@ -116,6 +122,7 @@ async fn read_facts(connection: &mut SqliteConnection, writes: &[WriteSet]) -> R
             .into_iter()
             .map(|row| ((row.principal.clone(), row.request_id.clone()), row))
             .collect(),
+        log_hashes,
         newest_beneath,
         newest_change_beneath,
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signalbox::{
     domain::{FeatureLevel, ReplicaId, Revision},
-    store::{Cluster as _, Fleet as _, HOUSEKEEPING, Log as _, Store as _, StoreError},
+    store::{Cluster as _, Fleet as _, HOUSEKEEPING, Log as _, MOST_REPLICAS, Store as _, StoreError},
 };
 use sqlx::{Connection as _, PgConnection};
 
@@ -120,7 +120,67 @@ async fn regression_a_replica_whose_row_was_edited_takes_no_other_along() {
     assert_eq!(sql(&place, long).await, 1);
     let living = stores[0].beat(&heartbeat("a", 1)).await.unwrap();
     assert_eq!(ids(&living), ["a", "b"]);
-    assert_eq!((living[1].heartbeat.address.len(), living[1].heartbeat.key_ids[0].len()), (260, 256));
+    assert_eq!((living[1].heartbeat.address.len(), living[1].heartbeat.key_ids[0].len()), (260, 64));
+}
+
+/// Whoever may write to the table needs no other right to make every replica read a gigabyte every two seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_forged_heartbeats_are_read_up_to_a_bound() {
+    let place = Database::new().await;
+    let stores = [place.open().await, place.open().await];
+    for (store, id) in stores.iter().zip(["own", "other"]) {
+        store.beat(&heartbeat(id, 1)).await.unwrap();
+    }
+    let forge = "INSERT INTO replicas (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, \
+        watchers, environment, verification, seen) SELECT 'forged' || i, address, version, feature_level, epoch, revision, \
+        digest, key_ids, doorbell, watchers, environment, verification, now() + interval '5 seconds' \
+        FROM replicas, generate_series(1, 2000) AS i WHERE id = 'other'";
+    assert_eq!(sql(&place, forge).await, 2000);
+    let living = stores[0].beat(&heartbeat("own", 1)).await.unwrap();
+    assert_eq!(living.len(), MOST_REPLICAS);
+    assert!(ids(&living).contains(&"own") && ids(&living).is_sorted(), "{:?}", ids(&living));
+}
+
+/// The row that tells a copy from its origin is one row, and was easily lost or taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_store_without_its_whereabouts_is_displaced() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    assert_eq!(sql(&place, "DELETE FROM whereabouts").await, 1);
+    assert_eq!(store.displaced().await.unwrap(), None, "it has no past that could be lost");
+    apply(&*store, create("settings/a", "x")).await;
+    let epoch = store.head().await.unwrap().epoch;
+    let found = store.displaced().await.unwrap().expect("nobody knows where it was");
+    assert_eq!((found.epoch, found.served), (epoch, false));
+    assert_ne!(store.begin_life(epoch).await.unwrap(), epoch);
+    assert_eq!(store.displaced().await.unwrap(), None);
+}
+
+/// Whoever brings a store up to date that was written before the table knows where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_the_upgrade_that_makes_whereabouts_notes_the_place() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "x")).await;
+    let back = "DROP TABLE whereabouts; DELETE FROM schema_steps WHERE version >= 10; \
+        DELETE FROM signalbox_migrations WHERE version >= 10; ALTER TABLE log DROP COLUMN traceparent";
+    sql(&place, back).await;
+    let upgraded = place.open().await;
+    assert_eq!(upgraded.displaced().await.unwrap(), None);
+}
+
+/// Names of workers are the callers' own: sorted to the front, forged ones had pushed out whoever works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_texts_of_edited_sessions_are_cut() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    let session = "INSERT INTO worker_sessions (id, replica, epoch, subject, worker, labels, client_version, view, secrets, \
+        silent, began) VALUES ('long', 'a', '0000000000000007', repeat('s', 2000000), repeat('w', 2000000), '{}', \
+        repeat('1', 2000000), '{}', false, false, now());";
+    sql(&place, session).await;
+    let members = store.fleet(&ReplicaId("a".into())).await.unwrap();
+    let session = &members[0].session;
+    assert_eq!([session.subject.len(), session.worker.len(), session.client_version.len()], [1024; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

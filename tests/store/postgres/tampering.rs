@@ -178,3 +178,56 @@ async fn a_store_set_back_as_a_whole_is_a_new_life() {
     let token = apply(&*store, create("settings/b", "x")).await;
     assert_ne!(token.epoch, at.epoch, "the writer saw it too");
 }
+
+/// A row of the requests is an acknowledgement: what it says of the log has to be the log's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_forged_row_of_a_request_acknowledges_nothing() {
+    for forged in [
+        "UPDATE requests SET revision = 99",
+        "UPDATE requests SET revision = -1",
+        "UPDATE requests SET revision = 2",
+        "UPDATE requests SET hash = decode(repeat('00', 32), 'hex')",
+        "UPDATE requests SET hash = '\\x00'",
+        "UPDATE requests SET time = 'garbage'",
+    ] {
+        let place = Database::new().await;
+        let store = place.open().await;
+        let first = create("settings/a", "one");
+        apply(&*store, first.clone()).await;
+        apply(&*store, create("settings/b", "two")).await;
+        place.edit(&format!("{forged} WHERE request_id = '{}'", first.request.id)).await;
+        let replayed = store.replay(&first.request.principal, &first.request.id, &first.request.mac).await;
+        assert!(matches!(replayed, Err(ApplyError::Damaged { .. })), "{forged}: {replayed:?}");
+        let again = store.apply(first).await;
+        assert!(matches!(again, Err(ApplyError::Damaged { .. })), "{forged}: {again:?}");
+    }
+}
+
+/// Whoever had left the log so met the row only as a conflict; whoever had not took the head for edited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_forged_row_above_the_head_is_the_same_damage_for_every_replica() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "one")).await;
+    let other = place.open().await;
+    for above in [1, 1_000_000] {
+        let columns = "change_type, action, name, kind, uid, labels, version, create_revision, create_time, spec, secrets, \
+            previous_labels, previous_revision, actor, time, reason, request_id, digest, previous_hash, hash, traceparent";
+        let forge = format!(
+            "INSERT INTO log (revision, ordinal, {columns}) SELECT revision + {above}, ordinal, {columns} FROM log \
+             WHERE revision = (SELECT revision FROM head)"
+        );
+        place.edit(&forge).await;
+        for store in [&store, &other] {
+            let refused = store.apply(create("settings/b", "two")).await;
+            let Err(ApplyError::Damaged { what }) = refused else { panic!("{refused:?}") };
+            assert!(what.contains("above its head"), "{what}");
+            assert!(store.refuses_writes().is_some());
+        }
+        place.edit("DELETE FROM log WHERE revision > (SELECT revision FROM head)").await;
+        let name = format!("settings/after_{above}");
+        apply(&*other, create(&name, "x")).await;
+        apply(&*store, create(&format!("{name}_too"), "x")).await;
+        assert_eq!(store.refuses_writes(), None);
+    }
+}
