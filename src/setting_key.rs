@@ -25,13 +25,12 @@ pub const ENVIRONMENT_PREFIX: &str = "SIGNALBOX_SETTING_";
 const PART_ENDS: [char; 4] = ['.', ':', '@', '+'];
 
 /// Suffixes, whole words, that make a key a secret.
-const SECRET_ENDINGS: [&str; 33] = [
+const SECRET_ENDINGS: [&str; 32] = [
     "api_key",
     "api_keys",
     "access_keys",
     "private_keys",
     "secrets",
-    "passwords",
     "pwd",
     "db_pass",
     "database_pass",

@@ -198,6 +198,13 @@ impl Walk<'_> {
         while let Some((schema, is_left)) = open.pop() {
             let place = std::ptr::from_ref(schema);
             let mut next = parts_of(schema);
+            // What is only defined is visited where it is referred to.
+            let defined = |map: &Value, part: &Value| {
+                map.as_object().is_some_and(|map| map.values().any(|one| std::ptr::eq(one, part)))
+            };
+            let maps: Vec<&Value> =
+                ["$defs", "definitions"].iter().filter_map(|word| schema.get(*word)).collect();
+            next.retain(|part| !maps.iter().any(|map| defined(map, part)));
             next.extend(schema.get("$ref").and_then(Value::as_str).and_then(|target| self.meant(target)));
             if is_left {
                 let size = |part: &&Value| sizes.get(&std::ptr::from_ref(*part)).copied().unwrap_or(1_u64);
