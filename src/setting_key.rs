@@ -25,8 +25,23 @@ pub const ENVIRONMENT_PREFIX: &str = "SIGNALBOX_SETTING_";
 const PART_ENDS: [char; 4] = ['.', ':', '@', '+'];
 
 /// Suffixes, whole words, that make a key a secret.
-const SECRET_ENDINGS: [&str; 17] = [
+const SECRET_ENDINGS: [&str; 32] = [
     "api_key",
+    "api_keys",
+    "access_keys",
+    "private_keys",
+    "secrets",
+    "pwd",
+    "db_pass",
+    "database_pass",
+    "smtp_pass",
+    "mail_pass",
+    "ssh_pass",
+    "ldap_pass",
+    "bind_dn_pass",
+    "redis_pass",
+    "mysql_pass",
+    "postgres_pass",
     "apikey",
     "access_key",
     "secret_key",
@@ -46,7 +61,8 @@ const SECRET_ENDINGS: [&str; 17] = [
 ];
 
 /// Keys that hold a secret although their ending does not say so.
-const SECRET_KEYS: [&str; 1] = ["aws_bearer_token_bedrock"];
+const SECRET_KEYS: [&str; 5] =
+    ["aws_bearer_token_bedrock", "authorization", "proxy_authorization", "cookie", "set_cookie"];
 
 /// Names of services whose `<service>_key` is an API key.
 const SECRET_SERVICES: [&str; 21] = [
@@ -122,6 +138,8 @@ fn is_normal(key: &str) -> bool {
 /// well-known service.
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
+    // A second key is no less one: `openai_api_key_2`.
+    let key = key.trim_end_matches(|letter: char| letter.is_ascii_digit()).trim_end_matches('_');
     // `openai.api.key` is no less a key for its dots.
     says_secret(key) || says_secret(&key.replace(PART_ENDS, "_"))
 }
@@ -135,7 +153,7 @@ fn says_secret(key: &str) -> bool {
         return false;
     }
     SECRET_ENDINGS.iter().any(&ends_in)
-        || SECRET_KEYS.iter().any(ends_in)
+        || SECRET_KEYS.iter().any(|known| key.rsplit(PART_ENDS).next() == Some(*known))
         || key.strip_suffix("_key").is_some_and(|service| {
             SECRET_SERVICES.iter().any(|known| service.rsplit(PART_ENDS).next() == Some(*known))
         })
@@ -222,12 +240,29 @@ mod tests {
             "aws_bearer_token_bedrock",
             "llm.openai_api_key",
             "llm.groq_key",
+            "openai_api_key_2",
+            "api_keys",
+            "secrets",
+            "db_pass",
+            "smtp_pass",
+            "pwd",
+            "authorization",
+            "http.authorization",
         ] {
             assert!(is_secret(key), "{key}");
         }
-        for key in
-            ["max_tokens", "eos_token", "cost_per_token", "sort_key", "cache_key", "secretary", "monkey", ""]
-        {
+        for key in [
+            "max_tokens",
+            "eos_token",
+            "first_pass",
+            "require_authorization",
+            "cost_per_token",
+            "sort_key",
+            "cache_key",
+            "secretary",
+            "monkey",
+            "",
+        ] {
             assert!(!is_secret(key), "{key}");
         }
     }

@@ -30,7 +30,7 @@ use signalbox::proto::v1::{
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use support::{
     caller::{Caller, Rights},
-    resources::{api_key, by_prefix, labelled, named, provider},
+    resources::{api_key, by_name, by_prefix, labelled, named, provider},
     server::Server,
     truth::Recorder,
     writer::{Job, Op, Writer},
@@ -201,8 +201,29 @@ async fn names_beyond_the_grants_are_not_given_away() {
     let rights = Rights { role: Role::Admin, ..Rights::worker(vec![by_prefix("providers/")], false) };
     let narrow = admin.colleague("narrow", &rights).await;
     let status = attempt(&narrow, vec![Op::delete("providers/a")]).await.unwrap_err();
-    assert!(status.message().contains("in use by 1 more"), "{}", status.message());
+    assert!(status.message().contains("in use by what your grants do not reach"), "{}", status.message());
     assert!(!format!("{status:?}").contains("hidden"));
+}
+
+#[tokio::test]
+async fn regression_a_move_names_no_key_beyond_the_grants() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let all = [provider("providers/a"), api_key("providers/a/apiKeys/hidden", "x1")];
+    attempt(&admin, all.into_iter().map(Op::Create).collect()).await.unwrap();
+    let rights = Rights { role: Role::Admin, ..Rights::worker(vec![by_name("providers/a")], false) };
+    let narrow = admin.colleague("narrow", &rights).await;
+    let mut moved = provider("providers/a");
+    if let Some(Spec::Provider(spec)) = &mut moved.spec {
+        spec.base_url = "https://elsewhere.example".into();
+    }
+    let moved = Op::update(moved, &["provider.base_url"]);
+    let status = attempt(&narrow, vec![moved.clone()]).await.unwrap_err();
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "SECRET_REQUIRED");
+    assert!(status.message().contains("what your grants do not reach"), "{}", status.message());
+    assert!(!format!("{status:?}").contains("hidden"));
+    let status = attempt(&admin, vec![moved]).await.unwrap_err();
+    assert!(status.message().contains("providers/a/apiKeys/hidden"), "{}", status.message());
 }
 
 #[tokio::test]

@@ -192,7 +192,10 @@ mod tests {
     #[test]
     fn a_value_can_be_cleared_later_and_is_missed() {
         let (before, _) = plan(NAME, spec(|_| ()), None);
-        let (after, violations) = plan(NAME, spec(|key| key.secret = Some(Secret::default())), Some(&before));
+        let (kept, violations) = plan(NAME, spec(|key| key.secret = Some(Secret::default())), Some(&before));
+        assert_eq!((kept, violations), (before.clone(), vec![]), "nothing was said of it");
+        let absent = Secret { value: None, state: State::Absent.into() };
+        let (after, violations) = plan(NAME, spec(|key| key.secret = Some(absent)), Some(&before));
         assert_eq!(violations, []);
         assert_eq!(ApiKey.warnings(Some(&before), &after).len(), 1);
         assert!(ApiKey.warnings(None, &before).is_empty());

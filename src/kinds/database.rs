@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    CheckContext, Kind, SecretInput, put_out,
+    CheckContext, Kind, SecretInput, credential, put_out,
     rules::{
         DESCRIPTION_CHARS, NAME_CHARS, check_duration, check_not_moved, host_problem, is_loopback, shown,
         unknown_value,
@@ -87,29 +87,50 @@ const DETOURS: [&str; 20] = [
 /// Parts of the names of such options, in the same spelling.
 const DETOUR_PARTS: [&str; 4] = ["host", "url", "socks", "sentinel"];
 
-/// Parts of the names of options that say how a server is known, how a connection is kept from others, or how the password is
-/// shown to the server: what they say decides who may learn it.
-const GUARD_PARTS: [&str; 17] = [
-    "ssl",
-    "tls",
-    "cert",
-    "auth",
-    "cleartext",
-    "plugin",
-    "gss",
-    "krb",
-    "kerberos",
-    "sasl",
-    "publickey",
-    "channelbinding",
-    "cipher",
-    "verify",
-    "trust",
-    "insecure",
-    "requirepeer",
+/// Options of well-known drivers that don't touch who may learn a password, in the same spelling. Any other one may say how a
+/// server is known, how a connection is kept from others, or how the password is shown to the server.
+const HARMLESS: [&str; 40] = [
+    "applicationname",
+    "appname",
+    "clientname",
+    "clientencoding",
+    "charset",
+    "characterset",
+    "collation",
+    "timezone",
+    "searchpath",
+    "datestyle",
+    "connecttimeout",
+    "connecttimeoutms",
+    "connectiontimeout",
+    "logintimeout",
+    "readtimeout",
+    "writetimeout",
+    "sockettimeout",
+    "sockettimeoutms",
+    "statementtimeout",
+    "locktimeout",
+    "idleintransactionsessiontimeout",
+    "tcpusertimeout",
+    "tcpkeepalive",
+    "keepalives",
+    "keepalivesidle",
+    "keepalivesinterval",
+    "keepalivescount",
+    "healthcheckinterval",
+    "retryonerror",
+    "retryreads",
+    "retrywrites",
+    "readpreference",
+    "readconcernlevel",
+    "journal",
+    "w",
+    "wtimeoutms",
+    "preparethreshold",
+    "statementcachesize",
+    "autocommit",
+    "targetsessionattrs",
 ];
-/// Such options whose names are no parts of others. `options` picks the server behind some proxies.
-const GUARDS: [&str; 2] = ["options", "mechanism"];
 
 impl Kind for Database {
     fn name(&self) -> KindName {
@@ -293,13 +314,13 @@ fn in_one_word(name: &str) -> String {
     name.to_ascii_lowercase().replace(['_', '-'], "")
 }
 
-/// The options that decide who may learn a password, with their values; that of a sealed one is none.
+/// The options that may decide who learns a password, with their values; that of a sealed one is none.
 fn guards(spec: &DatabaseSpec) -> BTreeMap<&str, Option<&str>> {
-    let is_guard = |name: &str| {
-        let plain = in_one_word(name);
-        GUARDS.contains(&plain.as_str()) || GUARD_PARTS.iter().any(|part| plain.contains(part))
+    let is_guard = |(name, option): &(&String, &DatabaseOption)| match option.value {
+        Some(Value::Secret(_)) => !carries_credentials(name),
+        Some(Value::Plain(_)) | None => !HARMLESS.contains(&in_one_word(name).as_str()),
     };
-    let options = spec.options.iter().filter(|(name, _)| is_guard(name));
+    let options = spec.options.iter().filter(is_guard);
     options
         .map(|(name, option)| match &option.value {
             Some(Value::Plain(value)) => (name.as_str(), Some(value.as_str())),
@@ -308,7 +329,7 @@ fn guards(spec: &DatabaseSpec) -> BTreeMap<&str, Option<&str>> {
         .collect()
 }
 
-/// The name of an option that decides who may learn a password, and that is another one than before.
+/// The name of an option that may decide who learns a password, and that is another one than before.
 fn changed_guard<'s>(before: &'s DatabaseSpec, after: &'s DatabaseSpec) -> Option<&'s str> {
     let (before, after) = (guards(before), guards(after));
     let differs = |name: &&&str| before.get(**name) != after.get(**name);
@@ -324,11 +345,12 @@ fn check_option(
 ) {
     match (&option.value, secret) {
         (None, _) => violations.add(path, "REQUIRED", "has no value; set `plain` or `secret`"),
-        (Some(Value::Plain(_)), _) if carries_credentials(name) => violations.add(
-            format!("{path}.plain"),
-            "SECRET_REQUIRED",
-            "must not be set, because the option carries credentials; set `secret` instead",
-        ),
+        (Some(Value::Plain(value)), _) if carries_credentials(name) || shows_credentials(value) => violations
+            .add(
+                format!("{path}.plain"),
+                "SECRET_REQUIRED",
+                "must not be set, because the option carries credentials; set `secret` instead",
+            ),
         (Some(Value::Plain(value)), _) => {
             violations.text(&format!("{path}.plain"), value, Text::Value, OPTION_CHARS);
         }
@@ -349,8 +371,17 @@ fn check_option(
 /// Whether an option's name says that its value is a secret. Drivers write names in one word too: `sslpassword`.
 fn carries_credentials(name: &str) -> bool {
     let normal = setting_key::normalise(name);
-    let endings = ["password", "passphrase", "secret", "token", "credentials"];
+    let endings = ["password", "passphrase", "passwd", "pass", "pwd", "secret", "token", "credentials"];
     setting_key::is_secret(&normal) || endings.iter().any(|ending| normal.ends_with(ending))
+}
+
+/// Whether an option's value shows one, alone or among the words that a server is given, as `-c password=x` and
+/// `SET PASSWORD = 'x'` do.
+fn shows_credentials(value: &str) -> bool {
+    let joined = value.split('=').map(str::trim).collect::<Vec<_>>().join("=");
+    credential::found_in(value).is_some()
+        || joined.split([' ', '\t', ',', ';', '&']).any(|word| credential::found_in(word).is_some())
+        || value.to_ascii_lowercase().contains("identified by")
 }
 
 fn check_pool(pool: &DatabasePool, violations: &mut Violations) {

@@ -12,7 +12,9 @@ use super::{
     headers::{check_headers, is_one_of},
     names::parse_pattern,
     put_out,
-    rules::{DESCRIPTION_CHARS, NAME_CHARS, URL_BYTES, check_not_moved, is_loopback, unknown_value},
+    rules::{
+        DESCRIPTION_CHARS, NAME_CHARS, URL_BYTES, check_not_moved, is_loopback, names_metadata, unknown_value,
+    },
     switched,
 };
 use crate::{
@@ -144,7 +146,9 @@ fn url_problem(text: &str) -> Option<&'static str> {
         Some("must not hold a user name or password; send credentials in a secret header")
     } else if url.fragment().is_some() {
         Some("must not hold a fragment")
-    } else if !url.host().is_some_and(|host| is_public(&host)) {
+    } else if authority.is_empty() || url.port() == Some(0) {
+        Some("must name a host, and no port 0")
+    } else if names_metadata(&url) || !url.host().is_some_and(|host| is_public(&host)) {
         Some("must not name an address of this machine or of a private network; give a public one, or a name")
     } else {
         None

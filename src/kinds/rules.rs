@@ -166,7 +166,9 @@ pub fn decimal_problem(text: &str) -> Option<&'static str> {
 ///
 /// A secret that the caller believes to be missing counts as kept: there may be one after all, and the caller may know it.
 pub fn check_not_moved(context: &CheckContext<'_>, field: &str, violations: &mut Violations) {
-    let kept = |input: &SecretInput| matches!(input, SecretInput::Keep | SecretInput::KeepMissing);
+    let kept = |input: &SecretInput| {
+        matches!(input, SecretInput::Keep | SecretInput::KeepMissing | SecretInput::Unsaid)
+    };
     for (path, _) in context.secrets.iter().filter(|(_, input)| kept(input)) {
         let problem = format!(
             "must be given again, because `{field}` changes and a stored secret goes only where it was saved for"
@@ -224,6 +226,30 @@ pub fn header_value_problem(value: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a part of a path is `.` or `..`, however it is written.
+fn is_dots(part: &str) -> bool {
+    matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+}
+
+/// Whether a URL names the service that tells a machine in a cloud its own credentials.
+#[must_use]
+pub fn names_metadata(url: &url::Url) -> bool {
+    const NAMES: [&str; 4] =
+        ["metadata", "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"];
+    match url.host() {
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            NAMES.contains(&name.as_str())
+        }
+        Some(url::Host::Ipv4(address)) => {
+            [[169, 254, 169, 254], [169, 254, 170, 2], [100, 100, 100, 200], [168, 63, 129, 16]]
+                .contains(&address.octets())
+        }
+        Some(url::Host::Ipv6(address)) => address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
+        None => false,
+    }
+}
+
 /// What is wrong with a base URL, if anything: absolute, http or https, without credentials, query or fragment.
 #[must_use]
 pub fn url_problem(text: &str) -> Option<&'static str> {
@@ -244,7 +270,15 @@ pub fn url_problem(text: &str) -> Option<&'static str> {
         return Some("is not a URL with a host, such as `https://api.example.com/v1`");
     };
     let authority = text.split('/').nth(2).unwrap_or_default();
-    if authority.contains('@') {
+    if authority.is_empty() {
+        Some("has no host behind `://`; write for example `https://api.example.com/v1`")
+    } else if url.port() == Some(0) {
+        Some("names port 0, which is none; give one from 1 to 65535, or leave it out")
+    } else if text.split('/').skip(3).any(is_dots) {
+        Some("must not hold `.` or `..` as a part of its path; write the path that is meant")
+    } else if names_metadata(&url) {
+        Some("names the metadata service of a cloud, which gives out credentials; name a provider's host")
+    } else if authority.contains('@') {
         Some("must not hold credentials; store them as an API key or a secret header")
     } else if url.query().is_some() {
         Some("must not hold a query; put it into `endpoint_path`")

@@ -26,6 +26,8 @@ pub enum SecretInput {
     /// As `Keep`, but the caller has seen that there is no value, so that none is no error. The masked form says
     /// MISSING; where a value is stored after all, [`settle`] sets it right.
     KeepMissing,
+    /// Nothing was said: what is stored stays, and where nothing is, nothing is. [`settle`] turns it into one of the others.
+    Unsaid,
     /// The stored value goes.
     Clear,
     /// A state that this binary does not know, which [`check`] refuses.
@@ -52,8 +54,8 @@ pub enum SecretView {
 
 /// Takes all secrets out of a spec, which is left in its masked form.
 ///
-/// A value replaces, whatever state comes with it. Without a value PRESENT and UNDECRYPTABLE keep, MISSING keeps what
-/// there is, ABSENT and no state clear. A secret field that is not set at all is not listed, and is cleared as well.
+/// A value replaces, whatever state comes with it. Without a value PRESENT and UNDECRYPTABLE keep, MISSING and no state keep what
+/// there is, ABSENT clears. A secret field that is not set at all is not listed, and is cleared as well.
 pub fn split(spec: &mut Spec) -> SecretInputs {
     let mut inputs = SecretInputs::new();
     rewrite(spec, |path, secret| {
@@ -108,9 +110,16 @@ pub fn settle(
         match input {
             SecretInput::KeepMissing if stored(path) => *input = SecretInput::Keep,
             SecretInput::Keep if imported && !stored(path) => *input = SecretInput::KeepMissing,
+            SecretInput::Unsaid if stored(path) => *input = SecretInput::Keep,
+            SecretInput::Unsaid if imported => *input = SecretInput::KeepMissing,
+            SecretInput::Unsaid => *input = SecretInput::Clear,
             _ => continue,
         }
-        let state = if *input == SecretInput::Keep { State::Present } else { State::Missing };
+        let state = match input {
+            SecretInput::Keep => State::Present,
+            SecretInput::Clear => State::Absent,
+            _ => State::Missing,
+        };
         settled.insert(path.0.clone(), state.into());
     }
     if settled.is_empty() {
@@ -187,7 +196,8 @@ fn instruction(secret: Secret) -> (SecretInput, i32) {
     match State::try_from(secret.state) {
         Ok(State::Present | State::Undecryptable) => (SecretInput::Keep, State::Present.into()),
         Ok(State::Missing) => (SecretInput::KeepMissing, State::Missing.into()),
-        Ok(State::Absent | State::Unspecified) => (SecretInput::Clear, State::Absent.into()),
+        Ok(State::Unspecified) => (SecretInput::Unsaid, State::Absent.into()),
+        Ok(State::Absent) => (SecretInput::Clear, State::Absent.into()),
         Err(_) => (SecretInput::Unknown(secret.state), secret.state),
     }
 }
@@ -256,7 +266,7 @@ mod tests {
             ("d", SecretInput::Keep, state(State::Present)),
             ("e", SecretInput::KeepMissing, state(State::Missing)),
             ("f", SecretInput::Clear, state(State::Absent)),
-            ("g", SecretInput::Clear, state(State::Absent)),
+            ("g", SecretInput::Unsaid, state(State::Absent)),
             ("h", SecretInput::Unknown(42), Secret { value: None, state: 42 }),
         ];
         for (name, input, _) in &expected {
@@ -270,6 +280,23 @@ mod tests {
         let missed = check_kept(&inputs, |path| path.0.contains(".c."));
         assert_eq!(missed.len(), 1);
         assert_eq!(missed[0].field, "provider.headers.d.secret");
+    }
+
+    #[test]
+    fn regression_what_is_not_said_keeps_what_is_stored() {
+        let (path, empty) = (FieldPath("provider.headers.a.secret".into()), Secret::default());
+        for (stored, imported, input, then) in [
+            (true, false, SecretInput::Keep, State::Present),
+            (true, true, SecretInput::Keep, State::Present),
+            (false, true, SecretInput::KeepMissing, State::Missing),
+            (false, false, SecretInput::Clear, State::Absent),
+        ] {
+            let mut spec = provider(&[("a", empty.clone())]);
+            let mut inputs = split(&mut spec);
+            settle(&mut spec, &mut inputs, imported, |_| stored);
+            assert!(inputs.get(&path) == Some(&input), "{stored} {imported}");
+            assert_eq!(states(&spec).get(&path), Some(&then), "{stored} {imported}");
+        }
     }
 
     #[test]

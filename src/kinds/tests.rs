@@ -26,7 +26,9 @@ pub(super) fn plan(name: &str, mut spec: Spec, before: Option<&Spec>) -> (Spec, 
     kind.fill_defaults(&mut spec, &name);
     kind.fill_newer_defaults(&mut spec, FeatureLevel::CURRENT);
     kind.keep_made(&mut spec, before);
-    let inputs = secrets::split(&mut spec);
+    let mut inputs = secrets::split(&mut spec);
+    let held = before.map(secrets::states).unwrap_or_default();
+    secrets::settle(&mut spec, &mut inputs, false, |field| held.get(field) == Some(&State::Present));
     let context = CheckContext { name: &name, spec: &spec, before, secrets: &inputs, imported: false };
     let violations = check(kind, &context);
     (spec, violations)

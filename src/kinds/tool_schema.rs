@@ -5,7 +5,10 @@
 //! only into the document itself, so that reading one can't lead anywhere, and never round in a circle, which a reader would follow
 //! without an end. Patterns are held to what any engine matches in bounded time.
 
-use std::{cell::RefCell, collections::HashSet};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
 
 use serde_json::{Map, Value};
 
@@ -13,6 +16,14 @@ use super::{json, pattern, rules::shown};
 
 const SCHEMA_BYTES: usize = 64 * 1024;
 const BOUNDS: json::Bounds = json::Bounds { depth: 32, nodes: 5_000 };
+/// Schemas that are visited by who follows every reference, at most.
+const EXPANDED: u64 = 100_000;
+/// What `$schema` may name.
+const DIALECTS: [&str; 3] = [
+    "json-schema.org/draft-07/schema",
+    "json-schema.org/draft/2019-09/schema",
+    "json-schema.org/draft/2020-12/schema",
+];
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
 /// What the value of a keyword has to be.
@@ -34,16 +45,27 @@ enum Form {
     Values,
     Type,
     Reference,
+    /// Schemas or lists of names.
+    Dependencies,
+    /// Says what the whole document is; in a part of it, it would say where references lead from there.
+    Document,
+    /// Leads on by what is only known where the schema is used.
+    Dynamic,
 }
 
 /// The keywords that are checked.
-const KEYWORDS: [(&str, Form); 49] = [
+const KEYWORDS: [(&str, Form); 58] = [
     ("$anchor", Form::Text),
     ("$comment", Form::Text),
     ("$defs", Form::SchemaMap),
-    ("$id", Form::Text),
+    ("$dynamicAnchor", Form::Dynamic),
+    ("$dynamicRef", Form::Dynamic),
+    ("$id", Form::Document),
+    ("$recursiveAnchor", Form::Dynamic),
+    ("$recursiveRef", Form::Dynamic),
     ("$ref", Form::Reference),
-    ("$schema", Form::Text),
+    ("$schema", Form::Document),
+    ("$vocabulary", Form::Dynamic),
     ("additionalItems", Form::Schema),
     ("additionalProperties", Form::Schema),
     ("allOf", Form::Schemas),
@@ -51,7 +73,9 @@ const KEYWORDS: [(&str, Form); 49] = [
     ("contains", Form::Schema),
     ("contentEncoding", Form::Text),
     ("contentMediaType", Form::Text),
+    ("contentSchema", Form::Schema),
     ("definitions", Form::SchemaMap),
+    ("dependencies", Form::Dependencies),
     ("dependentRequired", Form::NamesMap),
     ("dependentSchemas", Form::SchemaMap),
     ("deprecated", Form::Flag),
@@ -86,6 +110,8 @@ const KEYWORDS: [(&str, Form); 49] = [
     ("then", Form::Schema),
     ("title", Form::Text),
     ("type", Form::Type),
+    ("unevaluatedItems", Form::Schema),
+    ("unevaluatedProperties", Form::Schema),
     ("uniqueItems", Form::Flag),
 ];
 
@@ -104,18 +130,94 @@ pub(super) fn check(text: &str, strict: bool) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    Walk { root: &root, strict, done: RefCell::default() }.schema("", &root)
+    let schemas = all_schemas(&root);
+    Walk { root: &root, schemas, strict, done: RefCell::default() }.document()
+}
+
+/// The places of a document that are read as schemas.
+fn all_schemas(root: &Value) -> HashSet<*const Value> {
+    let (mut found, mut open) = (HashSet::new(), vec![root]);
+    while let Some(schema) = open.pop() {
+        if found.insert(std::ptr::from_ref(schema)) {
+            open.extend(parts_of(schema));
+        }
+    }
+    found
+}
+
+/// The schemas that a schema holds.
+fn parts_of(schema: &Value) -> Vec<&Value> {
+    let Some(object) = schema.as_object() else { return Vec::new() };
+    let mut found = Vec::new();
+    for (keyword, value) in object {
+        match (form_of(keyword), value) {
+            (Some(Form::SchemaOrList | Form::Schemas), Value::Array(list)) => found.extend(list),
+            (Some(Form::Schema | Form::SchemaOrList), value) => found.push(value),
+            (Some(Form::SchemaMap | Form::PatternMap | Form::Dependencies), Value::Object(map)) => {
+                // A list of names is none.
+                found.extend(map.values().filter(|value| !value.is_array()));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn form_of(keyword: &str) -> Option<Form> {
+    let index = KEYWORDS.binary_search_by_key(&keyword, |(known, _)| known).ok()?;
+    KEYWORDS.get(index).map(|(_, form)| *form)
 }
 
 /// One schema and where it is, as a JSON pointer.
 struct Walk<'a> {
     root: &'a Value,
+    /// The places that are read as schemas: only there a reference may lead.
+    schemas: HashSet<*const Value>,
     strict: bool,
     /// Schemas of which it is known that they lead into no circle.
     done: RefCell<HashSet<*const Value>>,
 }
 
 impl Walk<'_> {
+    fn document(&self) -> Result<(), String> {
+        self.schema("", self.root)?;
+        if self.expanded() > EXPANDED {
+            let problem = format!(
+                "holds references by which it grows beyond {EXPANDED} schemas where they are followed; refer less often, or \
+                 to smaller parts"
+            );
+            return Err(wrong("", &problem));
+        }
+        Ok(())
+    }
+
+    /// The schemas that are visited by who follows every reference; one into what it stands in counts as one.
+    fn expanded(&self) -> u64 {
+        let (mut sizes, mut entered) = (HashMap::new(), HashSet::new());
+        let mut open = vec![(self.root, false)];
+        while let Some((schema, is_left)) = open.pop() {
+            let place = std::ptr::from_ref(schema);
+            let mut next = parts_of(schema);
+            // What is only defined is visited where it is referred to.
+            let defined = |map: &Value, part: &Value| {
+                map.as_object().is_some_and(|map| map.values().any(|one| std::ptr::eq(one, part)))
+            };
+            let maps: Vec<&Value> =
+                ["$defs", "definitions"].iter().filter_map(|word| schema.get(*word)).collect();
+            next.retain(|part| !maps.iter().any(|map| defined(map, part)));
+            next.extend(schema.get("$ref").and_then(Value::as_str).and_then(|target| self.meant(target)));
+            if is_left {
+                let size = |part: &&Value| sizes.get(&std::ptr::from_ref(*part)).copied().unwrap_or(1_u64);
+                let size = next.iter().map(size).fold(1_u64, u64::saturating_add);
+                sizes.insert(place, size);
+            } else if entered.insert(place) {
+                open.push((schema, true));
+                open.extend(next.into_iter().map(|next| (next, false)));
+            }
+        }
+        sizes.get(&std::ptr::from_ref(self.root)).copied().unwrap_or_default()
+    }
+
     fn schema(&self, at: &str, value: &Value) -> Result<(), String> {
         let object = match value {
             Value::Bool(_) if !at.is_empty() => return Ok(()),
@@ -123,9 +225,8 @@ impl Walk<'_> {
             _ => return Err(wrong(at, "must be a schema: an object, or true or false")),
         };
         for (keyword, value) in object {
-            let known = KEYWORDS.binary_search_by_key(&keyword.as_str(), |(known, _)| known);
-            if let Ok(index) = known {
-                self.keyword(&below(at, keyword), KEYWORDS[index].1, value)?;
+            if let Some(form) = form_of(keyword) {
+                self.keyword(&below(at, keyword), form, value)?;
             }
         }
         if self.strict { strict_problem(at, object).map_or(Ok(()), Err) } else { Ok(()) }
@@ -159,6 +260,17 @@ impl Walk<'_> {
                     .iter()
                     .try_for_each(|(key, value)| self.keyword(&below(at, key), Form::Names, value));
             }
+            (Form::Dependencies, Value::Object(map)) => {
+                return map.iter().try_for_each(|(key, value)| {
+                    let form = if value.is_array() { Form::Names } else { Form::Schema };
+                    self.keyword(&below(at, key), form, value)
+                });
+            }
+            (Form::Document, Value::String(text)) => match at {
+                "/$id" => true,
+                "/$schema" => is_dialect(text),
+                _ => false,
+            },
             (Form::Text, value) => value.is_string(),
             (Form::Flag, value) => value.is_boolean(),
             (Form::Number, value) => value.is_number(),
@@ -178,7 +290,10 @@ impl Walk<'_> {
                 | Form::PatternMap
                 | Form::NamesMap
                 | Form::Names
-                | Form::Values,
+                | Form::Values
+                | Form::Dependencies
+                | Form::Document
+                | Form::Dynamic,
                 _,
             ) => false,
         };
@@ -200,7 +315,8 @@ impl Walk<'_> {
     }
 
     fn meant(&self, target: &str) -> Option<&Value> {
-        self.root.pointer(target.strip_prefix('#')?)
+        let found = self.root.pointer(target.strip_prefix('#')?)?;
+        self.schemas.contains(&std::ptr::from_ref(found)).then_some(found)
     }
 
     /// Whether a reference leads into a circle, by nothing but further schemas of the very same value.
@@ -230,7 +346,7 @@ impl Walk<'_> {
         let same = |(keyword, value): (&'s String, &'s Value)| match (keyword.as_str(), value) {
             ("$ref", Value::String(target)) => self.meant(target).into_iter().collect(),
             ("allOf" | "anyOf" | "oneOf", Value::Array(list)) => list.iter().collect(),
-            ("dependentSchemas", Value::Object(map)) => map.values().collect(),
+            ("dependentSchemas" | "dependencies", Value::Object(map)) => map.values().collect(),
             ("not" | "if" | "then" | "else", value) => vec![value],
             _ => Vec::new(),
         };
@@ -251,6 +367,12 @@ fn strict_problem(at: &str, object: &Map<String, Value>) -> Option<String> {
     let properties = object.get("properties").and_then(Value::as_object);
     let complete = properties.is_none_or(|properties| properties.keys().all(listed));
     (!complete).then(|| wrong(at, "must list all of its properties in `required`, because `strict` is true"))
+}
+
+fn is_dialect(text: &str) -> bool {
+    let text = text.strip_suffix('#').unwrap_or(text);
+    let place = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    place.is_some_and(|place| DIALECTS.contains(&place))
 }
 
 fn is_type(value: &Value) -> bool {
@@ -280,7 +402,14 @@ fn expected(form: Form) -> &'static str {
             "must be one of `array`, `boolean`, `integer`, `null`, `number`, `object`, `string`, or a list of some of them"
         }
         Form::Reference => {
-            "must lead into the same document, such as `#/$defs/city`, to something that is there"
+            "must lead into the same document, such as `#/$defs/city`, to a schema that is there"
+        }
+        Form::Dependencies => "must be an object that holds schemas or lists of names",
+        Form::Document => {
+            "may only stand at the top: `$id` as a text, `$schema` as draft-07, 2019-09 or 2020-12 of json-schema.org"
+        }
+        Form::Dynamic => {
+            "leads where only the use of the schema tells, which not every reader follows; use `$ref` and `$defs`"
         }
     }
 }
@@ -298,137 +427,4 @@ fn wrong(at: &str, problem: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn whole(part: &str) -> String {
-        format!(r#"{{"type": "object", "$defs": {{"a": {{"type": "string"}}}}, {part}}}"#)
-    }
-
-    #[test]
-    fn the_keywords_are_in_order() {
-        assert!(KEYWORDS.is_sorted_by_key(|(keyword, _)| *keyword), "they are searched by halves");
-    }
-
-    #[test]
-    fn every_keyword_takes_its_form_only() {
-        let (schema, list) = (r#"{"type": "string"}"#, r#"[{"type": "string"}, true]"#);
-        for (keyword, form) in KEYWORDS {
-            let (right, wrong): (&[&str], &[&str]) = match form {
-                Form::Schema => (&[schema, "true"], &["1", "\"a\"", list, "null"]),
-                Form::SchemaOrList => (&[schema, list], &["1", "[]", "[1]"]),
-                Form::Schemas => (&[list], &["[]", schema, "[null]"]),
-                Form::SchemaMap => (&["{}", r#"{"a": {"type": "null"}}"#], &["[]", r#"{"a": 1}"#, "1"]),
-                Form::Text => (&["\"a\""], &["1", "null"]),
-                Form::Pattern => (&["\"^a+$\""], &["1", "null", "\"(a+)+$\"", "\"(\"", r#""(a)\\1""#]),
-                Form::PatternMap => (
-                    &["{}", r#"{"^a": true}"#],
-                    &["[]", r#"{"a": 1}"#, r#"{"(a+)+$": true}"#, r#"{"[": true}"#],
-                ),
-                Form::Flag => (&["true"], &["\"true\"", "0"]),
-                Form::Number => (&["-1.5", "0"], &["\"1\"", "true"]),
-                Form::Positive => (&["0.01"], &["0", "-1", "\"1\""]),
-                Form::Count => (&["0", "10"], &["-1", "1.5", "\"1\""]),
-                Form::Names => (&["[]", r#"["a", "b"]"#], &[r#"["a", "a"]"#, "[1]", "{}"]),
-                Form::NamesMap => (&[r#"{"a": ["b"]}"#], &["[]", r#"{"a": 1}"#]),
-                Form::Values => (&["[1, null]"], &["[]", "1"]),
-                Form::Type => {
-                    (&["\"null\"", r#"["string", "null"]"#], &["\"str\"", "[]", "1", r#"["null", "null"]"#])
-                }
-                Form::Reference => (
-                    &["\"#/$defs/a\"", "\"#\""],
-                    &["\"https://a.example/x\"", "\"#/$defs/b\"", "\"other\"", "1"],
-                ),
-            };
-            for (values, accepted) in [(right, true), (wrong, false)] {
-                for value in values {
-                    let text = whole(&format!(r#""properties": {{"x": {{"{keyword}": {value}}}}}"#));
-                    let found = check(&text, false);
-                    assert_eq!(found.is_ok(), accepted, "{keyword}: {value}: {found:?}");
-                    if let Err(problem) = found {
-                        assert!(problem.contains(&format!("`/properties/x/{keyword}")), "{problem}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_schema_is_an_object_of_bounded_size() {
-        let nested = |depth: usize| {
-            let inner = r#"{"not": "#.repeat(depth);
-            format!(r#"{{"type": "object", "not": {inner}true{}}}"#, "}".repeat(depth))
-        };
-        assert_eq!(check(&nested(30), false), Ok(()));
-        let wide = whole(&format!(r#""enum": [{}1]"#, "1,".repeat(5_000)));
-        let long = whole(&format!(r#""title": "{}""#, "x".repeat(65_536)));
-        for text in
-            ["", "{", "[]", "true", "\"object\"", "{}", r#"{"type": "string"}"#, r#"{"type": ["object"]}"#]
-        {
-            assert!(check(text, false).is_err(), "{text}");
-        }
-        for text in [nested(32), nested(20_000), wide, long, r#"{"type": "object", "type": "object"}"#.into()]
-        {
-            assert!(check(&text, false).is_err(), "{text:.60}");
-        }
-        assert_eq!(check(&whole(r#""x-unknown": {"properties": 1}"#), false), Ok(()));
-    }
-
-    #[test]
-    fn regression_no_reference_leads_round_in_a_circle() {
-        let told = |defs: &str| {
-            let text = format!(
-                r##"{{"type": "object", "$defs": {{{defs}}}, "properties": {{"x": {{"$ref": "#/$defs/a"}}}}}}"##
-            );
-            check(&text, false).err().unwrap_or_default()
-        };
-        for circle in [
-            r##""a": {"$ref": "#/$defs/a"}"##,
-            r##""a": {"$ref": "#/$defs/b"}, "b": {"allOf": [true, {"$ref": "#/$defs/a"}]}"##,
-            r##""a": {"anyOf": [{"not": {"$ref": "#/$defs/a"}}]}"##,
-            r##""a": {"if": true, "then": {"dependentSchemas": {"k": {"$ref": "#/$defs/a"}}}}"##,
-        ] {
-            let told = told(circle);
-            assert!(told.contains("/$ref` leads round in a circle"), "{circle}: {told}");
-        }
-        for tree in [
-            r##""a": {"properties": {"next": {"$ref": "#/$defs/a"}}}"##,
-            r##""a": {"type": "array", "items": {"$ref": "#/$defs/a"}}"##,
-            r##""a": {"anyOf": [{"$ref": "#/$defs/b"}, {"$ref": "#/$defs/b"}]}, "b": {"type": "null"}"##,
-        ] {
-            assert_eq!(told(tree), "", "{tree}");
-        }
-        assert!(check(r##"{"type": "object", "$ref": "#"}"##, false).is_err());
-        let chain: Vec<String> =
-            (0..1500).map(|place| format!(r##""d{place}": {{"$ref": "#/$defs/d{}"}}"##, place + 1)).collect();
-        let chain = format!(r#"{}, "d1500": true, "a": true"#, chain.join(", "));
-        assert_eq!(told(&chain), "", "a long way round is none");
-    }
-
-    #[test]
-    fn a_strict_schema_leaves_nothing_open() {
-        let strict = |text: &str| check(text, true).err().unwrap_or_default();
-        let inner = |required: &str| {
-            format!(
-                r#"{{"type": "object", "additionalProperties": false, "required": ["a"], "properties": {{"a":
-                   {{"type": "object", "additionalProperties": false, "required": [{required}], "properties": {{"b": {{}}}}}}}}}}"#
-            )
-        };
-        assert_eq!(strict(&inner("\"b\"")), "");
-        assert!(strict(&inner("")).contains("`/properties/a` must list all"));
-        assert!(
-            strict(r#"{"type": "object"}"#).contains("`the schema itself` must have `\"additionalProperties")
-        );
-        assert_eq!(check(&inner(""), false), Ok(()));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_judged(text in "\\PC{0,60}", strict in any::<bool>()) {
-            let _ = check(&text, strict);
-            let _ = check(&whole(&format!("\"properties\": {text:?}")), strict);
-        }
-    }
-}
+mod tests;

@@ -29,6 +29,8 @@ use crate::{
 const SETTING: KindName = KindName("setting");
 /// Keys and defaults of a request at most.
 const MAX_KEYS: usize = 1_000;
+/// Bytes of all defaults of a request: each is searched for what looks like a credential.
+const DEFAULTS_BYTES: usize = 1024 * 1024;
 const GLOBAL: &str = "settings/";
 
 impl Service {
@@ -360,6 +362,12 @@ fn parse_defaults(
 ) -> BTreeMap<String, SettingSpec> {
     violations.at_most("defaults", given.len(), MAX_KEYS, "defaults");
     let mut defaults = BTreeMap::new();
+    let bytes: usize = given.iter().map(|(key, setting)| key.len() + setting.encoded_len()).sum();
+    if bytes > DEFAULTS_BYTES {
+        let problem = format!("have {bytes} bytes together; at most {DEFAULTS_BYTES} are allowed");
+        violations.add("defaults", "TOO_LONG", problem);
+        return defaults;
+    }
     for (key, setting) in given.iter().take(MAX_KEYS) {
         let field = format!("defaults.{key}");
         match parse_key(&field, key) {

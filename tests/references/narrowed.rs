@@ -80,7 +80,10 @@ async fn what_narrows_a_model_is_told_within_the_grants() {
     let request = UpdateResourceRequest { resource: Some(model(MODEL, of_at_most(5))), ..Default::default() };
     let status = narrow.config().update_resource(request).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("1 more") && !status.message().contains("hidden"), "{status:?}");
+    assert!(
+        status.message().contains("what your grants do not reach") && !status.message().contains("hidden"),
+        "{status:?}"
+    );
     assert!(!status.message().contains("77") && !status.message().contains("max_tokens"), "{status:?}");
 }
 

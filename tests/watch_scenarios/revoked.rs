@@ -101,7 +101,9 @@ async fn what_puts_a_key_out_of_use_is_told_before_the_change() {
     let on = Op::update(key_with(|spec| spec.active = Some(true)), &["api_key.active"]);
     let on = writer.write(on).await.revision;
     assert_eq!(told(&mut stream, on).await, [Told::Changed(on)]);
-    let none = key_with(|spec| spec.secret = Some(Secret::default()));
+    let none = key_with(|spec| {
+        spec.secret = Some(Secret { value: None, state: signalbox::proto::v1::secret::State::Absent.into() })
+    });
     let cleared = writer.write(Op::update(none, &["api_key.secret"])).await.revision;
     assert_eq!(told(&mut stream, cleared).await, [revoked(cleared, &[KEY]), Told::Changed(cleared)]);
     let gone = writer.write(Op::delete("providers/b/apiKeys/k")).await.revision;

@@ -184,6 +184,20 @@ fn options() {
     for name in ["sslpassword", "authToken", "client_secret", "aws_session_token", "apiKey"] {
         bad(&format!("options.{name}.plain"), option(name, plain("x")));
     }
+    for name in ["sshPass", "bind_dn_pass", "sshpwd"] {
+        bad(&format!("options.{name}.plain"), option(name, plain("x")));
+    }
+    for shown in [
+        "postgres://u:p@h/d",
+        "sk-proj-0123456789abcdef",
+        "-c password=x",
+        "-c password = x",
+        "SET PASSWORD = 'x'",
+        "CREATE USER a IDENTIFIED BY 'x'",
+    ] {
+        bad("options.application_name.plain", option("application_name", plain(shown)));
+    }
+    good(option("options", plain("-c statement_timeout=5 -c search_path=app")));
     bad("options.a.plain", option("a", plain("x\0")));
     bad("options.a.plain", option("a", plain(&"x".repeat(1025))));
     bad("options.a.secret", option("a", Value::Secret(Secret::default())));
@@ -241,6 +255,8 @@ fn a_stored_password_goes_only_where_it_was_saved_for() {
         assert_eq!(moved(change, State::Present), both);
         // A caller who pretends that there is none would keep it as well.
         assert_eq!(moved(change, State::Missing), both);
+        // Nothing said is no word that it may go.
+        assert_eq!(moved(change, State::Unspecified), both);
         assert_eq!(moved(change, State::Absent), both[..1]);
     }
     assert_eq!(moved(|spec| spec.tls_mode = DatabaseTlsMode::VerifyFull.into(), State::Present), [""; 0]);
@@ -275,6 +291,8 @@ fn regression_no_option_shows_a_stored_password_to_others() {
         "authMechanism",
         "tlsCAFile",
         "verifyServerCertificate",
+        "init_command",
+        "nobody_knows",
     ] {
         let told = found(&|spec| option(name, plain("x"))(spec));
         assert_eq!(told.len(), 1, "{name}: {told:?}");

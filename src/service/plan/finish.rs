@@ -96,8 +96,12 @@ impl Planner<'_> {
 
     /// Says so where the environment of this server hides what is written.
     pub(super) fn warn_if_overridden(&mut self, kind: &dyn Kind, name: &ResourceName) {
-        let hiding = kind.overridable(name).and_then(|key| self.parts.overrides.get(key));
-        if let Some(found) = hiding {
+        let Some(key) = kind.overridable(name) else { return };
+        // What the environment says, it says of the global setting: who does not reach that one is not told of it.
+        let global = ResourceName::parse(&format!("settings/{key}"));
+        if let Some(found) = self.parts.overrides.get(key)
+            && global.is_ok_and(|global| self.reached(&global))
+        {
             self.warnings.push(format!(
                 "{name} is hidden by {} in this server's environment, as ResolveSettings shows; a worker goes by its \
                  own environment",
@@ -133,7 +137,7 @@ impl Planner<'_> {
                         done.secrets.insert(field, id.clone());
                     }
                 }
-                SecretInput::Clear | SecretInput::Unknown(_) => {}
+                SecretInput::Unsaid | SecretInput::Clear | SecretInput::Unknown(_) => {}
             }
         }
         done

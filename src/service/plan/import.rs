@@ -305,7 +305,7 @@ impl Planner<'_> {
             && inputs.iter().all(|(field, input)| match input {
                 SecretInput::Replace(value) => self.parts.revealer.holds(record, &entry.sealed, field, value),
                 SecretInput::Keep | SecretInput::KeepMissing | SecretInput::Clear => true,
-                SecretInput::Unknown(_) => false,
+                SecretInput::Unsaid | SecretInput::Unknown(_) => false,
             });
         if !same {
             return;

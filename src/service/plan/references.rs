@@ -19,6 +19,8 @@ use crate::{
 
 /// Resources that are named in an error.
 const NAMED: usize = 5;
+/// What uses something and is beyond the caller's grants.
+pub(super) const UNSEEN: &str = "what your grants do not reach";
 /// Missing references that are named in an error.
 const MISSING: usize = 20;
 
@@ -69,12 +71,17 @@ impl<'a> Planner<'a> {
                 let record = &child.record;
                 let kept = record.secrets.iter().any(|(path, id)| self.keeps(&record.name, path, id));
                 if kept {
+                    // Which names there are beneath is not given away.
+                    let seen = self.caller.reaches(&record.name, record.kind);
+                    let (holder, subject) = match seen {
+                        true => (record.name.to_string(), record.name.to_string()),
+                        false => (format!("what your grants do not reach beneath {name}"), name.to_string()),
+                    };
                     let description = format!(
-                        "{} holds a secret that was saved for where {name} points now: give it again in one batch with \
-                         this change, or delete it",
-                        record.name
+                        "{holder} holds a secret that was saved for where {name} points now: give it again in one batch with \
+                         this change, or delete it"
                     );
-                    let (reason, subject) = ("SECRET_REQUIRED", record.name.to_string());
+                    let reason = "SECRET_REQUIRED";
                     let refused = Error::FailedPrecondition { reason, subject, description };
                     self.refuse(field.clone(), refused);
                 }
@@ -225,13 +232,17 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Some of those who use something, by name, and how many more there are. Names beyond the caller's grants are not given away.
+/// Some of those who use something, by name, and how many more there are. Of those beyond the caller's grants neither names nor
+/// number are given away.
 pub(super) fn listed(caller: &Principal, users: &BTreeSet<(ResourceName, KindName)>) -> String {
-    let shown = users.iter().filter(|(user, kind)| caller.reaches(user, *kind)).take(NAMED);
-    let mut listed: Vec<String> = shown.map(|(user, _)| user.to_string()).collect();
-    let more = users.len() - listed.len();
-    if more > 0 {
-        listed.push(format!("{more} more"));
+    let seen: Vec<&ResourceName> =
+        users.iter().filter(|(user, kind)| caller.reaches(user, *kind)).map(|(user, _)| user).collect();
+    let mut listed: Vec<String> = seen.iter().take(NAMED).map(ToString::to_string).collect();
+    if seen.len() > NAMED {
+        listed.push(format!("{} more", seen.len() - NAMED));
+    }
+    if seen.len() < users.len() {
+        listed.push(UNSEEN.to_owned());
     }
     listed.join(", ")
 }

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{Planner, Written};
+use super::{Planner, Written, references::UNSEEN};
 use crate::{
     domain::{Error, KindName, Principal, Read, ResourceName, Spec},
     kinds::{self, Outlook, Remark, Says, Turn},
@@ -83,7 +83,7 @@ fn told(caller: &Principal, name: &ResourceName, place: &str, remark: Remark) ->
                 false => Error::FailedPrecondition {
                     reason: "IN_USE",
                     subject: name.to_string(),
-                    description: format!("{name} is in use by 1 more; change or delete what uses it first"),
+                    description: format!("{name} is in use by {UNSEEN}; change or delete what uses it first"),
                 },
             };
             Some(Told::Refusal(format!("{place}{field}"), error))
