@@ -195,7 +195,7 @@ const SPOILT: &str = "something in it is not valid";
 const RELIES: &str = "it goes with what is not valid";
 
 /// Whether a place is another one, or a part of it: `file, row 1, port` of `file, row 1`.
-fn is_within(place: &str, other: &str) -> bool {
+pub(super) fn is_within(place: &str, other: &str) -> bool {
     let rest = place.strip_prefix(other);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', ',', ':', ' ']))
 }

@@ -21,10 +21,10 @@ use crate::{
 /// Fallbacks that a router has at most.
 const MAX_FALLBACKS: usize = 16;
 
-/// An imported resource laid over what an import has made before, and nobody has edited. `None` where the new one takes the place
-/// of the other as a whole.
+/// An imported resource laid over what an import has made before, and nobody has edited; `callable` says of a provider whether
+/// it has what calls of it take. `None` where the new one takes the place of the other as a whole.
 #[must_use]
-pub fn laid_over(stored: &Resource, imported: &Resource) -> Option<Resource> {
+pub fn laid_over(stored: &Resource, imported: &Resource, callable: bool) -> Option<Resource> {
     let old = stored.spec.as_ref()?;
     let mut new = imported.spec.clone()?;
     rebase(old, &mut new);
@@ -34,7 +34,7 @@ pub fn laid_over(stored: &Resource, imported: &Resource) -> Option<Resource> {
         (Spec::Model(old), Spec::Model(new)) => Spec::Model(merge(old, new)),
         // What is of another type has other defaults for everything.
         (Spec::Provider(old), Spec::Provider(new)) if old.r#type == new.r#type => {
-            Spec::Provider(merge_provider(stored, old, imported, new))
+            Spec::Provider(merge_provider((stored, old), (imported, new), callable))
         }
         (Spec::Router(old), Spec::Router(new)) if imported.name == parts::DEFAULT_ROUTER => {
             Spec::Router(merge_router(old, new, is_from(stored, starters::FORMAT)))
@@ -100,10 +100,9 @@ fn is_from(resource: &Resource, format: &str) -> bool {
 /// A provider with what `new` says of it. LiteLLM names the models that its callers use, which are no reason to take others or
 /// the default from a provider that is there.
 fn merge_provider(
-    stored: &Resource,
-    old: &ProviderSpec,
-    imported: &Resource,
-    new: &ProviderSpec,
+    (stored, old): (&Resource, &ProviderSpec),
+    (imported, new): (&Resource, &ProviderSpec),
+    callable: bool,
 ) -> ProviderSpec {
     let (mut merged, mut new) = (old.clone(), new.clone());
     if is_from(imported, litellm::FORMAT) {
@@ -121,8 +120,8 @@ fn merge_provider(
     if !old.display_name.is_empty() && shown.as_deref() == imported.name.strip_prefix("providers/") {
         new.display_name.clear();
     }
-    // A starter waits for somebody to name it.
-    if is_from(stored, starters::FORMAT) {
+    // A starter waits for its key.
+    if callable && is_from(stored, starters::FORMAT) {
         merged.enabled = Some(true);
     }
     // What a path speaks is a default of that path.
@@ -243,7 +242,7 @@ mod tests {
         };
         let first = stored(model("catalogue", first));
         let second = ModelSpec { capabilities: vec![ModelCapability::Tools.into()], ..prices("2", "") };
-        let merged = laid_over(&first, &model("litellm-prices", second)).unwrap();
+        let merged = laid_over(&first, &model("litellm-prices", second), true).unwrap();
         let found = spec(&merged);
         let prices = found.prices.as_ref().unwrap();
         assert_eq!((prices.input.as_str(), prices.cached_input.as_str()), ("2", "0.5"));
@@ -257,11 +256,11 @@ mod tests {
             decide(&third, Some(&merged), false),
             Decision::Keep("it was edited since it was imported")
         );
-        let merged = stored(laid_over(&merged, &third).unwrap());
+        let merged = stored(laid_over(&merged, &third, true).unwrap());
         let prices = spec(&merged).prices.as_ref().unwrap();
         assert_eq!((prices.input.as_str(), prices.cached_input.as_str()), ("2", "0.5"));
         // The same again is no change, down to the labels.
-        let again = stored(laid_over(&merged, &third).unwrap());
+        let again = stored(laid_over(&merged, &third, true).unwrap());
         assert_eq!((&again.spec, &again.labels), (&merged.spec, &merged.labels));
         assert_eq!(merged.labels[IMPORTED_FROM], "litellm-prices");
     }
@@ -269,7 +268,7 @@ mod tests {
     #[test]
     fn regression_sources_do_not_overwrite_each_other_by_turns() {
         let first = stored(model("models-dev", prices("1", "")));
-        let fills = stored(laid_over(&first, &model("litellm-prices", prices("2", "0.2"))).unwrap());
+        let fills = stored(laid_over(&first, &model("litellm-prices", prices("2", "0.2")), true).unwrap());
         let said = |resource: &Resource| {
             let prices = spec(resource).prices.clone().unwrap();
             (prices.input, prices.cached_input, resource.labels[IMPORTED_FROM].clone())
@@ -280,9 +279,9 @@ mod tests {
             Decision::Write
         ));
         // The one that brought it goes on to say what it is, and the catalogue of this binary does not.
-        let newer = stored(laid_over(&fills, &model("models-dev", prices("3", ""))).unwrap());
+        let newer = stored(laid_over(&fills, &model("models-dev", prices("3", "")), true).unwrap());
         assert_eq!(said(&newer), ("3".into(), "0.2".into(), "models-dev".into()));
-        let seeded = stored(laid_over(&newer, &model(catalogue::FORMAT, prices("9", "9"))).unwrap());
+        let seeded = stored(laid_over(&newer, &model(catalogue::FORMAT, prices("9", "9")), true).unwrap());
         assert_eq!(said(&seeded), said(&newer));
         assert_eq!(seeded.labels, newer.labels);
     }
@@ -294,7 +293,7 @@ mod tests {
     #[test]
     fn a_source_that_says_nothing_new_leaves_no_trace() {
         let first = stored(model("models-dev", prices("1", "0.5")));
-        let other = laid_over(&first, &model("litellm-prices", prices("1", ""))).unwrap();
+        let other = laid_over(&first, &model("litellm-prices", prices("1", "")), true).unwrap();
         assert_eq!(other.labels, first.labels);
     }
 
@@ -306,7 +305,8 @@ mod tests {
             ..Default::default()
         };
         let first = stored(model("catalogue", parameters(range(Some(1.0), None))));
-        let merged = laid_over(&first, &model("models-dev", parameters(range(None, Some(false))))).unwrap();
+        let merged =
+            laid_over(&first, &model("models-dev", parameters(range(None, Some(false)))), true).unwrap();
         let found = spec(&merged).parameters.as_ref().unwrap().temperature.unwrap();
         assert_eq!((found.maximum, found.supported), (None, Some(false)));
         let euros = stored(model(
@@ -321,7 +321,7 @@ mod tests {
                 ..Default::default()
             },
         ));
-        let merged = laid_over(&euros, &model("models-dev", prices("3", ""))).unwrap();
+        let merged = laid_over(&euros, &model("models-dev", prices("3", "")), true).unwrap();
         assert_eq!(
             spec(&merged).prices.as_ref().unwrap().output,
             "",
@@ -357,13 +357,15 @@ mod tests {
         };
         let first = stored(provider(starters::FORMAT, starter));
         let file = ProviderSpec { display_name: "groq".into(), ..Default::default() };
-        let merged = stored(laid_over(&first, &provider("admin-settings", file)).unwrap());
+        let merged = stored(laid_over(&first, &provider("admin-settings", file), true).unwrap());
         let found = provider_of(&merged);
         assert_eq!((found.display_name.as_str(), found.default_model.as_str()), ("Groq", "m1"));
         assert_eq!((found.models.as_slice(), found.enabled), (&["m1".to_owned()][..], Some(true)));
+        let waits = laid_over(&first, &provider("admin-settings", ProviderSpec::default()), false).unwrap();
+        assert_eq!(provider_of(&waits).enabled, Some(false), "it has no key yet");
         // Another model is one that may be used.
         let file = ProviderSpec { default_model: "m2".into(), ..Default::default() };
-        let merged = stored(laid_over(&merged, &provider("admin-settings", file)).unwrap());
+        let merged = stored(laid_over(&merged, &provider("admin-settings", file), true).unwrap());
         let found = provider_of(&merged);
         assert_eq!((found.default_model.as_str(), found.models.len()), ("m2", 2));
     }
@@ -378,7 +380,7 @@ mod tests {
             endpoint_path: "/openai/v1/responses".into(),
             ..Default::default()
         };
-        let merged = laid_over(&first, &provider("admin-settings", file)).unwrap();
+        let merged = laid_over(&first, &provider("admin-settings", file), true).unwrap();
         let found = provider_of(&merged);
         assert_eq!((&found.base_url, found.endpoint_path.as_str()), (&base_url, "/responses"));
     }
@@ -396,13 +398,13 @@ mod tests {
             let models = models.iter().map(ToString::to_string).collect();
             let spec = ProviderSpec { default_model: "a".into(), models, ..Default::default() };
             let first = stored(provider("admin-settings", spec));
-            let merged = stored(laid_over(&first, &litellm()).unwrap());
+            let merged = stored(laid_over(&first, &litellm(), true).unwrap());
             let found = provider_of(&merged);
             assert_eq!(
                 (found.default_model.as_str(), found.models.as_slice()),
                 ("a", &after.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
             );
-            let again = stored(laid_over(&merged, &litellm()).unwrap());
+            let again = stored(laid_over(&merged, &litellm(), true).unwrap());
             assert_eq!((&again.spec, &again.labels), (&merged.spec, &merged.labels));
         }
     }

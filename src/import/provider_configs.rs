@@ -229,7 +229,7 @@ impl Converter<'_> {
         let display_name = providers::row(provider_type).map_or(word, |known| known.display_name).to_owned();
         let spec = ProviderSpec { r#type: provider_type.into(), display_name, ..ProviderSpec::default() };
         self.made.put(&row.place, name.as_str(), Spec::Provider(spec));
-        let note = "no row of provider_configs is of its type; one was made for its keys";
+        let note = "no row of provider_configs is of its type; its keys go to the provider that the type is known by";
         self.made.item(&row.place, name.as_str(), Outcome::Changed, note);
         self.first.insert(word.to_owned(), name.clone());
         name

@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use super::parts::DEFAULT_ROUTER;
+use super::{gather::is_within, parts::DEFAULT_ROUTER};
 use crate::proto::v1::Resource;
 
 const KEPT: &str =
@@ -140,10 +140,18 @@ impl Imported {
         if self.problems.is_empty() { Ok(self) } else { Err(Problems(self.problems)) }
     }
 
-    /// What is valid; the rest is told as an item for each problem.
+    /// What is valid; the rest is told as an item for each problem, and once.
     #[must_use]
     pub fn without_invalid(mut self) -> Self {
-        let refused = std::mem::take(&mut self.problems).into_iter();
+        let mut refused: Vec<Problem> = Vec::new();
+        for problem in std::mem::take(&mut self.problems) {
+            if !refused.contains(&problem) {
+                refused.push(problem);
+            }
+        }
+        let told = |item: &Item| refused.iter().any(|problem| is_within(&problem.place, &item.from));
+        self.items.retain(|item| item.outcome != Outcome::Refused || !told(item));
+        let refused = refused.into_iter();
         let item = |Problem { place, what }| Item::new(place, "", Outcome::Refused, what);
         self.items.extend(refused.map(item));
         self

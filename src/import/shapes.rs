@@ -81,6 +81,10 @@ const FILES: &str = "\
 What is not valid fails the whole import, all of it told at once; --skip-invalid leaves it out instead, and what goes with it.
 Placeholders (`sk-ant-xxx`, `your-api-key`, `changeme`, `<key>`) are told, and are no keys.";
 
+/// What files of models have in common.
+const MODELS: &str = "\
+A file that is no such object fails the whole import. An entry that is not valid is told and left out, and all others come in.";
+
 /// What every dump of a table has in common.
 const DUMP: &str = "\
 A dump is JSON (an array of rows, or a row a line) or CSV with a header and commas:
@@ -144,8 +148,10 @@ pub fn told(shape: &str, is_dump: bool) -> String {
     if is_dump {
         parts.push(DUMP);
     }
-    if shape != CATALOGUE {
-        parts.push(FILES);
+    match shape {
+        CATALOGUE => {}
+        LITELLM_PRICES | MODELS_DEV => parts.push(MODELS),
+        _ => parts.push(FILES),
     }
     parts.join("\n")
 }

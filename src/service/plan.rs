@@ -1,6 +1,7 @@
 //! Plans a write on one state: checks every operation by its kind's rules, seals what is secret, and declares what it
 //! relied on. Pure but for sealing: nothing is written here, and the same plan is what a dry run shows.
 
+mod fill;
 mod finish;
 mod import;
 mod narrowed;
@@ -76,6 +77,8 @@ pub(super) struct Planner<'a> {
     given_again: BTreeSet<ResourceName>,
     /// What an import leaves as it is, although it would have it point elsewhere.
     elsewhere: BTreeSet<ResourceName>,
+    /// The providers that an import brings a key with a value for, or makes active.
+    supplied: BTreeSet<ResourceName>,
     /// The sealed values that come back with what is rolled back.
     restored: BTreeMap<ResourceName, BTreeMap<FieldPath, SecretId>>,
     /// What was opened for that, to be held against where its parent points.
@@ -140,6 +143,7 @@ impl<'a> Planner<'a> {
             deleted: BTreeMap::new(),
             given_again: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
+            supplied: BTreeSet::new(),
             restored: BTreeMap::new(),
             reopened: Vec::new(),
             reads: Vec::new(),
@@ -159,6 +163,7 @@ impl<'a> Planner<'a> {
     pub fn plan(mut self, operations: &[Operation], dry_run: bool) -> Result<Plan, Refusal> {
         self.dry_run = dry_run;
         self.elsewhere = self.pointing_elsewhere(operations);
+        self.supplied = Self::supplied_by(operations);
         for operation in operations {
             let result = match &operation.action {
                 OperationKind::Create(resource) => self.create(&operation.path, resource),

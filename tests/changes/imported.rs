@@ -7,6 +7,7 @@ use crate::{
     foreign::{file, model, printed, provider, run},
     harness, on_both_databases,
     place::Place,
+    support::caller::Rights,
 };
 
 on_both_databases! {
@@ -21,6 +22,8 @@ on_both_databases! {
     regression_price_files_do_not_overwrite_each_other;
     regression_defaults_of_types_go_into_the_router_that_is_there;
     regression_the_names_that_callers_asked_for_are_told;
+    regression_a_key_that_is_the_same_is_unchanged;
+    regression_a_starter_without_a_key_stays_disabled;
 }
 
 /// Imports one file with this text; what is told.
@@ -247,4 +250,34 @@ async fn regression_the_names_that_callers_asked_for_are_told(place: Place) {
     let text = "model_list:\n- model_name: smart\n  litellm_params: {model: openai/gpt-5.4-mini, api_key: sk-canary-8}\n";
     let told = import(&place, "litellm", "config.yaml", text).await;
     assert!(told.contains("callers asked for `smart`"), "{told}");
+}
+
+async fn regression_a_key_that_is_the_same_is_unchanged(place: Place) {
+    let settings = |key: &str| format!(r#"{{"providers": {{"groq": {{"api_key": "{key}"}}}}}}"#);
+    import(&place, "admin-settings", "one.json", &settings("gsk_canary_5")).await;
+    let revision = place.revision().await;
+    let row = |told: &str| {
+        let mut rows = told.lines().filter(|line| line.contains("providers.groq.api_key"));
+        rows.next().unwrap_or_default().to_owned()
+    };
+    let told = import(&place, "admin-settings", "one.json", &settings("gsk_canary_5")).await;
+    assert!(row(&told).contains(" unchanged") && !told.contains("NOT imported"), "{told}");
+    assert_eq!(place.revision().await, revision);
+    let told = import(&place, "admin-settings", "one.json", &settings("gsk_canary_6")).await;
+    assert!(row(&told).contains("NOT imported: a key of this name"), "{told}");
+
+    // Who may not have secrets read is not told whether a guess is right.
+    let path = file(&place, "one.json", &settings("gsk_canary_5")).display().to_string();
+    let token = place.admin.token_for("guesser", &Rights::admin()).await;
+    let mut command = place.server.signalbox(&["import", "--from", "admin-settings", &path]);
+    let told = printed(&harness::run(command.env("SIGNALBOX_TOKEN", token)).await);
+    assert!(row(&told).contains("NOT imported: a key of this name"), "{told}");
+}
+
+async fn regression_a_starter_without_a_key_stays_disabled(place: Place) {
+    let text = "model_list:\n- model_name: a\n  litellm_params: {model: openai/gpt-5.4-mini, api_key: os.environ/NOT_SET_HERE}\n";
+    import(&place, "litellm", "config.yaml", text).await;
+    assert_eq!(provider(&place, "providers/chatgpt").await.enabled, Some(false), "its only key is MISSING");
+    import(&place, "env", "keys.env", "OPENAI_API_KEY=sk-canary-2\n").await;
+    assert_eq!(provider(&place, "providers/chatgpt").await.enabled, Some(true));
 }

@@ -31,6 +31,12 @@ use crate::{
 const SKIP: &str =
     "\nmend this, or leave it out with --skip-invalid; see first what else would be imported, with --dry-run";
 
+/// The same where nothing else is there.
+const MEND: &str = "\nmend this: nothing else is there, so that --skip-invalid would leave nothing to import";
+
+/// What --skip-invalid comes to then.
+const NOTHING_LEFT: &str = "\nmend this: without what is not valid nothing is left to import";
+
 /// Fields that a row names.
 const FIELDS: usize = 8;
 
@@ -58,11 +64,12 @@ pub fn convert(
         let lines: Vec<String> = problems.to_string().lines().map(text::printable).collect();
         Failure::told(Exit::Failed, format!("nothing was imported:\n{}{how}", lines.join("\n")))
     };
-    let imported = (format.convert)(&input).map_err(|problems| nothing(problems, ""))?;
+    let nothing_left = if args.skip_invalid { NOTHING_LEFT } else { MEND };
+    let imported = (format.convert)(&input).map_err(|problems| nothing(problems, nothing_left))?;
     match (args.skip_invalid, imported.resources.is_empty()) {
         (true, false) => Ok(imported.without_invalid()),
         (false, false) => imported.whole().map_err(|problems| nothing(problems, SKIP)),
-        (_, true) => imported.whole().map_err(|problems| nothing(problems, "")),
+        (_, true) => imported.whole().map_err(|problems| nothing(problems, nothing_left)),
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use super::{Draft, Operation, OperationKind, Planner, rotation::Previous};
 use crate::{
-    choice::DEFAULT_ROUTER,
+    choice::{DEFAULT_ROUTER, is_usable, needs_no_key},
     domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
-    import::{Decision, decide, laid_over, moves, restamped},
+    import::{Decision, decide, is_same_but_secrets, laid_over, moves},
     kinds::{self, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, ChangeType, Resource, ResourceDiff},
     view::Entry,
@@ -68,6 +68,12 @@ fn leave(name: &ResourceName, parent: Option<&ResourceName>) -> BatchResult {
     BatchResult { resource: Some(resource), diffs, ..BatchResult::default() }
 }
 
+/// The result of one that is stored just as it is brought.
+fn unchanged(name: &ResourceName) -> BatchResult {
+    let diff = ResourceDiff { name: name.to_string(), ..ResourceDiff::default() };
+    BatchResult { diffs: vec![diff], ..BatchResult::default() }
+}
+
 /// The provider that a resource makes active.
 fn to_be_active<'s>(name: &ResourceName, spec: &'s Spec) -> Option<&'s str> {
     match spec {
@@ -87,7 +93,7 @@ fn type_defaults(name: &ResourceName, imported: &Resource) -> Vec<ResourceName> 
 }
 
 /// What is stored, masked, as far as importers look at it.
-fn resource_of(record: &Record) -> Resource {
+pub(super) fn resource_of(record: &Record) -> Resource {
     Resource {
         name: record.name.to_string(),
         labels: record.labels.clone(),
@@ -200,13 +206,14 @@ impl Planner<'_> {
         if self.keeps_stored(resource, mode, record) {
             // Others of this import may refer to it: it has to be there still.
             self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
-            return Ok(Some(leave(&name, None)));
+            let same = mode == Mode::KeepEdited && self.has_so_already(resource, &spec, &entry);
+            return Ok(Some(if same { unchanged(&name) } else { leave(&name, None) }));
         }
         if let Some(left) = self.left_out(&name, &spec) {
             return Ok(Some(left));
         }
         let merged = match mode {
-            Mode::KeepEdited => laid_over(&resource_of(record), resource),
+            Mode::KeepEdited => laid_over(&resource_of(record), resource, self.is_callable(&name, &spec)),
             Mode::Keep | Mode::Update | Mode::Replace | Mode::Fill => None,
         };
         let (labels, spec) = match merged {
@@ -223,48 +230,50 @@ impl Planner<'_> {
         Ok(planned.map(|result| self.told_of(result)))
     }
 
-    /// Fills in what the mask names and the stored resource does not have.
-    fn fill(
-        &mut self,
-        draft: Draft,
-        resource: &Resource,
-        mask: &[String],
-        entry: &Entry,
-    ) -> Result<Option<BatchResult>> {
-        let Draft { path, name, kind, mut spec, origin, .. } = draft;
-        let Some(wanted) = self.mask(&path, kind, resource, mask) else { return Ok(None) };
+    /// Whether what holds a secret is stored just as it is brought. Only for who may have secrets read: to others it would tell
+    /// whether a guess is right.
+    fn has_so_already(&self, imported: &Resource, spec: &Spec, entry: &Entry) -> bool {
         let record = &entry.record;
-        self.leave_unfit_defaults(&name, &mut spec);
-        let wanted = wanted.lacking((&record.labels, &record.spec));
-        let (labels, spec) = wanted.apply((&record.labels, &record.spec), (&resource.labels, Some(&spec)));
-        let filled = Resource { labels, spec: Some(spec), ..resource.clone() };
-        let Resource { labels, spec: Some(spec), .. } = restamped(&resource_of(record), filled) else {
-            return Ok(None);
-        };
-        let planned = self.put_over(Draft { path, name, kind, labels, spec, origin }, entry)?;
-        Ok(planned.map(|result| self.told_of(result)))
+        if !self.caller.grants_secrets || !is_same_but_secrets(imported, &resource_of(record)) {
+            return false;
+        }
+        let inputs = kinds::secrets::split(&mut spec.clone());
+        inputs.len() == record.secrets.len()
+            && inputs.iter().all(|(field, input)| match input {
+                SecretInput::Replace(value) => self.parts.revealer.holds(record, &entry.sealed, field, value),
+                _ => false,
+            })
     }
 
-    /// Leaves out the defaults of types that can't be filled in: a disabled provider is nobody's default, and one that points
-    /// elsewhere than the import says was not meant.
-    fn leave_unfit_defaults(&self, name: &ResourceName, spec: &mut Spec) {
-        let Spec::Router(router) = spec else { return };
-        if name.as_str() != DEFAULT_ROUTER {
-            return;
-        }
-        let is_enabled = |name: &ResourceName| {
-            let written = self.written.get(name).map(|written| &written.spec);
-            let stored = || self.state.get(name.as_str()).map(|entry| &entry.record.spec);
-            !matches!(written.or_else(stored), Some(Spec::Provider(spec)) if spec.enabled == Some(false))
+    /// Whether a provider has what calls of it take: a key with a value, stored or of this import, or no need of one. Who becomes
+    /// active by this import counts as well: it was named.
+    fn is_callable(&self, name: &ResourceName, spec: &Spec) -> bool {
+        let Spec::Provider(provider) = spec else { return true };
+        let beneath = format!("{name}/apiKeys/");
+        let usable = |spec: &Spec| matches!(spec, Spec::ApiKey(spec) if is_usable(spec));
+        needs_no_key(provider)
+            || self.supplied.contains(name)
+            || self.state.beneath(&beneath).any(|entry| usable(&entry.record.spec))
+    }
+
+    /// The providers that an import brings a key with a value for, and the one that it makes active.
+    pub(super) fn supplied_by(operations: &[Operation]) -> BTreeSet<ResourceName> {
+        let supplied = |operation: &Operation| {
+            let OperationKind::Import { resource, mode, .. } = &operation.action else { return None };
+            let (name, spec) = (kinds::parse_name(&resource.name).ok()?.0, resource.spec.as_ref()?);
+            if let Some(primary) = to_be_active(&name, spec) {
+                let turns = !matches!(mode, Mode::Keep | Mode::Fill);
+                return ResourceName::parse(primary).ok().filter(|_| turns);
+            }
+            let brings = kinds::secrets::split(&mut spec.clone()).values().any(SecretInput::replaces);
+            let is_active = matches!(spec, Spec::ApiKey(spec) if spec.active.unwrap_or(true));
+            name.parent().filter(|_| brings && is_active)
         };
-        router.type_defaults.retain(|_, provider| {
-            ResourceName::parse(provider)
-                .map_or(true, |name| is_enabled(&name) && !self.elsewhere.contains(&name))
-        });
+        operations.iter().filter_map(supplied).collect()
     }
 
     /// What an import answers, and keeps for a repetition: thousands of resources have to fit.
-    fn told_of(&mut self, mut result: BatchResult) -> BatchResult {
+    pub(super) fn told_of(&mut self, mut result: BatchResult) -> BatchResult {
         result.resource = None;
         for diff in &mut result.diffs {
             if diff.r#type() == ChangeType::Updated && diff.fields.is_empty() {
