@@ -86,6 +86,11 @@ pub enum AppError {
     /// The store can't be moved.
     #[error(transparent)]
     Move(#[from] MoveError),
+    /// The store was never served.
+    #[error(
+        "there is nothing in it yet: the first server that starts on it gives it its keys; start one, then do this again"
+    )]
+    Fresh,
     /// The store was in use, and is empty.
     #[error("{0}")]
     Lost(String),

@@ -6,7 +6,7 @@ use super::{AppError, access};
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
     domain::keys::{FirstKeys, Identity, LogKey},
-    domain::{Clock, Release, RevisionToken, SystemClock},
+    domain::{Clock, FeatureLevel, Release, RevisionToken, SystemClock},
     lifecycle::{Phase, Standing},
     settings::{Database, Settings},
     store::{Defect, Store, StoreError, Verification, postgres::PostgresDatabase, sqlite::SqliteDatabase},
@@ -162,9 +162,7 @@ pub(super) async fn open_keys(
     identity: &Identity,
 ) -> Result<(Unlocked, Vec<String>), AppError> {
     if identity.fresh && purpose == Purpose::Inspect {
-        return Err(AppError::Store(StoreError::Unavailable(
-            "there is nothing in it yet: the first server that starts on it gives it its keys".into(),
-        )));
+        return Err(AppError::Fresh);
     }
     let sources = key_sources(settings, purpose);
     let loading = identity.clone();
@@ -220,20 +218,25 @@ pub struct Inspection {
 /// must have.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open`], and where the store holds what this binary does not know.
 pub async fn inspect(settings: &Settings, anchor: Option<RevisionToken>) -> Result<Inspection, AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Opened { store, vault, .. } = open(settings, Purpose::Inspect, &clock, &Standing::default()).await?;
-    let found = look(&*store, vault, anchor).await;
+    let found = look(&*store, settings.cluster.release.level, vault, anchor).await;
     store.close(CLOSING).await;
     found
 }
 
 async fn look(
     store: &dyn Store,
+    supports: FeatureLevel,
     vault: Vault,
     anchor: Option<RevisionToken>,
 ) -> Result<Inspection, AppError> {
+    let level = store.feature_level().await?;
+    if level > supports {
+        return Err(AppError::Outdated { level, supports });
+    }
     let corruption = store.integrity().await?;
     let state = State::from_snapshot(store.snapshot().await?);
     let same_life = |token: &RevisionToken| token.epoch == state.epoch;

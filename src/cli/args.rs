@@ -115,7 +115,7 @@ pub enum Verb {
     /// Make encryption keys, and give API keys new values
     #[command(subcommand)]
     Keys(Keys),
-    /// Check a running server, or a stopped one's store
+    /// Check a running server, which needs a token of the role admin, or a stopped one's store
     Doctor(Doctor),
     /// Move the store of stopped servers to another database, from SQLite to PostgreSQL or back
     Migrate(Migrate),
@@ -417,9 +417,10 @@ pub struct TokenCreate {
     /// May make tokens that read secrets (secrets:grant); for admins
     #[arg(long)]
     pub grant_secrets: bool,
-    /// How long it is good for, such as 90d; max for as long as the token that asks, which nobody outlives
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = life)]
-    pub ttl: Life,
+    /// How long it is good for, such as 90d; max for as long as the token that asks, which nobody outlives [default: 24h, or as
+    /// long as that token if it ends before]
+    #[arg(long, value_name = "TIME", value_parser = life)]
+    pub ttl: Option<Life>,
     /// Write the token into this new file, that only you can read, and not to standard output
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,

@@ -1,7 +1,10 @@
 //! `doctor`: checks a running server, or the store of a stopped one, and says what to do about each finding.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use super::{
     args::{Doctor, Target},
@@ -15,7 +18,7 @@ use crate::{
     app::{self, Unopened},
     client::Connection,
     domain::RevisionToken,
-    proto::v1::{GetStatusRequest, GetStatusResponse, VerifyLogRequest, VerifyLogResponse},
+    proto::v1::{GetStatusRequest, GetStatusResponse, Replica, VerifyLogRequest, VerifyLogResponse},
     settings::{Database, Settings},
 };
 
@@ -51,11 +54,16 @@ const EDITED: &str = "somebody changed the database behind the server's back: re
 const DAMAGED: &str = "stop the server, keep a copy of the files, and restore a backup";
 const MOVED: &str = "somebody changed the database behind the server's back: set the secret again, or restore a backup from \
                      before, and find out who can write the database";
-const OTHER_LIFE: &str = "if nobody restored a backup, somebody put another store in its place: restore the newest backup, and \
-                          find out who can write the database";
-const ROLLED_BACK: &str = "if you restored an older copy of the store, this is what it looks like, and all is well: take a new anchor; if \
-                           nobody did, somebody has cut off what was written last: restore the newest backup, and find out who can \
+const OTHER_LIFE: &str = "a restored backup, a failover that lost commits and a move by `signalbox migrate` each begin another life: \
+                          after one of these take a new anchor; after none, somebody put another store in its place: restore the \
+                          newest backup, and find out who can write the database";
+const ROLLED_BACK: &str = "if you restored an older copy of the store, or it failed over to one that lacked the last commits, this is what \
+                           it looks like, and all is well: take a new anchor; if not, somebody has cut off what was written last: restore the newest backup, and find out who can \
                            write the database";
+const WRONG_REPLICA: &str = "restart the replicas that are named: each reads the store anew";
+const OTHER_REPLICA: &str = "ask again while nothing is written, with a token that reaches everything: then it says which of them is \
+                             wrong; or restart all of them, one after the other";
+const UNCHECKED: &str = "ask again once the server is in touch with its store";
 const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
 
 /// Checks, prints what was found, and fails if anything is wrong.
@@ -107,15 +115,65 @@ async fn online(mut connection: Connection, anchor: Option<RevisionToken>) -> Re
     let status = connection.admin.get_status(GetStatusRequest {}).await?.into_inner();
     let anchor_token = anchor.map(|token| token.to_string()).unwrap_or_default();
     let mut checks = of_status(&status);
-    match connection.admin.verify_log(VerifyLogRequest { anchor_token }).await {
-        Ok(log) => checks.extend(of_log(log.get_ref())),
-        // The anchor is of another life of the store: a finding like others.
-        Err(refused) if refused.code() == Code::FailedPrecondition => {
-            checks.push(fail("log", refused.message().to_owned(), OTHER_LIFE));
+    let log = match connection.admin.verify_log(VerifyLogRequest { anchor_token }).await {
+        Ok(log) => Some(log.into_inner()),
+        Err(refused) => {
+            checks.push(of_refusal(&refused).ok_or_else(|| Failure::from(refused))?);
+            None
         }
-        Err(status) => return Err(status.into()),
-    }
+    };
+    checks.extend(of_replicas(&status.replicas, log.as_ref()));
+    checks.extend(log.iter().flat_map(of_log));
     Ok(checks)
+}
+
+/// Why the log was not checked, where that is a finding like others: what the status told is not lost with it.
+fn of_refusal(refused: &tonic::Status) -> Option<Check> {
+    match refused.code() {
+        // The anchor is of another life of the store.
+        Code::FailedPrecondition if reason(refused) == "OTHER_STORE" => {
+            Some(fail("log", refused.message().to_owned(), OTHER_LIFE))
+        }
+        Code::FailedPrecondition => Some(fail("log", refused.message().to_owned(), DAMAGED)),
+        Code::Unavailable | Code::DeadlineExceeded => {
+            Some(fail("log", format!("not checked: {}", refused.message()), UNCHECKED))
+        }
+        _ => None,
+    }
+}
+
+fn reason(refused: &tonic::Status) -> String {
+    refused.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// Replicas that hold different states at one revision, and which of them are wrong: where the store tells what it holds there.
+fn of_replicas(replicas: &[Replica], log: Option<&VerifyLogResponse>) -> Vec<Check> {
+    let mut by_revision: BTreeMap<u64, Vec<&Replica>> = BTreeMap::new();
+    for replica in replicas {
+        by_revision.entry(replica.revision).or_default().push(replica);
+    }
+    by_revision.retain(|_, here| here.iter().any(|replica| replica.digest != here[0].digest));
+    let name = |replica: &Replica| format!("{} (digest {})", replica.address, hex::encode(&replica.digest));
+    let mut checks = Vec::new();
+    for (revision, here) in by_revision {
+        let held = log.filter(|log| log.revision == revision && !log.digest.is_empty());
+        let Some(held) = held.map(|log| &log.digest) else {
+            let all: Vec<String> = here.into_iter().map(name).collect();
+            let text = format!("different states at revision {revision}: {}", all.join(", "));
+            checks.push(fail("replicas", text, OTHER_REPLICA));
+            continue;
+        };
+        for wrong in here.into_iter().filter(|replica| replica.digest != *held) {
+            let held = hex::encode(held);
+            let text =
+                format!("{} is not what the store holds at revision {revision} (digest {held})", name(wrong));
+            checks.push(fail("replicas", text, WRONG_REPLICA));
+        }
+    }
+    if checks.is_empty() && replicas.len() > 1 {
+        checks.push(ok("replicas", format!("{} of them, in agreement", replicas.len())));
+    }
+    checks
 }
 
 fn of_status(status: &GetStatusResponse) -> Vec<Check> {
@@ -285,6 +343,38 @@ mod tests {
         let defect = crate::proto::v1::LogDefect { reason: "rolled_back".into(), ..Default::default() };
         let log = VerifyLogResponse { defects: vec![defect], ..Default::default() };
         assert!(of_log(&log)[0].what_to_do.contains("restored an older copy"));
+    }
+
+    #[test]
+    fn regression_what_the_status_told_is_not_lost_with_the_log() {
+        let refused = |code| of_refusal(&tonic::Status::new(code, "the database can't be reached"));
+        let away = refused(Code::Unavailable).unwrap();
+        assert_eq!((away.name, away.verdict), ("log", Verdict::Fail));
+        assert_eq!(away.detail, "not checked: the database can't be reached");
+        assert_eq!(refused(Code::PermissionDenied), None, "that is an error");
+        assert_eq!(refused(Code::FailedPrecondition).unwrap().what_to_do, DAMAGED);
+    }
+
+    #[test]
+    fn regression_of_replicas_that_differ_the_wrong_one_is_named() {
+        let at = |address: &str, revision, digest: u8| Replica {
+            address: address.into(),
+            revision,
+            digest: vec![digest; 16],
+            ..Replica::default()
+        };
+        let log = |revision| VerifyLogResponse { revision, digest: vec![1; 16], ..Default::default() };
+        let all = [at("a", 7, 1), at("b", 7, 2), at("c", 6, 3)];
+        let told = of_replicas(&all, Some(&log(7)));
+        assert!(told.len() == 1 && told[0].detail.starts_with("b (digest 0202"), "{told:?}");
+        assert_eq!((told[0].verdict, told[0].what_to_do), (Verdict::Fail, WRONG_REPLICA));
+        for unknown in [None, Some(&log(8)), Some(&VerifyLogResponse { revision: 7, ..Default::default() })] {
+            let told = of_replicas(&all, unknown);
+            assert_eq!(told.iter().map(|check| check.what_to_do).collect::<Vec<_>>(), [OTHER_REPLICA]);
+            assert!(told[0].detail.contains("a (digest 0101") && told[0].detail.contains("b (digest 0202"));
+        }
+        assert_eq!(of_replicas(&all[1..], None)[0].verdict, Verdict::Ok, "at one revision each");
+        assert_eq!(of_replicas(&all[..1], None), []);
     }
 
     #[test]

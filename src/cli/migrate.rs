@@ -1,6 +1,8 @@
 //! `migrate`: moves the store of stopped servers to another database. One line of results; how far it is goes to standard
 //! error.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     app::{self, Abandoned, AppError, Contents, Course, MoveError, Moved, Progress, StoreError},
-    settings::Settings,
+    settings::{Database, Settings},
 };
 
 /// The flag of the server that names its database.
@@ -60,7 +62,19 @@ pub async fn migrate(session: &mut Session<'_>, args: &Migrate) -> Outcome {
     if let Some(path) = signing_key {
         session.remark(&format!("the key that signs tokens was written to {}", path.display()));
     }
+    if let Database::Sqlite(file) = &course.to.store.database {
+        session.remark(&start_on(file, &course.to));
+    }
     report(session, &course, contents, Some(epoch.to_string()), "moved")
+}
+
+/// How a server on the new file is started: with the same encryption key, which it does not look for in the database.
+fn start_on(file: &Path, to: &Settings) -> String {
+    let data = to.store.data_dir.display();
+    format!(
+        "start the server with --database-url sqlite://{} --data-dir {data}, and with the same encryption key as until now",
+        file.display()
+    )
 }
 
 async fn abandon(session: &mut Session<'_>, course: &Course) -> Outcome {
@@ -123,7 +137,8 @@ fn end(session: &Session<'_>, args: &Migrate, flag: &str, given: &str) -> Result
 fn failure(error: &AppError) -> Failure {
     let exit = match error {
         AppError::Move(MoveError::Refused(_)) => Exit::Conflict,
-        AppError::Store(StoreError::Unavailable(_))
+        AppError::Fresh
+        | AppError::Store(StoreError::Unavailable(_))
         | AppError::Move(
             MoveError::Source(StoreError::Unavailable(_))
             | MoveError::Target(StoreError::Unavailable(_))

@@ -43,8 +43,13 @@ fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
     let replica = |replica: &Replica| {
         let age = replica.age.as_ref().map(duration).unwrap_or_default();
         let here = if replica.answering { ", answers this" } else { "" };
+        // Only where it tells something.
+        let digest = match differs(status, replica) {
+            true => format!(", DIFFERS: digest {}", hex::encode(&replica.digest)),
+            false => String::new(),
+        };
         format!(
-            "{} at revision {}, {} watchers, {}, version {} (level {}), heard {age} ago{here}",
+            "{} at revision {}, {} watchers, {}, version {} (level {}), heard {age} ago{here}{digest}",
             replica.address,
             replica.revision,
             replica.watchers,
@@ -80,11 +85,18 @@ fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
     rows
 }
 
+/// Whether another replica holds another state at the same revision.
+fn differs(status: &GetStatusResponse, replica: &Replica) -> bool {
+    let here = status.replicas.iter().filter(|other| other.revision == replica.revision);
+    here.into_iter().any(|other| other.digest != replica.digest)
+}
+
 /// What somebody has to look at: what the server names, and what follows from how it stands.
 fn warnings(status: &GetStatusResponse) -> Vec<String> {
     const LOST: &str = "the store is lost: reads come from memory and are stale, writes are refused";
     const POLLING: &str = "the store is polled: what other replicas write is seen up to a second later";
-    let polled = status.doorbell.starts_with("polling");
+    // One that is away is not polled either.
+    let polled = status.doorbell.starts_with("polling") && !status.stale;
     let found = [(status.stale, LOST), (polled, POLLING)];
     let found = found.into_iter().filter(|(is, _)| *is).map(|(_, warning)| warning.to_owned());
     found.chain(status.warnings.iter().cloned()).collect()
@@ -101,10 +113,18 @@ mod tests {
             GetStatusResponse { doorbell: "notify".into(), warnings: named.clone(), ..Default::default() };
         assert_eq!(warnings(&well), named);
         let doorbell = "polling: a pooler stands in the way".to_owned();
-        let unwell = warnings(&GetStatusResponse { stale: true, doorbell, ..well });
-        assert!(
-            unwell[0].contains("lost") && unwell[1].contains("polled") && unwell[2] == named[0],
-            "{unwell:?}"
-        );
+        let polled = GetStatusResponse { doorbell, ..well };
+        let away = warnings(&GetStatusResponse { stale: true, ..polled.clone() });
+        assert!(away.len() == 2 && away[0].contains("lost") && away[1] == named[0], "{away:?}");
+        let polled = warnings(&polled);
+        assert!(polled.len() == 2 && polled[0].contains("polled") && polled[1] == named[0], "{polled:?}");
+    }
+
+    #[test]
+    fn only_replicas_that_differ_at_one_revision_show_their_digests() {
+        let at = |revision, digest: u8| Replica { revision, digest: vec![digest; 16], ..Replica::default() };
+        let status = GetStatusResponse { replicas: vec![at(7, 1), at(7, 2), at(8, 3)], ..Default::default() };
+        let differ: Vec<bool> = status.replicas.iter().map(|replica| differs(&status, replica)).collect();
+        assert_eq!(differ, [true, true, false]);
     }
 }

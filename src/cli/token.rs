@@ -1,6 +1,9 @@
 //! `token`: makes and revokes tokens. The token alone goes to standard output.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tonic::Status;
+use tonic_types::StatusExt;
 
 use super::{
     args::{Life, RoleWord, Target, Token, TokenCreate, TokenRevoke},
@@ -16,6 +19,9 @@ use crate::{
     proto::v1::{CreateTokenRequest, CreateTokenResponse, RevokeTokenRequest, Role},
     settings::Settings,
 };
+
+/// How long a token is good for where nobody says it.
+const DEFAULT_LIFE: Life = Life::For(Duration::from_hours(24));
 
 /// Makes or revokes.
 pub async fn token(session: &mut Session<'_>, target: &Target, verb: &Token) -> Outcome {
@@ -37,7 +43,7 @@ async fn create(session: &mut Session<'_>, target: &Target, args: &TokenCreate) 
         if let Some(flag) = args.flags.0.keys().next() {
             return Err(Failure::usage(format!("--{flag}: is only for --local")));
         }
-        connect(session, target).await?.admin.create_token(request).await?.into_inner()
+        ask(session, target, args, request).await?
     };
     let expiry = made.expire_time.as_ref().map(moment).unwrap_or_default();
     session.remark(&format!("token {} expires {expiry}; it is not shown again", made.token_id));
@@ -52,6 +58,30 @@ async fn create(session: &mut Session<'_>, target: &Target, args: &TokenCreate) 
         return Ok(());
     }
     session.line(&made.token)
+}
+
+/// Has a server make it. How long the token that asks is good for only the server knows: where nobody said how long the new one
+/// is to be, it then lives as long.
+async fn ask(
+    session: &mut Session<'_>,
+    target: &Target,
+    args: &TokenCreate,
+    request: CreateTokenRequest,
+) -> Result<CreateTokenResponse, Failure> {
+    let mut admin = connect(session, target).await?.admin;
+    match admin.create_token(request.clone()).await {
+        Err(refused) if args.ttl.is_none() && is_too_long(&refused) => {
+            let longest = CreateTokenRequest { ttl: None, longest: true, ..request };
+            Ok(admin.create_token(longest).await?.into_inner())
+        }
+        answer => Ok(answer?.into_inner()),
+    }
+}
+
+/// Whether nothing but the length of its life is wrong with the token that was asked for.
+fn is_too_long(refused: &Status) -> bool {
+    let wrong = refused.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    matches!(wrong.as_slice(), [only] if only.field == "ttl")
 }
 
 fn request(args: &TokenCreate) -> Result<CreateTokenRequest, Failure> {
@@ -71,7 +101,8 @@ fn request(args: &TokenCreate) -> Result<CreateTokenRequest, Failure> {
             "--selector: a worker reaches only what it is granted; give one, or `*` for everything",
         ));
     }
-    let ttl = match args.ttl {
+    let life = args.ttl.unwrap_or(DEFAULT_LIFE);
+    let ttl = match life {
         Life::Longest => None,
         Life::For(ttl) => {
             let ttl = prost_types::Duration::try_from(ttl);
@@ -85,7 +116,7 @@ fn request(args: &TokenCreate) -> Result<CreateTokenRequest, Failure> {
         include_secrets: args.secrets,
         grant_secrets: args.grant_secrets,
         ttl,
-        longest: args.ttl == Life::Longest,
+        longest: life == Life::Longest,
     })
 }
 

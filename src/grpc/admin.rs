@@ -136,7 +136,7 @@ impl AdminService for Admin {
     ) -> Result<Response<VerifyLogResponse>, Status> {
         let caller = Caller::of(&request).map_err(to_status)?;
         let anchor = &request.get_ref().anchor_token;
-        let found = self.service.verify(caller, anchor).await.map_err(to_status)?;
+        let (found, digest) = self.service.verify(caller, anchor).await.map_err(to_status)?;
         let defects: Vec<_> = found
             .defects
             .into_iter()
@@ -152,6 +152,7 @@ impl AdminService for Admin {
             checked_rows: found.checked_rows,
             revision: found.revision.0,
             defects,
+            digest: digest.map(Vec::from).unwrap_or_default(),
         }))
     }
 }

@@ -39,8 +39,8 @@ impl Digests {
             let (_, digest) = self.own.iter().rev().find(|(own, _)| *own == moment)?;
             (heartbeat.id != *own && *digest != heartbeat.digest).then(|| {
                 format!(
-                    "replica {} at {} holds another state than this one at revision {}: restart the one whose \
-                     digest `signalbox doctor` does not confirm",
+                    "replica {} at {} holds another state than this one at revision {}: `signalbox doctor` says \
+                     which of them is not what the store holds; restart that one",
                     heartbeat.id.0.escape_debug(),
                     heartbeat.address.escape_debug(),
                     heartbeat.revision

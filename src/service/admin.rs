@@ -11,7 +11,7 @@ use crate::{
     },
     replica::Seen,
     store::{DoorbellState, Verification},
-    view::{Freshness, Undecryptable},
+    view::{Freshness, State, Undecryptable},
 };
 
 /// How long a status waits for the store's own word.
@@ -121,6 +121,7 @@ impl Service {
             format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this")
         }));
         warnings.extend(parts.replicas.alarms());
+        warnings.extend(self.waiting_raise());
         let uncounted = parts.fleet.uncounted();
         warnings.extend((uncounted > 0).then(|| {
             format!(
@@ -131,6 +132,19 @@ impl Service {
         warnings.extend(self.unreadable_overrides());
         warnings.extend(unopened.iter().take(REASONS).map(ToString::to_string));
         warnings
+    }
+
+    /// A level that nobody raises, though every replica that lives supports a higher one.
+    fn waiting_raise(&self) -> Option<String> {
+        let replicas = &self.parts.replicas;
+        let (level, all) = (replicas.level(), replicas.all());
+        let supported = all.iter().map(|seen| seen.heartbeat.feature_level).min()?;
+        (level < supported).then(|| {
+            format!(
+                "every replica supports feature level {supported}, and the store is at {level}: what needs more is refused until \
+                 `signalbox raise-feature-level`, from which on older binaries don't start"
+            )
+        })
     }
 
     /// Forgets the log up to a revision; 0 is what the retention says.
@@ -196,16 +210,27 @@ impl Service {
         })
     }
 
-    /// Checks the log, and the state against it.
+    /// Checks the log, and the state against it. Where replicas differ it also tells the digest of what the store holds at the
+    /// verification's revision, if the caller may know it and nothing was written meanwhile.
     ///
     /// # Errors
     /// `Invalid` for an anchor that is no token, `Unavailable`.
-    pub async fn verify(&self, caller: &Principal, anchor: &str) -> Result<Verification> {
+    pub async fn verify(&self, caller: &Principal, anchor: &str) -> Result<(Verification, Option<[u8; 16]>)> {
         let anchor = parse_revision_token("anchor_token", anchor)?;
         self.audit(caller, "log_verified", String::new()).await?;
         if let Some(token) = &anchor {
             self.same_life(token)?;
         }
-        self.parts.store.verify(anchor.map(|token| (token.revision, token.hash))).await.map_err(store_error)
+        let store = &self.parts.store;
+        let anchor = anchor.map(|token| (token.revision, token.hash));
+        let found = store.verify(anchor).await.map_err(store_error)?;
+        let differ = self.parts.replicas.alarm_counts().differ > 0;
+        if !differ || !caller.grants.contains(&Pattern::All) {
+            return Ok((found, None));
+        }
+        // Of a store that can't be read whole the defects tell.
+        let held = store.snapshot().await.ok().map(State::from_snapshot);
+        let held = held.filter(|state| state.revision == found.revision);
+        Ok((found, held.map(|state| state.digest.to_bytes())))
     }
 }

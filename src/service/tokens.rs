@@ -111,8 +111,8 @@ impl Service {
 fn check_life(left: Duration, ttl: Duration, violations: &mut Violations) {
     if ttl > left {
         let description = format!(
-            "must not outlive the token that asks, which is good for {} s; with `longest` it lives as long",
-            left.as_secs()
+            "must not outlive the token that asks, which is good for {} more; with `longest` (`--ttl max`) it lives as long",
+            humantime::format_duration(Duration::from_secs(left.as_secs()))
         );
         violations.add("ttl", "OUT_OF_RANGE", description);
     }

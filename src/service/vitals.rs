@@ -104,8 +104,8 @@ impl Service {
         let lives = |seen: &&Seen| seen.own || seen.age < LIFETIME;
         let living = parts.replicas.all().iter().filter(lives).count();
         let unopened = parts.revealer.undecryptable(&state);
-        // What follows from how the store is reached stands in the status besides its warnings.
-        let conditions = [confirmed.freshness().stale, self.is_polled()].into_iter().filter(|is| *is).count();
+        // What follows from how the store is reached stands in the status besides its warnings: that it is away, or else polled.
+        let conditions = usize::from(confirmed.freshness().stale || self.is_polled());
         Vitals {
             started: self.started,
             store_kind: parts.store.kind(),

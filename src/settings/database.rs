@@ -26,6 +26,9 @@ const PARAMETERS: [&str; 13] = [
     "options[search_path]",
 ];
 
+/// Those of them that name files, unless they hold the text itself.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+
 /// Which database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
@@ -129,11 +132,26 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
             );
         }
     };
+    for name in FILES {
+        if let Some(file) = parameter(name) {
+            readable(name, &file)?;
+        }
+    }
     let local = is_local(&host);
     let port = parameter("port").or_else(|| url.port().map(|port| port.to_string()));
     let name = parameter("dbname").unwrap_or_else(|| url.path().trim_start_matches('/').to_owned());
     let place = format!("{host}:{}/{name}", port.as_deref().unwrap_or("5432"));
     Ok(Database::Postgres(PostgresUrl { url: SecretText::new(text.to_owned()), place, local, encryption }))
+}
+
+/// Whether a file that a parameter names can be read. The driver would say so of the connection only.
+fn readable(parameter: &str, file: &str) -> Result<(), Wrong> {
+    if file.trim().starts_with("-----BEGIN") {
+        return Ok(());
+    }
+    std::fs::read(file)
+        .map(drop)
+        .map_err(|error| format!("has {parameter}={file}, which can't be read: {error}; name a PEM file"))
 }
 
 /// Whether a host is this machine: the directory of a socket, or a loopback address.

@@ -225,7 +225,16 @@ fn a_database_beyond_this_machine_needs_tls() {
         Ok(1)
     );
     assert_eq!(warnings("postgresql://u:hunter2@db/d?sslmode=require", &[]), Ok(1));
-    assert_eq!(warnings("postgresql://u:hunter2@db/d?sslmode=verify-full&sslrootcert=ca.pem", &[]), Ok(0));
+    let verified = "postgresql://u:hunter2@db/d?sslmode=verify-full&sslrootcert=";
+    assert_eq!(warnings(&format!("{verified}Cargo.toml"), &[]), Ok(0), "what is in there the driver says");
+    assert_eq!(warnings(&format!("{verified}-----BEGIN CERTIFICATE-----"), &[]), Ok(0));
+}
+
+#[test]
+fn regression_a_certificate_of_the_database_that_is_not_there_is_named() {
+    let url = "postgresql://u:hunter2@db/d?sslmode=verify-full&sslrootcert=none.crt";
+    let problems = load(&[("database-url", url)], &[]).unwrap_err().to_string();
+    assert!(problems.contains("sslrootcert=none.crt") && !problems.contains("hunter2"), "{problems}");
 }
 
 #[test]

@@ -38,7 +38,15 @@ impl Failure {
     }
 }
 
-/// Holds for SQLite never.
+/// What of TLS went wrong with PostgreSQL, as far as it is known.
+const TLS_NOT_OFFERED: &str =
+    "the database offers no TLS: switch it on there (ssl = on), or choose another sslmode";
+const TLS_UNKNOWN_CA: &str =
+    "the database's certificate is signed by nobody who is trusted: name its authority with sslrootcert=FILE";
+const TLS_WRONG_NAME: &str = "the database's certificate is not for the host that the URL names: name one that it is for, or \
+                              have it check the authority alone (sslmode=verify-ca)";
+const TLS_EXPIRED: &str =
+    "the database's certificate is not valid at this time: replace it, or look at the clocks";
 const NO_TLS: &str =
     "no TLS could be agreed on with the database: look at sslmode, sslrootcert and its certificate";
 
@@ -63,14 +71,37 @@ pub fn is_unreachable(kind: ErrorKind) -> bool {
     )
 }
 
+/// What rustls found wrong.
+fn of_tls(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>) -> &'static str {
+    let Some(rustls::Error::InvalidCertificate(wrong)) = error.and_then(|error| error.downcast_ref()) else {
+        return NO_TLS;
+    };
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    match wrong {
+        UnknownIssuer => TLS_UNKNOWN_CA,
+        NotValidForName | NotValidForNameContext { .. } => TLS_WRONG_NAME,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => TLS_EXPIRED,
+        _ => NO_TLS,
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) => Failure::of_answer(&**database),
             // What rustls says comes as this.
-            sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => Failure::Unavailable(NO_TLS),
+            sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                Failure::Unavailable(of_tls(error.get_ref()))
+            }
             sqlx::Error::Io(error) if is_unreachable(error.kind()) => Failure::Unavailable(UNREACHABLE),
             sqlx::Error::Io(_) => Failure::Unavailable("the database can't be read or written"),
+            // The driver's own sentence: there is no kind of its own for it.
+            sqlx::Error::Tls(error) if error.to_string() == "server does not support TLS" => {
+                Failure::Unavailable(TLS_NOT_OFFERED)
+            }
             sqlx::Error::Tls(_) => Failure::Unavailable(NO_TLS),
             sqlx::Error::Protocol(_) => Failure::Unavailable("the database's answer was not understood"),
             // Of PostgreSQL the pool is asked first, whether it is that.
@@ -133,6 +164,20 @@ mod tests {
         let broken = sqlx::Error::Io(ErrorKind::UnexpectedEof.into());
         assert_eq!(Failure::from(broken), Failure::Unavailable("the database can't be read or written"));
         assert_eq!(Failure::from(sqlx::Error::PoolTimedOut), Failure::Unavailable("too many reads wait"));
+    }
+
+    #[test]
+    fn what_of_tls_went_wrong_is_told_apart() {
+        let told = |wrong| {
+            let error = rustls::Error::InvalidCertificate(wrong);
+            Failure::from(sqlx::Error::Io(std::io::Error::new(ErrorKind::InvalidData, error)))
+        };
+        assert_eq!(told(rustls::CertificateError::UnknownIssuer), Failure::Unavailable(TLS_UNKNOWN_CA));
+        assert_eq!(told(rustls::CertificateError::NotValidForName), Failure::Unavailable(TLS_WRONG_NAME));
+        assert_eq!(told(rustls::CertificateError::Expired), Failure::Unavailable(TLS_EXPIRED));
+        assert_eq!(told(rustls::CertificateError::Revoked), Failure::Unavailable(NO_TLS));
+        let none = Failure::from(sqlx::Error::Tls("server does not support TLS".into()));
+        assert_eq!(none, Failure::Unavailable(TLS_NOT_OFFERED));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What replicas find out about each other that an operator has to look at, and what is none of that.
 
 use signalbox::proto::v1::{
-    GetResourceRequest, GetStatusRequest, GetStatusResponse, resource::Spec, setting_spec::Value,
+    GetResourceRequest, GetStatusRequest, GetStatusResponse, RaiseFeatureLevelRequest, resource::Spec,
+    setting_spec::Value,
 };
 
 use crate::{
     cluster::{Cluster, Member, create, knows_of, read, request},
     harness::{Home, PATIENCE, calls::refusal, until_answered},
     postgres,
+    proxy::Proxy,
     support::{
         caller::{Caller, Rights},
         resources::{by_prefix, secret_setting, setting},
@@ -16,6 +18,78 @@ use crate::{
 
 fn tells(status: &GetStatusResponse, words: &str) -> bool {
     status.warnings.iter().any(|warning| warning.contains(words))
+}
+
+/// What `doctor` says of a running replica, and what it ends with.
+async fn doctor(cluster: &Cluster, member: &Member, token: &str) -> (Option<i32>, String) {
+    let url = format!("http://{}", member.site.address());
+    let home = cluster.home().with("SIGNALBOX_URL", url).with("SIGNALBOX_TOKEN", token);
+    let output = home.run(&["doctor"]).await;
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// What the status had told was thrown away with the answer that the log could not be checked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_the_doctor_says_what_it_knows_while_the_database_is_away() {
+    let cluster = Cluster::new().await;
+    let port = postgres::port_of(cluster.url());
+    let proxy = Proxy::before(port).await;
+    let member = cluster.start_at(&proxy.url(cluster.url(), port)).await;
+    let caller = member.caller(&cluster.first_token().await);
+    assert_eq!(doctor(&cluster, &member, caller.token()).await.0, Some(0), "nothing to find yet");
+    proxy.close(true);
+    proxy.cut();
+    until_answered(PATIENCE, "it is stale", async || caller.status().await.stale).await;
+    let (code, told) = doctor(&cluster, &member, caller.token()).await;
+    assert_eq!(code, Some(1), "{told}");
+    for part in ["the server has lost touch with it", "not checked: ", "every secret can be opened"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+/// The alarm sends to the doctor, who said nothing of digests and ended with 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_the_doctor_names_the_replica_that_holds_another_state() {
+    let cluster = Cluster::new().await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/a", "x")).await;
+    let revision = caller.status().await.revision;
+    until_answered(PATIENCE, "its heartbeat", async || {
+        caller.status().await.replicas.first().is_some_and(|own| own.revision == revision)
+    })
+    .await;
+    assert_eq!(doctor(&cluster, &member, caller.token()).await.0, Some(0), "nothing to find yet");
+    // Another one that lives, for as long as a heartbeat is good.
+    let wrong = "INSERT INTO replicas (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, \
+                 seen) SELECT 'wrong', 'wrong.example:1', version, feature_level, epoch, revision, \
+                 decode(repeat('ab', 16), 'hex'), key_ids, doorbell, watchers, now() + interval '8 seconds' FROM replicas";
+    postgres::run(cluster.url(), wrong).await;
+    until_answered(PATIENCE, "the alarm", async || tells(&caller.status().await, "holds another state"))
+        .await;
+    let (code, told) = doctor(&cluster, &member, caller.token()).await;
+    assert_eq!(code, Some(1), "{told}");
+    let named = format!("wrong.example:1 (digest {}) is not what the store holds", "ab".repeat(16));
+    assert!(told.contains(&named) && told.contains("restart the replicas that are named"), "{told}");
+    assert!(!told.contains(&format!("{} (digest", member.site.address())), "it holds the right one: {told}");
+}
+
+/// A raise that an operator has to ask for is not forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raise_that_waits_is_a_warning_until_it_is_done() {
+    const WAITS: &str = "`signalbox raise-feature-level`";
+    let cluster = Cluster::new().await.with("SIGNALBOX_RAISE_FEATURE_LEVEL", "manual");
+    let mut member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/a", "x")).await;
+    assert!(!tells(&caller.status().await, WAITS), "a new store begins with all there is");
+    member.stop().await;
+    let lower = "SET LOCAL session_replication_role = replica; UPDATE feature_level SET level = 1";
+    postgres::run(cluster.url(), lower).await;
+    member.start().await;
+    until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, WAITS)).await;
+    caller.admin().raise_feature_level(RaiseFeatureLevelRequest {}).await.expect("nobody else lives");
+    assert!(!tells(&caller.status().await, WAITS));
 }
 
 /// Waits until every replica has heard of every other one once more.

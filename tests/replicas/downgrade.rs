@@ -118,6 +118,8 @@ async fn comes_back(mut place: Place) {
     let refused = place.home.refused().await;
     let message = format!("at feature level {CURRENT}, and this signalbox supports only {BEFORE}");
     assert!(refused.message.contains(&message), "{refused:?}");
+    let (well, told) = place.says(&["doctor", "--offline"]).await;
+    assert!(!well && told.contains(&message), "what it does not know it can't check: {told}");
 }
 
 /// The release before looks at the store, but does not move it: what it does not know would stay behind.

@@ -102,7 +102,7 @@ fn command_lines_are_read() {
     else {
         panic!()
     };
-    assert!(token.secrets && token.ttl == Life::For(std::time::Duration::from_secs(7200)));
+    assert!(token.secrets && token.ttl == Some(Life::For(std::time::Duration::from_secs(7200))));
 }
 
 #[test]

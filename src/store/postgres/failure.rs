@@ -14,7 +14,10 @@ pub fn failure_of(code: &str, message: &str) -> Failure {
         "25006" => Failure::Unavailable("the database can only be read: it is a standby, or was set so"),
         "53100" => Failure::Unavailable("the database's disk is full"),
         "53300" => Failure::Unavailable("the database takes no further connection"),
-        "42501" => Failure::Unavailable("the database's user lacks a right"),
+        "42501" => Failure::Unavailable(
+            "the database's user lacks a right: it has to own the database and what is in there, or to be granted CREATE in its \
+             schema (public, unless the URL names another)",
+        ),
         "3D000" => Failure::Unavailable("there is no such database"),
         "42P07" | "42723" => Failure::Unavailable(
             "another program's tables are in the way: give Signalbox a database or a schema of its own",
