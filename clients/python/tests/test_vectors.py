@@ -54,9 +54,7 @@ def test_digests(vector):
     assert draft.publish(empty, {}).digest == bytes(16), "what went in comes out again"
 
 
-@pytest.mark.parametrize(
-    "vector", vectors("words.json")["cases"], ids=lambda vector: vector["description"]
-)
+@pytest.mark.parametrize("vector", vectors("words.json")["cases"], ids=lambda vector: vector["description"])
 def test_words_of_others(vector):
     assert without_keys(vector["text"], vector["key"]) == vector["shown"]
 

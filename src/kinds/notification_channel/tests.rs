@@ -190,7 +190,7 @@ fn stored_secrets_do_not_follow_to_another_url() {
         changed(|spec| {
             spec.url = Some(secret("https://elsewhere.example"));
             spec.signing_secret =
-                Some(Secret { state: crate::proto::v1::secret::State::Absent.into(), ..Secret::default() });
+                Some(Secret { state: State::Absent.into(), ..Secret::default() });
             header("X-Token", Value::Secret(secret("new")))(spec);
         }),
         [""; 0]
