@@ -288,6 +288,7 @@ fn regression_an_older_state_is_not_put_over_a_newer_one() {
     let mut newer = saved(now);
     let mut snapshot = (*newer.snapshot).clone();
     snapshot.revision = 11;
+    snapshot.revoked.clear();
     newer.snapshot = Arc::new(snapshot);
     let kept = |given: &Saved| {
         place.cache.save(&identity(), &newer).unwrap();
