@@ -330,3 +330,25 @@ fn events_of_newer_servers_are_left_out() {
     replica.apply(changes(6, vec![change], true)).unwrap();
     assert_eq!(names(&replica), [KEY, "settings/a", "settings/b"]);
 }
+
+/// A server that never ended its snapshot, or a revision, filled the worker's memory.
+#[test]
+fn regression_what_never_becomes_whole_is_bounded() {
+    let mut replica = Replica::new(Arc::default(), Validation::default());
+    let fill = |replica: &mut Replica| match &mut replica.phase {
+        Phase::Snapshot { bytes, .. } | Phase::Live(Some(Part { bytes, .. })) => *bytes = MAX_STAGED_BYTES,
+        Phase::Live(None) => panic!("nothing is unfinished"),
+    };
+    replica.apply(snapshot(5, &[KEY], false)).unwrap();
+    assert!(replica.is_unfinished());
+    fill(&mut replica);
+    assert!(matches!(replica.apply(snapshot(5, &[KEY], false)), Err(Desync::Contract(_))));
+    replica.begin_stream();
+    replica.apply(snapshot(5, &[KEY], true)).unwrap();
+    replica.apply(synced(5)).unwrap();
+    assert!(!replica.is_unfinished());
+    let part = || Some(Event::Changes(Changes { revision: 6, ..Changes::default() }));
+    replica.apply(part()).unwrap();
+    fill(&mut replica);
+    assert!(matches!(replica.apply(part()), Err(Desync::Contract(_))));
+}

@@ -327,6 +327,20 @@ async fn an_answer_without_end_is_bounded() {
     assert_eq!(error.failures()[0].error, AttemptError::TooLarge);
 }
 
+/// A proxy that the environment names was given keys that were saved for a provider, in the clear for plain HTTP.
+#[test]
+fn regression_no_proxy_of_the_environment_is_given_a_key() {
+    // Variables belong to a process, so that it takes another one. Nobody listens there.
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "executor::tests::each_family_answers"]);
+    for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(variable, "http://127.0.0.1:1");
+    }
+    let output = command.env_remove("no_proxy").env_remove("NO_PROXY").output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
+}
+
 #[tokio::test]
 async fn without_a_service_the_providers_own_variables_count() {
     let speaker = Speaker::start().await;

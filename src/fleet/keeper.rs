@@ -66,3 +66,52 @@ impl Fleet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::{
+        crypto::{KeySources, Keyring, Vault},
+        domain::{ReplicaId, Report, Revision, SessionId, SystemClock},
+        store::sqlite::SqliteDatabase,
+    };
+
+    async fn fleet(path: &std::path::Path) -> Arc<Fleet> {
+        let mut database = SqliteDatabase::open(path, true).await.unwrap();
+        let key = "3q2-7wABAgMEmQYHCAnKCwwNDg_fEBESExQ7FhcYGRo=";
+        let sources = KeySources { env: Some(key.into()), ..KeySources::default() };
+        let keyring = Keyring::load(&sources, database.identity()).unwrap().keyring;
+        let unlocked = Vault::unlock(keyring, database.identity()).unwrap();
+        database.initialise(unlocked.first_keys.unwrap()).await.unwrap();
+        let clock = Arc::new(SystemClock);
+        let store = Arc::new(database.into_store(&unlocked.log_key, clock.clone()).unwrap());
+        Arc::new(Fleet::new(ReplicaId("r".into()), Arc::new(unlocked.vault), store, clock))
+    }
+
+    fn report(session: &str, applied: u64) -> Report {
+        let session = SessionId(session.to_owned());
+        Report { session, applied: Revision(applied), rejection: None, left: false }
+    }
+
+    /// As long as workers kept reporting, one writing followed the other without a pause: it came to no end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn regression_one_writing_ends_while_workers_keep_reporting() {
+        let folder = tempfile::tempdir().unwrap();
+        let fleet = fleet(&folder.path().join("data/signalbox.db")).await;
+        fleet.take(vec![report("s", 1)]).unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (reporting, stop) = (Arc::clone(&fleet), Arc::clone(&ended));
+        let reporter = std::thread::spawn(move || {
+            let tell = |applied| reporting.take(vec![report("s", applied)]).unwrap();
+            (2..).take_while(|_| !stop.load(Ordering::Relaxed)).for_each(tell);
+        });
+        let written = tokio::time::timeout(Duration::from_secs(20), fleet.write()).await;
+        ended.store(true, Ordering::Relaxed);
+        reporter.join().unwrap();
+        written.expect("it ends").unwrap();
+        fleet.write().await.unwrap();
+        assert_eq!(fleet.known.lock().waiting(), 0, "what came meanwhile is written by the next");
+    }
+}

@@ -288,6 +288,7 @@ fn regression_an_older_state_is_not_put_over_a_newer_one() {
     let mut newer = saved(now);
     let mut snapshot = (*newer.snapshot).clone();
     snapshot.revision = 11;
+    snapshot.revoked.clear();
     newer.snapshot = Arc::new(snapshot);
     let kept = |given: &Saved| {
         place.cache.save(&identity(), &newer).unwrap();
@@ -311,7 +312,7 @@ fn regression_an_older_state_is_not_put_over_a_newer_one() {
 fn regression_what_killed_processes_left_behind_is_swept() {
     let place = Place::with_file(Duration::ZERO);
     let folder = place.cache.path.parent().unwrap();
-    let long_ago = std::time::SystemTime::now() - HOUR;
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + wall() - HOUR;
     let (left, new) = (".worker.0123456789abcdef", ".worker.0123456789abcdee");
     for name in [left, new, ".worker.old", ".worker.0123456789abcdeg", "other", ".other.0123456789abcdef"] {
         let file = File::create(folder.join(name)).unwrap();
