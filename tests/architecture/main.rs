@@ -30,7 +30,7 @@ struct Room {
 /// The plan. The higher rooms come first, and no arrow points up: a room knows only rooms that stand below it.
 #[rustfmt::skip]
 const ROOMS: &[Room] = &[
-    Room { name: "cli",       knows: "app lifecycle client auth import telemetry settings domain proto digest", never: "sql" },
+    Room { name: "cli",       knows: "choice app lifecycle client auth import telemetry settings domain proto digest", never: "sql" },
     Room { name: "app",       knows: "lifecycle http grpc auth service replica fleet:: import outbound:: kinds watch view store crypto telemetry settings domain proto digest", never: "sql" },
     Room { name: "http",      knows: "lifecycle grpc:: auth service replica kinds watch view store:: telemetry settings domain proto digest", never: "sql" },
     Room { name: "grpc",      knows: "lifecycle auth service replica fleet:: kinds watch view telemetry settings domain proto digest", never: "sql" },

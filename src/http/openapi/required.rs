@@ -65,6 +65,8 @@ mod tests {
             "CreateTokenRequest.subject",
             "DiffRevisionsRequest.from_revision",
             "ExplainSettingRequest.key",
+            "RollbackAllRequest.revision",
+            "RollbackResourceRequest.revision",
         ];
         assert_eq!(found, expected);
     }
