@@ -486,6 +486,19 @@ def test_the_fake_has_what_the_client_has():
         fake.wait_revision(2, timeout=0)
 
 
+def test_regression_a_page_with_a_good_status_was_tried_again_where_it_was_streamed(
+    shared, client, executor, speaker
+):
+    route(shared, client, "openai")
+    speaker.lay("openai", (200, b"<!doctype html>\n<html>Welcome</html>\n"))
+    for call in (executor.complete, lambda *asked: list(executor.stream(*asked))):
+        speaker.heard.clear()
+        with pytest.raises(CompletionError) as caught:
+            call("Hello", "m")
+        assert [each.kind for each in caught.value.failures] == ["bad_answer"]
+        assert len(speaker.heard) == 1
+
+
 def test_an_executor_calls_a_fake_provider_by_its_type_alone():
     import httpx
 
