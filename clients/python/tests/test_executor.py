@@ -486,6 +486,45 @@ def test_the_fake_has_what_the_client_has():
         fake.wait_revision(2, timeout=0)
 
 
+def test_regression_a_page_with_a_good_status_was_tried_again_where_it_was_streamed(
+    shared, client, executor, speaker
+):
+    route(shared, client, "openai")
+    speaker.lay("openai", (200, b"<!doctype html>\n<html>Welcome</html>\n"))
+    for call in (executor.complete, lambda *asked: list(executor.stream(*asked))):
+        speaker.heard.clear()
+        with pytest.raises(CompletionError) as caught:
+            call("Hello", "m")
+        assert [each.kind for each in caught.value.failures] == ["bad_answer"]
+        assert len(speaker.heard) == 1
+
+
+def test_an_executor_calls_a_fake_provider_by_its_type_alone():
+    import httpx
+
+    heard = []
+
+    def answer(request):
+        heard.append(request)
+        return httpx.Response(200, json={"choices": [{"message": {"content": "Hi"}}]})
+
+    fake = FakeClient({"providers/groq": {"provider": {"type": "PROVIDER_TYPE_GROQ"}}})
+    fake.put("providers/groq/apiKeys/test", {"apiKey": {"secret": {"value": "gsk-test"}}})
+    with Executor(fake, http=httpx.Client(transport=httpx.MockTransport(answer))) as executor:
+        assert executor.complete("Hello", "m", provider="groq").text == "Hi"
+
+    async def run():
+        http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+        async with AsyncExecutor(fake, http=http) as executor:
+            assert (await executor.complete("Hello", "m", provider="groq")).text == "Hi"
+
+    asyncio.run(run())
+    assert str(heard[0].url) == "https://api.groq.com/openai/v1/chat/completions"
+    assert heard[0].headers["authorization"] == "Bearer gsk-test"
+    fake.put("providers/own", {"provider": {"type": "PROVIDER_TYPE_GROQ", "baseUrl": "https://own.example"}})
+    assert fake.provider("own").spec.base_url == "https://own.example"
+
+
 def test_a_model_and_a_place_come_from_the_environment_as_at_a_first_start():
     from signalbox.environment import environment_snapshot
 

@@ -1,5 +1,6 @@
 """What a worker reads: getters, secrets, settings, staleness, and that none of it can be changed or printed."""
 
+import asyncio
 import copy
 import pickle
 from datetime import datetime, timedelta, timezone
@@ -10,7 +11,7 @@ import signalbox
 from signalbox import Options, OptionsError, SecretError, Selector, SettingTypeError, StaleError, Staleness
 from signalbox.resources import VIEWS
 from signalbox.specs import SPECS
-from signalbox.testing import FakeClient
+from signalbox.testing import AsyncFakeClient, FakeClient
 
 CANARY = "sk-canary-1c0ffee"
 
@@ -517,3 +518,43 @@ def test_a_closed_client_is_not_ready():
     with FakeClient() as made:
         assert made.status().ready
     assert not made.status().ready
+
+
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [
+        ("nonsense", {"setting": {"intValue": 1}}),
+        ("settings/", {"setting": {"intValue": 1}}),
+        (3, {"setting": {"intValue": 1}}),
+        ("settings/a", 3),
+        ("settings/a", {}),
+        ("settings/a", {"setting": {"int": 1}}),
+        ("settings/a", {"setting": {"intValue": "x"}}),
+        ("providers/p", {"provider": {"type": "PROVIDER_TYPE_NOBODY"}}),
+    ],
+)
+def test_the_fake_refuses_what_is_no_resource(name, resource):
+    fake = FakeClient()
+    with pytest.raises(signalbox.SignalboxError):
+        fake.put(name, resource)
+    assert fake.status().revision == 0
+
+
+def test_the_fake_for_asyncio():
+    async def run():
+        async with AsyncFakeClient({"settings/a": {"setting": {"intValue": 1}}}) as fake:
+            await fake.wait_ready()
+            changes = fake.changes()
+            asyncio.get_running_loop().call_later(0.01, fake.put, "settings/a", {"setting": {"intValue": 2}})
+            await fake.wait_revision(2)
+            async for change in changes:
+                assert [each.name for each in change.events] == ["settings/a"]
+                break
+            assert fake.setting_int("a") == 2
+            with pytest.raises(signalbox.RevisionNotReachedError):
+                await fake.wait_revision(3, timeout=0)
+        async for _ in changes:
+            raise AssertionError
+        assert not fake.status().ready
+
+    asyncio.run(run())

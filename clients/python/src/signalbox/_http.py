@@ -98,7 +98,9 @@ class Connection(_Owned):
         asked = _request(self._http, attempt, deadline, self._plaintext)
         # A key goes to the address that it was saved for, and to no other.
         answer = _within(deadline, lambda: self._http.send(asked, stream=True, follow_redirects=False))
-        self._answer, self._pieces, self._taken = answer, answer.iter_raw(), 0
+        # What a transport of a test has made is read already.
+        pieces = answer.iter_bytes() if answer.is_stream_consumed else answer.iter_raw()
+        self._answer, self._pieces, self._taken = answer, pieces, 0
         return answer.status_code
 
     def receive(self, deadline: float) -> bytes | None:
@@ -131,7 +133,8 @@ class AsyncConnection(_Owned):
         self._check_process()
         asked = _request(self._http, attempt, deadline, self._plaintext)
         answer = await _awaited(deadline, self._http.send(asked, stream=True, follow_redirects=False))
-        self._answer, self._pieces, self._taken = answer, answer.aiter_raw(), 0
+        pieces = answer.aiter_bytes() if answer.is_stream_consumed else answer.aiter_raw()
+        self._answer, self._pieces, self._taken = answer, pieces, 0
         return answer.status_code
 
     async def receive(self, deadline: float) -> bytes | None:
