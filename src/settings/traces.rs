@@ -307,7 +307,7 @@ fn is_escaped(value: &str) -> bool {
 /// A warning for each attribute that OpenTelemetry's library passes over, by its place.
 fn unreadable_attributes(text: &str) -> impl Iterator<Item = String> {
     let items = text.split_terminator(',').enumerate();
-    items.filter(|(_, item)| !item.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty())).map(
+    items.filter(|(_, item)| item.split_once('=').is_none_or(|(key, _)| key.trim().is_empty())).map(
         |(place, _)| format!("{RESOURCE_ATTRIBUTES}: item {} is not KEY=VALUE, and is left out", place + 1),
     )
 }
