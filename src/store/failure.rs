@@ -77,11 +77,12 @@ fn of_tls(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>) -> &'
         return NO_TLS;
     };
     use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
     };
     match wrong {
-        UnknownIssuer => TLS_UNKNOWN_CA,
+        // The second: of an authority that is called the same and is another one.
+        UnknownIssuer | BadSignature => TLS_UNKNOWN_CA,
         NotValidForName | NotValidForNameContext { .. } => TLS_WRONG_NAME,
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => TLS_EXPIRED,
         _ => NO_TLS,

@@ -80,13 +80,15 @@ async fn a_raise_that_waits_is_a_warning_until_it_is_done() {
     const WAITS: &str = "`signalbox raise-feature-level`";
     let cluster = Cluster::new().await.with("SIGNALBOX_RAISE_FEATURE_LEVEL", "manual");
     let mut member = cluster.start().await;
-    let caller = member.caller(&cluster.first_token().await);
+    let token = cluster.first_token().await;
+    let caller = member.caller(&token);
     create(&caller, setting("settings/a", "x")).await;
     assert!(!tells(&caller.status().await, WAITS), "a new store begins with all there is");
     member.stop().await;
     let lower = "SET LOCAL session_replication_role = replica; UPDATE feature_level SET level = 1";
     postgres::run(cluster.url(), lower).await;
     member.start().await;
+    let caller = member.caller(&token);
     until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, WAITS)).await;
     caller.admin().raise_feature_level(RaiseFeatureLevelRequest {}).await.expect("nobody else lives");
     assert!(!tells(&caller.status().await, WAITS));
@@ -280,7 +282,7 @@ async fn regression_forged_heartbeats_leave_the_status_readable() {
     let forge = "INSERT INTO replicas (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, \
         watchers, environment, verification, seen) SELECT 'forged' || i, repeat('x', 1000), version, feature_level, epoch, \
         revision, decode(md5(i::text), 'hex'), ARRAY(SELECT repeat('k', 250) || i || j FROM generate_series(1, 60) AS j), \
-        doorbell, watchers, decode(md5(i::text), 'hex'), verification, now() + interval '5 seconds' \
+        doorbell, watchers, decode(md5(i::text) || md5(i::text), 'hex'), verification, now() + interval '5 seconds' \
         FROM replicas, generate_series(1, 10000) AS i WHERE id NOT LIKE 'forged%' ON CONFLICT (id) DO NOTHING";
     postgres::run(cluster.url(), forge).await;
     until_answered(PATIENCE, "the alarm", async || tells(&caller.status().await, "128 replicas or more"))

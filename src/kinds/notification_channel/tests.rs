@@ -189,8 +189,7 @@ fn stored_secrets_do_not_follow_to_another_url() {
     assert_eq!(
         changed(|spec| {
             spec.url = Some(secret("https://elsewhere.example"));
-            spec.signing_secret =
-                Some(Secret { state: State::Absent.into(), ..Secret::default() });
+            spec.signing_secret = Some(Secret { state: State::Absent.into(), ..Secret::default() });
             header("X-Token", Value::Secret(secret("new")))(spec);
         }),
         [""; 0]

@@ -67,9 +67,7 @@ class State:
             wake()
 
     def status(self) -> Status:
-        status = self.health.status(monotonic(), self.staleness.bound)
-        # What has been closed hears nothing any more, however fresh it still is.
-        return dataclasses.replace(status, ready=False) if self.closed else status
+        return self.health.status(monotonic(), self.staleness.bound)
 
     def wait(self, until: Callable[[], bool], deadline: float) -> bool:
         """Waits for a condition that is looked at whenever something changes; whether it came to hold."""
@@ -97,7 +95,7 @@ class State:
         """Makes the locks anew: in a forked child nobody is left to release the parent's."""
         self._changed = threading.Condition()
         self._watchers = set()
-        self.feed.after_fork()
+        self.feed = Feed(self.feed._capacity)
 
     def _at_its_age(self) -> Snapshot:
         served, confirmed_at = self.served, self.health.confirmed_at

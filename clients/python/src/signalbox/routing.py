@@ -125,15 +125,11 @@ class Route:
         return CompletionError(f"no provider has answered{late}", tuple(self.failures))
 
     def _usable(self, names: list[str]) -> list[Provider]:
-        named = [self._snapshot.provider(name.removeprefix("providers/")) for name in names]
-        usable = [each for each in named if each is not None and each.enabled]
+        found = [self._snapshot.provider(name.removeprefix("providers/")) for name in names]
+        usable = [each for each in found if each is not None and each.enabled]
         if not usable:
             wanted = ", ".join(names) or "an active provider"
-            found = self._snapshot.select("kind:provider")
-            there = ", ".join(
-                sorted(each.id for each in found if isinstance(each, Provider) and each.enabled)
-            )
-            raise CompletionError(f"{wanted}: not configured, or disabled; there is {there or 'no provider'}")
+            raise CompletionError(f"{wanted}: not configured, or disabled")
         return usable
 
     def _ordered(
