@@ -153,6 +153,11 @@ class Stream:
         _drain(self._call)
         self._channel.close()
 
+    def abandon(self) -> None:
+        """Ends the call, and leaves its connection to gRPC: a fork that meets gRPC while it takes one down may never return."""
+        self._call.cancel()
+        self._channel.close()
+
 
 def _drain(call: Any) -> None:
     """Takes what is still to be told of a call that has been cancelled. The call lives until then, and its connection with it,

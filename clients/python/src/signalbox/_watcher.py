@@ -81,6 +81,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._stream: Any = None
         self._stopping = False
+        self._forking = False
         self._wake = threading.Event()
         self._start_over = False
         # Of the present stream.
@@ -94,11 +95,11 @@ class Watcher:
         """Begins to watch."""
         self._thread.start()
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float, *, forking: bool = False) -> None:
         """Ends the stream and the thread. One that hangs in a token callback can't be waited for, and publishes nothing
         any more."""
         with self._lock:
-            self._stopping = True
+            self._stopping, self._forking = True, forking
             self._interrupt()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -175,7 +176,10 @@ class Watcher:
             with self._lock:
                 stream, self._stream = self._stream, None
             if stream is not None:
-                stream.close()
+                if self._forking:
+                    stream.abandon()
+                else:
+                    stream.close()
         return SilentError("the watcher is stopped")
 
     def _open(self) -> Any:

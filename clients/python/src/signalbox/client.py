@@ -301,7 +301,7 @@ class Client(Reader):
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
         if self._watcher is not None:
-            self._watcher.stop(_JOIN)
+            self._watcher.stop(_JOIN, forking=True)
         if self._reporter is not None:
             self._reporter.stop(_JOIN)
 
