@@ -44,23 +44,16 @@ async fn the_python_client_keeps_its_promises() {
     let python = tool("python-client/bin/python");
     let generated = run(command(&python, &client).arg("codegen.py")).await;
     assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
-    let pytest = async |which: &str| {
-        let mut tests = command(&python, &client);
-        tests
-            .args(["-B", "-m", "pytest", "--quiet", "--durations=5", which])
-            .env("PYTHONPATH", "src")
-            .env("SIGNALBOX_TEST_BINARY", env!("CARGO_BIN_EXE_signalbox"))
-            .env("SIGNALBOX_TEST_WHEELS", tool("python-client/wheels"));
-        let output = run(&mut tests).await;
-        let report = String::from_utf8_lossy(&output.stdout).into_owned();
-        print!("{report}");
-        assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
-        report
-    };
-    // Forks have a process of their own: what gRPC's servers of other tests leave in one does not survive a fork.
-    let forks = pytest("tests/test_fork.py").await;
-    assert!(!forks.contains("skipped"), "{forks}");
-    let report = pytest("--ignore=tests/test_fork.py").await;
+    let mut tests = command(&python, &client);
+    tests
+        .args(["-B", "-m", "pytest", "--quiet", "--durations=5"])
+        .env("PYTHONPATH", "src")
+        .env("SIGNALBOX_TEST_BINARY", env!("CARGO_BIN_EXE_signalbox"))
+        .env("SIGNALBOX_TEST_WHEELS", tool("python-client/wheels"));
+    let output = run(&mut tests).await;
+    let report = String::from_utf8_lossy(&output.stdout);
+    print!("{report}");
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
     let passed = report.lines().last().and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
     assert!(
         passed >= CLIENT_AT_LEAST && !report.contains("skipped"),

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import until
+from conftest import Proxy, until
 
 import signalbox
 from signalbox import CacheError, CredentialFileError, NotReadyError, SecretError, Staleness
@@ -148,7 +148,8 @@ def aged(path, options, seconds, server):
 
     cache = _disk_cache(client_options)
     saved = cache.load(Overrides())
-    cache.save(Saved(saved.snapshot, saved.cursor, time.time() - seconds))
+    path.unlink()
+    cache.save(Saved(saved.snapshot, saved.cursor, time.time() - seconds, saved.subject))
 
 
 def test_one_beyond_its_age_is_refused(server, connect, kept):
@@ -181,7 +182,9 @@ def test_a_revocation_is_kept(tmp_path):
 
     fake = FakeClient({"providers/p/apiKeys/a": {"apiKey": {"secret": {"value": "s"}}}})
     fake.revoke("providers/p/apiKeys/a")
-    cache = DiskCache(tmp_path / "c", b"k" * 32, lambda: identity(("http://a:1",), [], True, ("", "")), 60)
+    cache = DiskCache(
+        tmp_path / "c", b"k" * 32, lambda subject: identity(("http://a:1",), [], True, subject), 60
+    )
     cache.save(Saved(fake.snapshot(), Cursor("t", "v"), time.time()))
     loaded = cache.load(Overrides()).snapshot
     assert loaded.api_key("p", "a").revoked
@@ -239,6 +242,125 @@ def test_a_key_file_is_read_within_bounds_and_through_links(tmp_path):
     link = tmp_path / "link"
     link.symlink_to(key)
     assert read_key_file(link) == KEY.encode(), "orchestrators put secrets in place by links"
+
+
+def test_it_is_of_whom_its_state_came_for(server, connect, kept, tmp_path):
+    """A token that was read since, and with which nothing came, does not make the state its own."""
+    path, options = kept
+    server.start()
+    token_file = tmp_path / "token"
+    token_file.write_text(options["token"])
+    given = {"cache_file": path, "cache_key": KEY, "token_file": token_file}
+    other = server.token(subject="other", grants=("settings/",))
+    client = connect(server, **given)
+    until(lambda: client.status().source == "stream" and client.status().ready)
+    asked = []
+    read = client._token.read
+    client._token.read = lambda: asked.append(1) or read()
+    server.kill()
+    token_file.write_text(other)
+    until(lambda: len(asked) >= 2, "streams with the other token")
+    client._saver.changed(urgent=True)
+    client.close()
+    refused(server, connect, {"cache_file": path, "cache_key": KEY, "token": other})
+    mine = connect(server, **options)
+    mine.wait_ready()
+    assert mine.api_key("groq", "prod").secret().expose() == "gsk-canary-77"
+
+
+def test_an_older_state_is_not_put_over_a_newer_one(server, connect, tmp_path):
+    """A worker that was cut off shares the file with one that knows of a revocation."""
+    server.put("providers/groq", provider={"type": "PROVIDER_TYPE_GROQ"})
+    server.put("providers/groq/apiKeys/prod", apiKey={"secret": {"value": "gsk-leaked-77"}})
+    proxy = Proxy(server.port)
+    path = tmp_path / "cache"
+    options = {"cache_file": path, "cache_key": KEY, "token": server.token()}
+    knowing = connect(server, url=[server.url, proxy.url], **options)
+    knowing.wait_ready()
+    cut_off = connect(server, url=[proxy.url], **options)
+    cut_off.wait_ready()
+    until(path.exists)
+    proxy.freeze()
+    # What it had to write is written before the other writes.
+    cut_off._saver.stop(20)
+    knowing.wait_revision(server.delete("providers/groq/apiKeys/prod"))
+    knowing.close()
+    written = path.read_bytes()
+    cut_off._saver._save()
+    cut_off.close()
+    assert cut_off.api_key("groq", "prod") is not None
+    assert path.read_bytes() == written
+    proxy.close()
+
+
+def test_which_state_is_the_later(tmp_path):
+    from signalbox.settings import Overrides
+    from signalbox.snapshot import Draft, Snapshot
+
+    def saved(revision, confirmed, revoked=None, view="v"):
+        empty = Snapshot(Overrides())
+        draft = Draft(empty)
+        draft.revision = revision
+        return Saved(draft.publish(empty, revoked or {}), Cursor("t", view), now + confirmed)
+
+    now = time.time() - 200
+    cases = (
+        ("a lower revision", saved(5, 0), saved(4, 1), False),
+        ("the same, confirmed later", saved(5, 0), saved(5, 10), True),
+        ("a higher one", saved(5, 0), saved(6, 0), True),
+        ("another view", saved(5, 0), saved(4, 0, view="w"), True),
+        ("another life that is newer", saved(5, 100), saved(3, 180), True),
+        ("another life that is over", saved(5, 0), saved(3, 100), True),
+        ("a life that is over, over a newer one", saved(3, 100), saved(50, 0), False),
+        ("one that knows a revocation", saved(6, 0), saved(5, 0, {"providers/p": 7}), True),
+        ("one of the future gives way", saved(9, 900), saved(4, 0), True),
+    )
+    for what, first, second, replaces in cases:
+        path = tmp_path / "c"
+        path.unlink(missing_ok=True)
+        cache = DiskCache(path, b"k" * 32, lambda subject: identity(("http://a:1",), [], True, subject), 60)
+        cache.save(first)
+        before = path.read_bytes()
+        cache.save(second)
+        assert (path.read_bytes() != before) is replaces, what
+
+
+def test_clearing_is_not_undone_at_the_end(server, connect, kept):
+    path, options = kept
+    server.start()
+    client = connect(server, **options)
+    until(lambda: client.status().source == "stream" and client.status().ready)
+    server.kill()
+    client._saver.changed()
+    with pytest.raises(NotReadyError):
+        client.clear_cache(timeout=0.2)
+    assert not path.exists()
+    client.close()
+    assert not path.exists()
+
+
+def test_what_killed_processes_left_is_removed(server, connect, kept):
+    path, options = kept
+    old, ours = time.time() - 120, [".worker.abcd_123", ".worker.0123456789abcdef"]
+    others = [".worker.abcd_123x", "worker.abcd_123", ".other.abcd_123"]
+
+    def left():
+        for name in (*ours, *others):
+            (path.parent / name).write_text("")
+            os.utime(path.parent / name, (old, old))
+        (path.parent / ".worker.new_4567").write_text("")
+
+    def remain():
+        return sorted(each.name for each in path.parent.iterdir() if each.name != "worker")
+
+    left()
+    client = connect(server, **options)
+    client.wait_ready()
+    assert remain() == sorted([*others, ".worker.new_4567"])
+    left()
+    with pytest.raises(NotReadyError):
+        client.clear_cache(timeout=0.1)
+    assert remain() == sorted([*others, ".worker.new_4567"])
 
 
 def test_clearing_removes_it(server, connect, kept):

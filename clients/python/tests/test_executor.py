@@ -403,6 +403,16 @@ def test_the_older_form_is_taken_with_a_warning(shared, client, executor, speake
         assert [delta.text for delta in executor.complete("x", "m", 0.5, None, True)] == ["Hi"]
     with pytest.raises(TypeError):
         executor.complete("x", "m", 1, 2, 3, 4, 5)
+    with pytest.warns(DeprecationWarning):
+        stream = executor.complete("x", model="m", temperature=0.5, max_tokens=7, stream=True, tools=[tool])
+    assert [delta.text for delta in stream] == ["Hi"]
+    body = speaker.heard[-1][3]
+    assert (body["temperature"], body["max_completion_tokens"], len(body["tools"])) == (0.5, 7, 1)
+    for twice in ({"generation_params": {}}, {"tools": [], "stream": True}):
+        with pytest.raises(TypeError, match="given twice"):
+            executor.complete("x", "m", 0.5, 7, False, [tool], **twice)
+    with pytest.raises(TypeError, match="given twice"):
+        executor.complete("x", "m", {"top_p": 1}, temperature=0.5)
 
 
 def test_the_older_form_is_taken_by_asyncio_too(shared, client, speaker):
@@ -423,6 +433,13 @@ def test_the_older_form_is_taken_by_asyncio_too(shared, client, speaker):
             await executor.complete("x", "m")
 
     asyncio.run(run())
+
+
+def test_a_provider_that_there_is_not_is_told_with_what_there_is(executor):
+    with pytest.raises(
+        CompletionError, match=r"nobody: not configured, or disabled; there is anthropic, .*openai"
+    ):
+        executor.complete("Hello", "m", provider="nobody")
 
 
 def test_a_closed_executor_and_a_router_that_there_is_not_are_told(executor):
@@ -467,6 +484,45 @@ def test_the_fake_has_what_the_client_has():
     assert fake.setting_int("a") == 3
     with pytest.raises(signalbox.RevisionNotReachedError):
         fake.wait_revision(2, timeout=0)
+
+
+def test_regression_a_page_with_a_good_status_was_tried_again_where_it_was_streamed(
+    shared, client, executor, speaker
+):
+    route(shared, client, "openai")
+    speaker.lay("openai", (200, b"<!doctype html>\n<html>Welcome</html>\n"))
+    for call in (executor.complete, lambda *asked: list(executor.stream(*asked))):
+        speaker.heard.clear()
+        with pytest.raises(CompletionError) as caught:
+            call("Hello", "m")
+        assert [each.kind for each in caught.value.failures] == ["bad_answer"]
+        assert len(speaker.heard) == 1
+
+
+def test_an_executor_calls_a_fake_provider_by_its_type_alone():
+    import httpx
+
+    heard = []
+
+    def answer(request):
+        heard.append(request)
+        return httpx.Response(200, json={"choices": [{"message": {"content": "Hi"}}]})
+
+    fake = FakeClient({"providers/groq": {"provider": {"type": "PROVIDER_TYPE_GROQ"}}})
+    fake.put("providers/groq/apiKeys/test", {"apiKey": {"secret": {"value": "gsk-test"}}})
+    with Executor(fake, http=httpx.Client(transport=httpx.MockTransport(answer))) as executor:
+        assert executor.complete("Hello", "m", provider="groq").text == "Hi"
+
+    async def run():
+        http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+        async with AsyncExecutor(fake, http=http) as executor:
+            assert (await executor.complete("Hello", "m", provider="groq")).text == "Hi"
+
+    asyncio.run(run())
+    assert str(heard[0].url) == "https://api.groq.com/openai/v1/chat/completions"
+    assert heard[0].headers["authorization"] == "Bearer gsk-test"
+    fake.put("providers/own", {"provider": {"type": "PROVIDER_TYPE_GROQ", "baseUrl": "https://own.example"}})
+    assert fake.provider("own").spec.base_url == "https://own.example"
 
 
 def test_a_model_and_a_place_come_from_the_environment_as_at_a_first_start():

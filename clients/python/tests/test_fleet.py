@@ -1,6 +1,8 @@
 """Workers that tell the service which revision they run, and what they do not accept."""
 
 import asyncio
+import concurrent.futures
+import multiprocessing
 import os
 import time
 
@@ -161,6 +163,50 @@ def test_forks_are_workers_of_their_own(server, connect):
         ]
     )
     assert len([id for id in workers(server) if id.endswith(mine)]) == 1, "not its former stream as well"
+
+
+def test_regression_a_row_of_fast_forks_left_sessions_of_the_parent_behind(server, connect):
+    client = connect(server)
+    client.wait_ready()
+    children = []
+    for _ in range(8):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        children.append(pid)
+    for pid in children:
+        os.waitpid(pid, 0)
+    client.wait_revision(put(server, 5))
+    mine = f"-{os.getpid()}"
+    found = [each for each in server.call("FleetService.ListWorkers", {}).workers if each.id.endswith(mine)]
+    assert [each.connected for each in found] == [True]
+
+
+def _pooled(wanted):
+    _pool_client.wait_revision(wanted, 15)
+    return os.getpid()
+
+
+def _connected(wanted, url, token):
+    global _pool_client
+    _pool_client = signalbox.connect(signalbox.Options(url=url, token=token))
+    return _pooled(wanted)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_regression_processes_of_a_pool_ended_without_a_goodbye(server, connect, method):
+    global _pool_client
+    revision = put(server, 1)
+    _pool_client = connect(server)
+    _pool_client.wait_revision(revision)
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        if method == "fork":
+            pids = set(pool.map(_pooled, [revision] * 4))
+        else:
+            pids = {pool.submit(_connected, revision, server.url, server.token()).result()}
+        until(lambda: all(any(id.endswith(f"-{pid}") for id in workers(server)) for pid in pids))
+    assert not [id for id in workers(server) if any(id.endswith(f"-{pid}") for pid in pids)]
 
 
 def test_a_token_that_is_no_workers_can_watch_all_the_same(server, connect):

@@ -1,10 +1,13 @@
 """Forks: each process has a live cache of its own, and the parent's goes on."""
 
+import asyncio
 import concurrent.futures
+import copy
 import json
 import multiprocessing
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import time
@@ -12,6 +15,9 @@ import urllib.request
 
 import pytest
 from conftest import until
+
+import signalbox
+import signalbox.aio
 
 ENOUGH = 15.0
 
@@ -64,13 +70,15 @@ def test_forks_in_a_row_and_from_threads(shared, connect):
 
     def work():
         # Not what the parent had already.
-        return client.setting("rows") is None or client.wait_revision(revision, ENOUGH) is None
+        value = time.time_ns()
+        client.wait_revision(
+            shared.put(f"settings/rows_{os.getpid()}", setting={"intValue": str(value)}), ENOUGH
+        )
+        return client.setting_int(f"rows_{os.getpid()}") == value
 
-    for n in range(5):
-        revision = shared.put("settings/rows", setting={"intValue": str(time.time_ns())})
-        assert in_child(work)
+    assert all(in_child(work) for _ in range(5))
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        assert all(threads.map(lambda _: in_child(lambda: client.snapshot().revision >= 0), range(6)))
+        assert all(threads.map(lambda _: in_child(work), range(6)))
     written = shared.put("settings/rows", setting={"intValue": "1"})
     client.wait_revision(written, ENOUGH)
 
@@ -109,12 +117,65 @@ def test_a_process_pool(shared, connect):
     assert len(sessions) == len(pids)
 
 
+def _spawned(url, token):
+    with signalbox.connect(signalbox.Options(url=url, token=token)) as client:
+        client.wait_ready(ENOUGH)
+        return client.setting_int("spawned"), client.status().session_id
+
+
 def test_spawned_processes_connect_themselves(shared, connect):
+    value = time.time_ns()
+    shared.put("settings/spawned", setting={"intValue": str(value)})
     client = connect(shared)
     client.wait_ready()
-    done = subprocess.run(["true"], check=True)
-    assert done.returncode == 0
-    until(lambda: client.status().ready)
+    session = client.status().session_id
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        found, other = pool.submit(_spawned, shared.url, shared.token()).result(60)
+    assert found == value and other != session
+    assert client.status().session_id == session and client._state.health.streams == 1, (
+        "nothing happens to the parent's"
+    )
+
+
+def test_options_are_not_pickled(shared):
+    """They would take the token along, to wherever a pool sends them."""
+    options = signalbox.Options(url=shared.url, token="canary", cache_key="k" * 32)
+    with pytest.raises(TypeError, match="in each process"):
+        pickle.dumps(options)
+    assert copy.deepcopy(options) is copy.copy(options) is options
+
+
+def test_a_subscription_goes_on_in_a_child_and_ends_with_its_client(shared, connect):
+    client = connect(shared)
+    client.wait_ready()
+    subscription = client.subscribe()
+
+    def work():
+        name = f"settings/subscribed_{os.getpid()}"
+        shared.put(name, setting={"intValue": "1"})
+        found = until(
+            lambda: (changes := subscription.next(1)) and [e.name for e in changes.events], limit=ENOUGH
+        )
+        client.close()
+        return [found, name, [[e.name for e in each.events] for each in subscription]]
+
+    found, name, more = in_child(work)
+    assert found == [name] and more == []
+    assert not subscription.closed
+
+
+def test_a_loops_subscription_ends_in_a_child(shared, connect):
+    """Its loop is the parent's, and is not woken from there."""
+
+    async def main():
+        async with signalbox.aio.connect(signalbox.Options(url=shared.url, token=shared.token())) as client:
+            await client.wait_ready()
+            changes = client.changes()
+            assert in_child(lambda: changes._subscription.closed and changes._subscription.next(0) is None)
+            assert not changes._subscription.closed
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread"])

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import os
 import socket
 import threading
 import time
@@ -256,3 +257,149 @@ def test_a_redirect_is_an_error_of_the_provider_and_is_asked_once(raw, call):
     failure = failed(call, worker(raw.url))
     assert (failure.kind, type(failure.error)) == ("server_error", ProviderError)
     assert raw.asked == 1
+
+
+def test_a_long_error_holds_nothing_up(raw):
+    """Words are read up to a bound, however many there are: asyncio's loop stands still meanwhile."""
+    body = json.dumps({"error": {"message": "a " * (7 << 20)}}).encode()
+    raw.say = lambda: (HEAD % b"400 Bad", body)
+    began = time.monotonic()
+    assert "a a a" in str(failed("complete", worker(raw.url)).error)
+    assert time.monotonic() - began < 3.0
+
+
+class KeptAlive(Raw):
+    """Answers many requests over one connection, each with the request's own words, and gives cookies."""
+
+    def __init__(self):
+        self.heads = []
+        super().__init__()
+
+    def _answer(self, connection):
+        with connection, contextlib.suppress(OSError, IndexError, ValueError):
+            unread = b""
+            while True:
+                while b"\r\n\r\n" not in unread:
+                    unread += connection.recv(65_536) or b"\r\n\r\n"
+                head, _, unread = unread.partition(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                while len(unread) < length:
+                    unread += connection.recv(65_536)
+                asked, unread = json.loads(unread[:length]), unread[length:]
+                self.asked += 1
+                self.heads.append(head)
+                time.sleep(0.1)
+                said = {"content": asked["messages"][0]["content"]}
+                body = json.dumps({"choices": [{"message": said, "finish_reason": "stop"}]}).encode()
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nSet-Cookie: a=b; Path=/\r\n"
+                    b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+                )
+
+
+@pytest.fixture
+def kept_alive():
+    made = KeptAlive()
+    yield made
+    made.listener.close()
+
+
+def asks(kind, executor):
+    """What asks, over the executor's connections, again and again in one loop."""
+    if kind == "sync":
+        return lambda text: executor.complete(text, "m", timeout=5).text
+    loop = asyncio.new_event_loop()
+    return lambda text: loop.run_until_complete(executor.complete(text, "m", timeout=5)).text
+
+
+each_executor = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+def executor_of(kind, client, **options):
+    return (Executor if kind == "sync" else AsyncExecutor)(client, **options)
+
+
+@each_executor
+def test_a_forked_child_gets_no_answer_of_its_parent(kept_alive, kind):
+    executor = executor_of(kind, worker(kept_alive.url))
+    ask = asks(kind, executor)
+    assert ask("before") == "before"
+    pid = os.fork()
+    who = "parent" if pid else "child"
+    right = False
+    try:
+        ask = ask if pid or kind == "sync" else asks(kind, executor)
+        right = all(ask(text) == text for text in (f"{who}{n}" for n in range(4)))
+    finally:
+        if not pid:
+            os._exit(0 if right else 1)
+    assert os.waitpid(pid, 0)[1] == 0, "the child's answers are its own"
+    assert right, "the parent's answers are its own"
+
+
+def test_a_call_that_was_begun_before_a_fork_ends_in_the_child(raw):
+    forked = threading.Event()
+
+    def say():
+        yield OK + SAID
+        forked.wait()
+        yield SAID
+
+    raw.say = say
+    with Executor(worker(raw.url)) as executor:
+        stream = iter(executor.stream("Hello", "m", timeout=5))
+        assert next(stream).text == "Hi"
+        pid = os.fork()
+        if not pid:
+            try:
+                list(stream)
+            except CompletionError as error:
+                os._exit(0 if "parent process" in str(error) else 1)
+            except BaseException:
+                os._exit(2)
+            os._exit(3)
+        assert os.waitpid(pid, 0)[1] == 0
+        forked.set()
+        assert next(stream).text == "Hi", "the parent goes on"
+
+
+def test_a_given_client_that_was_used_is_refused_in_a_child(kept_alive):
+    executor = Executor(worker(kept_alive.url), http=httpx.Client())
+    assert executor.complete("Hi", "m", timeout=5).text == "Hi"
+    pid = os.fork()
+    if not pid:
+        try:
+            executor.complete("Hi", "m", timeout=5)
+        except OptionsError:
+            os._exit(0)
+        except BaseException:
+            os._exit(2)
+        os._exit(3)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@each_executor
+def test_no_cookie_is_kept(kept_alive, kind):
+    ask = asks(kind, executor_of(kind, worker(kept_alive.url)))
+    assert [ask(text) for text in "ab"] == ["a", "b"]
+    assert len(kept_alive.heads) == 2
+    assert not any(b"cookie:" in head.lower() for head in kept_alive.heads)
+
+
+@each_call
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_of_the_environment_is_used(raw, call, variable, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, raw.url)
+    failed(call, worker(url))
+    assert raw.asked == 0, "the proxy has seen nothing"
+
+
+def test_no_secret_goes_through_a_given_proxy_over_plain_http(raw):
+    raw.say = lambda: (HEAD % b"200 OK", GOOD)
+    failure = failed("complete", worker("http://127.0.0.1:9"), http=httpx.Client(proxy=raw.url))
+    assert isinstance(failure.error, PlaintextError) and "proxy" in str(failure.error)
+    assert raw.asked == 0

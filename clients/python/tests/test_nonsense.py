@@ -100,3 +100,37 @@ def test_a_word_of_an_enum_that_there_can_not_be_is_no_secret():
         with pytest.raises(SecretError) as raised:
             view_of(key).secret()
         assert raised.value.reason == "undecryptable"
+
+
+def refuting():
+    """A server whose first stream ends with a digest that is not the client's; after that it is away."""
+
+    def say(context):
+        if say.streams == 0:
+            say.streams = 1
+            resource = {"name": "settings/a", "setting": {"int_value": 666}}
+            yield message(snapshot={"revision": 3, "last": True, "resources": [resource]})
+            yield message(synced={"revision": 3, "resume_token": "t", "view_id": "v", "session_id": "s"})
+            say.wrong.wait(20)
+            yield message(progress={"revision": 3, "digest": b"0" * 16, "resume_token": "t"})
+        else:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+    say.streams, say.wrong = 0, threading.Event()
+    return say
+
+
+def test_a_refuted_state_is_not_begun_with_again(tmp_path):
+    say = refuting()
+    speaker = Speaker(say)
+    path = tmp_path / "cache"
+    options = signalbox.Options(url=speaker.url, cache_file=path, cache_key="k" * 32, report=False)
+    with signalbox.connect(options) as client:
+        client.wait_ready()
+        until(path.exists)
+        say.wrong.set()
+        until(lambda: client.status().digest_mismatches)
+        until(lambda: not path.exists(), "the file to be removed")
+        client._saver.changed(urgent=True)
+    assert not path.exists(), "nor written at the end"
+    speaker.server.stop(0)

@@ -1,5 +1,6 @@
 """What a worker reads: getters, secrets, settings, staleness, and that none of it can be changed or printed."""
 
+import asyncio
 import copy
 import pickle
 from datetime import datetime, timedelta, timezone
@@ -10,7 +11,7 @@ import signalbox
 from signalbox import Options, OptionsError, SecretError, Selector, SettingTypeError, StaleError, Staleness
 from signalbox.resources import VIEWS
 from signalbox.specs import SPECS
-from signalbox.testing import FakeClient
+from signalbox.testing import AsyncFakeClient, FakeClient
 
 CANARY = "sk-canary-1c0ffee"
 
@@ -262,7 +263,9 @@ def test_age_closes_secrets_and_kinds_and_serves_prompts_on(fake):
 
 
 def test_a_policy_is_checked():
-    for wrong in ({"secrets": 0}, {"kinds": {"unicorn": 5}}, {"kinds": {"router": -1}}):
+    nan = float("nan")
+    wrongs = ({"secrets": 0}, {"kinds": {"unicorn": 5}}, {"kinds": {"router": -1}})
+    for wrong in (*wrongs, {"bound": nan}, {"secrets": nan}, {"kinds": {"router": nan}}):
         with pytest.raises(OptionsError):
             Staleness(**wrong)
     assert Staleness(secrets=None).aging(1e9) is None
@@ -489,3 +492,69 @@ def test_nobody_changes_what_others_read():
         fake.snapshot().revision = 9
     fake.setting_json("limits")["a"].append(2)
     assert fake.setting_json("limits") == {"a": [1]}
+
+
+def test_the_option_environment_overrides_settings_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("SIGNALBOX_URL", "http://127.0.0.1:7")
+    options = Options.from_environment(environment={"SIGNALBOX_SETTING_A": "1"})
+    assert options.urls == ("http://127.0.0.1:7",)
+    assert dict(options.environment) == {"SIGNALBOX_SETTING_A": "1"}
+    with pytest.raises(signalbox.OptionsError, match="give url instead of SIGNALBOX_URL"):
+        signalbox.connect(environment={"SIGNALBOX_URL": "http://127.0.0.1:8"})
+
+
+def test_not_ready_says_why_also_of_the_cache_on_disk():
+    error = signalbox.NotReadyError(None)
+    assert str(error) == "not ready in time: the service has not answered yet"
+    cache = signalbox.CacheError("of another key")
+    error = signalbox.NotReadyError(signalbox.RpcError("UNAVAILABLE", "gone"), cache)
+    assert str(error) == (
+        "not ready in time: UNAVAILABLE: gone; the cache on disk could not be used: of another key"
+    )
+    assert error.cache_error is cache
+
+
+def test_a_closed_client_is_not_ready():
+    with FakeClient() as made:
+        assert made.status().ready
+    assert not made.status().ready
+
+
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [
+        ("nonsense", {"setting": {"intValue": 1}}),
+        ("settings/", {"setting": {"intValue": 1}}),
+        (3, {"setting": {"intValue": 1}}),
+        ("settings/a", 3),
+        ("settings/a", {}),
+        ("settings/a", {"setting": {"int": 1}}),
+        ("settings/a", {"setting": {"intValue": "x"}}),
+        ("providers/p", {"provider": {"type": "PROVIDER_TYPE_NOBODY"}}),
+    ],
+)
+def test_the_fake_refuses_what_is_no_resource(name, resource):
+    fake = FakeClient()
+    with pytest.raises(signalbox.SignalboxError):
+        fake.put(name, resource)
+    assert fake.status().revision == 0
+
+
+def test_the_fake_for_asyncio():
+    async def run():
+        async with AsyncFakeClient({"settings/a": {"setting": {"intValue": 1}}}) as fake:
+            await fake.wait_ready()
+            changes = fake.changes()
+            asyncio.get_running_loop().call_later(0.01, fake.put, "settings/a", {"setting": {"intValue": 2}})
+            await fake.wait_revision(2)
+            async for change in changes:
+                assert [each.name for each in change.events] == ["settings/a"]
+                break
+            assert fake.setting_int("a") == 2
+            with pytest.raises(signalbox.RevisionNotReachedError):
+                await fake.wait_revision(3, timeout=0)
+        async for _ in changes:
+            raise AssertionError
+        assert not fake.status().ready
+
+    asyncio.run(run())

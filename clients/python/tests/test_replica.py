@@ -2,7 +2,7 @@
 
 import pytest
 
-from signalbox import SecretError, Snapshot, _proto
+from signalbox import SecretError, Snapshot, _proto, _replica
 from signalbox._replica import Cursor, DigestError, Replica
 from signalbox.errors import DesyncError
 from signalbox.settings import Overrides
@@ -221,3 +221,21 @@ def test_a_revision_that_is_not_accepted_is_known_and_not_served():
         ("deleted", "c"),
         ("created", "d"),
     ]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        lambda big: [snapshot(5, big, last=False), snapshot(5, big, last=False)],
+        lambda big: [snapshot(5), synced(5), changes(6, big, last=False), changes(6, big)],
+    ],
+    ids=["snapshot", "changes"],
+)
+def test_what_never_becomes_whole_is_bounded(monkeypatch, messages):
+    monkeypatch.setattr(_replica, "_MAX_STAGED_BYTES", 1_500)
+    *before, last = messages(key("a", 4, "x" * 1_000))
+    known = replica(*before)
+    assert known.is_unfinished
+    with pytest.raises(DesyncError, match="before a state is whole"):
+        known.apply(last)
+    assert known.begin_stream() == Cursor() and known.is_unfinished

@@ -333,3 +333,15 @@ def test_regression_each_stream_left_its_connection_behind(server):
         server.start()
         until(lambda: client.status().reconnects > 5 and client.status().last_error is None)
         until(lambda: sockets() <= open_ones, "the connection that the server has ended")
+
+
+def test_a_token_over_plain_http_to_another_machine_is_warned_of(caplog):
+    def warned(url, **options):
+        caplog.clear()
+        signalbox.connect(signalbox.Options(url=url, report=False, **options)).close()
+        return [each for each in caplog.messages if "plain http" in each]
+
+    assert len(warned("http://192.0.2.1:1,https://a.invalid", token="canary")) == 1
+    assert "canary" not in caplog.text
+    assert warned("http://127.0.0.1:1,http://[::1]:1,http://localhost:1", token="t", secrets=True) == []
+    assert warned("http://192.0.2.1:1") == []

@@ -112,7 +112,7 @@ def test_a_cache_on_disk(tmp_path):
     (tmp_path / "cache").write_bytes(bytes.fromhex(vector["file"]))
     (tmp_path / "cache").chmod(0o600)
     cache = _disk_cache(options)
-    assert cache is not None and cache._identity().hex() == vector["identity"]
+    assert cache is not None and cache._identity(cache._subject()).hex() == vector["identity"]
     saved = cache.load(Overrides())
     assert saved is not None
     assert (saved.confirmed, saved.cursor) == (vector["confirmed"], Cursor()), "of another client"

@@ -8,7 +8,7 @@ import pytest
 from conftest import until
 from test_replica import Message, key, progress, reset, revoked, snapshot, synced
 
-from signalbox import EndedError, RpcError, Staleness, _proto
+from signalbox import EndedError, RpcError, Staleness, _proto, _watcher
 from signalbox._backoff import Backoff
 from signalbox._clock import monotonic
 from signalbox._replica import Cursor
@@ -20,6 +20,8 @@ from signalbox.settings import Overrides
 
 class Played:
     """The server's end of one stream."""
+
+    subject = ("i", "a")
 
     def __init__(self, request):
         self.request = request
@@ -95,6 +97,47 @@ def live(stage):
 
 def status(stage):
     return stage.state.status()
+
+
+def test_who_goes_on_after_a_wrong_digest_begins_with_a_snapshot(stage):
+    """As after a fork: it neither resumes, nor calls itself ready."""
+    stream = live(stage)
+    stream.send(_proto.WatchConfigResponse(progress={"revision": 5, "digest": b"0" * 16}))
+    until(lambda: stage.state.health.digest_mismatches)
+    stage.watcher.stop(5)
+    position = stage.watcher.resume_from()
+    assert position.refuted and position.cursor == Cursor()
+    assert stage.state.health.refuted and not status(stage).ready
+    while not stage.opened.empty():
+        stage.opened.get()
+    watcher = Watcher(
+        stage, _proto.WatchConfigRequest, 1.0, position, stage.state, lambda: 1.0, lambda *_: None
+    )
+    watcher.start()
+    try:
+        stream = stage.accept()
+        assert not stream.request.resume_token
+        stream.send(snapshot(5, key("a", 4)), synced(5))
+        until(lambda: status(stage).ready)
+        until(lambda: not watcher.position.refuted)
+    finally:
+        watcher.stop(5)
+
+
+def test_a_state_is_of_whom_its_stream_was_opened_for(stage):
+    stream = live(stage)
+    until(lambda: stage.watcher.position.subject == ("i", "a"))
+    Played.subject = ("i", "b")
+    try:
+        stream.send(RpcError("UNAVAILABLE", "away"))
+        stream = stage.accept()
+        stream.send(reset(3), snapshot(6, key("a", 6)))
+        until(lambda: stage.state.health.resets)
+        assert stage.watcher.position.subject == ("i", "a") and stage.watcher.position.refuted
+        stream.send(synced(6))
+        until(lambda: stage.watcher.position.subject == ("i", "b") and not stage.watcher.position.refuted)
+    finally:
+        Played.subject = ("i", "a")
 
 
 def test_a_lost_stream_is_resumed_from_its_token(stage):
@@ -311,3 +354,10 @@ def test_details_that_are_not_ours_or_garbled_are_none(packed):
     assert (error.code, error.message, error.details) == ("UNAUTHENTICATED", "m", RpcDetails())
     proxy = detail("ErrorInfo", part(1, "QUOTA") + part(2, "proxy.example"))
     assert RpcError.of(Refused(proxy)).details.reason is None
+
+
+def test_a_snapshot_that_never_ends_is_given_up(stage, monkeypatch):
+    monkeypatch.setattr(_watcher, "_WHOLE_DEADLINE", 0.2)
+    stream = stage.accept()
+    until(lambda: stream.send(snapshot(5, last=False)) or not stage.opened.empty(), "another stream")
+    until(lambda: "not whole" in str(stage.state.health.last_error))

@@ -21,6 +21,8 @@ Parameters = Mapping[str, Any] | Any | None
 Tools = Sequence[str | Mapping[str, Any]]
 
 Spec = TypeVar("Spec")
+#: What the older form has after the model, in its order.
+_OLDER = ("temperature", "max_tokens", "stream", "tools")
 
 
 def call_of(
@@ -57,25 +59,32 @@ def call_of(
 
 def modern(params: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
     """What comes after the model, in the present form, and whether a stream is meant. The older positional `temperature,
-    max_tokens, stream, tools` is taken with a warning."""
+    max_tokens, stream, tools` is taken with a warning, by name as well."""
+    named = [name for name in ("temperature", "max_tokens", "stream") if name in options]
     newer = all(
         each is None or isinstance(each, Mapping | specs.GenerationParameters | specs.ReasoningParameters)
         for each in params
     )
-    if len(params) <= 2 and newer:
+    if len(params) <= 2 and newer and not named:
         return params, options, False
     if len(params) > 4:
         raise TypeError("complete takes messages, model, generation_params and reasoning_params")
+    older = dict(zip(_OLDER, params, strict=False))
+    mixed = sorted(options.keys() & (older.keys() | {"generation_params"}))
+    if mixed or (named and params and newer and params[0] is not None):
+        raise TypeError(
+            f"{', '.join(mixed or named)}: given twice, or in both forms; generation_params has all"
+        )
     warnings.warn(
         "complete(messages, model, temperature, max_tokens, stream, tools) is deprecated: give generation_params, and "
         "call stream for a stream",
         DeprecationWarning,
         stacklevel=3,
     )
-    temperature, max_tokens, stream, tools = (*params, None, None, None, None)[:4]
-    given = {"temperature": temperature, "max_tokens": max_tokens}
+    older |= {name: options.pop(name) for name in _OLDER if name in options}
+    given = {name: older.get(name) for name in ("temperature", "max_tokens")}
     generation = {name: value for name, value in given.items() if value is not None}
-    return (generation,), {"tools": tools or (), **options}, bool(stream)
+    return (generation,), {"tools": older.get("tools") or (), **options}, bool(older.get("stream"))
 
 
 def _messages(messages: Any, problems: list[wire.Problem]) -> tuple[wire.Message, ...]:

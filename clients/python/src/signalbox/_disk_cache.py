@@ -12,10 +12,12 @@ to it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import re
 import stat
 import struct
 import tempfile
@@ -26,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._replica import Cursor
+from ._transport import Subject
 from .errors import CacheError, CredentialFileError, OptionsError, TokenError
 from .resources import VIEWS, Resource
 from .settings import Overrides
@@ -38,6 +41,10 @@ _MAX_BYTES = 1 << 30
 _MAX_KEY_BYTES = 64 << 10
 #: Clocks of two boots may differ by so much.
 _SKEW = 300.0
+#: Within one life of the store a lower revision can't be confirmed so much later than a higher one: heartbeats are more frequent.
+_CONFIRMED_LATER = 60.0
+#: A temporary file that is older (in seconds) is written by nobody any more.
+_LEFT_BEHIND = 60.0
 #: Bytes of a fingerprint: of the view and the token's subject, and of each server.
 _FINGERPRINT = 32
 #: Number of the kind, length of the name, update revision, length of the resource.
@@ -53,6 +60,8 @@ class Saved:
     cursor: Cursor
     confirmed: float
     """When the store confirmed it, by the machine's clock."""
+    subject: Subject = ("", "")
+    """Whom the token speaks for that it has come with."""
 
 
 class DiskCache:
@@ -62,9 +71,10 @@ class DiskCache:
         self,
         path: pathlib.Path,
         secret: bytes,
-        identity: Callable[[], bytes],
+        identity: Callable[[Subject], bytes],
         max_age: float,
         client: str = "",
+        subject: Callable[[], Subject] = lambda: ("", ""),
     ) -> None:
         try:
             from cryptography.hazmat.primitives.ciphers import aead
@@ -78,11 +88,12 @@ class DiskCache:
         self._identity = identity
         self._max_age = max_age
         self._client = client
+        self._subject = subject
 
     def save(self, saved: Saved) -> None:
-        """Replaces the file as a whole. Raises `CacheError`."""
+        """Replaces the file as a whole, unless another process has put a later state there meanwhile. Raises `CacheError`."""
         salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
-        view, servers = self._of()
+        view, servers = self._of(saved.subject)
         packed = b"".join(_pack(saved, sorted(servers), self._client))
         sealed = self._cipher(self._key(view, salt)).encrypt(nonce, packed, _MAGIC)
         temporary = None
@@ -94,7 +105,11 @@ class DiskCache:
                 file.write(_MAGIC + salt + nonce + sealed)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            # At the last moment, so that nobody comes in between but by a hair; whoever does writes again soon.
+            if self._holds_later(saved, view, servers):
+                os.unlink(temporary)
+            else:
+                os.replace(temporary, self._path)
         except OSError as error:
             if temporary is not None:
                 pathlib.Path(temporary).unlink(missing_ok=True)
@@ -102,15 +117,17 @@ class DiskCache:
 
     def load(self, overrides: Overrides) -> Saved | None:
         """What the file holds; `None` where there is none. Raises `CacheError` for one that is not to be used."""
+        self._sweep()
         sealed = self._read()
         if sealed is None:
             return None
-        salt, rest = sealed[:_SALT_BYTES], sealed[_SALT_BYTES:]
-        view, servers = self._of()
-        key = self._key(view, salt)
         try:
-            packed = self._cipher(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _MAGIC)
-            saved = _unpack(packed, servers, overrides, self._client)
+            subject = self._subject()
+        except TokenError as error:
+            raise self._refused(f"whose it has to be is not known: {error}") from None
+        view, servers = self._of(subject)
+        try:
+            saved = _unpack(self._unseal(sealed, view), servers, overrides, self._client, subject)
         except Exception:
             # One message for all: which of them it is, the file alone does not tell.
             raise self._refused(
@@ -124,7 +141,8 @@ class DiskCache:
         return saved
 
     def remove(self) -> None:
-        """Takes the file away, if there is one. Raises `CacheError`."""
+        """Takes the file away, if there is one, and what others have left beside it. Raises `CacheError`."""
+        self._sweep()
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
@@ -151,15 +169,42 @@ class DiskCache:
             raise self._refused("it is no cache of this version")
         return content[len(_MAGIC) :]
 
+    def _unseal(self, sealed: bytes, view: bytes) -> bytes:
+        salt, rest = sealed[:_SALT_BYTES], sealed[_SALT_BYTES:]
+        cipher = self._cipher(self._key(view, salt))
+        packed: bytes = cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _MAGIC)
+        return packed
+
+    def _holds_later(self, saved: Saved, view: bytes, servers: set[str]) -> bool:
+        """Whether the file makes a state needless: several processes may share one, and the last to write need not know most.
+        What can't be read does not, nor what is of the future."""
+        try:
+            sealed = self._read()
+            header = None if sealed is None else _header(self._unseal(sealed, view), servers)[0]
+            return header is not None and _is_later(header, saved)
+        except Exception:
+            # Whatever is wrong with it, it is replaced.
+            return False
+
+    def _sweep(self) -> None:
+        """Removes what processes that were killed while they wrote have left beside the file."""
+        # Python's own names of temporary files, and those of the client in Rust.
+        left = re.compile(rf"\.{re.escape(self._path.name)}\.([a-z0-9_]{{8}}|[0-9a-f]{{16}})")
+        # One that can't be removed is in nobody's way.
+        with contextlib.suppress(OSError), os.scandir(self._path.parent) as entries:
+            for entry in entries:
+                if not left.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                    continue
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_BEHIND:
+                        os.unlink(entry.path)
+
     def _refused(self, why: str) -> CacheError:
         return CacheError(f"{self._path} is not used: {why}")
 
-    def _of(self) -> tuple[bytes, set[str]]:
+    def _of(self, subject: Subject) -> tuple[bytes, set[str]]:
         """What it has to be of: the fingerprint of view and token subject, and those of the servers."""
-        try:
-            identity = self._identity()
-        except TokenError as error:
-            raise self._refused(f"whose it has to be is not known: {error}") from None
+        identity = self._identity(subject)
         view, servers = identity[:_FINGERPRINT], identity[_FINGERPRINT:]
         starts = range(0, len(servers), _FINGERPRINT)
         return view, {servers[start : start + _FINGERPRINT].hex() for start in starts}
@@ -265,12 +310,34 @@ def _pack(saved: Saved, servers: list[str], client: str) -> Iterator[bytes]:
         yield resource._packed
 
 
-def _unpack(packed: bytes, servers: set[str], overrides: Overrides, client: str) -> Saved:
+def _header(packed: bytes, servers: set[str]) -> tuple[dict[str, Any], int]:
+    """What is said ahead of the resources, and where those begin."""
     (length,) = _HEADER.unpack_from(packed)
     at = _HEADER.size + length
-    header = json.loads(packed[_HEADER.size : at])
+    header: dict[str, Any] = json.loads(packed[_HEADER.size : at])
     if servers.isdisjoint(header["servers"]):
         raise ValueError("of another service")
+    return header, at
+
+
+def _is_later(header: dict[str, Any], saved: Saved) -> bool:
+    """Whether a file holds a later state: a higher revision of the same life of the store, with all that is known to be revoked;
+    or one that was confirmed so much later that revisions say nothing, because the store may have begun a life anew."""
+    confirmed, revision = float(header["confirmed"]), int(header["revision"])
+    if confirmed > time.time() + _SKEW:
+        return False
+    if confirmed > saved.confirmed + _CONFIRMED_LATER:
+        return True
+    same_life = header["view_id"] == saved.cursor.view_id and saved.confirmed <= confirmed + _CONFIRMED_LATER
+    revoked = saved.snapshot._revoked.items()
+    known = all(revokes <= revision or name in header["revoked"] for name, revokes in revoked)
+    return same_life and known and revision > saved.snapshot.revision
+
+
+def _unpack(
+    packed: bytes, servers: set[str], overrides: Overrides, client: str, subject: Subject = ("", "")
+) -> Saved:
+    header, at = _header(packed, servers)
     views = [VIEWS.get(kind, Resource) for kind in header["kinds"]]
     empty = Snapshot(overrides)
     draft = Draft(empty)
@@ -286,4 +353,5 @@ def _unpack(packed: bytes, servers: set[str], overrides: Overrides, client: str)
         # A client of another version may know kinds that the writer had to leave out: the next state comes whole.
         Cursor(header["resume_token"], header["view_id"]) if header["client"] == client else Cursor(),
         float(header["confirmed"]),
+        subject,
     )

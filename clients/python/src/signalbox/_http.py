@@ -9,17 +9,18 @@ outside; without it each operation on the socket gets what is left of the time.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
 from typing import Any, TypeVar
 
-from . import wire
+from . import _fork, wire
 from ._attempts import Attempt, ConnectionFailedError, TimedOutError
+from ._hosts import is_loopback
 from .errors import OptionsError, SignalboxError
 
 try:
@@ -37,6 +38,7 @@ __all__ = [
     "PlaintextError",
     "bound",
     "httpx",
+    "own_options",
     "plaintext_hosts",
 ]
 
@@ -46,6 +48,7 @@ _ANSWER_BYTES = 16 << 20
 _WRITTEN_BYTES = 64 << 10
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_PROXIES = (httpcore.HTTPProxy, httpcore.AsyncHTTPProxy, httpcore.SOCKSProxy, httpcore.AsyncSOCKSProxy)
 
 _T = TypeVar("_T")
 
@@ -58,10 +61,30 @@ class HeaderError(SignalboxError):
     """A header can't be sent as it is configured. Its value is not shown: it may be a secret."""
 
 
-class Connection:
+def own_options() -> dict[str, Any]:
+    """How a client of httpx is made that is ours: it takes no proxy from the environment, which would read what goes over plain
+    http, and keeps no cookie of an answer, which would tell one key's calls from another's. The authorities to trust are httpx's,
+    those of `SSL_CERT_FILE` included."""
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return {"trust_env": False, "verify": httpx.create_ssl_context(), "cookies": jar}
+
+
+class _Owned:
+    """What is of the process that made it: a forked child shares the sockets, and would take the parent's answers."""
+
+    def __init__(self) -> None:
+        self._generation = _fork.generation
+
+    def _check_process(self) -> None:
+        if self._generation != _fork.generation:
+            raise ConnectionFailedError("the call was begun in the parent process, and is answered there")
+
+
+class Connection(_Owned):
     """Sends one request after the other, and reads the answer to each. Closing it lets go of the present one."""
 
     def __init__(self, http: httpx.Client, plaintext: frozenset[str]) -> None:
+        super().__init__()
         self._http = http
         self._plaintext = plaintext
         self._answer: httpx.Response | None = None
@@ -71,14 +94,18 @@ class Connection:
     def send(self, attempt: Attempt, deadline: float) -> int:
         """Sends, and gives the status of the answer that begins."""
         self.close()
+        self._check_process()
         asked = _request(self._http, attempt, deadline, self._plaintext)
         # A key goes to the address that it was saved for, and to no other.
         answer = _within(deadline, lambda: self._http.send(asked, stream=True, follow_redirects=False))
-        self._answer, self._pieces, self._taken = answer, answer.iter_raw(), 0
+        # What a transport of a test has made is read already.
+        pieces = answer.iter_bytes() if answer.is_stream_consumed else answer.iter_raw()
+        self._answer, self._pieces, self._taken = answer, pieces, 0
         return answer.status_code
 
     def receive(self, deadline: float) -> bytes | None:
         """The next bytes of the answer; `None` at its end."""
+        self._check_process()
         piece = _within(deadline, lambda: next(self._pieces, None))
         self._taken = _bounded(self._taken, piece)
         return piece
@@ -89,10 +116,11 @@ class Connection:
             answer.close()
 
 
-class AsyncConnection:
+class AsyncConnection(_Owned):
     """See `Connection`."""
 
     def __init__(self, http: httpx.AsyncClient, plaintext: frozenset[str]) -> None:
+        super().__init__()
         self._http = http
         self._plaintext = plaintext
         self._answer: httpx.Response | None = None
@@ -102,13 +130,16 @@ class AsyncConnection:
     async def send(self, attempt: Attempt, deadline: float) -> int:
         """See `Connection.send`."""
         await self.aclose()
+        self._check_process()
         asked = _request(self._http, attempt, deadline, self._plaintext)
         answer = await _awaited(deadline, self._http.send(asked, stream=True, follow_redirects=False))
-        self._answer, self._pieces, self._taken = answer, answer.aiter_raw(), 0
+        pieces = answer.aiter_bytes() if answer.is_stream_consumed else answer.aiter_raw()
+        self._answer, self._pieces, self._taken = answer, pieces, 0
         return answer.status_code
 
     async def receive(self, deadline: float) -> bytes | None:
         """See `Connection.receive`."""
+        self._check_process()
         piece = await _awaited(deadline, _next(self._pieces))
         self._taken = _bounded(self._taken, piece)
         return piece
@@ -142,6 +173,7 @@ def _request(
         )
     if attempt.has_secrets:
         _check_plaintext(attempt, request.url, plaintext)
+        _check_proxy(attempt, http, request.url)
     return request
 
 
@@ -163,7 +195,7 @@ def _headers(attempt: Attempt) -> dict[str, str]:
 
 def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) -> None:
     host = url.host.lower()
-    if url.scheme == "https" or _is_loopback(host) or host in allowed:
+    if url.scheme == "https" or is_loopback(host) or host in allowed:
         return
     raise PlaintextError(
         f"{attempt.provider.name}: no secret goes to {host} over plain http; give the provider a base_url with https, "
@@ -171,15 +203,14 @@ def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) 
     )
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether a host can only be the machine itself."""
-    bare = host.strip("[]").removesuffix(".")
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return bare == "localhost" or bare.endswith(".localhost")
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+def _check_proxy(attempt: Attempt, http: httpx.Client | httpx.AsyncClient, url: httpx.URL) -> None:
+    # A client that was given may have a proxy. It only passes https on; anything else it reads.
+    pool = getattr(http._transport_for_url(url), "_pool", None)
+    if url.scheme == "http" and isinstance(pool, _PROXIES):
+        raise PlaintextError(
+            f"{attempt.provider.name}: no secret goes to {url.host} over plain http through a proxy; give the provider a "
+            "base_url with https, or the executor a client without a proxy for this host"
+        )
 
 
 def _bounded(taken: int, piece: bytes | None) -> int:

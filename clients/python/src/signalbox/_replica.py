@@ -20,6 +20,11 @@ from .status import Rejection
 
 #: A revision that every cursor has passed.
 _UNTIL_THE_SWAP = 0
+#: Bytes of messages that are put together out of sight at most. No store holds so much; a server that never comes to an end must not
+#: fill the worker's memory.
+_MAX_STAGED_BYTES = 1 << 30
+#: Resets after which what was served is as true as before, only old.
+_TRUE_YET = ("compacted", "lagged")
 
 
 class DigestError(DesyncError):
@@ -45,6 +50,8 @@ class Applied:
     session_id: str = ""
     reset: str = ""
     """Why the server begins anew, where it does."""
+    refuted: bool = False
+    """Whether what is served is known to be wrong, or to be of another life or view: nothing may begin with it again."""
     leave_after: float | None = None
     """Seconds after which to come back, where the server goes away."""
     revoked: bool = False
@@ -56,6 +63,7 @@ class _Staging:
     """A snapshot that is put together out of sight."""
 
     draft: Draft
+    bytes: int = 0
     begun: bool = False
     complete: bool = False
 
@@ -65,6 +73,7 @@ class _Part:
     """A revision of which the last part has not come yet."""
 
     draft: Draft
+    bytes: int = 0
     events: list[ChangeEvent] = field(default_factory=list)
 
 
@@ -95,6 +104,11 @@ class Replica:
     def empty(cls, overrides: Overrides) -> Replica:
         return cls(Snapshot(overrides), Cursor())
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a state is being put together that is not whole yet."""
+        return self._staging is not None or self._part is not None
+
     def begin_stream(self) -> Cursor:
         """Forgets whatever the last stream left unfinished, and tells where the new one has to begin."""
         self._part = None
@@ -119,7 +133,7 @@ class Replica:
         try:
             return self._handlers[kind](self, getattr(message, kind))
         except DesyncError:
-            self.cursor = Cursor()
+            self.cursor = self.served_at = Cursor()
             raise
 
     def _snapshot(self, part: Any) -> Applied:
@@ -128,6 +142,7 @@ class Replica:
             raise DesyncError("a snapshot without a reset")
         if staging.complete or (staging.begun and staging.draft.revision != part.revision):
             raise DesyncError("a snapshot of several revisions")
+        _grow(staging, part)
         staging.draft.revision = part.revision
         staging.begun = True
         staging.complete = part.last
@@ -173,6 +188,7 @@ class Replica:
             part.draft.revision = changes.revision
         elif part.draft.revision != changes.revision:
             raise DesyncError("a revision begins before the last part of another")
+        _grow(part, changes)
         for change in changes.changes:
             _take_in(part, change, changes.traceparent)
         if not changes.last:
@@ -205,7 +221,10 @@ class Replica:
         if word in ("other_store", "ahead") and self.served._revoked:
             # Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
             self._refuse({name: _UNTIL_THE_SWAP for name in self.served._revoked})
-        return Applied(reset=word)
+        refuted = word not in _TRUE_YET
+        if refuted:
+            self.served_at = Cursor()
+        return Applied(reset=word, refuted=refuted)
 
     def _revoked(self, revoked: Any) -> Applied:
         # While a snapshot is on its way, what is served may be of another life, and its revision no measure.
@@ -275,6 +294,13 @@ class Replica:
         "revoked": _revoked,
         "going_away": _going_away,
     }
+
+
+def _grow(unfinished: _Staging | _Part, message: Any) -> None:
+    """Counts what is put together out of sight, and refuses too much."""
+    unfinished.bytes += message.ByteSize()
+    if unfinished.bytes > _MAX_STAGED_BYTES:
+        raise DesyncError("more than a GiB has come before a state is whole")
 
 
 def _take_in(part: _Part, change: Any, traceparent: str) -> None:

@@ -1,6 +1,7 @@
 """The thread that keeps the cache on disk up to date.
 
-Owns when it is written: soon after a change, at once after a revocation, and once in a while, so that its age is told right.
+Owns when it is written: soon after a change, at once after a revocation, and once in a while, so that its age is told right. What
+the service has refuted is removed at once, and nothing is written until a whole state has taken its place.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class Saver:
         self._state = state
         self._position = position
         self._condition = threading.Condition()
+        #: Held while the file is touched.
+        self._touching = threading.Lock()
+        self._removed = False
         self._due = float("inf")
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="signalbox-cache", daemon=True)
@@ -45,6 +49,11 @@ class Saver:
         """What is on disk is the present state, but was confirmed since."""
         if self._due == float("inf"):
             self._plan(monotonic() + _REFRESH)
+
+    def remove(self) -> None:
+        """Removes the file, and what is being written at this moment with it. Raises `CacheError`."""
+        with self._touching:
+            self._cache.remove()
 
     def stop(self, timeout: float) -> None:
         """Writes what is due, and ends."""
@@ -67,21 +76,26 @@ class Saver:
                     self._condition.wait(None if remaining == float("inf") else max(0.0, remaining))
                 due, self._due = self._due, float("inf")
             if due < float("inf"):
-                self._save()
-            if self._stopping:
+                with self._touching:
+                    self._save()
+            # What became due during a write is written as well.
+            if self._stopping and self._due == float("inf"):
                 return
 
     def _save(self) -> None:
         confirmed_at = self._state.health.confirmed_at
         position = self._position()
-        if confirmed_at is None or not self._state.health.loaded:
+        if confirmed_at is None or not self._state.health.loaded or (position.refuted and self._removed):
             return
         error = None
         try:
-            # An older time of confirmation with a newer state is on the safe side; the other way round would not be.
-            self._cache.save(
-                Saved(position.served, position.cursor, time.time() - (monotonic() - confirmed_at))
-            )
+            if position.refuted:
+                self._cache.remove()
+            else:
+                # An older time of confirmation with a newer state is on the safe side; the other way round would not be.
+                confirmed = time.time() - (monotonic() - confirmed_at)
+                self._cache.save(Saved(position.served, position.cursor, confirmed, position.subject))
+            self._removed = position.refuted
         except CacheError as failed:
             error = failed
             _log.warning("%s", failed)

@@ -67,7 +67,9 @@ class State:
             wake()
 
     def status(self) -> Status:
-        return self.health.status(monotonic(), self.staleness.bound)
+        status = self.health.status(monotonic(), self.staleness.bound)
+        # What has been closed hears nothing any more, however fresh it still is.
+        return dataclasses.replace(status, ready=False) if self.closed else status
 
     def wait(self, until: Callable[[], bool], deadline: float) -> bool:
         """Waits for a condition that is looked at whenever something changes; whether it came to hold."""
@@ -95,7 +97,7 @@ class State:
         """Makes the locks anew: in a forked child nobody is left to release the parent's."""
         self._changed = threading.Condition()
         self._watchers = set()
-        self.feed = Feed(self.feed._capacity)
+        self.feed.after_fork()
 
     def _at_its_age(self) -> Snapshot:
         served, confirmed_at = self.served, self.health.confirmed_at

@@ -47,6 +47,10 @@ _CHANNEL_OPTIONS = (
 )
 
 
+#: Issuer and subject of a token.
+Subject = tuple[str, str]
+
+
 class TokenSource:
     """Where the bearer token comes from: fixed, a file, or a callback. Asked anew at each connection."""
 
@@ -59,14 +63,10 @@ class TokenSource:
         self._token = token
         self._file = file
         self._callback = callback
-        self._subject: tuple[str, str] | None = None
 
-    def subject(self) -> tuple[str, str]:
-        """Issuer and subject of the token that was read last, or of one that is read for this; both empty where there is none,
-        or none that says them. It says so itself: nobody has verified it here. Raises `TokenError`."""
-        if self._subject is None:
-            self.read()
-        return self._subject or ("", "")
+    def subject(self) -> Subject:
+        """Whom the token speaks for that there is now. Raises `TokenError`."""
+        return _subject(self.read())
 
     def read(self) -> str | None:
         """The token; `None` where there is none. Raises `TokenError`."""
@@ -80,7 +80,6 @@ class TokenSource:
             raise TokenError("can't use the token: it is " + ("longer than 8 KiB" if token else "empty"))
         if not token.isascii() or not token.isprintable():
             raise TokenError("can't use the token: it holds characters that a header can't")
-        self._subject = _subject(token)
         return token
 
     def _read(self) -> str:
@@ -104,9 +103,11 @@ class TokenSource:
         return f"<TokenSource {kind}>"
 
 
-def _subject(token: str) -> tuple[str, str]:
-    """What a JSON web token says of whom it speaks for."""
+def _subject(token: str | None) -> Subject:
+    """What a JSON web token says of whom it speaks for; both empty where it is none. Nobody has verified it here."""
     try:
+        if token is None:
+            return "", ""
         part = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
         issuer, subject = (claims.get(name, "") for name in ("iss", "sub"))
@@ -118,7 +119,9 @@ def _subject(token: str) -> tuple[str, str]:
 class Stream:
     """The messages of one call, and the reports beside it. `cancel` and `report` may come from another thread."""
 
-    def __init__(self, channel: Any, call: Any, report: Callable[[Any], Any]) -> None:
+    def __init__(self, channel: Any, call: Any, report: Callable[[Any], Any], subject: Subject) -> None:
+        self.subject = subject
+        """Whom the token speaks for that it was opened with."""
         self._channel = channel
         self._call = call
         self._report = report
@@ -211,7 +214,7 @@ class Dialer:
         )
         metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         reports = partial(report, metadata=metadata, timeout=_REPORT_TIMEOUT)
-        return Stream(channel, watch(request, metadata=metadata), reports)
+        return Stream(channel, watch(request, metadata=metadata), reports, _subject(token))
 
     def _channel(self) -> Any:
         url = urlsplit(self.endpoint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from . import _proto
@@ -17,6 +17,7 @@ from ._backoff import Backoff
 from ._clock import monotonic
 from ._replica import Applied, Cursor, DigestError, Replica
 from ._state import State
+from ._transport import Subject
 from ._watchdog import Watchdog
 from .errors import DesyncError, EndedError, RpcError, SignalboxError, SilentError
 from .snapshot import Snapshot
@@ -31,6 +32,8 @@ _FATAL_DELAY = 30.0
 _MAX_REQUESTED_DELAY = 60.0
 #: Until a snapshot is complete a server may be silent for longer: it admits snapshots at a bounded rate.
 _SYNC_DEADLINE = 30.0
+#: How long a server may take to send a state as a whole, however little it is silent meanwhile.
+_WHOLE_DEADLINE = 600.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
 #: Resets after which what was served is no state of the store that there is now.
@@ -50,10 +53,14 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Position:
-    """How far a watcher has come: what it serves, and where to resume. Both of one moment."""
+    """How far a watcher has come: what it serves, and where to resume. All of one moment."""
 
     served: Snapshot
     cursor: Cursor
+    subject: Subject = ("", "")
+    """Whom the token speaks for that what is served has come with."""
+    refuted: bool = False
+    """Whether what is served must not be begun with again, until a whole state has taken its place."""
 
 
 class Watcher:
@@ -88,12 +95,23 @@ class Watcher:
         self._asked = 0.0
         self._opened: float | None = None
         self._synced = False
+        self._subject: Subject = ("", "")
+        #: Whether there may be a session at the service whose name has not come yet.
+        self._nameless = False
         self._leave_at: float | None = None
+        self._delay = 0.0
         self._thread = threading.Thread(target=self._run, name="signalbox-watch", daemon=True)
 
-    def start(self) -> None:
-        """Begins to watch."""
+    def start(self, delay: float = 0.0) -> None:
+        """Begins to watch, after so many seconds."""
+        self._delay = delay
         self._thread.start()
+
+    def settle(self, timeout: float) -> None:
+        """Waits until the session of the present stream has a name. One that ends before can't be named by the next, and the
+        service waits for a worker that there is not. Nobody is waited for who has not answered last."""
+        if self._state.health.last_error is None and self._thread is not threading.current_thread():
+            self._state.wait(lambda: not self._nameless, monotonic() + timeout)
 
     def stop(self, timeout: float, *, forking: bool = False) -> None:
         """Ends the stream and the thread. One that hangs in a token callback can't be waited for, and publishes nothing
@@ -106,12 +124,13 @@ class Watcher:
 
     def resume_from(self) -> Position:
         """Where the next watcher begins, once this one is stopped."""
-        return Position(self.position.served, Cursor()) if self._start_over else self.position
+        return self.position
 
     def start_over(self) -> None:
         """Asks for a new snapshot, at once."""
         with self._lock:
             self._start_over = True
+            self.position = replace(self.position, cursor=Cursor(), refuted=True)
             self._interrupt()
 
     def report(self, request: Any) -> Any:
@@ -128,6 +147,7 @@ class Watcher:
             self._stream.cancel()
 
     def _run(self) -> None:
+        self._wait(self._delay)
         while not self._stopping:
             end: SignalboxError
             try:
@@ -141,17 +161,22 @@ class Watcher:
                 return
             resume_at = self._account_for(end)
             self._transport.rotate()
-            self._wake.wait(max(0.0, resume_at - monotonic()))
+            self._wait(resume_at - monotonic())
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._wake.wait(seconds)
             self._wake.clear()
 
     def _follow(self) -> SignalboxError:
         """Opens a stream and follows it to its end, which is always an error of some sort."""
         self._opened, self._synced, self._leave_at = None, False, None
+        self._nameless = True
         with self._lock:
             if self._start_over:
                 self._start_over = False
                 self._replica.start_over()
-        watchdog = None
+        watchdog, begun = None, None
         try:
             stream = self._open()
             deadline = monotonic() + self._deadline()
@@ -164,6 +189,10 @@ class Watcher:
                 self._take_in(message, now)
                 if self._stopping:
                     break
+                begun = (begun or now) if self._replica.is_unfinished else None
+                if begun is not None and now - begun > _WHOLE_DEADLINE:
+                    self._replica.start_over()
+                    return DesyncError(f"a state is not whole after {_WHOLE_DEADLINE:.0f} s")
                 deadline = monotonic() + self._deadline()
                 if self._leave_at is not None:
                     deadline = min(deadline, self._leave_at)
@@ -180,6 +209,7 @@ class Watcher:
                     stream.abandon()
                 else:
                     stream.close()
+            self._nameless = False
         return SilentError("the watcher is stopped")
 
     def _open(self) -> Any:
@@ -189,6 +219,7 @@ class Watcher:
         request.view_id = cursor.view_id
         self._asked = monotonic()
         stream = self._transport.open(request)
+        self._subject = stream.subject
         with self._lock:
             self._stream = stream
             if self._stopping or self._start_over:
@@ -197,7 +228,11 @@ class Watcher:
 
     def _take_in(self, message: Any, now: float) -> None:
         """Takes in a message that has come at a moment."""
-        applied = self._replica.apply(message)
+        try:
+            applied = self._replica.apply(message)
+        except DesyncError as error:
+            self._lose(error)
+            raise
         health: dict[str, Any] = {"last_message": now}
         if self._opened is None:
             self._opened = now
@@ -226,9 +261,32 @@ class Watcher:
             )
         if rejection is None and (applied.synced or self._state.health.rejection is not None):
             health.update(loaded=True, source="stream", refuted=False)
-        self.position = Position(self._replica.served, self._replica.served_at)
+        self._move(applied)
         self._state.publish(self._replica.served, applied.changes, **health)
+        if applied.synced:
+            self._nameless = False
         self._on_message(applied, self.position)
+
+    def _move(self, applied: Applied) -> None:
+        """Notes how far this has come."""
+        served, cursor = self._replica.served, self._replica.served_at
+        with self._lock:
+            subject, refuted = self.position.subject, self.position.refuted or applied.refuted
+            if self._synced and not self._start_over and self._replica.rejection is None:
+                subject, refuted = self._subject, False
+            self.position = Position(served, Cursor() if refuted else cursor, subject, refuted)
+
+    def _lose(self, error: DesyncError) -> None:
+        """Notes that nothing may go on from here, before anybody takes this over."""
+        refuted = isinstance(error, DigestError)
+        with self._lock:
+            refuted = self.position.refuted or refuted
+            self.position = replace(self.position, cursor=Cursor(), refuted=refuted)
+        if isinstance(error, DigestError):
+            health = self._state.health
+            self._state.record(refuted=True, digest_mismatches=health.digest_mismatches + 1)
+            if not self._stopping:
+                self._on_message(Applied(refuted=True), self.position)
 
     def _silent(self) -> SilentError:
         return SilentError(f"nothing was heard from {self._transport.endpoint} for {self._deadline():.0f} s")
@@ -251,8 +309,6 @@ class Watcher:
             # Else a server that sends everybody away at once would be asked again at once, for ever.
             return self._leave_at if lived else max(self._leave_at, now + self._backoff.next_delay())
         health: dict[str, Any] = {"last_error": end}
-        if isinstance(end, DigestError):
-            health.update(refuted=True, digest_mismatches=self._state.health.digest_mismatches + 1)
         delay = self._delay_after(end)
         _log.warning("the configuration stream was lost (%s), the next attempt is in %.1f s", end, delay)
         self._state.record(**health)

@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from ._state import State
 from .client import Client, Reader, resolve
 from .errors import NotReadyError, RevisionNotReachedError
 from .options import Options
@@ -35,17 +36,17 @@ class AsyncClient(Reader):
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """See `Client.wait_ready`."""
-        await self._until(self._client._decided, timeout)
+        await until(self._state, self._client._decided, timeout)
         self._client._raise_unless_ready()
 
     async def wait_revision(self, revision: int, timeout: float = 10.0) -> None:
         """See `Client.wait_revision`."""
-        if not await self._until(lambda: self._client._reached(revision), timeout):
+        if not await until(self._state, lambda: self._client._reached(revision), timeout):
             raise RevisionNotReachedError(revision, self._state.health.revision)
 
     async def clear_cache(self, timeout: float = 10.0) -> None:
         """See `Client.clear_cache`."""
-        if not await self._until(self._client._start_over(), timeout):
+        if not await until(self._state, self._client._start_over(), timeout):
             raise NotReadyError(self._state.health.obstacle)
 
     def changes(self) -> AsyncSubscription:
@@ -65,30 +66,31 @@ class AsyncClient(Reader):
     def __repr__(self) -> str:
         return f"<Async{repr(self._client)[1:]}"
 
-    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Waits for a condition that is looked at whenever something changes; whether it came to hold."""
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
-        def wake() -> None:
-            # A loop that was closed in the middle of a wait is nobody's any more.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(woken.set)
+async def until(state: State, condition: Callable[[], bool], timeout: float) -> bool:
+    """Waits for a condition that is looked at whenever something changes; whether it came to hold."""
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
-        forget = self._state.watch(wake)
-        deadline = loop.time() + timeout
-        try:
-            while not condition():
-                if loop.time() >= deadline:
-                    return False
-                woken.clear()
-                try:
-                    # Conditions may also depend on time.
-                    await asyncio.wait_for(woken.wait(), min(0.05, deadline - loop.time()))
-                except asyncio.TimeoutError:
-                    continue
-            return True
-        finally:
-            forget()
+    def wake() -> None:
+        # A loop that was closed in the middle of a wait is nobody's any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(woken.set)
+
+    forget = state.watch(wake)
+    deadline = loop.time() + timeout
+    try:
+        while not condition():
+            if loop.time() >= deadline:
+                return False
+            woken.clear()
+            try:
+                # Conditions may also depend on time.
+                await asyncio.wait_for(woken.wait(), min(0.05, deadline - loop.time()))
+            except asyncio.TimeoutError:
+                continue
+        return True
+    finally:
+        forget()
 
 
 def connect(options: Options | None = None, **changes: Any) -> AsyncClient:

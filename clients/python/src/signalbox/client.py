@@ -14,15 +14,17 @@ from collections.abc import Callable
 from importlib import metadata
 from random import random
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import _fork
 from ._clock import monotonic
 from ._disk_cache import DiskCache, identity, read_key_file
+from ._hosts import is_loopback
 from ._replica import Applied, Cursor
 from ._reporter import Reporter
 from ._saver import Saver
 from ._state import CountingState, State
-from ._transport import Dialer, TokenSource
+from ._transport import Dialer, Subject, TokenSource
 from ._validation import Validation
 from ._watcher import Position, Watcher, watch_request
 from .environment import environment_snapshot
@@ -41,6 +43,10 @@ _log = logging.getLogger("signalbox")
 _DISK_GRACE = 0.1
 #: How long a thread of ours may take to end.
 _JOIN = 2.0
+#: How long a fork waits for the service to name the session of a stream that was opened just before.
+_SETTLE = 1.0
+#: How long the parent of a fork waits for the next one before it connects again: a server forks all its workers in a row.
+_AFTER_FORK = 0.3
 
 
 class Reader(Getters):
@@ -110,6 +116,7 @@ class Client(Reader):
             snapshot = environment_snapshot(os.environ, overrides)
             self._state.publish(snapshot, None, loaded=True, source="environment", **always)
             return
+        _warn_of_plaintext(options)
         position = self._load(overrides) or Position(self._state.served, Cursor())
         self._watch(position)
         _fork.register(self)
@@ -139,19 +146,27 @@ class Client(Reader):
 
     def close(self) -> None:
         """Ends the stream, the threads and all subscriptions. What was read stays readable."""
+        self._end(float("inf"))
+
+    def _end(self, deadline: float) -> None:
+        """As `close`, which waits for nothing beyond a moment."""
+
+        def patience() -> float:
+            return min(_JOIN, max(0.0, deadline - monotonic()))
+
         with _fork.lock:
             if self._state.closed:
                 return
             _fork.forget(self)
             if self._reporter is not None:
-                self._reporter.leave(_JOIN)
+                self._reporter.leave(patience())
             if self._watcher is not None:
-                self._watcher.stop(_JOIN)
+                self._watcher.stop(patience())
             self._state.closed = True
         if self._saver is not None:
-            self._saver.stop(_JOIN)
+            self._saver.stop(patience())
         self._state.close()
-        self._dispatcher.close(_JOIN)
+        self._dispatcher.close(patience())
 
     def __enter__(self) -> Client:
         return self
@@ -176,7 +191,7 @@ class Client(Reader):
         self._check_open()
         fatal = health.last_error is not None and health.last_error.is_fatal and health.source != "stream"
         if fatal or not health.loaded:
-            raise NotReadyError(health.obstacle)
+            raise NotReadyError(health.obstacle, None if health.loaded else health.cache_error)
 
     def _reached(self, revision: int) -> bool:
         health = self._state.health
@@ -192,13 +207,16 @@ class Client(Reader):
     def _start_over(self) -> Callable[[], bool]:
         """Begins anew, and returns what tells whether a new snapshot is there."""
         self._check_open()
-        if self._cache is not None:
-            self._cache.remove()
         session = self._state.health.session_id
         streams = self._state.health.streams
         if self._watcher is None:
             return lambda: True
+        # From here on what was to be written is not written any more.
         self._watcher.start_over()
+        if self._saver is not None:
+            self._saver.remove()
+        elif self._cache is not None:
+            self._cache.remove()
 
         def replaced() -> bool:
             self._check_open()
@@ -207,8 +225,8 @@ class Client(Reader):
 
         return replaced
 
-    def _watch(self, position: Position) -> None:
-        """Watches from a position on. The threads begin once everything is in its place."""
+    def _watch(self, position: Position, delay: float = 0.0) -> None:
+        """Watches from a position on, after so many seconds. The threads begin once everything is in its place."""
         options = self._options
         files = (as_path(options.ca_file), as_path(options.cert_file), as_path(options.key_file))
         watcher = self._watcher = Watcher(
@@ -226,7 +244,7 @@ class Client(Reader):
         if options.report:
             self._reporter = Reporter(watcher.report)
             self._reporter.start()
-        watcher.start()
+        watcher.start(delay)
 
     def _position(self) -> Position:
         assert self._watcher is not None
@@ -252,8 +270,8 @@ class Client(Reader):
         if self._reporter is not None:
             self._reporter.heard(applied, self._state.health)
         if self._saver is not None:
-            if applied.changes is not None or applied.synced:
-                self._saver.changed(urgent=applied.revoked)
+            if applied.changes is not None or applied.synced or applied.refuted:
+                self._saver.changed(urgent=applied.revoked or applied.refuted)
             elif applied.confirmed_age is not None:
                 self._saver.confirmed()
         if self._options.metrics is not None:
@@ -296,18 +314,19 @@ class Client(Reader):
         confirmed_at = monotonic() - max(0.0, time.time() - saved.confirmed)
         self._state.publish(saved.snapshot, None, loaded=True, source="disk", confirmed_at=confirmed_at)
         _log.info("configuration of revision %d was read from disk", saved.snapshot.revision)
-        return Position(saved.snapshot, saved.cursor)
+        return Position(saved.snapshot, saved.cursor, saved.subject)
 
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
         if self._watcher is not None:
+            self._watcher.settle(_SETTLE)
             self._watcher.stop(_JOIN, forking=True)
         if self._reporter is not None:
             self._reporter.stop(_JOIN)
 
     def _after_fork_in_parent(self) -> None:
         if self._watcher is not None and not self._state.closed:
-            self._watch(self._watcher.resume_from())
+            self._watch(self._watcher.resume_from(), _AFTER_FORK)
 
     def _after_fork_in_child(self) -> None:
         self._state.after_fork()
@@ -337,6 +356,19 @@ def resolve(options: Options | None, changes: dict[str, Any]) -> Options:
     return options
 
 
+def _warn_of_plaintext(options: Options) -> None:
+    token = (options.token, options.token_file, options.token_callback)
+    if not options.secrets and all(each is None for each in token):
+        return
+    for url in options.urls:
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            _log.warning(
+                "the token and what it opens go to %s over plain http, for anybody on the way to read: use https",
+                parts.netloc,
+            )
+
+
 def _token_source(options: Options) -> TokenSource:
     return TokenSource(options.token, as_path(options.token_file), options.token_callback)
 
@@ -352,10 +384,11 @@ def _disk_cache(options: Options, token: TokenSource | None = None) -> DiskCache
         secret = key.encode() if isinstance(key, str) else key
     source = token or _token_source(options)
 
-    def of() -> bytes:
-        return identity(options.urls, options.watched, options.secrets, source.subject())
+    def of(subject: Subject) -> bytes:
+        return identity(options.urls, options.watched, options.secrets, subject)
 
-    return DiskCache(path, secret, of, options.cache_max_age, f"signalbox-python/{_VERSION}")
+    client = f"signalbox-python/{_VERSION}"
+    return DiskCache(path, secret, of, options.cache_max_age, client, source.subject)
 
 
 def _version() -> str:

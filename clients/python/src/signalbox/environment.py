@@ -186,6 +186,20 @@ def known_providers() -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield known.type, spec
 
 
+def fill_in(provider: Any) -> None:
+    """Gives a provider, a message, what the service fills in by its type where it says nothing itself."""
+    number = provider.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number.get(provider.type)
+    word = "" if number is None else number.name.removeprefix("PROVIDER_TYPE_").lower()
+    known = dict(known_providers()).get(word) or _families().get(word)
+    if known is None:
+        return
+    filled = json_format.ParseDict(known, type(provider)())
+    for field, _ in provider.ListFields():
+        filled.ClearField(field.name)
+    filled.MergeFrom(provider)
+    provider.CopyFrom(filled)
+
+
 def _spec(known: _Known, variables: Mapping[str, str], has_key: bool) -> dict[str, Any] | None:
     """The provider as the API's JSON; `None` where nobody says where it is."""
     given = variables.get(known.url_variable, "").strip()

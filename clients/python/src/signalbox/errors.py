@@ -92,12 +92,15 @@ class RejectedError(SignalboxError):
 class NotReadyError(SignalboxError, TimeoutError):
     """The first snapshot has not come in time, and there is nothing else to serve."""
 
-    def __init__(self, last_error: SignalboxError | None) -> None:
-        because = f": {last_error}" if last_error else ""
+    def __init__(self, last_error: SignalboxError | None, cache_error: CacheError | None = None) -> None:
+        because = f": {last_error or 'the service has not answered yet'}"
+        if cache_error is not None:
+            because += f"; the cache on disk could not be used: {cache_error}"
         # Where only a person can mend it, no time was waited for.
         late = "" if last_error is not None and last_error.is_fatal else " in time"
         super().__init__(f"not ready{late}{because}")
         self.last_error = last_error
+        self.cache_error = cache_error
 
     @property
     def is_fatal(self) -> bool:

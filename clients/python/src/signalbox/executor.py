@@ -21,7 +21,7 @@ from random import random
 from typing import Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from . import _http, wire
+from . import _fork, _http, wire
 from ._attempts import (
     AttemptFailure,
     Completion,
@@ -35,7 +35,7 @@ from ._exchange import Pause, Receive, Said, Send, Steps, resumed, streamed, who
 from ._http import HeaderError, PlaintextError, httpx
 from .client import Reader
 from .environment import environment_snapshot
-from .errors import ClosedError, SignalboxError
+from .errors import ClosedError, OptionsError, SignalboxError
 from .routing import Route
 from .snapshot import Getters
 
@@ -69,6 +69,8 @@ class _Calls(Generic[_Streamed]):
         self._latencies: dict[str, float] = {}
         self._turns: dict[str, int] = {}
         self._closed = False
+        #: The process that has used a client that was given.
+        self._used_in: int | None = None
 
     def stream(
         self,
@@ -139,14 +141,25 @@ class _Calls(Generic[_Streamed]):
         )
         return (streamed if stream else whole)(route, self._took)
 
+    def _check_given(self) -> None:
+        """Raises `OptionsError` where the client that was given is a parent's."""
+        if self._used_in is None:
+            self._used_in = _fork.generation
+        elif self._used_in != _fork.generation:
+            raise OptionsError(
+                "http: the client was used before the fork, and its connections are the parent's: make an executor with a "
+                "client of its own in each process"
+            )
+
     def _took(self, provider: str, seconds: float) -> None:
         known = self._latencies.get(provider, seconds)
         self._latencies[provider] = known + _NEWEST * (seconds - known)
 
 
 class Executor(_Calls["CompletionStream"]):
-    """Calls models. May be used from any thread; after a fork, make one for each process. Keys and secret headers go over
-    plain http to the machine itself only, and to the hosts of `allow_plaintext`."""
+    """Calls models. May be used from any thread, and after a fork: the child has connections of its own, unless `http` is given.
+    Keys and secret headers go over plain http to the machine itself only, and to the hosts of `allow_plaintext`. Proxies of the
+    environment are not used: one that is wanted is given, as `http=httpx.Client(proxy=...)`."""
 
     def __init__(
         self,
@@ -156,10 +169,13 @@ class Executor(_Calls["CompletionStream"]):
         allow_plaintext: Iterable[str] = (),
     ) -> None:
         super().__init__(client, allow_plaintext)
-        # No proxy of the environment: a key would go there in the clear.
-        self._http = http or httpx.Client(trust_env=False)
-        self._own = http is None
-        _http.bound(self._http)
+        self._given = http
+        if http is not None:
+            _http.bound(http)
+        self._own: tuple[int, httpx.Client | None] = (
+            _fork.generation,
+            _own_client() if http is None else None,
+        )
 
     @overload
     def complete(
@@ -180,12 +196,15 @@ class Executor(_Calls["CompletionStream"]):
     def complete(
         self,
         messages: Messages,
-        model: str | None,
-        temperature: float | None,
+        model: str | None = None,
+        temperature: float | None = None,
         max_tokens: int | None = None,
         stream: bool = False,
         tools: Tools = (),
-        /,
+        *,
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
     ) -> Completion | CompletionStream: ...
 
     def complete(self, messages: Messages, model: str | None = None, *params: Any, **options: Any) -> Any:
@@ -204,8 +223,9 @@ class Executor(_Calls["CompletionStream"]):
     def close(self) -> None:
         """Closes its connections. Calls after that raise `ClosedError`."""
         self._closed = True
-        if self._own:
-            self._http.close()
+        generation, own = self._own
+        if own is not None and generation == _fork.generation:
+            own.close()
 
     def __enter__(self) -> Executor:
         return self
@@ -213,12 +233,22 @@ class Executor(_Calls["CompletionStream"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _connections(self) -> httpx.Client:
+        if self._given is not None:
+            self._check_given()
+            return self._given
+        generation, own = self._own
+        if own is None or generation != _fork.generation:
+            own = _own_client()
+            self._own = (_fork.generation, own)
+        return own
+
     def _stream_of(self, steps: Steps) -> CompletionStream:
         return CompletionStream(self._carried_out(steps))
 
     def _carried_out(self, steps: Steps) -> Generator[Said, None, None]:
         """Takes the steps of a call, and gives what is said."""
-        with closing(_http.Connection(self._http, self._plaintext)) as connection:
+        with closing(_http.Connection(self._connections(), self._plaintext)) as connection:
             outcome: Any = None
             while (step := resumed(steps, outcome)) is not None:
                 outcome = None
@@ -235,6 +265,12 @@ class Executor(_Calls["CompletionStream"]):
                             yield said
                 except SignalboxError as error:
                     outcome = error
+
+
+def _own_client() -> httpx.Client:
+    http = httpx.Client(**_http.own_options())
+    _http.bound(http)
+    return http
 
 
 class CompletionStream:
@@ -254,7 +290,8 @@ class CompletionStream:
 
 
 class AsyncExecutor(_Calls["AsyncCompletionStream"]):
-    """The executor for asyncio. May be used in several loops: each has connections of its own, unless `http` is given."""
+    """The executor for asyncio, see `Executor`. May be used in several loops: each has connections of its own, unless `http` is
+    given."""
 
     def __init__(
         self,
@@ -266,6 +303,7 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
         super().__init__(client, allow_plaintext)
         self._given = http
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+        self._made_in = _fork.generation
 
     @overload
     async def complete(
@@ -286,12 +324,15 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     async def complete(
         self,
         messages: Messages,
-        model: str | None,
-        temperature: float | None,
+        model: str | None = None,
+        temperature: float | None = None,
         max_tokens: int | None = None,
         stream: bool = False,
         tools: Tools = (),
-        /,
+        *,
+        provider: str | None = None,
+        router: str = "default",
+        timeout: float | None = None,
     ) -> Completion | AsyncCompletionStream: ...
 
     async def complete(
@@ -309,7 +350,7 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
         """Closes its connections. Calls after that raise `ClosedError`."""
         self._closed = True
         own = self._of_loops.pop(asyncio.get_running_loop(), None)
-        if own is not None:
+        if own is not None and self._made_in == _fork.generation:
             await own.aclose()
 
     async def __aenter__(self) -> AsyncExecutor:
@@ -321,11 +362,14 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     def _connections(self) -> httpx.AsyncClient:
         """The connections of the present loop: those of another one can't be used here."""
         if self._given is not None:
+            self._check_given()
             return self._given
+        if self._made_in != _fork.generation:
+            self._of_loops, self._made_in = WeakKeyDictionary(), _fork.generation
         loop = asyncio.get_running_loop()
         known = self._of_loops.get(loop)
         if known is None:
-            known = self._of_loops[loop] = httpx.AsyncClient(trust_env=False)
+            known = self._of_loops[loop] = httpx.AsyncClient(**_http.own_options())
         return known
 
     def _stream_of(self, steps: Steps) -> AsyncCompletionStream:

@@ -36,7 +36,7 @@ class Options:
 
     url: str | Sequence[str] = _DEFAULT_URL
     """The servers of one service, tried in turn: one URL, several, or several separated by commas. `http://` sends the token
-    in the clear: only for this machine. `https://` is TLS."""
+    in the clear: for this machine, or a network where nobody else listens (a warning is logged). `https://` is TLS."""
 
     token: str | None = field(default=None, repr=False)
     """The bearer token."""
@@ -151,6 +151,15 @@ class Options:
         for url in self.urls:
             _check_url(url)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("options are not pickled, because they may hold secrets: make them in each process")
+
+    def __copy__(self) -> Options:
+        return self
+
+    def __deepcopy__(self, _: object) -> Options:
+        return self
+
     @property
     def urls(self) -> tuple[str, ...]:
         """The servers, one by one."""
@@ -164,12 +173,13 @@ class Options:
         return selectors(given if isinstance(given, str | Selector) else list(given))
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None, **changes: Any) -> Options:
+    def from_environment(cls, variables: Mapping[str, str] | None = None, /, **changes: Any) -> Options:
         """From the environment, of this process unless another is given: `SIGNALBOX_URL`, `SIGNALBOX_TOKEN` or
         `SIGNALBOX_TOKEN_FILE`, `SIGNALBOX_CA_FILE`, `SIGNALBOX_CLIENT_CERT_FILE` with `SIGNALBOX_CLIENT_KEY_FILE`,
         `SIGNALBOX_CACHE_FILE` with `SIGNALBOX_CACHE_KEY` or `SIGNALBOX_CACHE_KEY_FILE`, `SIGNALBOX_ENABLED`, and
-        `SIGNALBOX_SETTING_<KEY>`. What is given besides wins."""
-        variables = os.environ if environment is None else environment
+        `SIGNALBOX_SETTING_<KEY>`. What is given besides wins; `environment` is
+        the option of that name, which overrides settings and nothing else."""
+        variables = os.environ if variables is None else variables
         ours = {name: text for name, text in variables.items() if name.startswith("SIGNALBOX_") and text}
         found: dict[str, Any] = {"environment": ours}
         found.update({option: ours[name] for name, option in _VARIABLES.items() if name in ours})
@@ -189,6 +199,11 @@ class Options:
         unknown = sorted(changes.keys() - {each.name for each in dataclasses.fields(cls)})
         if unknown:
             raise OptionsError(f"there is no option {unknown[0]!r}")
+        overrides = changes.get("environment") or {}
+        for name in (*_VARIABLES, "SIGNALBOX_ENABLED"):
+            if overrides.get(name, variables.get(name)) != variables.get(name):
+                option = _VARIABLES.get(name, "enabled")
+                raise OptionsError(f"environment: overrides settings only; give {option} instead of {name}")
         return cls(**{**found, **changes})
 
 

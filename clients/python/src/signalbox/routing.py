@@ -125,11 +125,15 @@ class Route:
         return CompletionError(f"no provider has answered{late}", tuple(self.failures))
 
     def _usable(self, names: list[str]) -> list[Provider]:
-        found = [self._snapshot.provider(name.removeprefix("providers/")) for name in names]
-        usable = [each for each in found if each is not None and each.enabled]
+        named = [self._snapshot.provider(name.removeprefix("providers/")) for name in names]
+        usable = [each for each in named if each is not None and each.enabled]
         if not usable:
             wanted = ", ".join(names) or "an active provider"
-            raise CompletionError(f"{wanted}: not configured, or disabled")
+            found = self._snapshot.select("kind:provider")
+            there = ", ".join(
+                sorted(each.id for each in found if isinstance(each, Provider) and each.enabled)
+            )
+            raise CompletionError(f"{wanted}: not configured, or disabled; there is {there or 'no provider'}")
         return usable
 
     def _ordered(

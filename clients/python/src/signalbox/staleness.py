@@ -51,7 +51,7 @@ class Staleness:
         if unknown:
             raise OptionsError(f"staleness: kind {unknown[0]!r} is none of {', '.join(VIEWS)}")
         limits = (self.bound, self.secrets, *self.kinds.values())
-        if any(limit is not None and limit <= 0 for limit in limits):
+        if any(limit is not None and not limit > 0 for limit in limits):
             raise OptionsError("staleness: each limit is more than 0 seconds")
 
     @property

@@ -24,7 +24,7 @@ class Status:
     """How a client is at one moment."""
 
     ready: bool
-    """Whether the cache is there and fresh: what a readiness probe wants to know."""
+    """Whether the cache is there and fresh, and the client not closed: what a readiness probe wants to know."""
 
     loaded: bool
     """Whether there is something to read, fresh or not."""

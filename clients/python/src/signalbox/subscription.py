@@ -63,6 +63,12 @@ class Subscription:
         if self._on_offer is not None:
             self._on_offer()
 
+    def _after_fork(self) -> None:
+        """Goes on in a forked child; one that wakes a loop ends, because that loop is the parent's."""
+        self._condition = threading.Condition()
+        if self._on_offer is not None:
+            self._on_offer, self._closed = None, True
+
     def __iter__(self) -> Iterator[ChangeSet]:
         while (changes := self.next()) is not None:
             yield changes
@@ -160,6 +166,13 @@ class Feed:
         for listener in listeners:
             listener.close()
 
+    def after_fork(self) -> None:
+        """Makes the locks anew: in a forked child nobody is left to release the parent's. Who listens goes on with what the
+        child is told."""
+        self._lock = threading.Lock()
+        for listener in list(self._listeners):
+            listener._after_fork()
+
 
 class Callback:
     """A registered callback. `cancel` ends it; letting go of this does not."""
@@ -210,6 +223,9 @@ class Dispatcher:
     def restart(self) -> None:
         """Goes on in a forked child, where no thread of the parent lives."""
         self._lock = threading.Lock()
+        if self._subscription is not None:
+            # Its reader was the parent's.
+            self._subscription.close()
         if self._thread is not None:
             self._start()
 

@@ -7,11 +7,13 @@
     assert fake.setting_int("max_retries") == 3
 
 Resources are written as the API's JSON. Owns nothing of its own: snapshots, getters, callbacks and subscriptions are the real
-ones. Nothing is checked or filled in as a server would.
+ones. A provider with a type is given what the service fills in by it, so that an executor can call it; nothing else is filled
+in, and of rules only the form is checked. `AsyncFakeClient` is the same for asyncio.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,17 +22,24 @@ from google.protobuf import json_format
 from . import _proto
 from ._clock import monotonic
 from ._state import State
+from .aio import until
 from .client import Reader
-from .errors import RevisionNotReachedError
+from .environment import fill_in
+from .errors import RevisionNotReachedError, SignalboxError
 from .events import ChangeEvent, ChangeSet, between
 from .resources import view_of
 from .settings import Default, Overrides
 from .snapshot import Draft
 from .staleness import Staleness
+from .subscription import AsyncSubscription
 
 
-class FakeClient(Reader):
-    """Has what `Client` has, and is filled by the test."""
+class FakeError(SignalboxError, ValueError):
+    """What a test has put is no resource."""
+
+
+class _Fake(Reader):
+    """What is filled by the test."""
 
     def __init__(
         self,
@@ -48,8 +57,8 @@ class FakeClient(Reader):
             self.put(name, resource)
 
     def put(self, name: str, resource: Mapping[str, Any]) -> None:
-        """Creates or replaces a resource, in a revision of its own."""
-        message = json_format.ParseDict({**resource, "name": name}, _proto.Resource())
+        """Creates or replaces a resource, in a revision of its own. Raises `FakeError` for what is none."""
+        message = _message(name, resource)
         draft = self._draft()
         message.update_revision = draft.revision
         after = view_of(message)
@@ -78,6 +87,21 @@ class FakeClient(Reader):
         moment = monotonic() - seconds
         self._state.record(loaded=True, source="stream", last_message=moment, confirmed_at=moment)
 
+    def _draft(self) -> Draft:
+        draft = Draft(self._state.served)
+        draft.revision += 1
+        return draft
+
+    def _publish(self, draft: Draft, event: ChangeEvent | None) -> None:
+        served = self._state.served
+        revoked = {name: at for name, at in served._revoked.items() if event is None or name != event.name}
+        snapshot = draft.publish(served, revoked)
+        self._state.publish(snapshot, None if event is None else ChangeSet((event,), snapshot))
+
+
+class FakeClient(_Fake):
+    """Has what `Client` has, and is filled by the test."""
+
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Is ready at once."""
 
@@ -100,13 +124,49 @@ class FakeClient(Reader):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _draft(self) -> Draft:
-        draft = Draft(self._state.served)
-        draft.revision += 1
-        return draft
 
-    def _publish(self, draft: Draft, event: ChangeEvent | None) -> None:
-        served = self._state.served
-        revoked = {name: at for name, at in served._revoked.items() if event is None or name != event.name}
-        snapshot = draft.publish(served, revoked)
-        self._state.publish(snapshot, None if event is None else ChangeSet((event,), snapshot))
+class AsyncFakeClient(_Fake):
+    """Has what `aio.AsyncClient` has, and is filled by the test."""
+
+    async def wait_ready(self, timeout: float = 10.0) -> None:
+        """Is ready at once."""
+
+    async def wait_revision(self, revision: int, timeout: float = 10.0) -> None:
+        """See `FakeClient.wait_revision`."""
+        if not await until(self._state, lambda: self._state.served.revision >= revision, timeout):
+            raise RevisionNotReachedError(revision, self._state.served.revision)
+
+    async def clear_cache(self, timeout: float = 10.0) -> None:
+        """There is no cache on disk: what was put stays."""
+
+    def changes(self) -> AsyncSubscription:
+        """See `aio.AsyncClient.changes`."""
+        return AsyncSubscription(self._subscribe)
+
+    async def close(self) -> None:
+        """Ends all subscriptions."""
+        self._state.close()
+        await asyncio.to_thread(self._dispatcher.close, 2.0)
+
+    async def __aenter__(self) -> AsyncFakeClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _message(name: Any, resource: Any) -> Any:
+    if not isinstance(name, str) or len(name.split("/")) < 2 or not all(name.split("/")):
+        raise FakeError(f"{name!r}: not a name, which is like providers/groq")
+    if not isinstance(resource, Mapping):
+        raise FakeError(f"{name}: must be the API's JSON as a dict, not {type(resource).__name__}")
+    try:
+        message = json_format.ParseDict({**resource, "name": name}, _proto.Resource())
+    except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
+        raise FakeError(f"{name}: {error}") from None
+    arm = message.WhichOneof("spec")
+    if arm is None:
+        raise FakeError(f"{name}: has no spec, as in {{'setting': {{'intValue': 3}}}}")
+    if arm == "provider":
+        fill_in(message.provider)
+    return message

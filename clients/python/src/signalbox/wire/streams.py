@@ -11,7 +11,7 @@ from .. import specs
 from ..errors import SignalboxError
 from .failures import Failure, read_failure_event
 from .paths import Json, MappingError, find
-from .reading import Answer, Parts, document
+from .reading import Answer, MalformedError, Parts, document
 
 #: Bytes of an event at most.
 _EVENT_BYTES = 1 << 20
@@ -59,6 +59,8 @@ class StreamReader:
         self._after_return = False
         self._first_line = True
         self._parts = Parts()
+        self._has_event = False
+        self._is_page = False
         self.ended = False
         """Whether the answer has ended; what comes after that is not looked at."""
 
@@ -90,6 +92,8 @@ class StreamReader:
             self._end_of_event()
         marked = bool(self._stream.end_data or self._stream.end_paths)
         if marked and not self.ended:
+            if not self._has_event and self._is_page:
+                raise MalformedError("the provider's answer is a page, and not a stream of events")
             raise CutOffError("the provider's answer was cut off")
         return self._parts.answer()
 
@@ -97,6 +101,7 @@ class StreamReader:
         if self._first_line:
             self._first_line = False
             line = line.removeprefix(_BYTE_ORDER_MARK)
+            self._is_page = line.lstrip().startswith(b"<")
         if self._stream.framing == "json_lines":
             self._data = [line]
             self._end_of_event()
@@ -113,6 +118,7 @@ class StreamReader:
         self._data_bytes = 0
         if not data:
             return
+        self._has_event = True
         if len(data) > _EVENT_BYTES:
             raise TooLargeError("the provider's answer is too large")
         if self._stream.end_data and data == self._stream.end_data.encode():
