@@ -3,6 +3,7 @@
 mod catalogues;
 mod litellm;
 mod tables;
+mod templates;
 mod whole;
 
 use std::ffi::OsString;
