@@ -222,7 +222,11 @@ async fn one_server_alone_is_shown_as_it_is() {
     assert!(level >= 1.0 && level == supported, "{level} {supported}");
     assert_eq!(page.value("signalbox_view_stale", &[]), 0.0);
     assert_eq!(page.value("signalbox_undecryptable_secrets", &[]), 0.0);
-    assert_eq!(page.value("signalbox_leases_held", &[("work", "housekeeping")]), 0.0);
+    // The house is kept once at the start, which may still be going on.
+    until_answered(PATIENCE, "the lease on housekeeping is given back", async || {
+        scrape(&server).await.value("signalbox_leases_held", &[("work", "housekeeping")]) == 0.0
+    })
+    .await;
     assert!(page.value("signalbox_warnings", &[]) >= 1.0, "the key lies beside the data");
     let build = [("store", "sqlite"), ("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(page.value("signalbox_build_info", &build), 1.0);
