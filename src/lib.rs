@@ -18,6 +18,8 @@ pub mod crypto;
 pub mod digest;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "client")]
+pub mod duration;
 #[cfg(feature = "executor")]
 pub mod executor;
 #[cfg(feature = "server")]

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     digest::ViewDigest,
+    duration,
     proto::v1::{
         Change, ChangeType, Changes, GoingAway, Progress, Reset, ResetReason, Revoked,
         Snapshot as SnapshotPart, Synced, watch_config_response::Event,
@@ -442,7 +443,7 @@ fn leave(going_away: GoingAway) -> Applied {
 
 /// A length of time from the wire; what is not set or negative is none.
 fn age(duration: Option<prost_types::Duration>) -> Duration {
-    duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
+    duration.and_then(duration::read).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
+    duration,
     proto::v1::{resource::Spec, setting_spec::Value},
     setting_key, setting_text,
 };
@@ -193,7 +194,7 @@ impl Setting {
     /// [`SettingError::WrongType`].
     pub fn as_duration(&self) -> Result<Duration, SettingError> {
         self.read("a length of time", setting_text::duration, |value| match value {
-            Value::DurationValue(duration) => Duration::try_from(*duration).ok(),
+            Value::DurationValue(given) => duration::read(*given),
             _ => None,
         })
     }

@@ -139,7 +139,7 @@ impl CachePolicy {
     /// How long an answer is good for.
     #[must_use]
     pub fn ttl(&self) -> Duration {
-        self.spec().ttl.and_then(|ttl| Duration::try_from(ttl).ok()).unwrap_or_default()
+        self.spec().ttl.and_then(crate::duration::read).unwrap_or_default()
     }
 }
 

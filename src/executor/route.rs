@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     client::{ApiKey, Provider, SecretError, SecretText, Snapshot},
+    duration,
     proto::v1::{CallFailure, RetryPolicy, RouterSpec, RouterTimeouts, resource::Spec},
     wire::{Answer, Call, HeaderKind, HttpRequest, Mapping, Rendered},
 };
@@ -325,5 +326,5 @@ fn secrets(
 
 /// A length of time from the wire; what is not set or is none is left open.
 fn span(duration: Option<&prost_types::Duration>) -> Option<Duration> {
-    duration.and_then(|duration| Duration::try_from(*duration).ok()).filter(|span| !span.is_zero())
+    duration.and_then(|given| duration::read(*given)).filter(|span| !span.is_zero())
 }

@@ -22,6 +22,7 @@ use super::{ConnectionHandle, to_status};
 use crate::{
     auth::Caller,
     domain::{Principal, Result, Text, Violations, limits::SESSION_ID_CHARS},
+    duration,
     fleet::Hello,
     kinds,
     proto::v1::{WatchConfigRequest, WatchConfigResponse, Worker},
@@ -134,12 +135,12 @@ fn parse_interval(
     interval: Option<prost_types::Duration>,
     violations: &mut Violations,
 ) -> Option<std::time::Duration> {
-    let parsed = std::time::Duration::try_from(interval?);
-    if parsed.is_err() {
+    let parsed = duration::read(interval?);
+    if parsed.is_none() {
         let description = "must not be negative; it is clamped to 1 s to 60 s";
         violations.add("progress_interval", "OUT_OF_RANGE", description);
     }
-    parsed.ok().filter(|interval| !interval.is_zero())
+    parsed.filter(|interval| !interval.is_zero())
 }
 
 fn respond(cursor: Cursor) -> http::Response<Body> {

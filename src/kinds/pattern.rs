@@ -4,6 +4,8 @@
 //! letter doubles the work: `(a+)+$` takes years for a line of `a`. Such a pattern is found by its automaton. Must not know what
 //! a pattern is for.
 
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
 use regex_syntax::{
     ast::{self, Ast, RepetitionKind, RepetitionRange, parse::ParserBuilder},
     hir::{Class, HirKind, translate::Translator},
@@ -45,10 +47,11 @@ pub(super) fn problem(pattern: &str) -> Option<String> {
         );
     }
     match Translator::new().translate(pattern, &ast) {
-        Ok(_) => loops(&ast)
-            .into_iter()
-            .find_map(|group| loop_problem(pattern, group))
-            .or_else(|| choices_problem(pattern, &ast)),
+        Ok(_) => {
+            let source = Source { pattern, classes: RefCell::default() };
+            let looped = loops(&ast).into_iter().find_map(|group| loop_problem(&source, group));
+            looped.or_else(|| choices_problem(&source, &ast))
+        }
         Err(error) => Some(format!("{UNREADABLE}: {}", error.kind())),
     }
 }
@@ -90,9 +93,9 @@ struct Choice {
 }
 
 /// Too many choices that read the same letters: an engine that goes back tries each of one with each of the others.
-fn choices_problem(pattern: &str, ast: &Ast) -> Option<String> {
+fn choices_problem(source: &Source<'_>, ast: &Ast) -> Option<String> {
     let mut choices = Vec::new();
-    collect_choices(pattern, ast, &mut choices);
+    collect_choices(source, ast, &mut choices);
     let is_crowded = |one: &Choice| {
         let alike = || choices.iter().filter(|other| meet(&one.letters, &other.letters));
         alike().count() > CHOICES || alike().filter(|other| other.is_unbounded).count() > UNBOUNDED
@@ -105,10 +108,10 @@ fn choices_problem(pattern: &str, ast: &Ast) -> Option<String> {
     })
 }
 
-fn collect_choices(pattern: &str, ast: &Ast, found: &mut Vec<Choice>) {
+fn collect_choices(source: &Source<'_>, ast: &Ast, found: &mut Vec<Choice>) {
     let mut choice = |is_unbounded| {
         if found.len() <= ALL_CHOICES {
-            found.push(Choice { letters: letters(pattern, ast, |_| true), is_unbounded });
+            found.push(Choice { letters: letters(source, ast, |_| true), is_unbounded });
         }
     };
     match ast {
@@ -119,14 +122,14 @@ fn collect_choices(pattern: &str, ast: &Ast, found: &mut Vec<Choice>) {
             }
             // What is repeated was judged as a group.
             if max.is_some_and(|max| max <= 1) {
-                collect_choices(pattern, &repetition.ast, found);
+                collect_choices(source, &repetition.ast, found);
             }
         }
-        Ast::Group(group) => collect_choices(pattern, &group.ast, found),
-        Ast::Concat(concat) => concat.asts.iter().for_each(|ast| collect_choices(pattern, ast, found)),
+        Ast::Group(group) => collect_choices(source, &group.ast, found),
+        Ast::Concat(concat) => concat.asts.iter().for_each(|ast| collect_choices(source, ast, found)),
         Ast::Alternation(alternation) => {
             let words = &alternation.asts;
-            let begin = |ast: &Ast| letters(pattern, ast, |is_first| is_first);
+            let begin = |ast: &Ast| letters(source, ast, |is_first| is_first);
             let begins: Vec<_> = words.iter().map(begin).collect();
             let alike = |(at, one): (usize, &Vec<(u32, u32)>)| {
                 begins.iter().skip(at + 1).any(|other| meet(one, other))
@@ -134,21 +137,21 @@ fn collect_choices(pattern: &str, ast: &Ast, found: &mut Vec<Choice>) {
             if begins.iter().enumerate().any(alike) {
                 choice(false);
             }
-            words.iter().for_each(|ast| collect_choices(pattern, ast, found));
+            words.iter().for_each(|ast| collect_choices(source, ast, found));
         }
         _ => {}
     }
 }
 
 /// What a part reads, or begins with, as ranges in order that don't meet; anything where it is too large to look at.
-fn letters(pattern: &str, ast: &Ast, such: impl Fn(bool) -> bool) -> Vec<(u32, u32)> {
-    let mut automaton = Automaton { pattern, ..Automaton::default() };
+fn letters(source: &Source<'_>, ast: &Ast, such: impl Fn(bool) -> bool) -> Vec<(u32, u32)> {
+    let mut automaton = Automaton::of(source);
     let first = automaton.part(ast).first;
     if automaton.is_full {
         return vec![(0, u32::MAX)];
     }
     let chosen = automaton.classes.iter().enumerate().filter(|(place, _)| such(first & (1 << place) != 0));
-    let mut ranges: Vec<(u32, u32)> = chosen.flat_map(|(_, class)| class).copied().collect();
+    let mut ranges: Vec<(u32, u32)> = chosen.flat_map(|(_, class)| class.iter()).copied().collect();
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {
         let meets = next.0 <= last.1;
@@ -206,8 +209,8 @@ fn loops(ast: &Ast) -> Vec<&Ast> {
     }
 }
 
-fn loop_problem(pattern: &str, group: &Ast) -> Option<String> {
-    let mut automaton = Automaton { pattern, ..Automaton::default() };
+fn loop_problem(source: &Source<'_>, group: &Ast) -> Option<String> {
+    let mut automaton = Automaton::of(source);
     let part = automaton.part(group);
     automaton.link(part.last, part.first);
     if automaton.is_full {
@@ -224,12 +227,44 @@ fn loop_problem(pattern: &str, group: &Ast) -> Option<String> {
     })
 }
 
-/// The letters of a group, by place, and which may follow which.
-#[derive(Default)]
-struct Automaton<'p> {
+/// What a letter of a pattern, or a class of them, reads, as ranges.
+type Ranges = Rc<[(u32, u32)]>;
+
+/// A pattern, and the classes in it that have been read: one of Unicode's has hundreds of ranges, and may stand at every place.
+struct Source<'p> {
     pattern: &'p str,
-    /// What each place reads, as ranges.
-    classes: Vec<Vec<(u32, u32)>>,
+    classes: RefCell<HashMap<&'p str, Ranges>>,
+}
+
+impl Source<'_> {
+    /// What a single letter of the pattern, or a class of letters, reads.
+    fn class(&self, ast: &Ast) -> Ranges {
+        let span = ast.span();
+        let text = &self.pattern[span.start.offset..span.end.offset];
+        let mut classes = self.classes.borrow_mut();
+        classes.entry(text).or_insert_with(|| ranges(self.pattern, ast).into()).clone()
+    }
+}
+
+fn ranges(pattern: &str, ast: &Ast) -> Vec<(u32, u32)> {
+    let Ok(hir) = Translator::new().translate(pattern, ast) else { return Vec::new() };
+    match hir.kind() {
+        HirKind::Literal(literal) => {
+            let text = String::from_utf8_lossy(&literal.0);
+            text.chars().map(|letter| (letter.into(), letter.into())).collect()
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            class.iter().map(|range| (range.start().into(), range.end().into())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The letters of a group, by place, and which may follow which.
+struct Automaton<'s, 'p> {
+    source: &'s Source<'p>,
+    /// What each place reads.
+    classes: Vec<Ranges>,
     /// The places that may come next, a bit each.
     follow: Vec<u64>,
     /// Whether one place may follow another in two ways, or a part be left out in two.
@@ -248,7 +283,11 @@ struct Part {
 
 const NOTHING: Part = Part { is_empty: true, first: 0, last: 0 };
 
-impl Automaton<'_> {
+impl<'s, 'p> Automaton<'s, 'p> {
+    fn of(source: &'s Source<'p>) -> Self {
+        Self { source, classes: Vec::new(), follow: Vec::new(), is_doubled: false, is_full: false }
+    }
+
     fn part(&mut self, ast: &Ast) -> Part {
         match ast {
             Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => NOTHING,
@@ -257,7 +296,7 @@ impl Automaton<'_> {
             | Ast::ClassUnicode(_)
             | Ast::ClassPerl(_)
             | Ast::ClassBracketed(_) => {
-                let class = self.class(ast);
+                let class = self.source.class(ast);
                 self.place(class)
             }
             Ast::Group(group) => self.part(&group.ast),
@@ -284,28 +323,18 @@ impl Automaton<'_> {
         }
     }
 
-    /// What a single letter of the pattern, or a class of letters, reads.
-    fn class(&self, ast: &Ast) -> Vec<(u32, u32)> {
-        let Ok(hir) = Translator::new().translate(self.pattern, ast) else { return Vec::new() };
-        match hir.kind() {
-            HirKind::Literal(literal) => {
-                let text = String::from_utf8_lossy(&literal.0);
-                text.chars().map(|letter| (letter.into(), letter.into())).collect()
-            }
-            HirKind::Class(Class::Unicode(class)) => {
-                class.iter().map(|range| (range.start().into(), range.end().into())).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
     fn repetition(&mut self, ast: &Ast, (min, max): (u32, Option<u32>)) -> Part {
         if max == Some(0) {
             return NOTHING;
         }
         let before = self.classes.len();
         let once = self.part(ast);
-        let size = (self.classes.len() - before).max(1);
+        let size = self.classes.len() - before;
+        // Each copy adds a place, or none is made: so there are no more copies than places, however deep they are nested.
+        if size == 0 || self.is_full {
+            self.is_doubled |= size == 0 && max != Some(min);
+            return Part { is_empty: once.is_empty || min == 0, ..once };
+        }
         let whole = match max {
             Some(max) if size.saturating_mul(max as usize) <= UNROLLED => {
                 // `x{1,3}` as `x(x(x)?)?`: the first copy is there already, the others come from within.
@@ -334,7 +363,7 @@ impl Automaton<'_> {
         Part { is_empty: true, ..part }
     }
 
-    fn place(&mut self, class: Vec<(u32, u32)>) -> Part {
+    fn place(&mut self, class: Ranges) -> Part {
         let place = self.classes.len();
         if place >= POSITIONS {
             self.is_full = true;
@@ -389,7 +418,7 @@ impl Automaton<'_> {
 
     /// The places that read something that a class reads as well.
     fn meeting(&self, class: &[(u32, u32)]) -> u64 {
-        let meet = |other: &Vec<(u32, u32)>| {
+        let meet = |other: &Ranges| {
             class.iter().any(|one| other.iter().any(|other| one.0 <= other.1 && other.0 <= one.1))
         };
         let found = self.classes.iter().enumerate().filter(|(_, other)| meet(other));

@@ -3,10 +3,17 @@
 //! Descriptions read on from the field's path and say what would be right. They never repeat a value, which may be a
 //! secret in the wrong place.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::{CheckContext, SecretInput};
-use crate::domain::{FieldViolation, Labels, Text, Violations, limits};
+use crate::{
+    domain::{FieldViolation, Labels, Text, Violations, limits},
+    duration, wire,
+};
 
 /// Characters of a name for people.
 pub const NAME_CHARS: usize = 200;
@@ -185,9 +192,7 @@ pub fn check_duration(
     violations: &mut Violations,
 ) {
     let Some(duration) = duration else { return };
-    let normal = (0..1_000_000_000).contains(&duration.nanos);
-    let given =
-        Duration::try_from(duration).ok().filter(|given| normal && (range.0..=range.1).contains(given));
+    let given = duration::read(duration).filter(|given| (range.0..=range.1).contains(given));
     if given.is_none() {
         let (least, most) = (range.0.as_secs_f64(), range.1.as_secs_f64());
         violations.add(field, "OUT_OF_RANGE", format!("must be from {least} s to {most} s"));
@@ -236,17 +241,32 @@ fn is_dots(part: &str) -> bool {
 pub fn names_metadata(url: &url::Url) -> bool {
     const NAMES: [&str; 4] =
         ["metadata", "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"];
+    let is_metadata = |address: Ipv4Addr| {
+        [[169, 254, 169, 254], [169, 254, 170, 2], [100, 100, 100, 200], [168, 63, 129, 16]]
+            .contains(&address.octets())
+    };
     match url.host() {
         Some(url::Host::Domain(name)) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             NAMES.contains(&name.as_str())
         }
-        Some(url::Host::Ipv4(address)) => {
-            [[169, 254, 169, 254], [169, 254, 170, 2], [100, 100, 100, 200], [168, 63, 129, 16]]
-                .contains(&address.octets())
+        Some(url::Host::Ipv4(address)) => is_metadata(address),
+        Some(url::Host::Ipv6(address)) => {
+            let own = address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
+            own || wrapped(address).is_some_and(is_metadata)
         }
-        Some(url::Host::Ipv6(address)) => address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
         None => false,
+    }
+}
+
+/// The IPv4 address that an IPv6 one leads to: mapped, compatible, or behind NAT64 (RFC 6052).
+fn wrapped(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => address.to_ipv4(),
     }
 }
 
@@ -272,6 +292,10 @@ pub fn url_problem(text: &str) -> Option<&'static str> {
     let authority = text.split('/').nth(2).unwrap_or_default();
     if authority.is_empty() {
         Some("has no host behind `://`; write for example `https://api.example.com/v1`")
+    } else if url.domain().is_some_and(|host| host_problem(host).is_some()) {
+        Some("has a host that is none; write for example `https://api.example.com/v1`")
+    } else if !wire::is_encoded(text) {
+        Some("has a `%` that does not begin an octet; write `%25` for the sign itself")
     } else if url.port() == Some(0) {
         Some("names port 0, which is none; give one from 1 to 65535, or leave it out")
     } else if text.split('/').skip(3).any(is_dots) {
@@ -341,6 +365,32 @@ mod tests {
             ["", "-1", "+1", "1e-7", ".5", "5.", "1,5", "$1", "12345678", "0.1234567890", "NaN", "1.2.3", "٣"]
         {
             assert!(decimal_problem(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn regression_base_urls_lead_to_hosts_and_not_to_metadata_in_any_clothes() {
+        for text in [
+            "https://api.example.com/v1",
+            "http://[2001:db8::1]:8080",
+            "http://127.0.0.1/a%20b",
+            "https://x_y",
+        ] {
+            assert_eq!(url_problem(text), None, "{text}");
+        }
+        for host in
+            ["[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]", "[64:ff9b::a9fe:a9fe]", "[::a9fe:a9fe]"]
+        {
+            let told = url_problem(&format!("http://{host}/")).unwrap_or_default();
+            assert!(told.contains("metadata"), "{host}: {told}");
+        }
+        for host in [".", "-", "a..b", "a.-b"] {
+            let told = url_problem(&format!("https://{host}")).unwrap_or_default();
+            assert!(told.contains("host"), "{host}: {told}");
+        }
+        for path in ["%", "%z0", "%0", "a%zz"] {
+            let told = url_problem(&format!("https://x/{path}")).unwrap_or_default();
+            assert!(told.contains("octet"), "{path}: {told}");
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{Epoch, Error, Principal, Result, Revision, Subject, Violations},
+    duration,
     fleet::{Goal, State, View, Worker},
     proto::v1::{
         Convergence, GetConvergenceRequest, GetConvergenceResponse, WaitForConvergenceRequest,
@@ -349,8 +350,8 @@ fn parse_quorum(quorum: Option<Quorum>, violations: &mut Violations) -> Enough {
 fn parse_timeout(timeout: Option<&prost_types::Duration>, violations: &mut Violations) -> Duration {
     let (default, most) = TIMEOUT;
     let Some(timeout) = timeout else { return default };
-    match Duration::try_from(*timeout) {
-        Ok(timeout) if !timeout.is_zero() && timeout <= most => timeout,
+    match duration::read(*timeout) {
+        Some(timeout) if !timeout.is_zero() && timeout <= most => timeout,
         _ => {
             violations.add("timeout", "OUT_OF_RANGE", "must be more than nothing, and at most an hour");
             default

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     domain::{Principal, ResourceName, Result, Violations},
+    duration,
     kinds::api_key::rotation::{DEFAULT_TIMEOUT, TIMEOUTS},
     proto::v1::{BatchWriteResponse, RotateApiKeyRequest, RotateApiKeyResponse},
 };
@@ -105,8 +106,8 @@ fn parse_previous(request: &RotateApiKeyRequest, violations: &mut Violations) ->
 
 fn parse_timeout(given: Option<prost_types::Duration>, violations: &mut Violations) -> Duration {
     let Some(given) = given else { return DEFAULT_TIMEOUT };
-    match Duration::try_from(given) {
-        Ok(timeout) if TIMEOUTS.contains(&timeout) => timeout,
+    match duration::read(given) {
+        Some(timeout) if TIMEOUTS.contains(&timeout) => timeout,
         _ => {
             let problem = "must be from 1 s to 7 days (604800s); leave it out for an hour";
             violations.add("timeout", "OUT_OF_RANGE", problem);

@@ -9,7 +9,7 @@ use crate::{
         ApplyError, Error, Pattern, Principal, Result, Revision, Revocation, Role, Text, Violations,
         WriteSet, limits, write::RequestKey,
     },
-    kinds,
+    duration, kinds,
     proto::v1::{self, CreateTokenRequest, RevokeTokenRequest},
     watch::not_granted,
 };
@@ -31,7 +31,7 @@ impl Service {
             });
         };
         let mut violations = Violations::default();
-        let ttl = wire.ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+        let ttl = wire.ttl.and_then(duration::read);
         let left = (caller.expires_at - self.parts.clock.now()).to_std().unwrap_or_default();
         check_life(left, ttl.unwrap_or_default(), &mut violations);
         let new = violations.take(parse_token(wire, left))?;
@@ -162,7 +162,7 @@ fn parse_ttl(wire: &CreateTokenRequest, left: Duration, violations: &mut Violati
         }
     };
     // Less than nothing is less than a second.
-    let ttl = Duration::try_from(ttl).unwrap_or_default();
+    let ttl = duration::read(ttl).unwrap_or_default();
     check_ttl(ttl, violations);
     Some(ttl)
 }

@@ -3,8 +3,8 @@
 use prost_reflect::{DynamicMessage, ReflectMessage};
 use serde_json::{Map, Value, json};
 
-use super::{Mapping, check};
-use crate::proto::v1::ProviderSpec;
+use super::{Call, Mapping, check};
+use crate::proto::v1::{ChatMessage, ChatRole, ProviderSpec};
 
 /// What the oldest documents of request builders and extractors hold, and nothing more.
 fn least() -> Value {
@@ -305,4 +305,28 @@ fn model_listings() {
     ] {
         bad(field, patch, &[path]);
     }
+}
+
+/// A template repeats what another one repeats, in every entry: what is made is bounded, not only what is sent.
+#[test]
+fn regression_builders_do_not_multiply_without_a_bound() {
+    let many = |name: &str| format!("[{}]", vec![format!("\"{{{name}}}\""); 400].join(","));
+    let entry = |at: usize| {
+        json!({"source": "param:messages", "target": format!("x{at}"), "template_json": many("value"),
+               "message_format": {"text_json": many("text")}})
+    };
+    let mut entries: Map<String, Value> = (0..25).map(|at| (format!("x{at}"), entry(at))).collect();
+    entries.extend(least()["request_builder"]["payload_structure"].as_object().unwrap().clone());
+    let provider = provider(json!({BUILDER: {"payload_structure": entries}}));
+    let mapping = Mapping::of(&provider).unwrap();
+    let call = |chars: usize| {
+        let text = "x".repeat(chars);
+        let messages = vec![ChatMessage { role: ChatRole::User.into(), text, ..Default::default() }];
+        Call { model: "m".into(), messages, ..Default::default() }
+    };
+    let refused = mapping.request(&call(3000)).unwrap_err();
+    assert_eq!(
+        refused.iter().map(|found| (found.path.as_str(), found.reason)).collect::<Vec<_>>(),
+        [("messages", "TOO_LONG")]
+    );
 }

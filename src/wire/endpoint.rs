@@ -39,6 +39,8 @@ pub fn path_problem(path: &str, names: &[&str]) -> Option<(&'static str, String)
         ("INVALID_FORMAT", "may hold only the characters of a URL's path and query, in ASCII")
     } else if rest.contains(['{', '}']) {
         return Some(("INVALID_FORMAT", placeholders_problem(names)));
+    } else if !is_encoded(&rest) {
+        ("INVALID_FORMAT", "has a `%` that does not begin an octet; write `%25` for the sign itself")
     } else if rest.split(['/', '?']).any(is_dots) {
         ("INVALID_FORMAT", "must not hold `.` or `..` as a segment, percent-encoded or not")
     } else if names_credentials(path) {
@@ -50,6 +52,13 @@ pub fn path_problem(path: &str, names: &[&str]) -> Option<(&'static str, String)
         return None;
     };
     Some((reason, problem.to_owned()))
+}
+
+/// Whether every `%` of a part of a URL begins an octet.
+#[must_use]
+pub fn is_encoded(text: &str) -> bool {
+    let octet = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    text.split('%').skip(1).all(octet)
 }
 
 /// Whether a segment, which may be percent-encoded, is a step to elsewhere or to nowhere.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     call::{Call, arguments},
     problems::{Problems, name_problem, shown},
-    template::Template,
+    template::{Room, Template},
 };
 use crate::proto::v1::{ChatMessage, ChatRole, MessageFormat, ToolCall, ToolPart};
 
@@ -103,16 +103,16 @@ impl Format {
     }
 
     /// The list of messages. `system`: with what the model is told before everything else.
-    pub fn render(&self, call: &Call, system: bool, problems: &mut Problems) -> Value {
+    pub fn render(&self, call: &Call, system: bool, room: &Room, problems: &mut Problems) -> Value {
         let functions = call.functions();
         let mut drafts: Vec<Draft> = Vec::new();
         let prompt = Some(call.chat.system_prompt.as_str()).filter(|text| system && !text.is_empty());
-        drafts.extend(prompt.map(|text| self.text_draft(ChatRole::System, text, false)));
+        drafts.extend(prompt.map(|text| self.text_draft(ChatRole::System, text, false, room)));
         for (index, message) in call.messages.iter().enumerate() {
             if message.role() == ChatRole::System && !system {
                 continue;
             }
-            let draft = self.draft(message, &functions, &format!("messages[{index}]"), problems);
+            let draft = self.draft(message, &functions, &format!("messages[{index}]"), room, problems);
             match drafts.last_mut().filter(|last| self.merge && last.joins(&draft)) {
                 Some(last) => last.parts.extend(draft.parts),
                 None => drafts.push(draft),
@@ -126,19 +126,20 @@ impl Format {
         message: &ChatMessage,
         functions: &BTreeMap<&str, &str>,
         path: &str,
+        room: &Room,
         problems: &mut Problems,
     ) -> Draft {
         if message.role() == ChatRole::Tool {
-            return self.result_draft(message, functions, path, problems);
+            return self.result_draft(message, functions, path, room, problems);
         }
-        let mut draft = self.text_draft(message.role(), &message.text, !message.tool_calls.is_empty());
+        let mut draft = self.text_draft(message.role(), &message.text, !message.tool_calls.is_empty(), room);
         for call in &message.tool_calls {
             let Some(part) = &self.tool_call else {
                 let problem = "can't be told to this provider: its request builder has no `tool_call`";
                 problems.add(format!("{path}.tool_calls"), "NOT_SUPPORTED", problem);
                 break;
             };
-            draft.put(&part.place, part.template.fill(&call_values(call)));
+            draft.put(&part.place, part.template.fill(&call_values(call), room));
         }
         draft
     }
@@ -148,6 +149,7 @@ impl Format {
         message: &ChatMessage,
         functions: &BTreeMap<&str, &str>,
         path: &str,
+        room: &Room,
         problems: &mut Problems,
     ) -> Draft {
         let mut draft = Draft { role: self.role(ChatRole::Tool), ..Draft::default() };
@@ -159,18 +161,18 @@ impl Format {
         let id = message.tool_call_id.as_str();
         let name = functions.get(id).map(|name| json!(name));
         let values = [("id", Some(json!(id))), ("name", name), ("text", Some(json!(message.text)))];
-        draft.put(&part.place, part.template.fill(&values));
+        draft.put(&part.place, part.template.fill(&values, room));
         draft
     }
 
     /// A message that says a text, but for an empty one that something else stands beside.
-    fn text_draft(&self, role: ChatRole, text: &str, beside: bool) -> Draft {
+    fn text_draft(&self, role: ChatRole, text: &str, beside: bool, room: &Room) -> Draft {
         let mut draft = Draft { role: self.role(role), ..Draft::default() };
         if text.is_empty() && beside {
             return draft;
         }
         match &self.text {
-            Some(template) => draft.parts.extend(template.fill(&[("text", Some(json!(text)))])),
+            Some(template) => draft.parts.extend(template.fill(&[("text", Some(json!(text)))], room)),
             None => drop(draft.fields.insert(self.content_field().to_owned(), json!(text))),
         }
         draft

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 pub use answer::{Answer, Malformed};
 pub use call::{Call, Tool, check_conversation};
-pub use endpoint::{neighbour, path_problem};
+pub use endpoint::{is_encoded, neighbour, path_problem};
 pub use failure::{Failure, Reason};
 pub use listing::{ListedModel, ModelPage};
 pub use problems::Problem;

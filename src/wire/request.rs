@@ -11,6 +11,7 @@ use super::{
     parameters::{PARAMETERS, Parameter, chosen_tool},
     path::scalar_text,
     problems::{Problem, Problems, list},
+    template::Room,
 };
 use crate::proto::v1::{AuthScheme, HttpMethod, ProviderSpec, header_value};
 
@@ -82,7 +83,8 @@ pub(super) fn render(
             "is true, but the provider's response extractor has no `stream`: its answers come whole";
         problems.add("chat.stream", "NOT_SUPPORTED", problem);
     }
-    let scene = Scene { call, model, system: !builder.takes(Parameter::SystemPrompt) };
+    let room = Room::default();
+    let scene = Scene { call, model, system: !builder.takes(Parameter::SystemPrompt), room: &room };
     let (mut body, mut in_url) = (Map::new(), BTreeMap::new());
     for entry in &builder.entries {
         let Some(value) = scene.value(entry, &mut problems) else { continue };
@@ -97,6 +99,11 @@ pub(super) fn render(
                 in_url.insert(name.clone(), text);
             }
         }
+    }
+    if room.is_spent() {
+        let problem =
+            "make a request that is too large: the provider's request builder repeats what it is given";
+        problems.add("messages", "TOO_LONG", problem);
     }
     problems.into_result()?;
     let stream_path = Some(&builder.stream_path).filter(|path| streamed && !path.is_empty());
@@ -117,6 +124,7 @@ struct Scene<'a> {
     model: &'a str,
     /// Whether system messages are among the others.
     system: bool,
+    room: &'a Room,
 }
 
 impl Scene<'_> {
@@ -128,7 +136,7 @@ impl Scene<'_> {
         let given = match &entry.source {
             Source::Literal(value) => Some(value.clone()),
             Source::Parameter(Parameter::Messages) if !self.call.messages.is_empty() => {
-                Some(entry.format.render(self.call, self.system, problems))
+                Some(entry.format.render(self.call, self.system, self.room, problems))
             }
             Source::Parameter(Parameter::Tools) if !self.call.tools.is_empty() => {
                 Some(self.call.tools.iter().filter_map(|tool| self.tool(entry, tool)).collect())
@@ -146,7 +154,7 @@ impl Scene<'_> {
         }
         let value = self.replaced(entry, value?, problems)?;
         match &entry.template {
-            Some(template) => template.fill(&[("value", Some(value))]),
+            Some(template) => template.fill(&[("value", Some(value))], self.room),
             None => Some(value),
         }
     }
@@ -159,7 +167,7 @@ impl Scene<'_> {
             ("parameters", serde_json::from_str(&spec.parameters_schema).ok()),
             ("strict", spec.strict.then_some(Value::Bool(true))),
         ];
-        entry.item.as_ref()?.fill(&values)
+        entry.item.as_ref()?.fill(&values, self.room)
     }
 
     /// The value by the entry's replacements; `None` where it is left out.
@@ -175,7 +183,7 @@ impl Scene<'_> {
             return None;
         };
         let tool = chosen_tool(self.call).map(|tool| json!(tool.spec.function_name));
-        template.fill(&[("tool", tool)]).filter(|value| !value.is_null())
+        template.fill(&[("tool", tool)], self.room).filter(|value| !value.is_null())
     }
 }
 

@@ -1,10 +1,17 @@
 //! JSON documents with placeholders; the language is that of `wire.proto`.
+//!
+//! A template may repeat what it is given, within one that repeats that: so what is made of a call is bounded as it is made.
+
+use std::cell::Cell;
 
 use serde_json::{Map, Value};
 
 use super::problems;
 
 const TEMPLATE_BYTES: usize = 4096;
+/// How much templates may make of one call, in bytes of text and [`NODE_BYTES`] for each value.
+const MADE_BYTES: usize = 32 << 20;
+const NODE_BYTES: usize = 16;
 
 /// A document in which some strings are placeholders.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +35,47 @@ impl Template {
         }
     }
 
-    /// The document with values in place of the placeholders; `None` where the whole is one without a value.
-    pub fn fill(&self, values: &[(&str, Option<Value>)]) -> Option<Value> {
-        fill(&self.0, values)
+    /// The document with values in place of the placeholders; `None` where the whole is one without a value, or the room is
+    /// spent, which whoever made it has to look at in the end.
+    pub fn fill(&self, values: &[(&str, Option<Value>)], room: &Room) -> Option<Value> {
+        fill(&self.0, values, room)
+    }
+}
+
+/// What templates may still make of a call.
+pub(super) struct Room(Cell<usize>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Cell::new(MADE_BYTES))
+    }
+}
+
+impl Room {
+    /// Whether something was left out for want of room.
+    pub fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    /// Takes room for a copy, if there is enough.
+    fn copy(&self, value: &Value) -> Option<Value> {
+        let left = left(self.0.get(), value);
+        self.0.set(left);
+        (left > 0).then(|| value.clone())
+    }
+}
+
+/// What is left of some bytes after a value.
+fn left(bytes: usize, value: &Value) -> usize {
+    let bytes = bytes.saturating_sub(NODE_BYTES);
+    match value {
+        _ if bytes == 0 => 0,
+        Value::String(text) => bytes.saturating_sub(text.len()),
+        Value::Array(list) => list.iter().fold(bytes, left),
+        Value::Object(object) => {
+            object.iter().fold(bytes, |bytes, (name, value)| left(bytes.saturating_sub(name.len()), value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => bytes,
     }
 }
 
@@ -64,20 +109,20 @@ fn stranger(value: &Value, known: &[&str]) -> bool {
     }
 }
 
-fn fill(value: &Value, values: &[(&str, Option<Value>)]) -> Option<Value> {
+fn fill(value: &Value, values: &[(&str, Option<Value>)], room: &Room) -> Option<Value> {
     match value {
         Value::String(text) => match placeholder(text) {
-            Some(name) => values.iter().find(|(known, _)| *known == name)?.1.clone(),
-            None => Some(value.clone()),
+            Some(name) => room.copy(values.iter().find(|(known, _)| *known == name)?.1.as_ref()?),
+            None => room.copy(value),
         },
         Value::Array(list) => {
-            Some(Value::Array(list.iter().filter_map(|value| fill(value, values)).collect()))
+            Some(Value::Array(list.iter().filter_map(|value| fill(value, values, room)).collect()))
         }
         Value::Object(object) => {
-            let filled = |(name, value): (&String, &Value)| Some((name.clone(), fill(value, values)?));
+            let filled = |(name, value): (&String, &Value)| Some((name.clone(), fill(value, values, room)?));
             Some(Value::Object(object.iter().filter_map(filled).collect::<Map<_, _>>()))
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.clone()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => room.copy(value),
     }
 }
 
@@ -95,12 +140,29 @@ mod tests {
         );
         let template = template.unwrap();
         assert_eq!(
-            template.fill(&[("x", Some(json!({"k": 1}))), ("y", None)]),
+            template.fill(&[("x", Some(json!({"k": 1}))), ("y", None)], &Room::default()),
             Some(json!({"a": {"k": 1}, "b": [1], "c": "{x} and more", "d": {}}))
         );
         // A value that looks like a placeholder is a value.
-        assert_eq!(template.fill(&[("x", Some(json!("{y}"))), ("y", None)]).unwrap()["a"], json!("{y}"));
-        assert_eq!(Template::parse("\"{x}\"", &["x"]).unwrap().fill(&[("x", None)]), None);
+        assert_eq!(
+            template.fill(&[("x", Some(json!("{y}"))), ("y", None)], &Room::default()).unwrap()["a"],
+            json!("{y}")
+        );
+        assert_eq!(Template::parse("\"{x}\"", &["x"]).unwrap().fill(&[("x", None)], &Room::default()), None);
+    }
+
+    #[test]
+    fn no_more_is_made_than_there_is_room_for() {
+        let twice = Template::parse(r#"["{x}", "{x}"]"#, &["x"]).unwrap();
+        let (mut value, room) = (json!("x".repeat(1024)), Room::default());
+        for _ in 0..40 {
+            value = twice.fill(&[("x", Some(value))], &room).unwrap();
+            if room.is_spent() {
+                break;
+            }
+        }
+        assert!(room.is_spent() && value.to_string().len() < MADE_BYTES);
+        assert_eq!(twice.fill(&[("x", Some(json!(1)))], &room), Some(json!([])), "nothing fits any more");
     }
 
     #[test]

@@ -172,3 +172,20 @@ def test_whatever_a_provider_answers_is_an_error_of_ours(providers):
 def test_a_provider_without_a_mapping_is_told_of():
     with pytest.raises(wire.MappingError):
         wire.render(specs.ProviderSpec(), wire.Call((wire.Message("user", "x"),)))
+
+
+def test_regression_builders_do_not_multiply_without_a_bound():
+    def many(name):
+        return json.dumps([f"{{{name}}}"] * 400)
+
+    entry = specs.RequestEntry(
+        source="param:messages",
+        template_json=many("value"),
+        message_format=specs.MessageFormat(text_json=many("text")),
+    )
+    entries = {f"x{at}": entry for at in range(25)}
+    builder = specs.RequestBuilder(version="1.0", payload_structure=entries)
+    provider = specs.ProviderSpec(base_url="https://x", endpoint_path="/y", request_builder=builder)
+    with pytest.raises(wire.CallError) as refused:
+        wire.render(provider, wire.Call((wire.Message("user", "x" * 3000),), model="m"))
+    assert [problem.path for problem in refused.value.problems] == ["messages"]

@@ -99,3 +99,15 @@ fn to_find_out_takes_little_time() {
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
 }
+
+/// What holds no letter, or comes after the last place, was copied at every level: 24 times 24 times 24.
+#[test]
+fn regression_counted_groups_in_counted_groups_are_not_copied_without_end() {
+    let nested = |inner: &str| (0..12).fold(inner.to_owned(), |inner, _| format!("(?:{inner}){{24}}"));
+    for inner in [r"\b", "", "^", "a{0}", "|", "a", "(?:a{0}|b)"] {
+        let _ = problem(&nested(inner));
+        let full = format!("(?:{}{})*", "a".repeat(49), nested(inner));
+        assert!(problem(&full).unwrap_or_default().contains("more than 48 letters"), "{inner}");
+    }
+    assert!(problem(&nested(r"\b")).unwrap_or_default().contains("in several ways"));
+}

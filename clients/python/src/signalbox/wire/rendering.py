@@ -22,6 +22,9 @@ VERSION = "1.0"
 KEY = "{api_key}"
 #: Stands for the value of a sealed header.
 SECRET = "{secret}"
+#: How large a body may become, in bytes of text and `_NODE_BYTES` for each value: templates repeat what they are given.
+_MADE_BYTES = 32 << 20
+_NODE_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
             in_url[entry.target.removeprefix("url:")] = text
         else:
             _put(body, (entry.target or key).split("."), value)
+    if not problems and _left(_MADE_BYTES, body) <= 0:
+        problem = "make a request that is too large: the provider's request builder repeats what it is given"
+        problems.append(Problem("messages", problem))
     if problems:
         raise CallError(problems)
     path = (streamed and builder.stream_endpoint_path) or provider.endpoint_path
@@ -83,6 +89,20 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     unused = tuple(each for each in PARAMETERS if _unused(each, taken, builder, call))
     method = (provider.method or "post").upper()
     return Rendered(method, url, _headers(provider), name, body, streamed, unused)
+
+
+def _left(size: int, value: Json) -> int:
+    """What is left of a size after a value, which may hold one list many times; not more than it is looked at."""
+    size -= _NODE_BYTES
+    if isinstance(value, str):
+        return size - len(value)
+    if isinstance(value, dict):
+        size -= sum(map(len, value))
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if size <= 0:
+            return 0
+        size = _left(size, each)
+    return size
 
 
 def _value(key: str, entry: specs.RequestEntry, call: Call, system: bool, problems: list[Problem]) -> Json:
