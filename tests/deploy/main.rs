@@ -11,6 +11,7 @@ mod alerts;
 mod binary;
 mod compose;
 mod container;
+mod helm;
 mod kubernetes;
 mod kustomize;
 mod manifests;
