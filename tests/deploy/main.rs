@@ -17,6 +17,7 @@ mod kustomize;
 mod manifests;
 mod mounts;
 mod network;
+mod replicas;
 mod samples;
 mod systemd;
 
