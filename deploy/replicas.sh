@@ -44,6 +44,7 @@ done
 # Without the password, which is nobody's to read here.
 shown=$(sed -E 's#^([a-z]+://[^:/@]*):.*@#\1:PASSWORD@#' <<< "$SIGNALBOX_DATABASE_URL")
 echo "the first token, once a replica serves: SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
-    signalbox token create --local --role admin --grant-secrets" >&2
+    signalbox token create --local --role admin --grant-secrets --file admin.token
+then: SIGNALBOX_URL=http://127.0.0.1:$first SIGNALBOX_TOKEN_FILE=admin.token signalbox status" >&2
 # One that ends takes the others along.
 wait -n
