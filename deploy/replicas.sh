@@ -32,13 +32,19 @@ stop() {
     wait
 }
 trap stop INT TERM EXIT
+# Ctrl-c is then for this script alone: a replica that is told to stop twice does not wait for its streams.
+set -m
 for number in 0 1 2; do
-    signalbox serve --listen "127.0.0.1:$((first + number))" --http-listen "127.0.0.1:$((first_http + number))" &
+    port=$((first + number))
+    # Each line says of whom it is. What tells that is not stopped by Ctrl-c: it ends with what the replica says last.
+    signalbox serve --listen "127.0.0.1:$port" --http-listen "127.0.0.1:$((first_http + number))" \
+        > >(trap '' INT TERM; exec sed -u "s/^/$port: /") 2>&1 &
     replicas+=($!)
 done
 # Without the password, which is nobody's to read here.
 shown=$(sed -E 's#^([a-z]+://[^:/@]*):.*@#\1:PASSWORD@#' <<< "$SIGNALBOX_DATABASE_URL")
 echo "the first token, once a replica serves: SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
-    signalbox token create --local --role admin --grant-secrets" >&2
+    signalbox token create --local --role admin --grant-secrets --file admin.token
+then: SIGNALBOX_URL=http://127.0.0.1:$first SIGNALBOX_TOKEN_FILE=admin.token signalbox status" >&2
 # One that ends takes the others along.
 wait -n

@@ -16,6 +16,7 @@ mod plan;
 mod postgres;
 mod replicas;
 mod report;
+mod scrape;
 mod servers;
 mod state;
 mod watchers;
@@ -67,6 +68,9 @@ async fn measure(options: &Options) -> Outcome<()> {
     let yard = Yard { signalbox, folder };
     if options.replicas {
         return replicas::measure(&yard, &plan).await;
+    }
+    if options.scrape {
+        return scrape::measure(&yard, &plan).await;
     }
     let mut report = Report::default();
     for case in Case::all(&plan) {

@@ -22,6 +22,9 @@ pub struct Options {
     /// and without it
     #[arg(long, conflicts_with = "only")]
     pub replicas: bool,
+    /// Instead of the measures: writes beside watchers, with a scrape of the metrics each second and without
+    #[arg(long, conflicts_with_all = ["only", "replicas"])]
+    pub scrape: bool,
     /// Rounds, of which the median counts
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
@@ -75,6 +78,8 @@ pub struct Plan {
     pub paced_writes: usize,
     /// Writes from one replica to another: enough to meet polling at every moment.
     pub replicated_writes: usize,
+    /// Scrapes of the metrics by themselves.
+    pub scrapes: usize,
     most_writes: usize,
 }
 
@@ -104,6 +109,7 @@ impl Plan {
             time: Duration::from_secs(3),
             paced_writes: 25,
             replicated_writes: 60,
+            scrapes: 100,
             most_writes: 200,
         }
     }
@@ -120,6 +126,7 @@ impl Plan {
             time: Duration::from_millis(300),
             paced_writes: 3,
             replicated_writes: 4,
+            scrapes: 5,
             most_writes: 10,
         }
     }

@@ -64,17 +64,26 @@ pub struct Target {
 impl Yard {
     /// Starts Signalbox and fills it with so many resources.
     pub async fn signalbox(&self, payload: Payload, count: usize) -> Outcome<Target> {
+        self.filled(self.serve("off"), payload, count).await
+    }
+
+    /// The same, with its pages.
+    pub async fn with_http(&self, payload: Payload, count: usize) -> Outcome<Target> {
+        self.filled(self.serve("127.0.0.1:0"), payload, count).await
+    }
+
+    async fn filled(&self, serve: Command, payload: Payload, count: usize) -> Outcome<Target> {
         let folder = tempfile::tempdir_in(&self.folder).context("a folder for the server")?;
-        let (process, address) = Process::start(self.serve(), folder, &[]).await.context("signalbox")?;
+        let (process, address) = Process::start(serve, folder, &[]).await.context("signalbox")?;
         let token = fs::read_to_string(process.folder.path().join("data/admin.token"))
             .context("the token of the first administrator")?;
         let state = State::make(&address, token.trim(), payload, count).await.context("filling signalbox")?;
         Ok(Target { process, address, state: Arc::new(state) })
     }
 
-    fn serve(&self) -> Command {
+    fn serve(&self, http: &str) -> Command {
         let mut command = Command::new(&self.signalbox);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "off", "--data-dir", "data"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", http, "--data-dir", "data"]);
         command.args(["--starters", "off"]);
         command
     }
@@ -86,7 +95,9 @@ impl Yard {
         let mut started = Vec::new();
         for url in urls {
             let folder = tempfile::tempdir_in(&self.folder).context("a folder for a replica")?;
-            started.push(Process::start(self.serve(), folder, &environment(url)).await.context("a replica")?);
+            started.push(
+                Process::start(self.serve("off"), folder, &environment(url)).await.context("a replica")?,
+            );
         }
         let local = ["token", "create", "--local", "--role", "admin", "--grant-secrets", "--ttl", "48h"];
         let token = self.printed(&local, &environment(urls[0]))?;
@@ -132,6 +143,12 @@ impl Target {
     /// A connection with the worker's token.
     pub async fn worker(&self) -> Outcome<Link> {
         Link::open(&self.address, &self.state.worker_token).await
+    }
+
+    /// `host:port` of its pages.
+    pub fn http_address(&self) -> Outcome<String> {
+        let http = self.process.line.split_once("HTTP on ").and_then(|(_, rest)| address(rest));
+        http.context("it has no listener for HTTP")
     }
 
     /// Waits until it knows what was written through another replica.
@@ -180,6 +197,8 @@ fn cpu_of(process: impl Display) -> Outcome<f64> {
 struct Process {
     child: Child,
     folder: TempDir,
+    /// What it said when it was ready.
+    line: String,
     /// Held open, so that the server never meets a closed pipe.
     _output: Option<BufReader<ChildStdout>>,
 }
@@ -197,13 +216,14 @@ impl Process {
         command.envs(environment.iter().copied()).stderr(File::create(&log)?);
         let mut child = command.spawn().context(command.get_program().display())?;
         let output = child.stdout.take().map(BufReader::new);
-        let mut process = Self { child, folder, _output: None };
+        let mut process = Self { child, folder, line: String::new(), _output: None };
         let reading = tokio::task::spawn_blocking(move || first_line(output));
         let line = tokio::time::timeout(PATIENCE, reading).await;
         if let Ok(Ok(Ok((line, output)))) = line
             && let Some(address) = address(&line)
         {
             process._output = output;
+            process.line = line;
             return Ok((process, address));
         }
         Err(Failure::new(format!("was not ready within {PATIENCE:?}, or ended; its log:\n{}", tail(&log))))

@@ -21,8 +21,8 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::AppError;
-use crate::settings::Tls;
+use super::{AppError, validity::Validity};
+use crate::{domain::Clock, service::Warnings, settings::Tls, telemetry::CertificateExpiry};
 
 /// How often the files are looked at: there is no portable notice that survives the way Kubernetes swaps mounts.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,7 +33,29 @@ const MAX_BYTES: u64 = 1024 * 1024;
 /// The present certificate, with the authorities of clients where these need one.
 pub(super) struct Certificates {
     files: Tls,
-    present: ArcSwap<ServerConfig>,
+    present: ArcSwap<Present>,
+}
+
+/// What is shown to who connects.
+struct Present {
+    config: Arc<ServerConfig>,
+    /// Unless it can't be read out of the certificate.
+    validity: Option<Validity>,
+}
+
+/// Who is told of the certificate that is shown.
+pub(super) struct Told {
+    pub expiry: CertificateExpiry,
+    pub warnings: Warnings,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What was found when the files were looked at last.
+#[derive(Default)]
+struct Seen {
+    stamps: Vec<Stamp>,
+    /// Why they can't be used.
+    problem: Option<String>,
 }
 
 impl From<CertificateError> for AppError {
@@ -64,52 +86,64 @@ impl Certificates {
 
     /// Agrees on TLS with the present certificate, and on the version of HTTP.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.present.load_full())
+        TlsAcceptor::from(Arc::clone(&self.present.load().config))
     }
 
-    /// Reads the files again whenever one of them has changed. Does not end.
-    pub async fn follow(self: Arc<Self>) {
+    /// Reads the files again whenever one of them has changed, and tells of what is shown. Does not end.
+    pub async fn follow(self: Arc<Self>, told: Told) {
         // Begins with a reading, for what changed since the first.
-        let mut seen = Vec::new();
+        let mut seen = Seen::default();
         loop {
             let this = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || this.look(seen)).await;
             match looked {
-                Ok(stamps) => seen = stamps,
+                Ok(now) => seen = now,
                 Err(error) => {
                     tracing::error!(%error, "the TLS certificate is not followed any more");
                     return;
                 }
             }
+            self.tell(&told, seen.problem.clone());
             tokio::time::sleep(LOOK).await;
         }
     }
 
+    fn tell(&self, told: &Told, problem: Option<String>) {
+        told.warnings.hold("certificate", problem);
+        let validity = self.present.load().validity;
+        told.expiry.set(validity.map(|validity| validity.not_after));
+        let warning = validity.and_then(|validity| validity.warning(told.clock.now()));
+        let warning = warning.map(|text| format!("{}: {text}", self.files.cert_file.display()));
+        told.warnings.hold("certificate_expiry", warning);
+    }
+
     /// Reads the files if they are not as they were seen last; gives how they are now.
-    fn look(&self, seen: Vec<Stamp>) -> Vec<Stamp> {
+    fn look(&self, seen: Seen) -> Seen {
         let Tls { cert_file, key_file, client_ca_file } = &self.files;
         // Taken before the reading: what changes during it is seen the next time.
-        let now: Vec<_> = [Some(cert_file), Some(key_file), client_ca_file.as_ref()]
+        let stamps: Vec<_> = [Some(cert_file), Some(key_file), client_ca_file.as_ref()]
             .into_iter()
             .flatten()
             .map(|path| std::fs::metadata(path).ok().map(|found| stamp(&found)))
             .collect();
-        if now == seen {
+        if stamps == seen.stamps {
             return seen;
         }
-        match read(&self.files) {
-            Ok(configs) => {
-                self.present.store(Arc::new(configs));
-                if !seen.is_empty() {
+        let problem = match read(&self.files) {
+            Ok(present) => {
+                self.present.store(Arc::new(present));
+                if !seen.stamps.is_empty() {
                     tracing::info!(path = %cert_file.display(), "the TLS certificate was read again");
                 }
+                None
             }
             // Between the new certificate and its key there is a moment when they don't fit.
             Err(error) => {
-                tracing::error!(%error, "TLS: the new certificate can't be used; the old one stays")
+                tracing::error!(%error, "TLS: the new certificate can't be used; the old one stays");
+                Some(format!("TLS: the new certificate can't be used, and the old one stays: {error}"))
             }
-        }
-        now
+        };
+        Seen { stamps, problem }
     }
 }
 
@@ -117,7 +151,7 @@ fn stamp(found: &Metadata) -> (u64, u64, i64, i64, u64) {
     (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size())
 }
 
-fn read(files: &Tls) -> Result<ServerConfig, CertificateError> {
+fn read(files: &Tls) -> Result<Present, CertificateError> {
     let provider = Arc::new(default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -134,9 +168,11 @@ fn read(files: &Tls) -> Result<ServerConfig, CertificateError> {
     };
     let key = PrivateKeyDer::from_pem_slice(&contents(&files.key_file)?)
         .map_err(|error| unusable(&files.key_file, format!("holds no private key: {error}")))?;
-    let mut config = builder.with_single_cert(certificates(&files.cert_file)?, key)?;
+    let chain = certificates(&files.cert_file)?;
+    let validity = chain.first().and_then(|own| Validity::of(own));
+    let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Present { config: Arc::new(config), validity })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

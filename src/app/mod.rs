@@ -14,6 +14,7 @@ mod moving;
 mod open;
 mod probes;
 mod server;
+mod validity;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use crate::{
         Defect, StoreError, Verification,
         moving::{Abandoned, Contents, MoveError, Progress, Tell},
     },
+    telemetry::Metrics,
     view::{Undecryptable, Unopened},
 };
 
@@ -45,7 +47,6 @@ use crate::{
     service::{AuditTrail, Observer, Parts, Service, Warnings},
     settings::Settings,
     store::{Log, Measured, Store},
-    telemetry::Metrics,
     view::{Revealer, State, View, follow},
     watch::{Hub, StreamLimits, Streams},
 };
@@ -136,14 +137,14 @@ fn warn_of_few_files(connections: usize) {
     }
 }
 
-/// Runs a server, which is this replica. A new store begins with what is found in its surroundings. `ready` is told the
+/// Runs a server, which is this replica and counts in these metrics. A new store begins with what is found in its surroundings. `ready` is told the
 /// addresses once it serves; it runs until `shutdown` resolves.
 ///
 /// # Errors
 /// When it can't start, or a listener dies.
 pub async fn run(
     settings: Settings,
-    replica: ReplicaId,
+    process: (ReplicaId, Metrics),
     around: Surroundings,
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
@@ -156,7 +157,7 @@ pub async fn run(
     }
     warn_of_few_files(settings.limits.max_connections);
     let probes = Probes::open(&settings)?;
-    let ended = open_and_serve(&settings, replica, around, &probes, ready, shutdown).await;
+    let ended = open_and_serve(&settings, process, around, &probes, ready, shutdown).await;
     // Until now probes could see that the process is there.
     probes.close().await;
     tracing::info!("stopped");
@@ -165,7 +166,7 @@ pub async fn run(
 
 async fn open_and_serve(
     settings: &Settings,
-    replica: ReplicaId,
+    process: (ReplicaId, Metrics),
     around: Surroundings,
     probes: &Probes,
     ready: impl FnOnce(&Addresses) + Send,
@@ -187,14 +188,14 @@ async fn open_and_serve(
     let store: Arc<dyn Store> = opened.store.clone();
     let lifecycle = Lifecycle::default();
     let served =
-        serve(settings, replica, (opened, around), &clock, (&lifecycle, probes), ready, shutdown).await;
+        serve(settings, process, (opened, around), &clock, (&lifecycle, probes), ready, shutdown).await;
     store.close(settings.shutdown.closing()).await;
     served
 }
 
 async fn serve(
     settings: &Settings,
-    replica: ReplicaId,
+    (replica, metrics): (ReplicaId, Metrics),
     (opened, around): (Opened, Surroundings),
     clock: &Arc<dyn Clock>,
     (lifecycle, probes): (&Lifecycle, &Probes),
@@ -202,7 +203,6 @@ async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
     let Opened { store, vault, warnings } = opened;
-    let metrics = Metrics::default();
     let store: Arc<dyn Store> = Arc::new(Measured::new(store, metrics.store.clone()));
     let log: Arc<dyn Log> = store.clone();
     let vault = Arc::new(vault);
@@ -299,6 +299,14 @@ async fn serve(
     let routes =
         grpc::routes(&service, messages, reflection).map_err(|error| AppError::Listen(error.to_string()))?;
     let authenticator = access.authenticator;
+    if let Some(certificates) = probes.certificates.clone() {
+        let told = certificates::Told {
+            expiry: metrics.certificate.clone(),
+            warnings: warnings.clone(),
+            clock: Arc::clone(clock),
+        };
+        lifecycle.spawn(certificates.follow(told));
+    }
     let served = Served { routes, service: Arc::clone(&service), authenticator, metrics };
     let server = server::start(settings, served, probes, lifecycle).await?;
     // The others know of this one before anybody can reach it.

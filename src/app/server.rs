@@ -83,7 +83,6 @@ pub(super) async fn start(
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }
         Some(certificates) => {
-            lifecycle.spawn(Arc::clone(&certificates).follow());
             let incoming = connections::secured(listener, admission, cut, move || certificates.acceptor());
             router.serve_with_incoming_shutdown(incoming, stopping).boxed()
         }

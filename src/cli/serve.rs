@@ -22,7 +22,7 @@ use crate::{
     domain::{Clock as _, ReplicaId, SystemClock},
     lifecycle,
     settings::{LogFormat, Settings},
-    telemetry,
+    telemetry::{self, Metrics},
 };
 
 /// How long the last traces may take to be sent, after everything else has ended.
@@ -53,8 +53,9 @@ pub fn settings(session: &Session<'_>, flags: &ServerFlags) -> Result<Settings, 
 async fn serve(settings: Settings, around: Surroundings) -> Outcome {
     let replica = ReplicaId::random();
     let deadline = settings.shutdown.deadline;
-    let telemetry =
-        telemetry::init(&settings.log, settings.traces.as_ref(), &replica).map_err(Failure::usage)?;
+    let metrics = Metrics::default();
+    let telemetry = telemetry::init(&settings.log, settings.traces.as_ref(), &replica, &metrics)
+        .map_err(Failure::usage)?;
     let stop =
         lifecycle::signals().map_err(|error| Failure::told(Exit::Failed, format!("signals: {error}")))?;
     let format = settings.log.format;
@@ -65,7 +66,8 @@ async fn serve(settings: Settings, around: Surroundings) -> Outcome {
             let _ = told.set(Instant::now());
         })
     };
-    let served = app::run(settings, replica, around, |addresses| announce(addresses, format), stop).await;
+    let served =
+        app::run(settings, (replica, metrics), around, |addresses| announce(addresses, format), stop).await;
     // Whatever took its time before: the process ends by its deadline.
     let left = deadline.saturating_sub(told.get().map_or(Duration::ZERO, Instant::elapsed));
     telemetry.end(left.min(LAST_TRACES)).await;

@@ -1,6 +1,6 @@
 //! Where traces go, by the names that OpenTelemetry gives such settings everywhere; off unless a collector is named.
 //!
-//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*` and the headers' values are read by OpenTelemetry's own library, which passes over
+//! `OTEL_RESOURCE_ATTRIBUTES`, the other `OTEL_BSP_*` and the headers' values are read by OpenTelemetry's own library, which passes over
 //! what it can't read; so they are looked at here.
 
 use std::path::PathBuf;
@@ -79,13 +79,21 @@ const SAMPLER_ARG: Opt = Opt::new(
     "The share of traces that a traceidratio sampler records, 0 to 1",
 )
 .or("1");
+const QUEUE_SIZE: Opt = Opt {
+    default: "2048",
+    ..environment(
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "N",
+        "Finished spans that wait to be sent at most; what comes then is dropped and counted",
+    )
+};
 const DISABLED: Opt = Opt {
     default: "false",
     ..environment("OTEL_SDK_DISABLED", "BOOL", "Make no traces, whatever else is set")
 };
 
 /// The options of this section.
-pub static OPTIONS: [&Opt; 13] = [
+pub static OPTIONS: [&Opt; 14] = [
     &ENDPOINT,
     &TRACES_ENDPOINT,
     &PROTOCOL,
@@ -98,6 +106,7 @@ pub static OPTIONS: [&Opt; 13] = [
     &RESOURCE_ATTRIBUTES,
     &SAMPLER,
     &SAMPLER_ARG,
+    &QUEUE_SIZE,
     &DISABLED,
 ];
 
@@ -133,6 +142,8 @@ pub struct Traces {
     pub per_million: u32,
     /// Whether a recorded caller decides for what it calls.
     pub parent_decides: bool,
+    /// Finished spans that wait to be sent at most.
+    pub queue_size: usize,
     /// Whether headers go along, which may be credentials.
     has_headers: bool,
     /// What the environment says in vain, as sentences.
@@ -173,6 +184,7 @@ impl Traces {
         let attributes = from.optional(&RESOURCE_ATTRIBUTES, values::text);
         let sampler = from.get(&SAMPLER, |text| values::word(text, &SAMPLERS));
         let per_million = from.get(&SAMPLER_ARG, share);
+        let queue_size = from.get(&QUEUE_SIZE, queue_size);
         let disabled = from.get(&DISABLED, values::switch);
         let ([of_traces_protocol, protocol], [headers, traces_headers]) = (protocols, headers);
         let beside = Beside {
@@ -182,7 +194,7 @@ impl Traces {
             attributes: attributes?.unwrap_or_default(),
         };
         let (ca_file, service_name, per_million) = (ca_file?, service_name?, per_million?);
-        let ((sampler, parent_decides), disabled) = (sampler?, disabled?);
+        let ((sampler, parent_decides), queue_size, disabled) = (sampler?, queue_size?, disabled?);
         let endpoint = of_traces?.or(endpoint?).filter(|_| !disabled && beside.exporter != NO_EXPORTER);
         // What is set for other programs may be what it likes, as long as nothing is to be sent.
         let Some(endpoint) = endpoint else { return Some(None) };
@@ -200,6 +212,7 @@ impl Traces {
             sampler,
             per_million,
             parent_decides,
+            queue_size,
             has_headers,
             in_vain,
         }))
@@ -332,6 +345,14 @@ fn url(text: &str) -> Result<String, Wrong> {
             Err("has a path or a query; OTLP over gRPC has none, its port is mostly 4317".into())
         }
         _ => Err(wrong()),
+    }
+}
+
+/// As many as memory has room for: a span is about 1 KiB.
+fn queue_size(text: &str) -> Result<usize, Wrong> {
+    match values::number(text)? {
+        size if (1..=1_000_000).contains(&size) => Ok(size),
+        _ => Err(format!("{text} is out of range; give 1 to 1000000")),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Sends finished spans, and tells the log once when that begins to fail, and once when it works again.
+//! Sends finished spans, counts what became of them, and tells the log once when they begin to be lost, and once when they are not.
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -13,21 +13,46 @@ use opentelemetry_sdk::{
     trace::{SpanData, SpanExporter},
 };
 
-/// An exporter whose failures are told once.
+use super::trace_spans::TraceSpans;
+
+/// An exporter whose failures are counted, and told once.
 pub(super) struct Told {
     inner: Otlp,
+    spans: TraceSpans,
     fails: AtomicBool,
+    overflows: AtomicBool,
+    /// How many had been dropped when it was looked last.
+    dropped: AtomicU64,
 }
 
 impl Told {
-    pub fn new(inner: Otlp) -> Self {
-        Self { inner, fails: AtomicBool::new(false) }
+    pub fn new(inner: Otlp, spans: TraceSpans) -> Self {
+        let (fails, overflows, dropped) = Default::default();
+        Self { inner, spans, fails, overflows, dropped }
+    }
+
+    /// Told from here and not where a span is dropped: there it would be told in the middle of what is traced.
+    fn tell_of_dropped(&self) {
+        let dropped = self.spans.dropped();
+        let new = dropped - self.dropped.swap(dropped, Ordering::Relaxed);
+        if new > 0 && !self.overflows.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                dropped = new,
+                "more spans end than the collector takes; those without a place in the queue (OTEL_BSP_MAX_QUEUE_SIZE) are dropped \
+                 and counted, and this is said once until none are"
+            );
+        } else if new == 0 {
+            self.overflows.store(false, Ordering::Relaxed);
+        }
     }
 }
 
 impl SpanExporter for Told {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        self.spans.left(count);
         let sent = self.inner.export(batch).await;
+        self.spans.ended(count, sent.is_ok());
         match (&sent, self.fails.swap(sent.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => tracing::warn!(
                 %error,
@@ -36,6 +61,7 @@ impl SpanExporter for Told {
             (Ok(()), true) => tracing::info!("traces are sent to the collector again"),
             _ => {}
         }
+        self.tell_of_dropped();
         sent
     }
 

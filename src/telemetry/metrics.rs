@@ -6,7 +6,10 @@
 
 use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 
-use super::{outbound_calls::OutboundCalls, process::Process, rpc::Rpcs, store_calls::StoreCalls};
+use super::{
+    certificate::CertificateExpiry, outbound_calls::OutboundCalls, process::Process, rpc::Rpcs,
+    store_calls::StoreCalls, trace_spans::TraceSpans,
+};
 
 /// Names and values of the labels of one series.
 pub type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -24,15 +27,21 @@ pub struct Metrics {
     pub store: StoreCalls,
     /// Calls to providers and databases.
     pub outbound: OutboundCalls,
+    /// What became of spans.
+    pub spans: TraceSpans,
+    /// The end of the listeners' certificate.
+    pub certificate: CertificateExpiry,
 }
 
 impl Metrics {
     /// Shows all of them in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { rpcs, store, outbound } = self;
+        let Self { rpcs, store, outbound, spans, certificate } = self;
         rpcs.register(registry);
         store.register(registry);
         outbound.register(registry);
+        spans.register(registry);
+        certificate.register(registry);
         registry.register_collector(Box::new(Process));
     }
 }

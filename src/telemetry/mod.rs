@@ -4,6 +4,7 @@
 //! traces, which go to a collector if one is named; but for the span of a request, which gives the log's lines their ids.
 //! It must not know what is logged or traced; secrets have types that can't be.
 
+mod certificate;
 mod exporter;
 mod logs;
 mod metrics;
@@ -14,12 +15,14 @@ mod requests;
 mod rpc;
 mod spans;
 mod store_calls;
+mod trace_spans;
 mod traces;
 
 use std::time::Duration;
 
 use tracing_subscriber::{Layer as _, layer::SubscriberExt, util::SubscriberInitExt};
 
+pub use certificate::CertificateExpiry;
 pub use metrics::Metrics;
 pub use outbound_calls::OutboundCalls;
 pub use requests::{HttpCall, REQUEST_ID, request_id};
@@ -38,12 +41,17 @@ pub struct Telemetry {
     traces: Option<traces::Provider>,
 }
 
-/// Begins to log, and to make traces, as the settings say. A second call begins nothing. Has to be called on the runtime.
+/// Begins to log, and to make traces, whose spans are counted in `metrics`, as the settings say. A second call begins nothing. Has to be called on the runtime.
 ///
 /// # Errors
 /// When the collector can't be used as the settings name it; whether it is there shows later.
-pub fn init(log: &Log, traces: Option<&Traces>, replica: &ReplicaId) -> Result<Telemetry, String> {
-    let traces = traces.map(|traces| traces::begin(traces, replica)).transpose()?;
+pub fn init(
+    log: &Log,
+    traces: Option<&Traces>,
+    replica: &ReplicaId,
+    metrics: &Metrics,
+) -> Result<Telemetry, String> {
+    let traces = traces.map(|traces| traces::begin(traces, replica, &metrics.spans)).transpose()?;
     let layer = traces.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(traces::tracer(provider))

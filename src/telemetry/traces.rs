@@ -1,7 +1,7 @@
 //! Traces by OTLP: what is recorded, as what, and how it leaves.
 //!
 //! Finished spans wait in a queue of bounded length, which a thread of its own empties every few seconds. What finds it full
-//! is dropped: nobody waits for a collector.
+//! is dropped and counted: nobody waits for a collector.
 
 use std::time::Duration;
 
@@ -10,11 +10,14 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as
 use opentelemetry_sdk::{
     Resource,
     resource::{EnvResourceDetector, TelemetryResourceDetector},
-    trace::{Sampler as SdkSampler, SdkTracerProvider, Tracer},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, Tracer},
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use super::exporter::Told;
+use super::{
+    exporter::Told,
+    trace_spans::{Bounded, TraceSpans},
+};
 use crate::{
     domain::ReplicaId,
     settings::{Sampler, Traces},
@@ -29,15 +32,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_PARTS: u32 = 64;
 
 /// Begins to make traces. Nothing is sent yet. Has to be called on the runtime that sends.
-pub(super) fn begin(settings: &Traces, replica: &ReplicaId) -> Result<Provider, String> {
+pub(super) fn begin(settings: &Traces, replica: &ReplicaId, spans: &TraceSpans) -> Result<Provider, String> {
     let exporter = SpanExporter::builder()
         .with_tonic()
         .with_channel(channel(settings)?)
         .with_timeout(TIMEOUT)
         .build()
         .map_err(|error| format!("traces: {error}"))?;
+    let told = Told::new(exporter, spans.clone());
+    let config = BatchConfigBuilder::default().with_max_queue_size(settings.queue_size).build();
+    let batches = BatchSpanProcessor::builder(told).with_batch_config(config).build();
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(Told::new(exporter))
+        .with_span_processor(Bounded::new(batches, settings.queue_size, spans.clone()))
         .with_sampler(sampler(settings))
         .with_resource(resource(settings, replica))
         .with_max_attributes_per_span(MOST_PARTS)

@@ -167,6 +167,18 @@ const CASES: &[Case] = &[
     quiet("SignalboxWorkersBehind", &[("signalbox_workers_behind{revisions=\"10\"}", "50x60")]),
     fires("SignalboxFleetFull", &[("signalbox_workers_uncounted", "0x50 3x10")], &[]),
     quiet("SignalboxFleetFull", &[("signalbox_workers_uncounted", "0x60")]),
+    // The evaluation is an hour after 1970 began.
+    fires("SignalboxCertificateExpires", &[(NOT_AFTER, "607000x60")], &[]),
+    fires("SignalboxCertificateExpires", &[(NOT_AFTER, "3000x60")], &[]),
+    quiet("SignalboxCertificateExpires", &[(NOT_AFTER, "609000x60")]),
+    // Without TLS.
+    quiet("SignalboxCertificateExpires", &[(NOT_AFTER, "0x60")]),
+    fires(
+        "SignalboxTracesLost",
+        &[("signalbox_trace_spans_total{outcome=\"queue_full\"}", "0x40 1+1x20")],
+        &[("outcome", "queue_full")],
+    ),
+    quiet("SignalboxTracesLost", &[("signalbox_trace_spans_total{outcome=\"sent\"}", "0+9x60")]),
     fires(
         "SignalboxFeatureLevelBehind",
         &[("signalbox_feature_level", "3x1500"), ("signalbox_feature_level_supported", "4x1500")],
@@ -174,6 +186,7 @@ const CASES: &[Case] = &[
     ),
 ];
 
+const NOT_AFTER: &str = "signalbox_tls_certificate_not_after_timestamp_seconds";
 const DIGEST: &[(&str, &str)] = &[("alarm", "digest")];
 const APPLY: &[(&str, &str)] = &[("call", "apply")];
 const REJECTED: &[(&str, &str)] = &[("state", "rejected")];

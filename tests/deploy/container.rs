@@ -158,6 +158,49 @@ fn nothing_is_fetched_but_the_crates_of_the_lock_file() {
     );
 }
 
+/// The steps of the build run here as they stand there, but for the compiler: a program in its place leaves what it would.
+#[test]
+fn the_steps_of_the_build_fit_together_and_what_they_build_is_static() {
+    let [steps] = &all("RUN")[..] else { panic!("one step") };
+    let folder = tempfile::tempdir().unwrap();
+    let [tools, root] = ["tools", "root"].map(|name| folder.path().join(name));
+    fs::create_dir_all(&tools).unwrap();
+    fs::create_dir_all(root.join("src")).unwrap();
+    let cargo = "#!/bin/sh\nfor last; do :; done\nmkdir -p target/$last/release target/release\necho \"$RUSTFLAGS\" > target/$last/release/signalbox\n";
+    for (name, script) in [("cargo", cargo), ("ldd", "#!/bin/sh\necho ' statically linked'\n")] {
+        script_at(&tools.join(name), script);
+    }
+    let steps = [" /signalbox", " /state"].iter().fold(steps.clone(), |steps, outside| {
+        steps.replace(outside, &format!(" {}{}", root.display(), outside.trim()))
+    });
+    let run = |steps: &str| {
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", steps]).current_dir(root.join("src")).env_remove("RUSTFLAGS").env("PATH", path);
+        shell.output().unwrap()
+    };
+    let ran = run(&steps);
+    assert!(ran.status.success(), "{steps}: {ran:?}");
+    assert!(fs::read_to_string(root.join("signalbox")).unwrap().contains("+crt-static"));
+    assert!(root.join("state/data").is_dir());
+    for copy in all("COPY").iter().filter(|copy| copy.starts_with("--from=build")) {
+        let from = copy.split(' ').find(|word| word.starts_with('/')).unwrap().trim_start_matches('/');
+        let inside = from.strip_prefix("src/").is_some_and(|name| copied().contains(name));
+        assert!(inside || root.join(from).exists(), "{copy}: nothing makes it");
+    }
+    // One that is not static ends the build.
+    script_at(&tools.join("ldd"), "#!/bin/sh\necho 'libc.so.6 => /lib/libc.so.6'\n");
+    assert!(!run(&steps).status.success());
+    let runtime = all("ARG").into_iter().find(|each| each.starts_with("RUNTIME_IMAGE=")).unwrap();
+    assert!(runtime.contains("/static-"), "{runtime} has what a static binary does not need");
+}
+
+fn script_at(path: &std::path::Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(path, script).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[test]
 fn what_is_started_is_the_binary_and_not_as_root() {
     let instructions = instructions();

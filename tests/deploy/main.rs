@@ -11,11 +11,13 @@ mod alerts;
 mod binary;
 mod compose;
 mod container;
+mod helm;
 mod kubernetes;
 mod kustomize;
 mod manifests;
 mod mounts;
 mod network;
+mod replicas;
 mod samples;
 mod systemd;
 

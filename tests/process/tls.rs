@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -15,13 +15,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
     calls::with,
     command_line::said,
-    harness::{Home, PATIENCE, Server, http::over, run, soon, until, until_answered},
+    harness::{Home, PATIENCE, Server, exposition::Exposition, http::over, run, soon, until, until_answered},
 };
 
 /// An authority, and what it signs.
@@ -40,8 +40,14 @@ impl Authority {
 
     /// A certificate for this name with its key, both PEM.
     fn sign(&self, name: &str) -> (String, String) {
+        self.sign_until(name, (4096, 1, 1))
+    }
+
+    /// One that expires at the beginning of a day.
+    fn sign_until(&self, name: &str, (year, month, day): (i32, u8, u8)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, month, day);
         let issuer: &Issuer<'_, KeyPair> = &self.0;
         (params.signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
     }
@@ -111,6 +117,23 @@ async fn page(
     authority: &Authority,
     speaks: &[&str],
 ) -> std::io::Result<(u16, Option<Vec<u8>>)> {
+    let stream = tls(server, authority, speaks).await?;
+    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok((over(stream, "GET", "/livez", "").await.code, agreed))
+}
+
+/// The text of a page over TLS.
+async fn page_of(server: &Server, authority: &Authority, path: &str, headers: &str) -> String {
+    let stream = tls(server, authority, &["http/1.1"]).await.unwrap();
+    over(stream, "GET", path, headers).await.body
+}
+
+/// A connection to the listener of HTTP.
+async fn tls(
+    server: &Server,
+    authority: &Authority,
+    speaks: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -119,9 +142,7 @@ async fn page(
     config.alpn_protocols = speaks.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(server.http_address()).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
-    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    Ok((over(stream, "GET", "/livez", "").await.code, agreed))
+    soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
 #[tokio::test]
@@ -274,4 +295,40 @@ async fn a_certificate_that_is_replaced_is_taken_up_and_a_broken_one_is_not() {
     call(&server, trusting(&new)).await.unwrap();
     install(&home, &newest.sign("localhost"));
     served_under(&server, &newest).await;
+}
+
+/// What `status` warns of over TLS.
+async fn warnings(server: &Server, authority: &Authority) -> Option<Vec<String>> {
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
+    let channel = endpoint.tls_config(trusting(authority)).unwrap().connect().await.ok()?;
+    let mut admin = AdminServiceClient::new(channel);
+    let answer = admin.get_status(with(&server.admin_token(), GetStatusRequest {})).await.ok()?;
+    Some(answer.into_inner().warnings)
+}
+
+#[tokio::test]
+async fn the_end_of_the_certificate_is_a_metric_and_what_is_wrong_with_it_a_warning() {
+    let authority = Authority::new();
+    let home = Arc::new(Home::new());
+    install(&home, &authority.sign_until("localhost", (2199, 1, 2)));
+    let server = start(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let expiry = async || {
+        let head = format!("Authorization: Bearer {}\r\n", server.admin_token());
+        let page = page_of(&server, &authority, "/metrics", &head).await;
+        Exposition::parse(&page).find("signalbox_tls_certificate_not_after_timestamp_seconds", &[])
+    };
+    until_answered(PATIENCE, "2199-01-02", async || expiry().await == Some(7_226_668_800.0)).await;
+    let warned = async |words: &str| {
+        let found = warnings(&server, &authority).await.unwrap_or_default();
+        found.iter().any(|warning| warning.contains(words))
+    };
+    assert!(!warned("tls.crt").await);
+    // Half a replacement: the old certificate stays, and somebody has to know.
+    fs::write(home.path("tls.crt"), "-----BEGIN CERTIFICATE-----\nbroken\n").unwrap();
+    until_answered(PATIENCE, "the warning", async || warned("the old one stays").await).await;
+    assert_eq!(expiry().await, Some(7_226_668_800.0));
+    install(&home, &authority.sign_until("localhost", (2198, 1, 2)));
+    until_answered(PATIENCE, "2198-01-02", async || expiry().await == Some(7_195_132_800.0)).await;
+    until_answered(PATIENCE, "the warning is over", async || !warned("the old one stays").await).await;
 }

@@ -26,8 +26,9 @@ use crate::{
         api::{Api, api_key, provider, setting},
         collector::{Collector, Seen},
         events::Stream,
-        http::{ask, send},
-        run, soon, until,
+        exposition::Exposition,
+        http::{ask, get, send},
+        run, soon, until, until_answered,
     },
 };
 
@@ -281,6 +282,23 @@ async fn what_is_left_is_sent_at_the_end() {
     }
 }
 
+/// What became of so many spans, as the page of metrics says.
+async fn spans(server: &Server, outcome: &str) -> f64 {
+    let page = get(server.http_address(), "/metrics", &server.admin_token()).await;
+    Exposition::parse(&page.body).value("signalbox_trace_spans_total", &[("outcome", outcome)])
+}
+
+#[tokio::test]
+async fn spans_that_are_sent_are_counted() {
+    let collector = Collector::start().await;
+    let home = Arc::new(home(&collector));
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    created(&server, "settings/a", &traceparent("01")).await;
+    collector.only(TRACE, "transaction").await;
+    until_answered(PATIENCE, "they are counted", async || spans(&server, "sent").await > 0.0).await;
+    assert_eq!((spans(&server, "failed").await, spans(&server, "queue_full").await), (0.0, 0.0));
+}
+
 /// One that refuses connections, and one that takes them and never answers.
 #[tokio::test]
 async fn a_collector_that_is_away_costs_one_warning() {
@@ -296,7 +314,7 @@ async fn a_collector_that_is_away_costs_one_warning() {
             .with("OTEL_BSP_MAX_QUEUE_SIZE", "4")
             .with("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2");
         let home = Arc::new(home);
-        let server = Server::start_in(&home).await;
+        let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
         for number in 0..50 {
             created(&server, &format!("settings/n{number}"), "").await;
         }
@@ -304,6 +322,10 @@ async fn a_collector_that_is_away_costs_one_warning() {
         if told {
             until(PATIENCE, "the warning", || home.log().contains(warning)).await;
         }
+        // One that refuses fails each batch; behind one that is silent the queue of four fills up.
+        let outcome = if told { "failed" } else { "queue_full" };
+        assert!(spans(&server, outcome).await > 0.0, "{outcome}");
+        assert_eq!(spans(&server, "sent").await, 0.0);
         let begun = Instant::now();
         server.stop().await;
         assert!(begun.elapsed() < Duration::from_secs(10), "the stop waited for a collector");

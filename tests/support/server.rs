@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use signalbox::{
-    app::{self, AppError, Surroundings},
+    app::{self, AppError, Metrics, Surroundings},
     domain::ReplicaId,
     settings::{Environment, Settings},
 };
@@ -54,7 +54,7 @@ impl Server {
         let (ready, told) = oneshot::channel();
         let mut done = tokio::spawn(app::run(
             settings,
-            ReplicaId::random(),
+            (ReplicaId::random(), Metrics::default()),
             Surroundings::default(),
             move |addresses| {
                 let _ = ready.send(addresses.grpc);
