@@ -147,7 +147,7 @@ impl Service {
         };
         const ALARM: Degradation = Degradation {
             reason: "REPLICA_ALARM",
-            description: "replicas differ, or can't tell of themselves: `signalbox status` names what to look at",
+            description: "replicas differ, have vanished, or can't tell of themselves: `signalbox status` names what to look at",
         };
         const REFUSED: Degradation = Degradation {
             reason: "WRITES_REFUSED",

@@ -303,6 +303,26 @@ async fn regression_forged_heartbeats_leave_the_status_readable() {
     until_answered(PATIENCE, "it is over", async || !tells(&caller.status().await, "replicas or more")).await;
 }
 
+/// One that was killed is told of, with where it was; one that was told to stop is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_vanished_is_a_warning_and_one_that_said_goodbye_is_none() {
+    const VANISHED: &str = "fell silent and did not say goodbye";
+    let cluster = Cluster::new().await;
+    let [first, mut stopped, mut killed] = cluster.start_three().await;
+    let caller = first.caller(&cluster.first_token().await);
+    knows_of(&caller, 3).await;
+    let (left, dead) = (stopped.site.address(), killed.site.address());
+    killed.kill().await;
+    stopped.stop().await;
+    until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, VANISHED)).await;
+    let told = caller.status().await.warnings.join(" ");
+    assert!(told.contains(&dead) && !told.contains(&left), "{told}");
+    let page = first.metrics(caller.token()).await;
+    assert_eq!(page.value("signalbox_replica_alarms", &[("alarm", "vanished")]), 1.0);
+    let page = first.page("/readyz", "").await;
+    assert!(page.code == 200 && page.json()["degraded"][0]["reason"] == "REPLICA_ALARM", "{page:?}");
+}
+
 /// A lease that nobody can take: the house is not kept, and nobody was told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_housekeeping_that_fails_is_told_with_what_to_do() {

@@ -26,6 +26,7 @@ use super::failure::{Trouble, bounded};
 use crate::store::{
     StoreError,
     failure::{Failure, UNREACHABLE},
+    sql::log_rows,
 };
 
 /// After so long without a word the server is given up. Longer than its own bounds, so that it can say why.
@@ -76,7 +77,9 @@ pub const BEGIN_WRITE: &str = concat!(
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; \
     SELECT 1 FROM head WHERE id = 1 FOR UPDATE; ",
     head!(),
-    "; SELECT * FROM log ORDER BY revision DESC, ordinal DESC LIMIT 1"
+    "; SELECT * FROM ",
+    log_rows!(),
+    " AS log ORDER BY revision DESC, ordinal DESC LIMIT 1"
 );
 
 /// The head row, in a transaction that began otherwise.

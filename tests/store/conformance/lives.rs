@@ -39,6 +39,14 @@ pub async fn a_life_is_begun_once(place: &impl Place) {
     let epoch = begun.0.unwrap();
     assert_ne!(epoch, token.epoch);
     assert_eq!((begun.1.unwrap(), store.begin_life(token.epoch).await.unwrap()), (epoch, epoch));
+    // Whoever finds it finds why, for a day.
+    let (now, day) = (chrono::Utc::now(), chrono::TimeDelta::days(1));
+    let told = store.begun_life(now).await.unwrap().expect("it is told");
+    assert!(told.detail.contains(&epoch.to_string()) && told.is_told(now), "{told:?}");
+    for other in [now + day, now - day] {
+        assert!(!told.is_told(other));
+        assert_eq!(store.begun_life(other + (other - now)).await.unwrap(), None);
+    }
     assert!(bell.has_changed().unwrap());
     bell.mark_unchanged();
     let page = store.changes_after(&at, 9).await.unwrap();
