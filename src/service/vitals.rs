@@ -152,7 +152,7 @@ impl Service {
         const REFUSED: Degradation = Degradation {
             reason: "WRITES_REFUSED",
             description: "the database did not take the last write, as when its disk is full: `signalbox status` says why; the \
-                          next write that it takes ends this",
+                          next write that it takes ends this, or five minutes without one that it refuses",
         };
         const CROWDED: Degradation = Degradation {
             reason: "FLEET_FULL",

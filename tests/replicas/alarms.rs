@@ -1,8 +1,8 @@
 //! What replicas find out about each other that an operator has to look at, and what is none of that.
 
 use signalbox::proto::v1::{
-    GetResourceRequest, GetStatusRequest, GetStatusResponse, RaiseFeatureLevelRequest, resource::Spec,
-    setting_spec::Value,
+    DeleteResourceRequest, GetResourceRequest, GetStatusRequest, GetStatusResponse, RaiseFeatureLevelRequest,
+    resource::Spec, setting_spec::Value,
 };
 
 use crate::{
@@ -230,6 +230,21 @@ async fn regression_a_damaged_store_is_not_shown_as_fresh() {
     .await;
     assert_eq!(create(&caller, setting("settings/after", "x")).await, before + 1);
     assert_eq!(member.metrics(caller.token()).await.value("signalbox_store_damaged", &[]), 0.0);
+}
+
+/// Found by an attack: who wrote to such a name was told to try again, for ever, because of other writes that there were none of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_row_that_was_taken_away_is_damage_and_no_contention() {
+    let cluster = Cluster::new().await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/gone", "x")).await;
+    postgres::run(cluster.url(), "DELETE FROM resources WHERE name = 'settings/gone'").await;
+    let delete = DeleteResourceRequest { name: "settings/gone".into(), ..DeleteResourceRequest::default() };
+    let refused = caller.config().delete_resource(delete).await;
+    assert_eq!(refusal(refused), (tonic::Code::FailedPrecondition, "STORE_DAMAGED".into()));
+    assert!(tells(&caller.status().await, "rows of the current state are not what the log says"));
+    create(&caller, setting("settings/other", "x")).await;
 }
 
 /// Found by an attack: whoever started on an edited store served what it held as fresh, and wrote on top of it.

@@ -122,7 +122,7 @@ impl Cluster for PostgresStore {
         let replicas = beat(session.connection()?, own).await?;
         if self.engine.tells_place {
             // Whoever follows the log here would have found that it lost commits.
-            whereabouts::note(session.connection()?).await?;
+            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
         }
         session.commit().await?;
         Ok(replicas)
