@@ -41,10 +41,21 @@ for number in 0 1 2; do
         > >(trap '' INT TERM; exec sed -u "s/^/$port: /") 2>&1 &
     replicas+=($!)
 done
+# Said below what they log as they start. One that can't start says why itself, and the others end with it.
+until signalbox health --server "http://127.0.0.1:$first" > /dev/null 2>&1; do
+    [ "$(jobs -rp | wc -l)" -eq 3 ] || exit 1
+    sleep 0.2
+done
 # Without the password, which is nobody's to read here.
 shown=$(sed -E 's#^([a-z]+://[^:/@]*):.*@#\1:PASSWORD@#' <<< "$SIGNALBOX_DATABASE_URL")
-echo "the first token, once a replica serves: SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
-    signalbox token create --local --role admin --grant-secrets --file admin.token
-then: SIGNALBOX_URL=http://127.0.0.1:$first SIGNALBOX_TOKEN_FILE=admin.token signalbox status" >&2
+cat >&2 << TEXT
+
+On another terminal, in $PWD, the first token, which is good for a year, and what the replicas are:
+
+    SIGNALBOX_DATABASE_URL='$shown' ENCRYPTION_KEY_FILE='$ENCRYPTION_KEY_FILE' \\
+        signalbox token create --local --role admin --grant-secrets --ttl 8760h --file admin.token
+    SIGNALBOX_URL=http://127.0.0.1:$first SIGNALBOX_TOKEN_FILE=admin.token signalbox status
+
+TEXT
 # One that ends takes the others along.
 wait -n

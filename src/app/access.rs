@@ -73,7 +73,7 @@ pub(super) async fn build(
         .map_err(auth)?;
     if let (Some(_), true, false) = (&issuer, found.empty, own_files) {
         tracing::info!(
-            "the store is new: `signalbox token create --local --role admin --grant-secrets` makes the first token, where \
+            "the store is new: `signalbox token create --local --role admin --grant-secrets --ttl 8760h` makes the first token, where \
              SIGNALBOX_DATABASE_URL and ENCRYPTION_KEY_FILE are set as they are for this server"
         );
     }

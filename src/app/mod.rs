@@ -10,6 +10,7 @@ mod displaced;
 mod fan_out;
 mod first_start;
 mod housekeeping;
+mod lives;
 mod moving;
 mod open;
 mod probes;
@@ -35,7 +36,7 @@ pub use crate::{
     view::{Undecryptable, Unopened},
 };
 
-use self::{fan_out::Traced, housekeeping::Housekeeping, probes::Probes, server::Served};
+use self::{fan_out::Traced, housekeeping::Housekeeping, lives::Lives, probes::Probes, server::Served};
 use crate::{
     crypto::Vault,
     domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
@@ -239,6 +240,12 @@ async fn serve(
         warnings: warnings.clone(),
         replica: replicas.id().clone(),
     };
+    let lives = Lives {
+        store: Arc::clone(&store),
+        view: Arc::clone(&view),
+        clock: Arc::clone(clock),
+        warnings: warnings.clone(),
+    };
     let limits = StreamLimits {
         total: settings.limits.max_streams,
         per_subject: settings.limits.max_streams_per_identity,
@@ -312,11 +319,13 @@ async fn serve(
     // The others know of this one before anybody can reach it.
     replicas.join(&*store, &view, server.addresses.grpc.to_string()).await?;
     // Only now: a start that fails must not leave leases behind, which others would wait for.
+    lifecycle.spawn(lives.tell());
     lifecycle.spawn(housekeeping.run(lifecycle.clone()));
     lifecycle.spawn(Arc::clone(&service).look_after_rotations(lifecycle.soft()));
     lifecycle.spawn(Arc::clone(&fleet).keep(lifecycle.hard()));
     let watchers = move || streams.watchers();
-    lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers, lifecycle.soft()));
+    // To the end of the last stream: one that drains lives, and its silence would be taken for its death.
+    lifecycle.spawn(Arc::clone(&replicas).run(Arc::clone(&store), view, watchers));
     probes.standing.set(Phase::Serving);
     ready(&server.addresses);
     let outdated = replicas.outdated();

@@ -63,6 +63,8 @@ const ROLLED_BACK: &str = "if you restored an older copy of the store, or it fai
 const WRONG_REPLICA: &str = "restart the replicas that are named: each reads the store anew";
 const OTHER_REPLICA: &str = "ask again while nothing is written, with a token that reaches everything: then it says which of them is \
                              wrong; or restart all of them, one after the other";
+const POLLED: &str = "what other replicas write is seen up to a second later: name the database itself in the replicas' addresses, and \
+                      no pooler in transaction mode, or live with it";
 const UNCHECKED: &str = "ask again once the server is in touch with its store";
 const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
 
@@ -122,7 +124,11 @@ async fn online(mut connection: Connection, anchor: Option<RevisionToken>) -> Re
             None
         }
     };
-    checks.extend(of_replicas(&status.replicas, log.as_ref()));
+    checks.extend(match status.stale {
+        false => of_replicas(&status.replicas, log.as_ref()),
+        // They tell of themselves by the store.
+        true => vec![warn("replicas", "how they are now is not known".to_owned(), UNCHECKED)],
+    });
     checks.extend(log.iter().flat_map(of_log));
     Ok(checks)
 }
@@ -186,6 +192,9 @@ fn of_status(status: &GetStatusResponse) -> Vec<Check> {
             "look at the disk or the database, and at the server's log",
         ),
     });
+    if status.doorbell.starts_with("polling") && !status.stale {
+        checks.push(warn("doorbell", status.doorbell.clone(), POLLED));
+    }
     // The server says why beside its other warnings, of as many as fit.
     let (why, others): (Vec<&String>, Vec<&String>) = status.warnings.iter().partition(|warning| {
         warning
@@ -343,6 +352,18 @@ mod tests {
         let defect = crate::proto::v1::LogDefect { reason: "rolled_back".into(), ..Default::default() };
         let log = VerifyLogResponse { defects: vec![defect], ..Default::default() };
         assert!(of_log(&log)[0].what_to_do.contains("restored an older copy"));
+    }
+
+    #[test]
+    fn regression_a_doorbell_that_does_not_ring_is_a_finding() {
+        let polled = |stale| {
+            let doorbell = "polling: a pooler".to_owned();
+            let status = GetStatusResponse { doorbell, stale, ..GetStatusResponse::default() };
+            of_status(&status).into_iter().find(|check| check.name == "doorbell")
+        };
+        let told = polled(false).unwrap();
+        assert_eq!((told.verdict, told.what_to_do), (Verdict::Warn, POLLED));
+        assert_eq!(polled(true), None, "a store that is away is not polled either");
     }
 
     #[test]

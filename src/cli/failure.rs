@@ -178,7 +178,8 @@ fn hint(code: Code) -> Option<&'static str> {
     match code {
         Code::Unauthenticated => Some(
             "a token is taken from --token-file, SIGNALBOX_TOKEN, SIGNALBOX_TOKEN_FILE, or admin.token in the data \
-             directory; the server writes that file on its first start, and `signalbox token create` makes others",
+             directory; a server on SQLite writes that file on its first start, and `signalbox token create` makes others: on PostgreSQL \
+             with --local, where the database and the encryption key are at hand",
         ),
         Code::Aborted => Some("read it again (`signalbox get`), and repeat the change on what is there now"),
         Code::Unimplemented => Some("is that a Signalbox server, and as new as this command?"),

@@ -54,15 +54,18 @@ impl Fleet {
     }
 
     async fn look_after(&self) {
-        let done = async {
-            self.refresh(Duration::ZERO).await?;
+        // Also where they are too many to be read: what is tidied away are those that are over.
+        let read = self.refresh(Duration::ZERO).await;
+        let tidied = async {
             if self.store.acquire(FLEET, &self.own, TIDY * 3).await?.is_some() {
                 self.store.tidy_fleet(&self.own, GRACE).await?;
             }
             Ok::<_, StoreError>(())
         };
-        if let Err(error) = done.await {
-            tracing::debug!(%error, "the fleet can't be tidied now");
+        for (what, done) in [("read", read), ("tidied", tidied.await)] {
+            if let Err(error) = done {
+                tracing::warn!(%error, "the workers of the fleet can't be {what} now");
+            }
         }
     }
 }

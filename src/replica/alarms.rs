@@ -15,6 +15,8 @@ const NAMED: usize = 4;
 pub(super) enum Alarm {
     /// A replica holds another state at the same revision.
     Differs(String),
+    /// A replica fell silent and did not say goodbye.
+    Vanished(String),
     /// A replica has not loaded a key that is in use.
     LacksKey(String),
     /// Replicas have different settings in their environments.
@@ -32,6 +34,8 @@ pub(super) enum Alarm {
 pub struct AlarmCounts {
     /// Replicas that hold another state at the same revision.
     pub differ: usize,
+    /// Replicas that fell silent and did not say goodbye.
+    pub vanished: usize,
     /// Replicas that have not loaded a key that is in use.
     pub lack_key: usize,
     /// Whether replicas have different settings in their environments: 1, or 0.
@@ -48,6 +52,7 @@ impl Alarm {
     fn text(&self) -> &str {
         match self {
             Self::Differs(text)
+            | Self::Vanished(text)
             | Self::LacksKey(text)
             | Self::Environment(text)
             | Self::Verification(text)
@@ -63,6 +68,7 @@ pub(super) fn count(alarms: &[Alarm]) -> AlarmCounts {
     for alarm in alarms {
         *match alarm {
             Alarm::Differs(_) => &mut counts.differ,
+            Alarm::Vanished(_) => &mut counts.vanished,
             Alarm::LacksKey(_) => &mut counts.lack_key,
             Alarm::Environment(_) => &mut counts.environment,
             Alarm::Verification(_) => &mut counts.verification,

@@ -4,6 +4,7 @@
 
 mod alarms;
 mod digests;
+mod silence;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ use crate::{
 use alarms::Alarm;
 pub use alarms::AlarmCounts;
 use digests::Digests;
+use silence::Silence;
 
 /// How often a replica tells of itself.
 const BEAT: Duration = Duration::from_secs(2);
@@ -59,6 +61,13 @@ struct Known {
     heard: Instant,
     level: FeatureLevel,
     alarms: Vec<Alarm>,
+}
+
+/// What is remembered from heartbeat to heartbeat.
+#[derive(Default)]
+struct Memory {
+    digests: Digests,
+    silence: Silence,
 }
 
 /// A replica, as it was last heard of.
@@ -150,28 +159,24 @@ impl Replicas {
             self.known.lock().address = address;
         }
         let heartbeat = self.heartbeat(store, view, 0);
-        self.exchange(store, &heartbeat, &mut Digests::default()).await
+        self.exchange(store, &heartbeat, &mut Memory::default()).await
     }
 
-    /// Tells of this replica until `stop`.
+    /// Tells of this replica from time to time, until it is dropped.
     pub async fn run(
         self: Arc<Self>,
         store: Arc<dyn Store>,
         view: Arc<View>,
         watchers: impl Fn() -> u64 + Send + 'static,
-        stop: CancellationToken,
     ) {
-        let mut digests = Digests::default();
+        let mut memory = Memory::default();
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = beat.tick() => {}
-            }
+            beat.tick().await;
             let heartbeat = self.heartbeat(&*store, &view, watchers());
-            digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
-            if let Err(error) = self.exchange(&*store, &heartbeat, &mut digests).await {
+            memory.digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
+            if let Err(error) = self.exchange(&*store, &heartbeat, &mut memory).await {
                 self.alarm(vec![Alarm::Unheard(format!("this replica's heartbeats are not taken: {error}"))]);
                 if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
                     // It slept while the others went on: what it knows of the store is no longer all there is.
@@ -213,7 +218,7 @@ impl Replicas {
         &self,
         store: &dyn Store,
         heartbeat: &Heartbeat,
-        digests: &mut Digests,
+        memory: &mut Memory,
     ) -> Result<(), StoreError> {
         let replicas = store.beat(heartbeat).await?;
         let mut level = store.feature_level().await?;
@@ -224,11 +229,14 @@ impl Replicas {
             }
             level = raised;
         }
-        let differ = digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
-        let alarms = differ.chain(alarms::between(&replicas)).collect();
+        let now = Instant::now();
+        memory.silence.note(&replicas, now);
+        let differ = memory.digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
+        let vanished = memory.silence.alarms(now).map(Alarm::Vanished);
+        let alarms = differ.chain(vanished).chain(alarms::between(&replicas)).collect();
         {
             let mut known = self.known.lock();
-            (known.replicas, known.heard, known.level) = (replicas, Instant::now(), level);
+            (known.replicas, known.heard, known.level) = (replicas, now, level);
         }
         self.alarm(alarms);
         Ok(())

@@ -118,7 +118,8 @@ impl Service {
         let mut warnings = parts.warnings.all();
         warnings.extend(damage);
         warnings.extend(parts.store.refuses_writes().map(|why| {
-            format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this")
+            format!("the store did not take the last write: {why}; reads and streams go on, the next write that it takes ends this, or five minutes \
+                 without one that it refuses")
         }));
         warnings.extend(parts.replicas.alarms());
         warnings.extend(self.waiting_raise());

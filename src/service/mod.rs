@@ -195,6 +195,7 @@ impl Service {
         if head.epoch != token.epoch || head.revision < token.revision {
             return Err(other_life());
         }
+        self.parts.view.look();
         match self.parts.view.has_seen(&token, PATIENCE).await {
             true => self.same_log(&token).await,
             false => Err(Error::Unavailable {

@@ -147,12 +147,12 @@ impl Service {
         };
         const ALARM: Degradation = Degradation {
             reason: "REPLICA_ALARM",
-            description: "replicas differ, or can't tell of themselves: `signalbox status` names what to look at",
+            description: "replicas differ, have vanished, or can't tell of themselves: `signalbox status` names what to look at",
         };
         const REFUSED: Degradation = Degradation {
             reason: "WRITES_REFUSED",
             description: "the database did not take the last write, as when its disk is full: `signalbox status` says why; the \
-                          next write that it takes ends this",
+                          next write that it takes ends this, or five minutes without one that it refuses",
         };
         const CROWDED: Degradation = Degradation {
             reason: "FLEET_FULL",

@@ -167,6 +167,10 @@ impl Service {
                 Ok(applied) => return self.answer(caller, &replay, applied).await,
                 Err(ApplyError::Stale { at }) if Instant::now() < deadline => {
                     self.past_still_held(&operations).await?;
+                    if at == state.revision && self.is_head(&state).await? {
+                        return Err(self.rows_differ().into());
+                    }
+                    self.parts.view.look();
                     self.parts.view.reached(at, PATIENCE).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -220,6 +224,24 @@ impl Service {
         }
     }
 
+    /// Whether nothing was written to the store since a state.
+    async fn is_head(&self, state: &State) -> Result<bool> {
+        let head = self.parts.store.head().await.map_err(store_error)?;
+        Ok(RevisionToken::new(head.epoch, head.revision, &head.hash) == state.token())
+    }
+
+    /// What was planned on the state of a revision does not fit what the store holds at the very same: no other write did that, and
+    /// trying again does not help.
+    fn rows_differ(&self) -> ApplyError {
+        let what = "rows of the current state are not what the log says";
+        tracing::error!("the store is damaged: {what}; run `signalbox doctor`");
+        let told = format!(
+            "a write was refused, because {what}: `signalbox doctor` names them. This is told until this server is started anew"
+        );
+        self.parts.warnings.hold("rows", Some(told));
+        ApplyError::Damaged { what: what.into() }
+    }
+
     /// Whether the log still holds what is to be brought back: no newer state brings back what was compacted.
     async fn past_still_held(&self, operations: &[Operation]) -> Result<()> {
         for operation in operations {
@@ -248,7 +270,11 @@ impl Service {
     /// Whether the store has gone on since `state`; if so, the view has been waited for.
     async fn caught_up(&self, state: &State) -> Result<bool> {
         let head = self.parts.store.head().await.map_err(store_error)?;
-        Ok(head.revision > state.revision && self.parts.view.reached(head.revision, PATIENCE).await)
+        if head.revision <= state.revision {
+            return Ok(false);
+        }
+        self.parts.view.look();
+        Ok(self.parts.view.reached(head.revision, PATIENCE).await)
     }
 
     /// The answer that a replayed write had.

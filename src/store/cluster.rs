@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
-use super::StoreError;
+use super::{BegunLife, StoreError};
 use crate::domain::{Epoch, FeatureLevel, ReplicaId, Revision, SealedSecret};
 
 /// A replica that is not heard of for so long is taken for dead.
@@ -111,6 +112,8 @@ pub trait Cluster: Send + Sync + 'static {
     /// Whether the database is elsewhere than it was last served, as far as it can tell. Each heartbeat, and each new life, notes
     /// where it is.
     async fn displaced(&self) -> Result<Option<Displaced>, StoreError>;
+    /// The last life that began because commits were lost, while it is still to be told of at `now`.
+    async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError>;
     /// What the store may hold.
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError>;
     /// The sealed secret of the service under a name; the first one that was offered is everybody's.

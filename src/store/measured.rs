@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AuditLog, Cluster, Connections, Displaced, Doorbell, DoorbellState, FLEET, Fleet, HOUSEKEEPING, Head,
-    Heartbeat, HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News, Observations, ROTATIONS,
-    Replica, StateSnapshot, Store, StoreError, Verification, Work,
+    AuditLog, BegunLife, Cluster, Connections, Displaced, Doorbell, DoorbellState, FLEET, Fleet,
+    HOUSEKEEPING, Head, Heartbeat, HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News,
+    Observations, ROTATIONS, Replica, StateSnapshot, Store, StoreError, Verification, Work,
 };
 use crate::{
     domain::{
@@ -181,6 +181,10 @@ impl Cluster for Measured {
             self.calls.told(heartbeat.epoch, heartbeat.revision);
         }
         Ok(replicas)
+    }
+
+    async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError> {
+        self.timed("begun_life", self.inner.begun_life(now)).await
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {

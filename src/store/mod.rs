@@ -9,6 +9,7 @@ mod decode;
 mod failure;
 pub mod fleet;
 mod history;
+mod life;
 mod measured;
 pub mod moving;
 pub mod observations;
@@ -43,6 +44,7 @@ pub use cluster::{
     Work,
 };
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
+pub use life::BegunLife;
 pub use measured::Measured;
 pub use observations::Observations;
 

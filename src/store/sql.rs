@@ -4,6 +4,17 @@
 
 use std::sync::OnceLock;
 
+/// The rows of the log, as they are read. The chain does not cover which trace wrote a row, so that nothing would tell that
+/// somebody put megabytes there: no more is read than belongs there.
+macro_rules! log_rows {
+    () => {
+        "(SELECT revision, ordinal, change_type, action, name, kind, uid, labels, version, create_revision, create_time, \
+            spec, secrets, previous_labels, previous_revision, actor, time, reason, request_id, digest, previous_hash, hash, \
+            substr(traceparent, 1, 64) AS traceparent FROM log)"
+    };
+}
+pub(super) use log_rows;
+
 /// The head row.
 pub const HEAD: &str = "SELECT epoch, revision, hash, digest, floor, floor_hash FROM head WHERE id = 1";
 /// Moves the head row: revision, hash, digest; from the revision that was read.
@@ -20,31 +31,39 @@ pub const NEWEST_CHANGE_BENEATH: &str =
 /// The chain's hash at a revision.
 pub const HASH_AT: &str = "SELECT hash FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
 /// Whole revisions after one, as many as begin within a number of rows.
-pub const LOG_AFTER: &str = "SELECT * FROM log WHERE revision > $1 AND revision <= (
+pub const LOG_AFTER: &str = concat!("SELECT * FROM ", log_rows!(), " AS log WHERE revision > $1 AND revision <= (
     SELECT max(revision) FROM (SELECT revision FROM log WHERE revision > $1 ORDER BY revision, ordinal LIMIT $2) AS page
-) ORDER BY revision, ordinal";
+) ORDER BY revision, ordinal");
 /// Rows of one kind after a revision and up to another, whole revisions, as many as begin within a number of rows.
 pub const LOG_OF_KIND: &str =
-    "SELECT * FROM log WHERE kind = $1 AND revision > $2 AND revision <= (
+    concat!("SELECT * FROM ", log_rows!(), " AS log WHERE kind = $1 AND revision > $2 AND revision <= (
     SELECT coalesce(max(revision), 0) FROM (
         SELECT revision FROM log WHERE kind = $1 AND revision > $2 AND revision <= $3 ORDER BY revision, ordinal LIMIT $4
     ) AS page
-) ORDER BY revision, ordinal";
+) ORDER BY revision, ordinal");
 /// The newest row of one name at or below a revision.
-pub const LOG_ROW_AT: &str =
-    "SELECT * FROM log WHERE name = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
+pub const LOG_ROW_AT: &str = concat!(
+    "SELECT * FROM ",
+    log_rows!(),
+    " AS log WHERE name = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1"
+);
 /// The newest row of every name that was live at a revision.
-pub const LOG_ROWS_AT: &str =
-    "SELECT * FROM log WHERE revision <= $1 AND change_type <> 'deleted' AND NOT EXISTS (
+pub const LOG_ROWS_AT: &str = concat!(
+    "SELECT * FROM ",
+    log_rows!(),
+    " AS log WHERE revision <= $1 AND change_type <> 'deleted' AND NOT EXISTS (
     SELECT 1 FROM log AS newer
     WHERE newer.name = log.name AND newer.revision > log.revision AND newer.revision <= $1
-) ORDER BY name";
+) ORDER BY name"
+);
 /// Log rows of some names, and the rows that these followed. The parameters are a cursor (revision, name), an actor, an
 /// action, two times, a limit, and then those of the names.
 macro_rules! history {
     ($names:literal) => {
         concat!(
-            "SELECT * FROM log WHERE ",
+            "SELECT * FROM ",
+            log_rows!(),
+            " AS log WHERE ",
             $names,
             "revision <= $1 AND (revision < $1 OR name > $2) AND ($3 = '' OR actor = $3) \
              AND ($4 = '' OR action = $4) AND time >= $5 AND time < $6 AND kind <> 'revocation' \
@@ -55,7 +74,9 @@ macro_rules! history {
         concat!(
             "SELECT older.* FROM (",
             history!($names),
-            ") AS page JOIN log AS older ON older.name = page.name AND older.revision = page.previous_revision"
+            ") AS page JOIN ",
+            log_rows!(),
+            " AS older ON older.name = page.name AND older.revision = page.previous_revision"
         )
     };
 }
@@ -72,11 +93,12 @@ pub const HISTORY_BENEATH: [&str; 2] =
 pub const FIRST_SINCE: &str =
     "SELECT revision FROM log WHERE revision > $1 AND time >= $2 ORDER BY revision, ordinal LIMIT 1";
 /// The whole log.
-pub const LOG: &str = "SELECT * FROM log ORDER BY revision, ordinal";
+pub const LOG: &str = concat!("SELECT * FROM ", log_rows!(), " AS log ORDER BY revision, ordinal");
 /// The state's digest at a revision.
 pub const DIGEST_AT: &str = "SELECT digest FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
 /// The last log row of a revision.
-pub const LOG_END: &str = "SELECT * FROM log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1";
+pub const LOG_END: &str =
+    concat!("SELECT * FROM ", log_rows!(), " AS log WHERE revision = $1 ORDER BY ordinal DESC LIMIT 1");
 /// The state's digest that a compaction to a revision found.
 pub const CHECKPOINT_DIGEST: &str = "SELECT digest FROM checkpoints WHERE floor = $1";
 /// All checkpoints.
@@ -191,6 +213,15 @@ impl Bulk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_no_row_of_the_log_is_read_with_more_of_a_trace_than_there_can_be() {
+        let alone = [LOG_AFTER, LOG_OF_KIND, LOG_ROW_AT, LOG_ROWS_AT, LOG, LOG_END];
+        let histories = [HISTORY, HISTORY_OF, HISTORY_BENEATH].concat();
+        for text in alone.into_iter().chain(histories) {
+            assert!(text.contains("substr(traceparent, 1, 64)") && !text.contains("* FROM log"), "{text}");
+        }
+    }
 
     #[test]
     fn rows_are_cut_into_statements_that_come_again() {

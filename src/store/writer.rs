@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -77,8 +78,32 @@ pub struct WriterHandle {
     died: CancellationToken,
 }
 
-/// Why the last write was not taken, if it was not.
-type Refusal = Arc<Mutex<Option<&'static str>>>;
+/// How long a write that was not taken is told of without another one. A database that was away for a while is well again, and
+/// who has nothing to write would never hear of it.
+const REFUSAL_TOLD: Duration = Duration::from_secs(300);
+
+/// Why the last write was not taken, if it was not, and when that was.
+#[derive(Clone, Default)]
+struct Refusal(Arc<Mutex<Option<(Instant, &'static str)>>>);
+
+impl Refusal {
+    /// Takes note of what became of a write.
+    fn note<T>(&self, done: &Result<T, Failure>) {
+        let why = match done {
+            Err(Failure::Unavailable(why)) => Some(*why),
+            Err(Failure::Damaged(_)) => {
+                Some("rows of its log were changed by another program: run `signalbox doctor`")
+            }
+            _ => None,
+        };
+        *self.0.lock() = why.map(|why| (Instant::now(), why));
+    }
+
+    fn told(&self) -> Option<&'static str> {
+        let last = *self.0.lock();
+        last.filter(|(at, _)| at.elapsed() < REFUSAL_TOLD).map(|(_, why)| why)
+    }
+}
 
 impl WriterHandle {
     /// Starts the task on the runtime that this is called on. `held` is let go of after the last statement; `died` is
@@ -86,7 +111,7 @@ impl WriterHandle {
     pub fn start<B: Base, H: Send + 'static>(base: B, held: H, died: CancellationToken) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let refusal = Refusal::default();
-        let writer = Writer { base, compacting: false, refusal: Arc::clone(&refusal) };
+        let writer = Writer { base, compacting: false, refusal: refusal.clone() };
         // A panic drops it.
         let guard = died.clone().drop_guard();
         let task = tokio::spawn(async move {
@@ -104,7 +129,7 @@ impl WriterHandle {
 
     /// See [`super::Store::refuses_writes`].
     pub fn refuses(&self) -> Option<&'static str> {
-        *self.refusal.lock()
+        self.refusal.told()
     }
 
     /// Hands a job to the writer and waits for its answer. The writer goes on if the caller does not wait.
@@ -208,19 +233,14 @@ impl<B: Base> Writer<B> {
     /// Commits a group. If a constraint refuses it, each write is tried by itself, so that only the culprit fails.
     async fn answer(&mut self, writes: &[WriteSet]) -> Vec<Answer> {
         let committed = self.base.commit(writes).await;
-        *self.refusal.lock() = match &committed {
-            Err(Failure::Unavailable(why)) => Some(*why),
-            Err(Failure::Damaged(_)) => {
-                Some("rows of its log were changed by another program: run `signalbox doctor`")
-            }
-            _ => None,
-        };
+        self.refusal.note(&committed);
         match committed {
             Ok(answers) => answers,
             Err(Failure::Refused(_)) if writes.len() > 1 => {
                 let mut answers = Vec::with_capacity(writes.len());
                 for write in writes {
                     let mut single = self.base.commit(std::slice::from_ref(write)).await;
+                    self.refusal.note(&single);
                     let answer = single.as_mut().map(Vec::pop).map_err(|failure| failure.clone().into());
                     answers.push(answer.and_then(|answer| answer.unwrap_or_else(unanswered)));
                 }
@@ -281,4 +301,26 @@ fn size(write: &WriteSet) -> usize {
     });
     let sealed = write.sealed.iter().map(|secret| secret.token.len());
     changes.chain(sealed).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A minute's outage of the database left a replica that has nothing to write degraded for days.
+    #[tokio::test(start_paused = true)]
+    async fn regression_a_write_that_was_not_taken_is_not_told_for_ever() {
+        let refusal = Refusal::default();
+        refusal.note::<()>(&Err(Failure::Unavailable("it is away")));
+        tokio::time::advance(REFUSAL_TOLD / 2).await;
+        assert_eq!(refusal.told(), Some("it is away"));
+        refusal.note::<()>(&Err(Failure::Unavailable("it is full")));
+        tokio::time::advance(REFUSAL_TOLD / 2).await;
+        assert_eq!(refusal.told(), Some("it is full"));
+        tokio::time::advance(REFUSAL_TOLD / 2).await;
+        assert_eq!(refusal.told(), None);
+        refusal.note::<()>(&Err(Failure::Unavailable("it is full")));
+        refusal.note(&Ok(()));
+        assert_eq!(refusal.told(), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! Follows the log and keeps the view current.
 //!
-//! The doorbell only wakes it; what it applies comes from the log, revision by revision. A lost ring costs at most
+//! The doorbell only wakes it, and whoever knows that there is more; what it applies comes from the log, revision by revision. A lost ring costs at most
 //! one poll interval.
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
@@ -34,16 +34,20 @@ pub trait Publish: Send + 'static {
 /// Keeps `view` at the head of `log` until `stop`, and tells `publish` of every step.
 pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, stop: CancellationToken) {
     let mut doorbell = log.doorbell();
-    let mut looked = None;
+    let (mut looked, mut failed) = (None, false);
     loop {
         let step = tokio::select! {
             () = stop.cancelled() => return,
             step = catch_up(&*log, &view, &publish, &mut looked) => step,
         };
+        if step.is_ok() && std::mem::take(&mut failed) {
+            tracing::info!("the log can be read again");
+        }
         let pause = match step {
             Ok(ControlFlow::Continue(())) => continue,
             Ok(ControlFlow::Break(())) => POLL,
             Err(error) => {
+                failed = true;
                 tracing::warn!(%error, "the view can't follow the log; serving from memory");
                 PAUSE
             }
@@ -51,6 +55,7 @@ pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, s
         tokio::select! {
             () = stop.cancelled() => return,
             _ = doorbell.changed(), if pause == POLL => {}
+            () = view.behind.notified(), if pause == POLL => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, timeout},
 };
 
@@ -33,6 +33,8 @@ pub struct View {
     revision: watch::Sender<Revision>,
     confirmed: Mutex<Instant>,
     damage: Mutex<Option<Damage>>,
+    /// Somebody knows that the log holds more than is shown.
+    behind: Notify,
     pinned: Mutex<VecDeque<Arc<State>>>,
 }
 
@@ -80,6 +82,7 @@ impl View {
             state: ArcSwap::from_pointee(state),
             confirmed: Mutex::new(Instant::now()),
             damage: Mutex::default(),
+            behind: Notify::new(),
             pinned: Mutex::default(),
         }
     }
@@ -109,6 +112,11 @@ impl View {
         let mut watcher = self.revision.subscribe();
         let arrived = watcher.wait_for(|_| self.state.load().has(token));
         timeout(patience, arrived).await.is_ok_and(|arrived| arrived.is_ok())
+    }
+
+    /// Has the log looked at now: whoever asks knows that it holds more than is shown, and the doorbell may not ring.
+    pub fn look(&self) {
+        self.behind.notify_one();
     }
 
     /// When the store last confirmed what is shown from now on.

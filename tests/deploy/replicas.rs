@@ -19,6 +19,7 @@ const SERVER: &str = r#"#!/usr/bin/env python3
 import signal, sys, time
 if sys.argv[1] == "keys":
     print("a key")
+if sys.argv[1] != "serve":
     sys.exit()
 told = []
 for each in (signal.SIGINT, signal.SIGTERM):

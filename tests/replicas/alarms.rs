@@ -1,8 +1,8 @@
 //! What replicas find out about each other that an operator has to look at, and what is none of that.
 
 use signalbox::proto::v1::{
-    GetResourceRequest, GetStatusRequest, GetStatusResponse, RaiseFeatureLevelRequest, resource::Spec,
-    setting_spec::Value,
+    DeleteResourceRequest, GetResourceRequest, GetStatusRequest, GetStatusResponse, RaiseFeatureLevelRequest,
+    resource::Spec, setting_spec::Value,
 };
 
 use crate::{
@@ -232,6 +232,21 @@ async fn regression_a_damaged_store_is_not_shown_as_fresh() {
     assert_eq!(member.metrics(caller.token()).await.value("signalbox_store_damaged", &[]), 0.0);
 }
 
+/// Found by an attack: who wrote to such a name was told to try again, for ever, because of other writes that there were none of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_row_that_was_taken_away_is_damage_and_no_contention() {
+    let cluster = Cluster::new().await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/gone", "x")).await;
+    postgres::run(cluster.url(), "DELETE FROM resources WHERE name = 'settings/gone'").await;
+    let delete = DeleteResourceRequest { name: "settings/gone".into(), ..DeleteResourceRequest::default() };
+    let refused = caller.config().delete_resource(delete).await;
+    assert_eq!(refusal(refused), (tonic::Code::FailedPrecondition, "STORE_DAMAGED".into()));
+    assert!(tells(&caller.status().await, "rows of the current state are not what the log says"));
+    create(&caller, setting("settings/other", "x")).await;
+}
+
 /// Found by an attack: whoever started on an edited store served what it held as fresh, and wrote on top of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_a_store_found_damaged_at_the_start_is_not_shown_as_fresh() {
@@ -301,6 +316,26 @@ async fn regression_forged_heartbeats_leave_the_status_readable() {
     );
     postgres::run(cluster.url(), "DELETE FROM replicas WHERE id LIKE 'forged%'").await;
     until_answered(PATIENCE, "it is over", async || !tells(&caller.status().await, "replicas or more")).await;
+}
+
+/// One that was killed is told of, with where it was; one that was told to stop is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_vanished_is_a_warning_and_one_that_said_goodbye_is_none() {
+    const VANISHED: &str = "fell silent and did not say goodbye";
+    let cluster = Cluster::new().await;
+    let [first, mut stopped, mut killed] = cluster.start_three().await;
+    let caller = first.caller(&cluster.first_token().await);
+    knows_of(&caller, 3).await;
+    let (left, dead) = (stopped.site.address(), killed.site.address());
+    killed.kill().await;
+    stopped.stop().await;
+    until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, VANISHED)).await;
+    let told = caller.status().await.warnings.join(" ");
+    assert!(told.contains(&dead) && !told.contains(&left), "{told}");
+    let page = first.metrics(caller.token()).await;
+    assert_eq!(page.value("signalbox_replica_alarms", &[("alarm", "vanished")]), 1.0);
+    let page = first.page("/readyz", "").await;
+    assert!(page.code == 200 && page.json()["degraded"][0]["reason"] == "REPLICA_ALARM", "{page:?}");
 }
 
 /// A lease that nobody can take: the house is not kept, and nobody was told.

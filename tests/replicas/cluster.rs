@@ -57,11 +57,6 @@ impl Cluster {
         Self { url, key, settings: Vec::new() }
     }
 
-    /// The same where its database has moved to.
-    pub fn moved_to(self, url: String) -> Self {
-        Self { url, ..self }
-    }
-
     /// With a setting for every replica to come.
     pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.settings.push((name, value));

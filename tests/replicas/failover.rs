@@ -34,6 +34,49 @@ use crate::{
 
 const KEPT: usize = 8;
 
+/// What every replica warns of once commits were lost.
+const LOST: &str = "the store began a new life at ";
+
+/// Replicas whose way to a primary can be led to its standby.
+struct Pair {
+    primary: postgres::Server,
+    standby: postgres::Server,
+    proxy: Proxy,
+    cluster: Cluster,
+    /// URL of the database on the standby.
+    there: String,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = postgres::Server::start(&["fsync=on"]);
+        let direct = primary.database().await;
+        let standby = primary.standby();
+        let proxy = Proxy::before(primary.port()).await;
+        let cluster = Cluster::on(proxy.url(&direct, primary.port())).await;
+        let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
+        Self { primary, standby, proxy, cluster, there }
+    }
+
+    /// Waits until the standby has a revision.
+    async fn has(&self, revision: u64) {
+        let has = async || revision_in(&self.there).await == revision as i64;
+        until_answered(PATIENCE, "the standby has it", has).await;
+    }
+
+    /// The primary is gone, and who asks for it meets the standby, which takes no writes yet.
+    fn fail_over(&mut self) {
+        self.primary.stop();
+        self.proxy.lead_to(self.standby.port());
+    }
+}
+
+/// Waits until a replica warns of commits that were lost.
+async fn warns(caller: &Caller) {
+    let warned = async || caller.status().await.warnings.iter().any(|told| told.starts_with(LOST));
+    until_answered(PATIENCE, "the warning", warned).await;
+}
+
 /// What clients hold of the life that is about to end.
 struct Old {
     status: GetStatusResponse,
@@ -198,28 +241,25 @@ async fn commits_that_a_restore_lost_end_the_life_of_the_store_for_every_replica
     over.store(true, Ordering::Relaxed);
     let refusals = alarm.unless(PATIENCE, "the reader's end", reading).await.expect("no answer is older");
     assert!(refusals > 0, "the reader noticed");
+    // Every replica warns, also one that was not there.
+    for caller in &callers {
+        warns(caller).await;
+    }
+    let late = cluster.start().await;
+    warns(&late.caller(&token)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_standby_that_was_behind_is_promoted() {
-    let mut primary = postgres::Server::start(&["fsync=on"]);
-    let direct = primary.database().await;
-    let proxy = Proxy::before(primary.port()).await;
-    let cluster = Cluster::on(proxy.url(&direct, primary.port())).await;
-    let members = cluster.start_three().await;
-    let token = cluster.first_token().await;
+    let mut pair = Pair::start().await;
+    let members = pair.cluster.start_three().await;
+    let token = pair.cluster.first_token().await;
     let callers = members.each_ref().map(|member| member.caller(&token));
-    let standby = primary.standby();
     keep(&callers).await;
-    let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
-    until_answered(PATIENCE, "the standby has what is kept", async || {
-        revision_in(&there).await == KEPT as i64
-    })
-    .await;
-    standby.fall_behind().await;
+    pair.has(KEPT as u64).await;
+    pair.standby.fall_behind().await;
     let mut old = lose(&callers).await;
-    primary.stop();
-    proxy.lead_to(standby.port());
+    pair.fail_over();
 
     // A standby that takes no writes is behind what was read: it is not believed, and memory serves on.
     for caller in &callers {
@@ -228,12 +268,12 @@ async fn a_real_standby_that_was_behind_is_promoted() {
         let answer = read(caller, "settings/lost_0", &old.status.revision_token).await.expect("from memory");
         assert_eq!(answer.revision_token, old.status.revision_token);
     }
-    standby.promote().await;
+    pair.standby.promote().await;
     is_a_new_life(&callers, &mut old).await;
     goes_on(&callers, &old).await;
 }
 
-/// The revision that a database holds.
+/// The revision that a database holds; none before it has the tables.
 async fn revision_in(url: &str) -> i64 {
     let mut connection = postgres::connect(url).await;
     sqlx::query_scalar("SELECT revision FROM head").fetch_one(&mut connection).await.unwrap_or(0)
@@ -321,50 +361,39 @@ async fn a_copy_whose_replicas_were_killed_is_in_a_new_life_too() {
 /// Whether the standby had all of it, nobody can say who comes later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_a_standby_that_is_promoted_while_nobody_runs_is_in_a_new_life() {
-    let mut primary = postgres::Server::start(&["fsync=on"]);
-    let direct = primary.database().await;
-    let cluster = Cluster::on(direct.clone()).await;
-    let mut member = cluster.start().await;
-    let caller = member.caller(&cluster.first_token().await);
-    let standby = primary.standby();
+    let mut pair = Pair::start().await;
+    let mut member = pair.cluster.start().await;
+    let caller = member.caller(&pair.cluster.first_token().await);
     let revision = create(&caller, setting("settings/kept", "x")).await;
     let (epoch, cursor) = hold(&caller).await;
-    let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
-    until_answered(PATIENCE, "the standby has it", async || revision_in(&there).await == revision as i64)
-        .await;
+    pair.has(revision).await;
     member.stop().await;
-    let cluster = cluster.moved_to(there.clone());
-    primary.stop();
-    standby.promote().await;
-    let (begun, reset) = served_at(&cluster, &there, &cursor).await;
+    pair.fail_over();
+    pair.standby.promote().await;
+    let (begun, reset) = served_at(&pair.cluster, pair.cluster.url(), &cursor).await;
     assert!(reset && begun != epoch);
-    assert_eq!(served_at(&cluster, &there, &cursor).await, (begun, true));
+    assert_eq!(served_at(&pair.cluster, pair.cluster.url(), &cursor).await, (begun, true));
 }
 
 /// A replica that went along knows that nothing it saw is lost: neither it nor one that starts after it ends the life.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_failover_that_lost_nothing_costs_no_client_a_reset() {
-    let mut primary = postgres::Server::start(&["fsync=on"]);
-    let direct = primary.database().await;
-    let proxy = Proxy::before(primary.port()).await;
-    let cluster = Cluster::on(proxy.url(&direct, primary.port())).await;
-    let member = cluster.start().await;
-    let caller = member.caller(&cluster.first_token().await);
-    let standby = primary.standby();
+    let mut pair = Pair::start().await;
+    let member = pair.cluster.start().await;
+    let caller = member.caller(&pair.cluster.first_token().await);
     let revision = create(&caller, setting("settings/kept", "x")).await;
     let (epoch, cursor) = hold(&caller).await;
-    let there = direct.replace(&format!(":{}/", primary.port()), &format!(":{}/", standby.port()));
-    until_answered(PATIENCE, "the standby has it", async || revision_in(&there).await == revision as i64)
-        .await;
-    primary.stop();
-    proxy.lead_to(standby.port());
-    standby.promote().await;
+    pair.has(revision).await;
+    pair.fail_over();
+    pair.standby.promote().await;
     let after = insist(&caller, &request(setting("settings/after", "x"))).await;
     assert_eq!(after.revision, revision + 1);
     assert_eq!(
-        served_at(&cluster, cluster.url(), &cursor).await,
+        served_at(&pair.cluster, pair.cluster.url(), &cursor).await,
         (epoch.clone(), false),
         "one that starts after it"
     );
-    assert_eq!(caller.status().await.epoch, epoch);
+    let status = caller.status().await;
+    assert_eq!(status.epoch, epoch);
+    assert!(!status.warnings.iter().any(|told| told.starts_with(LOST)), "{:?}", status.warnings);
 }

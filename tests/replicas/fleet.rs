@@ -14,6 +14,7 @@ use tonic::{Code, Streaming};
 use crate::{
     cluster::{Cluster, Member, agree, create},
     harness::{PATIENCE, calls::refusal, soon, until_answered},
+    postgres,
     support::{
         caller::{Caller, Rights},
         fleet::{Simulated, report, worker},
@@ -339,4 +340,17 @@ async fn a_report_of_what_was_written_just_now_is_taken_by_every_replica() {
         let revision = create(&pair.admins[0], setting(&format!("settings/s{index}"), "1")).await;
         report(&pair.workers[1], vec![worker.runs(revision)]).await.expect("taken");
     }
+}
+
+/// Found by an attack: rows that were too many to be read were not tidied away either, and so were too many for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_workers_that_cannot_be_read_are_tidied_away_all_the_same() {
+    let cluster = Cluster::new().await;
+    let _member = cluster.start().await;
+    let orphan = "INSERT INTO worker_sessions (id, replica, epoch, subject, worker, labels, client_version, view, secrets, \
+        silent, began) VALUES ('orphan', 'gone', '0000000000000007', 's', 'w', '{}', '', '{}', false, false, now()); \
+        ALTER TABLE worker_sessions RENAME COLUMN client_version TO taken_away";
+    postgres::run(cluster.url(), orphan).await;
+    let ended = "SELECT count(*) FROM worker_sessions WHERE id = 'orphan' AND ended IS NOT NULL";
+    until_answered(PATIENCE, "it is ended", async || postgres::count(cluster.url(), ended).await == 1).await;
 }

@@ -6,18 +6,22 @@ use std::time::{Duration, Instant};
 use signalbox::proto::v1::watch_config_response::Event;
 
 use crate::{
-    cluster::{Cluster, Member, agree, create, knows_of},
+    cluster::{Cluster, Member, agree, create, knows_of, read},
     harness::{PATIENCE, until_answered},
     pgbouncer::Pooler,
     postgres,
     proxy::Proxy,
-    support::{resources::setting, view::View, watcher::Open},
+    support::{caller::Caller, resources::setting, view::View, watcher::Open},
 };
 
 /// A probe is given 2 s; the rest is a busy machine.
 const FOUND_OUT: Duration = Duration::from_secs(6);
 /// Polls are at most a second apart; the rest is a busy machine.
 const POLLED: Duration = Duration::from_secs(4);
+/// Calls that know of news, one after the other.
+const CALLS: usize = 12;
+/// All of them: by polls alone they take about a second each.
+const ALL_CALLS: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_pooler_replicas_poll_and_say_so() {
@@ -85,7 +89,23 @@ async fn replicas_poll_and_say_so(cluster: &Cluster) -> String {
     eprintln!("from the write on one replica to the event on all, by polling: at most {longest:?}");
     assert!(longest < POLLED, "{longest:?}");
     agree(&callers, 6).await;
+    known_news_is_not_polled_for(&callers).await;
     told
+}
+
+/// Who asks for what another replica has answered, or changes what that one wrote last, knows that there is news: each such call had
+/// waited for the next poll.
+async fn known_news_is_not_polled_for(callers: &[Caller]) {
+    let begin = Instant::now();
+    for round in 0..CALLS {
+        let (here, there) = (&callers[round % 3], &callers[(round + 1) % 3]);
+        create(here, setting(&format!("settings/n{round}"), "x")).await;
+        let token = here.status().await.revision_token;
+        read(there, &format!("settings/n{round}"), &token).await.expect("it is there");
+    }
+    let took = begin.elapsed();
+    eprintln!("{CALLS} writes on one replica, each read on another, by polling: {took:?}");
+    assert!(took < ALL_CALLS, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

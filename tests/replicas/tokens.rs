@@ -90,8 +90,8 @@ async fn what_was_written_on_one_replica_is_read_on_another_at_once() {
     let pair = Pair::polling().await;
     assert!(pair.callers[1].status().await.doorbell.starts_with("polling: "));
     let longest = is_waited_for(&pair).await;
+    // The token says that there is news: nothing is waited for but the read of it (`pooled.rs` has a bound for many).
     eprintln!("by polling: at most {longest:?}");
-    assert!(longest > Duration::from_millis(20), "it had to be waited for: {longest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,10 @@ use crate::store::{StoreError, failure::Failure};
 /// All that a database remembers of moves.
 pub const MOVES: &str = "SELECT id, state, place, other_id, time FROM moves ORDER BY time, id";
 /// The one that fences it, if any.
-pub const FENCE: &str = "SELECT id, state, place, other_id, time FROM moves WHERE state <> 'arrived'";
+///
+/// Read by whoever opens the store: no text is taken longer than anybody of us writes it.
+pub const FENCE: &str = "SELECT substr(id, 1, 64) AS id, substr(state, 1, 64) AS state, substr(place, 1, 1024) AS place, \
+    substr(other_id, 1, 64) AS other_id, substr(time, 1, 64) AS time FROM moves WHERE state <> 'arrived'";
 const PUT: &str = "INSERT INTO moves (id, state, place, other_id, time) VALUES ($1, $2, $3, $4, $5)";
 const FINISH: &str = "UPDATE moves SET state = 'moved' WHERE id = $1 AND state = 'moving'";
 const LIFT: &str = "DELETE FROM moves WHERE id = $1 AND state <> 'arrived'";
@@ -67,7 +70,8 @@ impl Passage {
     /// What whoever opens a fenced store is told.
     #[must_use]
     pub fn refusal(&self) -> StoreError {
-        let Self { place, time, .. } = self;
+        // Others write the table: what it says must not begin a line of the log, nor speak to a terminal.
+        let (place, time) = (self.place.escape_debug(), self.time.escape_debug());
         StoreError::Unavailable(match self.state {
             State::Moving => format!(
                 "it is being moved to {place} since {time}, and nobody may serve it until that has ended: run the same \
@@ -107,4 +111,19 @@ pub async fn finish(carrier: &mut dyn Carrier, id: &str) -> Result<(), Failure> 
 /// Forgets a move, so that the store may be served again where it is.
 pub async fn lift(carrier: &mut dyn Carrier, id: &str) -> Result<(), Failure> {
     carrier.execute(LIFT.to_owned(), &[Value::text(id)]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_what_a_fence_says_begins_no_line_of_the_log() {
+        let place = "there\n2026-11-27T00:00:00Z ERROR \u{1b}[31mforged".to_owned();
+        for state in [State::Moving, State::Moved] {
+            let (id, other_id, time) = (String::new(), String::new(), "\r".to_owned());
+            let told = Passage { id, state, place: place.clone(), other_id, time }.refusal().to_string();
+            assert!(told.contains("there") && !told.contains(char::is_control), "{told}");
+        }
+    }
 }

@@ -31,6 +31,7 @@ use crate::{
         Lease,
         chain::ChainKeys,
         failure::Failure,
+        life,
         plan::{Effects, Facts, Group},
         rows::{HeadState, RequestRow, write_time},
         sql,
@@ -121,26 +122,23 @@ impl Base for PostgresBase {
     }
 
     async fn begin_life(&mut self, seen: Epoch) -> Result<Epoch, Failure> {
-        let (keys, tells_place) = (Arc::clone(&self.keys), self.tells_place);
+        let (keys, tells_place, now) = (Arc::clone(&self.keys), self.tells_place, self.clock.now());
         let (connection, locked) = self.lock().await?;
         let done = async {
-            let done = begin_life(connection, locked?, &keys, seen).await?;
+            let head = begin_life(connection, locked?, &keys, seen, now).await?;
             if tells_place {
                 // With the epoch or not at all: whoever finds the old place has found the old life.
                 whereabouts::note(connection).await?;
             }
-            Ok(done)
+            Ok(head)
         };
         let done = done.await;
         let done = self.end(done).await;
         // Even if the answer was lost: whoever looks finds either life.
         self.tail.clear();
         self.bell.ring();
-        let (head, begun) = done?;
+        let head = done?;
         self.left_at = Some(head);
-        if begun {
-            self.tell_of_life(seen, head).await;
-        }
         Ok(head.head.epoch)
     }
 
@@ -161,21 +159,20 @@ impl PostgresBase {
         writes: &[WriteSet],
         requests: Requests,
     ) -> Result<Vec<Answer>, Failure> {
-        let (keys, left) = (Arc::clone(&self.keys), self.left_at);
+        let (keys, left, now) = (Arc::clone(&self.keys), self.left_at, self.clock.now());
         let (connection, locked) = self.lock().await?;
         let done = match locked {
-            Ok(locked) => plan_and_write(connection, locked, &keys, left, (writes, requests)).await,
+            Ok(locked) => plan_and_write(connection, locked, &keys, (left, now), (writes, requests)).await,
             Err(failure) => Err(failure),
         };
         let (answers, before, effects) = match done {
             Ok(Planned::Group(answers, before, effects)) => (answers, before, effects),
-            Ok(Planned::Life { lost, head }) => {
+            Ok(Planned::Life(head)) => {
                 self.end(Ok(())).await?;
                 tracing::error!(epoch = %head.head.epoch, "the database has lost commits; the store is in a new life");
                 self.left_at = Some(head);
                 self.tail.clear();
                 self.bell.ring();
-                self.tell_of_life(lost, head).await;
                 return Err(LOST);
             }
             Err(failure) => return Err(self.failed(failure).await),
@@ -191,21 +188,6 @@ impl PostgresBase {
         self.tail.push(before.head.revision, *effects);
         self.bell.ring();
         Ok(answers)
-    }
-
-    /// Writes into the audit that a life has begun, so that it is known when the log of the server is gone. As well as it
-    /// goes: the life has begun by now.
-    async fn tell_of_life(&mut self, lost: Epoch, head: HeadState) {
-        let (begun, revision) = (head.head.epoch, head.head.revision);
-        let detail = format!(
-            "the database has lost commits, or may have: epoch {lost} is over, {begun} begins; the log found ends at \
-             revision {revision}"
-        );
-        let actor = "signalbox".into();
-        let event = AuditEvent { time: self.clock.now(), actor, event: "life_begun", detail };
-        if let Err(failure) = self.audit(&[event]).await {
-            tracing::warn!(?failure, "the audit was not told of the new life");
-        }
     }
 
     /// Begins a transaction under the head row's lock; what it found there may itself be a failure.
@@ -325,19 +307,19 @@ enum Planned {
     /// A group: the answers, where the head was, and what was written, if anything.
     Group(Vec<Answer>, HeadState, Option<Box<Effects>>),
     /// A new life in its stead, because what this process wrote or saw in the lost one is gone.
-    Life { lost: Epoch, head: HeadState },
+    Life(HeadState),
 }
 
 async fn plan_and_write(
     connection: &mut PgConnection,
     locked: Locked,
     keys: &ChainKeys,
-    left: Option<HeadState>,
+    (left, now): (Option<HeadState>, DateTime<Utc>),
     (writes, requests): (&[WriteSet], Requests),
 ) -> Result<Planned, Failure> {
     let (before, lost) = locked.check(connection, keys, left).await?;
     if lost {
-        return Ok(Planned::Life { lost: before.head.epoch, head: put_epoch(connection, before).await? });
+        return Ok(Planned::Life(put_epoch(connection, before, now).await?));
     }
     let facts = read_facts(connection, before, writes, requests).await?;
     let (mut answers, mut effects) = plan(keys, facts, writes);
@@ -357,25 +339,32 @@ fn plan(keys: &ChainKeys, facts: Facts, writes: &[WriteSet]) -> (Vec<Answer>, Op
     (writes.iter().map(|write| group.plan(write)).collect(), group.finish())
 }
 
-/// Gives the store a new epoch if it still has the one that was seen, and says whether it did.
+/// Gives the store a new epoch if it still has the one that was seen.
 async fn begin_life(
     connection: &mut PgConnection,
     locked: Locked,
     keys: &ChainKeys,
     seen: Epoch,
-) -> Result<(HeadState, bool), Failure> {
+    now: DateTime<Utc>,
+) -> Result<HeadState, Failure> {
     // Wherever this process left it: that is what was lost.
     let (head, _) = locked.check(connection, keys, None).await?;
     match head.head.epoch == seen {
-        true => Ok((put_epoch(connection, head).await?, true)),
-        false => Ok((head, false)),
+        true => put_epoch(connection, head, now).await,
+        false => Ok(head),
     }
 }
 
-async fn put_epoch(connection: &mut PgConnection, mut head: HeadState) -> Result<HeadState, Failure> {
+/// Gives the store a new epoch, and tells the audit with it: whoever finds the new life finds why it began.
+async fn put_epoch(
+    connection: &mut PgConnection,
+    mut head: HeadState,
+    now: DateTime<Utc>,
+) -> Result<HeadState, Failure> {
     let seen = head.head.epoch;
     head.head.epoch = Epoch(rand::random());
     let query = sqlx::query(sql::BEGIN_LIFE).bind(head.head.epoch.to_string()).bind(seen.to_string());
     execute(connection, query, SILENCE).await?;
+    write_audit(connection, &[life::event(now, seen, head.head)]).await?;
     Ok(head)
 }

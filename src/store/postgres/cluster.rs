@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::{
     FromRow, PgConnection, PgPool, Postgres, Row as _,
     postgres::{PgArguments, PgRow},
@@ -15,15 +16,16 @@ use sqlx::{
 use super::{
     PostgresStore,
     moment::MOVED,
-    session::{BEGIN_ASIDE, Lease as Session, SILENCE, asked, each, execute, first},
+    session::{BEGIN_ASIDE, BEGIN_READ, Lease as Session, SILENCE, asked, each, execute, first},
     whereabouts,
 };
 use crate::{
     domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
-        StoreError,
+        BegunLife, StoreError,
         cluster::{Cluster, Displaced, Heartbeat, LIFETIME, Lease, MOST_REPLICAS, Replica, Work, too_old},
         failure::Failure,
+        life,
         rows::{read_revision, write_revision},
     },
 };
@@ -120,7 +122,7 @@ impl Cluster for PostgresStore {
         let replicas = beat(session.connection()?, own).await?;
         if self.engine.tells_place {
             // Whoever follows the log here would have found that it lost commits.
-            whereabouts::note(session.connection()?).await?;
+            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
         }
         session.commit().await?;
         Ok(replicas)
@@ -170,6 +172,16 @@ impl Cluster for PostgresStore {
         let found = whereabouts::displaced(session.connection()?).await?;
         session.end().await;
         Ok(found)
+    }
+
+    async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError> {
+        let [from, to] = life::between(now);
+        let mut session = Session::begin(&self.engine.readers, BEGIN_READ).await?;
+        let newest = sqlx::query(life::NEWEST).bind(from).bind(to);
+        let found: Option<(String, String)> =
+            first(session.connection()?, newest).await.map_err(Failure::from)?;
+        session.end().await;
+        Ok(found.map(BegunLife::read).transpose().map_err(Failure::from)?)
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {

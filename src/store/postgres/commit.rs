@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::{FromRow as _, PgConnection, Postgres, postgres::PgArguments, query::Query};
+use sqlx::{FromRow as _, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
 
 use super::{
     moment::read_head,
@@ -124,17 +124,20 @@ pub async fn read_facts(
     })
 }
 
-/// What the lock was taken with: the head row, and the log's last row.
+/// What the lock was taken with: the head row, where the log ends, and its last row at the head.
 pub struct Locked {
     head: HeadState,
+    newest: Option<i64>,
     end: Option<LogRow>,
 }
 
 impl Locked {
     /// From what the beginning of a write answered.
     pub fn read(mut answers: Answers) -> Result<Self, Failure> {
-        let (end, head) = (answers.pop().unwrap_or_default(), answers.pop().unwrap_or_default());
-        Ok(Self { head: read_head(&head)?, end: end.first().map(LogRow::from_row).transpose()? })
+        let mut last = || answers.pop().unwrap_or_default();
+        let (end, newest, head) = (last(), last(), last());
+        let newest = newest.first().map(|row| row.try_get::<Option<i64>, _>(0)).transpose()?.flatten();
+        Ok(Self { head: read_head(&head)?, newest, end: end.first().map(LogRow::from_row).transpose()? })
     }
 
     /// The head row, and whether the log has lost what this process once saw in it. Checked where this process has not left
@@ -146,7 +149,7 @@ impl Locked {
         left: Option<HeadState>,
     ) -> Result<(HeadState, bool), Failure> {
         let head = self.head;
-        if self.end.as_ref().is_some_and(|end| end.revision > write_revision(head.head.revision)) {
+        if self.newest.is_some_and(|newest| newest > write_revision(head.head.revision)) {
             return Err(Failure::Damaged("its log has rows above its head".into()));
         }
         if left == Some(head) {
@@ -172,14 +175,12 @@ impl Locked {
     /// Whether the head row is the log's end, and that a row that was written with our key.
     fn check_end(&self, keys: &ChainKeys) -> Result<(), Failure> {
         let head = &self.head;
-        let at = write_revision(head.head.revision);
         let whole = match &self.end {
-            Some(row) if row.revision == at => {
+            Some(row) => {
                 decode::check_alone(keys, row)?;
                 row.hash == head.head.hash.0 && row.digest == head.digest.to_bytes()
             }
             // Forgotten up to its end.
-            Some(row) => head.head.floor == head.head.revision && row.revision < at,
             None => head.head.floor == head.head.revision,
         };
         match whole {

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::{
     PostgresStore,
-    session::{BEGIN_ASIDE, BEGIN_READ, LONG_SILENCE, Lease as Transaction, SILENCE, all, execute},
+    session::{BEGIN_ASIDE, BEGIN_LOOK, LONG_SILENCE, Lease as Transaction, SILENCE, all, execute},
 };
 use crate::{
     domain::{ReplicaId, Report, Session},
@@ -40,19 +40,20 @@ const REPORT: &str = "INSERT INTO worker_reports \
     rejected = greatest(worker_reports.rejected, excluded.rejected), \
     has_left = worker_reports.has_left OR excluded.has_left, told = excluded.told";
 /// A replica that serves is one that tells of itself; whoever asks knows that it lives. Older servers can't subtract an
-/// infinite time: a row that has one was edited, and is left out. The newest, so that no name pushes others out; no text is taken
-/// longer than anybody of us writes it.
+/// infinite time: a row that has one was edited, and is left out. The newest, so that no name pushes others out, and chosen before
+/// their texts are read, none of which is taken longer than anybody of us writes it.
 const MEMBERS: &str = "SELECT left(id, 256) AS id, left(replica, 256) AS replica, left(epoch, 16) AS epoch, \
     left(subject, 1024) AS subject, left(worker, 1024) AS worker, left(labels, 65536) AS labels, \
-    left(client_version, 1024) AS client_version, left(view, 262144) AS view, secrets, silent, \
+    left(client_version, 1024) AS client_version, left(view, 32768) AS view, secrets, silent, \
     extract(epoch FROM now() - began)::float8 AS age, \
     CASE WHEN ended IS NOT NULL THEN extract(epoch FROM now() - ended)::float8 \
         WHEN replica <> $1 AND replica NOT IN \
             (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $3)) THEN 0 END AS ended, \
     applied, rejected, left(rejection_reason, 4096) AS rejection_reason, \
     left(rejection_names, 262144) AS rejection_names, has_left \
-    FROM worker_sessions LEFT JOIN worker_reports ON session = id \
-    WHERE isfinite(began) AND (ended IS NULL OR isfinite(ended)) ORDER BY began DESC LIMIT $2";
+    FROM (SELECT id AS newest FROM worker_sessions WHERE isfinite(began) AND (ended IS NULL OR isfinite(ended)) \
+        ORDER BY began DESC LIMIT $2) AS chosen \
+    JOIN worker_sessions ON id = newest LEFT JOIN worker_reports ON session = id";
 const END_ORPHANS: &str = "UPDATE worker_sessions SET ended = now() WHERE ended IS NULL AND replica <> $1 \
     AND replica NOT IN (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $2))";
 /// Also those whose times lie ahead: a clock was wrong.
@@ -82,7 +83,8 @@ impl Fleet for PostgresStore {
     }
 
     async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError> {
-        let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_READ).await?;
+        // The server gives it up before we do: it is asked again every few seconds.
+        let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_LOOK).await?;
         let query = sqlx::query(MEMBERS).bind(&own.0).bind(MOST_MEMBERS).bind(LIFETIME.as_secs_f64());
         let rows = all(transaction.connection()?, query, SILENCE).await.map_err(Failure::from)?;
         transaction.end().await;

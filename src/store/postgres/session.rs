@@ -26,6 +26,7 @@ use super::failure::{Trouble, bounded};
 use crate::store::{
     StoreError,
     failure::{Failure, UNREACHABLE},
+    sql::log_rows,
 };
 
 /// After so long without a word the server is given up. Longer than its own bounds, so that it can say why.
@@ -65,8 +66,8 @@ pub const BEGIN_LONG_READ: &str = concat!(
 /// Begins a look at what there is, for which nothing is waited for long.
 pub const BEGIN_LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '3s'; \
     SET LOCAL lock_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
-/// Begins a write, takes the lock that all writes take first, and tells the head row and the end of the log. What follows
-/// the lock sees everything that was committed before.
+/// Begins a write, takes the lock that all writes take first, and tells the head row, where the log ends, and its last row at the
+/// head. A row beyond that is not ours, however large it is. What follows the lock sees everything that was committed before.
 ///
 /// A server whose commits don't wait for the disk is made to wait: what is acknowledged has to survive.
 pub const BEGIN_WRITE: &str = concat!(
@@ -76,7 +77,9 @@ pub const BEGIN_WRITE: &str = concat!(
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; \
     SELECT 1 FROM head WHERE id = 1 FOR UPDATE; ",
     head!(),
-    "; SELECT * FROM log ORDER BY revision DESC, ordinal DESC LIMIT 1"
+    "; SELECT max(revision) FROM log; SELECT * FROM ",
+    log_rows!(),
+    " AS log WHERE revision = (SELECT revision FROM head WHERE id = 1) ORDER BY ordinal DESC LIMIT 1"
 );
 
 /// The head row, in a transaction that began otherwise.

@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 
 use super::session::{BEGIN_LOOK, SILENCE, ask, asked, execute, say};
 use crate::{
-    domain::Epoch,
-    store::{Displaced, failure::Failure},
+    domain::{Epoch, Revision},
+    store::{Displaced, failure::Failure, rows::write_revision},
 };
 
 /// The place of a database that takes writes; no row from a standby.
@@ -37,6 +37,15 @@ const NOTE: &str = concat!(
     ") AS now ON CONFLICT (id) DO UPDATE SET place = excluded.place WHERE whereabouts.place <> excluded.place"
 );
 
+/// The same by a replica that has seen so much of a life, unless the database holds less: then commits are lost, and whoever notes
+/// the place must know of that.
+const GO_ALONG: &str = concat!(
+    "INSERT INTO whereabouts (id, place) SELECT 1, now.place FROM (",
+    place!(),
+    ") AS now JOIN head ON head.id = 1 AND head.epoch = $1 AND head.revision >= $2 \
+    ON CONFLICT (id) DO UPDATE SET place = excluded.place WHERE whereabouts.place <> excluded.place"
+);
+
 /// Whether the database tells where it is, be it a standby.
 pub async fn is_told(connection: &mut PgConnection) -> Result<bool, Failure> {
     say(connection, BEGIN_LOOK, SILENCE).await?;
@@ -50,7 +59,14 @@ pub async fn is_told(connection: &mut PgConnection) -> Result<bool, Failure> {
     Ok(told)
 }
 
-/// Notes where the database is, within a transaction of a replica that serves it.
+/// Notes where the database is, within a transaction of a replica that serves it and has seen nothing get lost.
+pub async fn go_along(connection: &mut PgConnection, epoch: Epoch, seen: Revision) -> Result<(), Failure> {
+    let note = sqlx::query(GO_ALONG).bind(epoch.to_string()).bind(write_revision(seen));
+    execute(connection, note, SILENCE).await?;
+    Ok(())
+}
+
+/// Notes where the database is, within the transaction that begins a life there.
 pub async fn note(connection: &mut PgConnection) -> Result<(), Failure> {
     execute(connection, sqlx::query(NOTE), SILENCE).await?;
     Ok(())

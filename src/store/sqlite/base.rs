@@ -89,8 +89,9 @@ impl Base for SqliteBase {
     }
 
     async fn begin_life(&mut self, seen: Epoch) -> Result<Epoch, Failure> {
+        let now = self.clock.now();
         let (connection, left_at) = self.connection().await?;
-        let done = begin_life(connection, left_at, seen).await;
+        let done = begin_life(connection, left_at, seen, now).await;
         let head = self.or_forget(done).await?;
         self.left_at = Some(head);
         // What it holds is of the old life.

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::SqliteStore;
 use crate::{
     domain::{FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
-        StoreError,
+        BegunLife, StoreError,
         cluster::{Cluster, Displaced, Heartbeat, Lease, Replica, Work, too_old},
         failure::Failure,
+        life,
     },
 };
 
@@ -28,6 +30,14 @@ impl Cluster for SqliteStore {
             return Err(too_old(level, own.feature_level));
         }
         Ok(vec![Replica { heartbeat: own.clone(), age: Duration::ZERO }])
+    }
+
+    async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError> {
+        let [from, to] = life::between(now);
+        let newest = sqlx::query_as(life::NEWEST).bind(from).bind(to);
+        let found: Option<(String, String)> =
+            newest.fetch_optional(&self.engine.readers).await.map_err(Failure::from)?;
+        Ok(found.map(BegunLife::read).transpose().map_err(Failure::from)?)
     }
 
     async fn leave(&self, _: &ReplicaId) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ use crate::{
     store::{
         chain::ChainKeys,
         failure::Failure,
+        life,
         observations::FORGET_OBSERVATIONS,
         plan::{Effects, Facts, Group, Wanted},
         rows::{HeadRow, HeadState, LogRow, RequestRow, ResourceRow, write_revision, write_time},
@@ -67,11 +68,12 @@ fn check_left(left_at: Option<HeadState>, found: HeadState) -> Result<(), Failur
     Ok(())
 }
 
-/// Gives the store a new epoch if it still has the one that was seen.
+/// Gives the store a new epoch if it still has the one that was seen, and tells the audit with it.
 pub(super) async fn begin_life(
     connection: &mut SqliteConnection,
     left_at: Option<HeadState>,
     seen: Epoch,
+    now: DateTime<Utc>,
 ) -> Result<HeadState, Failure> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut head = read_head(&mut transaction).await?;
@@ -80,6 +82,7 @@ pub(super) async fn begin_life(
         head.head.epoch = Epoch(rand::random());
         let epoch = head.head.epoch.to_string();
         sqlx::query(sql::BEGIN_LIFE).bind(epoch).bind(seen.to_string()).execute(&mut *transaction).await?;
+        put_audit(&mut transaction, &[life::event(now, seen, head.head)]).await?;
         transaction.commit().await?;
     }
     Ok(head)
@@ -303,14 +306,20 @@ pub(super) async fn write_audit(
     events: &[AuditEvent],
 ) -> Result<(), Failure> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    put_audit(&mut transaction, events).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Writes audit events within a transaction.
+async fn put_audit(connection: &mut SqliteConnection, events: &[AuditEvent]) -> Result<(), Failure> {
     for (text, rows) in sql::PUT_AUDIT.statements(events) {
         let query =
             rows.iter().fold(sqlx::query(text), |query, AuditEvent { time, actor, event, detail }| {
                 query.bind(write_time(*time)).bind(actor).bind(*event).bind(detail)
             });
-        query.execute(&mut *transaction).await?;
+        query.execute(&mut *connection).await?;
     }
-    Ok(transaction.commit().await?)
+    Ok(())
 }
 
 /// Forgets requests and audit events that are older than these times, and what was seen of resources that are gone.

@@ -77,6 +77,7 @@ impl Cursor {
             // What is shown here is about to be replaced, and may be older than what the client has.
             Some(_) => RevisionToken::new(head.epoch, head.revision, &head.hash),
         };
+        view.look();
         match view.has_seen(&wanted, CATCH_UP).await {
             true => Ok(reason),
             false => Err(Error::Unavailable {

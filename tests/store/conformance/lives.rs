@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use signalbox::{
-    domain::{ChainHash, Revision, RevisionBatch, RevisionToken},
-    store::{Head, Log as _, LogPage, Store as _},
+    domain::{ChainHash, Clock as _, Revision, RevisionBatch, RevisionToken, SystemClock},
+    store::{Cluster as _, Head, Log as _, LogPage, Store as _},
     view::{Publish, State, View, follow},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,14 @@ pub async fn a_life_is_begun_once(place: &impl Place) {
     let epoch = begun.0.unwrap();
     assert_ne!(epoch, token.epoch);
     assert_eq!((begun.1.unwrap(), store.begin_life(token.epoch).await.unwrap()), (epoch, epoch));
+    // Whoever finds it finds why, for a day.
+    let (now, long) = (SystemClock.now(), chrono::TimeDelta::days(2));
+    let told = store.begun_life(now).await.unwrap().expect("it is told");
+    assert!(told.detail.contains(&epoch.to_string()) && told.is_told(now), "{told:?}");
+    for other in [now + long, now - long] {
+        assert!(!told.is_told(other));
+        assert_eq!(store.begun_life(other).await.unwrap(), None);
+    }
     assert!(bell.has_changed().unwrap());
     bell.mark_unchanged();
     let page = store.changes_after(&at, 9).await.unwrap();

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use signalbox::{
     domain::{FeatureLevel, ReplicaId, Revision},
-    store::{Cluster as _, Fleet as _, HOUSEKEEPING, Log as _, MOST_REPLICAS, Store as _, StoreError},
+    store::{
+        Cluster as _, Fleet as _, HOUSEKEEPING, Heartbeat, Log as _, MOST_REPLICAS, Store as _, StoreError,
+    },
 };
 use sqlx::{Connection as _, PgConnection};
 
@@ -153,6 +155,23 @@ async fn regression_a_store_without_its_whereabouts_is_displaced() {
     let found = store.displaced().await.unwrap().expect("nobody knows where it was");
     assert_eq!((found.epoch, found.served), (epoch, false));
     assert_ne!(store.begin_life(epoch).await.unwrap(), epoch);
+    assert_eq!(store.displaced().await.unwrap(), None);
+}
+
+/// Its heartbeat had noted the new place before it found that commits are lost: if it died then, nobody ever did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_who_has_seen_more_than_the_database_holds_does_not_go_along() {
+    let place = Database::new().await;
+    let store = place.open().await;
+    apply(&*store, create("settings/a", "x")).await;
+    let head = store.head().await.unwrap();
+    sql(&place, "UPDATE whereabouts SET place = 'another'").await;
+    let seen = |epoch, revision| Heartbeat { epoch, revision, ..heartbeat("a", 1) };
+    store.beat(&seen(head.epoch, head.revision.next())).await.unwrap();
+    assert!(store.displaced().await.unwrap().is_some(), "commits are lost");
+    store.beat(&seen(signalbox::domain::Epoch(head.epoch.0 ^ 1), head.revision)).await.unwrap();
+    assert!(store.displaced().await.unwrap().is_some(), "it was in another life");
+    store.beat(&seen(head.epoch, head.revision)).await.unwrap();
     assert_eq!(store.displaced().await.unwrap(), None);
 }
 
