@@ -3,7 +3,11 @@
 //! Descriptions read on from the field's path and say what would be right. They never repeat a value, which may be a
 //! secret in the wrong place.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::{CheckContext, SecretInput};
 use crate::domain::{FieldViolation, Labels, Text, Violations, limits};
@@ -171,7 +175,8 @@ pub fn check_not_moved(context: &CheckContext<'_>, field: &str, violations: &mut
     };
     for (path, _) in context.secrets.iter().filter(|(_, input)| kept(input)) {
         let problem = format!(
-            "must be given again, because `{field}` changes and a stored secret goes only where it was saved for"
+            "must be given again, because `{field}` changes and a stored secret goes only where it was saved for; \
+             STATE_ABSENT clears it"
         );
         violations.add(path.to_string(), "SECRET_REQUIRED", problem);
     }
@@ -241,13 +246,26 @@ pub fn names_metadata(url: &url::Url) -> bool {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             NAMES.contains(&name.as_str())
         }
-        Some(url::Host::Ipv4(address)) => {
-            [[169, 254, 169, 254], [169, 254, 170, 2], [100, 100, 100, 200], [168, 63, 129, 16]]
-                .contains(&address.octets())
+        Some(url::Host::Ipv4(address)) => is_metadata(address),
+        Some(url::Host::Ipv6(address)) => {
+            address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+                || wrapped(address).is_some_and(is_metadata)
         }
-        Some(url::Host::Ipv6(address)) => address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
         None => false,
     }
+}
+
+fn is_metadata(address: Ipv4Addr) -> bool {
+    [[169, 254, 169, 254], [169, 254, 170, 2], [100, 100, 100, 200], [168, 63, 129, 16]]
+        .contains(&address.octets())
+}
+
+/// The IPv4 address that an IPv6 one stands for: mapped, compatible, or behind NAT64.
+fn wrapped(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., high, low] = address.segments();
+    let stands_for =
+        matches!(address.segments()[..6], [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0]);
+    stands_for.then(|| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
 }
 
 /// What is wrong with a base URL, if anything: absolute, http or https, without credentials, query or fragment.
@@ -272,6 +290,10 @@ pub fn url_problem(text: &str) -> Option<&'static str> {
     let authority = text.split('/').nth(2).unwrap_or_default();
     if authority.is_empty() {
         Some("has no host behind `://`; write for example `https://api.example.com/v1`")
+    } else if let Some(url::Host::Domain(host)) = url.host()
+        && host_problem(host).is_some()
+    {
+        Some("names a host that can't be one; write for example `https://api.example.com/v1`")
     } else if url.port() == Some(0) {
         Some("names port 0, which is none; give one from 1 to 65535, or leave it out")
     } else if text.split('/').skip(3).any(is_dots) {
@@ -309,6 +331,32 @@ mod tests {
         let many: Vec<String> = (0..33).map(|number| format!("k{number}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|key| (key.as_str(), "")).collect();
         assert_eq!(reasons(&many), ["TOO_MANY"]);
+    }
+
+    #[test]
+    fn regression_a_base_url_names_a_host_and_no_metadata_however_it_is_written() {
+        for url in [
+            "http://169.254.169.254/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[::ffff:a9fe:a9fe]/",
+            "http://[64:ff9b::a9fe:a9fe]",
+            "http://[::a9fe:a9fe]/",
+            "http://[fd00:ec2::254]/",
+        ] {
+            assert!(url_problem(url).is_some_and(|problem| problem.contains("metadata")), "{url}");
+        }
+        for url in ["https://.", "https://-", "https://a..b", "https://-a.example"] {
+            assert!(url_problem(url).is_some(), "{url}");
+        }
+        for url in [
+            "https://a.example",
+            "http://gpu_1:8000/v1",
+            "http://[::1]:1/v1",
+            "http://[64:ff9b::1.2.3.4]",
+            "http://10.0.0.1",
+        ] {
+            assert_eq!(url_problem(url), None, "{url}");
+        }
     }
 
     #[test]

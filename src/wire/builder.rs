@@ -19,6 +19,8 @@ use crate::proto::v1::{RequestBuilder, RequestEntry};
 pub(super) const VERSION: &str = "1.0";
 const MAX_ENTRIES: usize = 64;
 const MAX_VALUES: usize = 32;
+/// Entries that take one parameter which may be large.
+const MAX_TAKING: usize = 4;
 const TARGET_BYTES: usize = 256;
 /// The entries that every builder has.
 const REQUIRED: [(&str, &str); 2] = [
@@ -90,6 +92,7 @@ impl Builder {
         // Where an entry could not be read, its target is not known.
         if entries.len() == wire.payload_structure.len() {
             check_targets(field, &entries, problems);
+            check_sources(field, &entries, problems);
             check_paths(endpoint_path, &wire.stream_endpoint_path, &entries, problems);
         }
         let stream_path = wire.stream_endpoint_path.clone();
@@ -281,6 +284,21 @@ fn check_targets(field: &str, entries: &[Entry], problems: &mut Problems) {
         if let Some(other) = taken {
             let problem = format!("is the target of `{}` as well, or lies within it or around it", other.key);
             problems.add(format!("{field}.{}.target", entry.key), "DUPLICATE", problem);
+        }
+    }
+}
+
+/// What may be large goes into a request a few times at most, so that a request is as large as its call.
+fn check_sources(field: &str, entries: &[Entry], problems: &mut Problems) {
+    for parameter in
+        [Parameter::Messages, Parameter::SystemPrompt, Parameter::Tools, Parameter::StopSequences]
+    {
+        let taking = entries.iter().filter(|entry| entry.source == Source::Parameter(parameter));
+        for entry in taking.skip(MAX_TAKING) {
+            let problem = format!(
+                "takes what {MAX_TAKING} other entries take already, which is as often as it may be sent"
+            );
+            problems.add(format!("{field}.{}.source", entry.key), "TOO_MANY", problem);
         }
     }
 }

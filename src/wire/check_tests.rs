@@ -306,3 +306,23 @@ fn model_listings() {
         bad(field, patch, &[path]);
     }
 }
+
+/// Found by an attacker: a call of 3 kB became a request that no memory could hold.
+#[test]
+fn regression_a_request_is_as_large_as_its_call() {
+    let entries = |count: usize| {
+        let entry = |number: usize| {
+            let entry = json!({"source": "param:messages", "target": format!("copy{number}")});
+            (format!("copy{number}"), entry)
+        };
+        Value::Object((0..count).map(entry).collect())
+    };
+    good("request_builder.payload_structure", entries(3));
+    let problems = check(&provider(at("request_builder.payload_structure", entries(5))));
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems.iter().all(|problem| problem.reason == "TOO_MANY" && problem.path.ends_with(".source")));
+    let format = json!({"text_json": format!("[{}]", vec!["\"{text}\""; 400].join(","))});
+    let problems = check(&provider(at("request_builder.payload_structure.messages.message_format", format)));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].description.contains("more than 2 times"), "{problems:?}");
+}

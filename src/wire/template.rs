@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 use super::problems;
 
 const TEMPLATE_BYTES: usize = 4096;
+/// How often a template may hold one placeholder: what is put there may be a whole conversation.
+const COPIES: usize = 2;
 
 /// A document in which some strings are placeholders.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +20,12 @@ impl Template {
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         let document = document(text)?;
         match stranger(&document, known) {
-            false => Ok(Self(document)),
+            false => match known.iter().find(|name| copies(&document, name) > COPIES) {
+                Some(name) => {
+                    Err(format!("holds `{{{name}}}` more than {COPIES} times; say it {COPIES} times at most"))
+                }
+                None => Ok(Self(document)),
+            },
             true if known.is_empty() => Err("holds a placeholder, and none is known here".into()),
             true => {
                 let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
@@ -61,6 +68,16 @@ fn stranger(value: &Value, known: &[&str]) -> bool {
         Value::Array(list) => list.iter().any(|value| stranger(value, known)),
         Value::Object(object) => object.values().any(|value| stranger(value, known)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// How often a placeholder stands in a document.
+fn copies(value: &Value, name: &str) -> usize {
+    match value {
+        Value::String(text) => usize::from(placeholder(text) == Some(name)),
+        Value::Array(list) => list.iter().map(|value| copies(value, name)).sum(),
+        Value::Object(object) => object.values().map(|value| copies(value, name)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 
@@ -109,6 +126,9 @@ mod tests {
             assert!(Template::parse(text, &["x"]).is_err(), "{text}");
         }
         assert!(Template::parse(&format!("\"{}\"", "x".repeat(4096)), &[]).is_err());
+        assert!(Template::parse(r#"["{x}", "{x}", "{y}"]"#, &["x", "y"]).is_ok());
+        let told = Template::parse(r#"["{x}", {"a": ["{x}", "{x}"]}]"#, &["x", "y"]).unwrap_err();
+        assert!(told.contains("`{x}` more than 2 times"), "{told}");
         assert!(Template::parse(&format!("{}{}", "[".repeat(2000), "]".repeat(2000)), &[]).is_err());
         assert!(Template::parse(r#"["{}", "{X}", "{a b}", "{{x}}"]"#, &[]).is_ok(), "these are texts");
     }
