@@ -5,7 +5,7 @@
 //! worker falls back on is what the service would import. Must not know any framework.
 
 pub use crate::choice::type_word as word;
-use crate::proto::v1::{AuthScheme, ProviderType};
+use crate::proto::v1::{AuthScheme, ProviderSpec, ProviderType};
 
 /// What is known of one type.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +200,57 @@ pub fn default_model(provider_type: ProviderType) -> &'static str {
     }
 }
 
+/// What the names of models begin with that their makers serve themselves, for systems that name a model without a provider.
+const MODEL_BEGINNINGS: [(&str, ProviderType); 15] = [
+    ("gpt-", ProviderType::Openai),
+    ("ft:gpt-", ProviderType::Openai),
+    ("chatgpt-", ProviderType::Openai),
+    ("o1", ProviderType::Openai),
+    ("o3", ProviderType::Openai),
+    ("o4", ProviderType::Openai),
+    ("text-embedding-", ProviderType::Openai),
+    ("dall-e-", ProviderType::Openai),
+    ("whisper-", ProviderType::Openai),
+    ("tts-", ProviderType::Openai),
+    ("claude", ProviderType::Anthropic),
+    ("gemini-", ProviderType::GoogleAi),
+    ("command", ProviderType::Cohere),
+    ("grok-", ProviderType::Xai),
+    ("deepseek-", ProviderType::Deepseek),
+];
+
+/// The type whose maker serves a model of this name, if its name tells.
+#[must_use]
+pub fn type_of_model(model: &str) -> Option<ProviderType> {
+    MODEL_BEGINNINGS.iter().find(|(beginning, _)| model.starts_with(beginning)).map(|(_, found)| *found)
+}
+
+/// The type whose key a variable holds, by the variable's name.
+#[must_use]
+pub fn type_of_variable(name: &str) -> Option<ProviderType> {
+    KNOWN.iter().find(|known| known.keys.contains(&name)).map(|known| known.provider_type)
+}
+
+/// The base URL of a type, where a URL leads to the same service and is only cut elsewhere: in front of what the provider's own
+/// client adds by itself, or behind the endpoint.
+#[must_use]
+pub fn own_base_url(provider_type: ProviderType, url: &str) -> Option<&'static str> {
+    let row = defaults(provider_type.into())?;
+    let own = row.base_url?;
+    let (scheme, place) = own.split_once("://")?;
+    let origin = scheme.len() + 3 + place.find('/').unwrap_or(place.len());
+    let same = url.get(..origin).is_some_and(|given| given.eq_ignore_ascii_case(&own[..origin]));
+    let given = url.get(origin..).filter(|_| same)?.trim_end_matches('/');
+    let whole = format!("{}{}", &own[origin..], row.endpoint_path);
+    whole.strip_prefix(given).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')).then_some(own)
+}
+
+/// Whether a provider is the service that its type is called after, rather than one that somebody else runs.
+#[must_use]
+pub fn is_at_home(spec: &ProviderSpec) -> bool {
+    spec.base_url.is_empty() || defaults(spec.r#type).is_some_and(|row| row.base_url == Some(&spec.base_url))
+}
+
 /// Where Ollama is for those who have a key for it, and say nothing else.
 pub const OLLAMA_CLOUD: &str = "https://ollama.com";
 
@@ -241,6 +292,28 @@ mod tests {
         assert_eq!(found.len(), TYPES.len());
         assert!(defaults(0).is_none());
         assert!(defaults(17).is_none(), "a new type needs a row");
+    }
+
+    #[test]
+    fn regression_a_base_url_is_known_however_it_is_cut() {
+        let anthropic = Some("https://api.anthropic.com/v1");
+        let google = Some("https://generativelanguage.googleapis.com");
+        for (of, url, own) in [
+            (ProviderType::Anthropic, "https://api.anthropic.com", anthropic),
+            (ProviderType::Anthropic, "https://API.anthropic.com/v1/", anthropic),
+            (ProviderType::Anthropic, "https://api.anthropic.com/v1/messages", anthropic),
+            (ProviderType::Anthropic, "https://api.anthropic.com.evil.example", None),
+            (ProviderType::Anthropic, "https://api.anthropic.com/v1/mess", None),
+            (ProviderType::Anthropic, "https://api.anthropic.com/v2", None),
+            (ProviderType::Anthropic, "http://api.anthropic.com", None),
+            (ProviderType::Groq, "https://api.groq.com", Some("https://api.groq.com/openai/v1")),
+            (ProviderType::GoogleAi, "https://generativelanguage.googleapis.com/v1beta", google),
+            (ProviderType::GoogleAi, "https://generativelanguage.googleapis.com/v1beta/openai", None),
+            (ProviderType::Deepseek, "https://api.deepseek.com/v1", None),
+            (ProviderType::AzureOpenai, "https://my-resource.openai.azure.com", None),
+        ] {
+            assert_eq!(own_base_url(of, url), own, "{url}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod databases;
 mod harness;
 #[path = "references/keys.rs"]
 mod keys;
+#[path = "references/missing.rs"]
+mod missing_ones;
 #[path = "references/narrowed.rs"]
 mod narrowed;
 #[path = "support/postgres.rs"]
@@ -247,7 +249,7 @@ async fn a_template_asks_only_for_what_its_model_takes() {
     let told: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
     let path = "operations[0].create.resource.prompt_template";
     assert_eq!(told, [format!("{path}.generation.max_tokens"), format!("{path}.reasoning.effort")]);
-    assert!(violations[1].description.contains("one of REASONING_EFFORT_LOW, which the model takes"));
+    assert!(violations[1].description.contains("one of REASONING_EFFORT_LOW, which models/a/m takes"));
 
     // Nor is the model changed to one that does not take it; what is no matter of the two may change.
     let fitting = template("t", |spec| spec.model = "models/a/m".into());

@@ -1,5 +1,7 @@
 //! What a write did, in short.
 
+use std::collections::BTreeSet;
+
 use super::{
     failure::Outcome,
     session::Session,
@@ -53,8 +55,7 @@ fn field_lines(diff: &ResourceDiff) -> Vec<String> {
             continue;
         }
         for field in fields {
-            let (before, after) = (side(&field.before), side(&field.after));
-            lines.push(format!("  {}: {before} -> {after}", printable(&field.path)));
+            lines.push(format!("  {}: {}", printable(&field.path), change(&field.before, &field.after)));
         }
     }
     lines
@@ -105,6 +106,49 @@ fn word(change: ChangeType) -> &'static str {
     }
 }
 
+/// What became of one value. Of a long list it is told what came and went: cut, both of its sides look the same.
+fn change(before: &str, after: &str) -> String {
+    let is_long = before.chars().count().max(after.chars().count()) > VALUE;
+    match (items(before), items(after)) {
+        (Some(old), Some(new)) if is_long && !(old.is_empty() && new.is_empty()) => list_change(&old, &new),
+        _ => format!("{} -> {}", side(before), side(after)),
+    }
+}
+
+/// The items of a list; none of one that is not set. `None` for any other value.
+fn items(json: &str) -> Option<Vec<String>> {
+    if json.is_empty() {
+        return Some(Vec::new());
+    }
+    let items: Vec<serde_json::Value> = serde_json::from_str(json).ok()?;
+    Some(items.iter().map(serde_json::Value::to_string).collect())
+}
+
+fn list_change(old: &[String], new: &[String]) -> String {
+    let without = |list: &[String], other: &[String]| {
+        let other: BTreeSet<&String> = other.iter().collect();
+        list.iter().filter(|item| !other.contains(item)).cloned().collect::<Vec<_>>()
+    };
+    let mut told = format!("{} -> {}", counted(old.len()), counted(new.len()));
+    let parts = [("added", without(new, old)), ("removed", without(old, new))];
+    if parts.iter().all(|(_, items)| items.is_empty()) {
+        told.push_str(", in another order");
+    }
+    for (what, items) in parts.iter().filter(|(_, items)| !items.is_empty()) {
+        let listed = clipped(&printable(&items.join(", ")), VALUE);
+        told.push_str(&format!("; {} {what}: {listed}", items.len()));
+    }
+    told
+}
+
+fn counted(items: usize) -> String {
+    match items {
+        0 => "(not set)".to_owned(),
+        1 => "1 item".to_owned(),
+        many => format!("{many} items"),
+    }
+}
+
 fn side(value: &str) -> String {
     if value.is_empty() { "(not set)".to_owned() } else { clipped(&printable(value), VALUE) }
 }
@@ -124,5 +168,33 @@ mod tests {
         ] {
             assert_eq!(group(path), expected);
         }
+    }
+
+    #[test]
+    fn regression_of_a_long_list_it_is_told_what_came_and_went() {
+        let models = |numbers: std::ops::Range<usize>| {
+            serde_json::to_string(&numbers.map(|number| format!("model-{number}")).collect::<Vec<_>>())
+                .unwrap()
+        };
+        for (before, after, told) in [
+            (
+                models(0..50),
+                models(1..52),
+                "50 items -> 51 items; 2 added: \"model-50\", \"model-51\"; 1 removed: \"model-0\"",
+            ),
+            (models(0..1), models(0..3), "[\"model-0\"] -> [\"model-0\",\"model-1\",\"model-2\"]"),
+            (String::new(), models(0..2), "(not set) -> [\"model-0\",\"model-1\"]"),
+            (
+                format!("\"{}\"", "a".repeat(99)),
+                String::new(),
+                &format!("\"{}… -> (not set)", "a".repeat(59)),
+            ),
+        ] {
+            assert_eq!(change(&before, &after), told);
+        }
+        assert!(change("", &models(0..50)).starts_with("(not set) -> 50 items; 50 added: \"model-0\""));
+        let turned = serde_json::to_string(&["b".repeat(40), "a".repeat(40)]).unwrap();
+        let straight = serde_json::to_string(&["a".repeat(40), "b".repeat(40)]).unwrap();
+        assert_eq!(change(&straight, &turned), "2 items -> 2 items, in another order");
     }
 }

@@ -233,11 +233,17 @@ impl Reader {
             (Kind::Message(message), Tree::Map(map)) if !schema::is_well_known(message) => {
                 return Some(Value::Message(self.message(message, map, path)));
             }
+            (Kind::Message(message), _) if schema::is_secret(message) => {
+                "a map with the secret as `value`, such as {value: ...}"
+            }
             (Kind::Message(message), _) if !schema::is_well_known(message) => "a map",
             (Kind::String | Kind::Bytes | Kind::Message(_), Tree::Text(text)) => {
                 return self.scalar(kind, text, path);
             }
             (Kind::String, Tree::Number(_) | Tree::Bool(_)) => "text; write it in quotes",
+            (Kind::String, Tree::Map(_) | Tree::List(_)) => {
+                "text; a JSON document is written in quotes, such as '{\"a\": 1}'"
+            }
             (Kind::String | Kind::Bytes | Kind::Message(_), _) => "text",
             (Kind::Bool, Tree::Bool(value)) => return Some(Value::Bool(*value)),
             (Kind::Bool, _) => "true or false",

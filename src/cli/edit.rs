@@ -104,7 +104,10 @@ impl Edit {
         let guessed = guess(value);
         let stored = current.and_then(stored_type);
         if stored.as_deref() == Some("secret") {
-            return Err(format!("{} is a secret; give its value with --secret @FILE", self.name));
+            return Err(format!(
+                "{} is a secret; give its value with --secret - (standard input) or --secret @FILE",
+                self.name
+            ));
         }
         let field = format!("setting.{}_value", stored.as_deref().unwrap_or(guessed));
         let (steps, kind) = self.resolve(&field)?;

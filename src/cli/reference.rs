@@ -187,11 +187,12 @@ fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
     let text = location.map(|location| location.leading_comments()).unwrap_or_default();
     let paragraphs = text.split("\n\n").flat_map(|paragraph| {
-        // Numbered points keep lines of their own.
+        // Numbered points and rows of tables keep lines of their own.
         let mut lines: Vec<String> = Vec::new();
-        for line in paragraph.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in paragraph.lines().filter(|line| !line.trim().is_empty()) {
+            let (begins, line) = (is_row(line), line.trim());
             match lines.last_mut() {
-                Some(last) if !line.starts_with(|c: char| c.is_ascii_digit()) => {
+                Some(last) if !begins && !line.starts_with(|c: char| c.is_ascii_digit()) => {
                     last.push(' ');
                     last.push_str(line);
                 }
@@ -203,9 +204,21 @@ fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
+/// Whether a line of a comment is a row of a table: it is indented, and begins with a word of the file's language.
+fn is_row(line: &str) -> bool {
+    line.starts_with("   `")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_rows_of_a_table_do_not_run_together() {
+        let told = find("provider.request_builder.payload_structure.source").unwrap().description;
+        let row = |word: &str| told.lines().any(|line| line.starts_with(&format!("`{word}` ")));
+        assert!(row("model_name") && row("tools") && row("chain_of_thought"), "{told}");
+    }
 
     #[test]
     fn regression_the_key_of_a_setting_alone_leads_to_the_setting() {

@@ -113,8 +113,11 @@ fn failure(status: Status, name: &str) -> Failure {
     match Failure::from(status) {
         Failure::Told { exit, text } if lacks => {
             let how = match arm.name() {
-                "setting" => "--value gives a setting's value, --secret @FILE one that is kept secret",
-                "api_key" => "--secret @FILE gives its value",
+                "setting" => {
+                    "--value gives a setting's value; --secret - reads one that is kept secret from standard input, \
+                     --secret @FILE from a file"
+                }
+                "api_key" => "--secret - reads its value from standard input, --secret @FILE from a file",
                 _ => "--field PATH=VALUE gives its fields",
             };
             Failure::told(exit, format!("{text}\nhint: {how}"))
@@ -165,6 +168,7 @@ async fn from_documents(
             Update { resource: Some(document.resource), update_mask: mask(paths), allow_missing: true };
         BatchOperation { operation: Some(Operation::Update(update)) }
     };
+    let names: Vec<String> = documents.iter().map(|document| document.resource.name.clone()).collect();
     let request = BatchWriteRequest {
         operations: documents.into_iter().map(operation).collect(),
         validate_only: args.write.dry_run,
@@ -172,7 +176,17 @@ async fn from_documents(
         reason: args.write.reason.clone(),
     };
     let mut connection = connect(session, target).await?;
-    write_batch(session, target, &mut connection, request, &args.wait).await
+    let written = write_batch(session, target, &mut connection, request, &args.wait).await;
+    written.map_err(|failure| by_name(failure, &names))
+}
+
+/// The failure with the names of the resources in place of their numbers, which the file does not have.
+fn by_name(failure: Failure, names: &[String]) -> Failure {
+    let Failure::Told { exit, mut text } = failure else { return failure };
+    for (index, name) in names.iter().enumerate() {
+        text = text.replace(&format!("operations[{index}].update.resource."), &format!("{name}: "));
+    }
+    Failure::told(exit, text)
 }
 
 /// Sends a batch and prints what it did; then waits for workers, if that is asked for.

@@ -18,6 +18,19 @@ pub struct FieldViolation {
     pub reason: &'static str,
 }
 
+/// One thing that a write needs and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// Path of the field of the request that needs it.
+    pub field: String,
+    /// Stable word: `PARENT_MISSING`, `REFERENCE_MISSING`.
+    pub reason: &'static str,
+    /// Name of what is not there.
+    pub subject: String,
+    /// What is wrong and what to do, in a sentence that can stand alone.
+    pub description: String,
+}
+
 /// Why a call failed. Everything in it may be shown to the caller, but for `Internal`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -50,6 +63,14 @@ pub enum Error {
         subject: String,
         /// What is wrong and what to do.
         description: String,
+    },
+    /// What a write needs is not there; all of it is listed, at least one thing.
+    #[error("{description}")]
+    Missing {
+        /// All of it in one sentence, and what to do.
+        description: String,
+        /// Each for itself.
+        unmet: Vec<Unmet>,
     },
     /// The request is wrong; every violation is listed.
     #[error("the request is not valid: {}", summary(.0))]

@@ -25,7 +25,7 @@ pub mod write;
 pub use crate::trace_context::TraceParent;
 pub use change::{Action, ChangeType, LoggedChange, Previous, RevisionBatch, Revocation};
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, FieldViolation, Result};
+pub use error::{Error, FieldViolation, Result, Unmet};
 pub use fleet::{Rejection, Report, Session, SessionId};
 pub use name::{KindName, ResourceName};
 pub use observation::{Matter, Observation};

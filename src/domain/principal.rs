@@ -84,6 +84,17 @@ impl Principal {
         self.grants.iter().any(|grant| grant.matches(name, kind))
     }
 
+    /// Whether a grant names something beneath this resource, so that its name is known to the caller.
+    #[must_use]
+    pub fn is_granted_within(&self, name: &ResourceName) -> bool {
+        let beneath = name.beneath();
+        self.grants.iter().any(|grant| match grant {
+            Pattern::Name(name) => name.as_str().starts_with(&beneath),
+            Pattern::Prefix(prefix) => prefix.starts_with(&beneath),
+            Pattern::All | Pattern::Kind(_) => false,
+        })
+    }
+
     /// What is granted, as text for an error.
     #[must_use]
     pub fn granted(&self) -> String {

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt};
 
 use crate::{
     auth::Refused,
-    domain::{Error, FieldViolation},
+    domain::{Error, FieldViolation, Unmet},
 };
 
 /// Whose reasons these are.
@@ -39,11 +39,12 @@ pub fn to_status(error: Error) -> Status {
     let metadata = metadata.into_iter().chain(field).map(|(key, value)| (key.to_owned(), clip(&value, 600)));
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
     match error {
-        Error::Invalid(violations) => list(&mut details, violations),
+        Error::Invalid(violations) => list(&mut details, violations, MAX_VIOLATION_BYTES),
         Error::FailedPrecondition { reason, subject, description } => {
             let (subject, description) = (clip(&subject, 600), clip(&description, MAX_DESCRIPTION));
             details.add_precondition_failure_violation(reason, subject, description);
         }
+        Error::Missing { unmet, .. } => list_unmet(&mut details, unmet),
         Error::Exhausted { retry_after, .. } | Error::Unavailable { retry_after, .. } => {
             details.set_retry_info(Some(retry_after));
         }
@@ -83,6 +84,12 @@ fn told(error: &Error) -> (Code, &'static str, Vec<(&'static str, String)>) {
         Error::FailedPrecondition { reason, subject, .. } => {
             (Code::FailedPrecondition, reason, vec![("subject", subject.clone())])
         }
+        Error::Missing { unmet, .. } => {
+            let (reason, subject) =
+                unmet.first().map_or(("REFERENCE_MISSING", ""), |first| (first.reason, &first.subject));
+            let metadata = vec![("subject", subject.to_owned()), ("violations", unmet.len().to_string())];
+            (Code::FailedPrecondition, reason, metadata)
+        }
         Error::Invalid(violations) => {
             let reason = violations.first().map_or("INVALID_ARGUMENT", |violation| violation.reason);
             (Code::InvalidArgument, reason, vec![("violations", violations.len().to_string())])
@@ -108,7 +115,7 @@ fn internal(detail: &str) -> Status {
 }
 
 /// Lists violations, in their order, as far as they fit; the metadata say how many there are.
-fn list(details: &mut ErrorDetails, violations: Vec<FieldViolation>) {
+fn list(details: &mut ErrorDetails, violations: Vec<FieldViolation>, max_bytes: usize) {
     let mut bytes = 0;
     let mut listed = Vec::new();
     for violation in violations {
@@ -119,12 +126,23 @@ fn list(details: &mut ErrorDetails, violations: Vec<FieldViolation>) {
             localized_message: None,
         };
         bytes += wire.field.len() + wire.description.len() + wire.reason.len() + 12;
-        if bytes > MAX_VIOLATION_BYTES && !listed.is_empty() {
+        if bytes > max_bytes && !listed.is_empty() {
             break;
         }
         listed.push(wire);
     }
     details.set_bad_request(listed);
+}
+
+/// Lists what is not there: as preconditions, of which each has its subject, and as violations, of which each has its field.
+fn list_unmet(details: &mut ErrorDetails, unmet: Vec<Unmet>) {
+    let violation = |one: &Unmet| FieldViolation::new(&one.field, one.reason, &one.description);
+    list(details, unmet.iter().map(violation).collect(), MAX_VIOLATION_BYTES / 2);
+    let listed = details.bad_request().map_or(0, |listed| listed.field_violations.len());
+    for Unmet { reason, subject, description, .. } in unmet.into_iter().take(listed) {
+        let (subject, description) = (clip(&subject, 600), clip(&description, MAX_DESCRIPTION));
+        details.add_precondition_failure_violation(reason, subject, description);
+    }
 }
 
 /// Cuts a text, so that a giant name can't make a giant header: between words, unless the last one is giant.

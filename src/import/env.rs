@@ -8,13 +8,14 @@ use super::{
     Environment, Gathered, Imported, Input, Outcome, Problem, Problems,
     databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
     dotenv,
+    gather::cut,
     providers::{KNOWN, Known, PLACEHOLDER, api_key, is_placeholder, key_problem},
 };
 use crate::{
     crypto::SecretText,
     domain::record::Spec,
     kinds::{
-        provider_types::{OLLAMA_CLOUD, base_url, default_model, needs_no_key},
+        provider_types::{OLLAMA_CLOUD, base_url, default_model, is_at_home, needs_no_key, own_base_url},
         rules::url_problem,
     },
     proto::v1::{AuthScheme, HeaderValue, ProviderAuth, ProviderSpec, ProviderType, header_value::Value},
@@ -205,7 +206,10 @@ impl<'a> Converter<'a> {
             ..ProviderSpec::default()
         };
         if let Some(base) = base {
-            spec.base_url = base_url(known.provider_type, base);
+            let base = base_url(known.provider_type, base);
+            let own = own_base_url(known.provider_type, &base).map(str::to_owned);
+            let recut = own.as_ref().is_some_and(|own| *own != base);
+            spec.base_url = own.unwrap_or(base);
             if let Some(problem) = url_problem(&spec.base_url) {
                 self.problem(base_name, problem);
                 // It is for there, and goes nowhere else.
@@ -214,14 +218,18 @@ impl<'a> Converter<'a> {
                 }
                 return;
             }
-            self.made.imported(self.variables.shown(base_name), &name);
+            let from = self.variables.shown(base_name);
+            match recut {
+                true => self.made.item(from, &name, Outcome::Changed, cut(&spec.base_url)),
+                false => self.made.imported(from, &name),
+            }
         }
         if let Err((needed, why)) = self.complete(&mut spec, key.is_some(), &name) {
             let key = key.map_or(needed, |(key, _)| key);
             self.left_out(key, why);
             return;
         }
-        if spec.base_url.is_empty() {
+        if is_at_home(&spec) {
             // The starter has it too, which this one may replace.
             default_model(known.provider_type).clone_into(&mut spec.default_model);
         }

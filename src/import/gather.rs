@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::{Imported, Item, Outcome, Problem, edited};
 use crate::{
     domain::{FieldViolation, record::Spec},
-    kinds::{self, CheckContext},
-    proto::v1::Resource,
+    kinds::{self, CheckContext, provider_types::own_base_url},
+    proto::v1::{ProviderSpec, Resource},
 };
 
 /// What was made so far.
@@ -44,9 +44,14 @@ impl Gathered {
         }
     }
 
-    /// A resource, without an item of the report.
-    pub fn put(&mut self, from: &str, name: impl Into<String>, spec: Spec) {
+    /// A resource, without an item of the report. The base URL of a provider is cut where its type's is.
+    pub fn put(&mut self, from: &str, name: impl Into<String>, mut spec: Spec) {
         let (name, from) = (name.into(), from.to_owned());
+        if let Spec::Provider(spec) = &mut spec
+            && recut(spec)
+        {
+            self.item(format!("{from}, base URL"), &name, Outcome::Changed, cut(&spec.base_url));
+        }
         match self.resources.get(&name) {
             Some(other) => {
                 let what = format!("would be {name}, which {} is already; rename one of them", other.from);
@@ -190,6 +195,18 @@ impl Gathered {
     }
 }
 
+/// Cuts a base URL where that of its type is, if it leads there and no path of its own goes with it. Says whether it was another.
+fn recut(spec: &mut ProviderSpec) -> bool {
+    let own = own_base_url(spec.r#type(), &spec.base_url).filter(|own| *own != spec.base_url);
+    let own = own.filter(|_| spec.endpoint_path.is_empty());
+    own.inspect(|own| (*own).clone_into(&mut spec.base_url)).is_some()
+}
+
+/// What a report says of a base URL that was cut elsewhere.
+pub(super) fn cut(base_url: &str) -> String {
+    format!("is cut where the base URL of its type is: `{base_url}`")
+}
+
 /// Why nothing came of an item.
 const SPOILT: &str = "something in it is not valid";
 const RELIES: &str = "it goes with what is not valid";
@@ -224,7 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         import::providers,
-        proto::v1::{ProviderSpec, ProviderType, RouterSpec, SettingSpec},
+        proto::v1::{ProviderType, RouterSpec, SettingSpec},
     };
 
     #[test]

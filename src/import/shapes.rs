@@ -56,6 +56,7 @@ The YAML file of the proxy.
 - The first entry and `default_fallbacks`: `routers/default`, where there is none.
 - `num_retries`, `timeout`, `stream_timeout`, `retry_after`, `routing_strategy`, `fallbacks`: those of the routers.
 - `cache`, `cache_params.ttl`: `cachePolicies/default`.
+A `model` without a provider is one of whoever serves models of its name (`claude-...`), or whose key the variable holds.
 Everything else is told by its path as not carried over, and so is a `model_name` that is another name than the model's,
 because calls name their model themselves.";
 

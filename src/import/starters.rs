@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::record::Spec,
-    kinds::provider_types::default_model,
+    kinds::provider_types::{default_model, is_at_home},
     proto::v1::{ProviderSpec, ProviderType, Resource, RouterSpec},
 };
 
@@ -99,7 +99,7 @@ impl Starter {
             known.display_name.clone_into(&mut spec.display_name);
         }
         // What else is served elsewhere nobody knows.
-        if spec.base_url.is_empty() {
+        if is_at_home(&spec) {
             default_model(self.provider_type).clone_into(&mut spec.default_model);
         }
         spec.enabled = Some(enabled);

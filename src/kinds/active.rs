@@ -1,4 +1,5 @@
-//! The active provider: what binds `routers/default`, the providers that it names, and their keys to each other.
+//! The active provider: what binds `routers/default`, the providers that it names, and their keys to each other. And what is to
+//! be said of a provider that other routers begin with.
 //!
 //! The active provider is the primary of `routers/default`. It is enabled and stays, until another one is. What must be
 //! possible at any time, because a leaked key has to go, is only warned of.
@@ -13,6 +14,10 @@ use crate::{
     proto::v1::{AuthScheme, ProviderSpec, RouterSpec},
 };
 
+/// What the names of routers begin with.
+const ROUTERS: &str = "routers/";
+/// Other routers that are told of.
+const NAMED: usize = 20;
 /// What to do instead, in words.
 const SWITCH: &str = "switch to another provider first (`signalbox switch PROVIDER`)";
 
@@ -87,9 +92,12 @@ pub(super) fn of_provider(turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark>
         Some(after) if before.r#type != after.r#type => ("provider.type", "turned into another type"),
         Some(_) => return Vec::new(),
     };
-    let Some(router) = router(outlook.find(DEFAULT_ROUTER)) else { return Vec::new() };
     let name = turn.name.as_str();
-    let mut remarks = Vec::new();
+    let mut remarks = match field {
+        "provider.enabled" => others_without_primary(name, outlook),
+        _ => Vec::new(),
+    };
+    let Some(router) = router(outlook.find(DEFAULT_ROUTER)) else { return remarks };
     if router.primary == name && field != "provider.type" {
         let together = match turn.after {
             None => format!(", or delete both together (`signalbox delete {DEFAULT_ROUTER} {name}`)"),
@@ -113,6 +121,22 @@ pub(super) fn of_provider(turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark>
         )));
     }
     remarks
+}
+
+/// What becomes of the calls of other routers that begin with a provider, while that is disabled.
+fn others_without_primary(name: &str, outlook: &dyn Outlook) -> Vec<Remark> {
+    let begins = |spec: &Spec| router(Some(spec)).is_some_and(|router| router.primary == name);
+    let routers = outlook.all_beneath(ROUTERS, &begins).into_iter();
+    let remark = |other: ResourceName| {
+        let left = router(outlook.find(other.as_str())).is_some_and(|router| !router.fallbacks.is_empty());
+        let then = match left {
+            true => "its calls go to its fallbacks",
+            false => "its calls fail, because it has no fallbacks,",
+        };
+        let text = format!("{name} is the primary of {other}: {then} while it is disabled");
+        Remark { because: other.to_string(), says: Says::Warning(text) }
+    };
+    routers.filter(|other| other.as_str() != DEFAULT_ROUTER).take(NAMED).map(remark).collect()
 }
 
 /// The last active key of the active provider may go, and that is told.
@@ -165,9 +189,10 @@ fn provider(spec: Option<&Spec>) -> Option<&ProviderSpec> {
 
 fn refused(field: &str, reason: &'static str, subject: &str, description: String) -> Remark {
     let (field, subject) = (field.to_owned(), subject.to_owned());
-    Remark { because: DEFAULT_ROUTER, says: Says::Refused { field, reason, subject, description } }
+    let says = Says::Refused { field, reason, subject, description };
+    Remark { because: DEFAULT_ROUTER.to_owned(), says }
 }
 
 fn warning(text: String) -> Remark {
-    Remark { because: DEFAULT_ROUTER, says: Says::Warning(text) }
+    Remark { because: DEFAULT_ROUTER.to_owned(), says: Says::Warning(text) }
 }

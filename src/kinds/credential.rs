@@ -104,6 +104,13 @@ pub fn shown_plainly(text: &str) -> Option<&'static str> {
         })
 }
 
+/// Whether [`shown_plainly`] may find something in one of the texts that this one is put together from, with whatever between
+/// them. Quick where it does not.
+#[must_use]
+pub fn may_be_shown(text: &str) -> bool {
+    ["://", "-----BEGIN "].iter().chain(&KEY_BEGINNINGS).any(|beginning| text.contains(beginning))
+}
+
 /// The first credential in a JSON document, in words: in a text of it, or by the name of a member. A document that can't be
 /// read is searched as a text.
 #[must_use]

@@ -8,7 +8,8 @@
 //! - Without paths the populated fields of the patch are taken. Messages are merged field by field; maps, lists,
 //!   secrets, messages of other packages and messages that are given empty are replaced whole: `{}` is not nothing. The
 //!   kind's own message alone may be empty beside labels.
-//! - `*` replaces labels and spec whole.
+//! - `*` replaces labels and spec whole. A secret that is left out so, or with the message around it, stays nevertheless: the
+//!   engine sees to that ([`secrets::keep_unsaid`](super::secrets::keep_unsaid)), and asks the mask whether it was named.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, ReflectMessage, Value};
 
@@ -18,7 +19,7 @@ use super::{
     rules::shown,
 };
 use crate::domain::{
-    FieldViolation, KindName, Violations,
+    FieldPath, FieldViolation, KindName, Violations,
     record::{Labels, Spec},
     spec::kind_of,
 };
@@ -39,6 +40,17 @@ pub enum Mask {
 pub struct MaskPath(Vec<Step>);
 
 const MAX_PATHS: usize = 1000;
+
+impl MaskPath {
+    /// The path as fields are named by.
+    fn text(&self) -> String {
+        let segment = |step: &Step| match step {
+            Step::Field(field) => field.name().to_owned(),
+            Step::Key { key, .. } => key.clone(),
+        };
+        self.0.iter().map(segment).collect::<Vec<_>>().join(".")
+    }
+}
 
 impl Mask {
     /// Reads the mask of an update of a resource of this kind; `field` is the mask's place in the request.
@@ -62,6 +74,13 @@ impl Mask {
         }
         let violations = violations.into_vec();
         if violations.is_empty() { Ok(Mask::Paths(parsed)) } else { Err(violations) }
+    }
+
+    /// Whether a path of this mask ends at this field.
+    #[must_use]
+    pub fn names(&self, field: &FieldPath) -> bool {
+        let Mask::Paths(paths) = self else { return false };
+        paths.iter().any(|path| path.text() == field.0)
     }
 
     /// The paths of this mask at which `base` has nothing.

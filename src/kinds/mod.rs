@@ -20,6 +20,7 @@ pub mod cache_policy;
 pub mod credential;
 pub mod database;
 pub mod diff;
+mod disclosed;
 pub mod feature_flag;
 pub mod filter;
 mod headers;
@@ -50,6 +51,7 @@ use std::borrow::Cow;
 
 pub use crate::provider_types;
 pub use diff::diff;
+pub use disclosed::disclosed;
 pub use filter::{Filter, FilterError};
 pub use headers::carries_credentials;
 pub use mask::Mask;
@@ -129,6 +131,10 @@ pub trait Kind: Sync {
     /// As [`Self::fill_defaults`], and after it: what only a store of a higher feature level than the first may hold. Below that
     /// it stays out, and who reads the spec does without.
     fn fill_newer_defaults(&self, _spec: &mut Spec, _level: FeatureLevel) {}
+
+    /// What a caller's new resource begins with where he says nothing of it, beside the defaults: he may take it away later, and
+    /// then it stays so. What is brought from elsewhere is taken as it is.
+    fn begin(&self, _spec: &mut Spec) {}
 
     /// Puts back what only the server sets, where the caller left it out: as it is stored, or nothing for a creation.
     fn keep_made(&self, _spec: &mut Spec, _before: Option<&Spec>) {}

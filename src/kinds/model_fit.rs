@@ -14,10 +14,12 @@ use crate::{
 
 const REASON: &str = "NOT_SUPPORTED";
 const MODEL: &str = "prompt_template.model";
+/// What stands for the model in a description; [`misfits`] puts its name there.
+const THE_MODEL: &str = "the model";
 /// Models that are named in an error.
 const NAMED: usize = 10;
 
-/// Everything that a model does not take of a template, with what it takes instead.
+/// Everything that a model does not take of a template, with what it takes instead, and which model that is.
 pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
     if let Some(problem) = no_chat_model(model) {
@@ -25,6 +27,17 @@ pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<F
         violations.add(MODEL, REASON, problem);
         return violations.into_vec();
     }
+    let mut found = held_against(template, model);
+    if !template.model.is_empty() {
+        for violation in &mut found {
+            violation.description = violation.description.replacen(THE_MODEL, &template.model, 1);
+        }
+    }
+    found
+}
+
+fn held_against(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
     if let Some(given) = &template.generation {
         check_generation(given, model, &mut violations);
     }
@@ -36,7 +49,7 @@ pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<F
 }
 
 /// Everything that a model does not take of a call, under the names that calls have for them; `template` has the call's
-/// parameters and tools.
+/// parameters and tools, and the model's name.
 pub fn misfits_of_call(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
     let of_call = |violation: FieldViolation| FieldViolation {
         field: violation.field.trim_start_matches("prompt_template.").to_owned(),

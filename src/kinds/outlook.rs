@@ -1,5 +1,7 @@
 //! Rules between resources that are no references: a change, and the state as the whole write will leave it.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{ResourceName, record::Spec};
 
 /// The state as it will be once the whole write is done, whatever the order within it.
@@ -10,6 +12,8 @@ pub trait Outlook {
     /// Whether something beneath a prefix has such a content. That there is one holds until the write is made; that there is
     /// none does not, so that it serves for warnings.
     fn any_beneath(&self, prefix: &str, such: &dyn Fn(&Spec) -> bool) -> bool;
+    /// The names beneath a prefix that have such a content. Nothing of it holds until the write is made: it serves for warnings.
+    fn all_beneath(&self, prefix: &str, such: &dyn Fn(&Spec) -> bool) -> BTreeSet<ResourceName>;
 }
 
 /// What a write does to one resource.
@@ -27,7 +31,7 @@ pub struct Turn<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// The other resource that it is about: who does not reach that one is not told of it.
-    pub because: &'static str,
+    pub because: String,
     /// What it says.
     pub says: Says,
 }

@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CheckContext, Findings, Kind, Reference, Targets, json, model_fit,
+    CheckContext, Findings, Kind, Reference, Targets, credential, json, model_fit,
     parameters::{PROMPT_CHARS, check_chat, check_generation, check_reasoning, chosen_tool},
+    provider_types::{defaults, type_of_word},
     references,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice},
     template_text::{BraceError, Usage, is_name, usages},
@@ -114,7 +115,8 @@ impl Kind for PromptTemplate {
             findings.violations.extend(model_fit::not_offered(spec, provider, model));
             findings.warnings.extend(of_another_provider(spec, provider.r#type()));
         }
-        if let Some(provider) = provider {
+        let assumed = provider.is_none().then(|| maker_of(spec)).flatten();
+        if let Some(provider) = provider.or(assumed.as_ref()) {
             findings.warnings.extend(not_sent(spec, provider, model, targets));
         }
         findings
@@ -240,10 +242,14 @@ fn check_usages(spec: &PromptTemplateSpec, violations: &mut Violations) {
 fn check_declared(path: &str, found: &[Usage<'_>], declared: &BTreeSet<&str>, violations: &mut Violations) {
     let mut missed = BTreeSet::new();
     let undeclared = found.iter().filter(|usage| !declared.contains(usage.name));
-    // The name is left out: it stands in a text that may be a secret in the wrong place.
-    for Usage { at, .. } in undeclared.filter(|usage| missed.insert(usage.name)).take(MAX_VARIABLES) {
+    for Usage { name, at } in undeclared.filter(|usage| missed.insert(usage.name)).take(MAX_VARIABLES) {
+        // What may be a secret in the wrong place is not repeated.
+        let named = match credential::found_in(name) {
+            None => format!("`{{{{{name}}}}}`"),
+            Some(_) => "a variable".to_owned(),
+        };
         let problem =
-            format!("uses a variable at character {at} that is not in `variables`; declare it there");
+            format!("uses {named} at character {at}, which is not in `variables`; declare it there");
         violations.add(path, "UNDECLARED_VARIABLE", problem);
     }
 }
@@ -296,6 +302,15 @@ fn of_another_provider(spec: &PromptTemplateSpec, provider_type: ProviderType) -
     })
 }
 
+/// The provider that a template's model is asked of, where only its type is known: as one of the type is made.
+fn maker_of(spec: &PromptTemplateSpec) -> Option<ProviderSpec> {
+    let provider_type = type_of_word(spec.model.split('/').nth(1)?)?;
+    let endpoint_path = defaults(provider_type.into())?.endpoint_path.to_owned();
+    let mut provider = ProviderSpec { r#type: provider_type.into(), endpoint_path, ..Default::default() };
+    wire::families::fill(&mut provider);
+    Some(provider)
+}
+
 /// Said and not refused: the builder may get a place for it, and the template may go to another provider.
 fn not_sent(
     spec: &PromptTemplateSpec,
@@ -317,11 +332,12 @@ fn not_sent(
         reasoning: spec.reasoning.unwrap_or_default(),
         tools: spec.tools.iter().filter_map(tool).collect(),
     };
+    let whose = match spec.provider.as_str() {
+        "" => format!("a provider of the type `{}` as it is made", type_word(provider.r#type())),
+        name => name.to_owned(),
+    };
     let told = |field: &str| {
-        format!(
-            "`prompt_template.{field}` is not sent by {}: its request builder has no place for it",
-            spec.provider
-        )
+        format!("`prompt_template.{field}` is not sent by {whose}: its request builder has no place for it")
     };
     // Parallel calls are filled in, which stands for nothing.
     let asked = |field: &&str| *field != "chat.parallel_tool_calls";

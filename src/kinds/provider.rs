@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::{
     CheckContext, Kind, Outlook, Remark, Turn, active,
     headers::{CONNECTION_HEADERS, HEADER_BYTES, check_headers, is_one_of},
-    provider_types::{TypeDefaults, defaults},
+    provider_types::{TypeDefaults, default_model, defaults, is_at_home},
     rules::{
         DESCRIPTION_CHARS, NAME_CHARS, check_not_moved, header_value_problem, is_header_name, unknown_value,
         url_problem,
@@ -53,6 +53,14 @@ impl Kind for Provider {
             && level >= FeatureLevel::WIRE
         {
             wire::families::fill(spec);
+        }
+    }
+
+    fn begin(&self, spec: &mut Spec) {
+        if let Spec::Provider(spec) = spec
+            && let Some(row) = defaults(spec.r#type)
+        {
+            begin_with_model(spec, row);
         }
     }
 
@@ -102,6 +110,7 @@ impl Kind for Provider {
             nothing_renders(after),
             key_in_the_clear(after),
             limits_crossed(after),
+            endpoint_doubled(after),
         ]
         .into_iter()
         .flatten()
@@ -132,6 +141,16 @@ fn fill_from_type(spec: &mut ProviderSpec, row: &TypeDefaults) {
             let value = Some(Value::Plain((*value).to_owned()));
             spec.headers.insert((*name).to_owned(), HeaderValue { value });
         }
+    }
+}
+
+/// The model of a call that names none, where the provider is the one that the type is called after: what else is served
+/// elsewhere nobody knows. One that may not be used is none.
+fn begin_with_model(spec: &mut ProviderSpec, row: &TypeDefaults) {
+    let model = default_model(row.provider_type);
+    let may_be_used = spec.models.is_empty() || spec.models.iter().any(|known| known == model);
+    if spec.default_model.is_empty() && is_at_home(spec) && may_be_used {
+        model.clone_into(&mut spec.default_model);
     }
 }
 
@@ -278,7 +297,7 @@ fn check_models(spec: &ProviderSpec, violations: &mut Violations) {
         violations.add(
             "provider.default_model",
             "NOT_ALLOWED",
-            "must be one of `models`; add it there, or leave `models` empty to allow any",
+            "must be one of `models`; name one of them, add it there, or leave `models` empty to allow any",
         );
     }
 }
@@ -290,9 +309,17 @@ fn is_enabled(spec: &Spec) -> bool {
 /// Defaults are filled in once; a new type does not bring its own along.
 fn type_left_behind(before: Option<&ProviderSpec>, after: &ProviderSpec) -> Option<String> {
     let before = before.filter(|before| before.r#type != after.r#type)?;
-    let old_url = defaults(before.r#type)?.base_url?;
+    let row = defaults(before.r#type)?;
+    let old_url = row.base_url?;
+    let old_model = default_model(row.provider_type);
+    let model = match !old_model.is_empty() && after.default_model == old_model {
+        true => format!(", and name another `default_model` than `{old_model}`"),
+        false => String::new(),
+    };
     (after.base_url == old_url).then(|| {
-        format!("`type` has changed, but `base_url` is still `{old_url}`; clear it to take the new type's")
+        format!(
+            "`type` has changed, but `base_url` is still `{old_url}`; clear it to take the new type's{model}"
+        )
     })
 }
 
@@ -340,6 +367,13 @@ fn key_in_the_clear(spec: &ProviderSpec) -> Option<String> {
 fn limits_crossed(spec: &ProviderSpec) -> Option<String> {
     (spec.context_window_tokens > 0 && spec.max_output_tokens > spec.context_window_tokens)
         .then(|| "`max_output_tokens` is larger than `context_window_tokens`".into())
+}
+
+fn endpoint_doubled(spec: &ProviderSpec) -> Option<String> {
+    let ProviderSpec { base_url, endpoint_path, .. } = spec;
+    (!endpoint_path.is_empty() && base_url.trim_end_matches('/').ends_with(endpoint_path)).then(|| {
+        format!("`base_url` ends in `{endpoint_path}`, which is the `endpoint_path` too: calls go to both, one behind the other")
+    })
 }
 
 #[cfg(test)]

@@ -119,15 +119,98 @@ fn visit_value(value: &mut Value, path: &mut String, visit: &mut dyn FnMut(&str,
     }
 }
 
+/// Calls `visit` with the path of every text in the message, and the text.
+pub(super) fn visit_texts(message: &DynamicMessage, visit: &mut dyn FnMut(&str, &str)) {
+    texts_of(message, "", visit);
+}
+
+fn texts_of(message: &DynamicMessage, path: &str, visit: &mut dyn FnMut(&str, &str)) {
+    let dot = if path.is_empty() { "" } else { "." };
+    for (field, value) in message.fields() {
+        let path = format!("{path}{dot}{}", field.name());
+        match value {
+            Value::List(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    text_of(value, &format!("{path}[{index}]"), visit);
+                }
+            }
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    text_of(value, &format!("{path}.{}", key_text(key)), visit);
+                }
+            }
+            value => text_of(value, &path, visit),
+        }
+    }
+}
+
+fn text_of(value: &Value, path: &str, visit: &mut dyn FnMut(&str, &str)) {
+    match value {
+        Value::String(text) => visit(path, text),
+        Value::Message(message) => texts_of(message, path, visit),
+        _ => {}
+    }
+}
+
+/// Puts the secrets of another message into the fields of this one that nothing is in, wherever both have the same place;
+/// `wanted` is asked for each by its path. Says whether there were any.
+pub(super) fn adopt_secrets(
+    message: &mut DynamicMessage,
+    other: &DynamicMessage,
+    wanted: &dyn Fn(&str) -> bool,
+) -> bool {
+    adopt_fields(message, other, &mut String::new(), wanted)
+}
+
+fn adopt_fields(
+    message: &mut DynamicMessage,
+    other: &DynamicMessage,
+    path: &mut String,
+    wanted: &dyn Fn(&str) -> bool,
+) -> bool {
+    let mut adopted = false;
+    for (field, value) in other.fields() {
+        within(path, field.name(), |path| match value {
+            Value::Message(secret) if is_secret(&secret.descriptor()) => {
+                let alternatives = field.containing_oneof();
+                let taken =
+                    alternatives.is_some_and(|oneof| oneof.fields().any(|other| message.has_field(&other)));
+                if !taken && !message.has_field(&field) && wanted(path) {
+                    message.set_field(&field, value.clone());
+                    adopted = true;
+                }
+            }
+            Value::Message(inner) if message.has_field(&field) => {
+                if let Some(own) = message.get_field_mut(&field).as_message_mut() {
+                    adopted |= adopt_fields(own, inner, path, wanted);
+                }
+            }
+            Value::Map(entries) if message.has_field(&field) => {
+                let Some(own) = message.get_field_mut(&field).as_map_mut() else { return };
+                for (key, own) in own {
+                    let inner = entries.get(key).and_then(Value::as_message);
+                    if let (Some(own), Some(inner)) = (own.as_message_mut(), inner) {
+                        adopted |=
+                            within(path, &key_text(key), |path| adopt_fields(own, inner, path, wanted));
+                    }
+                }
+            }
+            _ => {}
+        });
+    }
+    adopted
+}
+
 /// Runs `inside` with the path longer by one segment.
-fn within(path: &mut String, segment: &str, inside: impl FnOnce(&mut String)) {
+fn within<T>(path: &mut String, segment: &str, inside: impl FnOnce(&mut String) -> T) -> T {
     let length = path.len();
     if length > 0 {
         path.push('.');
     }
     path.push_str(segment);
-    inside(path);
+    let result = inside(path);
     path.truncate(length);
+    result
 }
 
 /// A map's key as text.

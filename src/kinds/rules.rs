@@ -178,7 +178,8 @@ pub fn check_not_moved(context: &CheckContext<'_>, field: &str, violations: &mut
     };
     for (path, _) in context.secrets.iter().filter(|(_, input)| kept(input)) {
         let problem = format!(
-            "must be given again, because `{field}` changes and a stored secret goes only where it was saved for"
+            "must be given again, because `{field}` changes and a stored secret goes only where it was saved for; \
+             STATE_ABSENT clears it"
         );
         violations.add(path.to_string(), "SECRET_REQUIRED", problem);
     }

@@ -55,7 +55,8 @@ pub enum SecretView {
 /// Takes all secrets out of a spec, which is left in its masked form.
 ///
 /// A value replaces, whatever state comes with it. Without a value PRESENT and UNDECRYPTABLE keep, MISSING and no state keep what
-/// there is, ABSENT clears. A secret field that is not set at all is not listed, and is cleared as well.
+/// there is, ABSENT clears. A secret field that is not set at all is not listed, and is cleared as well: [`keep_unsaid`] goes
+/// before, where it is to stay.
 pub fn split(spec: &mut Spec) -> SecretInputs {
     let mut inputs = SecretInputs::new();
     rewrite(spec, |path, secret| {
@@ -129,6 +130,21 @@ pub fn settle(
         state: settled.get(path).copied().unwrap_or(secret.state),
         ..secret
     });
+}
+
+/// Takes each secret over from the masked form of what is stored that a new spec says nothing of: nobody clears a secret by
+/// leaving it out. One whose place is gone, or holds something else now, goes with that; and so does one that `said` knows of.
+pub fn keep_unsaid(spec: &mut Spec, stored: &Spec, said: impl Fn(&FieldPath) -> bool) {
+    if states(stored).is_empty() {
+        return;
+    }
+    let stored = reflect::to_dynamic(stored);
+    let mut message = reflect::to_dynamic(spec);
+    let kept = reflect::adopt_secrets(&mut message, &stored, &|path| !said(&FieldPath(path.to_owned())));
+    if kept && let Some(changed) = reflect::from_dynamic(&message).spec {
+        *spec = changed;
+    }
+    reflect::wipe_secrets(message);
 }
 
 /// The secrets of a masked spec, and their states.
@@ -296,6 +312,40 @@ mod tests {
             settle(&mut spec, &mut inputs, imported, |_| stored);
             assert!(inputs.get(&path) == Some(&input), "{stored} {imported}");
             assert_eq!(states(&spec).get(&path), Some(&then), "{stored} {imported}");
+        }
+    }
+
+    #[test]
+    fn regression_a_secret_that_is_left_out_is_kept_where_its_place_is_still_there() {
+        let present = || Some(state(State::Present));
+        let setting = |value| Spec::Setting(SettingSpec { value, ..Default::default() });
+        let key = |secret| Spec::ApiKey(ApiKeySpec { secret, ..Default::default() });
+        let value = |secret| Some(setting_spec::Value::SecretValue(secret));
+        let bare = HeaderValue { value: None };
+        let entry = |header: HeaderValue| {
+            Spec::Provider(ProviderSpec { headers: [("a".to_owned(), header)].into(), ..Default::default() })
+        };
+        let stored_header = || provider(&[("a", state(State::Present)), ("b", state(State::Present))]);
+        for (stored, given, then) in [
+            (key(present()), key(None), key(present())),
+            (key(Some(state(State::Missing))), key(None), key(Some(state(State::Missing)))),
+            (key(present()), key(Some(state(State::Absent))), key(Some(state(State::Absent)))),
+            (key(None), key(None), key(None)),
+            (setting(value(state(State::Present))), setting(None), setting(value(state(State::Present)))),
+            (
+                setting(value(state(State::Present))),
+                setting(Some(setting_spec::Value::IntValue(1))),
+                setting(Some(setting_spec::Value::IntValue(1))),
+            ),
+            (stored_header(), entry(bare), provider(&[("a", state(State::Present))])),
+            (stored_header(), provider(&[]), provider(&[])),
+        ] {
+            let mut kept = given.clone();
+            keep_unsaid(&mut kept, &stored, |_| false);
+            assert_eq!(kept, then, "{given:?} over {stored:?}");
+            let mut said = given.clone();
+            keep_unsaid(&mut said, &stored, |_| true);
+            assert_eq!(said, given, "what is named is as it is given");
         }
     }
 

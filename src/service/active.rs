@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     choice::{self, DEFAULT_ROUTER},
-    domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations},
+    domain::{Error, KindName, Principal, ResourceName, Result, Spec, Unmet, Violations},
     kinds::{provider_types, router::MAX_FALLBACKS},
     proto::v1::{
         BatchWriteResponse, GetActiveProviderRequest, GetActiveProviderResponse, GetDefaultProviderRequest,
@@ -297,10 +297,10 @@ fn sent(field: &str) -> Option<String> {
 /// What the caller names and what is not there is told as such: that a router would refer to it is no matter of his.
 fn not_there(error: Error, named: impl Fn(&str) -> bool) -> Error {
     match error.cause() {
-        Error::FailedPrecondition { reason: "REFERENCE_MISSING", subject, .. } if named(subject) => {
-            let missing = Error::NotFound { name: subject.clone() };
-            if let Error::At { field, .. } = error { missing.at(field) } else { missing }
-        }
+        Error::Missing { unmet, .. } => match unmet.iter().find(|one| named(&one.subject)) {
+            Some(Unmet { field, subject, .. }) => Error::NotFound { name: subject.clone() }.at(field),
+            None => error,
+        },
         _ => error,
     }
 }

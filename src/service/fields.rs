@@ -1,7 +1,7 @@
 //! The fields of requests that are carried out as another write: an error names those that the caller knows.
 
 use crate::{
-    domain::{Error, FieldViolation, ResourceName, Result},
+    domain::{Error, FieldViolation, ResourceName, Result, Unmet},
     kinds,
 };
 
@@ -16,7 +16,16 @@ pub(super) fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
 pub(super) fn renamed_by(error: Error, told: impl Fn(&str) -> Option<String>) -> Error {
     let rename = |field: String| told(&field).unwrap_or(field);
     match error {
-        Error::At { field, cause } => Error::At { field: rename(field), cause },
+        Error::At { field, cause } => {
+            let cause = match *cause {
+                Error::Missing { description, unmet } => {
+                    let named = |one: Unmet| Unmet { field: rename(one.field), ..one };
+                    Error::Missing { description, unmet: unmet.into_iter().map(named).collect() }
+                }
+                cause => cause,
+            };
+            Error::At { field: rename(field), cause: Box::new(cause) }
+        }
         Error::Invalid(found) => Error::Invalid(
             found
                 .into_iter()

@@ -14,8 +14,8 @@ const MARGIN: usize = 1024;
 type Step = (fn(&mut BatchWriteResponse), &'static str);
 
 /// Leaves out what is least needed, until the answer fits: the values of differences, then the differences, then all
-/// of the resources but their names and marks, then these as well. A warning says so.
-pub(super) fn fit(mut answer: BatchWriteResponse, max_bytes: usize) -> BatchWriteResponse {
+/// of the resources but their names and marks, then these as well. A warning says so, and what was `done` with the write.
+pub(super) fn fit(mut answer: BatchWriteResponse, max_bytes: usize, done: &str) -> BatchWriteResponse {
     let steps: [Step; 4] = [
         (drop_values, "the values of the differences"),
         (drop_differences, "the differences of fields"),
@@ -27,8 +27,7 @@ pub(super) fn fit(mut answer: BatchWriteResponse, max_bytes: usize) -> BatchWrit
             break;
         }
         step(&mut answer);
-        answer.warnings =
-            vec![format!("the write is done, but its answer was too large: {what} were left out")];
+        answer.warnings = vec![format!("{done}, but the answer was too large: {what} were left out")];
     }
     answer
 }
@@ -82,12 +81,12 @@ mod tests {
 
     #[test]
     fn a_small_answer_stays_as_it_is() {
-        assert_eq!(fit(answer(3, 10), MAX), answer(3, 10));
+        assert_eq!(fit(answer(3, 10), MAX, "the write is done"), answer(3, 10));
     }
 
     #[test]
     fn a_large_answer_keeps_what_it_can() {
-        let fitted = fit(answer(20, 100_000), MAX);
+        let fitted = fit(answer(20, 100_000), MAX, "the write is done");
         assert!(fitted.encoded_len() < MAX);
         assert_eq!(fitted.results[19].diffs[0].fields[0].path, "p");
         assert_eq!((fitted.results.len(), fitted.revision, fitted.warnings.len()), (20, 7, 1));
@@ -95,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_largest_batch_is_answered() {
-        let fitted = fit(answer(limits::BATCH_CHANGES, 100), MAX);
+        let fitted = fit(answer(limits::BATCH_CHANGES, 100), MAX, "the write is done");
         assert!(fitted.encoded_len() < MAX);
         assert_eq!(fitted.results.len(), limits::BATCH_CHANGES);
         assert!(fitted.results.iter().all(|result| result.one_time_secret.len() == 64));

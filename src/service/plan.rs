@@ -33,7 +33,7 @@ use super::{
 use crate::{
     domain::{
         Error, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read, Record,
-        ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Violations, limits, spec,
+        ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Unmet, Violations, limits, spec,
         write::PlannedPut,
     },
     kinds::{self, Kind, mask::Mask},
@@ -69,6 +69,8 @@ pub(super) struct Planner<'a> {
     children: Vec<(String, ResourceName)>,
     /// What points elsewhere from now on, with the fields that say so.
     moved: Vec<(String, ResourceName)>,
+    /// What the write needs and is not there, and a sentence for each.
+    unmet: Vec<(String, Unmet)>,
     /// New contents.
     written: BTreeMap<ResourceName, Written>,
     /// What is deleted, with the fields that say so.
@@ -138,6 +140,7 @@ impl<'a> Planner<'a> {
             dry_run: false,
             staged: BTreeMap::new(),
             children: Vec::new(),
+            unmet: Vec::new(),
             moved: Vec::new(),
             written: BTreeMap::new(),
             deleted: BTreeMap::new(),
@@ -248,7 +251,8 @@ impl<'a> Planner<'a> {
         let (Some(wanted), true) = (wanted, current) else { return Ok(None) };
         let record = &entry.record;
         let patch = (&resource.labels, resource.spec.as_ref());
-        let (labels, spec) = wanted.apply((&record.labels, &record.spec), patch);
+        let (labels, mut spec) = wanted.apply((&record.labels, &record.spec), patch);
+        kinds::secrets::keep_unsaid(&mut spec, &record.spec, |field| wanted.names(field));
         let path = path.to_owned();
         self.put_over(Draft { path, name, kind, labels, spec, origin: Origin::Written }, &entry)
     }

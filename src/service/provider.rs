@@ -111,10 +111,10 @@ fn check_fit(
         .into_iter()
         .filter_map(|owner| state.get(&format!("models/{owner}/{segment}")));
     let reached = |entry: &&Entry| caller.reaches(&entry.record.name, entry.kind());
-    let Some(Spec::Model(model)) = entries.filter(reached).map(|entry| &entry.record.spec).next() else {
-        return Ok(());
-    };
+    let Some(entry) = entries.filter(reached).next() else { return Ok(()) };
+    let Spec::Model(model) = &entry.record.spec else { return Ok(()) };
     let asked = PromptTemplateSpec {
+        model: entry.record.name.to_string(),
         generation: request.generation.clone(),
         chat: request.chat.clone(),
         reasoning: request.reasoning,

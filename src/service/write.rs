@@ -112,7 +112,8 @@ impl Service {
     /// Those of api.md; nothing is changed when there is one, but for `Unavailable` after a commit whose outcome is
     /// not known, which a repetition under the same request id settles.
     pub async fn write(&self, caller: &Principal, request: WriteRequest) -> Result<BatchWriteResponse> {
-        self.carry_out(caller, request).await.map(|answer| fit(answer, self.parts.max_answer_bytes))
+        let done = if request.validate_only { "nothing was done" } else { "the write is done" };
+        self.carry_out(caller, request).await.map(|answer| fit(answer, self.parts.max_answer_bytes, done))
     }
 
     pub(super) async fn carry_out(

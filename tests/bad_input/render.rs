@@ -33,7 +33,10 @@ fn of_type(name: &str, provider_type: ProviderType) -> Resource {
 async fn furnished_with_types() -> Server {
     let server = furnished().await;
     let mut writer = Writer::new(server.admin(), Recorder::default());
-    writer.write(Op::Create(of_type("providers/gemini", ProviderType::GoogleAi))).await;
+    let gemini = of_type("providers/gemini", ProviderType::GoogleAi);
+    writer.write(Op::Create(gemini.clone())).await;
+    // Not that of its type: calls have to name one.
+    writer.write(Op::update(gemini, &["provider.default_model"])).await;
     let sealed =
         with_header(of_type("providers/sealed", ProviderType::Groq), "x-team", &format!("{CANARY}-header"));
     writer.write(Op::Create(sealed)).await;

@@ -1,15 +1,18 @@
 //! Keys that an import brings for a provider that it leaves as it is: they go nowhere that the file did not mean.
 
 use signalbox::proto::v1::{
-    ImportMode, ImportOutcome, ProviderSpec, ProviderType, Resource, resource::Spec, secret::State,
+    ApiKeySpec, DatabaseSpec, DatabaseType, ImportMode, ImportOutcome, NotificationChannelSpec,
+    NotificationChannelType, ProviderSpec, ProviderType, Resource, Secret, SettingSpec, VirtualKeySpec,
+    resource::Spec, secret::State, setting_spec,
 };
+use tonic_types::StatusExt;
 
 use crate::{
     foreign::{file, printed, run},
     on_both_databases,
     place::{Place, import, items, options},
     support::{
-        resources::{api_key, named},
+        resources::{api_key, given, labelled, named},
         writer::Op,
     },
 };
@@ -19,6 +22,8 @@ on_both_databases! {
     regression_a_key_goes_to_a_provider_that_was_edited_and_not_moved;
     regression_no_mode_that_keeps_takes_a_key_for_elsewhere;
     regression_a_refused_import_shows_what_would_have_been;
+    regression_no_mode_clears_a_secret_that_an_item_leaves_out;
+    regression_a_secret_that_is_left_out_does_not_move;
 }
 
 fn openai(base_url: &str) -> Resource {
@@ -96,4 +101,89 @@ async fn regression_a_refused_import_shows_what_would_have_been(place: Place) {
     assert!(told.contains("3 items, of which would be: 3 imported"), "{told}");
     assert!(told.contains("nothing was written") && !told.contains("canary"), "{told}");
     assert_eq!(place.revision().await, before);
+}
+
+/// One of each kind with secrets of its own, with all of them or with none.
+fn sealed(with: bool) -> Vec<Resource> {
+    let secret = |value: &str| with.then(|| given(value));
+    let database = DatabaseSpec {
+        r#type: DatabaseType::Postgresql.into(),
+        host: "db.example".into(),
+        password: secret("pw-canary"),
+        ..Default::default()
+    };
+    let setting = SettingSpec {
+        value: secret("v-canary").map(setting_spec::Value::SecretValue),
+        description: "ours".into(),
+    };
+    let channel = NotificationChannelSpec {
+        r#type: NotificationChannelType::Webhook.into(),
+        url: secret("https://hooks.example/canary"),
+        signing_secret: secret("signing-secret-canary"),
+        ..Default::default()
+    };
+    let key = ApiKeySpec { secret: secret("sk-canary-9"), description: "ours".into(), ..Default::default() };
+    vec![
+        openai("https://api.openai.com/v1"),
+        named("providers/chatgpt/apiKeys/k", Spec::ApiKey(key)),
+        named("databases/d", Spec::Database(database)),
+        named("settings/s", Spec::Setting(setting)),
+        named("notificationChannels/n", Spec::NotificationChannel(channel)),
+        named("virtualKeys/v", Spec::VirtualKey(VirtualKeySpec::default())),
+    ]
+}
+
+async fn regression_no_mode_clears_a_secret_that_an_item_leaves_out(place: Place) {
+    place.write_all(sealed(true).into_iter().map(Op::Create).collect()).await;
+    let bare = sealed(false);
+    let names: Vec<String> = bare.iter().map(|resource| resource.name.clone()).collect();
+    let mut before = Vec::new();
+    for name in &names {
+        before.push(place.states(name).await);
+    }
+    assert_eq!(before.iter().flatten().filter(|state| **state == State::Present).count(), 6);
+    let labels = |value: &str| bare.iter().cloned().map(|one| labelled(one, &[("team", value)])).collect();
+    for mode in [ImportMode::Replace, ImportMode::Fill, ImportMode::Update, ImportMode::KeepEdited] {
+        let brought: Vec<Resource> = labels(&format!("{mode:?}"));
+        import(&place.admin, options(mode), items(&brought), 9).await.unwrap();
+        // A mask that names the arm, or the secret itself, clears nothing either.
+        let mut masked = items(&brought[1..3]);
+        for (item, paths) in masked.iter_mut().zip([["api_key"], ["database.password"]]) {
+            item.update_mask = Some(prost_types::FieldMask { paths: paths.map(str::to_owned).to_vec() });
+        }
+        import(&place.admin, options(mode), masked, 9).await.unwrap();
+        for (name, before) in names.iter().zip(&before) {
+            assert_eq!(place.states(name).await, *before, "{name} {mode:?}");
+        }
+    }
+    // Nor does a caller who replaces a resource whole, as `set --replace` does.
+    place.write_all(bare.into_iter().map(|one| Op::update(one, &["*"])).collect()).await;
+    for (name, before) in names.iter().zip(&before) {
+        assert_eq!(place.states(name).await, *before, "{name}");
+    }
+    // Who says so clears it, by the state or by a path that names it.
+    let absent = Some(Secret { value: None, state: State::Absent.into() });
+    let cleared = ApiKeySpec { secret: absent, ..Default::default() };
+    let cleared = [named("providers/chatgpt/apiKeys/k", Spec::ApiKey(cleared))];
+    import(&place.admin, options(ImportMode::Replace), items(&cleared), 9).await.unwrap();
+    assert_eq!(place.states(&cleared[0].name).await, [State::Absent]);
+    place.write(Op::update(sealed(false).remove(2), &["database.password"])).await;
+    assert!(!place.states("databases/d").await.contains(&State::Present));
+}
+
+async fn regression_a_secret_that_is_left_out_does_not_move(place: Place) {
+    place.write_all(sealed(true).into_iter().map(Op::Create).collect()).await;
+    let revision = place.revision().await;
+    let mut database = sealed(false).remove(2);
+    if let Some(Spec::Database(spec)) = &mut database.spec {
+        spec.host = "elsewhere.example".into();
+    }
+    for moved in [openai("https://proxy.example/v1"), database] {
+        let name = moved.name.clone();
+        let refused =
+            import(&place.admin, options(ImportMode::Replace), items(&[moved]), 1).await.unwrap_err();
+        let reason = refused.get_error_details().error_info().unwrap().reason.clone();
+        assert_eq!(reason, "SECRET_REQUIRED", "{name}: {refused:?}");
+    }
+    assert_eq!(place.revision().await, revision);
 }

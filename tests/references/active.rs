@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use signalbox::proto::v1::{
-    GetActiveProviderRequest, ProviderType, Role, SetDefaultProviderRequest, SwitchActiveProviderRequest,
+    BatchWriteResponse, GetActiveProviderRequest, ProviderSpec, ProviderType, Role,
+    SetDefaultProviderRequest, SwitchActiveProviderRequest, resource::Spec,
 };
 use sqlx::SqliteConnection;
 use tonic::Code;
 
 use crate::{
-    held_database,
+    held_database, router,
     support::{
         active::{self, Callers, enable, refusal, to},
         caller::Rights,
-        resources::{api_key, by_name, by_prefix, provider},
+        resources::{api_key, by_name, by_prefix, named, provider},
         server::Server,
         writer::Op,
     },
@@ -142,4 +143,87 @@ async fn regression_the_last_active_key_is_told_of_also_when_two_go_at_once() {
         let again = Op::Create(api_key("providers/a/apiKeys/k", "sk-0123456789"));
         callers.write(vec![again]).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn regression_a_disabled_primary_of_another_router_is_told_to_who_reaches_that() {
+    let (server, callers) = alone().await;
+    active::prepare(&callers).await;
+    let routers = [("alone", &["b"][..]), ("backed", &["b", "a"]), ("second", &["a", "b"])];
+    callers.write(routers.map(|(id, providers)| Op::Create(router(id, providers))).to_vec()).await.unwrap();
+    let answer = callers.write(vec![enable("providers/b", false)]).await.unwrap();
+    assert_eq!(
+        answer.warnings,
+        [
+            "providers/b is the primary of routers/alone: its calls fail, because it has no fallbacks, while it is disabled",
+            "providers/b is the primary of routers/backed: its calls go to its fallbacks while it is disabled",
+        ]
+    );
+    callers.write(vec![enable("providers/b", true)]).await.unwrap();
+    // What the same write takes away is told of no more, and of what the caller does not reach nothing is.
+    let turned = Op::update(router("alone", &["a"]), &["router.primary"]);
+    let answer = callers.write(vec![enable("providers/b", false), turned]).await.unwrap();
+    assert_eq!(answer.warnings.len(), 1, "{:?}", answer.warnings);
+    callers.write(vec![enable("providers/b", true)]).await.unwrap();
+    let admin = server.admin();
+    let rights = Rights { grants: vec![by_name("providers/b")], ..Rights::admin() };
+    let narrow = admin.colleague("narrow", &rights).await;
+    let answer = Callers::new(vec![narrow]).write(vec![enable("providers/b", false)]).await.unwrap();
+    assert_eq!(answer.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn regression_a_provider_begins_with_the_model_of_its_type() {
+    let (_server, callers) = alone().await;
+    let of = |id: &str, change: fn(&mut ProviderSpec)| {
+        let mut spec = ProviderSpec { r#type: ProviderType::Openai.into(), ..Default::default() };
+        change(&mut spec);
+        named(&format!("providers/{id}"), Spec::Provider(spec))
+    };
+    for (id, change, model) in [
+        ("bare", (|_| ()) as fn(&mut ProviderSpec), "gpt-5.4-mini"),
+        ("named", |spec| spec.default_model = "m1".into(), "m1"),
+        ("narrowed", |spec| spec.models = vec!["m1".into()], ""),
+        ("allowed", |spec| spec.models = vec!["m1".into(), "gpt-5.4-mini".into()], "gpt-5.4-mini"),
+        ("elsewhere", |spec| spec.base_url = "https://proxy.example/v1".into(), ""),
+        (
+            "own",
+            |spec| {
+                (spec.r#type, spec.base_url) = (ProviderType::Vllm.into(), "http://gpu.internal/v1".into())
+            },
+            "",
+        ),
+    ] {
+        let answer = callers.write(vec![Op::Create(of(id, change))]).await.unwrap();
+        assert_eq!(model_of(&answer), model, "{id}");
+    }
+    // Later it is left as it is, also where it was taken away.
+    let described = |id: &str| of(id, |spec| spec.description = "ours".into());
+    let cleared = vec![Op::update(of("bare", |_| ()), &["provider.default_model"])];
+    assert_eq!(model_of(&callers.write(cleared).await.unwrap()), "");
+    for id in ["bare", "narrowed"] {
+        let answer = callers.write(vec![Op::update(described(id), &["provider.description"])]).await.unwrap();
+        assert_eq!(model_of(&answer), "", "{id}");
+    }
+}
+
+fn model_of(answer: &BatchWriteResponse) -> &str {
+    match answer.results[0].resource.as_ref().and_then(|resource| resource.spec.as_ref()) {
+        Some(Spec::Provider(spec)) => &spec.default_model,
+        _ => panic!("it is no provider"),
+    }
+}
+
+/// The text is stored as it is given, and nothing of it is repeated.
+#[tokio::test]
+async fn regression_a_credential_in_a_description_is_told() {
+    let (_server, callers) = alone().await;
+    let mut leaky = provider("providers/a");
+    if let Some(Spec::Provider(spec)) = &mut leaky.spec {
+        spec.description = "the key is sk-proj-0123456789abcdef".into();
+    }
+    let answer = callers.write(vec![Op::Create(leaky)]).await.unwrap();
+    let [told] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
+    assert!(told.starts_with("provider.description holds what looks like a key"), "{told}");
+    assert!(!told.contains("0123"), "{told}");
 }

@@ -179,14 +179,18 @@ pub async fn switches_and_switches_back(callers: &Callers) {
 
     let first = callers.switch(to("a")).await.unwrap();
     assert_eq!(first.previous, "");
-    assert!(
-        matches!(&first.warnings[..], [told] if told.contains("no default model")),
-        "{:?}",
-        first.warnings
-    );
+    assert_eq!(first.warnings, Vec::<String>::new(), "it began with the model of its type");
     assert_eq!(callers.order().await, ["a"]);
+    let without_model = named("providers/b", Spec::Provider(Default::default()));
+    callers.write(vec![Op::update(without_model, &["provider.default_model"])]).await.unwrap();
+    callers.settle().await;
     let second = callers.switch(to("b")).await.unwrap();
     assert_eq!(second.previous, "providers/a");
+    assert!(
+        matches!(&second.warnings[..], [told] if told.contains("no default model")),
+        "{:?}",
+        second.warnings
+    );
     assert!(second.revision > first.revision);
     assert_eq!(callers.order().await, ["b", "a"]);
     callers.switch(to("a")).await.unwrap();

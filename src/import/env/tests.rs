@@ -252,3 +252,34 @@ proptest! {
         prop_assert!(imported.items.iter().all(|item| !item.to_string().contains("canary")));
     }
 }
+
+/// The providers' own clients add the rest by themselves.
+#[test]
+fn regression_base_urls_of_the_providers_own_clients_lead_to_them() {
+    for (text, name, base, model) in [
+        (
+            "ANTHROPIC_API_KEY=sk-ant-1\nANTHROPIC_BASE_URL=https://api.anthropic.com",
+            "providers/anthropic",
+            "https://api.anthropic.com/v1",
+            "claude-sonnet-5-5",
+        ),
+        (
+            "GROQ_API_KEY=gsk_1\nGROQ_BASE_URL=https://api.groq.com/",
+            "providers/groq",
+            "https://api.groq.com/openai/v1",
+            "openai/gpt-oss-120b",
+        ),
+        (
+            "OPENAI_API_KEY=sk-1\nOPENAI_BASE_URL=https://proxy.example/v1",
+            "providers/chatgpt",
+            "https://proxy.example/v1",
+            "",
+        ),
+    ] {
+        let imported = import(text);
+        let spec = provider(&imported, name);
+        assert_eq!((spec.base_url.as_str(), spec.default_model.as_str()), (base, model), "{text}");
+    }
+    let imported = import("GROQ_API_KEY=gsk_1\nGROQ_BASE_URL=https://api.groq.com");
+    assert!(told(&imported, "GROQ_BASE_URL").contains("is cut where the base URL of its type is"));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, headers, parts};
-use crate::import::{litellm_prices, providers};
+use crate::import::{gather::cut, litellm_prices, providers};
 use crate::{
     domain::record::Spec,
     kinds::{provider_types, rules::url_problem},
@@ -61,11 +61,15 @@ impl Converter<'_> {
 
     /// Where an entry goes; why nowhere, if it can't be said.
     fn place<'t>(&mut self, path: &str, model: &str, params: &'t Tree) -> Result<Place<'t>, String> {
-        let custom = params.get("custom_llm_provider").and_then(Tree::text);
-        let word = custom.or(model.split_once('/').map(|(word, _)| word)).unwrap_or("openai");
         // Whatever it refers to, it is checked to be a URL.
         let base_url = self.open_text(path, params, &["api_base", "base_url"], |_| true)?;
         let base_url = base_url.trim_end_matches('/').to_owned();
+        let custom = params.get("custom_llm_provider").and_then(Tree::text);
+        let word = match custom.or(model.split_once('/').map(|(word, _)| word)) {
+            Some(word) => word.to_owned(),
+            None => provider_types::word(unnamed(model, &base_url, params)?),
+        };
+        let word = word.as_str();
         let version = self.open_text(path, params, &["api_version"], is_version)?;
         let organization = self.open_text(path, params, &["organization"], is_organization)?;
         let region = self.open_text(path, params, &["aws_region_name"], is_region)?;
@@ -90,6 +94,13 @@ impl Converter<'_> {
         {
             self.made().problem(format!("{path}.litellm_params.api_base"), problem);
         }
+        let base_url = match provider_types::own_base_url(provider_type, &base_url) {
+            Some(own) if own != base_url => {
+                self.made().item(format!("{path}.litellm_params.api_base"), "", Outcome::Changed, cut(own));
+                own.to_owned()
+            }
+            _ => base_url,
+        };
         let mut place = Place {
             provider_type,
             base_url,
@@ -367,6 +378,34 @@ impl Converter<'_> {
             }
         }
         Tree::Map(known.into_iter().collect()).to_json()
+    }
+}
+
+/// Who serves a model whose entry names no provider: as far as its name tells, or its key's. A key goes to nobody else.
+///
+/// # Errors
+/// When neither tells, or the two tell of different ones.
+fn unnamed(model: &str, base_url: &str, params: &Tree) -> Result<ProviderType, String> {
+    let variable =
+        params.get("api_key").and_then(Tree::text).and_then(|key| key.trim().strip_prefix(REFERENCE));
+    let by_model = provider_types::type_of_model(model);
+    if !base_url.is_empty() {
+        return Ok(by_model.unwrap_or(ProviderType::Openai));
+    }
+    let shown = model.escape_debug();
+    match (by_model, variable.and_then(provider_types::type_of_variable)) {
+        (Some(one), Some(other)) if one != other => {
+            let (one, other) = (provider_types::word(one), provider_types::word(other));
+            Err(format!(
+                "names no provider: its model is one of `{one}`, and its key is one of `{other}`; write `{one}/{shown}` or \
+                 `{other}/{shown}`"
+            ))
+        }
+        (Some(found), _) | (None, Some(found)) => Ok(found),
+        (None, None) => Err(format!(
+            "names no provider, and neither its model nor its key tells which; write it as `provider/model`, for example \
+             `openai/{shown}`"
+        )),
     }
 }
 

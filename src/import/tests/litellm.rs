@@ -293,3 +293,67 @@ fn regression_placeholders_are_no_keys() {
     assert!(told(&imported, "model_list[0].litellm_params.api_key").contains("placeholder"));
     assert!(!imported.resources.iter().any(|one| one.name.contains("/apiKeys/")));
 }
+
+fn of_text(text: &str) -> Imported {
+    let files = [File { name: "config.yaml".to_owned(), text: text.to_owned().into() }];
+    run("litellm", &files, &environment).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// A model without a provider was taken for OpenAI's, and so its key went there.
+#[test]
+fn regression_a_key_goes_to_nobody_but_whose_it_is() {
+    let of = |model: &str, more: &str| {
+        of_text(&format!(
+            "model_list:\n- model_name: m\n  litellm_params: {{model: {model}, api_key: k-1{more}}}\n"
+        ))
+    };
+    for (model, key) in [
+        ("claude-3-5-sonnet-20240620", "providers/anthropic/apiKeys/litellm"),
+        ("gemini-pro", "providers/google_ai/apiKeys/litellm"),
+        ("command-r", "providers/cohere/apiKeys/litellm"),
+        ("gpt-4o", "providers/chatgpt/apiKeys/litellm"),
+        ("o3-mini", "providers/chatgpt/apiKeys/litellm"),
+    ] {
+        assert_eq!(key_of(&of(model, ""), key), "k-1", "{model}");
+    }
+    let of = |model: &str, variable: &str| {
+        let params = format!("{{model: {model}, api_key: os.environ/{variable}}}");
+        of_text(&format!("model_list:\n- model_name: m\n  litellm_params: {params}\n"))
+    };
+    find(&of("our-finetune", "MISTRAL_API_KEY"), "providers/mistral/apiKeys/mistral_api_key");
+    for (model, variable, told) in [
+        ("gpt-4o", "ANTHROPIC_API_KEY", "write `openai/gpt-4o` or `anthropic/gpt-4o`"),
+        ("our-finetune", "HOUSE_KEY", "for example `openai/our-finetune`"),
+    ] {
+        let imported = of(model, variable);
+        assert!(imported.resources.iter().all(|one| !one.name.contains("apiKeys")), "{model} {variable}");
+        let items: Vec<String> = imported.items.iter().map(ToString::to_string).collect();
+        assert!(items.iter().any(|item| item.contains(told)), "{items:?}");
+    }
+}
+
+#[test]
+fn regression_a_base_url_is_cut_where_its_type_is() {
+    let entry = |model: &str, base: &str| {
+        format!(
+            "- model_name: {model}\n  litellm_params: {{model: {model}, api_key: k-1, api_base: \"{base}\"}}\n"
+        )
+    };
+    let list = [
+        entry("anthropic/claude-x", "https://api.anthropic.com"),
+        entry("gemini/gemini-x", "https://generativelanguage.googleapis.com/v1beta"),
+        entry("mistral/m", "https://api.mistral.ai/v1/chat/completions"),
+        entry("groq/g", "https://proxy.example"),
+    ];
+    let imported = of_text(&format!("model_list:\n{}", list.concat()));
+    for (name, base) in [
+        ("providers/anthropic", "https://api.anthropic.com/v1"),
+        ("providers/google_ai", "https://generativelanguage.googleapis.com"),
+        ("providers/mistral", "https://api.mistral.ai/v1"),
+        ("providers/groq", "https://proxy.example"),
+    ] {
+        assert_eq!(spec_of!(imported, Provider, name).base_url, base);
+    }
+    let cut = imported.items.iter().filter(|item| item.note.starts_with("is cut where")).count();
+    assert_eq!(cut, 3);
+}

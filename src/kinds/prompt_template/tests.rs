@@ -162,10 +162,10 @@ fn what_texts_use_is_declared() {
     }
     bad("chat.system_prompt", chat(|chat| chat.system_prompt = "{{other}}".into()));
     bad("messages[0].content", message(2, "{{other}}"));
-    let (_, violations) = plan(NAME, spec(using("{{a}}{{b}}{{a}}{{sk_secret}}")), None);
+    let (_, violations) = plan(NAME, spec(using("{{a}}{{b}}{{a}}{{gsk_secret0123456789}}")), None);
     assert_eq!(violations.len(), 3, "each variable is told once");
-    assert!(violations[1].description.contains("character 6"));
-    assert!(violations.iter().all(|violation| !violation.description.contains("sk_secret")));
+    assert!(violations[1].description.contains("uses `{{b}}` at character 6"));
+    assert!(violations.iter().all(|violation| !violation.description.contains("secret0")), "it is a key");
 
     let stored = spec(|spec| {
         variable(|_| ())(spec);

@@ -29,6 +29,9 @@ impl Planner<'_> {
         kind.fill_defaults(&mut spec, &name);
         let level = self.parts.replicas.level();
         kind.fill_newer_defaults(&mut spec, level);
+        if old.is_none() && !brought {
+            kind.begin(&mut spec);
+        }
         if old.is_some() || !brought {
             kind.keep_made(&mut spec, old);
         }
@@ -61,6 +64,7 @@ impl Planner<'_> {
         self.bytes += spec_json.len();
         let mut warnings = kind.warnings(old, &spec);
         warnings.extend(self.expired(kind, &name, &spec));
+        warnings.extend(kinds::disclosed(&labels, &spec, &spec_json));
         match brought {
             true => self.warn_of_import(&name, warnings, &inputs),
             false => self.warnings.extend(warnings),

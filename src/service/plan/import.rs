@@ -225,7 +225,9 @@ impl Planner<'_> {
             Mode::Keep | Mode::Replace | Mode::KeepEdited | Mode::Fill => Some(Mask::Everything),
         };
         let Some(wanted) = wanted else { return Ok(None) };
-        let (labels, spec) = wanted.apply((&record.labels, &record.spec), (&labels, Some(&spec)));
+        let (labels, mut spec) = wanted.apply((&record.labels, &record.spec), (&labels, Some(&spec)));
+        // Also where the mask names it: an import clears a secret only by saying so.
+        kinds::secrets::keep_unsaid(&mut spec, &record.spec, |_| false);
         let planned = self.put_over(Draft { path, name, kind, labels, spec, origin }, &entry)?;
         Ok(planned.map(|result| self.told_of(result)))
     }

@@ -11,7 +11,7 @@ use super::{Planner, Staged, Written};
 use crate::{
     domain::{
         Error, FieldPath, FieldViolation, KindName, PlannedChange, Principal, Read, ResourceName, SecretId,
-        Spec, Violations,
+        Spec, Unmet, Violations,
     },
     kinds::{self, Kind, Reference, Targets},
     watch::not_granted,
@@ -21,24 +21,18 @@ use crate::{
 const NAMED: usize = 5;
 /// What uses something and is beyond the caller's grants.
 pub(super) const UNSEEN: &str = "what your grants do not reach";
-/// Missing references that are named in an error.
+/// Missing resources that are named in the sentence of an error.
 const MISSING: usize = 20;
 
-/// Something that is referred to and is not there.
-struct Missing {
-    /// The field of the request.
-    field: String,
-    referring: ResourceName,
-    reference: Reference,
+/// As `routers/main primary: providers/gone does not exist`.
+fn told(referring: &ResourceName, Reference { field, name }: &Reference) -> String {
+    let field = field.0.split_once('.').map_or(field.0.as_str(), |(_, rest)| rest);
+    format!("{referring} {field}: {name} does not exist")
 }
 
-impl Missing {
-    /// As `routers/main primary: providers/gone does not exist`.
-    fn told(&self) -> String {
-        let Reference { field, name } = &self.reference;
-        let field = field.0.split_once('.').map_or(field.0.as_str(), |(_, rest)| rest);
-        format!("{} {field}: {name} does not exist", self.referring)
-    }
+fn unmet(field: String, reason: &'static str, missing: &ResourceName) -> Unmet {
+    let description = format!("{missing} does not exist; create it first, or in one batch");
+    Unmet { field, reason, subject: missing.to_string(), description }
 }
 
 impl<'a> Planner<'a> {
@@ -46,13 +40,15 @@ impl<'a> Planner<'a> {
     pub(super) fn check_parents(&mut self) {
         for (field, child) in std::mem::take(&mut self.children) {
             let Some(parent) = child.parent() else { continue };
+            if !self.reached(&parent) && !self.caller.is_granted_within(&parent) {
+                // Whether it exists is not given away to who only guesses its name.
+                self.refuse(field, not_granted(self.caller, parent.as_str()));
+                continue;
+            }
             match (self.staged.get(&parent), self.state.get(parent.as_str())) {
                 (Some(Staged::Deleted), _) | (None, None) => {
-                    let description = format!(
-                        "{child} needs {parent}, which does not exist; create it first, or in one batch"
-                    );
-                    let (reason, subject) = ("PARENT_MISSING", parent.to_string());
-                    self.refuse(field, Error::FailedPrecondition { reason, subject, description });
+                    let sentence = format!("{child} needs {parent}, which does not exist");
+                    self.unmet.push((sentence, unmet(field, "PARENT_MISSING", &parent)));
                 }
                 (Some(Staged::Kept), _) => {}
                 (None, Some(entry)) => {
@@ -119,7 +115,6 @@ impl<'a> Planner<'a> {
     /// model has become since must not stand against a new label.
     pub(super) fn check_references(&mut self) -> Violations {
         let mut misfits = Violations::default();
-        let mut missing = Vec::new();
         let written = std::mem::take(&mut self.written);
         for (name, Written { path, kind, spec, changed }) in &written {
             let mut targets = Targets::new();
@@ -131,7 +126,8 @@ impl<'a> Planner<'a> {
                 } else if let Some(target) = self.target(&reference.name, &written) {
                     targets.insert(reference.name, target);
                 } else {
-                    missing.push(Missing { field, referring: name.clone(), reference });
+                    let missing = unmet(field, "REFERENCE_MISSING", &reference.name);
+                    self.unmet.push((told(name, &reference), missing));
                 }
             }
             if !changed {
@@ -146,21 +142,22 @@ impl<'a> Planner<'a> {
             misfits.extend(found.violations.into_iter().map(placed));
         }
         self.written = written;
-        self.refuse_missing(&missing);
+        self.refuse_unmet();
         misfits
     }
 
-    /// All that is not there is told at once.
-    fn refuse_missing(&mut self, missing: &[Missing]) {
-        let Some(first) = missing.first() else { return };
-        let mut told: Vec<String> = missing.iter().take(MISSING).map(Missing::told).collect();
-        if missing.len() > MISSING {
-            told.push(format!("{} more", missing.len() - MISSING));
+    /// All that is not there is told at once, parents and what is referred to.
+    fn refuse_unmet(&mut self) {
+        let (mut told, unmet): (Vec<String>, Vec<Unmet>) =
+            std::mem::take(&mut self.unmet).into_iter().unzip();
+        let Some(first) = unmet.first() else { return };
+        if unmet.len() > MISSING {
+            told.truncate(MISSING);
+            told.push(format!("{} more", unmet.len() - MISSING));
         }
-        let what = if missing.len() == 1 { "it" } else { "them" };
+        let what = if unmet.len() == 1 { "it" } else { "them" };
         let description = format!("{}; create {what} first, or in one batch", told.join("; "));
-        let (reason, subject) = ("REFERENCE_MISSING", first.reference.name.to_string());
-        self.refuse(first.field.clone(), Error::FailedPrecondition { reason, subject, description });
+        self.refuse(first.field.clone(), Error::Missing { description, unmet });
     }
 
     /// Whether the caller's grants reach what is referred to.

@@ -73,7 +73,7 @@ enum Told {
 
 /// Who does not reach what a remark is about learns only that something stands against the change.
 fn told(caller: &Principal, name: &ResourceName, place: &str, remark: Remark) -> Option<Told> {
-    let because = kinds::parse_name(remark.because);
+    let because = kinds::parse_name(&remark.because);
     let reaches = because.is_ok_and(|(other, kind)| caller.reaches(&other, kind.name()));
     match remark.says {
         Says::Warning(text) => reaches.then_some(Told::Warning(text)),
@@ -129,5 +129,18 @@ impl Outlook for Afterwards<'_> {
         let found = stored.find(|record| stays(&record.name) && such(&record.spec));
         // Asked for once more by its name, so that it is held.
         found.is_some_and(|record| self.find(record.name.as_str()).is_some())
+    }
+
+    fn all_beneath(&self, prefix: &str, such: &dyn Fn(&Spec) -> bool) -> BTreeSet<ResourceName> {
+        let written = self.written.iter().map(|(name, written)| (name, &written.spec));
+        let stays =
+            |name: &ResourceName| !self.deleted.contains_key(name) && !self.written.contains_key(name);
+        let stored = self.state.beneath(prefix).map(|entry| (&entry.record.name, &entry.record.spec));
+        written
+            .filter(|(name, _)| name.as_str().starts_with(prefix))
+            .chain(stored.filter(|(name, _)| stays(name)))
+            .filter(|(_, spec)| such(spec))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
