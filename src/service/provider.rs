@@ -107,11 +107,11 @@ fn check_fit(
     let id = if request.model.is_empty() { &provider.default_model } else { &request.model };
     let segment = kinds::model::segment_of(id);
     let of_type = type_word(provider.r#type());
-    let entries = [name.id(), of_type.as_str()]
+    let mut entries = [name.id(), of_type.as_str()]
         .into_iter()
         .filter_map(|owner| state.get(&format!("models/{owner}/{segment}")));
     let reached = |entry: &&Entry| caller.reaches(&entry.record.name, entry.kind());
-    let Some(entry) = entries.filter(reached).next() else { return Ok(()) };
+    let Some(entry) = entries.find(reached) else { return Ok(()) };
     let Spec::Model(model) = &entry.record.spec else { return Ok(()) };
     let asked = PromptTemplateSpec {
         model: entry.record.name.to_string(),
