@@ -120,6 +120,24 @@ def test_another_key_of_the_provider_was_not_asked_to_wait(fake, speaker):
             assert len({headers["Authorization"] for _, _, headers, _ in speaker.heard}) == 2
 
 
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), "5", True])
+def test_regression_a_timeout_that_is_none_is_told(fake, timeout):
+    with (
+        Executor(fake) as executor,
+        pytest.raises(wire.CallError, match="timeout must be a number of seconds"),
+    ):
+        executor.complete("Hello", "m", timeout=timeout)
+
+
+def test_regression_an_executor_that_is_closed_during_a_call_raises_an_error_of_ours(fake, speaker):
+    speaker.lay("first", (503, b"{}"))
+    executor = Executor(fake)
+    said = executor._carried_out(executor._steps(True, "Hello", "m"))
+    executor.close()
+    with pytest.raises(CompletionError, match="the executor was closed"):
+        list(said)
+
+
 def test_a_call_without_a_model_says_what_to_set(fake, speaker):
     with (
         Executor(fake) as executor,

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from . import _fork, wire
 from ._attempts import Attempt, ConnectionFailedError, Head, TimedOutError
 from ._hosts import is_loopback
-from .errors import OptionsError, SignalboxError
+from .errors import ClosedError, OptionsError, SignalboxError
 
 try:
     import httpcore
@@ -95,6 +95,7 @@ class Connection(_Owned):
         """Sends, and gives the head of the answer that begins."""
         self.close()
         self._check_process()
+        _check_open(self._http)
         asked = _request(self._http, attempt, deadline, self._plaintext)
         # A key goes to the address that it was saved for, and to no other.
         answer = _within(deadline, lambda: self._http.send(asked, stream=True, follow_redirects=False))
@@ -131,6 +132,7 @@ class AsyncConnection(_Owned):
         """See `Connection.send`."""
         await self.aclose()
         self._check_process()
+        _check_open(self._http)
         asked = _request(self._http, attempt, deadline, self._plaintext)
         answer = await _awaited(deadline, self._http.send(asked, stream=True, follow_redirects=False))
         pieces = answer.aiter_bytes() if answer.is_stream_consumed else answer.aiter_raw()
@@ -149,6 +151,11 @@ class AsyncConnection(_Owned):
         if answer is not None:
             await self._pieces.aclose()
             await answer.aclose()
+
+
+def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
+    if http.is_closed:
+        raise ClosedError("the executor was closed, or the client of httpx that it was given")
 
 
 def plaintext_hosts(hosts: Iterable[str]) -> frozenset[str]:
@@ -231,7 +238,7 @@ class _failures:
             raise TimedOutError(f"no answer in time ({type(error).__name__})") from None
         if isinstance(error, httpx.NetworkError | httpx.UnsupportedProtocol):
             raise ConnectionFailedError(f"{type(error).__name__}: {error}") from None
-        if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+        if isinstance(error, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
             # Its words may show what was to be sent, or what came back: a server may repeat a key.
             raise ConnectionFailedError(type(error).__name__) from None
 
