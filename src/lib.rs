@@ -34,6 +34,8 @@ pub mod import;
 pub mod kinds;
 #[cfg(feature = "server")]
 mod lifecycle;
+#[cfg(feature = "client")]
+pub mod model_id;
 #[cfg(feature = "server")]
 pub mod outbound;
 #[cfg(feature = "client")]

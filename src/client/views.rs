@@ -9,9 +9,12 @@ use super::{
     secret::SecretText,
     snapshot::Snapshot,
 };
-use crate::proto::v1::{
-    CachePolicySpec, DatabaseSpec, FeatureFlagSpec, ModelSpec, NotificationChannelSpec, PromptTemplateSpec,
-    Resource, RouterSpec, ToolSpec, VirtualKeySpec, database_option, resource::Spec,
+use crate::{
+    model_id::{model_id_of, segment_of},
+    proto::v1::{
+        CachePolicySpec, DatabaseSpec, FeatureFlagSpec, ModelSpec, NotificationChannelSpec,
+        PromptTemplateSpec, Resource, RouterSpec, ToolSpec, VirtualKeySpec, database_option, resource::Spec,
+    },
 };
 
 /// A view of a kind: its id, its resource, its spec, and how a snapshot finds it where one id is enough for that.
@@ -126,12 +129,15 @@ view!(
 );
 
 impl Snapshot {
-    /// A model of the catalogue, by the id or the type of its provider (`openai`) and its own. A slash in a model's id is a
-    /// plus in its name; either is taken.
+    /// A model of the catalogue, by the id or the type of its provider (`openai`) and its own: as calls carry it
+    /// (`meta-llama/Llama-3.1-8B`), or as it stands in the name, where a slash is a plus.
     #[must_use]
     pub fn model(&self, provider: &str, id: &str) -> Option<Model> {
-        let id = id.replace('/', "+");
-        self.held("models", &format!("{provider}/{id}")).and_then(Model::of)
+        let segment = segment_of(id);
+        let found = self.held("models", &format!("{provider}/{segment}")).and_then(Model::of)?;
+        // What a name can't hold is a `-` there, so that several ids come to the same segment.
+        let is_exact = segment == id || model_id_of(&segment) == id;
+        (is_exact || found.spec().model_id == id).then_some(found)
     }
 }
 
@@ -275,6 +281,12 @@ mod tests {
             let model = snapshot.model("groq", id).unwrap();
             assert_eq!((model.spec().display_name.as_str(), model.id()), ("Kimi", "moonshotai+kimi-k2"));
         }
+        let spec = ModelSpec { model_id: "@cf/llama".to_owned(), ..ModelSpec::default() };
+        put(&mut snapshot, "models/groq/cf+llama", Spec::Model(spec));
+        assert!(
+            snapshot.model("groq", "@cf/llama").is_some() && snapshot.model("groq", "cf/llama").is_some()
+        );
+        assert!(snapshot.model("groq", "~cf/llama").is_none(), "another id that comes to the same name");
         assert_eq!(snapshot.prompt_template("greet").unwrap().spec().template, "Hi");
         assert_eq!(snapshot.router("default").unwrap().spec().primary, "providers/groq");
         assert!(!snapshot.tool("search").unwrap().enabled());

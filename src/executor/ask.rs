@@ -165,11 +165,9 @@ impl<'e> IntoFuture for Ask<'e> {
 }
 
 async fn answer(executor: &Executor, attempt: &Attempt) -> Result<Answer, super::AttemptError> {
-    let (status, body) = executor.http.whole(attempt).await?;
-    if (200..300).contains(&status) {
-        return Ok(attempt.mapping.answer(&body)?);
-    }
-    Err(attempt.refused(status, &body))
+    let mut reply = executor.http.send(attempt, attempt.deadline).await?;
+    let body = reply.rest(attempt.deadline).await?;
+    if reply.is_good() { Ok(attempt.mapping.answer(&body)?) } else { Err(attempt.refused(&reply, &body)) }
 }
 
 /// Puts the tools with these ids into the call; gives what is wrong with them.

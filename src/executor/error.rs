@@ -2,7 +2,7 @@
 //!
 //! Owns the errors, and the words of routers for them. No message holds a key: a provider's words come without parts of it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     client::SecretError,
@@ -79,7 +79,7 @@ pub enum AttemptError {
     #[error("no answer in time")]
     TimedOut,
     /// The provider has refused.
-    #[error("HTTP {status}, {reason:?}: {words}", reason = failure.reason, words = words(failure))]
+    #[error("HTTP {status}, {reason:?}: {words}{wait}", reason = failure.reason, words = words(failure), wait = wait(failure))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -126,9 +126,26 @@ impl AttemptError {
             },
         }
     }
+
+    /// How long the provider asks to be left alone, where it says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { failure, .. } | Self::Stream(StreamFailure::Failed(failure)) => {
+                failure.retry_after
+            }
+            _ => None,
+        }
+    }
 }
 
 impl CompletionError {
+    /// How long it is until one of the providers may be asked again, where they have said so: the shortest that any asks for.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.failures().iter().filter_map(|failure| failure.error.retry_after()).min()
+    }
+
     /// What became of each attempt.
     #[must_use]
     pub fn failures(&self) -> &[AttemptFailure] {
@@ -179,4 +196,10 @@ fn words(failure: &Failure) -> &str {
         ("", code) => code,
         (message, _) => message,
     }
+}
+
+fn wait(failure: &Failure) -> String {
+    let asked =
+        failure.retry_after.map(|asked| format!(" (asks to be left alone for {} s)", asked.as_secs_f64()));
+    asked.unwrap_or_default()
 }

@@ -10,9 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use chrono::Utc;
 use reqwest::{
     Client, Method, Response, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{AttemptError, route::Attempt};
 use crate::{
     proto::v1::HttpMethod,
-    wire::{HeaderKind, StreamFailure, without_keys},
+    wire::{Failure, HeaderKind, StreamFailure, retry_after, without_keys},
 };
 
 /// Bytes of an answer at most.
@@ -62,23 +63,13 @@ impl Http {
         self.plaintext.insert(host.to_ascii_lowercase());
     }
 
-    /// Sends, and waits for the whole answer: its status and its body.
-    pub(super) async fn whole(&self, attempt: &Attempt) -> Result<(u16, Vec<u8>), AttemptError> {
-        let mut reply = self.send(attempt, attempt.deadline).await?;
-        let mut body = Vec::new();
-        while let Some(piece) = reply.piece(attempt.deadline).await? {
-            body.extend_from_slice(&piece);
-        }
-        Ok((reply.status, body))
-    }
-
     /// Sends, and waits for the beginning of the answer.
     pub(super) async fn send(&self, attempt: &Attempt, deadline: Instant) -> Result<Reply, AttemptError> {
         let request = self.request(attempt)?;
         let client = self.client(attempt.connect.unwrap_or(CONNECT))?;
         let response = timeout_at(deadline, client.execute(request)).await;
         let response = response.map_err(|_| AttemptError::TimedOut)?.map_err(of_reqwest)?;
-        Ok(Reply { status: response.status().as_u16(), response, taken: 0 })
+        Ok(Reply { response, taken: 0 })
     }
 
     fn request(&self, attempt: &Attempt) -> Result<reqwest::Request, AttemptError> {
@@ -106,12 +97,33 @@ impl Http {
 
 /// An answer that has begun.
 pub(super) struct Reply {
-    pub(super) status: u16,
     response: Response,
     taken: usize,
 }
 
 impl Reply {
+    pub(super) fn is_good(&self) -> bool {
+        self.response.status().is_success()
+    }
+
+    /// How long the header asks to be left alone.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a date is held against the worker's own clock; nothing injects one here"
+    )]
+    fn asked_wait(&self) -> Option<Duration> {
+        retry_after(self.response.headers().get(RETRY_AFTER)?.to_str().ok()?, Utc::now())
+    }
+
+    /// All the bytes that are left.
+    pub(super) async fn rest(&mut self, deadline: Instant) -> Result<Vec<u8>, AttemptError> {
+        let mut rest = Vec::new();
+        while let Some(piece) = self.piece(deadline).await? {
+            rest.extend_from_slice(&piece);
+        }
+        Ok(rest)
+    }
+
     /// The next bytes; `None` at the end.
     pub(super) async fn piece(&mut self, deadline: Instant) -> Result<Option<Bytes>, AttemptError> {
         let piece = timeout_at(deadline, self.response.chunk()).await;
@@ -123,9 +135,11 @@ impl Reply {
 
 impl Attempt {
     /// The error of an answer that is none. Its key is cut out of the provider's words.
-    pub(super) fn refused(&self, status: u16, body: &[u8]) -> AttemptError {
+    pub(super) fn refused(&self, reply: &Reply, body: &[u8]) -> AttemptError {
         let key = self.key.as_ref().map(|key| key.secret.expose());
-        let failure = self.mapping.failure(status, body, key);
+        let status = reply.response.status().as_u16();
+        let mut failure = self.cleared(self.mapping.failure(status, body, key));
+        failure.retry_after = reply.asked_wait().or(failure.retry_after);
         AttemptError::Refused { status, failure }
     }
 
@@ -136,10 +150,23 @@ impl Attempt {
                 let key = self.key.as_ref().map(|key| key.secret.expose());
                 failure.message = without_keys(&failure.message, key);
                 failure.code = without_keys(&failure.code, key);
-                AttemptError::Stream(StreamFailure::Failed(failure))
+                AttemptError::Stream(StreamFailure::Failed(self.cleared(failure)))
             }
             other => other,
         }
+    }
+
+    /// A provider's words without the secret headers, which it may repeat as well.
+    fn cleared(&self, mut failure: Failure) -> Failure {
+        let is_sealed = |name: &str| {
+            let mut headers = self.request.headers.iter();
+            headers.any(|header| header.name == name && header.kind == HeaderKind::Secret)
+        };
+        for (_, value) in self.secrets.iter().filter(|(name, _)| is_sealed(name)) {
+            failure.message = without_keys(&failure.message, Some(value.expose()));
+            failure.code = without_keys(&failure.code, Some(value.expose()));
+        }
+        failure
     }
 }
 

@@ -20,7 +20,7 @@
 //! one, the environment variables of the providers count (`GROQ_API_KEY` and so on), at revision 0; `SIGNALBOX_ENABLED=false`
 //! keeps to them altogether.
 //!
-//! Owns who is asked next (`route`, `order`), for which model (`model`), and the HTTP (`http`). What is sent and read is `wire`'s, what is configured the
+//! Owns who is asked next (`route`, `order`), for which model (`model`), after which pause (`pause`), and the HTTP (`http`). What is sent and read is `wire`'s, what is configured the
 //! client's. Must not know streams of configuration.
 
 mod ask;
@@ -28,6 +28,7 @@ mod error;
 mod http;
 mod model;
 mod order;
+mod pause;
 mod route;
 mod stream;
 #[cfg(feature = "server")]

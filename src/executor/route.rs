@@ -11,6 +11,7 @@ use super::{
     ask::Request,
     model,
     order::{self, Memory},
+    pause::Pause,
 };
 use crate::{
     client::{ApiKey, Provider, SecretError, SecretText, Snapshot},
@@ -40,7 +41,8 @@ pub(super) struct Route {
     terms: Terms,
     candidates: std::vec::IntoIter<Provider>,
     present: Option<Present>,
-    /// Values of keys that were refused, by the key's name; whether it was the one before the present.
+    /// Values of keys that were refused, or are not to be used for a while, by the key's name; whether it was the one before
+    /// the present.
     refused_keys: BTreeSet<(String, bool)>,
     failures: Vec<AttemptFailure>,
     deadline: Instant,
@@ -160,7 +162,7 @@ impl Route {
 
     /// Takes note of a failed attempt, and gives the pause before the next one.
     pub(super) fn failed(&mut self, attempt: &Attempt, error: AttemptError) -> Duration {
-        let kind = error.kind();
+        let (kind, asked) = (error.kind(), error.retry_after());
         self.failures.push(AttemptFailure { provider: attempt.provider.clone(), error });
         let refused = attempt.key.as_ref().filter(|_| kind == Some(CallFailure::Authentication));
         if let Some(key) = refused {
@@ -168,17 +170,35 @@ impl Route {
         }
         // The same provider may have another key that is good.
         let other_key = refused.is_some() && !self.keys(&attempt.provider).is_empty();
-        let again = kind.is_some_and(|kind| self.terms.retries_on(kind)) || other_key;
+        let again = kind.is_some_and(|kind| self.terms.retries_on(kind));
+        let asked = if again { self.asked_to_wait(attempt, asked) } else { None };
+        let others =
+            asked.is_some() && self.candidates.as_slice().iter().any(|next| self.attempt(next).is_ok());
+        let left = self.deadline.saturating_duration_since(Instant::now());
         let Some(present) = &mut self.present else { return Duration::ZERO };
-        if !again {
-            present.left = 0;
-        }
         if present.left == 0 || other_key {
             return Duration::ZERO;
         }
-        let pause = present.pause.mul_f64(rand::random());
+        let pause = Pause { own: present.pause, longest: self.terms.longest_pause(), asked, others, left };
         present.pause = self.terms.pause_after(present.pause);
-        pause.min(self.deadline.saturating_duration_since(Instant::now()))
+        let pause = if again { pause.length(rand::random()) } else { None };
+        if pause.is_none() {
+            present.left = 0;
+        }
+        pause.unwrap_or_default()
+    }
+
+    /// How long the provider is left alone by its own wish. Where it has another key, that one is taken instead: it was not
+    /// asked to wait.
+    fn asked_to_wait(&mut self, attempt: &Attempt, asked: Option<Duration>) -> Option<Duration> {
+        let (asked, key) = (asked?, attempt.key.as_ref());
+        let Some(name) = key.map(|key| key.key.resource().name.clone()) else { return Some(asked) };
+        let is_other = |key: &Chosen| key.key.resource().name != name;
+        if !self.keys(&attempt.provider).iter().any(is_other) {
+            return Some(asked);
+        }
+        self.refused_keys.extend([(name.clone(), false), (name, true)]);
+        None
     }
 
     pub(super) fn completion(&mut self, attempt: Attempt, answer: Answer) -> Completion {
@@ -292,12 +312,14 @@ impl Terms {
         span(self.retries.initial_backoff.as_ref()).unwrap_or(INITIAL_BACKOFF)
     }
 
+    fn longest_pause(&self) -> Duration {
+        span(self.retries.max_backoff.as_ref()).unwrap_or(MAX_BACKOFF.max(self.first_pause()))
+    }
+
     fn pause_after(&self, pause: Duration) -> Duration {
-        let longest = span(self.retries.max_backoff.as_ref());
-        let longest = longest.unwrap_or(MAX_BACKOFF.max(self.first_pause()));
         let multiplier =
             self.retries.backoff_multiplier.filter(|multiplier| (1.0..=10.0).contains(multiplier));
-        pause.mul_f64(multiplier.unwrap_or(MULTIPLIER)).min(longest)
+        pause.mul_f64(multiplier.unwrap_or(MULTIPLIER)).min(self.longest_pause())
     }
 }
 

@@ -171,14 +171,11 @@ async fn begin(
     let none = || AttemptError::Request("the provider's answers are not streamed".to_owned());
     let reader = attempt.mapping.stream().ok_or_else(none)?;
     let mut reply = executor.http.send(attempt, deadline).await?;
-    if (200..300).contains(&reply.status) {
+    if reply.is_good() {
         return Ok((reply, reader));
     }
-    let mut body = Vec::new();
-    while let Some(piece) = reply.piece(deadline).await? {
-        body.extend_from_slice(&piece);
-    }
-    Err(attempt.refused(reply.status, &body))
+    let body = reply.rest(deadline).await?;
+    Err(attempt.refused(&reply, &body))
 }
 
 /// The next pieces, be it none; `None` at the end.

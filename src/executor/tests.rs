@@ -2,6 +2,7 @@
 
 mod keys;
 mod routing;
+mod waits;
 
 use std::{
     collections::BTreeMap,
@@ -77,8 +78,8 @@ fn stored(written: &Value) -> ProviderSpec {
     spec
 }
 
-/// What is answered: a status (0 cuts the connection), a body, and a pause in its middle.
-type Page = (u16, Vec<u8>, Duration);
+/// What is answered: a status (0 cuts the connection), further lines of the head, a body, and a pause in its middle.
+type Page = (u16, String, Vec<u8>, Duration);
 
 /// A request as it was heard: its first segment, its head, its body.
 type Heard = (String, String, Value);
@@ -108,12 +109,19 @@ impl Speaker {
 
     /// Answers in their order, the last one for ever.
     fn lay(&self, name: &str, pages: &[(u16, &str)]) {
-        let pages = pages.iter().map(|(status, body)| (*status, body.as_bytes().to_vec(), Duration::ZERO));
-        self.ready.lock().unwrap().insert(name.to_owned(), pages.collect());
+        let pages: Vec<_> = pages.iter().map(|(status, body)| (*status, "", *body)).collect();
+        self.lay_with_heads(name, &pages);
+    }
+
+    fn lay_with_heads(&self, name: &str, pages: &[(u16, &str, &str)]) {
+        let page = |(status, head, body): &(u16, &str, &str)| {
+            (*status, (*head).to_owned(), body.as_bytes().to_vec(), Duration::ZERO)
+        };
+        self.ready.lock().unwrap().insert(name.to_owned(), pages.iter().map(page).collect());
     }
 
     fn lay_slow(&self, name: &str, body: &str, pause: Duration) {
-        let page = (200, body.as_bytes().to_vec(), pause);
+        let page = (200, String::new(), body.as_bytes().to_vec(), pause);
         self.ready.lock().unwrap().insert(name.to_owned(), vec![page]);
     }
 
@@ -141,7 +149,7 @@ async fn serve(
     stream.read_exact(&mut body).await?;
     let name = head.split('/').nth(1).unwrap_or_default().to_owned();
     heard.lock().unwrap().push((name.clone(), head, serde_json::from_slice(&body).unwrap_or_default()));
-    let (status, answer, pause) = {
+    let (status, more, answer, pause) = {
         let mut ready = ready.lock().unwrap();
         let pages = ready.get_mut(&name).expect("laid ready");
         if pages.len() > 1 { pages.remove(0) } else { pages[0].clone() }
@@ -149,7 +157,8 @@ async fn serve(
     if status == 0 {
         return Ok(());
     }
-    let head = format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nConnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nConnection: close\r\n{more}\r\n");
     stream.write_all(head.as_bytes()).await?;
     let (one, other) = answer.split_at(answer.len() / 2);
     stream.write_all(one).await?;

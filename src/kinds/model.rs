@@ -10,8 +10,9 @@ use super::{
     references,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice, check_choices, date_problem, decimal_problem},
 };
+pub use crate::model_id::{model_id_of, segment_of};
 use crate::{
-    domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, limits, record::Spec},
+    domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{
         Modality, ModelCapability, ModelDeprecation, ModelLimits, ModelPrices, ModelSource, ModelSpec,
         ParameterRange, ParameterSupport, ReasoningEffort, ReasoningSupport, ThinkingMode,
@@ -88,27 +89,6 @@ impl Kind for Model {
         let Spec::Model(ModelSpec { deprecation: Some(deprecation), .. }) = spec else { return Vec::new() };
         references::reference("model.deprecation.replacement", &deprecation.replacement).into_iter().collect()
     }
-}
-
-/// The model id that a name's last segment stands for: each `+` is a `/`.
-#[must_use]
-pub fn model_id_of(segment: &str) -> String {
-    segment.replace('+', "/")
-}
-
-/// The segment of a name for a model id. Where [`model_id_of`] does not lead back to the id, because it holds something
-/// that no name can, the id has to be given in the spec.
-#[must_use]
-pub fn segment_of(model_id: &str) -> String {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._:@+-".contains(letter);
-    let replace = |letter: char| match letter {
-        '/' => '+',
-        letter if allowed(letter) => letter,
-        _ => '-',
-    };
-    let segment: String = model_id.chars().map(replace).collect();
-    let begun = segment.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric());
-    begun.chars().take(limits::SEGMENT_BYTES).collect()
 }
 
 fn check_texts(spec: &ModelSpec, violations: &mut Violations) {

@@ -1,11 +1,14 @@
 //! Answers: what an extractor reads of a document, and what a worker gets of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
 use super::extractor::{Extractor, Rules};
 use crate::proto::v1::ToolCall;
+
+/// What a call of a tool counts beside its arguments.
+const CALL_BYTES: usize = 64;
 
 /// What a model has answered.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,7 +57,11 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, Malformed> {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     answer: Answer,
-    calls: Vec<(Option<i64>, ToolCall)>,
+    calls: Vec<ToolCall>,
+    /// The places of those to which the provider gives a number.
+    numbered: HashMap<i64, usize>,
+    /// How many bytes the calls hold, about.
+    calls_bytes: usize,
     /// Whether anything was found that makes an answer of it, be it empty.
     anything: bool,
 }
@@ -104,9 +111,10 @@ impl Parts {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        let known = self.calls.iter_mut().find(|(known, _)| index.is_some() && *known == index);
-        match known {
-            Some((_, call)) => {
+        self.calls_bytes += arguments.len();
+        let known = index.and_then(|index| self.numbered.get(&index)).copied();
+        match known.and_then(|place| self.calls.get_mut(place)) {
+            Some(call) => {
                 for (field, text) in [(&mut call.id, text("id")), (&mut call.function_name, text("name"))] {
                     if !text.is_empty() {
                         *field = text;
@@ -117,15 +125,18 @@ impl Parts {
             None => {
                 let call =
                     ToolCall { id: text("id"), function_name: text("name"), arguments_json: arguments };
-                self.calls.push((index, call));
+                self.calls_bytes += CALL_BYTES;
+                if let Some(index) = index {
+                    self.numbered.insert(index, self.calls.len());
+                }
+                self.calls.push(call);
             }
         }
     }
 
     /// How many bytes it holds, about.
     pub fn size(&self) -> usize {
-        let calls: usize = self.calls.iter().map(|(_, call)| call.arguments_json.len() + 64).sum();
-        self.answer.text.len() + self.answer.reasoning.len() + calls
+        self.answer.text.len() + self.answer.reasoning.len() + self.calls_bytes
     }
 
     pub fn text(&self) -> &str {
@@ -141,7 +152,7 @@ impl Parts {
             return Err(Malformed::new("holds neither a text nor a reason why there is none"));
         }
         let mut answer = self.answer;
-        for (place, (_, mut call)) in self.calls.into_iter().enumerate() {
+        for (place, mut call) in self.calls.into_iter().enumerate() {
             if call.id.is_empty() {
                 call.id = format!("call_{place}");
             }

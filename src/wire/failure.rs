@@ -1,6 +1,8 @@
 //! Errors of providers: why a call failed, in a word that programs know, and in the provider's own words without parts of a
 //! key.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
     path::{Path, scalar_text},
     problems::Problems,
     rules::{first_text, parse_paths},
+    waits::retry_info,
     words::without_keys,
 };
 use crate::proto::v1::{BadKeyRule, ErrorExtractor};
@@ -43,6 +46,8 @@ pub struct Failure {
     pub message: String,
     /// The provider's own code; empty where it has none.
     pub code: String,
+    /// How long the provider asks to be left alone, where it says so; a day at most.
+    pub retry_after: Option<Duration>,
 }
 
 /// How errors are read.
@@ -128,7 +133,7 @@ impl Extractor {
         let text = |paths, numbers| first_text(paths, document, numbers).unwrap_or_default();
         let message = without_keys(&text(&self.errors.message_paths, false), key);
         let code = without_keys(&text(&self.errors.code_paths, true), key);
-        Failure { reason, message, code }
+        Failure { reason, message, code, retry_after: retry_info(document) }
     }
 }
 

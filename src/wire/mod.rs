@@ -20,6 +20,7 @@ mod request;
 mod rules;
 mod stream;
 mod template;
+mod waits;
 mod words;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use listing::{ListedModel, ModelPage};
 pub use problems::Problem;
 pub use request::{Header, HeaderKind, HttpRequest, Rendered};
 pub use stream::{Delta, StreamFailure, StreamReader};
+pub use waits::retry_after;
 pub use words::{shares, without_keys};
 
 use builder::Builder;

@@ -145,12 +145,16 @@ impl Scene<'_> {
         };
         let value = given.or_else(|| entry.default.clone());
         if value.is_none() && entry.required {
-            let when = entry.when.as_ref().map_or_else(
-                || "always".to_owned(),
-                |condition| format!("where `{}`: give it, or leave that out", condition.shown()),
-            );
+            let field = field_of(entry);
+            let when = match &entry.when {
+                Some(condition) => format!("where `{}`: give it, or leave that out", condition.shown()),
+                None if field == "model" => {
+                    "always: name one, or give the provider a `default_model`".to_owned()
+                }
+                None => "always".to_owned(),
+            };
             let what = format!("the provider's request builder sends `{}` {when}", entry.key);
-            problems.required(field_of(entry), &what);
+            problems.required(field, &what);
         }
         let value = self.replaced(entry, value?, problems)?;
         match &entry.template {

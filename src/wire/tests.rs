@@ -263,7 +263,7 @@ fn errors_are_read() {
         for case in &family.errors {
             let body = case.body.as_ref().map(Value::to_string).or(case.text.clone()).unwrap();
             let failure = mapping.failure(case.status, body.as_bytes(), case.key.as_deref());
-            let Failure { reason, message, code } = failure;
+            let Failure { reason, message, code, .. } = failure;
             let shown = json!({"reason": word(reason), "message": message, "code": code});
             assert_eq!(shown, case.expect, "{}: {}", family.family, case.name);
         }

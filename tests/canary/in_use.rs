@@ -132,9 +132,15 @@ pub fn of_key(method: &str) -> Vec<Case> {
                 revoke_previous: true,
                 ..Default::default()
             }),
+            case("while it is being rotated", false, |canary, _| RotateApiKeyRequest {
+                name: KEY.into(),
+                secret: Some(secret(canary)),
+                ..Default::default()
+            }),
             case("dry run", true, |canary, _| RotateApiKeyRequest {
                 name: KEY.into(),
                 secret: Some(secret(canary)),
+                retire_now: true,
                 validate_only: true,
                 ..Default::default()
             }),

@@ -103,9 +103,19 @@ pub async fn the_value_before_is_kept_until_it_is_retired(callers: &Callers, wor
     assert_eq!(values(callers, worker).await, ("sk-second".to_owned(), Some(FIRST.to_owned())));
     assert_eq!(key(&callers.next(), false).await.rotation, Some(rotation));
 
-    // Another rotation begins it anew.
-    let again = rotate(callers, to("sk-third")).await.unwrap();
-    assert!(again.warnings[0].contains("was being rotated already"), "{:?}", again.warnings);
+    // Another rotation would take a value away that workers may still use.
+    let status = rotate(callers, to("sk-third")).await.unwrap_err();
+    let (code, reason, field, _) = refusal(&status);
+    assert_eq!(
+        (code, reason.as_str(), field.as_str()),
+        (Code::FailedPrecondition, "ROTATION_UNDER_WAY", "name")
+    );
+    assert!(status.message().contains(&format!("signalbox keys rotate {KEY} --retire-now")), "{status:?}");
+    assert_eq!(values(callers, worker).await, ("sk-second".to_owned(), Some(FIRST.to_owned())));
+
+    // What is done about it: the one before is let go of, and then there is room for another.
+    rotate(callers, RotateApiKeyRequest { retire_now: true, ..to("") }).await.unwrap();
+    rotate(callers, to("sk-third")).await.unwrap();
     assert_eq!(values(callers, worker).await, ("sk-third".to_owned(), Some("sk-second".to_owned())));
     let anew = retiring(&key(&callers.next(), false).await);
     assert_eq!(

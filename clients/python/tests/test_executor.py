@@ -36,13 +36,15 @@ class Speaker:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 name = self.path.split("/")[1]
                 speaker.heard.append((name, self.path, dict(self.headers), body))
-                status, answer, pause = speaker.next(name)
+                status, answer, pause, more = speaker.next(name)
                 if status == 0:
                     self.close_connection = True
                     return
                 self.send_response(status)
                 self.send_header("Location", "http://127.0.0.1:1/")
                 self.send_header("Connection", "close")
+                for header in more.items():
+                    self.send_header(*header)
                 self.end_headers()
                 half = len(answer) // 2
                 self.wfile.write(answer[:half])
@@ -59,8 +61,9 @@ class Speaker:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def lay(self, name, *answers):
-        """Answers in their order, the last one for ever: status, body, and the pause in its middle."""
-        self.ready[name] = [(*answer, 0.0)[:3] for answer in answers]
+        """Answers in their order, the last one for ever: status, body, the pause in its middle, and further headers."""
+        left_open = (0.0, {})
+        self.ready[name] = [(*answer, *left_open[len(answer) - 2 :]) for answer in answers]
 
     def next(self, name):
         laid = self.ready[name]

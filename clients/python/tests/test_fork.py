@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -81,6 +82,74 @@ def test_forks_in_a_row_and_from_threads(shared, connect):
         assert all(threads.map(lambda _: in_child(work), range(6)))
     written = shared.put("settings/rows", setting={"intValue": "1"})
     client.wait_revision(written, ENOUGH)
+
+
+def test_regression_a_fork_knows_of_a_client_that_another_thread_is_making(shared, monkeypatch):
+    """Its stream was in gRPC through the fork, and children died of that."""
+    known = []
+    watch, before = signalbox.Client._watch, signalbox.Client._before_fork
+    forker = threading.Thread(target=in_child, args=(lambda: None,))
+
+    def watch_and_fork(self, *position):
+        watch(self, *position)
+        if forker.ident is None:
+            forker.start()
+            # It waits for the client, and this must not wait for it.
+            forker.join(0.3)
+
+    def noted(self):
+        known.append(self)
+        before(self)
+
+    monkeypatch.setattr(signalbox.Client, "_watch", watch_and_fork)
+    monkeypatch.setattr(signalbox.Client, "_before_fork", noted)
+    with signalbox.connect(signalbox.Options(url=shared.url, token=shared.token())) as client:
+        forker.join(ENOUGH)
+        assert known == [client]
+        client.wait_ready(ENOUGH)
+
+
+def test_a_client_that_another_thread_closes_is_closed_wholly_in_a_child(shared, connect, monkeypatch):
+    client = connect(shared)
+    client.wait_ready()
+    subscription = client.subscribe()
+    found = []
+    forker = threading.Thread(
+        target=lambda: found.append(in_child(lambda: [client._state.closed, len(list(subscription))]))
+    )
+    stop = client._watcher.stop
+
+    def stop_and_fork(*timeout):
+        forker.start()
+        forker.join(0.3)
+        stop(*timeout)
+
+    monkeypatch.setattr(client._watcher, "stop", stop_and_fork)
+    client.close()
+    forker.join(ENOUGH)
+    assert found == [[True, 0]]
+
+
+def test_clients_are_made_and_closed_in_threads_while_others_fork(shared, connect):
+    kept = connect(shared)
+    kept.wait_ready()
+    options = signalbox.Options(url=shared.url, token=shared.token())
+    over = threading.Event()
+
+    def make_and_close():
+        while not over.is_set():
+            with signalbox.connect(options) as client:
+                client.wait_ready(ENOUGH)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        made = [threads.submit(make_and_close) for _ in range(2)]
+        try:
+            for _ in range(10):
+                assert in_child(lambda: kept.wait_ready(ENOUGH) or kept.status().loaded)
+        finally:
+            over.set()
+        for each in made:
+            each.result()
 
 
 def test_a_child_of_a_child(shared, connect):

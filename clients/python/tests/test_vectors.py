@@ -8,6 +8,7 @@ from google.protobuf import json_format
 
 from signalbox import Options, Selector, _proto
 from signalbox._decode import decode
+from signalbox._model_id import segment_of
 from signalbox._replica import Cursor
 from signalbox._setting_key import normalise
 from signalbox.client import _disk_cache
@@ -15,9 +16,35 @@ from signalbox.flags import bucket, evaluate
 from signalbox.resources import view_of
 from signalbox.settings import Overrides
 from signalbox.snapshot import Draft, Snapshot
+from signalbox.testing import FakeClient
 from signalbox.wire.words import without_keys
 
 FLAGS = vectors("flags.json")
+
+
+def test_names_of_models():
+    for vector in vectors("routing.json")["names"]:
+        assert segment_of(vector["id"]) == vector["segment"], vector
+
+
+def test_regression_a_model_is_found_by_its_id():
+    fake = FakeClient({"models/cf/meta+llama": {"model": {}}})
+    fake.put("models/cf/cf+llama", {"model": {"modelId": "@cf/llama"}})
+    for getters in (fake, fake.snapshot()):
+        for model_id in ("meta/llama", "meta+llama"):
+            assert getters.model("cf", model_id).name == "models/cf/meta+llama"
+        assert getters.model("cf", "@cf/llama").id == getters.model("cf", "cf/llama").id == "cf+llama"
+        assert getters.model("cf", "~cf/llama") is None, "another id that comes to the same name"
+        assert getters.model("cf", "/") is None
+
+
+def test_regression_a_key_with_a_name_of_another_form_is_nobodys():
+    fake = FakeClient({"providers/a": {"provider": {}}})
+    draft = Draft(fake.snapshot())
+    odd = {"name": "apikeybad", "apiKey": {"secret": {"value": "sk-1"}, "active": True}}
+    message = json_format.ParseDict(odd, _proto.Resource())
+    draft.upsert(view_of(message))
+    assert draft.publish(fake.snapshot(), {}).active_api_keys("a") == ()
 
 
 def test_buckets():

@@ -15,7 +15,8 @@ pub enum Keys {
         #[arg(short, long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Give an API key of a provider a new value; the one before is kept until every worker has the new one
+    /// Give an API key of a provider a new value; the one before is kept until every worker has the new one. While that lasts
+    /// it is not rotated again, unless with --retire-now or --revoke
     Rotate(Rotate),
 }
 

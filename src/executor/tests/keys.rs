@@ -74,6 +74,26 @@ async fn a_key_in_the_error_of_a_stream_is_cut_out() {
     assert!(error.contains("[removed]") && !error.contains("canary"), "{error}");
 }
 
+/// Only the key was cut out.
+#[tokio::test]
+async fn regression_a_secret_header_in_a_providers_words_is_cut_out() {
+    let worker = Worker::start().await;
+    let written = json!({"type": "PROVIDER_TYPE_OPENAI", "headers": {
+        "x-team": {"secret": {"value": "hunter2-canary"}}, "x-plain": {"plain": "seen"}}});
+    let base_url = format!("{}/echo", worker.speaker.url);
+    worker.fake.put("providers/echo", Spec::Provider(ProviderSpec { base_url, ..stored(&written) }));
+    worker.fake.put("providers/echo/apiKeys/a", key("sk-echo-canary"));
+    let ask = || worker.executor.complete("Hello", "m", None, None).provider("echo");
+    let echo = r#"{"error": {"message": "x-team: hunter2-canary or sk-echo-canary is bad, seen", "code": "hunter2-canary"}}"#;
+    worker.speaker.lay("echo", &[(400, echo)]);
+    let whole = ask().await.unwrap_err().to_string();
+    worker.speaker.lay("echo", &[(200, &format!("data: {echo}\n\n"))]);
+    let streamed = ask().stream().unwrap().next().await.unwrap().unwrap_err().to_string();
+    for words in [whole, streamed] {
+        assert!(words.contains("is bad, seen") && !words.contains("canary"), "{words}");
+    }
+}
+
 #[tokio::test]
 async fn no_secret_goes_beyond_the_machine_in_the_clear_or_after_a_redirect() {
     let worker = Worker::start().await;

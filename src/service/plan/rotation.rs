@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Draft, Planner, finish::below, import::Origin};
 use crate::{
-    domain::{Error, FeatureLevel, FieldPath, Result, Spec},
+    domain::{Error, FeatureLevel, FieldPath, ResourceName, Result, Spec},
     kinds::{
         SecretInputs,
         api_key::rotation::{self, SECRET},
@@ -38,6 +38,16 @@ pub enum Previous {
     Retired,
     /// It goes at once, and whoever has it is told not to use it.
     Revoked,
+}
+
+/// Two values at most are kept of a key: a third would take one away that workers may still use.
+fn is_under_way(name: &ResourceName) -> Error {
+    let description = format!(
+        "{name} is being rotated already, and there may be workers that still use the value before the present one: wait until \
+         it is retired (`signalbox get {name}` shows how it stands), let go of it with `retire_now` and no value (`signalbox keys \
+         rotate {name} --retire-now`), or give the new value with `retire_now` or `revoke_previous`, which keeps neither"
+    );
+    Error::FailedPrecondition { reason: "ROTATION_UNDER_WAY", subject: name.to_string(), description }
 }
 
 impl Planner<'_> {
@@ -86,11 +96,6 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        if let (true, Some(_), Previous::Kept(_)) = (under_way, secret, previous) {
-            self.warnings.push(format!(
-                "{name} was being rotated already: the value before the one that is now replaced is not kept any longer"
-            ));
-        }
         let (path, origin) = (path.to_owned(), Origin::Rotated(*previous));
         self.put_over(Draft { path, name, kind, labels, spec, origin }, &entry)
     }
@@ -111,6 +116,9 @@ impl Planner<'_> {
         (spec, secrets): (&mut Spec, &mut SecretInputs),
     ) {
         let Previous::Kept(timeout) = previous else { return rotation::end(spec, secrets) };
+        if rotation::of(&entry.record.spec).is_some() {
+            return self.refuse(format!("{path}resource.name"), is_under_way(&entry.record.name));
+        }
         let level = self.parts.replicas.level();
         if level < FeatureLevel::FLEET {
             let otherwise = "; to keep nothing of the value before needs none: set `retire_now`";

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 from . import specs, wire
 from .errors import SignalboxError
@@ -25,6 +26,12 @@ class CompletionError(SignalboxError):
         told = "; ".join(str(failure) for failure in failures)
         super().__init__(f"{message}: {told}" if told else message)
         self.failures = failures
+
+    @property
+    def retry_after(self) -> float | None:
+        """In how many seconds one of the providers may be asked again, where they have said so: the fewest that any asks for."""
+        asked = (asked_wait(failure.error) for failure in self.failures)
+        return min((seconds for seconds in asked if seconds is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,10 @@ class ProviderError(SignalboxError):
     """A provider has refused a call, in its own words without parts of the key."""
 
     def __init__(self, status: int, failure: wire.Failure) -> None:
+        asked = failure.retry_after
+        wait = "" if asked is None else f" (asks to be left alone for {asked:g} s)"
         super().__init__(
-            f"HTTP {status}, {failure.reason}: {failure.message or failure.code or 'no message'}"
+            f"HTTP {status}, {failure.reason}: {failure.message or failure.code or 'no message'}{wait}"
         )
         self.status = status
         self.failure = failure
@@ -90,6 +99,19 @@ class Completion:
     def usage(self) -> Mapping[str, int]:
         """Tokens by what they were used for."""
         return self.answer.usage
+
+
+@dataclass(frozen=True)
+class Head:
+    """How an answer begins."""
+
+    status: int
+    retry_after: str | None
+    """The header of that name."""
+
+    @property
+    def is_good(self) -> bool:
+        return 200 <= self.status < 300
 
 
 @dataclass(frozen=True)
@@ -129,15 +151,46 @@ class Attempt:
     @property
     def has_secrets(self) -> bool:
         """Whether a key or a secret header is sent."""
-        sealed = (name for name in self.headers if name in self.provider.spec.headers)
-        return self.secret is not None or any(self.provider.header(name) is not None for name in sealed)
+        return self.secret is not None or bool(self._sealed())
 
-    def refused(self, status: int, body: bytes) -> SignalboxError:
+    def refused(self, head: Head, body: bytes) -> SignalboxError:
         """The error of an answer that is none."""
-        return ProviderError(status, wire.read_failure(self.extractor, status, body, self.exposed))
+        failure = wire.read_failure(self.extractor, head.status, body, self.exposed)
+        asked = None
+        if head.retry_after is not None:
+            asked = wire.retry_after(head.retry_after, datetime.now(timezone.utc))
+        if asked is not None:
+            failure = replace(failure, retry_after=asked)
+        return ProviderError(head.status, self._cleared(failure))
+
+    def broken(self, error: SignalboxError) -> SignalboxError:
+        """The error of an answer that broke off. Secret headers are cut out of the provider's words here as well."""
+        if isinstance(error, wire.StreamFailedError):
+            return wire.StreamFailedError(self._cleared(error.failure))
+        return error
+
+    def _cleared(self, failure: wire.Failure) -> wire.Failure:
+        for name in self._sealed():
+            message, code = (
+                wire.without_keys(text, self.headers[name]) for text in (failure.message, failure.code)
+            )
+            failure = replace(failure, message=message, code=code)
+        return failure
+
+    def _sealed(self) -> list[str]:
+        """The secret headers."""
+        sealed = self.provider._content().secrets
+        return [name for name in self.headers if f"provider.headers.{name}" in sealed]
 
     def __repr__(self) -> str:
         return f"<Attempt at {self.provider.id}>"
+
+
+def asked_wait(error: SignalboxError) -> float | None:
+    """For how many seconds the provider asks to be left alone, where it says so."""
+    if isinstance(error, ProviderError | wire.StreamFailedError):
+        return error.failure.retry_after
+    return None
 
 
 def kind_of(error: SignalboxError) -> str:

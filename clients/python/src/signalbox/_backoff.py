@@ -25,9 +25,13 @@ class Backoff:
 
     def next_delay(self) -> float:
         """The next delay in seconds, after one more failure in a row."""
+        return self.next_cap() * self._random()
+
+    def next_cap(self) -> float:
+        """The longest that the next delay may be, after one more failure in a row."""
         cap = min(self._ceiling, self._floor * self._factor ** min(self._failures, 64))
         self._failures += 1
-        return cap * self._random()
+        return cap
 
     def spread(self, least: float) -> float:
         """A delay of at least `least` and at most a tenth more, for waits that somebody else has asked for."""

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from ._files import open_file
 from ._replica import Cursor
 from ._transport import Subject
 from .errors import CacheError, CredentialFileError, OptionsError, TokenError
@@ -150,7 +151,7 @@ class DiskCache:
 
     def _read(self) -> bytes | None:
         try:
-            handle = _open(self._path, os.O_NOFOLLOW)
+            handle = open_file(self._path, os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -252,16 +253,10 @@ def _text(value: str) -> bytes:
     return _number(len(encoded)) + encoded
 
 
-def _open(path: pathlib.Path, flags: int = 0) -> int:
-    """Opens for reading, without waiting for anybody: whoever reads looks first whether it is a file."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
-
-
 def read_key_file(path: pathlib.Path) -> bytes:
     """The secret in a key file. Raises `CredentialFileError`."""
     try:
-        # Links are followed: orchestrators put secrets in place by them.
-        handle = _open(path)
+        handle = open_file(path)
     except OSError as error:
         raise CredentialFileError(f"can't read {path}: {error.strerror}") from None
     try:

@@ -19,7 +19,7 @@ from .routing import Route
 
 @dataclass(frozen=True)
 class Send:
-    """To send an attempt and wait for the beginning of the answer, whose status is given back. What was received before is let
+    """To send an attempt and wait for the beginning of the answer, whose head is given back. What was received before is let
     go of."""
 
     attempt: Attempt
@@ -61,10 +61,10 @@ def whole(route: Route, took: Took) -> Steps:
         attempt = route.next_attempt()
         began = monotonic()
         try:
-            status = yield Send(attempt, attempt.deadline)
+            head = yield Send(attempt, attempt.deadline)
             body = yield from _rest(attempt.deadline)
-            if not _is_good(status):
-                raise attempt.refused(status, body)
+            if not head.is_good:
+                raise attempt.refused(head, body)
             completion = route.completion(attempt, wire.read_answer(attempt.extractor, body))
         except SignalboxError as error:
             yield Pause(route.failed(attempt, kind_of(error), error))
@@ -82,9 +82,9 @@ def streamed(route: Route, took: Took) -> Steps:
         deadline = _first_deadline(attempt)
         try:
             reader = wire.StreamReader(attempt.extractor, attempt.exposed)
-            status = yield Send(attempt, deadline)
-            if not _is_good(status):
-                raise attempt.refused(status, (yield from _rest(deadline)))
+            head = yield Send(attempt, deadline)
+            if not head.is_good:
+                raise attempt.refused(head, (yield from _rest(deadline)))
             while not reader.ended and (piece := (yield Receive(deadline))) is not None:
                 delta = reader.push(piece)
                 if delta is None:
@@ -94,10 +94,11 @@ def streamed(route: Route, took: Took) -> Steps:
                 said, deadline = True, attempt.deadline
                 yield delta
             completion = route.completion(attempt, reader.finish())
-        except SignalboxError as error:
+        except SignalboxError as raised:
+            error = attempt.broken(raised)
             if said:
                 failure = AttemptFailure(attempt.provider.id, kind_of(error), error)
-                raise CompletionError("the answer broke off", (*route.failures, failure)) from error
+                raise CompletionError("the answer broke off", (*route.failures, failure)) from None
             yield Pause(route.failed(attempt, kind_of(error), error))
             continue
         yield completion
@@ -116,7 +117,3 @@ def _first_deadline(attempt: Attempt) -> float:
     """When something must have been said."""
     first = attempt.first_token
     return attempt.deadline if first is None else min(attempt.deadline, monotonic() + first)
-
-
-def _is_good(status: int) -> bool:
-    return 200 <= status < 300

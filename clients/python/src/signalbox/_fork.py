@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("signalbox")
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
-#: Held through a fork, so that one thread's does not wake what another's has stopped; and while a client is closed.
+#: Held through a fork, so that one thread's does not wake what another's has stopped; and while a client is made or closed.
 lock = threading.RLock()
 #: How many forks have led to this process: what was made at another count is the parent's.
 generation = 0

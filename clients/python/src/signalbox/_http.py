@@ -19,9 +19,9 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from . import _fork, wire
-from ._attempts import Attempt, ConnectionFailedError, TimedOutError
+from ._attempts import Attempt, ConnectionFailedError, Head, TimedOutError
 from ._hosts import is_loopback
-from .errors import OptionsError, SignalboxError
+from .errors import ClosedError, OptionsError, SignalboxError
 
 try:
     import httpcore
@@ -91,17 +91,18 @@ class Connection(_Owned):
         self._pieces: Iterator[bytes] = iter(())
         self._taken = 0
 
-    def send(self, attempt: Attempt, deadline: float) -> int:
-        """Sends, and gives the status of the answer that begins."""
+    def send(self, attempt: Attempt, deadline: float) -> Head:
+        """Sends, and gives the head of the answer that begins."""
         self.close()
         self._check_process()
+        _check_open(self._http)
         asked = _request(self._http, attempt, deadline, self._plaintext)
         # A key goes to the address that it was saved for, and to no other.
         answer = _within(deadline, lambda: self._http.send(asked, stream=True, follow_redirects=False))
         # What a transport of a test has made is read already.
         pieces = answer.iter_bytes() if answer.is_stream_consumed else answer.iter_raw()
         self._answer, self._pieces, self._taken = answer, pieces, 0
-        return answer.status_code
+        return Head(answer.status_code, answer.headers.get("Retry-After"))
 
     def receive(self, deadline: float) -> bytes | None:
         """The next bytes of the answer; `None` at its end."""
@@ -127,15 +128,16 @@ class AsyncConnection(_Owned):
         self._pieces: Any = None
         self._taken = 0
 
-    async def send(self, attempt: Attempt, deadline: float) -> int:
+    async def send(self, attempt: Attempt, deadline: float) -> Head:
         """See `Connection.send`."""
         await self.aclose()
         self._check_process()
+        _check_open(self._http)
         asked = _request(self._http, attempt, deadline, self._plaintext)
         answer = await _awaited(deadline, self._http.send(asked, stream=True, follow_redirects=False))
         pieces = answer.aiter_bytes() if answer.is_stream_consumed else answer.aiter_raw()
         self._answer, self._pieces, self._taken = answer, pieces, 0
-        return answer.status_code
+        return Head(answer.status_code, answer.headers.get("Retry-After"))
 
     async def receive(self, deadline: float) -> bytes | None:
         """See `Connection.receive`."""
@@ -149,6 +151,11 @@ class AsyncConnection(_Owned):
         if answer is not None:
             await self._pieces.aclose()
             await answer.aclose()
+
+
+def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
+    if http.is_closed:
+        raise ClosedError("the executor was closed, or the client of httpx that it was given")
 
 
 def plaintext_hosts(hosts: Iterable[str]) -> frozenset[str]:
@@ -229,11 +236,11 @@ class _failures:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, httpx.TimeoutException | asyncio.TimeoutError):
             raise TimedOutError(f"no answer in time ({type(error).__name__})") from None
-        if isinstance(error, httpx.LocalProtocolError | httpx.InvalidURL):
-            # Its words may show what was to be sent.
-            raise ConnectionFailedError(type(error).__name__) from None
-        if isinstance(error, httpx.HTTPError):
+        if isinstance(error, httpx.NetworkError | httpx.UnsupportedProtocol):
             raise ConnectionFailedError(f"{type(error).__name__}: {error}") from None
+        if isinstance(error, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
+            # Its words may show what was to be sent, or what came back: a server may repeat a key.
+            raise ConnectionFailedError(type(error).__name__) from None
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:

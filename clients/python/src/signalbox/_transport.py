@@ -17,11 +17,14 @@ import grpc
 import grpc.experimental
 from google.protobuf.message import DecodeError
 
-from . import _proto
+from . import _files, _proto
 from .errors import CredentialFileError, EndedError, RpcError, TokenError
 
 #: The server refuses longer ones.
 _MAX_TOKEN_BYTES = 8 * 1024
+#: A token, and white space around it.
+_MAX_TOKEN_FILE_BYTES = 64 * 1024
+_MAX_PEM_BYTES = 4 << 20
 #: The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
 _MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 _WATCH = "/signalbox.v1.ConfigService/WatchConfig"
@@ -75,7 +78,9 @@ class TokenSource:
         try:
             token = self._read().strip()
         except Exception as error:
-            raise TokenError(f"can't read the token: {error}") from error
+            where = f"{self._file}: " if self._file is not None else ""
+            why = error.strerror or error if isinstance(error, OSError) else error
+            raise TokenError(f"can't read the token: {where}{why}") from error
         if not token or len(token) > _MAX_TOKEN_BYTES:
             raise TokenError("can't use the token: it is " + ("longer than 8 KiB" if token else "empty"))
         if not token.isascii() or not token.isprintable():
@@ -86,7 +91,7 @@ class TokenSource:
         if self._token is not None:
             return self._token
         if self._file is not None:
-            return self._file.read_text(encoding="utf-8")
+            return _files.read(self._file, _MAX_TOKEN_FILE_BYTES).decode()
         assert self._callback is not None
         return self._callback()
 
@@ -234,6 +239,6 @@ class Dialer:
 
 def _pem(path: pathlib.Path | None) -> bytes | None:
     try:
-        return None if path is None else path.read_bytes()
+        return None if path is None else _files.read(path, _MAX_PEM_BYTES)
     except OSError as error:
-        raise CredentialFileError(f"can't read {path}: {error.strerror}") from None
+        raise CredentialFileError(f"can't read {path}: {error.strerror or error}") from None

@@ -23,6 +23,8 @@ from .errors import NotReadyError, RevisionNotReachedError
 from .options import Options
 from .subscription import AsyncSubscription
 
+__all__ = ["AsyncClient", "connect"]
+
 
 class AsyncClient(Reader):
     """See `signalbox.Client`. Made by `connect`, ended by `close`."""

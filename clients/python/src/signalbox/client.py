@@ -37,6 +37,8 @@ from .snapshot import Getters, Snapshot
 from .status import Status
 from .subscription import Callback, Dispatcher, Subscription
 
+__all__ = ["Client", "Reader", "connect"]
+
 _log = logging.getLogger("signalbox")
 
 #: How long a start waits for the server when there is a cache on disk that would do.
@@ -118,8 +120,10 @@ class Client(Reader):
             return
         _warn_of_plaintext(options)
         position = self._load(overrides) or Position(self._state.served, Cursor())
-        self._watch(position)
-        _fork.register(self)
+        # Another thread's fork waits: it would not know of the stream that begins here.
+        with _fork.lock:
+            self._watch(position)
+            _fork.register(self)
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Waits until there is something to read: the state of the service, or, where that does not answer at once, the last
@@ -162,10 +166,10 @@ class Client(Reader):
                 self._reporter.leave(patience())
             if self._watcher is not None:
                 self._watcher.stop(patience())
-            self._state.closed = True
+            # Within the lock, so that a child of another thread's fork has a client that is closed wholly, or not at all.
+            self._state.close()
         if self._saver is not None:
             self._saver.stop(patience())
-        self._state.close()
         self._dispatcher.close(patience())
 
     def __enter__(self) -> Client:

@@ -13,6 +13,7 @@ revision 0. What is sent and read is `signalbox.wire`'s, who is asked is `signal
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
@@ -120,6 +121,10 @@ class _Calls(Generic[_Streamed]):
         """What a call does. Raises `SignalboxError` for one that can't be made."""
         if self._closed:
             raise ClosedError("the executor is closed")
+        if timeout is not None and not _is_finite(timeout):
+            raise wire.CallError(
+                [wire.Problem("timeout", "must be a number of seconds, or None for the router's")]
+            )
         call = call_of(
             messages, model, generation_params, reasoning_params, chat_params, tools, stream=stream
         )
@@ -265,6 +270,10 @@ class Executor(_Calls["CompletionStream"]):
                             yield said
                 except SignalboxError as error:
                     outcome = error
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
 
 
 def _own_client() -> httpx.Client:

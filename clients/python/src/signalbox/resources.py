@@ -86,6 +86,7 @@ class Resource(Generic[Spec]):
 
     @property
     def labels(self) -> Mapping[str, str]:
+        """What operators have attached to it; selectors can ask for them."""
         return self._content().labels
 
     @property
@@ -100,14 +101,17 @@ class Resource(Generic[Spec]):
 
     @property
     def create_revision(self) -> int:
+        """The revision that created it."""
         return self._content().create_revision
 
     @property
     def create_time(self) -> datetime | None:
+        """When it was created, by the service's clock."""
         return self._content().create_time
 
     @property
     def update_time(self) -> datetime | None:
+        """When it was last changed, by the service's clock."""
         return self._content().update_time
 
     @property
@@ -117,6 +121,7 @@ class Resource(Generic[Spec]):
 
     @property
     def etag(self) -> str:
+        """Its etag: an update that carries it is refused where somebody was faster."""
         return self._content().etag
 
     @property

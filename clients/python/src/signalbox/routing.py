@@ -6,16 +6,18 @@ state it only asks whether a secret still stands, because one that was revoked m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from time import monotonic
 from typing import Any
 
 from . import specs, wire
-from ._attempts import Attempt, AttemptFailure, Completion, CompletionError, ProviderError
+from ._attempts import Attempt, AttemptFailure, Completion, CompletionError, ProviderError, asked_wait
 from ._backoff import Backoff
 from ._decode import SecretField
+from ._pause import Wait
 from .errors import SecretError, SignalboxError
 from .resources import ApiKey, Model, Provider, SecretText
 from .snapshot import Snapshot
@@ -62,7 +64,7 @@ class Route:
         total = timeout if timeout is not None else _seconds(self._timeouts.total, _TOTAL)
         self.deadline = monotonic() + total
         self.failures: list[AttemptFailure] = []
-        #: Keys that were refused, and of those that are being rotated the value before as well.
+        #: Keys that were refused or are to be left alone, and of those that are being rotated the value before as well.
         self._refused: set[str] = set()
         #: What is tried next of a key whose present value was refused.
         self._before: tuple[ApiKey, SecretText] | None = None
@@ -72,7 +74,8 @@ class Route:
         ordered = self._ordered(
             [name for name in candidates if name], spec.strategy, latencies, turns, router
         )
-        self._candidates: Iterator[Provider] = iter(self._usable(ordered))
+        #: Who has not been asked yet.
+        self._candidates = deque(self._usable(ordered))
         self._present: Provider | None = None
         self._left = 0
         self._backoff = self._pauses()
@@ -81,7 +84,7 @@ class Route:
         """The next attempt. Raises `CompletionError` when there is none."""
         while True:
             if self._present is None or self._left <= 0:
-                self._present = next(self._candidates, None)
+                self._present = self._candidates.popleft() if self._candidates else None
                 self._left = 1 + (
                     _RETRIES if self._retries.max_retries is None else self._retries.max_retries
                 )
@@ -103,13 +106,36 @@ class Route:
             if self._goes_back(attempt, attempt.key, error):
                 return 0.0
         # The same provider may have another key that is good.
-        again = kind in (self._retries.retry_on or _RETRY_ON)
         other_key = kind == "authentication" and bool(self._keys(attempt.provider))
-        if not again and not other_key:
-            self._left = 0
         if self._left <= 0 or other_key:
             return 0.0
-        return min(self._backoff.next_delay(), max(0.0, self.deadline - monotonic()))
+        again = kind in (self._retries.retry_on or _RETRY_ON)
+        pause = self._wait(attempt, asked_wait(error)).length(self._random()) if again else None
+        if pause is None:
+            self._left = 0
+        return pause or 0.0
+
+    def _wait(self, attempt: Attempt, asked: float | None) -> Wait:
+        """What is waited for before the same provider is asked again. Where it has another key, that one is taken: it was not
+        asked to wait."""
+        key = attempt.key
+        if (
+            asked is not None
+            and key is not None
+            and any(each.name != key.name for each in self._keys(attempt.provider))
+        ):
+            self._refused.add(key.name)
+            asked = None
+        others = asked is not None and any(self._can_be_asked(each) for each in self._candidates)
+        left = max(0.0, self.deadline - monotonic())
+        return Wait(self._backoff.next_cap(), self._longest_pause(), asked, others, left)
+
+    def _can_be_asked(self, provider: Provider) -> bool:
+        try:
+            self._attempt(provider)
+        except SignalboxError:
+            return False
+        return True
 
     def completion(self, attempt: Attempt, answer: wire.Answer) -> Completion:
         """The outcome."""
@@ -269,9 +295,16 @@ class Route:
         return secret is None or secret in now._content().secrets.values()
 
     def _pauses(self) -> Backoff:
-        floor = _seconds(self._retries.initial_backoff, _INITIAL_BACKOFF)
-        ceiling = _seconds(self._retries.max_backoff, max(_MAX_BACKOFF, floor))
-        return Backoff(floor, ceiling, self._random, self._retries.backoff_multiplier or 2.0)
+        ceiling, factor = self._longest_pause(), self._retries.backoff_multiplier or 2.0
+        return Backoff(self._first_pause(), ceiling, self._random, factor)
+
+    def _first_pause(self) -> float:
+        first: float = _seconds(self._retries.initial_backoff, _INITIAL_BACKOFF)
+        return first
+
+    def _longest_pause(self) -> float:
+        longest: float = _seconds(self._retries.max_backoff, max(_MAX_BACKOFF, self._first_pause()))
+        return longest
 
 
 def _seconds(duration: Any, otherwise: Any) -> Any:

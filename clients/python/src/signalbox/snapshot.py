@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar, cast
 
 from . import flags
+from ._model_id import model_id_of, segment_of
 from ._setting_getters import SettingGetters
 from ._setting_key import normalise
 from .errors import OptionsError, SecretError
@@ -83,8 +84,13 @@ class Getters(SettingGetters):
         return known
 
     def model(self, provider: str, id: str) -> Model | None:
-        """A model of the catalogue, by the id or type of its provider and its own."""
-        return self._current()._find(f"models/{provider}/{id}", Model)
+        """A model of the catalogue, by the id or type of its provider and its own: as calls carry it
+        (`meta-llama/Llama-3.1-8B`), or as it stands in the name, where a slash is a plus."""
+        segment = segment_of(id)
+        found = self._current()._find(f"models/{provider}/{segment}", Model)
+        # What a name can't hold is a `-` there, so that several ids come to the same segment.
+        is_exact = id in (segment, model_id_of(segment))
+        return found if found is None or is_exact or found.spec.model_id == id else None
 
     def prompt_template(self, id: str) -> PromptTemplate | None:
         """A prompt template by its id."""
@@ -350,7 +356,8 @@ class Draft:
 
     def _keys_of(self, key: ApiKey) -> dict[str, ApiKey]:
         """The map of the keys beside this one, to be changed."""
-        provider = key.name.split("/")[1]
+        # A name of another form, as a later server may give one, is nobody's key.
+        provider = key.name.partition("/")[2].partition("/")[0]
         if provider not in self._owned:
             self._owned.add(provider)
             self._api_keys[provider] = dict(self._api_keys.get(provider, {}))

@@ -11,6 +11,8 @@ from .paths import MappingError
 from .reading import Answer, MalformedError, read_answer
 from .rendering import Rendered, render
 from .streams import CutOffError, Delta, StreamFailedError, StreamReader, TooLargeError
+from .waits import retry_after
+from .words import without_keys
 
 __all__ = [
     "Answer",
@@ -32,4 +34,6 @@ __all__ = [
     "read_answer",
     "read_failure",
     "render",
+    "retry_after",
+    "without_keys",
 ]

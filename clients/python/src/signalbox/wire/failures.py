@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .. import specs
 from .paths import Json, compact, find, parse, scalar_text
+from .waits import retry_info
 from .words import without_keys
 
 
@@ -25,6 +26,9 @@ class Failure:
 
     code: str
     """The provider's own code; empty where it has none."""
+
+    retry_after: float | None = None
+    """For how many seconds the provider asks to be left alone, where it says so; a day at most."""
 
 
 def read_failure(extractor: specs.ResponseExtractor, status: int, body: bytes, key: str | None) -> Failure:
@@ -46,7 +50,7 @@ def read_failure_event(extractor: specs.ResponseExtractor, event: Json, key: str
 def _told(errors: specs.ErrorExtractor, reason: str, document: Json, key: str | None) -> Failure:
     message = _first_text(errors.message_paths, document, numbers=False)
     code = _first_text(errors.code_paths, document, numbers=True)
-    return Failure(reason, without_keys(message, key), without_keys(code, key))
+    return Failure(reason, without_keys(message, key), without_keys(code, key), retry_info(document))
 
 
 def _holds(rule: specs.BadKeyRule, status: int, document: Json) -> bool:

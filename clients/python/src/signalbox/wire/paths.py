@@ -25,6 +25,8 @@ _STEP = re.compile(
     """,
     re.VERBOSE,
 )
+#: A half of a character, as JSON escapes it: it may stand beside the other one.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -34,12 +36,17 @@ class MappingError(SignalboxError):
 
 
 def parse(body: bytes | str) -> Json:
-    """A JSON document. Raises `ValueError`."""
+    """A JSON document, in UTF-8 and of whole characters. Raises `ValueError`."""
 
     def refuse(constant: str) -> Json:
         raise ValueError(f"{constant} is no JSON")
 
-    return json.loads(body, parse_constant=refuse)
+    text = body if isinstance(body, str) else body.decode()
+    value = json.loads(text, parse_constant=refuse)
+    if _HALF.search(text):
+        # Half a character alone can't be encoded, by whoever gets the text either.
+        compact(value).encode()
+    return value
 
 
 def compact(value: Json) -> str:

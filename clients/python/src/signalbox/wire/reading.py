@@ -13,6 +13,8 @@ from ..errors import SignalboxError
 from .calls import ToolCall
 from .paths import MISSING, Json, compact, find, parse
 
+#: What a call of a tool counts beside its arguments.
+_CALL_BYTES = 64
 #: Up to here a double is exact.
 _EXACT = 2**53
 
@@ -63,17 +65,31 @@ def document(body: bytes) -> Json:
 
 
 @dataclass
+class _CallParts:
+    """A call of a tool that is put together."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Parts:
     """An answer that is put together, at once or from events."""
 
-    text: str = ""
-    reasoning: str = ""
+    #: Pieces of what is said, and of what is thought: to put each to the whole would copy that again and again.
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     _finish_reason: str | None = None
     _usage: dict[str, int] = field(default_factory=dict)
     _others: dict[str, Json] = field(default_factory=dict)
-    _calls: list[tuple[int | None, dict[str, str]]] = field(default_factory=list)
+    _calls: list[_CallParts] = field(default_factory=list)
+    #: Those to which the provider gives a number.
+    _numbered: dict[int, _CallParts] = field(default_factory=dict)
     #: Whether anything was found that makes an answer of it, be it empty.
     _anything: bool = False
+    size: int = 0
+    """How much it holds, about."""
 
     def add(self, rules: Rules, found: Json, *, stream: bool) -> None:
         """Adds what the rules find in a document. In a stream arguments come in pieces."""
@@ -90,9 +106,11 @@ class Parts:
             self._usage.update(value)
             return
         if name == "text_content":
-            self.text += value
+            self.texts.append(value)
+            self.size += len(value)
         elif name == "reasoning_content":
-            self.reasoning += value
+            self.thoughts.append(value)
+            self.size += len(value)
         elif name == "finish_reason":
             self._finish_reason = value
         elif name == "tool_calls":
@@ -106,34 +124,28 @@ class Parts:
     def _put_call(self, found: Mapping[str, Json], stream: bool) -> None:
         index = found.get("index") if stream else None
         given = found.get("arguments", "")
-        pieces = {
-            "id": found.get("id", ""),
-            "name": found.get("name", ""),
-            "arguments": given if isinstance(given, str) else compact(given),
-        }
-        known = next((call for at, call in self._calls if index is not None and at == index), None)
+        known = None if index is None else self._numbered.get(index)
         if known is None:
-            self._calls.append((index, pieces))
-            return
-        known["id"] = pieces["id"] or known["id"]
-        known["name"] = pieces["name"] or known["name"]
-        known["arguments"] += pieces["arguments"]
-
-    def size(self) -> int:
-        """How much it holds, about."""
-        return (
-            len(self.text) + len(self.reasoning) + sum(len(call["arguments"]) + 64 for _, call in self._calls)
-        )
+            known = _CallParts()
+            self._calls.append(known)
+            self.size += _CALL_BYTES
+            if index is not None:
+                self._numbered[index] = known
+        known.id = found.get("id", "") or known.id
+        known.name = found.get("name", "") or known.name
+        known.arguments.append(given if isinstance(given, str) else compact(given))
+        self.size += len(known.arguments[-1])
 
     def answer(self) -> Answer:
         """The whole. Raises `MalformedError`."""
         if not self._anything:
             raise MalformedError("the provider's answer holds neither a text nor a reason why there is none")
         calls = tuple(
-            ToolCall(call["id"] or f"call_{place}", call["name"], call["arguments"] or "{}")
-            for place, (_, call) in enumerate(self._calls)
+            ToolCall(call.id or f"call_{place}", call.name, "".join(call.arguments) or "{}")
+            for place, call in enumerate(self._calls)
         )
-        return Answer(self.text, self.reasoning, self._finish_reason, calls, self._usage, self._others)
+        text, reasoning = "".join(self.texts), "".join(self.thoughts)
+        return Answer(text, reasoning, self._finish_reason, calls, self._usage, self._others)
 
 
 def _read(rule: specs.ExtractionRule, found: Json) -> Json:

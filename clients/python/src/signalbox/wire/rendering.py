@@ -120,7 +120,11 @@ def _value(key: str, entry: specs.RequestEntry, call: Call, system: bool, proble
         value = parse(entry.default_json)
     if value is MISSING:
         if entry.required:
-            when = f"where `{entry.when}`: give it, or leave that out" if entry.when else "always"
+            when = "always"
+            if entry.when:
+                when = f"where `{entry.when}`: give it, or leave that out"
+            elif where == "model":
+                when = "always: name one, or give the provider a `default_model`"
             problems.append(
                 Problem(where, f"is required: the provider's request builder sends `{key}` {when}")
             )

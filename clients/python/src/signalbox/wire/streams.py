@@ -66,7 +66,7 @@ class StreamReader:
 
     def push(self, received: bytes) -> Delta | None:
         """Takes bytes as they arrive, and gives what they add. Raises `SignalboxError` when the stream is no answer."""
-        text, reasoning = len(self._parts.text), len(self._parts.reasoning)
+        texts, thoughts = len(self._parts.texts), len(self._parts.thoughts)
         if self._after_return and received.startswith(b"\n"):
             received = received[1:]
             self._after_return = False
@@ -81,7 +81,7 @@ class StreamReader:
             self._end_of_line(line)
         if not self.ended and len(self._line) + self._data_bytes > _EVENT_BYTES:
             raise TooLargeError("the provider's answer is too large")
-        delta = Delta(self._parts.text[text:], self._parts.reasoning[reasoning:])
+        delta = Delta("".join(self._parts.texts[texts:]), "".join(self._parts.thoughts[thoughts:]))
         return delta if delta != Delta() else None
 
     def finish(self) -> Answer:
@@ -129,7 +129,7 @@ class StreamReader:
             raise StreamFailedError(read_failure_event(self._extractor, event, self._key))
         self._parts.add(self._stream.extraction_rules, event, stream=True)
         self.ended = _finds(self._stream.end_paths, event)
-        if self._parts.size() > _ANSWER_BYTES:
+        if self._parts.size > _ANSWER_BYTES:
             raise TooLargeError("the provider's answer is too large")
 
 
