@@ -92,7 +92,7 @@ impl Certificates {
     /// Reads the files again whenever one of them has changed, and tells of what is shown. Does not end.
     pub async fn follow(self: Arc<Self>, told: Told) {
         // Begins with a reading, for what changed since the first.
-        let mut seen = Seen::default();
+        let (mut seen, mut said) = (Seen::default(), None);
         loop {
             let this = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || this.look(seen)).await;
@@ -103,18 +103,24 @@ impl Certificates {
                     return;
                 }
             }
-            self.tell(&told, seen.problem.clone());
+            let warning = self.tell(&told, seen.problem.clone());
+            if let Some(text) = warning.as_ref().filter(|_| warning != said) {
+                tracing::warn!("{text}");
+            }
+            said = warning;
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    fn tell(&self, told: &Told, problem: Option<String>) {
+    /// Gives what the validity is worth a warning of.
+    fn tell(&self, told: &Told, problem: Option<String>) -> Option<String> {
         told.warnings.hold("certificate", problem);
         let validity = self.present.load().validity;
         told.expiry.set(validity.map(|validity| validity.not_after));
         let warning = validity.and_then(|validity| validity.warning(told.clock.now()));
         let warning = warning.map(|text| format!("{}: {text}", self.files.cert_file.display()));
-        told.warnings.hold("certificate_expiry", warning);
+        told.warnings.hold("certificate_expiry", warning.clone());
+        warning
     }
 
     /// Reads the files if they are not as they were seen last; gives how they are now.

@@ -59,6 +59,8 @@ pub fn init(
             .with_location(false)
             .with_threads(false)
             .with_target(false)
+            // Nor is how long somebody worked on it: what that is called is the library's own invention.
+            .with_tracked_inactivity(false)
             .with_filter(spans::of_traces())
     });
     let repeats = Repeats::default();

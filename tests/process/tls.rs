@@ -332,3 +332,17 @@ async fn the_end_of_the_certificate_is_a_metric_and_what_is_wrong_with_it_a_warn
     until_answered(PATIENCE, "2198-01-02", async || expiry().await == Some(7_195_132_800.0)).await;
     until_answered(PATIENCE, "the warning is over", async || !warned("the old one stays").await).await;
 }
+
+/// Nobody can ask it any more: clients refuse it. So the log has to say why.
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told_in_the_log() {
+    let home = Arc::new(Home::new());
+    let expired = Authority::new().sign_until("localhost", (2020, 1, 2));
+    install(&home, &expired);
+    let _server = start(&home, &[]).await;
+    until(PATIENCE, "the log says so", || home.log().contains("has expired on 2020-01-02")).await;
+    // Once, and not at each look.
+    install(&home, &expired);
+    until(PATIENCE, "it is looked at again", || home.log().contains("was read again")).await;
+    assert_eq!(home.log().matches("has expired on").count(), 1, "{}", home.log());
+}

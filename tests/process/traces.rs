@@ -294,7 +294,9 @@ async fn spans_that_are_sent_are_counted() {
     let home = Arc::new(home(&collector));
     let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
     created(&server, "settings/a", &traceparent("01")).await;
-    collector.only(TRACE, "transaction").await;
+    let span = collector.only(TRACE, "transaction").await;
+    let private = ["busy_ns", "idle_ns"].map(|name| span.attributes.iter().any(|(key, _)| key == name));
+    assert_eq!(private, [false; 2], "names of nobody's convention: {span:?}");
     until_answered(PATIENCE, "they are counted", async || spans(&server, "sent").await > 0.0).await;
     assert_eq!((spans(&server, "failed").await, spans(&server, "queue_full").await), (0.0, 0.0));
 }
