@@ -261,7 +261,11 @@ fn render() -> Vec<Case> {
             wrong.messages[0].tool_call_id = canary.to_owned();
             wrong
         }),
-        case("no model", false, move |canary, _| request("providers/groq", canary)),
+        case("no messages", false, move |canary, _| RenderRequestRequest {
+            model: canary.to_owned(),
+            messages: Vec::new(),
+            ..request("providers/groq", "x")
+        }),
         case("missing", false, move |canary, n| request(&format!("providers/none{n}"), canary)),
         case("name of another kind", false, move |canary, n| request(&format!("settings/s{n}"), canary)),
         case("bad name", false, move |canary, n| request(&format!("ä {n}"), canary)),
