@@ -227,7 +227,8 @@ def _spec(known: _Known, variables: Mapping[str, str], has_key: bool) -> dict[st
         "method": "HTTP_METHOD_POST",
         "enabled": True,
     }
-    if known.model and not given:
+    # At the own address of its type, as the service does it.
+    if known.model and given in ("", known.base_url):
         spec["default_model"] = known.model
     if "{model}" in path:
         model = spec["request_builder"]["payload_structure"]["model"]
