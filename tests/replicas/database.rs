@@ -207,7 +207,7 @@ async fn probes_say_away(member: &Member, token: &str) {
     // As `signalbox status` has it: the store is lost, and heartbeats are not taken.
     assert!(page.value("signalbox_warnings", &[]) >= 1.0);
     let unheard = async || {
-        member.metrics(token).await.value("signalbox_replica_alarms", &[("alarm", "unheard")]) == 1.0
+        member.metrics(token).await.value("signalbox_replica_alarms", &[("alarm", "heartbeat")]) == 1.0
     };
     until_answered(PATIENCE, "its heartbeats are not taken", unheard).await;
     // A write was refused: by the look-up of its request, or else by the write itself.
