@@ -74,11 +74,11 @@ pub async fn migrate(course: &Course, tell: Tell<'_>) -> Result<Moved, AppError>
         Ok(found) => found,
         Err(error) => return Err(closed(source, error).await),
     };
-    let to = match hold(&course.to, true).await {
-        Ok(held) => held,
-        Err(error) => return Err(closed(source, MoveError::Target(error).into()).await),
-    };
     let order = order(course, &source, service);
+    let to = match make(course, &source, &order).await {
+        Ok(held) => held,
+        Err(error) => return Err(closed(source, error).await),
+    };
     let ready = || file.as_ref().map_or(Ok(()), KeyFile::write);
     let moved = Box::pin(moving::transfer(&source.held, &to, &order, ready, tell)).await;
     source.held.place.close().await;
@@ -148,13 +148,25 @@ async fn hold(settings: &Settings, create: bool) -> Result<Held, StoreError> {
     }
 }
 
-/// The database, if there is a store in it, be it an empty one.
+/// Opens the target. One that has no store is left as it is if nothing can be moved there.
+async fn make(course: &Course, source: &Source, order: &Order<'_>) -> Result<Held, AppError> {
+    if !has_store(&course.to).await.map_err(MoveError::Target)? {
+        Box::pin(moving::look(&source.held, None, order)).await?;
+    }
+    Ok(hold(&course.to, true).await.map_err(MoveError::Target)?)
+}
+
+/// Whether there is a store in the database, be it an empty one.
+async fn has_store(settings: &Settings) -> Result<bool, StoreError> {
+    match &settings.store.database {
+        Database::Sqlite(path) => Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0)),
+        Database::Postgres(at) => PostgresDatabase::exists(settings.cluster.release, at.url.expose()).await,
+    }
+}
+
+/// The database, if there is a store in it.
 async fn find(settings: &Settings) -> Result<Option<Held>, StoreError> {
-    let there = match &settings.store.database {
-        Database::Sqlite(path) => std::fs::metadata(path).is_ok_and(|file| file.len() > 0),
-        Database::Postgres(at) => PostgresDatabase::exists(settings.cluster.release, at.url.expose()).await?,
-    };
-    Ok(if there { Some(hold(settings, false).await?) } else { None })
+    Ok(if has_store(settings).await? { Some(hold(settings, false).await?) } else { None })
 }
 
 async fn close(held: Option<Held>) {

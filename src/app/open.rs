@@ -6,7 +6,7 @@ use super::{AppError, access};
 use crate::{
     crypto::{KeySources, Keyring, Unlocked, Vault},
     domain::keys::{FirstKeys, Identity, LogKey},
-    domain::{Clock, FeatureLevel, Release, RevisionToken, SystemClock},
+    domain::{Clock, FeatureLevel, Release, RevisionToken, StoreId, SystemClock},
     lifecycle::{Phase, Standing},
     settings::{Database, Settings},
     store::{Defect, Store, StoreError, Verification, postgres::PostgresDatabase, sqlite::SqliteDatabase},
@@ -121,6 +121,9 @@ pub async fn open(
     clock: &Arc<dyn Clock>,
     standing: &Standing,
 ) -> Result<Opened, AppError> {
+    if purpose == Purpose::Serve {
+        refuse_before_it_is_made(settings).await?;
+    }
     let mut database = Locked::open(settings, purpose == Purpose::Serve, standing).await?;
     if database.identity().fresh && purpose == Purpose::Serve {
         refuse_to_begin_anew(settings)?;
@@ -136,6 +139,25 @@ pub async fn open(
     warnings.extend(remarks);
     let store = database.into_store(&unlocked.log_key, Arc::clone(clock)).await?;
     Ok(Opened { store, vault: unlocked.vault, warnings })
+}
+
+/// Refuses to make a store in an empty PostgreSQL that it could not be served from: whoever is refused finds it as it was. One that
+/// can't be reached yet is looked at when it is opened.
+async fn refuse_before_it_is_made(settings: &Settings) -> Result<(), AppError> {
+    let Database::Postgres(at) = &settings.store.database else { return Ok(()) };
+    if PostgresDatabase::exists(settings.cluster.release, at.url.expose()).await.unwrap_or(true) {
+        return Ok(());
+    }
+    refuse_to_begin_anew(settings)?;
+    let nothing = Identity {
+        store_id: StoreId(String::new()),
+        fresh: true,
+        key_checks: vec![],
+        keys: vec![],
+        password_salt: [0; 16],
+        schema_version: 0,
+    };
+    open_keys(settings, Purpose::Serve, &nothing).await.map(drop)
 }
 
 /// Opens the store's keys, or gives it its first ones, with what an operator should know of that. `None` if another replica

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{FeatureLevel, ReplicaId},
-    store::{Heartbeat, Replica, Store, StoreError},
+    store::{FOUND_DAMAGE, Heartbeat, Replica, Store, StoreError},
     view::View,
 };
 use alarms::Alarm;
@@ -176,7 +176,11 @@ impl Replicas {
             beat.tick().await;
             let heartbeat = self.heartbeat(&*store, &view, watchers());
             memory.digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
-            if let Err(error) = self.exchange(&*store, &heartbeat, &mut memory).await {
+            let exchanged = self.exchange(&*store, &heartbeat, &mut memory).await;
+            if exchanged.is_ok() && self.others_disagree() {
+                view.doubt();
+            }
+            if let Err(error) = exchanged {
                 self.alarm(vec![Alarm::Unheard(format!("this replica's heartbeats are not taken: {error}"))]);
                 if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
                     // It slept while the others went on: what it knows of the store is no longer all there is.
@@ -186,6 +190,16 @@ impl Replicas {
                 }
             }
         }
+    }
+
+    /// Whether another replica holds another state at the same revision, or found the store damaged.
+    fn others_disagree(&self) -> bool {
+        let known = self.known.lock();
+        let found_damage = |replica: &Replica| {
+            replica.heartbeat.id != self.identity.id && replica.heartbeat.doorbell == FOUND_DAMAGE
+        };
+        known.replicas.iter().any(found_damage)
+            || known.alarms.iter().any(|alarm| matches!(alarm, Alarm::Differs(_)))
     }
 
     /// Tells the others that this replica is gone, so that they need not wait for its silence.
@@ -207,7 +221,10 @@ impl Replicas {
             revision: state.revision,
             digest: state.digest.to_bytes(),
             key_ids: self.identity.key_ids.clone(),
-            doorbell: store.doorbell_state().to_string(),
+            doorbell: match view.damage() {
+                Some(_) => FOUND_DAMAGE.to_owned(),
+                None => store.doorbell_state().to_string(),
+            },
             watchers,
             environment: self.identity.environment.to_vec(),
             verification: self.identity.verification.to_vec(),

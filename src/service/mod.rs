@@ -177,7 +177,11 @@ impl Service {
             return Err(ApplyError::Damaged { what: "it holds what was never written".into() });
         }
         let changes = Changes::of(caller, &write.changes);
-        let applied = self.parts.store.apply(write).await?;
+        let applied = self.parts.store.apply(write).await;
+        if let Err(ApplyError::Damaged { .. }) = &applied {
+            self.parts.view.doubt();
+        }
+        let applied = applied?;
         if let Applied::Committed { .. } = applied {
             self.changes.count(changes);
         }

@@ -236,10 +236,7 @@ impl Service {
     fn rows_differ(&self) -> ApplyError {
         let what = "rows of the current state are not what the log says";
         tracing::error!("the store is damaged: {what}; run `signalbox doctor`");
-        let told = format!(
-            "a write was refused, because {what}: `signalbox doctor` names them. This is told until this server is started anew"
-        );
-        self.parts.warnings.hold("rows", Some(told));
+        self.parts.view.doubt();
         ApplyError::Damaged { what: what.into() }
     }
 

@@ -110,9 +110,14 @@ fn sqlite(url: &str) -> Result<Database, Wrong> {
 
 fn postgres(text: &str) -> Result<Database, Wrong> {
     const FORM: &str = "give one such as postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full";
-    let url = Url::parse(text).map_err(|_| format!("is not a URL; {FORM}"))?;
+    let url = Url::parse(text).map_err(|_| {
+        format!("is not a URL; {FORM}, with `@`, `:`, `/`, `#` and `%` in a user or password written as %40, %3A, %2F, %23 and %25")
+    })?;
     if let Some((name, _)) = url.query_pairs().find(|(name, _)| !PARAMETERS.contains(&&**name)) {
-        return Err(format!("has a parameter `{name}`, which is none of {}", PARAMETERS.join(", ")));
+        return Err(format!(
+            "has a parameter `{name}`, which is none of {}; name one host, the one that a failover moves",
+            PARAMETERS.join(", ")
+        ));
     }
     let parameter = |wanted: &str| {
         let found = url.query_pairs().filter(|(name, _)| name == wanted).last();

@@ -17,6 +17,10 @@ pub const LIFETIME: Duration = Duration::from_secs(10);
 /// all of them say has to fit into an answer.
 pub const MOST_REPLICAS: usize = 128;
 
+/// Begins what a replica tells in place of how it hears of commits once it found the store damaged: it follows no more, and the
+/// others have reason to look.
+pub const FOUND_DAMAGE: &str = "stopped: the store is damaged";
+
 /// What a replica tells of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
@@ -36,7 +40,7 @@ pub struct Heartbeat {
     pub digest: [u8; 16],
     /// Ids of the keys that it can load, first the one that others need to read what it seals.
     pub key_ids: Vec<String>,
-    /// How it hears of commits, in a word.
+    /// How it hears of commits, in a word; or [`FOUND_DAMAGE`].
     pub doorbell: String,
     /// Streams that it serves.
     pub watchers: u64,

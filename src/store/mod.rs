@@ -40,8 +40,8 @@ use crate::domain::{
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
 pub use cluster::{
-    Cluster, Displaced, FLEET, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, MOST_REPLICAS, ROTATIONS, Replica,
-    Work,
+    Cluster, Displaced, FLEET, FOUND_DAMAGE, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, MOST_REPLICAS,
+    ROTATIONS, Replica, Work,
 };
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use life::BegunLife;

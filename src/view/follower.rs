@@ -3,7 +3,11 @@
 //! The doorbell only wakes it, and whoever knows that there is more; what it applies comes from the log, revision by revision. A lost ring costs at most
 //! one poll interval.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +26,17 @@ const PAGE: usize = 2000;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Pause between looks at all that a damaged store holds, in case it can be shown after all.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Pause between looks at all that a store holds which is only doubted: others can say what they like.
+const VERIFY_EVERY: Duration = Duration::from_secs(30);
+
+/// When all that the store holds was last looked at.
+#[derive(Default)]
+struct Looks {
+    /// Because it is damaged.
+    damaged: Option<Instant>,
+    /// Because somebody doubted it.
+    doubted: Option<Instant>,
+}
 
 /// What is told of each step of the view, after the view shows it.
 pub trait Publish: Send + 'static {
@@ -34,11 +49,11 @@ pub trait Publish: Send + 'static {
 /// Keeps `view` at the head of `log` until `stop`, and tells `publish` of every step.
 pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, stop: CancellationToken) {
     let mut doorbell = log.doorbell();
-    let (mut looked, mut failed) = (None, false);
+    let (mut looks, mut failed) = (Looks::default(), false);
     loop {
         let step = tokio::select! {
             () = stop.cancelled() => return,
-            step = catch_up(&*log, &view, &publish, &mut looked) => step,
+            step = catch_up(&*log, &view, &publish, &mut looks) => step,
         };
         if step.is_ok() && std::mem::take(&mut failed) {
             tracing::info!("the log can be read again");
@@ -62,27 +77,28 @@ pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, s
 }
 
 /// Applies what this process remembers to have written, then one page of what the store holds. Breaks when the view stands at
-/// the head. `looked` is when a damaged store was last looked at as a whole.
+/// the head.
 async fn catch_up(
     log: &dyn Log,
     view: &View,
     publish: &impl Publish,
-    looked: &mut Option<Instant>,
+    looks: &mut Looks,
 ) -> Result<ControlFlow<()>, StoreError> {
     // It is told at once, and confirms nothing: others may have written since, or the store may be gone.
     let own = log.remembered_after(&view.state().token(), PAGE)?;
     apply(view, publish, own);
+    verify_if_doubted(log, view, publish, looks).await;
     let (state, asked) = (view.state(), Instant::now());
     let page = match log.changes_after(&state.token(), PAGE).await {
-        Ok(_) if view.shows_damage() => {
+        Ok(_) if view.state_is_damaged() => {
             let detail = view.damage().unwrap_or_default();
-            return look_again(log, view, publish, looked, detail).await;
+            return look_again(log, view, publish, looks, detail).await;
         }
         Ok(page) => {
-            *looked = None;
+            looks.damaged = None;
             page
         }
-        Err(StoreError::Damaged(detail)) => return look_again(log, view, publish, looked, detail).await,
+        Err(StoreError::Damaged(detail)) => return look_again(log, view, publish, looks, detail).await,
         Err(error) => return Err(error),
     };
     match page {
@@ -130,16 +146,58 @@ async fn begin_life(log: &dyn Log, lost: Epoch) -> Result<Option<String>, StoreE
     Ok(None)
 }
 
+/// Looks at all that the store holds, if somebody doubts it and that was not just done: the log can be followed over rows that
+/// somebody edited, and a replica that starts on them would refuse what this one takes.
+async fn verify_if_doubted(log: &dyn Log, view: &View, publish: &impl Publish, looks: &mut Looks) {
+    let due = looks.doubted.is_none_or(|at| at.elapsed() >= VERIFY_EVERY);
+    if view.damage().is_some() || !due || !view.doubted.swap(false, Ordering::AcqRel) {
+        return;
+    }
+    let asked = Instant::now();
+    looks.doubted = Some(asked);
+    let mut snapshot = match log.snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(StoreError::Damaged(what)) => return admit(view, looks, what),
+        Err(error) => {
+            // It goes on being followed meanwhile, and is looked at by and by.
+            tracing::warn!(%error, "the store is doubted, and can't be looked at now");
+            view.doubted.store(true, Ordering::Release);
+            return;
+        }
+    };
+    if let Some(what) = snapshot.defect.take() {
+        return admit(view, looks, what);
+    }
+    let (shown, found) = (view.state(), State::from_snapshot(snapshot));
+    if found.token() == shown.token() && found.digest != shown.digest {
+        tracing::error!(revision = %found.revision, "the view is not what the store holds; building it anew");
+        let state = view.begin_anew(found);
+        publish.rebuilt(&state);
+        view.confirm(asked);
+    }
+}
+
+/// The rows of the state are damaged, although the log goes on. What was read before goes on being shown.
+fn admit(view: &View, looks: &mut Looks, damage: String) {
+    tracing::error!(
+        damage,
+        revision = %view.state().revision,
+        "the store is damaged: what was read before goes on being served; run `signalbox doctor`"
+    );
+    looks.damaged = Some(Instant::now());
+    view.admit(damage);
+}
+
 /// Looks at all that a damaged store holds, unless that was just done.
 async fn look_again(
     log: &dyn Log,
     view: &View,
     publish: &impl Publish,
-    looked: &mut Option<Instant>,
+    looks: &mut Looks,
     detail: String,
 ) -> Result<ControlFlow<()>, StoreError> {
-    if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
-        *looked = Some(Instant::now());
+    if looks.damaged.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+        looks.damaged = Some(Instant::now());
         look_anew(log, view, publish, detail).await?;
     }
     Ok(ControlFlow::Break(()))

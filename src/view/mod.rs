@@ -7,7 +7,14 @@ mod follower;
 mod reveal;
 mod state;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -35,14 +42,17 @@ pub struct View {
     damage: Mutex<Option<Damage>>,
     /// Somebody knows that the log holds more than is shown.
     behind: Notify,
+    /// Somebody has reason to think that the store holds what was never written.
+    doubted: AtomicBool,
     pinned: Mutex<VecDeque<Arc<State>>>,
 }
 
 /// What is wrong with the store.
 struct Damage {
     what: String,
-    /// Whether what is shown is itself of a damaged store; if not, it was read before.
-    shown: bool,
+    /// Whether it lies in the rows of the state, which may be what is shown: that the log goes on makes that no better. If not, the
+    /// log itself can't be followed.
+    state: bool,
 }
 
 /// When the store last confirmed what the view shows, and whether it is whole.
@@ -83,6 +93,7 @@ impl View {
             confirmed: Mutex::new(Instant::now()),
             damage: Mutex::default(),
             behind: Notify::new(),
+            doubted: AtomicBool::new(false),
             pinned: Mutex::default(),
         }
     }
@@ -90,7 +101,7 @@ impl View {
     /// A view of what can be read of a damaged store: never fresh, until the store is found to be whole.
     #[must_use]
     pub fn damaged(state: State, what: String) -> Self {
-        Self { damage: Mutex::new(Some(Damage { what, shown: true })), ..Self::new(state) }
+        Self { damage: Mutex::new(Some(Damage { what, state: true })), ..Self::new(state) }
     }
 
     /// The current state. Never waits.
@@ -116,6 +127,13 @@ impl View {
 
     /// Has the log looked at now: whoever asks knows that it holds more than is shown, and the doorbell may not ring.
     pub fn look(&self) {
+        self.behind.notify_one();
+    }
+
+    /// Has all that the store holds looked at soon: a write met rows that are not what the log says, or another replica holds
+    /// something else.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
         self.behind.notify_one();
     }
 
@@ -165,23 +183,23 @@ impl View {
         }
     }
 
-    /// Whether what is shown is itself of a damaged store. That its log goes on makes it no better.
-    fn shows_damage(&self) -> bool {
-        self.damage.lock().as_ref().is_some_and(|damage| damage.shown)
+    /// Whether the rows of the state are damaged. That the log goes on makes them no better.
+    fn state_is_damaged(&self) -> bool {
+        self.damage.lock().as_ref().is_some_and(|damage| damage.state)
     }
 
     /// What the store holds can't be shown: what is shown stays as it is. Says whether that is news.
     fn refuse(&self, what: String) -> bool {
         let mut damage = self.damage.lock();
         let news = damage.as_ref().is_none_or(|known| known.what != what);
-        let shown = damage.as_ref().is_some_and(|known| known.shown);
-        *damage = Some(Damage { what, shown });
+        let state = damage.as_ref().is_some_and(|known| known.state);
+        *damage = Some(Damage { what, state });
         news
     }
 
-    /// What is shown is what could be read of a damaged store.
+    /// The rows of the state are damaged: what is shown is what could be read of them, or was read before.
     fn admit(&self, what: String) {
-        *self.damage.lock() = Some(Damage { what, shown: true });
+        *self.damage.lock() = Some(Damage { what, state: true });
     }
 
     /// Shows a state that does not follow from the one before it, and lets go of all that was held of that.
@@ -236,14 +254,17 @@ mod tests {
     #[tokio::test]
     async fn regression_what_a_damaged_store_shows_is_never_fresh() {
         let view = View::damaged(state(1, 5), "edited".into());
-        assert!(view.confirmed().freshness().stale && view.shows_damage());
+        assert!(view.confirmed().freshness().stale && view.state_is_damaged());
         view.refuse("edited again".into());
-        assert!(view.shows_damage(), "it is still what was read then");
+        assert!(view.state_is_damaged(), "it is still what was read then");
         assert_eq!(view.damage().as_deref(), Some("edited again"));
         view.confirm(Instant::now());
         assert!(!view.confirmed().freshness().stale && view.damage().is_none());
         view.refuse("edited".into());
-        assert!(view.confirmed().freshness().stale && !view.shows_damage(), "what was read before is whole");
+        assert!(
+            view.confirmed().freshness().stale && !view.state_is_damaged(),
+            "what was read before is whole"
+        );
     }
 
     /// A state that is told with a confirmation of a later one would be shown as fresher than it is.

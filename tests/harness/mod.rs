@@ -270,6 +270,14 @@ impl Server {
         fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("the process is there")
     }
 
+    /// The most memory that the process ever held, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let told =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
+        let peak = told.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells it");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// A command line beside the server, as its administrator unless the environment says otherwise.
     pub fn signalbox(&self, arguments: &[&str]) -> Command {
         let mut command = self.home.signalbox(arguments);

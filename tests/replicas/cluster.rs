@@ -170,6 +170,11 @@ impl Member {
         self.home.log()
     }
 
+    /// The most memory that it ever held, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        self.server.as_ref().expect("it runs").peak_memory()
+    }
+
     /// Somebody who calls this replica.
     pub fn caller(&self, token: &str) -> Caller {
         Caller::new(&self.site, token)

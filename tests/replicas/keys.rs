@@ -27,6 +27,8 @@ async fn no_key_is_ever_made_and_no_password_is_told() {
     let told = refused(&mut home, &url).await;
     assert!(told.contains("signalbox keys generate"), "{told}");
     assert!(!home.path("data/encryption.key").exists());
+    let made = "SELECT count(*) FROM pg_class WHERE relname = 'signalbox_migrations'";
+    assert_eq!(postgres::count(&url, made).await, 0, "the database is as it was");
     let (server, _) = url.rsplit_once('/').expect("the database's name is the last part");
     refused(&mut home, &format!("{server}/no_such_database")).await;
     let plain = refused(&mut home, "postgres://u:hunter2hunter2@db.example/db").await;

@@ -6,6 +6,7 @@
 mod active;
 mod alarms;
 mod cluster;
+mod damage;
 mod database;
 mod downgrade;
 mod failover;

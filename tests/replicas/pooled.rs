@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// A probe is given 2 s; the rest is a busy machine.
-const FOUND_OUT: Duration = Duration::from_secs(6);
+const FOUND_OUT: Duration = Duration::from_secs(3);
 /// Polls are at most a second apart; the rest is a busy machine.
-const POLLED: Duration = Duration::from_secs(4);
+const POLLED: Duration = Duration::from_secs(2);
 /// Calls that know of news, one after the other.
 const CALLS: usize = 12;
 /// All of them: by polls alone they take about a second each.

@@ -37,6 +37,8 @@ const WRITERS: u64 = 32;
 const READERS: usize = 6;
 /// Who can't read on one replica asks another one, and has an answer by the third at the latest.
 const TRIES: usize = 3;
+/// The part of the wanted rate that has to be reached over everything, the restarts among it: a busy machine writes slower.
+const REACHED: f64 = 0.25;
 /// Clients that share a connection to begin with.
 const TOGETHER: usize = 20;
 
@@ -121,12 +123,13 @@ async fn a_rolling_restart_fails_no_read_and_misses_no_event() {
     agree(&members.each_ref().map(|member| member.caller(&token)), head).await;
     let [resumed, snapshots, events] =
         [&returns.resumed, &returns.snapshots, &returns.events].map(|count| count.load(Ordering::Relaxed));
-    let rate = (head - base) as f64 / took.as_secs_f64();
+    let reached = (head - base) as f64 / took.as_secs_f64();
     eprintln!(
-        "{} writes in {took:?} ({rate:.0}/s), {events} events at {count} watchers, of whose returns {resumed} resumed \
+        "{} writes in {took:?} ({reached:.0}/s of {rate}), {events} events at {count} watchers, of whose returns {resumed} resumed \
          and {snapshots} took a snapshot; {reads} reads, {again} of them asked another replica",
         head - base
     );
+    assert!(reached >= REACHED * rate as f64, "{reached:.0} writes/s, and {rate} were wanted");
     assert!(resumed + snapshots >= count, "every watcher had to move");
     assert!(resumed >= 9 * snapshots, "most return without a snapshot: {resumed} did, {snapshots} did not");
     assert!(reads > 0 && again > 0, "readers met the restarts");

@@ -35,7 +35,8 @@ const LEVEL_LOCKED: &str = "SELECT level FROM feature_level WHERE id = 1 FOR UPD
 const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
 /// As far as asked, and no further than the oldest replica that lives.
 const RAISE: &str = "UPDATE feature_level SET level = supported.level FROM ( \
-    SELECT least($1, min(feature_level)) AS level FROM replicas WHERE seen > now() - make_interval(secs => $2)) AS supported \
+    SELECT least($1, min(feature_level)) AS level FROM replicas \
+        WHERE seen > now() - make_interval(secs => $2) AND seen <= clock_timestamp()) AS supported \
     WHERE id = 1 AND feature_level.level < supported.level";
 const FENCED: &str = "SELECT 1 FROM moves WHERE state <> 'arrived'";
 /// Those that have long been silent, and those whose time is none of this database's.
@@ -50,11 +51,13 @@ const BEAT: &str = "INSERT INTO replicas \
     doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, \
     verification = excluded.verification, seen = excluded.seen";
 /// Others write this table: no text is taken longer than anybody of us writes it, and no more rows than anybody runs. Our own is
-/// one of them, whatever the others say.
+/// one of them, whatever the others say. A time that is still to come is not of this database's clock, and so no word of a
+/// replica; the clock of now, as others may have told of themselves after this transaction began.
 const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address, left(version, 256) AS version, \
     feature_level, epoch, revision, digest, ARRAY(SELECT left(key_id, 64) FROM unnest(key_ids[1:64]) AS key_id) AS key_ids, \
-    left(doorbell, 256) AS doorbell, watchers, environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age FROM replicas \
-    ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
+    left(doorbell, 256) AS doorbell, watchers, environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age, \
+    (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE seen > clock_timestamp() LIMIT 128) AS ahead) AS ahead FROM replicas \
+    WHERE seen <= clock_timestamp() OR id = $1 ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
@@ -253,18 +256,26 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
 
 /// Reads who lives. Rows that somebody edited must not take the others along.
 async fn living(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
-    let (mut replicas, mut unreadable) = (vec![], vec![]);
+    let (mut replicas, mut unreadable, mut ahead) = (vec![], vec![], 0);
     let most = i64::try_from(MOST_REPLICAS).unwrap_or(i64::MAX);
     let living = sqlx::query(LIVING).bind(&own.id.0).bind(most);
-    let take = |row: PgRow| match ReplicaRow::from_row(&row).ok().and_then(|row| Replica::try_from(row).ok())
-    {
-        Some(replica) => replicas.push(replica),
-        None => unreadable.push(row.try_get::<String, _>("id").unwrap_or_default()),
+    let take = |row: PgRow| {
+        ahead = row.try_get::<i64, _>("ahead").unwrap_or_default();
+        match ReplicaRow::from_row(&row).ok().and_then(|row| Replica::try_from(row).ok()) {
+            Some(replica) => replicas.push(replica),
+            None => unreadable.push(row.try_get::<String, _>("id").unwrap_or_default()),
+        }
     };
     each(connection, living, SILENCE, take).await.map_err(Failure::from)?;
     if let Some(first) = unreadable.first() {
         let id: String = first.escape_debug().take(64).collect();
         tracing::warn!(count = unreadable.len(), id, "rows of replicas can't be read; the first is named");
+    }
+    if ahead > 0 {
+        tracing::warn!(
+            count = ahead,
+            "rows of `replicas` are of a time that is still to come, and are ignored: nobody of us wrote them"
+        );
     }
     replicas.sort_by(|one, other| one.heartbeat.id.cmp(&other.heartbeat.id));
     Ok(replicas)

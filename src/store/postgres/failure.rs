@@ -18,7 +18,7 @@ pub fn failure_of(code: &str, message: &str) -> Failure {
             "the database's user lacks a right: it has to own the database and what is in there, or to be granted CREATE in its \
              schema (public, unless the URL names another)",
         ),
-        "3D000" => Failure::Unavailable("there is no such database"),
+        "3D000" => Failure::Unavailable("there is no such database (`createdb` makes one)"),
         "42P07" | "42723" => Failure::Unavailable(
             "another program's tables are in the way: give Signalbox a database or a schema of its own",
         ),

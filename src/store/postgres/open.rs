@@ -86,13 +86,13 @@ pub struct Prepared {
 
 /// Whether there is a schema of ours at all.
 pub async fn exists(server: &Server, release: Release) -> Result<bool, StoreError> {
-    let mut connection = server.connect().await.map_err(Failure::from)?;
+    let mut connection = server.connect_first().await?;
     Ok(look(&mut connection, release).await? > 0)
 }
 
 /// Whether the schema can be made in a database that has none of ours: it is made, and taken back.
 pub async fn rehearse(server: &Server, release: Release) -> Result<(), StoreError> {
-    let mut connection = server.connect().await.map_err(Failure::from)?;
+    let mut connection = server.connect_first().await?;
     apply_missing(&mut connection, release).await?;
     say(&mut connection, "ROLLBACK", LONG_SILENCE).await.map_err(Failure::from)?;
     Ok(())
@@ -100,7 +100,7 @@ pub async fn rehearse(server: &Server, release: Release) -> Result<(), StoreErro
 
 /// Brings the schema up to date, or only looks at it.
 pub async fn prepare(server: &Server, create: bool, release: Release) -> Result<Prepared, StoreError> {
-    let mut connection = server.connect().await.map_err(Failure::from)?;
+    let mut connection = server.connect_first().await?;
     let done = prepare_on(&mut connection, create, release).await?;
     // It wrote nothing since its last COMMIT.
     let _ = bounded(SILENCE, sqlx::Connection::close(connection)).await;

@@ -143,6 +143,30 @@ impl Server {
         bounded(CONNECT, self.options.connect()).await
     }
 
+    /// Opens a connection for the first time: who is refused has to see as whom, and where.
+    ///
+    /// # Errors
+    /// As [`Server::connect`], with user, database and place. The password is not told.
+    pub async fn connect_first(&self) -> Result<PgConnection, StoreError> {
+        let told = |trouble: Trouble| match StoreError::from(Failure::from(trouble)) {
+            StoreError::Unavailable(why) => StoreError::Unavailable(format!("{why}: {}", self.asked_for())),
+            other => other,
+        };
+        self.connect().await.map_err(told)
+    }
+
+    /// What the URL asks for.
+    fn asked_for(&self) -> String {
+        let options = &self.options;
+        let user = options.get_username();
+        let name = options.get_database().unwrap_or(user);
+        let place = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        format!("the URL asks for the database {name:?} as {user:?} at {place}")
+    }
+
     /// Why nobody answers where the database is, if it is that: it may be waited for. `None` where it answers, whatever it says,
     /// unless it says that it is starting, stopping or full. Names host and port, never the password.
     pub async fn out_of_reach(&self) -> Option<String> {

@@ -59,6 +59,7 @@ async fn a_source_that_is_served_is_not_moved() {
     let server = Server::start_in(&home).await;
     let refused = migrate(&home, &url, "sqlite://new/signalbox.db", &[]).await;
     assert_says(&refused, 5, &["is being served", server.address(), "Stop every server"]);
+    assert!(!home.path("new").exists(), "no file is left of it");
     server.stop().await;
     assert!(!home.path("data/jwt.key").exists());
     Server::start_in(&home).await.stop().await;
