@@ -71,6 +71,29 @@ async fn the_commands_of_the_documents_work() {
     }
 }
 
+/// One of each kind, all in one write, without a warning.
+#[tokio::test]
+async fn the_documents_of_all_kinds_are_valid() {
+    let text = document("docs/concepts.md");
+    let (_, rest) = text.split_once("```yaml all\n").expect("a block with all kinds");
+    let (all, _) = rest.split_once("```").expect("its end");
+    let kinds: BTreeSet<&str> = all
+        .lines()
+        .filter(|line| !line.starts_with([' ', '-']) && !line.starts_with("name:"))
+        .filter_map(|line| line.split_once(':'))
+        .map(|(kind, _)| kind)
+        .collect();
+    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    let home = Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"));
+    let server = Server::start_in(&home).await;
+    let file = home.folder().join("all.yaml");
+    fs::write(&file, all).expect("the folder can be written to");
+    let output = server.run(&["set", "-f", &file.to_string_lossy()]).await;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !told.contains("warning"), "{output:?}");
+    server.stop().await;
+}
+
 /// What the README says of moving, on the store of a server that has stopped; then a replica starts.
 #[tokio::test]
 async fn the_move_of_the_readme_works() {

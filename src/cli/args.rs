@@ -289,7 +289,7 @@ pub struct Set {
     /// Type of --value; guessed if not given
     #[arg(long = "type", value_enum, requires = "value")]
     pub value_type: Option<ValueType>,
-    /// A YAML or JSON file, or - for standard input; several resources are written together or not at all
+    /// A YAML or JSON file, or - for standard input; several resources are written together or not at all. Maps and lists that it mentions are taken whole
     #[arg(short, long, value_name = "FILE", allow_hyphen_values = true)]
     pub file: Option<PathBuf>,
     /// Replace resources whole: what the file does not mention gets its default

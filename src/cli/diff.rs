@@ -82,7 +82,7 @@ pub fn print_one_time(session: &mut Session<'_>, secrets: &[(String, String)]) -
         }
     }
     if !made.is_empty() {
-        session.remark("store it now: the server keeps no copy, and never shows it again");
+        session.remark("store it now: no read shows it again");
     }
     Ok(())
 }

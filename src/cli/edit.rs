@@ -83,7 +83,7 @@ impl Edit {
     pub fn setting(&mut self, value: &str, value_type: Option<&str>) -> Result<(), Wrong> {
         if self.arm.name() != "setting" {
             return Err(format!(
-                "--value is for settings; {} is a {}: use --field",
+                "--value is for settings; {} is of the kind {}: use --field",
                 self.name,
                 self.arm.name()
             ));

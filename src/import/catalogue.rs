@@ -3,7 +3,7 @@
 //! Its text is written by hand from what the providers publish, and says of which month that is. It holds what is known
 //! for sure and leaves out the rest: an empty list of capabilities is unknown, and so is a limit or a price that is not
 //! there. Prices are those of the shortest prompts, where longer ones cost more. A model that is already shut down is not in
-//! it; one that will be says when.
+//! it; one that will be says when. Of reasoning it lists only what a provider of the model's type sends as it is made.
 //!
 //! Operators' edits survive: what is seeded is labelled as every import is, so that importing a newer catalogue leaves alone
 //! what a person has changed.
@@ -79,8 +79,11 @@ mod tests {
     use super::*;
     use crate::{
         domain::ResourceName,
-        kinds::{Kind as _, model::Model, provider_types::type_of_word},
-        proto::v1::{ModelCapability, ModelSpec, ReasoningEffort, ThinkingMode},
+        kinds::{Kind as _, model::Model, prompt_template::PromptTemplate, provider_types::type_of_word},
+        proto::v1::{
+            ChatParameters, ModelCapability, ModelSpec, PromptTemplateSpec, ReasoningEffort,
+            ReasoningParameters, ThinkingMode,
+        },
     };
 
     fn model(name: &str) -> ModelSpec {
@@ -130,15 +133,63 @@ mod tests {
     fn regression_what_models_take_of_reasoning_is_what_their_providers_publish() {
         let support = |name| model(name).reasoning.unwrap_or_else(|| panic!("{name}"));
         let opus = support("models/anthropic/claude-opus-5-5");
-        assert!(opus.efforts().any(|effort| effort == ReasoningEffort::Max));
         assert_eq!(opus.thinking_modes().collect::<Vec<_>>(), [ThinkingMode::Adaptive]);
         assert_eq!((opus.min_thinking_tokens, opus.max_thinking_tokens), (None, None), "it takes no budget");
         let haiku = support("models/anthropic/claude-haiku-4-5");
         assert_eq!((haiku.efforts.len(), haiku.min_thinking_tokens), (0, Some(1024)));
-        let small = support("models/mistral/mistral-small-2603");
-        assert_eq!(small.efforts().collect::<Vec<_>>(), [ReasoningEffort::None, ReasoningEffort::High]);
+        let small = support("models/openai/gpt-5-nano");
+        assert_eq!((small.efforts().next(), small.efforts.len()), (Some(ReasoningEffort::Minimal), 4));
         let lite = support("models/google_ai/gemini-2.5-flash-lite");
         assert_eq!((lite.min_thinking_tokens, lite.max_thinking_tokens), (Some(512), Some(24576)));
+    }
+
+    /// Everything that a template may ask of the model by its entry, one at a time.
+    fn asked_of(name: &str, model: &ModelSpec) -> Vec<PromptTemplateSpec> {
+        let support = model.reasoning.clone().unwrap_or_default();
+        let efforts =
+            support.efforts.iter().map(|&effort| ReasoningParameters { effort, ..Default::default() });
+        let modes = support
+            .thinking_modes
+            .iter()
+            .map(|&thinking_mode| ReasoningParameters { thinking_mode, ..Default::default() });
+        let budget = support.max_thinking_tokens.or(support.min_thinking_tokens);
+        let budget = budget.map(|_| ReasoningParameters { thinking_tokens: budget, ..Default::default() });
+        let shown = support.chain_of_thought.filter(|shown| *shown);
+        let shown = shown.map(|_| ReasoningParameters { chain_of_thought: shown, ..Default::default() });
+        let asked = efforts.chain(modes).chain(budget).chain(shown);
+        let asked = asked.map(|reasoning| (Some(reasoning), None));
+        let streams = model.capabilities.contains(&ModelCapability::Streaming.into());
+        let streamed = streams.then(|| ChatParameters { stream: Some(true), ..Default::default() });
+        asked
+            .chain(streamed.map(|chat| (None, Some(chat))))
+            .map(|(reasoning, chat)| PromptTemplateSpec {
+                model: name.to_owned(),
+                reasoning,
+                chat,
+                ..Default::default()
+            })
+            .collect()
+    }
+
+    /// What the catalogue lets a template ask for would otherwise be left out of the calls, and nobody would know.
+    #[test]
+    fn regression_what_a_model_takes_is_sent_by_a_provider_of_its_type_as_it_is_made() {
+        let imported = models().unwrap_or_else(|problems| panic!("{problems}"));
+        let (mut lost, mut asked) = (BTreeSet::new(), 0);
+        for resource in &imported.resources {
+            let Some(spec @ Spec::Model(model)) = &resource.spec else { panic!("{}", resource.name) };
+            let name = ResourceName::parse(&resource.name).unwrap();
+            for template in asked_of(&resource.name, model) {
+                let found = PromptTemplate
+                    .check_targets(&Spec::PromptTemplate(template), &[(name.clone(), spec)].into());
+                assert_eq!(found.violations, [], "{}", resource.name);
+                let unsent = found.warnings.into_iter().filter(|warning| warning.contains("is not sent"));
+                lost.extend(unsent.map(|warning| format!("{}: {warning}", resource.name)));
+                asked += 1;
+            }
+        }
+        assert!(lost.is_empty(), "{lost:#?}");
+        assert!(asked > 60, "{asked}");
     }
 
     #[test]

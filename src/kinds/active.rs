@@ -139,14 +139,25 @@ fn others_without_primary(name: &str, outlook: &dyn Outlook) -> Vec<Remark> {
     routers.filter(|other| other.as_str() != DEFAULT_ROUTER).take(NAMED).map(remark).collect()
 }
 
-/// The last active key of the active provider may go, and that is told.
+/// The last active key of the active provider may go, and a disabled one may get a key; both are told.
 pub(super) fn of_key(turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
     let usable = |spec: Option<&Spec>| matches!(spec, Some(Spec::ApiKey(spec)) if is_usable(spec));
-    if !usable(turn.before) || usable(turn.after) {
-        return Vec::new();
-    }
     let parent = turn.name.parent();
     let Some(parent) = parent.as_ref().map(ResourceName::as_str) else { return Vec::new() };
+    match (usable(turn.before), usable(turn.after)) {
+        (true, false) => last_key_gone(turn, parent, outlook),
+        (false, true) if is_disabled(parent, outlook) => {
+            let text = format!(
+                "{parent} is disabled, and its keys are not used until it is enabled (`signalbox set {parent} --field \
+                 enabled=true`)"
+            );
+            vec![Remark { because: parent.to_owned(), says: Says::Warning(text) }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn last_key_gone(turn: &Turn<'_>, parent: &str, outlook: &dyn Outlook) -> Vec<Remark> {
     if router(outlook.find(DEFAULT_ROUTER)).is_none_or(|router| router.primary != parent) {
         return Vec::new();
     }

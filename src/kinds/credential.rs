@@ -121,6 +121,13 @@ pub fn found_in_json(text: &str) -> Option<&'static str> {
     }
 }
 
+/// As [`found_in_json`], for a document that stands under a name, which may say that it is one.
+#[must_use]
+pub fn found_in_member(name: &str, text: &str) -> Option<&'static str> {
+    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    (is_secret_name(name) && holds_secret(&value)).then_some(MEMBER).or_else(|| found_in_json(text))
+}
+
 /// A credential in a value; `nested` is how many documents within texts of documents are still opened.
 fn in_value(value: &Value, nested: usize) -> Option<&'static str> {
     match value {

@@ -5,8 +5,9 @@
 //! back. What the catalogue says of a model is held against templates by `model_fit`.
 
 use super::{
-    CheckContext, Kind, Reference,
+    CheckContext, Kind, Outlook, Reference, Remark, Says, Turn,
     parameters::{PARAMETERS, Parameter, check_tokens},
+    provider_types::type_of_word,
     references,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice, check_choices, date_problem, decimal_problem},
 };
@@ -89,6 +90,26 @@ impl Kind for Model {
         let Spec::Model(ModelSpec { deprecation: Some(deprecation), .. }) = spec else { return Vec::new() };
         references::reference("model.deprecation.replacement", &deprecation.replacement).into_iter().collect()
     }
+
+    fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
+        of_nobody(turn, outlook).into_iter().collect()
+    }
+}
+
+/// A new model that no provider here can be asked for. Who brings a foreign catalogue knows that it has more than that.
+fn of_nobody(turn: &Turn<'_>, outlook: &dyn Outlook) -> Option<Remark> {
+    let (None, Some(Spec::Model(spec))) = (turn.before, turn.after) else { return None };
+    let owner = turn.name.as_str().split('/').nth(1)?;
+    let provider = format!("providers/{owner}");
+    let known = spec.source() != ModelSource::Operator
+        || type_of_word(owner).is_some()
+        || outlook.find(&provider).is_some();
+    let text = format!(
+        "`{owner}` is neither the id of a provider nor a type, so that no provider's calls are held against {}: models \
+         are named `models/PROVIDER/MODEL`, for example `models/openai/gpt-4.1`",
+        turn.name
+    );
+    (!known).then_some(Remark { because: provider, says: Says::Warning(text) })
 }
 
 fn check_texts(spec: &ModelSpec, violations: &mut Violations) {

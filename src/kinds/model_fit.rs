@@ -205,7 +205,7 @@ fn check_support(given: &ReasoningParameters, support: &ReasoningSupport, violat
 
 fn one_of(words: &[&str]) -> String {
     match words {
-        [] => "must be left out, because the model does not take it".to_owned(),
+        [] => "must be left out, because `reasoning` of the model lists none that it takes".to_owned(),
         words => format!("must be one of {}, which the model takes", words.join(", ")),
     }
 }

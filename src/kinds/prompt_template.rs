@@ -6,19 +6,20 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CheckContext, Findings, Kind, Reference, Targets, credential, json, model_fit,
+    CheckContext, Findings, Kind, Outlook, Reference, Remark, Says, Targets, Turn, credential, json, model,
+    model_fit,
     parameters::{PROMPT_CHARS, check_chat, check_generation, check_reasoning, chosen_tool},
     provider_types::{defaults, type_of_word},
     references,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice},
-    template_text::{BraceError, Usage, is_name, usages},
+    template_text::{BraceError, Usage, is_name, single_braced, usages},
 };
 use crate::{
     choice::type_word,
     domain::{FeatureLevel, FieldViolation, KindName, ResourceName, Text, Violations, record::Spec},
     proto::v1::{
         MessageRole, ModelSpec, PromptMessage, PromptTemplateSpec, ProviderSpec, ProviderType,
-        TemplateVariable, VariableType,
+        TemplateVariable, ThinkingMode, VariableType,
     },
     wire,
 };
@@ -78,7 +79,16 @@ impl Kind for PromptTemplate {
             (!used.contains(variable.name.as_str()))
                 .then(|| format!("`prompt_template.variables[{index}]` is declared, but no text uses it"))
         };
-        spec.variables.iter().enumerate().filter_map(unused).collect()
+        let unused = spec.variables.iter().enumerate().filter_map(unused);
+        let foreign = texts(spec).filter_map(|(path, text)| {
+            // What may be a secret in the wrong place is not repeated.
+            let name = single_braced(text).filter(|name| credential::found_in(name).is_none())?;
+            Some(format!(
+                "`{path}` has `{{{name}}}`, which is sent as it stands: a variable has two braces, `{{{{{name}}}}}`, and is \
+                 declared in `variables`"
+            ))
+        });
+        unused.chain(foreign).collect()
     }
 
     fn refers_to(&self) -> &'static [KindName] {
@@ -125,6 +135,37 @@ impl Kind for PromptTemplate {
     fn judges(&self) -> &'static [KindName] {
         &[KindName("model"), KindName("provider")]
     }
+
+    fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {
+        match turn.after {
+            Some(Spec::PromptTemplate(spec)) => of_default_model(spec, outlook).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What the default model of the provider does not take, where the template names no model. Said and not refused: another
+/// one may become the default, and a caller may name one.
+fn of_default_model(spec: &PromptTemplateSpec, outlook: &dyn Outlook) -> Option<Vec<Remark>> {
+    if spec.provider.is_empty() || !spec.model.is_empty() {
+        return None;
+    }
+    let Some(Spec::Provider(provider)) = outlook.find(&spec.provider) else { return None };
+    let owner = spec.provider.rsplit('/').next()?;
+    let segment = model::segment_of(&provider.default_model);
+    let names = [owner, &type_word(provider.r#type())].map(|owner| format!("models/{owner}/{segment}"));
+    let (name, model) = names.into_iter().find_map(|name| match outlook.find(&name) {
+        Some(Spec::Model(model)) if model.model_id == provider.default_model => Some((name, model)),
+        _ => None,
+    })?;
+    let remark = |FieldViolation { field, description, .. }: FieldViolation| Remark {
+        because: name.clone(),
+        says: Says::Warning(format!(
+            "`{field}` {description}: {name} is the default model of {}, which calls go to",
+            spec.provider
+        )),
+    };
+    Some(model_fit::misfits(spec, model).into_iter().map(remark).collect())
 }
 
 fn check_template(spec: &PromptTemplateSpec, violations: &mut Violations) {
@@ -339,8 +380,12 @@ fn not_sent(
     let told = |field: &str| {
         format!("`prompt_template.{field}` is not sent by {whose}: its request builder has no place for it")
     };
-    // Parallel calls are filled in, which stands for nothing.
-    let asked = |field: &&str| *field != "chat.parallel_tool_calls";
+    // Parallel calls are filled in, which stands for nothing, and a mode follows from a budget.
+    let asked = |field: &&str| match *field {
+        "chat.parallel_tool_calls" => false,
+        "reasoning.thinking_mode" => call.reasoning.thinking_mode() != ThinkingMode::Unspecified,
+        _ => true,
+    };
     mapping.not_sent(&call).into_iter().filter(asked).map(told).collect()
 }
 

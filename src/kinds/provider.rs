@@ -2,6 +2,8 @@
 //!
 //! Names no provider; what a type brings with it is data in [`provider_types`](super::provider_types).
 
+mod in_the_clear;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -91,6 +93,7 @@ impl Kind for Provider {
         check_headers(context, &spec.headers, key_header, &mut violations);
         check_address_kept(context, spec, &mut violations);
         check_models(spec, &mut violations);
+        in_the_clear::check(spec, &mut violations);
         violations.into_vec()
     }
 

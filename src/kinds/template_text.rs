@@ -47,6 +47,19 @@ pub(super) fn usages(text: &str) -> Result<Vec<Usage<'_>>, BraceError> {
     Ok(found)
 }
 
+/// The first name between single braces, which other systems' templates have for a variable. What stands behind a letter, `\\`,
+/// `$`, `%` or `#`, as in LaTeX and shell scripts, is none.
+pub(super) fn single_braced(text: &str) -> Option<&str> {
+    let starts = text.match_indices('{').map(|(start, _)| start);
+    let mut names = starts.filter_map(|start| {
+        let before = text[..start].chars().next_back();
+        let begins = before.is_none_or(|letter| !letter.is_alphanumeric() && !"{}\\$%#_^".contains(letter));
+        let (name, after) = text[start + 1..].split_once('}')?;
+        (begins && is_name(name) && !after.starts_with('}')).then_some(name)
+    });
+    names.next()
+}
+
 /// Whether a text is the name of a variable.
 pub(super) fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -94,10 +107,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn regression_variables_of_other_systems_are_noticed() {
+        assert_eq!(single_braced("Rewrite {text} for {audience}"), Some("text"));
+        assert_eq!(single_braced("{\"a\": {b}}, ({_x})"), Some("_x"));
+        for text in [
+            "",
+            "{{text}}",
+            "{\"a\": 1}",
+            "{ text }",
+            "{}",
+            "\\frac{a}{b}",
+            "${HOME}",
+            "{a",
+            "}{",
+            "{% if %}",
+        ] {
+            assert_eq!(single_braced(text), None, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read(text in "([{} \"a-c]|\\PC){0,40}") {
-            let _ = usages(&text);
+            let _ = (usages(&text), single_braced(&text));
         }
 
         #[test]

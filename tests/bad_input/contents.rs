@@ -141,14 +141,14 @@ async fn contents_that_are_not_allowed() {
                 "OUT_OF_RANGE",
                 "resource.setting.duration_value",
             ),
-            ("a resource beyond 256 KiB", create(giant), INVALID, "TOO_LARGE", "resource"),
+            ("a resource beyond 256 KiB", create(giant), INVALID, "TOO_LARGE", "resource.provider"),
             ("33 labels", labels(&many), INVALID, "TOO_MANY", "resource.labels"),
             (
                 "a label's key with a space",
                 labels(&[("a b", "x")]),
                 INVALID,
                 "INVALID_FORMAT",
-                "resource.labels",
+                "resource.labels.\"a b\"",
             ),
             ("a giant label", labels(&[("a", &"x".repeat(129))]), INVALID, "TOO_LONG", "resource.labels.a"),
             ("a label with NUL", labels(&[("a", "\0")]), INVALID, "FORBIDDEN_CHARACTER", "resource.labels.a"),
@@ -157,7 +157,7 @@ async fn contents_that_are_not_allowed() {
                 create(api_key("providers/no/apiKeys/k", CANARY)),
                 Code::FailedPrecondition,
                 "PARENT_MISSING",
-                "",
+                "resource.name",
             ),
             (
                 "a name that is taken",
@@ -182,8 +182,8 @@ async fn contents_that_are_not_allowed() {
 #[tokio::test]
 async fn times_that_are_none() {
     let server = furnished().await;
-    let database = |nanos| {
-        let idle_timeout = Some(prost_types::Duration { seconds: 5, nanos });
+    let database = |seconds, nanos| {
+        let idle_timeout = Some(prost_types::Duration { seconds, nanos });
         let pool = Some(DatabasePool { idle_timeout, ..Default::default() });
         let spec = DatabaseSpec { r#type: 1, host: "db.example".to_owned(), pool, ..DatabaseSpec::default() };
         create(named("databases/new", Spec::Database(spec)))
@@ -203,8 +203,10 @@ async fn times_that_are_none() {
     refused(
         &server,
         vec![
-            ("nanos below zero", database(-1), INVALID, range, pool),
-            ("nanos beyond all bounds", database(i32::MIN), INVALID, range, pool),
+            ("nanos below zero", database(5, -1), INVALID, range, pool),
+            ("nanos beyond all bounds", database(5, i32::MIN), INVALID, range, pool),
+            ("the least length", database(i64::MIN, 0), INVALID, range, pool),
+            ("the least length of a setting", setting(i64::MIN, 0), INVALID, range, duration),
             ("the year 10000", key(253_402_300_800), INVALID, range, expiry),
             ("the end of all time", key(i64::MAX), INVALID, range, expiry),
             ("its beginning", key(i64::MIN), INVALID, range, expiry),

@@ -58,7 +58,7 @@ enum Call {
     Raw(&'static str, Vec<u8>),
 }
 
-/// What was done, and what has to come of it: the reason and the beginning of the field's path.
+/// What was done, and what has to come of it: the reason, and the path of a field, which is empty where there is no field.
 type Case = (&'static str, Call, Code, &'static str, &'static str);
 
 const CREATE: &str = "/signalbox.v1.ConfigService/CreateResource";
@@ -125,7 +125,8 @@ fn judge(status: &Status, code: Code, reason: &str, field: &str) -> Result<(), S
     let said = details.error_info().map(|info| (info.domain.as_str(), info.reason.as_str()));
     let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
     let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
-    let named = field.is_empty() || fields.iter().any(|found| found.starts_with(field));
+    let named =
+        if field.is_empty() { fields.iter().all(|found| found.is_empty()) } else { fields.contains(&field) };
     if format!("{status:?}").contains(CANARY) || String::from_utf8_lossy(status.details()).contains(CANARY) {
         return Err(format!("the error shows the secret: {}", status.message()));
     }

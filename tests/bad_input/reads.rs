@@ -73,7 +73,7 @@ async fn reads_that_make_no_sense() {
                 list(of(vec![narrowed(by_kind("setting"), "a b", "x")])),
                 INVALID,
                 "INVALID_FORMAT",
-                "selectors[0].labels",
+                "selectors[0].labels.\"a b\"",
             ),
             (
                 "a negative page",

@@ -332,3 +332,38 @@ fn actions_and_warnings() {
     assert_eq!(changed(|spec| spec.base_url = "http://localhost:1".into()), "");
     assert!(changed(|spec| (spec.context_window_tokens, spec.max_output_tokens) = (1, 2)).contains("larger"));
 }
+
+fn entry(key: &str, source: &str, default_json: &str) -> impl FnOnce(&mut ProviderSpec) {
+    let entry = crate::proto::v1::RequestEntry {
+        source: source.to_owned(),
+        default_json: default_json.to_owned(),
+        ..Default::default()
+    };
+    let key = key.to_owned();
+    move |spec| {
+        wire::families::fill(spec);
+        spec.request_builder.get_or_insert_default().payload_structure.insert(key, entry);
+    }
+}
+
+#[test]
+fn regression_credentials_are_refused_wherever_everybody_reads_them() {
+    const KEY: &str = "gsk_CANARY0123456789abcdef";
+    let (key, document) = (|| KEY.to_owned(), format!("\"{KEY}\""));
+    let structure = "request_builder.payload_structure";
+    bad("auth.header_template", auth(AuthScheme::Header, &format!("x-k: {KEY} {{api_key}}")));
+    good(auth(AuthScheme::Header, "x-k: Bearer {api_key}"));
+    bad("base_url", |spec| spec.base_url = format!("https://x.example/{KEY}"));
+    bad("endpoint_path", |spec| spec.endpoint_path = format!("/{KEY}/chat"));
+    bad("default_model", |spec| spec.default_model = key());
+    bad("models[1]", |spec| spec.models = vec!["a".into(), key()]);
+    bad(&format!("{structure}.k.source"), entry("k", &format!("literal:{document}"), ""));
+    bad(&format!("{structure}.user.default_json"), entry("user", "param:seed", &document));
+    bad(&format!("{structure}.api_key.source"), entry("api_key", "literal:\"hunter2\"", ""));
+    bad(&format!("{structure}.k.source"), entry("k", "literal:{\"password\": \"hunter2\"}", ""));
+    good(entry("max_think_tokens", "literal:1000", ""));
+    good(entry("stop_token", "literal:\"</s>\"", ""));
+    let (_, violations) = plan(NAME, spec(|spec| spec.default_model = key()), None);
+    assert!(violations[0].description.contains("what looks like a key"), "{violations:?}");
+    assert!(!violations[0].description.contains(KEY));
+}
