@@ -172,13 +172,18 @@ impl HttpListener {
     }
 }
 
+/// What finding a stalled watcher takes at most, and cutting it.
+const STALL_MARGIN: Duration = Duration::from_secs(5);
+
 /// How connections are admitted, so many at once.
 pub(super) fn admission(limits: &Limits, connections: usize) -> Admission {
     Admission {
         connections,
         unproven: connections.div_ceil(2),
         handshake: limits.handshake_timeout,
-        silence: limits.keepalive_interval + limits.keepalive_timeout,
+        // A watcher that does not read acknowledges nothing either. It is first cut as that, so that it is told and counted.
+        silence: (limits.keepalive_interval + limits.keepalive_timeout)
+            .max(limits.stream_stall_timeout + STALL_MARGIN),
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::peers::PeerPlace;
-use crate::auth::Caller;
+use crate::{auth::Caller, telemetry::Unproven};
 
 /// Cuts a connection. Every call that comes over it finds this among its extensions.
 #[derive(Clone, Debug, Default)]
@@ -52,13 +52,19 @@ impl ConnectionHandle {
     }
 }
 
-/// Tells the connection that a call has come through the gate with a good token. For whatever stands behind the gate.
+/// Tells the connection, and the call's spans, that a call has come through the gate with a good token. For whatever stands
+/// behind the gate.
 #[must_use]
-pub fn prove<B>(request: Request<B>) -> Request<B> {
-    if Caller::among(request.extensions()).is_some()
-        && let Some(connection) = request.extensions().get::<ConnectionHandle>()
-    {
-        connection.give_back();
+pub fn prove<B>(mut request: Request<B>) -> Request<B> {
+    let extensions = request.extensions_mut();
+    if Caller::among(extensions).is_some() {
+        if let Some(connection) = extensions.get::<ConnectionHandle>() {
+            connection.give_back();
+        }
+        // Taken out: spans last as long as somebody holds them.
+        if let Some(unproven) = extensions.remove::<Unproven>() {
+            unproven.prove();
+        }
     }
     request
 }

@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt, util::SubscriberInitE
 pub use certificate::CertificateExpiry;
 pub use metrics::Metrics;
 pub use outbound_calls::OutboundCalls;
-pub use requests::{HttpCall, REQUEST_ID, request_id};
+pub use requests::{HttpCall, REQUEST_ID, Unproven, request_id};
 pub use spans::{context, join};
 pub use store_calls::StoreCalls;
 

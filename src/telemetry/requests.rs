@@ -8,7 +8,7 @@ use tonic::Code;
 use tracing::{Metadata, Span, field::Empty};
 use uuid::Uuid;
 
-use super::spans::{context, join, rename};
+use super::spans::{UNPROVEN, context, join, rename};
 use crate::domain::TraceParent;
 
 /// Names one request, in its answer: the caller's own name for it, or one that is made.
@@ -47,17 +47,34 @@ fn sent(headers: &HeaderMap) -> Option<TraceParent> {
     only.to_str().ok().and_then(TraceParent::parse)
 }
 
+/// The spans of a call that continue a caller's trace, until its token is found good: they are not sent otherwise, so that
+/// nobody without a token decides what is recorded.
+#[derive(Clone)]
+pub struct Unproven([Span; 2]);
+
+impl Unproven {
+    /// The caller has said who it is.
+    pub fn prove(&self) {
+        for span in &self.0 {
+            span.record(UNPROVEN, false);
+        }
+    }
+}
+
 /// One RPC under way, as logs and traces know it.
 pub(super) struct RpcCall {
     pub id: HeaderValue,
     pub log: Span,
     pub rpc: Span,
+    /// For who finds its token good; `None` where it continues nobody's trace.
+    pub unproven: Option<Unproven>,
 }
 
 impl RpcCall {
     /// A call of `service/method` begins.
     pub fn begin(name: &'static str, headers: &HeaderMap) -> Self {
         let (id, sent) = (request_id(headers), sent(headers));
+        let http = Span::current();
         let rpc = rpc_span(name, sent);
         let trace = context(&rpc).or(sent);
         // Of the highest level, so that whoever logs anything has the ids with it.
@@ -72,7 +89,8 @@ impl RpcCall {
         if let Some(trace) = trace {
             log.record("trace_id", trace.trace_id());
         }
-        Self { id, log, rpc }
+        let unproven = sent.map(|_| Unproven([http, rpc.clone()]));
+        Self { id, log, rpc, unproven }
     }
 }
 
@@ -91,6 +109,7 @@ fn rpc_span(name: &'static str, sent: Option<TraceParent>) -> Span {
         rpc.method = method,
         rpc.grpc.status_code = Empty,
         otel.status_code = Empty,
+        unproven = sent.map(|_| true),
     );
     // What came over HTTP is a child of that request.
     if let Some(sent) = sent.filter(|_| !inside) {
@@ -141,6 +160,7 @@ impl HttpCall {
     /// A request begins.
     #[must_use]
     pub fn begin(method: &Method, headers: &HeaderMap) -> Self {
+        let sent = sent(headers);
         let span = tracing::info_span!(
             parent: None,
             "http",
@@ -150,8 +170,9 @@ impl HttpCall {
             http.route = Empty,
             http.response.status_code = Empty,
             otel.status_code = Empty,
+            unproven = sent.map(|_| true),
         );
-        if let Some(sent) = sent(headers) {
+        if let Some(sent) = sent {
             join(&span, sent);
         }
         Self(span)

@@ -126,9 +126,12 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let series = self.layer.named.get(request.uri().path()).unwrap_or(&self.layer.other);
-        let RpcCall { id, log, rpc } = RpcCall::begin(series.method, request.headers());
+        let RpcCall { id, log, rpc, unproven } = RpcCall::begin(series.method, request.headers());
+        if let Some(unproven) = unproven {
+            request.extensions_mut().insert(unproven);
+        }
         let call = Call::begin(Arc::clone(series), log.clone(), rpc.clone());
         let answer = log.in_scope(|| rpc.in_scope(|| self.inner.call(request)));
         let answered = async move {

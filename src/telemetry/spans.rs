@@ -14,6 +14,9 @@ use tracing_subscriber::filter::{FilterFn, LevelFilter, filter_fn};
 use super::requests;
 use crate::domain::TraceParent;
 
+/// What a span says of its caller while nobody has found its token good, and no longer afterwards: never sent.
+pub(super) const UNPROVEN: &str = "unproven";
+
 /// What a span is known by elsewhere; `None` where no traces are made.
 #[must_use]
 pub fn context(span: &Span) -> Option<TraceParent> {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::Context;
+use opentelemetry::{Context, Value};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::metrics::Labels;
+use super::{metrics::Labels, spans::UNPROVEN};
 
 /// What became of finished spans. Clones count together.
 #[derive(Clone, Debug)]
@@ -83,6 +83,20 @@ impl TraceSpans {
     }
 }
 
+/// Whether a span may be sent: not one that continues the trace of a caller without a good token. What it says of that stays
+/// here.
+fn is_sent(span: &mut SpanData) -> bool {
+    let mut said = None;
+    span.attributes.retain(|each| {
+        let ours = each.key.as_str() == UNPROVEN;
+        if ours {
+            said = Some(each.value == Value::Bool(true) && said != Some(false));
+        }
+        !ours
+    });
+    said != Some(true)
+}
+
 /// OpenTelemetry's queue, with a bound before it that is never above its own.
 #[derive(Debug)]
 pub(super) struct Bounded {
@@ -102,8 +116,8 @@ impl SpanProcessor for Bounded {
         self.inner.on_start(span, context);
     }
 
-    fn on_end(&self, span: SpanData) {
-        if self.spans.enter(self.places) {
+    fn on_end(&self, mut span: SpanData) {
+        if is_sent(&mut span) && self.spans.enter(self.places) {
             self.inner.on_end(span);
         }
     }

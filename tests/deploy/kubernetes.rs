@@ -53,7 +53,7 @@ fn every_variable_is_one_that_the_server_reads() {
         let made = made(name);
         let environment = environment(&made);
         // Only there to be put into another one.
-        let helper = |name: &&str| *name != "POD_NAME";
+        let helper = |name: &&str| *name != "POD_IP";
         binary::assert_known(environment.iter().map(|(name, _)| name.as_str()).filter(helper), name);
         let names: BTreeSet<_> = environment.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), environment.len(), "{name}: nothing is set twice");
@@ -82,7 +82,7 @@ fn ports_are_the_ones_that_are_listened_on() {
             assert_eq!(container[probe]["grpc"]["port"], port("health"), "{name}: {probe}");
         }
         if let Some((_, advertised)) = environment.iter().find(|(name, _)| name == "SIGNALBOX_ADVERTISE") {
-            assert_eq!(*advertised, format!("$(POD_NAME):{}", port("grpc")));
+            assert_eq!(*advertised, format!("$(POD_IP):{}", port("grpc")));
         }
         for service in made.iter().filter(|each| each["kind"] == "Service") {
             for each in service["spec"]["ports"].as_array().unwrap() {

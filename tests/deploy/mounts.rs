@@ -20,7 +20,7 @@ fn a_server_starts_with_the_settings_of_each_overlay() {
         mount(&mounted, &state);
         let moved = [("/etc/signalbox", mounted.as_path()), ("/var/lib/signalbox", state.as_path())];
         let mut environment = at_home(&environment(&made), &moved);
-        environment.iter_mut().for_each(|(_, value)| *value = value.replace("$(POD_NAME)", "signalbox-7d9c"));
+        environment.iter_mut().for_each(|(_, value)| *value = value.replace("$(POD_IP)", "10.0.0.7"));
         let arguments = texts(&container(&made)["args"]);
         let server = Server::start_from(&workdir, folder.path(), &environment, &arguments)
             .unwrap_or_else(|log| panic!("{name}: {log}"));

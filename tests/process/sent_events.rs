@@ -12,7 +12,7 @@ use crate::{
         Server,
         api::{Api, setting},
         events::Stream,
-        http::get,
+        http::{ask, get},
         soon,
     },
     shutdown::{LONG_GRACE, ORDERLY},
@@ -20,6 +20,15 @@ use crate::{
 
 const ON: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
 const WATCH: &str = "/v1:watch?selectors=settings/*&progress_interval=1s&worker.id=browser";
+
+#[tokio::test]
+async fn regression_of_two_last_ids_none_is_taken() {
+    let server = Server::start_with(&ON).await;
+    let worker = token(&server, Role::Worker, "w").await;
+    let headers = format!("Authorization: Bearer {worker}\r\nLast-Event-ID: a/b\r\nLast-Event-ID: c/d\r\n");
+    let answer = ask(server.http_address(), "GET", WATCH, &headers).await;
+    assert_eq!(answer.code, 400);
+}
 
 #[tokio::test]
 async fn a_watch_is_told_of_everything_in_order_and_goes_on_where_it_was() {

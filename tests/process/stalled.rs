@@ -1,6 +1,7 @@
 //! Watchers that read nothing of what they are sent: freed, while those that only have nothing to read stay.
 
 use signalbox::proto::v1::{Role, setting_spec::Value, watch_config_response::Event};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tonic::Code;
 
 use crate::{
@@ -9,6 +10,38 @@ use crate::{
     harness::{Server, soon},
     shutdown::{create, unread},
 };
+
+/// Over HTTP/1.1 nothing but the unread bytes tells of it. The connection is not given up before it is counted, however short
+/// the time is after which one is asked whether it lives.
+#[tokio::test]
+async fn regression_an_unread_stream_of_events_is_cut_as_a_stalled_one() {
+    let server = Server::start_with(&[
+        "--http-listen",
+        "127.0.0.1:0",
+        "--stream-stall-timeout",
+        "4s",
+        "--keepalive-interval",
+        "1s",
+        "--keepalive-timeout",
+        "1s",
+    ])
+    .await;
+    let mut config = signalbox::proto::v1::config_service_client::ConfigServiceClient::new(
+        channel(server.address()).await,
+    );
+    for number in 0..160 {
+        let name = format!("settings/large{number}");
+        let request = create(&server.admin_token(), &name, Value::StringValue("x".repeat(60_000)));
+        config.create_resource(request).await.unwrap();
+    }
+    let worker = token(&server, Role::Worker, "unread").await;
+    let mut unread = TcpStream::connect(server.http_address()).await.unwrap();
+    let head = format!("GET /v1:watch HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {worker}\r\n\r\n");
+    unread.write_all(head.as_bytes()).await.unwrap();
+    soon(async { while status(&server).await.watchers < 1 {} }).await;
+    soon(async { while status(&server).await.watchers > 0 {} }).await;
+    assert!(server.home().log().contains("leaves unread what it is sent"), "{}", server.home().log());
+}
 
 /// Fault 15 of the reliability contract.
 #[tokio::test]

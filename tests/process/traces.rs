@@ -208,6 +208,30 @@ async fn a_sampler_that_takes_none_sends_none_but_what_a_caller_records() {
     assert!(!spans.is_empty() && spans.iter().all(|span| span.trace == TRACE), "{spans:?}");
 }
 
+/// Neither over gRPC nor over HTTP, and whatever is answered: who has a good token, decides in the same run.
+#[tokio::test]
+async fn regression_who_has_no_token_does_not_decide_what_is_traced() {
+    let collector = Collector::start().await;
+    let home = Arc::new(home(&collector));
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    let foreign = traceparent("01").replace(TRACE, OTHER_TRACE);
+    let mut config = ConfigServiceClient::new(channel(server.address()).await);
+    let mut request = create(&server, "settings/a", &foreign);
+    request.metadata_mut().insert("authorization", "Bearer nonsense".parse().unwrap());
+    assert_eq!(config.create_resource(request).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    let headers = format!("traceparent: {foreign}\r\n");
+    for (path, code) in [("/v1/settings/a", 401), ("/v1/nothing/of/ours", 404)] {
+        assert_eq!(ask(server.http_address(), "GET", path, &headers).await.code, code, "{path}");
+    }
+    created(&server, "settings/b", &traceparent("01")).await;
+    let rpc = collector.only(TRACE, "signalbox.v1.ConfigService/CreateResource").await;
+    assert_eq!(rpc.parent, SPAN);
+    server.stop().await;
+    let spans = collector.spans();
+    assert!(spans.iter().all(|span| span.trace != OTHER_TRACE), "{spans:?}");
+    assert!(!String::from_utf8_lossy(&collector.bytes()).contains("unproven"), "that stays inside");
+}
+
 /// Nobody is asked at the standard address either, which is the default of OpenTelemetry's own library.
 #[tokio::test]
 async fn without_a_collector_there_are_no_traces() {

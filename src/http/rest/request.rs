@@ -51,8 +51,7 @@ impl Pending {
         let Self { route, name, query, headers, body, limit } = self;
         let bytes = collect(body, limit).await?;
         if !bytes.is_empty() && !is_json(&headers) {
-            let message =
-                "the body must be JSON in UTF-8 and not compressed: say `Content-Type: application/json`";
+            let message = "the body must be JSON in UTF-8 and not compressed: say `Content-Type: application/json`, once";
             return Err(grpc::refusal(tonic::Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message));
         }
         let mut violations = Violations::default();
@@ -105,6 +104,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     let text = |name| {
         headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
     };
+    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+        return false;
+    }
     let (given, encoding) = (text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
     let mut parts = given.split(';').map(str::trim);
     let is_form = parts.next() == Some("application/json");
@@ -237,6 +239,13 @@ fn from_headers(
                 _ => violations.add(path.name(), "CONFLICT", "is not what `If-Match` says"),
             },
         }
+    }
+    if headers.get_all("last-event-id").iter().nth(1).is_some() {
+        violations.add(
+            "Last-Event-ID",
+            "WRONG_TYPE",
+            "is there more than once; send the one that was received last",
+        );
     }
     let resume = ["resume_token", "view_id"].map(|field| Path::find(&input, field));
     if let ([Some(token), Some(view)], Some(given)) = (resume, headers.get("last-event-id"))
