@@ -462,7 +462,13 @@ def test_a_model_goes_along_to_another_provider_only_if_that_one_has_it(speaker,
     openai = dict(known_providers())["openai"]
     fake = FakeClient()
     for name in ("first", "second"):
-        spec = {**openai, "type": "PROVIDER_TYPE_OPENAI", "base_url": f"{speaker.url}/{name}", **vector[name]}
+        spec = {
+            **openai,
+            "type": "PROVIDER_TYPE_OPENAI",
+            "default_model": "",
+            "base_url": f"{speaker.url}/{name}",
+            **vector[name],
+        }
         fake.put(f"providers/{name}", {"provider": spec})
         fake.put(
             f"providers/{name}/apiKeys/k", {"apiKey": {"secret": {"value": f"sk-{name}"}, "active": True}}

@@ -52,7 +52,12 @@ def fake(speaker):
     made = FakeClient()
     openai = dict(known_providers())["openai"]
     for name in ("first", "second"):
-        spec = {**openai, "type": "PROVIDER_TYPE_OPENAI", "base_url": f"{speaker.url}/{name}"}
+        spec = {
+            **openai,
+            "type": "PROVIDER_TYPE_OPENAI",
+            "default_model": "",
+            "base_url": f"{speaker.url}/{name}",
+        }
         made.put(f"providers/{name}", {"provider": spec})
         put_key(made, f"providers/{name}/apiKeys/main")
     route(made, "second")

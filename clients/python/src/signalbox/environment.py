@@ -92,6 +92,7 @@ _KNOWN = (
         "x-api-key: {api_key}",
         "ANTHROPIC_BASE_URL",
         (("anthropic-version", "2023-06-01"),),
+        model="claude-sonnet-5-5",
     ),
     _Known(
         "azure_openai",
@@ -108,6 +109,7 @@ _KNOWN = (
         ("MISTRAL_API_KEY",),
         "https://api.mistral.ai/v1",
         url_variable="MISTRAL_BASE_URL",
+        model="mistral-large-2512",
     ),
     _Known(
         "cohere",
@@ -116,6 +118,7 @@ _KNOWN = (
         "https://api.cohere.com",
         "/v2/chat",
         url_variable="COHERE_BASE_URL",
+        model="command-a-03-2025",
     ),
     _Known(
         "together",
@@ -130,8 +133,16 @@ _KNOWN = (
         ("DEEPSEEK_API_KEY",),
         "https://api.deepseek.com",
         url_variable="DEEPSEEK_BASE_URL",
+        model="deepseek-v4-flash",
     ),
-    _Known("xai", "xai", ("XAI_API_KEY",), "https://api.x.ai/v1", url_variable="XAI_BASE_URL"),
+    _Known(
+        "xai",
+        "xai",
+        ("XAI_API_KEY",),
+        "https://api.x.ai/v1",
+        url_variable="XAI_BASE_URL",
+        model="grok-4.3",
+    ),
     _Known(
         "ollama",
         "ollama",
@@ -194,6 +205,10 @@ def fill_in(provider: Any) -> None:
     if known is None:
         return
     filled = json_format.ParseDict(known, type(provider)())
+    # The model of its type has only who is where the type is, and takes it.
+    is_at_home = provider.base_url in ("", filled.base_url)
+    if not is_at_home or (provider.models and filled.default_model not in provider.models):
+        filled.default_model = ""
     for field, _ in provider.ListFields():
         filled.ClearField(field.name)
     filled.MergeFrom(provider)
