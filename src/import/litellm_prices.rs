@@ -67,6 +67,10 @@ fn provider_of(entry: &RawValue) -> Option<String> {
     serde_json::from_str(fields.get("litellm_provider")?.get()).ok()
 }
 
+fn is_embedding(fields: &Fields<'_>) -> bool {
+    fields.get("mode").is_some_and(|mode| mode.get() == "\"embedding\"")
+}
+
 /// What an entry says of its model.
 ///
 /// # Errors
@@ -86,6 +90,10 @@ pub(super) fn spec(catalogue: &mut ModelFile, fields: &Fields<'_>) -> Result<Mod
             "max_output_tokens" => limits.max_output_tokens = tokens(text).ok_or_else(wrong)?,
             // The older field, which says the same.
             "max_tokens" if fields.contains_key("max_output_tokens") => {}
+            // Of what makes no text it is what goes in.
+            "max_tokens" if is_embedding(fields) => {
+                limits.max_input_tokens = tokens(text).ok_or_else(wrong)?
+            }
             "max_tokens" => limits.max_output_tokens = tokens(text).ok_or_else(wrong)?,
             "deprecation_date" => {
                 let date = serde_json::from_str(text).map_err(|_| wrong())?;

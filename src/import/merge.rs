@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::{
     catalogue,
     edited::{self, IMPORTED_FROM},
-    gather, litellm, parts, starters,
+    env, gather, litellm, litellm_prices, parts, starters,
 };
 use crate::{
     domain::record::Spec,
@@ -29,6 +29,14 @@ pub fn laid_over(stored: &Resource, imported: &Resource, callable: bool) -> Opti
     let mut new = imported.spec.clone()?;
     rebase(old, &mut new);
     let only_fills = matches!(new, Spec::Model(_)) && only_fills(stored, imported);
+    // That file has no words for most capabilities: what it does not say is not denied.
+    if let (Spec::Model(old), Spec::Model(new)) = (old, &mut new)
+        && is_from(imported, litellm_prices::FORMAT)
+        && !new.capabilities.is_empty()
+    {
+        let others = old.capabilities.iter().filter(|one| !new.capabilities.contains(one));
+        new.capabilities = others.copied().chain(new.capabilities.iter().copied()).collect();
+    }
     let merged = match (old, &new) {
         (Spec::Model(old), Spec::Model(new)) if only_fills => Spec::Model(merge(new, old)),
         (Spec::Model(old), Spec::Model(new)) => Spec::Model(merge(old, new)),
@@ -105,6 +113,10 @@ fn merge_provider(
     callable: bool,
 ) -> ProviderSpec {
     let (mut merged, mut new) = (old.clone(), new.clone());
+    // Variables say nothing of models: what they bring is the type's, for a provider that has none.
+    if is_from(imported, env::FORMAT) && !old.default_model.is_empty() && !is_from(stored, starters::FORMAT) {
+        new.default_model.clear();
+    }
     if is_from(imported, litellm::FORMAT) {
         let added = std::mem::take(&mut new.models);
         if !old.models.is_empty() {
@@ -234,6 +246,7 @@ mod tests {
 
     #[test]
     fn what_one_source_does_not_say_the_other_keeps() {
+        let all = [ModelCapability::Chat, ModelCapability::Reasoning, ModelCapability::Tools];
         let first = ModelSpec {
             limits: Some(ModelLimits { context_window_tokens: 8, ..Default::default() }),
             capabilities: vec![ModelCapability::Chat.into(), ModelCapability::Reasoning.into()],
@@ -247,7 +260,7 @@ mod tests {
         let prices = found.prices.as_ref().unwrap();
         assert_eq!((prices.input.as_str(), prices.cached_input.as_str()), ("2", "0.5"));
         assert_eq!(found.limits.as_ref().unwrap().context_window_tokens, 8);
-        assert_eq!(found.capabilities, [i32::from(ModelCapability::Tools)]);
+        assert_eq!(found.capabilities, all.map(i32::from));
         assert_eq!(found.reasoning.as_ref().unwrap().max_thinking_tokens, Some(9));
         // It is no edit, for whichever source comes next.
         let merged = stored(merged);

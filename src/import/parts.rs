@@ -361,6 +361,10 @@ pub const ACTIVE_STAYS: &str = "nothing in the file says which provider is activ
 /// Makes the router that says who is active, from providers in their order, the active one first.
 pub fn default_router(made: &mut Gathered, from: &str, says: Says, order: &[String], note: &str) {
     let Some((primary, rest)) = order.split_first() else { return };
+    if matches!(made.get_mut(primary), Some(Spec::Provider(spec)) if spec.enabled == Some(false)) {
+        let why = format!("{primary} is the active one and disabled at once; the active one stays");
+        return made.left_out(from, why);
+    }
     let mut fallbacks: Vec<String> = Vec::new();
     for name in rest.iter().filter(|name| *name != primary) {
         if !fallbacks.contains(name) && fallbacks.len() < MAX_FALLBACKS {

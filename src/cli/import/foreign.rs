@@ -153,7 +153,11 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported, told: Told) -> Outco
         if !rows.is_empty() {
             session.line(&table::plain(&["FROM", "TO", heading, "NOTE"], rows))?;
         }
-        return session.line(&format!("{} {verb}: {}", imported.items.len(), counts.join(", ")));
+        let unlisted = match imported.items.len() - listed.len() {
+            0 => String::new(),
+            count => format!(" ({count} that are as they were are not listed)"),
+        };
+        return session.line(&format!("{} {verb}: {}{unlisted}", imported.items.len(), counts.join(", ")));
     }
     for item in listed.iter().filter(|item| !as_it_was(item)) {
         session.remark(&text::printable(&item.to_string()));

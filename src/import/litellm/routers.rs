@@ -12,6 +12,10 @@ const MAX_RETRIES: u32 = 10;
 /// An hour: no timeout of a router is longer.
 const MAX_SECONDS: f64 = 3600.0;
 
+const UNSET: RoutingStrategy = RoutingStrategy::Unspecified;
+const ONE_ORDER: &str =
+    "is asked in order, deployments first: a strategy would choose the fallbacks for every call as well";
+
 impl Converter<'_> {
     /// Takes `router_settings` or `litellm_settings`, which share most of their names.
     pub(super) fn section(&mut self, file: &str, section: &str, settings: &Tree) {
@@ -144,7 +148,7 @@ impl Converter<'_> {
             }
         }
         let note = "LiteLLM has no active provider; the one of the first model is";
-        self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, note);
+        self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, false, note);
         self.made().only_new(parts::DEFAULT_ROUTER, parts::ACTIVE_STAYS);
         let mut groups: Vec<(String, String)> = Vec::new();
         for deployment in &self.deployments {
@@ -166,6 +170,7 @@ impl Converter<'_> {
     fn group(&mut self, group: &str, place: &str) {
         let mut order = Vec::new();
         self.extend(place, group, &mut order);
+        let own = order.len();
         let fallbacks = self.fallbacks.iter().filter(|(_, of, _)| of == group);
         let fallbacks: Vec<(String, Vec<String>)> =
             fallbacks.map(|(path, _, to)| (path.clone(), to.clone())).collect();
@@ -188,7 +193,11 @@ impl Converter<'_> {
         let id = parts::id_for(group).unwrap_or_else(|| "group".to_owned());
         let id = self.made().free_id("routers", &id);
         let place = format!("{place} ({}), routing", group.escape_debug());
-        self.router(&place, format!("routers/{id}"), order, "");
+        // A strategy chooses among all of a router: what comes after failures only would get calls of every day.
+        let in_order =
+            order.len() > own && !matches!(self.routing.strategy(), UNSET | RoutingStrategy::Ordered);
+        let note = if in_order { ONE_ORDER } else { "" };
+        self.router(&place, format!("routers/{id}"), order, in_order, note);
         for (path, others) in fallbacks {
             let from = format!("{path}: {} to {}", group.escape_debug(), others.join(", ").escape_debug());
             let note = self.other_models(&others);
@@ -239,7 +248,7 @@ impl Converter<'_> {
         true
     }
 
-    fn router(&mut self, place: &str, name: String, mut order: Vec<String>, note: &str) {
+    fn router(&mut self, place: &str, name: String, mut order: Vec<String>, in_order: bool, note: &str) {
         let primary = order.remove(0);
         let mut notes: Vec<String> = Vec::from_iter((!note.is_empty()).then(|| note.to_owned()));
         if order.len() > MAX_FALLBACKS {
@@ -247,7 +256,10 @@ impl Converter<'_> {
                 .push(format!("{} of its fallbacks are too many, and left out", order.len() - MAX_FALLBACKS));
             order.truncate(MAX_FALLBACKS);
         }
-        let spec = RouterSpec { primary, fallbacks: order, ..self.routing.clone() };
+        let mut spec = RouterSpec { primary, fallbacks: order, ..self.routing.clone() };
+        if in_order {
+            spec.set_strategy(RoutingStrategy::Ordered);
+        }
         self.made().put(place, name.as_str(), Spec::Router(spec));
         let outcome = if notes.is_empty() { Outcome::Imported } else { Outcome::Changed };
         self.made().item(place, name, outcome, notes.join("; "));

@@ -452,3 +452,15 @@ fn regression_a_disabled_provider_is_no_default() {
         ("providers/b", "providers/b")
     );
 }
+
+/// The table says both, and nothing is written of what would be refused as a whole.
+#[test]
+fn regression_an_active_provider_that_is_disabled_leaves_the_active_one() {
+    let text = "provider_name,is_active,is_enabled,api_key\ngroq,true,false,gsk_0123456789abcdefghij\n";
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("llm-provider-configs", &files, &|_| None).unwrap();
+    let names: Vec<&str> = imported.resources.iter().map(|one| one.name.as_str()).collect();
+    assert!(names.contains(&"providers/groq") && !names.contains(&"routers/default"), "{names:?}");
+    let told = told(&imported, "is_active");
+    assert!(told.contains("disabled at once; the active one stays"), "{told}");
+}
