@@ -86,7 +86,9 @@ fn provider(known: &Known, environment: &Environment, has_key: bool) -> Option<P
         (true, AuthScheme::None) => AuthScheme::Bearer,
         (true, scheme) => scheme,
     };
-    let model = if given.is_none() { default_model(known.provider_type) } else { "" };
+    // At the own address of its type, as the service does it.
+    let is_at_home = given.is_none_or(|given| of_type.base_url == Some(given));
+    let model = if is_at_home { default_model(known.provider_type) } else { "" };
     let mut spec = ProviderSpec {
         r#type: known.provider_type.into(),
         base_url: base,
