@@ -225,10 +225,62 @@ pub fn type_of_model(model: &str) -> Option<ProviderType> {
     MODEL_BEGINNINGS.iter().find(|(beginning, _)| model.starts_with(beginning)).map(|(_, found)| *found)
 }
 
-/// The type whose key a variable holds, by the variable's name.
+/// Words of a variable's name that say nothing of whose key it holds.
+const NEUTRAL: [&str; 18] = [
+    "ai",
+    "api",
+    "key",
+    "keys",
+    "token",
+    "secret",
+    "llm",
+    "litellm",
+    "model",
+    "my",
+    "our",
+    "main",
+    "default",
+    "prod",
+    "production",
+    "dev",
+    "test",
+    "staging",
+];
+
+/// Whose key a variable holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// Its name says nothing of it.
+    Unsaid,
+    /// Somebody's who is not known here.
+    Somebody,
+    /// A provider of this type.
+    Type(ProviderType),
+}
+
+/// Whose key a variable holds, by its name: `OPENAI_API_KEY`, `PROD_AZURE_KEY`, `FIREWORKS_API_KEY`.
 #[must_use]
-pub fn type_of_variable(name: &str) -> Option<ProviderType> {
-    KNOWN.iter().find(|known| known.keys.contains(&name)).map(|known| known.provider_type)
+pub fn owner_of_variable(name: &str) -> Owner {
+    if let Some(known) = KNOWN.iter().find(|known| known.keys.contains(&name)) {
+        return Owner::Type(known.provider_type);
+    }
+    let name = name.to_ascii_lowercase();
+    let words: Vec<&str> = name.split('_').filter(|word| !word.is_empty()).collect();
+    let plain = |text: &str| text.replace('_', "");
+    let is_of = |known: &Known, said: &str| {
+        let of_type = word(known.provider_type);
+        plain(&of_type) == said || known.aliases.iter().chain([&known.id]).any(|alias| plain(alias) == said)
+    };
+    // The longest first: `azure_openai` is not OpenAI's.
+    for length in (1..=3).rev() {
+        for said in words.windows(length).map(|words| words.concat()) {
+            if let Some(known) = KNOWN.iter().find(|known| is_of(known, &said)) {
+                return Owner::Type(known.provider_type);
+            }
+        }
+    }
+    let is_neutral = |word: &&str| NEUTRAL.contains(word) || word.bytes().all(|byte| byte.is_ascii_digit());
+    if words.iter().all(is_neutral) { Owner::Unsaid } else { Owner::Somebody }
 }
 
 /// The base URL of a type, where a URL leads to the same service and is only cut elsewhere: in front of what the provider's own

@@ -90,15 +90,19 @@ async fn regression_no_mode_that_keeps_takes_a_key_for_elsewhere(place: Place) {
 }
 
 async fn regression_a_refused_import_shows_what_would_have_been(place: Place) {
+    let text = r#"{"providers": {"groq": {"api_key": "gsk_canary"}}}"#;
+    let path = file(&place, "admin_settings.json", text).display().to_string();
+    let output = run(&place, &["--from", "admin-settings", &path]).await;
+    assert!(output.status.success(), "{}", printed(&output));
+    let before = place.revision().await;
+    // It is the active one now, which can't be disabled.
     let text = r#"{"providers": {"groq": {"api_key": "gsk_canary", "enabled": false}}}"#;
     let path = file(&place, "admin_settings.json", text).display().to_string();
-    let before = place.revision().await;
-    // A disabled provider can't become the active one.
     let output = run(&place, &["--from", "admin-settings", &path]).await;
     let told = printed(&output);
-    assert!(!output.status.success() && told.contains("PROVIDER_DISABLED"), "{told}");
+    assert!(!output.status.success() && told.contains("PROVIDER_ACTIVE"), "{told}");
     assert!(told.contains("WOULD BE") && told.contains("providers/groq/apiKeys/admin_settings"), "{told}");
-    assert!(told.contains("3 items, of which would be: 3 imported"), "{told}");
+    assert!(told.contains("3 items, of which would be: 2 imported"), "{told}");
     assert!(told.contains("nothing was written") && !told.contains("canary"), "{told}");
     assert_eq!(place.revision().await, before);
 }

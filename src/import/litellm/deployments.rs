@@ -6,7 +6,10 @@ use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, headers, par
 use crate::import::{gather::cut, litellm_prices, providers};
 use crate::{
     domain::record::Spec,
-    kinds::{provider_types, rules::url_problem},
+    kinds::{
+        provider_types::{self, Owner},
+        rules::url_problem,
+    },
     proto::v1::{HeaderValue, ProviderSpec, ProviderType, header_value},
 };
 
@@ -393,16 +396,21 @@ fn unnamed(model: &str, base_url: &str, params: &Tree) -> Result<ProviderType, S
         return Ok(by_model.unwrap_or(ProviderType::Openai));
     }
     let shown = model.escape_debug();
-    match (by_model, variable.and_then(provider_types::type_of_variable)) {
-        (Some(one), Some(other)) if one != other => {
+    match (by_model, variable.map_or(Owner::Unsaid, provider_types::owner_of_variable)) {
+        (Some(one), Owner::Type(other)) if one != other => {
             let (one, other) = (provider_types::word(one), provider_types::word(other));
             Err(format!(
                 "names no provider: its model is one of `{one}`, and its key is one of `{other}`; write `{one}/{shown}` or \
                  `{other}/{shown}`"
             ))
         }
-        (Some(found), _) | (None, Some(found)) => Ok(found),
-        (None, None) => Err(format!(
+        (Some(found), Owner::Unsaid | Owner::Type(_)) | (None, Owner::Type(found)) => Ok(found),
+        (Some(found), Owner::Somebody) => Err(format!(
+            "names no provider: its model is one of `{0}`, and its key's variable does not say so; write `{0}/{shown}` if it \
+             is, or the provider whose key it is",
+            provider_types::word(found)
+        )),
+        (None, Owner::Unsaid | Owner::Somebody) => Err(format!(
             "names no provider, and neither its model nor its key tells which; write it as `provider/model`, for example \
              `openai/{shown}`"
         )),

@@ -12,9 +12,8 @@ const MAX_RETRIES: u32 = 10;
 /// An hour: no timeout of a router is longer.
 const MAX_SECONDS: f64 = 3600.0;
 
-const UNSET: RoutingStrategy = RoutingStrategy::Unspecified;
 const ONE_ORDER: &str =
-    "is asked in order, deployments first: a strategy would choose the fallbacks for every call as well";
+    "; is asked in order, deployments first: a strategy would choose the fallbacks for every call as well";
 
 impl Converter<'_> {
     /// Takes `router_settings` or `litellm_settings`, which share most of their names.
@@ -147,8 +146,9 @@ impl Converter<'_> {
                 self.extend(&path, group, &mut order);
             }
         }
-        let note = "LiteLLM has no active provider; the one of the first model is";
-        self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, false, note);
+        let (in_order, why) = self.order_of(order.len() > 1);
+        let note = format!("LiteLLM has no active provider; the one of the first model is{why}");
+        self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, in_order, &note);
         self.made().only_new(parts::DEFAULT_ROUTER, parts::ACTIVE_STAYS);
         let mut groups: Vec<(String, String)> = Vec::new();
         for deployment in &self.deployments {
@@ -193,17 +193,22 @@ impl Converter<'_> {
         let id = parts::id_for(group).unwrap_or_else(|| "group".to_owned());
         let id = self.made().free_id("routers", &id);
         let place = format!("{place} ({}), routing", group.escape_debug());
-        // A strategy chooses among all of a router: what comes after failures only would get calls of every day.
-        let in_order =
-            order.len() > own && !matches!(self.routing.strategy(), UNSET | RoutingStrategy::Ordered);
-        let note = if in_order { ONE_ORDER } else { "" };
-        self.router(&place, format!("routers/{id}"), order, in_order, note);
+        let (in_order, note) = self.order_of(order.len() > own);
+        self.router(&place, format!("routers/{id}"), order, in_order, note.trim_start_matches("; "));
         for (path, others) in fallbacks {
             let from = format!("{path}: {} to {}", group.escape_debug(), others.join(", ").escape_debug());
             let note = self.other_models(&others);
             let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
             self.made().item(from, format!("routers/{id}"), outcome, note);
         }
+    }
+
+    /// Whether a router has to be asked in order although a strategy is given, and the note of that. A strategy chooses among
+    /// all of a router: what comes after failures only would get calls of every day.
+    fn order_of(&self, has_fallbacks: bool) -> (bool, &'static str) {
+        let chooses =
+            !matches!(self.routing.strategy(), RoutingStrategy::Unspecified | RoutingStrategy::Ordered);
+        if has_fallbacks && chooses { (true, ONE_ORDER) } else { (false, "") }
     }
 
     /// Which fallbacks are models that a router can't name: it goes to a provider, which takes its default model.

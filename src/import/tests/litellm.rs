@@ -86,7 +86,7 @@ fn routers_with_their_fallbacks() {
     assert_eq!(router.fallbacks, ["providers/azure_openai", "providers/anthropic", "providers/google_ai"]);
     // By its strategy the fallbacks would get calls of every day.
     assert_eq!(router.strategy(), RoutingStrategy::Ordered);
-    assert_eq!(spec_of!(imported, Router, "routers/default").strategy(), RoutingStrategy::LowestLatency);
+    assert_eq!(default.strategy(), RoutingStrategy::Ordered);
     assert_eq!(router.retries.as_ref().unwrap().max_retries, Some(3));
     let timeouts = router.timeouts.unwrap();
     assert_eq!((timeouts.request.unwrap().seconds, timeouts.first_token.unwrap().seconds), (30, 10));
@@ -325,6 +325,10 @@ fn regression_a_key_goes_to_nobody_but_whose_it_is() {
     find(&of("our-finetune", "MISTRAL_API_KEY"), "providers/mistral/apiKeys/mistral_api_key");
     for (model, variable, told) in [
         ("gpt-4o", "ANTHROPIC_API_KEY", "write `openai/gpt-4o` or `anthropic/gpt-4o`"),
+        ("gpt-4o", "AZURE_API_KEY", "write `openai/gpt-4o` or `azure_openai/gpt-4o`"),
+        ("gpt-4o", "OLD_ANTHROPIC_API_KEY", "write `openai/gpt-4o` or `anthropic/gpt-4o`"),
+        ("gpt-4o", "TOGETHERAI_API_KEY", "write `openai/gpt-4o` or `together/gpt-4o`"),
+        ("deepseek-chat", "FIREWORKS_API_KEY", "write `deepseek/deepseek-chat` if it is"),
         ("our-finetune", "HOUSE_KEY", "for example `openai/our-finetune`"),
     ] {
         let imported = of(model, variable);
