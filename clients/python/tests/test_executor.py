@@ -13,6 +13,7 @@ from test_fleet import worker
 
 import signalbox
 from signalbox import _proto, specs, wire
+from signalbox.environment import known_providers
 from signalbox.executor import AsyncExecutor, Executor
 from signalbox.routing import CompletionError
 from signalbox.testing import FakeClient
@@ -107,6 +108,13 @@ def route(shared, client, primary, *fallbacks, **router):
     spec = {"primary": f"providers/{primary}", "fallbacks": [f"providers/{each}" for each in fallbacks]}
     spec["retries"] = {"maxRetries": 1, "initialBackoff": "0.01s", "maxBackoff": "0.01s"}
     client.wait_revision(shared.put("routers/default", router={**spec, **router}))
+
+
+def spoken_by(speaker, name):
+    """A provider of OpenAI's type that this speaker plays, without a model of its own."""
+    known = dict(known_providers())["openai"]
+    own = {"type": "PROVIDER_TYPE_OPENAI", "default_model": "", "base_url": f"{speaker.url}/{name}"}
+    return {**known, **own}
 
 
 def good(family="openai", at=0):
@@ -457,18 +465,9 @@ def test_a_closed_executor_and_a_router_that_there_is_not_are_told(executor):
     "vector", vectors("routing.json")["models"], ids=lambda vector: vector["description"]
 )
 def test_a_model_goes_along_to_another_provider_only_if_that_one_has_it(speaker, vector):
-    from signalbox.environment import known_providers
-
-    openai = dict(known_providers())["openai"]
     fake = FakeClient()
     for name in ("first", "second"):
-        spec = {
-            **openai,
-            "type": "PROVIDER_TYPE_OPENAI",
-            "default_model": "",
-            "base_url": f"{speaker.url}/{name}",
-            **vector[name],
-        }
+        spec = {**spoken_by(speaker, name), **vector[name]}
         fake.put(f"providers/{name}", {"provider": spec})
         fake.put(
             f"providers/{name}/apiKeys/k", {"apiKey": {"secret": {"value": f"sk-{name}"}, "active": True}}
@@ -605,8 +604,6 @@ def test_regression_an_executor_failed_in_its_second_loop():
         def log_message(self, *_):
             pass
 
-    from signalbox.environment import known_providers
-
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -661,7 +658,6 @@ def test_what_is_known_of_each_type_is_what_the_server_fills_in(shared):
 
     from signalbox import _proto
     from signalbox._decode import decode
-    from signalbox.environment import known_providers
 
     with signalbox.connect(signalbox.Options(url=shared.url, token=shared.token())) as client:
         for kind, spec in known_providers():

@@ -7,11 +7,10 @@ from datetime import datetime, timezone
 
 import pytest
 from conftest import vectors
-from test_executor import Speaker, good
+from test_executor import Speaker, good, spoken_by
 
 from signalbox import specs, wire
 from signalbox._pause import Wait
-from signalbox.environment import known_providers
 from signalbox.executor import AsyncExecutor, CompletionError, Executor
 from signalbox.testing import FakeClient
 
@@ -50,15 +49,8 @@ def speaker():
 def fake(speaker):
     """The providers `first` and `second`, the one before the other."""
     made = FakeClient()
-    openai = dict(known_providers())["openai"]
     for name in ("first", "second"):
-        spec = {
-            **openai,
-            "type": "PROVIDER_TYPE_OPENAI",
-            "default_model": "",
-            "base_url": f"{speaker.url}/{name}",
-        }
-        made.put(f"providers/{name}", {"provider": spec})
+        made.put(f"providers/{name}", {"provider": spoken_by(speaker, name)})
         put_key(made, f"providers/{name}/apiKeys/main")
     route(made, "second")
     speaker.lay("second", good())
