@@ -445,4 +445,17 @@ mod tests {
             merge_router(&router("providers/a", &[]), &router("providers/b", &[]), true).fallbacks.is_empty()
         );
     }
+
+    /// A variable's model is only the one of its type.
+    #[test]
+    fn regression_variables_leave_the_model_that_another_source_brought() {
+        let brought = ProviderSpec { default_model: "theirs".into(), ..Default::default() };
+        let variables = ProviderSpec { default_model: "of-the-type".into(), ..Default::default() };
+        let laid = |format: &str| {
+            let first = stored(provider(format, brought.clone()));
+            laid_over(&first, &provider(env::FORMAT, variables.clone()), true).unwrap()
+        };
+        assert_eq!(provider_of(&laid(litellm::FORMAT)).default_model, "theirs");
+        assert_eq!(provider_of(&laid(starters::FORMAT)).default_model, "of-the-type");
+    }
 }

@@ -112,3 +112,15 @@ fn regression_files_of_prices_and_of_models_are_not_taken_for_each_other() {
     assert!(problems("models-dev", "{}").contains("no provider with an object `models`"));
     assert!(problems("litellm-prices", "{}").contains("no entry of it has a `litellm_provider`"));
 }
+
+#[test]
+fn regression_the_tokens_of_an_embedding_are_what_goes_in() {
+    let text = r#"{"e": {"litellm_provider": "openai", "mode": "embedding", "max_tokens": 8191},
+        "c": {"litellm_provider": "openai", "mode": "chat", "max_tokens": 4096}}"#;
+    let files = [File { name: "file".into(), text: text.into() }];
+    let imported = run("litellm-prices", &files, &|_| None).unwrap();
+    let limits = |name: &str| spec_of!(imported, Model, name).limits.unwrap();
+    let (embedding, chat) = (limits("models/openai/e"), limits("models/openai/c"));
+    assert_eq!((embedding.max_input_tokens, embedding.max_output_tokens), (8191, 0));
+    assert_eq!((chat.max_input_tokens, chat.max_output_tokens), (0, 4096));
+}
