@@ -1,7 +1,9 @@
 //! A rolling restart of three replicas under writes, reads and many watchers: no read fails for who asks another one, no
 //! event is missed, and most watchers go on without a snapshot.
 //!
-//! `SIGNALBOX_TEST_WATCHERS` says how many watch (50), `SIGNALBOX_TEST_RATE` how many writes a second are tried for (200).
+//! `SIGNALBOX_TEST_WATCHERS` says how many watch (50), `SIGNALBOX_TEST_RATE` how many writes a second are tried for (200),
+//! `SIGNALBOX_TEST_REACHED` how many percent of them have to be reached over everything, the restarts among it (25: a busy
+//! machine and a build without optimisation write slower).
 
 use std::{
     sync::{
@@ -37,8 +39,6 @@ const WRITERS: u64 = 32;
 const READERS: usize = 6;
 /// Who can't read on one replica asks another one, and has an answer by the third at the latest.
 const TRIES: usize = 3;
-/// The part of the wanted rate that has to be reached over everything, the restarts among it: a busy machine writes slower.
-const REACHED: f64 = 0.25;
 /// Clients that share a connection to begin with.
 const TOGETHER: usize = 20;
 
@@ -129,7 +129,8 @@ async fn a_rolling_restart_fails_no_read_and_misses_no_event() {
          and {snapshots} took a snapshot; {reads} reads, {again} of them asked another replica",
         head - base
     );
-    assert!(reached >= REACHED * rate as f64, "{reached:.0} writes/s, and {rate} were wanted");
+    let wanted = from_env("SIGNALBOX_TEST_REACHED", 25) * rate / 100;
+    assert!(reached >= wanted as f64, "{reached:.0} writes/s, and {wanted} of {rate} were wanted");
     assert!(resumed + snapshots >= count, "every watcher had to move");
     assert!(resumed >= 9 * snapshots, "most return without a snapshot: {resumed} did, {snapshots} did not");
     assert!(reads > 0 && again > 0, "readers met the restarts");
