@@ -208,12 +208,17 @@ async fn serve(
     let log: Arc<dyn Log> = store.clone();
     let vault = Arc::new(vault);
     let supports = settings.cluster.release.level;
-    let level = store.feature_level().await?;
-    if level > supports {
-        return Err(AppError::Outdated { level, supports });
-    }
+    let (level, forged) = match store.feature_level().await {
+        Ok(level) if level > supports => return Err(AppError::Outdated { level, supports }),
+        Ok(level) => (level, None),
+        // Whoever may write to the database must not keep anybody from serving what can be read.
+        Err(StoreError::Damaged(what)) => (supports, Some(what)),
+        Err(error) => return Err(error.into()),
+    };
     displaced::settle(&*store).await?;
     let view = first_view(&*store).await?;
+    let raises = view.state().revision == Revision(0) && forged.is_none();
+    view.distrust(forged);
     let warnings = Warnings::new(warnings);
     let revealer = Arc::new(Revealer::new(Arc::clone(&vault)));
     let hub = Arc::new(Hub::new(view.state().revision, settings.limits.log_ring_bytes));
@@ -222,7 +227,7 @@ async fn serve(
     lifecycle.spawn(lifecycle.clone().broken_by(died));
     lifecycle.spawn(check_secrets(Arc::clone(&revealer), view.state()));
     let empty = view.state().revision == Revision(0);
-    let level = match empty {
+    let level = match raises {
         // Nothing older was ever here, unless it just starts beside this one: then it is counted.
         true => store.raise_feature_level(supports).await?,
         false => level,

@@ -216,13 +216,17 @@ fn refuse_to_begin_anew(settings: &Settings) -> Result<(), AppError> {
 fn key_sources(settings: &Settings, purpose: Purpose) -> KeySources {
     let keys = &settings.keys;
     let made = keys.dir.join("encryption.key");
-    let may_make = purpose == Purpose::Serve && matches!(settings.store.database, Database::Sqlite(_));
+    let beside = matches!(settings.store.database, Database::Sqlite(_));
+    let may_make = purpose == Purpose::Serve && beside;
+    // A file that is named for a database elsewhere is no leftover, and does not lie beside that database.
+    let named = keys.encryption_key_file.as_ref() == Some(&made);
+    let leftover = made.exists() && (beside || !named);
     KeySources {
         file: keys.encryption_key_file.clone(),
         env: keys.encryption_key.as_ref().map(|key| key.secret().clone()),
         password: keys.encryption_password.as_ref().map(|password| password.secret().clone()),
         // Replicas on PostgreSQL have to have the same key: none of them makes one.
-        generate_into: (may_make || made.exists()).then_some(made),
+        generate_into: (may_make || leftover).then_some(made),
     }
 }
 
@@ -255,15 +259,23 @@ async fn look(
     vault: Vault,
     anchor: Option<RevisionToken>,
 ) -> Result<Inspection, AppError> {
-    let level = store.feature_level().await?;
-    if level > supports {
-        return Err(AppError::Outdated { level, supports });
-    }
+    let forged = match store.feature_level().await {
+        Ok(level) if level > supports => return Err(AppError::Outdated { level, supports }),
+        Ok(_) => None,
+        Err(StoreError::Damaged(what)) => Some(what),
+        Err(error) => return Err(error.into()),
+    };
     let corruption = store.integrity().await?;
     let state = State::from_snapshot(store.snapshot().await?);
     let same_life = |token: &RevisionToken| token.epoch == state.epoch;
     let known = anchor.as_ref().filter(|token| same_life(token));
     let mut verification = store.verify(known.map(|token| (token.revision, token.hash))).await?;
+    verification.defects.extend(forged.map(|description| Defect {
+        reason: "feature_level",
+        revision: None,
+        name: None,
+        description,
+    }));
     if let Some(token) = anchor.filter(|token| !same_life(token)) {
         verification.defects.push(Defect {
             reason: "other_life",

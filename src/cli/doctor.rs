@@ -60,6 +60,8 @@ const OTHER_LIFE: &str = "a restored backup, a failover that lost commits and a 
 const ROLLED_BACK: &str = "if you restored an older copy of the store, or it failed over to one that lacked the last commits, this is what \
                            it looks like, and all is well: take a new anchor; if not, somebody has cut off what was written last: restore the newest backup, and find out who can \
                            write the database";
+const FORGED_LEVEL: &str = "put the level right as it is said there: nothing else has to be restored for that; and find out who can \
+                            write the database";
 const WRONG_REPLICA: &str = "restart the replicas that are named: each reads the store anew";
 const OTHER_REPLICA: &str = "ask again while nothing is written, with a token that reaches everything: then it says which of them is \
                              wrong; or restart all of them, one after the other";
@@ -304,6 +306,7 @@ fn to_do(reason: &str) -> &'static str {
     match reason {
         "other_life" => OTHER_LIFE,
         "rolled_back" => ROLLED_BACK,
+        "feature_level" => FORGED_LEVEL,
         _ => EDITED,
     }
 }

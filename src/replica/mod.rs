@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{FeatureLevel, ReplicaId},
-    store::{FOUND_DAMAGE, Heartbeat, Replica, Store, StoreError},
+    store::{FOUND_DAMAGE, Heartbeat, Living, Replica, Store, StoreError},
     view::View,
 };
 use alarms::Alarm;
@@ -159,7 +159,7 @@ impl Replicas {
             self.known.lock().address = address;
         }
         let heartbeat = self.heartbeat(store, view, 0);
-        self.exchange(store, &heartbeat, &mut Memory::default()).await
+        self.exchange(store, view, &heartbeat, &mut Memory::default()).await
     }
 
     /// Tells of this replica from time to time, until it is dropped.
@@ -169,18 +169,22 @@ impl Replicas {
         view: Arc<View>,
         watchers: impl Fn() -> u64 + Send + 'static,
     ) {
-        let mut memory = Memory::default();
+        let (mut memory, mut unheard) = (Memory::default(), false);
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
             let heartbeat = self.heartbeat(&*store, &view, watchers());
             memory.digests.note((heartbeat.epoch, heartbeat.revision), heartbeat.digest);
-            let exchanged = self.exchange(&*store, &heartbeat, &mut memory).await;
+            let exchanged = self.exchange(&*store, &view, &heartbeat, &mut memory).await;
             if exchanged.is_ok() && self.others_disagree() {
                 view.doubt();
             }
+            if exchanged.is_ok() && std::mem::take(&mut unheard) {
+                tracing::info!("this replica's heartbeats are taken again");
+            }
             if let Err(error) = exchanged {
+                unheard = true;
                 self.alarm(vec![Alarm::Unheard(format!("this replica's heartbeats are not taken: {error}"))]);
                 if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
                     // It slept while the others went on: what it knows of the store is no longer all there is.
@@ -221,7 +225,7 @@ impl Replicas {
             revision: state.revision,
             digest: state.digest.to_bytes(),
             key_ids: self.identity.key_ids.clone(),
-            doorbell: match view.damage() {
+            doorbell: match view.followed_damage() {
                 Some(_) => FOUND_DAMAGE.to_owned(),
                 None => store.doorbell_state().to_string(),
             },
@@ -234,29 +238,43 @@ impl Replicas {
     async fn exchange(
         &self,
         store: &dyn Store,
+        view: &View,
         heartbeat: &Heartbeat,
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
-        let replicas = store.beat(heartbeat).await?;
-        let mut level = store.feature_level().await?;
-        if level < self.identity.feature_level && self.identity.raises_level {
-            let raised = store.raise_feature_level(self.identity.feature_level).await?;
-            if raised > level {
-                tracing::info!(from = %level, to = %raised, "every replica supports it: the feature level is raised");
-            }
-            level = raised;
-        }
+        let Living { replicas, ahead } = store.beat(heartbeat).await?;
+        let (level, forged) = match self.settle_level(store).await {
+            Ok(level) => (level, None),
+            // Nobody stops for a number that anybody may have written, and nothing is written by it.
+            Err(StoreError::Damaged(what)) => (self.level(), Some(what)),
+            Err(error) => return Err(error),
+        };
+        view.distrust(forged);
         let now = Instant::now();
         memory.silence.note(&replicas, now);
         let differ = memory.digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
         let vanished = memory.silence.alarms(now).map(Alarm::Vanished);
-        let alarms = differ.chain(vanished).chain(alarms::between(&replicas)).collect();
+        let alarms =
+            differ.chain(vanished).chain(alarms::between(&replicas)).chain(alarms::ahead(ahead)).collect();
         {
             let mut known = self.known.lock();
             (known.replicas, known.heard, known.level) = (replicas, now, level);
         }
         self.alarm(alarms);
         Ok(())
+    }
+
+    /// The store's level, raised if every replica supports a higher one and it is this one's to raise.
+    async fn settle_level(&self, store: &dyn Store) -> Result<FeatureLevel, StoreError> {
+        let (level, own) = (store.feature_level().await?, self.identity.feature_level);
+        if level >= own || !self.identity.raises_level {
+            return Ok(level);
+        }
+        let raised = store.raise_feature_level(own).await?;
+        if raised > level {
+            tracing::info!(from = %level, to = %raised, "every replica supports it: the feature level is raised");
+        }
+        Ok(raised)
     }
 
     /// Keeps the alarms that there are now. One is logged when it begins, not with every heartbeat.

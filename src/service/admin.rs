@@ -10,7 +10,7 @@ use crate::{
         Epoch, Error, FeatureLevel, Pattern, Principal, Result, Revision, RevisionToken, Role, StoreId,
     },
     replica::Seen,
-    store::{DoorbellState, Verification},
+    store::{DoorbellState, Verification, earlier},
     view::{Freshness, State, Undecryptable},
 };
 
@@ -161,7 +161,8 @@ impl Service {
                     return Err(Error::invalid("revision", "REQUIRED", description));
                 };
                 let retention = chrono::Duration::from_std(retention).map_err(Error::internal)?;
-                store.revision_before(self.parts.clock.now() - retention).await.map_err(store_error)?
+                let now = earlier(self.parts.clock.now(), store.clock().await.map_err(store_error)?);
+                store.revision_before(now - retention).await.map_err(store_error)?
             }
             revision => Revision(revision),
         };
@@ -192,6 +193,7 @@ impl Service {
     /// `FailedPrecondition` while a replica lives that does not know it, `Unavailable`.
     pub async fn raise_feature_level(&self, caller: &Principal) -> Result<FeatureLevel> {
         let (store, replicas) = (&self.parts.store, &self.parts.replicas);
+        self.is_whole()?;
         let wanted = replicas.supports();
         self.audit(caller, "feature_level_raised", format!("to {wanted}")).await?;
         let level = store.raise_feature_level(wanted).await.map_err(store_error)?;

@@ -172,10 +172,7 @@ impl Service {
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted, and a damaged store
     /// takes none.
     async fn apply(&self, caller: &Principal, write: WriteSet) -> Result<Applied, ApplyError> {
-        // It was planned on what was never written. What exactly is for the operator.
-        if self.parts.view.damage().is_some() {
-            return Err(ApplyError::Damaged { what: "it holds what was never written".into() });
-        }
+        self.is_whole()?;
         let changes = Changes::of(caller, &write.changes);
         let applied = self.parts.store.apply(write).await;
         if let Err(ApplyError::Damaged { .. }) = &applied {
@@ -186,6 +183,14 @@ impl Service {
             self.changes.count(changes);
         }
         Ok(applied)
+    }
+
+    /// Refuses what would be planned on what was never written. What exactly is damaged is for the operator.
+    fn is_whole(&self) -> Result<(), ApplyError> {
+        match self.parts.view.damage() {
+            None => Ok(()),
+            Some(_) => Err(ApplyError::Damaged { what: "it holds what was never written".into() }),
+        }
     }
 
     /// Waits until this replica has seen what `token` has seen, so that no answer is older than one given before.

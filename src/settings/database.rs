@@ -126,6 +126,9 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
     let host =
         parameter("hostaddr").or_else(|| parameter("host")).or_else(|| url.host_str().map(str::to_owned));
     let host = host.filter(|host| !host.is_empty()).ok_or_else(|| format!("names no host; {FORM}"))?;
+    if host.contains(',') {
+        return Err("names several hosts; name one, the one that a failover moves".to_owned());
+    }
     let encryption = match parameter("sslmode").as_deref() {
         None | Some("disable" | "allow" | "prefer") => Encryption::None,
         Some("require") => Encryption::Unverified,

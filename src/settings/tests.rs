@@ -111,6 +111,14 @@ fn every_complaint_names_the_option_and_what_would_be_right() {
             "an sslmode that is none of",
         ),
         (&[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@localhost/d?ssl=on")], "a parameter `ssl`"),
+        (
+            &[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@a,b/d?sslmode=verify-full")],
+            "names several hosts",
+        ),
+        (
+            &[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@a/d?host=a,b&sslmode=verify-full")],
+            "names several hosts",
+        ),
         (&[("SIGNALBOX_DATABASE_URL", "mysql://u:hunter2@h/d")], "give sqlite://PATH"),
         (&[("SIGNALBOX_DATABASE_URL", "sqlite::memory:")], "outlives the process"),
         (&[("SIGNALBOX_DATABASE_URL", "sqlite://a.db?mode=ro")], "takes no parameters"),

@@ -1,6 +1,6 @@
 //! The keyed hash chain over the log and the keyed digest of the state: pure functions over columns.
 //!
-//! It must not know SQL. Three keys are derived from the log key, each under a label of its own, so that no value of one
+//! It must not know SQL. Four keys are derived from the log key, each under a label of its own, so that no value of one
 //! purpose can stand in for another. Every column is fed with its length before it, so that no two rows read alike.
 
 use hkdf::Hkdf;
@@ -11,18 +11,19 @@ use super::{
     StoreError,
     rows::{CheckpointRow, LogRow, ResourceColumns},
 };
-use crate::domain::{ChainHash, keys::LogKey};
+use crate::domain::{ChainHash, FeatureLevel, keys::LogKey};
 
 /// Keyed, order-independent digest of the whole state: the sum of the digests of all rows, modulo 2^128.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StateDigest(u128);
 
-/// The keys of the chain, the digest and the checkpoints. It can't be printed.
+/// The keys of the chain, the digest, the checkpoints and the feature level. It can't be printed.
 #[derive(Clone)]
 pub struct ChainKeys {
     chain: Hmac<Sha256>,
     digest: Hmac<Sha256>,
     checkpoint: Hmac<Sha256>,
+    level: Hmac<Sha256>,
 }
 
 /// Feeds columns to a MAC, each behind its length.
@@ -70,6 +71,7 @@ impl ChainKeys {
             chain: derive(b"signalbox log chain v1")?,
             digest: derive(b"signalbox state digest v1")?,
             checkpoint: derive(b"signalbox log checkpoint v1")?,
+            level: derive(b"signalbox feature level v1")?,
         })
     }
 
@@ -146,6 +148,24 @@ impl ChainKeys {
         let mut columns = Columns(self.checkpoint.clone());
         columns.bytes(previous).number(*floor).bytes(hash).bytes(digest).text(time);
         columns.finish()
+    }
+
+    /// The MAC of a feature level.
+    #[must_use]
+    pub fn level_mac(&self, level: FeatureLevel) -> [u8; 32] {
+        self.level_columns(level).finish()
+    }
+
+    /// Whether a MAC is that of a feature level.
+    #[must_use]
+    pub fn signs_level(&self, level: FeatureLevel, mac: &[u8]) -> bool {
+        self.level_columns(level).0.verify_slice(mac).is_ok()
+    }
+
+    fn level_columns(&self, level: FeatureLevel) -> Columns {
+        let mut columns = Columns(self.level.clone());
+        columns.number(level.0.into());
+        columns
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{BegunLife, StoreError};
+use super::{BegunLife, StoreError, failure::Failure};
 use crate::domain::{Epoch, FeatureLevel, ReplicaId, Revision, SealedSecret};
 
 /// A replica that is not heard of for so long is taken for dead.
@@ -59,6 +59,15 @@ pub struct Replica {
     pub age: Duration,
 }
 
+/// What the table of heartbeats tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Living {
+    /// All that live: the newest [`MOST_REPLICAS`], by id.
+    pub replicas: Vec<Replica>,
+    /// Rows of a time that is still to come, which none of us wrote: as many as are counted, [`MOST_REPLICAS`] at most.
+    pub ahead: usize,
+}
+
 /// A database that is elsewhere than it was last served: a copy, or one that goes on from another past.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Displaced {
@@ -95,13 +104,13 @@ pub struct Lease {
 /// What replicas share.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
-    /// Tells of this replica, forgets those that have long been silent, and gives all that live, this one included: the newest
-    /// [`MOST_REPLICAS`], by id.
+    /// Tells of this replica, forgets those that have long been silent, and gives all that live, this one included.
+    /// A level that is not to be believed keeps nobody out: [`Cluster::feature_level`] tells of it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the database does not take it now, and when the store holds what this replica's
     /// binary does not know.
-    async fn beat(&self, heartbeat: &Heartbeat) -> Result<Vec<Replica>, StoreError>;
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<Living, StoreError>;
     /// Takes this replica out of those that live.
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError>;
     /// Takes or renews the lease of a work for `ttl`; `None` while another replica holds it.
@@ -116,9 +125,14 @@ pub trait Cluster: Send + Sync + 'static {
     /// Whether the database is elsewhere than it was last served, as far as it can tell. Each heartbeat, and each new life, notes
     /// where it is.
     async fn displaced(&self) -> Result<Option<Displaced>, StoreError>;
+    /// What time it is by the database's clock, which all replicas share; `None` where it has none of its own.
+    async fn clock(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
     /// The last life that began because commits were lost, while it is still to be told of at `now`.
     async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError>;
     /// What the store may hold.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if what the database says was not written by whoever knows the store's key.
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError>;
     /// The sealed secret of the service under a name; the first one that was offered is everybody's.
     ///
@@ -129,11 +143,30 @@ pub trait Cluster: Send + Sync + 'static {
         offer: Option<SealedSecret>,
     ) -> Result<Option<SealedSecret>, StoreError>;
     /// Raises the level as far as `to`, if every replica that lives supports it. Gives the level that now holds.
+    ///
+    /// # Errors
+    /// As [`Cluster::feature_level`].
     async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError>;
 }
 
+/// By which time it is judged what is old enough to be forgotten: the earlier of a replica's own clock and the one of the
+/// database. Forgetting can't be taken back, and one clock that is ahead would do it to what all have just written.
+#[must_use]
+pub fn earlier(own: DateTime<Utc>, database: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    database.map_or(own, |database| own.min(database))
+}
+
+/// Whether a binary may tell of itself at the level that was found, believed or not.
+pub(super) fn let_in(found: Result<FeatureLevel, Failure>, own: FeatureLevel) -> Result<(), StoreError> {
+    match found {
+        Ok(level) if level > own => Err(too_old(level, own)),
+        Ok(_) | Err(Failure::Damaged(_)) => Ok(()),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
 /// What a binary is told that the store has outgrown.
-pub(super) fn too_old(level: FeatureLevel, own: FeatureLevel) -> StoreError {
+fn too_old(level: FeatureLevel, own: FeatureLevel) -> StoreError {
     StoreError::Unavailable(format!(
         "the store is at feature level {level}, and this signalbox supports only {own}; start a newer one"
     ))

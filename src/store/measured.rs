@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AuditLog, BegunLife, Cluster, Connections, Displaced, Doorbell, DoorbellState, FLEET, Fleet,
-    HOUSEKEEPING, Head, Heartbeat, HistoryPage, HistoryQuery, Lease, Log, LogPage, Member, News,
+    HOUSEKEEPING, Head, Heartbeat, HistoryPage, HistoryQuery, Lease, Living, Log, LogPage, Member, News,
     Observations, ROTATIONS, Replica, StateSnapshot, Store, StoreError, Verification, Work,
 };
 use crate::{
@@ -175,12 +175,16 @@ impl Fleet for Measured {
 
 #[async_trait]
 impl Cluster for Measured {
-    async fn beat(&self, heartbeat: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
-        let replicas = self.timed("beat", self.inner.beat(heartbeat)).await?;
-        for Replica { heartbeat, .. } in &replicas {
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<Living, StoreError> {
+        let living = self.timed("beat", self.inner.beat(heartbeat)).await?;
+        for Replica { heartbeat, .. } in &living.replicas {
             self.calls.told(heartbeat.epoch, heartbeat.revision);
         }
-        Ok(replicas)
+        Ok(living)
+    }
+
+    async fn clock(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.timed("clock", self.inner.clock()).await
     }
 
     async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError> {

@@ -9,6 +9,7 @@ mod decode;
 mod failure;
 pub mod fleet;
 mod history;
+mod level;
 mod life;
 mod measured;
 pub mod moving;
@@ -40,8 +41,8 @@ use crate::domain::{
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
 pub use cluster::{
-    Cluster, Displaced, FLEET, FOUND_DAMAGE, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, MOST_REPLICAS,
-    ROTATIONS, Replica, Work,
+    Cluster, Displaced, FLEET, FOUND_DAMAGE, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS,
+    ROTATIONS, Replica, Work, earlier,
 };
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use life::BegunLife;
@@ -186,7 +187,7 @@ pub struct Verification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defect {
     /// Stable word: `log_row_edited`, `log_row_missing`, `log_row_misplaced`, `state_edited`, `state_missing`,
-    /// `head_edited`, `checkpoint_edited`, `rolled_back`.
+    /// `head_edited`, `checkpoint_edited`, `rolled_back`; beside the log `other_life`, `feature_level`.
     pub reason: &'static str,
     /// The log row's revision, where there is one.
     pub revision: Option<Revision>,

@@ -12,6 +12,7 @@ use super::{
     AUDIT_KEPT, AuditLog, Cluster, Connections, Doorbell, DoorbellState, Fleet, Head, HistoryPage,
     HistoryQuery, Lease, Log, LogPage, Observations, REQUESTS_KEPT, StateSnapshot, Store, StoreError,
     Verification,
+    chain::ChainKeys,
     reads::Reader,
     writer::{Job, WriterHandle},
 };
@@ -52,6 +53,11 @@ impl<E: Engine> Opened<E> {
     pub(super) fn new(reader: Reader, writer: WriterHandle, identity: Identity, engine: E) -> Self {
         let Identity { store_id, schema_version, .. } = identity;
         Self { reader, writer, store_id, schema_version, engine }
+    }
+
+    /// What tells whether what lies beside the log is what was written.
+    pub(super) fn keys(&self) -> &ChainKeys {
+        &self.reader.keys
     }
 }
 

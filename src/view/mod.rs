@@ -40,6 +40,8 @@ pub struct View {
     revision: watch::Sender<Revision>,
     confirmed: Mutex<Instant>,
     damage: Mutex<Option<Damage>>,
+    /// What is wrong with what lies beside the log and the state.
+    distrusted: Mutex<Option<String>>,
     /// Somebody knows that the log holds more than is shown.
     behind: Notify,
     /// Somebody has reason to think that the store holds what was never written.
@@ -92,6 +94,7 @@ impl View {
             state: ArcSwap::from_pointee(state),
             confirmed: Mutex::new(Instant::now()),
             damage: Mutex::default(),
+            distrusted: Mutex::default(),
             behind: Notify::new(),
             doubted: AtomicBool::new(false),
             pinned: Mutex::default(),
@@ -140,14 +143,35 @@ impl View {
     /// When the store last confirmed what is shown from now on.
     #[must_use]
     pub fn confirmed(&self) -> Confirmed {
-        Confirmed { at: *self.confirmed.lock(), damaged: self.damage.lock().is_some() }
+        let damaged = self.damage.lock().is_some() || self.distrusted.lock().is_some();
+        Confirmed { at: *self.confirmed.lock(), damaged }
     }
 
     /// What is wrong with the store, while it holds what was never written: the state before goes on being shown, or what could
     /// be read of it at the start, and nothing confirms it. May be shown to an operator.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
+        self.followed_damage().or_else(|| self.distrusted.lock().clone())
+    }
+
+    /// The same, of the log and the state alone: others that look at these find it as well.
+    #[must_use]
+    pub fn followed_damage(&self) -> Option<String> {
         self.damage.lock().as_ref().map(|damage| damage.what.clone())
+    }
+
+    /// Says what lies beside the log and is not what was written: nothing that is shown is fresh until it is put right, which is
+    /// said by `None`.
+    pub fn distrust(&self, what: Option<String>) {
+        let before = std::mem::replace(&mut *self.distrusted.lock(), what.clone());
+        match (before, what) {
+            (before, Some(damage)) if before.as_ref() != Some(&damage) => tracing::error!(
+                damage,
+                "the store is damaged: what was read goes on being served, and writes are refused; run `signalbox doctor`"
+            ),
+            (Some(_), None) => tracing::info!("what was damaged beside the log is put right"),
+            _ => {}
+        }
     }
 
     /// Holds `state` for the pages that follow; the oldest one held makes room. One of a life that is over is not held.
@@ -265,6 +289,17 @@ mod tests {
             view.confirmed().freshness().stale && !view.state_is_damaged(),
             "what was read before is whole"
         );
+    }
+
+    #[test]
+    fn what_lies_beside_the_log_is_damage_until_it_is_put_right() {
+        let view = View::new(state(1, 5));
+        view.distrust(Some("edited".into()));
+        view.confirm(Instant::now());
+        assert!(view.confirmed().freshness().stale, "that the log goes on makes it no better");
+        assert_eq!((view.damage().as_deref(), view.followed_damage()), (Some("edited"), None));
+        view.distrust(None);
+        assert!(!view.confirmed().freshness().stale && view.damage().is_none());
     }
 
     /// A state that is told with a confirmation of a later one would be shown as fresher than it is.

@@ -214,7 +214,7 @@ async fn one_server_alone_is_shown_as_it_is() {
     let doorbell = |state| page.value("signalbox_store_doorbell", &[("state", state)]);
     assert_eq!((doorbell("local"), doorbell("notify"), doorbell("polling")), (1.0, 0.0, 0.0));
     assert_eq!(page.value("signalbox_replicas", &[]), 1.0);
-    for alarm in ["crowd", "digest", "environment", "heartbeat", "key", "vanished", "verification"] {
+    for alarm in ["ahead", "crowd", "digest", "environment", "heartbeat", "key", "vanished", "verification"] {
         assert_eq!(page.value("signalbox_replica_alarms", &[("alarm", alarm)]), 0.0);
     }
     let levels = ["signalbox_feature_level", "signalbox_feature_level_supported"];

@@ -1,6 +1,7 @@
 //! Old and new binary side by side on one store, as a rolling upgrade has them. The older one is `examples/another_release.rs`,
 //! and so is a newer one, which has a step of the schema more.
 
+use rustix::process::Signal;
 use signalbox::{
     domain::FeatureLevel,
     proto::v1::{GetResourceRequest, RaiseFeatureLevelRequest, RotateApiKeyRequest, resource::Spec},
@@ -9,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
-    cluster::{Cluster, Member, create, knows_of},
+    cluster::{Cluster, Member, create, knows_of, read, request},
     harness::{Home, PATIENCE, example, until_answered},
     postgres,
     support::{
@@ -143,13 +144,54 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_a_binary_that_the_store_outgrew_while_it_slept_stops() {
     let cluster = Cluster::new().await;
-    let mut left = cluster.start().await;
+    let mut left = start_older(&cluster).await;
     let caller = left.caller(&cluster.first_token().await);
     create(&caller, setting("settings/a", "x")).await;
-    // As it is for one that was stopped for longer than it is waited for.
-    let outgrow = format!("UPDATE feature_level SET level = {}", CURRENT + 1);
-    postgres::run(cluster.url(), &outgrow).await;
+    // It is stopped for longer than it is waited for: a newer one forgets it, and raises the level.
+    left.signal(Signal::STOP);
+    let newer = cluster.start().await;
+    let there = newer.caller(caller.token());
+    until_answered(PATIENCE, "the level is raised", async || level(&there).await == CURRENT).await;
+    left.signal(Signal::CONT);
     assert_eq!(left.ended().await, Some(1));
     let log = left.log();
-    assert!(log.contains(&format!("feature level {}", CURRENT + 1)) && log.contains("too old"), "{log}");
+    assert!(log.contains(&format!("feature level {CURRENT}")) && log.contains("too old"), "{log}");
+}
+
+/// Whoever may write to the database stopped every replica for good with one number, which its trigger did not let anybody take
+/// back, and none started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_level_that_no_binary_raised_stops_nobody() {
+    const FORGED: &str = "its feature level says 99, which no signalbox wrote";
+    let cluster = Cluster::new().await;
+    let first = cluster.start().await;
+    let caller = first.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/a", "x")).await;
+    postgres::run(cluster.url(), "UPDATE feature_level SET level = 99").await;
+    let second = cluster.start().await;
+    let there = second.caller(caller.token());
+    for (member, caller) in [(&first, &caller), (&second, &there)] {
+        let told = async || caller.status().await.warnings.iter().any(|warning| warning.contains(FORGED));
+        until_answered(PATIENCE, "it is a warning", told).await;
+        let status = caller.status().await;
+        assert!(status.stale && status.feature_level == CURRENT, "{status:?}");
+        let found = read(caller, "settings/a", "").await.expect("it is served");
+        assert!(found.stale);
+        let refused = caller.config().create_resource(request(setting("settings/b", "x"))).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "STORE_DAMAGED".into()));
+        let raise = caller.admin().raise_feature_level(RaiseFeatureLevelRequest {}).await.unwrap_err();
+        assert_eq!(reason(&raise), "STORE_DAMAGED");
+        let ready = member.page("/readyz", "").await;
+        assert!(ready.code == 200 && ready.json().to_string().contains("STORE_DAMAGED"), "{ready:?}");
+    }
+    knows_of(&caller, 2).await;
+    let back = format!(
+        "ALTER TABLE feature_level DISABLE TRIGGER USER; UPDATE feature_level SET level = {CURRENT}; \
+         ALTER TABLE feature_level ENABLE TRIGGER USER"
+    );
+    postgres::run(cluster.url(), &back).await;
+    for caller in [&caller, &there] {
+        until_answered(PATIENCE, "it is over", async || !caller.status().await.stale).await;
+    }
+    create(&there, setting("settings/b", "x")).await;
 }

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use signalbox::{
-    domain::{ApplyError, PlannedChange, Revision, RevisionToken},
-    store::{Log as _, LogPage, Store as _, StoreError},
+    domain::{ApplyError, FeatureLevel, PlannedChange, Revision, RevisionToken},
+    store::{Cluster as _, Log as _, LogPage, Store as _, StoreError},
 };
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
+    conformance::heartbeat,
     fixture::{
         DEADLINE, Place, apply, create, name, position, put, record, removal, revocation, update,
         with_secret, write,
@@ -283,4 +284,21 @@ async fn compaction_never_takes_a_secret_that_the_state_needs() {
     edit(&place, "DELETE FROM log WHERE name = 'settings/a'").await;
     assert_eq!(store.compact(Revision(3)).await.unwrap(), (Revision(3), 1));
     assert_eq!(store.snapshot().await.unwrap().sealed, [sealed]);
+}
+
+/// On the next start, or by the next heartbeat, one number had ended the server for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_level_that_nobody_signed_is_damage_and_keeps_nobody_out() {
+    let place = Directory::new();
+    let store = place.open().await;
+    let raised = FeatureLevel(FeatureLevel::CURRENT.0 + 1);
+    assert_eq!(store.raise_feature_level(raised).await.unwrap(), raised);
+    edit(&place, "UPDATE feature_level SET level = 99").await;
+    let found = store.feature_level().await;
+    let told = format!("what it was ({raised})");
+    assert!(matches!(&found, Err(StoreError::Damaged(what)) if what.contains(&told)), "{found:?}");
+    assert!(matches!(store.raise_feature_level(FeatureLevel(100)).await, Err(StoreError::Damaged(_))));
+    store.beat(&heartbeat("a", raised.0)).await.expect("it tells of itself");
+    edit(&place, "DROP TRIGGER feature_level_only_grows; UPDATE feature_level SET level = level - 94").await;
+    assert_eq!(store.feature_level().await.unwrap(), raised);
 }

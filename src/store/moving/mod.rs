@@ -26,7 +26,7 @@ use self::{
     fence::{Passage, State},
     tables::{AUDIT, Arrival, LOG, RESOURCES, SECRETS, Sort, TABLES, Value},
 };
-use super::{StoreError, chain::ChainKeys, failure::Failure};
+use super::{StoreError, chain::ChainKeys, failure::Failure, level};
 use crate::domain::{Epoch, FeatureLevel, SealedSecret, keys::LogKey};
 
 pub use abandon::{Abandoned, abandon};
@@ -271,10 +271,9 @@ async fn check_source(
             guest.address, guest.seconds
         )));
     }
-    let level = source.rows("SELECT level FROM feature_level".into(), &[Sort::Integer], &[]).await;
-    if let Some([Value::Integer(level)]) = level.map_err(of_source)?.first().map(Vec::as_slice)
-        && *level > i64::from(order.level.0)
-    {
+    let keys = ChainKeys::derive(order.log_key).map_err(MoveError::Source)?;
+    let level = level_of(source, &keys).await.map_err(of_source)?;
+    if level > order.level {
         return Err(MoveError::Refused(format!(
             "the source is at feature level {level}, and this signalbox supports only {}; take a newer one",
             order.level
@@ -283,7 +282,6 @@ async fn check_source(
     if !thoroughly {
         return Ok(());
     }
-    let keys = ChainKeys::derive(order.log_key).map_err(MoveError::Source)?;
     let found = source.check(&keys).await.map_err(of_source)?;
     match found.defects.first() {
         None => Ok(()),
@@ -292,6 +290,15 @@ async fn check_source(
             defect.description
         ))),
     }
+}
+
+async fn level_of(carrier: &mut dyn Carrier, keys: &ChainKeys) -> Result<FeatureLevel, Failure> {
+    let rows = carrier.rows(level::LEVEL.into(), &[Sort::Integer, Sort::Bytes], &[]).await?;
+    let row = rows.into_iter().next().and_then(|row| match <[Value; 2]>::try_from(row) {
+        Ok([Value::Integer(level), Value::Bytes(mac)]) => Some((level, mac)),
+        _ => None,
+    });
+    level::believed(row, keys)
 }
 
 /// The target has to be empty and, if the move had begun before, the same as then.

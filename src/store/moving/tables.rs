@@ -117,7 +117,7 @@ pub static HEAD: Table = table(
 );
 /// The feature level.
 pub static FEATURE_LEVEL: Table =
-    table("feature_level", "feature level", Arrival::Replaced, 1, &[number("level")]);
+    table("feature_level", "feature level", Arrival::Replaced, 1, &[number("level"), bytes("mac")]);
 /// Sealed secrets of the service itself, by name.
 pub static SERVICE_SECRETS: Table = table(
     "service_secrets",

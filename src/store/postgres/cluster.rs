@@ -23,21 +23,22 @@ use crate::{
     domain::{Epoch, FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
         BegunLife, StoreError,
-        cluster::{Cluster, Displaced, Heartbeat, LIFETIME, Lease, MOST_REPLICAS, Replica, Work, too_old},
+        chain::ChainKeys,
+        cluster::{
+            Cluster, Displaced, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS, Replica, Work, let_in,
+        },
         failure::Failure,
+        level::{self, LEVEL, RAISE, level},
         life,
         rows::{read_revision, write_revision},
     },
 };
 
-const LEVEL_SHARED: &str = "SELECT level FROM feature_level WHERE id = 1 FOR SHARE";
-const LEVEL_LOCKED: &str = "SELECT level FROM feature_level WHERE id = 1 FOR UPDATE";
-const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
+const LEVEL_SHARED: &str = concat!(level!(), " FOR SHARE");
+const LEVEL_LOCKED: &str = concat!(level!(), " FOR UPDATE");
 /// As far as asked, and no further than the oldest replica that lives.
-const RAISE: &str = "UPDATE feature_level SET level = supported.level FROM ( \
-    SELECT least($1, min(feature_level)) AS level FROM replicas \
-        WHERE seen > now() - make_interval(secs => $2) AND seen <= clock_timestamp()) AS supported \
-    WHERE id = 1 AND feature_level.level < supported.level";
+const SUPPORTED: &str = "SELECT least($1, min(feature_level)) FROM replicas \
+    WHERE seen > now() - make_interval(secs => $2) AND seen <= clock_timestamp()";
 const FENCED: &str = "SELECT 1 FROM moves WHERE state <> 'arrived'";
 /// Those that have long been silent, and those whose time is none of this database's.
 const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1) \
@@ -58,6 +59,7 @@ const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address,
     left(doorbell, 256) AS doorbell, watchers, environment, verification, greatest(extract(epoch FROM now() - seen), 0)::float8 AS age, \
     (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE seen > clock_timestamp() LIMIT 128) AS ahead) AS ahead FROM replicas \
     WHERE seen <= clock_timestamp() OR id = $1 ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
+const CLOCK: &str = "SELECT clock_timestamp()";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
@@ -120,15 +122,15 @@ impl TryFrom<ReplicaRow> for Replica {
 
 #[async_trait]
 impl Cluster for PostgresStore {
-    async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+    async fn beat(&self, own: &Heartbeat) -> Result<Living, StoreError> {
         let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
-        let replicas = beat(session.connection()?, own).await?;
+        let living = beat(session.connection()?, self.keys(), own).await?;
         if self.engine.tells_place {
             // Whoever follows the log here would have found that it lost commits.
             whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
         }
         session.commit().await?;
-        Ok(replicas)
+        Ok(living)
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
@@ -177,6 +179,14 @@ impl Cluster for PostgresStore {
         Ok(found)
     }
 
+    async fn clock(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let mut session = Session::begin(&self.engine.readers, BEGIN_READ).await?;
+        let now: Option<(DateTime<Utc>,)> =
+            first(session.connection()?, sqlx::query(CLOCK)).await.map_err(Failure::from)?;
+        session.end().await;
+        Ok(now.map(|(now,)| now))
+    }
+
     async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError> {
         let [from, to] = life::between(now);
         let mut session = Session::begin(&self.engine.readers, BEGIN_READ).await?;
@@ -189,9 +199,9 @@ impl Cluster for PostgresStore {
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
         let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
-        let level = read_level(session.connection()?, LEVEL).await?;
+        let row = first(session.connection()?, sqlx::query(LEVEL)).await.map_err(Failure::from)?;
         session.commit().await?;
-        Ok(level)
+        Ok(level::believed(row, self.keys())?)
     }
 
     async fn share_secret(
@@ -215,20 +225,26 @@ impl Cluster for PostgresStore {
         let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = session.connection()?;
         // Whoever joins meanwhile waits, and then finds the new level.
-        read_level(connection, LEVEL_LOCKED).await?;
-        let raise = sqlx::query(RAISE).bind(i64::from(to.0)).bind(LIFETIME.as_secs_f64());
-        execute(connection, raise, SILENCE).await.map_err(Failure::from)?;
-        let level = read_level(connection, LEVEL).await?;
+        read_level(connection, self.keys(), LEVEL_LOCKED).await?;
+        let supported = sqlx::query(SUPPORTED).bind(i64::from(to.0)).bind(LIFETIME.as_secs_f64());
+        let supported: Option<(i64,)> = first(connection, supported).await.map_err(Failure::from)?;
+        if let Some((supported,)) = supported {
+            let mac = self.keys().level_mac(level_of(supported)?).to_vec();
+            let raise = sqlx::query(RAISE).bind(supported).bind(mac);
+            execute(connection, raise, SILENCE).await.map_err(Failure::from)?;
+        }
+        let level = read_level(connection, self.keys(), LEVEL).await?;
         session.commit().await?;
         Ok(level)
     }
 }
 
-async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
-    let level = read_level(connection, LEVEL_SHARED).await?;
-    if level > own.feature_level {
-        return Err(too_old(level, own.feature_level));
-    }
+async fn beat(
+    connection: &mut PgConnection,
+    keys: &ChainKeys,
+    own: &Heartbeat,
+) -> Result<Living, StoreError> {
+    let_in(read_level(connection, keys, LEVEL_SHARED).await, own.feature_level)?;
     let failed = Failure::from;
     // Under the lock on the level, which a move takes before it looks for replicas: whoever comes after it learns of it.
     let fence: Vec<(i32,)> = asked(connection, FENCED, SILENCE).await.map_err(failed)?;
@@ -255,12 +271,12 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
 }
 
 /// Reads who lives. Rows that somebody edited must not take the others along.
-async fn living(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
-    let (mut replicas, mut unreadable, mut ahead) = (vec![], vec![], 0);
+async fn living(connection: &mut PgConnection, own: &Heartbeat) -> Result<Living, StoreError> {
+    let (mut replicas, mut unreadable, mut ahead) = (vec![], vec![], 0_i64);
     let most = i64::try_from(MOST_REPLICAS).unwrap_or(i64::MAX);
     let living = sqlx::query(LIVING).bind(&own.id.0).bind(most);
     let take = |row: PgRow| {
-        ahead = row.try_get::<i64, _>("ahead").unwrap_or_default();
+        ahead = row.try_get("ahead").unwrap_or_default();
         match ReplicaRow::from_row(&row).ok().and_then(|row| Replica::try_from(row).ok()) {
             Some(replica) => replicas.push(replica),
             None => unreadable.push(row.try_get::<String, _>("id").unwrap_or_default()),
@@ -271,14 +287,8 @@ async fn living(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Re
         let id: String = first.escape_debug().take(64).collect();
         tracing::warn!(count = unreadable.len(), id, "rows of replicas can't be read; the first is named");
     }
-    if ahead > 0 {
-        tracing::warn!(
-            count = ahead,
-            "rows of `replicas` are of a time that is still to come, and are ignored: nobody of us wrote them"
-        );
-    }
     replicas.sort_by(|one, other| one.heartbeat.id.cmp(&other.heartbeat.id));
-    Ok(replicas)
+    Ok(Living { replicas, ahead: usize::try_from(ahead).unwrap_or_default() })
 }
 
 /// Refuses what a holder does after another one has taken its work over, within the transaction that does it.
@@ -294,9 +304,12 @@ fn fence_of(lease: &Lease) -> i64 {
     i64::try_from(lease.fence).unwrap_or(i64::MAX)
 }
 
-async fn read_level(connection: &mut PgConnection, text: &'static str) -> Result<FeatureLevel, Failure> {
-    let level: Option<(i64,)> = first(connection, sqlx::query(text)).await?;
-    level_of(level.ok_or_else(|| Failure::Damaged("its feature level is missing".into()))?.0)
+async fn read_level(
+    connection: &mut PgConnection,
+    keys: &ChainKeys,
+    text: &'static str,
+) -> Result<FeatureLevel, Failure> {
+    level::believed(first(connection, sqlx::query(text)).await?, keys)
 }
 
 fn level_of(level: i64) -> Result<FeatureLevel, Failure> {

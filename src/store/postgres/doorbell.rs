@@ -37,6 +37,8 @@ const PROOF: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// Pauses before it is tried anew: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Pause while the database is away: it is back at any moment, and is polled as often.
+const AWAY: Duration = Duration::from_millis(250);
 /// Pause where it can't work: behind a pooler, or on an engine without it.
 const HOPELESS: Duration = Duration::from_secs(60);
 
@@ -137,6 +139,11 @@ impl Ended {
         Self { reason, rest: None, worked: false }
     }
 
+    /// The database did not answer, or not with what was asked for.
+    fn away(reason: &'static str) -> Self {
+        Self { rest: Some(AWAY), ..Self::because(reason) }
+    }
+
     fn hopeless(reason: &'static str) -> Self {
         Self { rest: Some(HOPELESS), ..Self::because(reason) }
     }
@@ -149,7 +156,7 @@ impl Ended {
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unavailable(reason) => Self::because(reason),
+            Failure::Unavailable(reason) => Self::away(reason),
             _ => Self::because("the database refuses it"),
         }
     }
@@ -181,7 +188,9 @@ impl Listening {
                 pause = BACKOFF.0;
             }
             let now = ended.rest.unwrap_or(pause);
-            pause = (pause * 2).min(BACKOFF.1);
+            if ended.rest.is_none() {
+                pause = (pause * 2).min(BACKOFF.1);
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(now) => {}
@@ -253,7 +262,7 @@ impl Listening {
     async fn connect(&self) -> Result<Ear, Ended> {
         let pool = self.server.listener();
         let connecting = timeout(SILENCE, PgListener::connect_with(&pool)).await;
-        let connected = connecting.map_err(|_| Ended::because("the database does not answer"))?;
+        let connected = connecting.map_err(|_| Ended::away("the database does not answer"))?;
         let mut listener = connected.map_err(|error| Ended::from(not_opened(&pool, error)))?;
         // A lost connection is told, and rung for, instead of being replaced unseen.
         listener.eager_reconnect(false);
@@ -301,7 +310,7 @@ impl Listening {
         };
         match timeout(PROOF, sent).await {
             Ok(sent) => sent?,
-            Err(_) => return Err(Ended::because("the database does not answer")),
+            Err(_) => return Err(Ended::away("the database does not answer")),
         }
         match self.serve(ear, Instant::now() + PROOF, Some(&nonce)).await? {
             true => Ok(()),

@@ -46,6 +46,7 @@ fn migrations(release: Release) -> Vec<Migration> {
         step(9, "steps", include_str!("../../../migrations/postgres/0009_steps.sql")),
         step(10, "whereabouts", include_str!("../../../migrations/postgres/0010_whereabouts.sql")),
         step(11, "traces", include_str!("../../../migrations/postgres/0011_traces.sql")),
+        step(12, "level", include_str!("../../../migrations/postgres/0012_level.sql")),
     ];
     steps_of(release, own)
 }

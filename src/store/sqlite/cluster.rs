@@ -10,26 +10,28 @@ use crate::{
     domain::{FeatureLevel, ReplicaId, SealedSecret, SecretId},
     store::{
         BegunLife, StoreError,
-        cluster::{Cluster, Displaced, Heartbeat, Lease, Replica, Work, too_old},
+        cluster::{Cluster, Displaced, Heartbeat, Lease, Living, Replica, Work, let_in},
         failure::Failure,
+        level::{self, LEVEL, RAISE},
         life,
     },
 };
 
-const LEVEL: &str = "SELECT level FROM feature_level WHERE id = 1";
-const RAISE: &str = "UPDATE feature_level SET level = $1 WHERE id = 1 AND level < $1";
 const OFFER: &str = "INSERT INTO service_secrets (name, id, data_key, token) VALUES ($1, $2, $3, $4) \
     ON CONFLICT DO NOTHING";
 const SHARED: &str = "SELECT id, data_key, token FROM service_secrets WHERE name = $1";
 
 #[async_trait]
 impl Cluster for SqliteStore {
-    async fn beat(&self, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
-        let level = self.feature_level().await?;
-        if level > own.feature_level {
-            return Err(too_old(level, own.feature_level));
-        }
-        Ok(vec![Replica { heartbeat: own.clone(), age: Duration::ZERO }])
+    async fn beat(&self, own: &Heartbeat) -> Result<Living, StoreError> {
+        let_in(self.level().await, own.feature_level)?;
+        let replicas = vec![Replica { heartbeat: own.clone(), age: Duration::ZERO }];
+        Ok(Living { replicas, ahead: 0 })
+    }
+
+    /// It runs in this process.
+    async fn clock(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(None)
     }
 
     async fn begun_life(&self, now: DateTime<Utc>) -> Result<Option<BegunLife>, StoreError> {
@@ -58,9 +60,7 @@ impl Cluster for SqliteStore {
     }
 
     async fn feature_level(&self) -> Result<FeatureLevel, StoreError> {
-        let level: u32 =
-            sqlx::query_scalar(LEVEL).fetch_one(&self.engine.readers).await.map_err(Failure::from)?;
-        Ok(FeatureLevel(level))
+        Ok(self.level().await?)
     }
 
     async fn share_secret(
@@ -78,7 +78,15 @@ impl Cluster for SqliteStore {
     }
 
     async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
-        sqlx::query(RAISE).bind(to.0).execute(&self.engine.aside).await.map_err(Failure::from)?;
+        let raise = sqlx::query(RAISE).bind(to.0).bind(self.keys().level_mac(to).to_vec());
+        raise.execute(&self.engine.aside).await.map_err(Failure::from)?;
         self.feature_level().await
+    }
+}
+
+impl SqliteStore {
+    async fn level(&self) -> Result<FeatureLevel, Failure> {
+        let row = sqlx::query_as(LEVEL).fetch_optional(&self.engine.readers).await?;
+        level::believed(row, self.keys())
     }
 }

@@ -50,6 +50,7 @@ fn migrations(release: Release) -> Vec<Migration> {
         step(5, "fleet", include_str!("../../../migrations/sqlite/0005_fleet.sql")),
         step(6, "steps", include_str!("../../../migrations/sqlite/0006_steps.sql")),
         step(7, "traces", include_str!("../../../migrations/sqlite/0007_traces.sql")),
+        step(8, "level", include_str!("../../../migrations/sqlite/0008_level.sql")),
     ];
     steps_of(release, own)
 }

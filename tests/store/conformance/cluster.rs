@@ -36,7 +36,7 @@ pub async fn a_replica_is_told_of_as_it_told(place: &impl Place) {
     let mut own = heartbeat("a", 1);
     store.beat(&own).await.unwrap();
     own.revision = Revision(10);
-    let living = store.beat(&own).await.unwrap();
+    let living = store.beat(&own).await.unwrap().replicas;
     assert_eq!(living.len(), 1, "once, however often it tells");
     assert_eq!(living[0].heartbeat, own);
     assert!(living[0].age < DEADLINE, "{:?}", living[0].age);

@@ -32,14 +32,14 @@ async fn replicas_know_of_each_other_until_they_leave_or_fall_silent() {
     for (store, id) in stores.iter().zip(["a", "b", "c"]) {
         store.beat(&heartbeat(id, 1)).await.unwrap();
     }
-    assert_eq!(ids(&stores[0].beat(&heartbeat("a", 1)).await.unwrap()), ["a", "b", "c"]);
+    assert_eq!(ids(&stores[0].beat(&heartbeat("a", 1)).await.unwrap().replicas), ["a", "b", "c"]);
     stores[1].leave(&ReplicaId("b".into())).await.unwrap();
-    assert_eq!(ids(&stores[2].beat(&heartbeat("c", 1)).await.unwrap()), ["a", "c"]);
+    assert_eq!(ids(&stores[2].beat(&heartbeat("c", 1)).await.unwrap().replicas), ["a", "c"]);
     assert_eq!(
         sql(&place, "UPDATE replicas SET seen = seen - interval '11 seconds' WHERE id = 'a'").await,
         1
     );
-    assert_eq!(ids(&stores[2].beat(&heartbeat("c", 1)).await.unwrap()), ["c"]);
+    assert_eq!(ids(&stores[2].beat(&heartbeat("c", 1)).await.unwrap().replicas), ["c"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +65,7 @@ async fn the_level_is_raised_only_as_far_as_every_living_replica_supports() {
             Err(other) => panic!("{other}"),
         }
         let now = stores[0].feature_level().await.unwrap();
-        let living = stores[0].beat(&heartbeat("new", most)).await.unwrap();
+        let living = stores[0].beat(&heartbeat("new", most)).await.unwrap().replicas;
         assert!(living.iter().all(|replica| replica.heartbeat.feature_level >= now), "{now} {living:?}");
         stores[1].leave(&old.id).await.unwrap();
         stores[0].raise_feature_level(FeatureLevel(most)).await.unwrap();
@@ -115,12 +115,12 @@ async fn regression_a_replica_whose_row_was_edited_takes_no_other_along() {
         UPDATE replicas SET key_ids = ARRAY[NULL]::text[] WHERE id = 'b'",
     )
     .await;
-    assert_eq!(ids(&stores[0].beat(&heartbeat("a", 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&stores[0].beat(&heartbeat("a", 1)).await.unwrap().replicas), ["a"]);
     // It tells of itself anew, and is known again.
     stores[1].beat(&heartbeat("b", 1)).await.unwrap();
     let long = "UPDATE replicas SET address = repeat('x', 2000000), key_ids = ARRAY[repeat('y', 2000000)] WHERE id = 'b'";
     assert_eq!(sql(&place, long).await, 1);
-    let living = stores[0].beat(&heartbeat("a", 1)).await.unwrap();
+    let living = stores[0].beat(&heartbeat("a", 1)).await.unwrap().replicas;
     assert_eq!(ids(&living), ["a", "b"]);
     assert_eq!((living[1].heartbeat.address.len(), living[1].heartbeat.key_ids[0].len()), (260, 64));
 }
@@ -138,9 +138,43 @@ async fn regression_forged_heartbeats_are_read_up_to_a_bound() {
         digest, key_ids, doorbell, watchers, environment, verification, now() \
         FROM replicas, generate_series(1, 2000) AS i WHERE id = 'other'";
     assert_eq!(sql(&place, forge).await, 2000);
-    let living = stores[0].beat(&heartbeat("own", 1)).await.unwrap();
+    let living = stores[0].beat(&heartbeat("own", 1)).await.unwrap().replicas;
     assert_eq!(living.len(), MOST_REPLICAS);
     assert!(ids(&living).contains(&"own") && ids(&living).is_sorted(), "{:?}", ids(&living));
+}
+
+/// What is old is judged by it where a replica's own clock is ahead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_says_what_time_it_is() {
+    let store = Database::new().await.open().await;
+    let apart = store.clock().await.unwrap().expect("it has a clock") - chrono::Utc::now();
+    assert!(apart.abs() < chrono::TimeDelta::minutes(1), "{apart}");
+}
+
+/// Whoever may write to the database stopped every replica for good with one number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_level_that_nobody_signed_keeps_nobody_out_and_is_raised_by_nobody() {
+    let place = Database::new().await;
+    let stores = [place.open().await, place.open().await];
+    let raised = FeatureLevel(FeatureLevel::CURRENT.0 + 1);
+    stores[0].beat(&heartbeat("a", raised.0)).await.unwrap();
+    assert_eq!(stores[0].raise_feature_level(raised).await.unwrap(), raised);
+    assert_eq!(stores[1].feature_level().await.unwrap(), raised);
+    assert_eq!(sql(&place, "UPDATE feature_level SET level = 99").await, 1);
+    let damaged = |found: Result<FeatureLevel, StoreError>| {
+        let told = format!("says 99, which no signalbox wrote: {}", "find out who writes to the database");
+        let back = format!("what it was ({raised})");
+        matches!(found, Err(StoreError::Damaged(what)) if what.contains(&told) && what.contains(&back))
+    };
+    assert!(damaged(stores[1].feature_level().await));
+    assert!(damaged(stores[1].raise_feature_level(FeatureLevel(100)).await));
+    let told = stores[1].beat(&heartbeat("b", raised.0)).await.unwrap();
+    assert_eq!(ids(&told.replicas), ["a", "b"], "they know of each other");
+    let back = "ALTER TABLE feature_level DISABLE TRIGGER USER; UPDATE feature_level SET level = 5; \
+        ALTER TABLE feature_level ENABLE TRIGGER USER";
+    assert_eq!(raised, FeatureLevel(5), "the statement names it");
+    sql(&place, back).await;
+    assert_eq!(stores[1].feature_level().await.unwrap(), raised);
 }
 
 /// The row that tells a copy from its origin is one row, and was easily lost or taken away.
@@ -182,7 +216,8 @@ async fn regression_the_upgrade_that_makes_whereabouts_notes_the_place() {
     let store = place.open().await;
     apply(&*store, create("settings/a", "x")).await;
     let back = "DROP TABLE whereabouts; DELETE FROM schema_steps WHERE version >= 10; \
-        DELETE FROM signalbox_migrations WHERE version >= 10; ALTER TABLE log DROP COLUMN traceparent";
+        DELETE FROM signalbox_migrations WHERE version >= 10; ALTER TABLE log DROP COLUMN traceparent; \
+        ALTER TABLE feature_level DROP COLUMN mac";
     sql(&place, back).await;
     let upgraded = place.open().await;
     assert_eq!(upgraded.displaced().await.unwrap(), None);
