@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
+
 use super::{AppError, Opened, Purpose, open};
 use crate::{
     auth::{
@@ -66,11 +68,7 @@ pub(super) async fn build(
         true => Some(shared_secret(found.store, found.vault, found.empty).await?),
         false => signing_secret(jwt, &settings.keys.dir)?,
     };
-    let issuer = signing
-        .as_ref()
-        .map(|secret| TokenIssuer::new(secret, Arc::clone(clock)))
-        .transpose()
-        .map_err(auth)?;
+    let issuer = signing.as_ref().map(TokenIssuer::new).transpose().map_err(auth)?;
     if let (Some(_), true, false) = (&issuer, found.empty, own_files) {
         tracing::info!(
             "the store is new: `signalbox token create --local --role admin --grant-secrets --ttl 8760h` makes the first token, where \
@@ -79,7 +77,7 @@ pub(super) async fn build(
     }
     if let (Some(issuer), true, true) = (&issuer, found.empty, own_files) {
         let path = settings.store.data_dir.join(ADMIN_TOKEN);
-        if bootstrap_admin(issuer, &path).map_err(auth)?.is_some() {
+        if bootstrap_admin(issuer, &path, clock.now()).map_err(auth)?.is_some() {
             tracing::info!(path = %path.display(), "the first admin's token was written; it is good for a year");
         }
     }
@@ -95,17 +93,22 @@ pub(super) async fn build(
 }
 
 /// A token made without a server, by whoever can read the signing key: from its file, or from the database that replicas
-/// share, together with the encryption key.
+/// share, together with the encryption key. With the time at which it is made: the database's, where it was asked anyhow.
 ///
 /// # Errors
 /// When there is no signing key, or it is not good enough.
-pub async fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<TokenIssuer, AppError> {
+pub async fn local_issuer(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Result<(TokenIssuer, DateTime<Utc>), AppError> {
     let shared = matches!(settings.store.database, Database::Postgres(_));
+    let mut now = None;
     let secret = match shared && settings.jwt.key == JwtKey::Generated {
         true => {
             let opened = open(settings, Purpose::Inspect, clock, &Standing::default()).await;
             let Opened { store, vault, .. } = opened.map_err(|error| name_what_to_set(error, shared))?;
             let secret = shared_secret(&*store, &vault, false).await;
+            now = store.clock().await?;
             store.close(CLOSING).await;
             secret?
         }
@@ -113,7 +116,8 @@ pub async fn local_issuer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result
             .map_err(|error| name_what_to_set(error, shared))?
             .ok_or_else(|| AppError::Auth("only a verification key is set; it can't sign".into()))?,
     };
-    TokenIssuer::new(&secret, Arc::clone(clock)).map_err(auth)
+    let issuer = TokenIssuer::new(&secret).map_err(auth)?;
+    Ok((issuer, now.unwrap_or_else(|| clock.now())))
 }
 
 /// What to set before a token is made, where the server's settings seem not to be there.

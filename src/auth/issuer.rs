@@ -3,7 +3,7 @@
 //! The secret is the text of the file, without white space around it: 32 random bytes in base64, of which nothing is decoded. So
 //! the same text works as a file, as a setting, and with other tools.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -15,7 +15,7 @@ use crate::{
         self, SecretText,
         private_file::{self, FileError},
     },
-    domain::{Clock, Error, Pattern, Role, Text, Violations, limits},
+    domain::{Error, Pattern, Role, Text, Violations, limits},
 };
 
 /// `iss` and `aud` of our own tokens.
@@ -62,7 +62,6 @@ pub struct IssuedToken {
 /// Makes tokens.
 pub struct TokenIssuer {
     key: EncodingKey,
-    clock: Arc<dyn Clock>,
 }
 
 /// Why the first admin token was not written.
@@ -101,19 +100,19 @@ impl TokenIssuer {
     ///
     /// # Errors
     /// When the secret is too short or one that everybody knows.
-    pub fn new(secret: &SecretText, clock: Arc<dyn Clock>) -> Result<Self, TokenKeyError> {
+    pub fn new(secret: &SecretText) -> Result<Self, TokenKeyError> {
         let key = EncodingKey::from_secret(checked_secret(secret)?.expose().as_bytes());
-        Ok(Self { key, clock })
+        Ok(Self { key })
     }
 
-    /// Makes a token.
+    /// Makes a token at a time: by the clock by which tokens are revoked too, so that the one is before the other or after it,
+    /// whichever replica was asked for which.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every field that is out of bounds, or `grants` when they do not fit into 8 KiB.
-    pub fn issue(&self, new: NewToken) -> Result<IssuedToken, Error> {
+    pub fn issue(&self, new: NewToken, now: DateTime<Utc>) -> Result<IssuedToken, Error> {
         new.violations().into_result()?;
         let NewToken { subject, role, grants, scopes, ttl } = new;
-        let now = self.clock.now();
         let issued_at = now.timestamp();
         // With its fraction: a token made in the second of a revocation, but after it, is not revoked by it.
         #[allow(clippy::cast_precision_loss, reason = "a NumericDate is a JSON number; a microsecond fits")]
@@ -208,17 +207,22 @@ pub fn load_or_create_secret(path: &Path) -> Result<SecretText, FileError> {
 ///
 /// # Errors
 /// When the token or the file can't be made.
-pub fn bootstrap_admin(issuer: &TokenIssuer, path: &Path) -> Result<Option<IssuedToken>, BootstrapError> {
+pub fn bootstrap_admin(
+    issuer: &TokenIssuer,
+    path: &Path,
+    now: DateTime<Utc>,
+) -> Result<Option<IssuedToken>, BootstrapError> {
     if path.exists() {
         return Ok(None);
     }
-    let issued = issuer.issue(NewToken {
+    let admin = NewToken {
         subject: "admin".to_owned(),
         role: Role::Admin,
         grants: Vec::new(),
         scopes: vec![Scope::SecretsGrant],
         ttl: 365 * DAY,
-    })?;
+    };
+    let issued = issuer.issue(admin, now)?;
     match private_file::create(path, &issued.token) {
         Ok(()) => Ok(Some(issued)),
         Err(FileError::Exists(_)) => Ok(None),

@@ -127,9 +127,9 @@ async fn local_token(
 ) -> Result<CreateTokenResponse, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::told(Exit::Failed, format!("--local: {error}"));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let issuer = app::local_issuer(settings, &clock).await.map_err(|error| failed(&error))?;
+    let (issuer, now) = app::local_issuer(settings, &clock).await.map_err(|error| failed(&error))?;
     let new = app::parse_token(request, app::LONGEST_TTL).map_err(|error| failed(&error))?;
-    let issued = issuer.issue(new).map_err(|error| failed(&error))?;
+    let issued = issuer.issue(new, now).map_err(|error| failed(&error))?;
     Ok(CreateTokenResponse {
         token: issued.token.expose().to_owned(),
         token_id: issued.token_id,

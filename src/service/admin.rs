@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{PATIENCE, Service, parse_revision_token, store_error};
+use super::{PATIENCE, Service, behind, parse_revision_token, store_error};
 use crate::{
     domain::{
         Epoch, Error, FeatureLevel, Pattern, Principal, Result, Revision, RevisionToken, Role, StoreId,
@@ -176,11 +176,7 @@ impl Service {
         }
         // A view that is compacted past has to be built anew, which would reset every stream.
         if !self.parts.view.reached(floor, PATIENCE).await {
-            return Err(Error::Unavailable {
-                reason: "REPLICA_BEHIND",
-                description: format!("this replica has not yet seen revision {floor}"),
-                retry_after: Duration::from_secs(1),
-            });
+            return Err(behind(floor));
         }
         self.audit(caller, "log_compacted", format!("to revision {floor}")).await?;
         let (floor, removed_rows) = store.compact(floor).await.map_err(store_error)?;

@@ -207,11 +207,7 @@ impl Service {
         self.parts.view.look();
         match self.parts.view.has_seen(&token, PATIENCE).await {
             true => self.same_log(&token).await,
-            false => Err(Error::Unavailable {
-                reason: "REPLICA_BEHIND",
-                description: format!("this replica has not yet seen revision {}", token.revision),
-                retry_after: Duration::from_secs(1),
-            }),
+            false => Err(behind(token.revision)),
         }
     }
 
@@ -300,6 +296,15 @@ fn compacted(revision: Revision, floor: Revision) -> Error {
         reason: "COMPACTED",
         description: format!("revision {revision} has been compacted; the oldest one is {floor}"),
         floor,
+    }
+}
+
+/// The view has not come so far in time.
+fn behind(revision: Revision) -> Error {
+    Error::Unavailable {
+        reason: "REPLICA_BEHIND",
+        description: format!("this replica has not yet seen revision {revision}"),
+        retry_after: Duration::from_secs(1),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Service, write::DEADLINE};
+use chrono::{DateTime, Utc};
+
+use super::{Service, store_error, write::DEADLINE};
 use crate::{
     auth::{IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, check_scopes, check_ttl},
     domain::{
@@ -46,7 +48,14 @@ impl Service {
             new.grants.iter().map(Pattern::to_text).collect::<Vec<_>>().join(", "),
         );
         self.audit(caller, "token_created", detail).await?;
-        issuer.issue(new)
+        issuer.issue(new, self.common_time().await?)
+    }
+
+    /// The time of tokens: by the clock that all replicas share, where there is one. By clocks of their own a revocation
+    /// would miss the tokens that were made on a replica that is ahead.
+    async fn common_time(&self) -> Result<DateTime<Utc>> {
+        let common = self.parts.store.clock().await.map_err(store_error)?;
+        Ok(common.unwrap_or_else(|| self.parts.clock.now()))
     }
 
     /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.
@@ -54,11 +63,12 @@ impl Service {
     /// # Errors
     /// `Invalid` with every violation, `Unavailable`.
     pub async fn revoke_token(&self, caller: &Principal, wire: &RevokeTokenRequest) -> Result<Revision> {
+        let now = self.common_time().await?;
         let write = WriteSet {
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
-            revocation: Some(self.parse_revocation(wire)?),
+            revocation: Some(self.parse_revocation(wire, now)?),
             actor: caller.subject.clone(),
             time: self.parts.clock.now(),
             reason: wire.reason.clone(),
@@ -81,7 +91,7 @@ impl Service {
         Ok(token.revision)
     }
 
-    fn parse_revocation(&self, wire: &RevokeTokenRequest) -> Result<Revocation> {
+    fn parse_revocation(&self, wire: &RevokeTokenRequest, now: DateTime<Utc>) -> Result<Revocation> {
         let RevokeTokenRequest { token_id, subject, issuer, reason } = wire;
         let mut violations = Violations::default();
         for (field, text) in [("token_id", token_id), ("subject", subject), ("issuer", issuer)] {
@@ -103,7 +113,7 @@ impl Service {
         }
         // The subject of no issuer is one of this server's own.
         let issuer = if issuer.is_empty() { OWN_NAME.to_owned() } else { issuer.clone() };
-        Ok(Revocation::Subject { issuer, subject: subject.clone(), issued_until: self.parts.clock.now() })
+        Ok(Revocation::Subject { issuer, subject: subject.clone(), issued_until: now })
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{
-    PATIENCE, Service,
+    PATIENCE, Service, behind,
     fit::fit,
     outcome,
     plan::{Mode, Plan, Planner, Refusal, Rollback, RotateKey},
@@ -145,12 +145,13 @@ impl Service {
         }
         let deadline = Instant::now() + DEADLINE;
         let operations: Arc<[Operation]> = std::mem::take(&mut request.operations).into();
+        let mut asked = None;
         loop {
             let state = self.parts.view.state();
             let plan = match self.plan(&state, caller, &found, &operations, request.validate_only).await {
                 Ok(plan) => plan,
                 Err(Refusal { error, depends_on_state: true }) => {
-                    if Instant::now() < deadline && self.caught_up(&state).await? {
+                    if !self.is_current(&state, &mut asked).await? {
                         continue;
                     }
                     // The same request may have been carried out between the look-up and the plan.
@@ -158,9 +159,16 @@ impl Service {
                 }
                 Err(Refusal { error, .. }) => return Err(error),
             };
-            // Without an id of the caller's nobody can ask for the answer again.
-            if request.validate_only || (plan.is_empty() && request.request_id.is_empty()) {
-                return Ok(answer_without_write(plan.response, &state, request.validate_only));
+            if request.validate_only {
+                return Ok(answer_without_write(plan.response, &state, true));
+            }
+            // Without an id of the caller's nobody can ask for the answer again, and nothing has to be made durable.
+            if plan.is_empty() && request.request_id.is_empty() {
+                self.is_whole()?;
+                if !self.is_current(&state, &mut asked).await? {
+                    continue;
+                }
+                return Ok(answer_without_write(plan.response, &state, false));
             }
             let planned = plan.response.clone();
             match self.apply(caller, self.write_set(caller, &request, plan, &replay)).await {
@@ -265,14 +273,26 @@ impl Service {
         }
     }
 
-    /// Whether the store has gone on since `state`; if so, the view has been waited for.
-    async fn caught_up(&self, state: &State) -> Result<bool> {
-        let head = self.parts.store.head().await.map_err(store_error)?;
-        if head.revision <= state.revision {
-            return Ok(false);
+    /// Whether the store has held a state since the request came, so that an answer that no transaction checks is as true as
+    /// if one had: this replica's view may be behind what others have acknowledged. If not, the view has been waited for,
+    /// and what was planned has to be planned again. `asked` is where the store was when it was asked for this request first:
+    /// one answer is enough, however fast others write.
+    async fn is_current(&self, state: &State, asked: &mut Option<RevisionToken>) -> Result<bool> {
+        let held = match asked {
+            Some(held) => held,
+            None => {
+                let head = self.parts.store.head().await.map_err(store_error)?;
+                asked.insert(RevisionToken::new(head.epoch, head.revision, &head.hash))
+            }
+        };
+        if state.has(held) {
+            return Ok(true);
         }
         self.parts.view.look();
-        Ok(self.parts.view.reached(head.revision, PATIENCE).await)
+        match self.parts.view.has_seen(held, PATIENCE).await {
+            true => Ok(false),
+            false => Err(behind(held.revision)),
+        }
     }
 
     /// The answer that a replayed write had.

@@ -23,6 +23,11 @@ pub trait Observations: Send + Sync + 'static {
 /// One observation, whoever writes which first: resource, matter, value, time.
 pub type ObservationRow = (String, String, String, String);
 
+/// Bytes of an observation that are read; what is longer was written by nobody of us.
+pub const READ_BYTES: i64 = 64 << 10;
+/// Characters of a foreign row's name that are told.
+const UID_SHOWN: usize = 64;
+
 /// Forgets what was seen of resources that are gone.
 pub const FORGET_OBSERVATIONS: &str = "DELETE FROM observations WHERE uid NOT IN (SELECT uid FROM resources)";
 
@@ -35,14 +40,17 @@ pub fn rows(mut seen: Vec<Observation>) -> Vec<ObservationRow> {
     seen.into_iter().map(row).collect()
 }
 
-/// Reads rows that the database holds.
-///
-/// # Errors
-/// When a time is none.
-pub fn read(rows: Vec<ObservationRow>) -> Result<Vec<Observation>, RowDefect> {
+/// Reads rows that the database holds. What can't be read is left out and told: it is no reason to show nothing of the others.
+#[must_use]
+pub fn read(rows: Vec<ObservationRow>) -> Vec<Observation> {
     let read = |(uid, what, value_json, time): ObservationRow| {
-        let (uid, what) = (Uid(uid), Matter(what.into()));
-        Ok(Observation { uid, what, value_json, time: read_time(&time)? })
+        let time = read_time(&time)
+            .inspect_err(|RowDefect(defect)| {
+                let uid: String = uid.chars().take(UID_SHOWN).collect();
+                tracing::warn!(uid = %uid.escape_debug(), "what was seen of a resource is passed over: {defect}");
+            })
+            .ok()?;
+        Some(Observation { uid: Uid(uid), what: Matter(what.into()), value_json, time })
     };
-    rows.into_iter().map(read).collect()
+    rows.into_iter().filter_map(read).collect()
 }

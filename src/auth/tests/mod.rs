@@ -80,8 +80,8 @@ impl Fixture {
         }
     }
 
-    fn issuer(&self) -> TokenIssuer {
-        TokenIssuer::new(&SECRET.into(), Arc::clone(&self.clock) as Arc<dyn Clock>).unwrap()
+    fn issuer() -> TokenIssuer {
+        TokenIssuer::new(&SECRET.into()).unwrap()
     }
 }
 

@@ -318,13 +318,14 @@ fn issued_tokens_are_accepted() {
         scopes: vec![Scope::SecretsRead],
         ttl: Duration::from_secs(60),
     };
-    let issued = fixture.issuer().issue(new.clone()).unwrap_or_else(|error| panic!("{error}"));
+    let issued =
+        Fixture::issuer().issue(new.clone(), fixture.clock.now()).unwrap_or_else(|error| panic!("{error}"));
     let principal = fixture.principal(issued.token.expose()).unwrap();
     assert_eq!((principal.subject.as_str(), principal.granted().as_str()), ("fleet", "providers/*"));
     assert_eq!((principal.token_id, principal.expires_at), (Some(issued.token_id), issued.expires_at));
     assert!(principal.reads_secrets);
 
-    let fields = |new: NewToken| match fixture.issuer().issue(new) {
+    let fields = |new: NewToken| match Fixture::issuer().issue(new, fixture.clock.now()) {
         Err(Error::Invalid(found)) => found.into_iter().map(|violation| violation.field).collect(),
         _ => Vec::new(),
     };
@@ -345,10 +346,13 @@ fn the_first_start_makes_a_secret_and_an_admin() {
     assert!(load_or_create_secret(&key).unwrap_or_default().trimmed() == secret, "made once");
     let fixture =
         Fixture::trusting(trust(VerificationKeys::of_secret(&secret).unwrap(), RoleClaim::default()));
-    let issuer = TokenIssuer::new(&secret, Arc::clone(&fixture.clock) as Arc<dyn Clock>).unwrap();
-    let made = bootstrap_admin(&issuer, &admin).unwrap_or_default();
+    let issuer = TokenIssuer::new(&secret).unwrap();
+    let made = bootstrap_admin(&issuer, &admin, fixture.clock.now()).unwrap_or_default();
     assert!(made.is_some_and(|made| made.expires_at.timestamp() == NOW + 365 * 24 * 3600));
-    assert!(bootstrap_admin(&issuer, &admin).is_ok_and(|made| made.is_none()), "never over an existing file");
+    assert!(
+        bootstrap_admin(&issuer, &admin, fixture.clock.now()).is_ok_and(|made| made.is_none()),
+        "never over an existing file"
+    );
     let written: SecretText = crate::crypto::private_file::read(&admin).unwrap_or_default().trimmed();
     let principal = fixture.principal(written.expose()).unwrap();
     assert!(principal.role == Role::Admin && principal.grants_secrets && principal.granted() == "*");

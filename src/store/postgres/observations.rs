@@ -43,6 +43,6 @@ impl Observations for PostgresStore {
         let found: Vec<ObservationRow> =
             all(session.connection()?, query, SILENCE).await.map_err(Failure::from)?;
         session.end().await;
-        Ok(read(found).map_err(Failure::from)?)
+        Ok(read(found))
     }
 }

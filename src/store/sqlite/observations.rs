@@ -31,6 +31,6 @@ impl Observations for SqliteStore {
         let uids = to_json(&uids.into_iter().map(|uid| uid.0).collect::<Vec<_>>())?;
         let found: Vec<ObservationRow> =
             sqlx::query_as(OF).bind(uids).fetch_all(&self.engine.readers).await.map_err(Failure::from)?;
-        Ok(read(found).map_err(Failure::from)?)
+        Ok(read(found))
     }
 }
