@@ -106,14 +106,21 @@ impl TokenIssuer {
         Ok(Self { key, clock })
     }
 
-    /// Makes a token.
+    /// Makes a token, now.
+    ///
+    /// # Errors
+    /// As [`TokenIssuer::issue_at`].
+    pub fn issue(&self, new: NewToken) -> Result<IssuedToken, Error> {
+        self.issue_at(new, self.clock.now())
+    }
+
+    /// Makes a token that says that it was made then.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every field that is out of bounds, or `grants` when they do not fit into 8 KiB.
-    pub fn issue(&self, new: NewToken) -> Result<IssuedToken, Error> {
+    pub fn issue_at(&self, new: NewToken, now: DateTime<Utc>) -> Result<IssuedToken, Error> {
         new.violations().into_result()?;
         let NewToken { subject, role, grants, scopes, ttl } = new;
-        let now = self.clock.now();
         let issued_at = now.timestamp();
         // With its fraction: a token made in the second of a revocation, but after it, is not revoked by it.
         #[allow(clippy::cast_precision_loss, reason = "a NumericDate is a JSON number; a microsecond fits")]

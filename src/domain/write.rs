@@ -106,7 +106,8 @@ pub struct PlannedPut {
 pub struct RequestKey {
     /// Subject of the caller.
     pub principal: String,
-    /// The caller's id of the request, or one that the server made.
+    /// The caller's id of the request, or one that the server made. Empty where nothing is to be remembered, of a write that
+    /// changes nothing: then it is only checked that what it relies on holds.
     pub id: String,
     /// Keyed MAC of the request's body; another body under the same id is refused.
     pub mac: [u8; 32],
@@ -115,7 +116,7 @@ pub struct RequestKey {
 }
 
 /// Everything that is to become one revision, or nothing. Without a change and a revocation only the request is
-/// remembered, at the current revision.
+/// remembered, at the current revision, if it has an id.
 #[derive(Clone, Debug)]
 pub struct WriteSet {
     /// What the plan relies on.

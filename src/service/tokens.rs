@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Service, write::DEADLINE};
+use tokio::time::timeout;
+
+use super::{Service, store_error, write::DEADLINE};
 use crate::{
     auth::{IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, check_scopes, check_ttl},
     domain::{
@@ -11,11 +13,15 @@ use crate::{
     },
     duration, kinds,
     proto::v1::{self, CreateTokenRequest, RevokeTokenRequest},
+    store::earlier,
     watch::not_granted,
 };
 
 /// Characters of what names a token, its subject or its issuer: other issuers have names of their own making.
 const FOREIGN_CHARS: usize = 256;
+
+/// How long the database is asked for the time: a token is made without it as well.
+const CLOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Service {
     /// Makes a token. Nobody grants more than he holds.
@@ -46,7 +52,10 @@ impl Service {
             new.grants.iter().map(Pattern::to_text).collect::<Vec<_>>().join(", "),
         );
         self.audit(caller, "token_created", detail).await?;
-        issuer.issue(new)
+        let own = self.parts.clock.now();
+        // Not after a revocation that is yet to come through another replica. While the store is away nobody revokes.
+        let database = timeout(CLOCK_PATIENCE, self.parts.store.clock()).await.ok().and_then(Result::ok);
+        issuer.issue_at(new, earlier(own, database.flatten()))
     }
 
     /// Revokes tokens. The revocation is a record of the log, so that every replica honours it.
@@ -54,11 +63,18 @@ impl Service {
     /// # Errors
     /// `Invalid` with every violation, `Unavailable`.
     pub async fn revoke_token(&self, caller: &Principal, wire: &RevokeTokenRequest) -> Result<Revision> {
+        let mut revocation = self.parse_revocation(wire)?;
+        if let Revocation::Subject { issued_until, .. } = &mut revocation
+            && let Some(now) = self.parts.store.clock().await.map_err(store_error)?
+        {
+            // By the clock that all replicas share: by this one's own, tokens of one that is ahead would outlive it.
+            *issued_until = now;
+        }
         let write = WriteSet {
             reads: Vec::new(),
             changes: Vec::new(),
             sealed: Vec::new(),
-            revocation: Some(self.parse_revocation(wire)?),
+            revocation: Some(revocation),
             actor: caller.subject.clone(),
             time: self.parts.clock.now(),
             reason: wire.reason.clone(),

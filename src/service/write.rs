@@ -158,12 +158,18 @@ impl Service {
                 }
                 Err(Refusal { error, .. }) => return Err(error),
             };
-            // Without an id of the caller's nobody can ask for the answer again.
-            if request.validate_only || (plan.is_empty() && request.request_id.is_empty()) {
-                return Ok(answer_without_write(plan.response, &state, request.validate_only));
+            if request.validate_only {
+                let token = String::new();
+                return Ok(answer_without_write(plan.response, state.revision, token));
             }
+            // What it found as it wants it, it found on this replica's view: whether it is so, only the store knows.
+            let unchanged = plan.is_empty() && request.request_id.is_empty();
             let planned = plan.response.clone();
             match self.apply(caller, self.write_set(caller, &request, plan, &replay)).await {
+                Ok(Applied::Committed { token, .. }) if unchanged => {
+                    self.parts.view.reached(token.revision, PATIENCE).await;
+                    return Ok(answer_without_write(planned, token.revision, token.to_string()));
+                }
                 Ok(Applied::Committed { token, time }) => return Ok(self.seen(planned, token, time).await),
                 Ok(applied) => return self.answer(caller, &replay, applied).await,
                 Err(ApplyError::Stale { at }) if Instant::now() < deadline => {
@@ -208,6 +214,8 @@ impl Service {
         replay: &Replay,
     ) -> WriteSet {
         let id = match replay.id.is_empty() {
+            // Without an id of the caller's nobody can ask for the answer again.
+            true if plan.is_empty() => String::new(),
             true => uuid::Uuid::new_v4().to_string(),
             false => replay.id.clone(),
         };
@@ -375,11 +383,11 @@ fn stamp(response: &mut BatchWriteResponse, token: &RevisionToken, time: prost_t
 /// What was not written has no revision, time or identity of its own yet; none is made up.
 fn answer_without_write(
     mut response: BatchWriteResponse,
-    state: &State,
-    validate_only: bool,
+    revision: Revision,
+    token: String,
 ) -> BatchWriteResponse {
-    response.revision = state.revision.0;
-    response.revision_token = if validate_only { String::new() } else { state.token().to_string() };
+    response.revision = revision.0;
+    response.revision_token = token;
     let resources = response.results.iter_mut().filter_map(|result| result.resource.as_mut());
     for resource in resources.filter(|resource| resource.update_revision == Revision::ZERO.0) {
         resource.update_time = None;

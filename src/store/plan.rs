@@ -147,7 +147,9 @@ impl<'k> Group<'k> {
     fn remember(&mut self, write: &WriteSet) -> Result<Applied, ApplyError> {
         let (head, time) = (self.facts.head, write_time(write.time));
         let read_back = read_time(&time).map_err(|error| defect(error.0))?;
-        self.answer(request_row(write, &head, time));
+        if !write.request.id.is_empty() {
+            self.answer(request_row(write, &head, time));
+        }
         let token = RevisionToken::new(head.head.epoch, head.head.revision, &head.head.hash);
         Ok(Applied::Committed { token, time: read_back })
     }
