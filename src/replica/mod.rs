@@ -254,6 +254,9 @@ impl Replicas {
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
         let Living { replicas, ahead } = store.beat(heartbeat).await?;
+        if self.known.lock().heard.elapsed() > LIFETIME {
+            memory.heard_since = None;
+        }
         let heard = memory.heard_since.get_or_insert_with(Instant::now).elapsed();
         let (level, forged) = match self.settle_level(store, heard).await {
             Ok(level) => (level, None),
