@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{FeatureLevel, ReplicaId},
-    store::{FOUND_DAMAGE, Heartbeat, Living, Replica, Store, StoreError},
+    store::{FOUND_DAMAGE, Heartbeat, LIFETIME, Living, Replica, Store, StoreError},
     view::View,
 };
 use alarms::Alarm;
@@ -24,6 +24,9 @@ use silence::Silence;
 
 /// How often a replica tells of itself.
 const BEAT: Duration = Duration::from_secs(2);
+
+/// Who lives has told of itself again this long after the database was away: before that it is not known what all support.
+const ALL_HEARD: Duration = LIFETIME.saturating_mul(2);
 
 /// How long saying goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -68,6 +71,8 @@ struct Known {
 struct Memory {
     digests: Digests,
     silence: Silence,
+    /// Since when every heartbeat was taken.
+    heard_since: Option<Instant>,
 }
 
 /// A replica, as it was last heard of.
@@ -144,6 +149,12 @@ impl Replicas {
         alarms::texts(self.known.lock().alarms.iter())
     }
 
+    /// Whether a replica fell silent without a goodbye and may still serve streams of which nobody hears.
+    #[must_use]
+    pub fn lack_one(&self) -> bool {
+        self.known.lock().alarms.iter().any(|alarm| matches!(alarm, Alarm::Vanished(_)))
+    }
+
     /// How many of them there are.
     #[must_use]
     pub fn alarm_counts(&self) -> AlarmCounts {
@@ -184,7 +195,7 @@ impl Replicas {
                 tracing::info!("this replica's heartbeats are taken again");
             }
             if let Err(error) = exchanged {
-                unheard = true;
+                (unheard, memory.heard_since) = (true, None);
                 self.alarm(vec![Alarm::Unheard(format!("this replica's heartbeats are not taken: {error}"))]);
                 if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
                     // It slept while the others went on: what it knows of the store is no longer all there is.
@@ -243,7 +254,11 @@ impl Replicas {
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
         let Living { replicas, ahead } = store.beat(heartbeat).await?;
-        let (level, forged) = match self.settle_level(store).await {
+        if self.known.lock().heard.elapsed() > LIFETIME {
+            memory.heard_since = None;
+        }
+        let heard = memory.heard_since.get_or_insert_with(Instant::now).elapsed();
+        let (level, forged) = match self.settle_level(store, heard).await {
             Ok(level) => (level, None),
             // Nobody stops for a number that anybody may have written, and nothing is written by it.
             Err(StoreError::Damaged(what)) => (self.level(), Some(what)),
@@ -264,10 +279,11 @@ impl Replicas {
         Ok(())
     }
 
-    /// The store's level, raised if every replica supports a higher one and it is this one's to raise.
-    async fn settle_level(&self, store: &dyn Store) -> Result<FeatureLevel, StoreError> {
+    /// The store's level, raised if every replica supports a higher one and it is this one's to raise. After the database was away
+    /// the first to come back finds itself alone, so that all are waited for.
+    async fn settle_level(&self, store: &dyn Store, heard: Duration) -> Result<FeatureLevel, StoreError> {
         let (level, own) = (store.feature_level().await?, self.identity.feature_level);
-        if level >= own || !self.identity.raises_level {
+        if level >= own || !self.identity.raises_level || heard < ALL_HEARD {
             return Ok(level);
         }
         let raised = store.raise_feature_level(own).await?;

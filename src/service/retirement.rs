@@ -173,8 +173,12 @@ impl Service {
         }
     }
 
-    /// Whether it is known what all workers run.
+    /// Whether it is known what all workers run. Those of a replica that vanished are soon forgotten, and may live: it may be cut
+    /// off from the database alone.
     async fn knows_workers(&self) -> bool {
+        if self.parts.replicas.lack_one() {
+            return false;
+        }
         match self.parts.fleet.refresh(EVERY * 2).await {
             Ok(()) => !self.parts.fleet.is_incomplete(),
             Err(error) => {

@@ -26,6 +26,9 @@ const PARAMETERS: [&str; 13] = [
     "options[search_path]",
 ];
 
+/// What libpq would try one after the other.
+const SEVERAL_HOSTS: &str = "names several hosts; name one, the one that a failover moves";
+
 /// Those of them that name files, unless they hold the text itself.
 const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
 
@@ -110,6 +113,11 @@ fn sqlite(url: &str) -> Result<Database, Wrong> {
 
 fn postgres(text: &str) -> Result<Database, Wrong> {
     const FORM: &str = "give one such as postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full";
+    let place = text.split("://").nth(1).and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    // With their ports they are no URL any more.
+    if place.rsplit('@').next().is_some_and(|hosts| hosts.contains(',')) {
+        return Err(SEVERAL_HOSTS.to_owned());
+    }
     let url = Url::parse(text).map_err(|_| {
         format!("is not a URL; {FORM}, with `@`, `:`, `/`, `#` and `%` in a user or password written as %40, %3A, %2F, %23 and %25")
     })?;
@@ -127,7 +135,7 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
         parameter("hostaddr").or_else(|| parameter("host")).or_else(|| url.host_str().map(str::to_owned));
     let host = host.filter(|host| !host.is_empty()).ok_or_else(|| format!("names no host; {FORM}"))?;
     if host.contains(',') {
-        return Err("names several hosts; name one, the one that a failover moves".to_owned());
+        return Err(SEVERAL_HOSTS.to_owned());
     }
     let encryption = match parameter("sslmode").as_deref() {
         None | Some("disable" | "allow" | "prefer") => Encryption::None,

@@ -111,6 +111,7 @@ fn every_complaint_names_the_option_and_what_would_be_right() {
             "an sslmode that is none of",
         ),
         (&[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@localhost/d?ssl=on")], "a parameter `ssl`"),
+        (&[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@a:1,b:2/d")], "names several hosts"),
         (
             &[("SIGNALBOX_DATABASE_URL", "postgres://u:hunter2@a,b/d?sslmode=verify-full")],
             "names several hosts",

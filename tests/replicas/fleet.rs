@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use signalbox::client::{Client, ClientOptions, TokenSource};
 use signalbox::proto::v1::{
-    AppliedReport, Convergence, GetConvergenceRequest, ListWorkersRequest, Selector,
+    AppliedReport, Convergence, GetConvergenceRequest, ListWorkersRequest, RotateApiKeyRequest, Selector,
     WaitForConvergenceRequest, WaitForConvergenceResponse, WaitOutcome, WatchConfigRequest, WorkerSelector,
     WorkerState, wait_for_convergence_request::Quorum,
 };
@@ -13,12 +13,13 @@ use tonic::{Code, Streaming};
 
 use crate::{
     cluster::{Cluster, Member, agree, create},
-    harness::{PATIENCE, calls::refusal, soon, until_answered},
+    harness::{PATIENCE, calls::refusal, soon, until, until_answered},
     postgres,
+    proxy::Proxy,
     support::{
         caller::{Caller, Rights},
         fleet::{Simulated, report, worker},
-        resources::{by_prefix, setting},
+        resources::{api_key, by_prefix, given, provider, setting},
     },
 };
 
@@ -353,4 +354,68 @@ async fn regression_workers_that_cannot_be_read_are_tidied_away_all_the_same() {
     postgres::run(cluster.url(), orphan).await;
     let ended = "SELECT count(*) FROM worker_sessions WHERE id = 'orphan' AND ended IS NOT NULL";
     until_answered(PATIENCE, "it is ended", async || postgres::count(cluster.url(), ended).await == 1).await;
+}
+
+/// Found by an attack: a minute after a replica was cut off from the database its workers were forgotten, and the value before was
+/// let go of as if they had the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_rotation_is_not_ended_while_workers_of_a_lost_replica_may_live() {
+    const KEY: &str = "providers/a/apiKeys/k";
+    let cluster = Cluster::new().await;
+    let port = postgres::port_of(cluster.url());
+    let proxy = Proxy::before(port).await;
+    let (near, lost) = (cluster.start().await, cluster.start_at(&proxy.url(cluster.url(), port)).await);
+    let here = near.caller(&cluster.first_token().await);
+    create(&here, provider("providers/a")).await;
+    let revision = create(&here, api_key(KEY, "sk-first")).await;
+    let rights = Rights::worker(vec![by_prefix("providers/")], true);
+    let there = lost.caller(&here.token_for("worker", &rights).await);
+    until_answered(PATIENCE, "it has the key", async || there.status().await.revision >= revision).await;
+    let request = WatchConfigRequest {
+        worker: Some(worker("w")),
+        include_secrets: true,
+        ..WatchConfigRequest::default()
+    };
+    let mut behind = Simulated::open_with(&there, request).await;
+    let known = async || {
+        here.fleet()
+            .list_workers(ListWorkersRequest::default())
+            .await
+            .expect("listed")
+            .into_inner()
+            .workers
+            .len()
+    };
+    until_answered(PATIENCE, "it is known", async || known().await == 1).await;
+    proxy.close(true);
+    proxy.cut();
+    let rotate = RotateApiKeyRequest {
+        name: KEY.into(),
+        secret: Some(given("sk-next")),
+        ..RotateApiKeyRequest::default()
+    };
+    let rotated = here.api_key().rotate_api_key(rotate).await.expect("it is rotated").into_inner().revision;
+    let missed = async || {
+        here.status()
+            .await
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("fell silent and did not say goodbye"))
+    };
+    until_answered(PATIENCE, "it is missed", missed).await;
+    // As it is a minute later.
+    let forget = "UPDATE worker_sessions SET ended = now() - interval '10 minutes'";
+    postgres::run(cluster.url(), forget).await;
+    until_answered(PATIENCE, "its worker is forgotten", async || known().await == 0).await;
+    let forgotten = Instant::now();
+    until(PATIENCE, "some looks at the rotation", || forgotten.elapsed() > Duration::from_secs(4)).await;
+    assert_eq!(here.status().await.revision, rotated, "the value before is kept");
+    // It comes back, and tells that it runs the new value.
+    proxy.close(false);
+    behind.follow(|behind| behind.revision >= rotated).await;
+    until_answered(PATIENCE, "its report is taken", async || {
+        report(&there, vec![behind.runs(rotated)]).await.is_ok()
+    })
+    .await;
+    until_answered(PATIENCE, "the value before goes", async || here.status().await.revision > rotated).await;
 }

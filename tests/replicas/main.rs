@@ -33,6 +33,7 @@ mod support;
 mod together;
 mod tokens;
 mod traces;
+mod unchanged;
 mod upgrade;
 mod workers;
 mod writers;

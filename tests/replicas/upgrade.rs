@@ -1,17 +1,20 @@
 //! Old and new binary side by side on one store, as a rolling upgrade has them. The older one is `examples/another_release.rs`,
 //! and so is a newer one, which has a step of the schema more.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use signalbox::{
     domain::FeatureLevel,
     proto::v1::{GetResourceRequest, RaiseFeatureLevelRequest, RotateApiKeyRequest, resource::Spec},
+    store::LIFETIME,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
     cluster::{Cluster, Member, create, knows_of, read, request},
-    harness::{Home, PATIENCE, example, until_answered},
+    harness::{Home, PATIENCE, example, until, until_answered},
     postgres,
     support::{
         caller::Caller,
@@ -156,6 +159,31 @@ async fn regression_a_binary_that_the_store_outgrew_while_it_slept_stops() {
     assert_eq!(left.ended().await, Some(1));
     let log = left.log();
     assert!(log.contains(&format!("feature level {CURRENT}")) && log.contains("too old"), "{log}");
+}
+
+/// After an outage the first to come back found itself alone, and raised the level over the head of one that lived.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_an_outage_in_the_midst_of_an_upgrade_raises_nothing() {
+    let mut database = postgres::Server::start(&["fsync=on"]);
+    let cluster = Cluster::on(database.database().await).await;
+    let (old, new) = (start_older(&cluster).await, cluster.start().await);
+    let here = new.caller(&cluster.first_token().await);
+    knows_of(&here, 2).await;
+    database.stop();
+    old.signal(Signal::STOP);
+    // Both are taken for dead by then.
+    let away = Instant::now();
+    until(PATIENCE, "the outage", || away.elapsed() > LIFETIME + Duration::from_secs(1)).await;
+    database.run(&["fsync=on"]);
+    until_answered(PATIENCE, "the new one is back, and alone", async || {
+        let status = here.status().await;
+        !status.stale && status.replicas.len() == 1
+    })
+    .await;
+    old.signal(Signal::CONT);
+    knows_of(&here, 2).await;
+    assert_eq!(level(&here).await, CURRENT - 1);
+    create(&old.caller(here.token()), setting("settings/by_the_old", "x")).await;
 }
 
 /// Whoever may write to the database stopped every replica for good with one number, which its trigger did not let anybody take

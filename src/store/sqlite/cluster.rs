@@ -78,6 +78,8 @@ impl Cluster for SqliteStore {
     }
 
     async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
+        // What is not believed is not written over.
+        self.level().await?;
         let raise = sqlx::query(RAISE).bind(to.0).bind(self.keys().level_mac(to).to_vec());
         raise.execute(&self.engine.aside).await.map_err(Failure::from)?;
         self.feature_level().await
