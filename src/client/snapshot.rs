@@ -43,6 +43,8 @@ pub struct Snapshot {
     /// By the public id that a presented key carries.
     virtual_keys: Index,
     digest: ViewDigest,
+    /// What the resources take, about.
+    pub(super) bytes: usize,
 }
 
 impl Snapshot {
@@ -200,6 +202,7 @@ impl Snapshot {
     pub(super) fn upsert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let previous = self.remove(&entry.resource.name);
         self.digest.add(&entry.resource.name, entry.resource.update_revision);
+        self.bytes += entry.bytes;
         match place(&entry.resource) {
             Place::Provider(id) => drop(self.providers.insert(id.into(), entry.clone())),
             Place::ApiKey(provider, id) => insert_below(&mut self.api_keys, provider, id, &entry),
@@ -216,6 +219,7 @@ impl Snapshot {
     pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
         let entry = self.entries.remove(name)?;
         self.digest.remove(name, entry.resource.update_revision);
+        self.bytes -= entry.bytes;
         match place(&entry.resource) {
             Place::Provider(id) => drop(self.providers.remove(id)),
             Place::ApiKey(provider, id) => remove_below(&mut self.api_keys, provider, id),
