@@ -127,6 +127,12 @@ def test_a_digest_that_differs_is_found():
     with pytest.raises(DigestError):
         made.apply(progress(7, bytes(16)))
     assert made.begin_stream() == Cursor()
+    made.apply(snapshot(7, key("a", 4)))
+    made.apply(synced(7))
+    for length in (1, 15, 17):
+        with pytest.raises(DesyncError, match="not 16 bytes") as broken:
+            live().apply(progress(7, bytes(length)))
+        assert not isinstance(broken.value, DigestError), "what is no digest refutes nothing"
 
 
 def test_a_revoked_secret_is_refused_until_the_cursor_has_passed():

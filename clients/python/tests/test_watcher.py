@@ -186,6 +186,34 @@ def test_a_server_that_went_away_early_is_not_asked_before_its_time(stage):
     assert stage.accept().at - began >= 0.6
 
 
+def test_no_server_sends_a_client_away_for_long(stage, monkeypatch):
+    """A worker would be silenced for ten thousand years."""
+    assert _watcher._MAX_REQUESTED_DELAY == 60.0
+    monkeypatch.setattr(_watcher, "_MAX_REQUESTED_DELAY", 0.3)
+    stream = live(stage)
+    began = time.monotonic()
+    stream.send(Message(going_away={"reconnect_after": {"seconds": 315_360_000_000}}))
+    following = stage.accept()
+    assert 0.3 <= following.at - began < 2.0
+    following.send(RpcError("RESOURCE_EXHAUSTED", "full", RpcDetails(retry_delay=315_360_000_000.0)))
+    assert stage.accept().at - following.at < 5.0
+
+
+def test_a_cache_that_drifts_again_and_again_is_built_anew_ever_more_rarely(stage, monkeypatch):
+    """However long each of the streams has lived."""
+    monkeypatch.setattr(_watcher, "_BACKOFF_CEILING", 0.0)
+    stream = live(stage)
+    for _ in range(3):
+        stream.send(progress(6, b"x" * 16))
+        stream = stage.accept()
+        stream.send(snapshot(6, key("a", 4)), synced(6))
+    until(lambda: status(stage).ready)
+    assert stage.watcher._backoff.next_cap() == 0.8
+    stream.send(EndedError("ended"))
+    stage.accept()
+    until(lambda: stage.watcher._backoff._failures == 1, "a stream that has lived makes up for it")
+
+
 def test_silence_ends_a_stream_after_three_intervals(stage):
     live(stage)
     began = time.monotonic()
@@ -240,8 +268,11 @@ def test_regression_a_server_without_its_store_is_asked_ever_more_rarely(impatie
     monkeypatch.setattr(_watcher, "_BACKOFF_CEILING", 0.0)
     stream = live(impatient)
     for _ in range(3):
+        # It may have heard of its store before.
+        stream.send(heartbeat(1))
         stream = left(impatient, stream, heartbeat(40))
         stream.send(synced(5))
+        until(lambda: not impatient.watcher._nameless)
     assert impatient.watcher._backoff.next_cap() == 0.8, "no stream has made up for the failures"
     assert isinstance(status(impatient).last_error, UnconfirmedError), "in sync with it says nothing"
     stream.send(heartbeat(1))

@@ -88,6 +88,42 @@ async fn a_delay_that_the_server_asks_for_is_kept() {
     assert!(matches!(error, Error::NotReady { .. }) && !error.is_fatal());
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_server_sends_a_client_away_for_long() {
+    let (_client, mut server, peer) = ready().await;
+    let began = Instant::now();
+    peer.go_away(315_360_000_000);
+    let open = server.opens.recv().await.unwrap();
+    let waited = open.at - began;
+    assert!(waited >= MAX_REQUESTED_DELAY && waited < MAX_REQUESTED_DELAY * 2, "{waited:?}");
+}
+
+/// However long each of the streams has lived.
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_drifts_again_and_again_is_built_anew_ever_more_rarely() {
+    let (_client, mut server, mut peer) = ready().await;
+    for _ in 0..6 {
+        tokio::time::sleep(BACKOFF_CEILING).await;
+        peer.progress(6, vec![1; 16]);
+        (_, peer) = server.accept().await;
+        peer.sync(6);
+    }
+    tokio::time::sleep(BACKOFF_CEILING).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let began = Instant::now();
+        peer.progress(6, vec![1; 16]);
+        let open = server.opens.recv().await.unwrap();
+        longest = longest.max(open.at - began);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        server.answers.send(Ok(Box::pin(UnboundedReceiverStream::new(receiver)))).unwrap();
+        peer = Peer(sender);
+        peer.sync(6);
+        tokio::time::sleep(BACKOFF_CEILING).await;
+    }
+    assert!(longest > BACKOFF_FLOOR * 32, "{longest:?}");
+}
+
 fn heartbeat(age: i64) -> Event {
     let confirmed_age = Some(prost_types::Duration { seconds: age, nanos: 0 });
     Event::Progress(Progress { revision: 5, confirmed_age, ..Progress::default() })

@@ -235,10 +235,7 @@ class Replica:
         if word in ("other_store", "ahead") and self.served._revoked:
             # Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
             self._refuse({name: _UNTIL_THE_SWAP for name in self.served._revoked})
-        refuted = word not in _TRUE_YET
-        if refuted:
-            self.served_at = Cursor()
-        return Applied(reset=word, refuted=refuted)
+        return Applied(reset=word, refuted=word not in _TRUE_YET)
 
     def _revoked(self, revoked: Any) -> Applied:
         # While a snapshot is on its way, what is served may be of another life, and its revision no measure.

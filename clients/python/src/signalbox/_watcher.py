@@ -116,7 +116,9 @@ class Watcher:
     def settle(self, timeout: float) -> None:
         """Waits until the session of the present stream has a name. One that ends before can't be named by the next, and the
         service waits for a worker that there is not. Nobody is waited for who has not answered last."""
-        if self._state.health.last_error is None and self._thread is not threading.current_thread():
+        error = self._state.health.last_error
+        answers = error is None or isinstance(error, UnconfirmedError)
+        if answers and self._thread is not threading.current_thread():
             self._state.wait(lambda: not self._nameless, monotonic() + timeout)
 
     def stop(self, timeout: float, *, forking: bool = False) -> None:
