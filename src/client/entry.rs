@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use prost::Message as _;
+
 use super::{secret::SecretText, secret_fields::Fields as _};
 use crate::proto::v1::{HeaderValue, Resource, Secret, header_value, secret::State};
 
@@ -38,7 +40,12 @@ pub enum SecretError {
 pub(super) struct Entry {
     pub(super) resource: Arc<Resource>,
     secrets: Box<[SealedField]>,
+    /// What it takes, about.
+    pub(super) bytes: usize,
 }
+
+/// What an entry counts beside its content.
+const ENTRY_BYTES: usize = 1 << 10;
 
 #[derive(PartialEq)]
 struct SealedField {
@@ -49,8 +56,9 @@ struct SealedField {
 
 impl Entry {
     pub(super) fn new(mut resource: Resource) -> Self {
+        let bytes = resource.encoded_len() + ENTRY_BYTES;
         let secrets = take_secrets(&mut resource);
-        Self { resource: Arc::new(resource), secrets: secrets.into_boxed_slice() }
+        Self { resource: Arc::new(resource), secrets: secrets.into_boxed_slice(), bytes }
     }
 
     /// The resource as it came, with every plaintext in its place.

@@ -66,6 +66,10 @@ pub enum Error {
     /// Nothing was heard on a stream for this long, so it was given up.
     #[error("nothing was heard from the server for {0:?}")]
     Silent(Duration),
+    /// A stream brought no fresh word of the store for this long, so it was given up: its server is cut off from the store, or
+    /// says other things only.
+    #[error("the server has confirmed nothing for {0:?}")]
+    Unconfirmed(Duration),
     /// The server ended the stream without saying why.
     #[error("the server ended the stream")]
     Ended,

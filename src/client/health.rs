@@ -25,7 +25,8 @@ pub struct Status {
     pub confirmed_age: Option<Duration>,
     /// The server's name for the present stream; empty before the first one is in sync.
     pub session_id: String,
-    /// What stands in the way of following the stream; `None` while it is followed.
+    /// What stands in the way of following the stream; `None` while it is followed. An [`Error::Unconfirmed`] stays until the
+    /// store is heard of again.
     pub last_error: Option<Arc<Error>>,
     /// Why the cache on disk could not be used or written last; `None` where it could, or where there is none.
     pub cache_error: Option<Arc<CacheError>>,

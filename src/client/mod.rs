@@ -19,6 +19,7 @@
 //! becomes visible goes through the publisher to getters, subscriptions and waiters.
 
 mod backoff;
+mod bounds;
 mod cache;
 mod chosen;
 mod clock;

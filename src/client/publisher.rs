@@ -3,9 +3,12 @@
 //! Owns the published snapshot, the queue of changes and the health record, the order in which they are written, and what
 //! may be read at the present age. Must not know streams.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -114,6 +117,11 @@ impl Publisher {
     /// The present.
     pub(super) fn now(&self) -> Moment {
         self.shared.clock.now()
+    }
+
+    /// Whether a word of the store that is so old, if there is one, is within the staleness bound.
+    pub(super) fn is_fresh(&self, age: Option<Duration>) -> bool {
+        age.is_some_and(|age| age <= self.shared.staleness.bound)
     }
 
     /// What has been recorded so far.

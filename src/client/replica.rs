@@ -6,9 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use imbl::OrdMap;
-use prost::Message;
 
 use super::{
+    bounds,
     entry::Entry,
     events::{ChangeEvent, ChangeSet, difference},
     settings::Overrides,
@@ -62,10 +62,6 @@ pub(super) enum Desync {
     Contract(&'static str),
 }
 
-/// Bytes of messages that are put together out of sight at most. No store holds so much; a server that never comes to an end
-/// must not fill the worker's memory.
-const MAX_STAGED_BYTES: usize = 1 << 30;
-
 /// A revision that every cursor has passed.
 const UNTIL_THE_SWAP: u64 = 0;
 
@@ -74,6 +70,17 @@ const UNTIL_THE_SWAP: u64 = 0;
 pub(super) struct Cursor {
     pub(super) resume_token: String,
     pub(super) view_id: String,
+}
+
+impl Cursor {
+    /// As a server gives it.
+    fn told(resume_token: String, view_id: String) -> Self {
+        if bounds::is_token(&resume_token, &view_id) {
+            Self { resume_token, view_id }
+        } else {
+            Self::default()
+        }
+    }
 }
 
 /// The client's copy of the store's state, and how far it has come.
@@ -171,7 +178,7 @@ impl Replica {
             Some(Event::Changes(changes)) => self.change(changes),
             Some(Event::Progress(progress)) => self.progress(&progress),
             Some(Event::Reset(reset)) => Ok(self.reset(&reset)),
-            Some(Event::Revoked(revoked)) => Ok(self.revoke(revoked)),
+            Some(Event::Revoked(revoked)) => self.revoke(revoked),
             Some(Event::GoingAway(going_away)) => Ok(leave(going_away)),
             // An event of a newer server, which by the rules of compatibility can be left out.
             None => Ok(Applied::default()),
@@ -186,7 +193,7 @@ impl Replica {
         let Phase::Snapshot { staged, bytes, begun, complete } = &mut self.phase else {
             return Err(Desync::Contract("a snapshot without a reset"));
         };
-        grow(bytes, &part)?;
+        bounds::grow(bytes, &part)?;
         if *complete || (*begun && staged.revision != part.revision) {
             return Err(Desync::Contract("a snapshot of several revisions"));
         }
@@ -196,6 +203,7 @@ impl Replica {
         for resource in part.resources {
             staged.upsert(Arc::new(Entry::new(resource)));
         }
+        bounds::check_state(staged)?;
         Ok(Applied::default())
     }
 
@@ -223,13 +231,13 @@ impl Replica {
                 true
             }
         };
-        self.move_to(Cursor { resume_token: synced.resume_token, view_id: synced.view_id });
+        self.move_to(Cursor::told(synced.resume_token, synced.view_id));
         self.phase = Phase::Live(None);
         Ok(Applied {
             // A snapshot need not share anything with what was served; after a resume this compares a map with itself.
             changes: self.told(difference(&before, &self.served)),
             confirmed_age: (!resumed).then(|| age(synced.confirmed_age)),
-            signal: Signal::Synced(synced.session_id),
+            signal: Signal::Synced(bounds::session(synced.session_id)),
             rejected: !accepted,
         })
     }
@@ -248,19 +256,20 @@ impl Replica {
             }
             None => Part { staged: (*self.known).clone(), bytes: 0, events: Vec::new() },
         };
-        grow(&mut part.bytes, &changes)?;
+        bounds::grow(&mut part.bytes, &changes)?;
         part.staged.revision = changes.revision;
         let traceparent = TraceParent::parse(&changes.traceparent);
         for change in changes.changes {
             part.take_in(change, traceparent)?;
         }
+        bounds::check_state(&part.staged)?;
         if !changes.last {
             *unfinished = Some(part);
             return Ok(Applied::default());
         }
         let (before, caught_up) = (self.served.clone(), self.rejection.is_none());
         let accepted = self.offer(part.staged);
-        self.move_to(Cursor { resume_token: changes.resume_token, ..self.cursor.clone() });
+        self.move_to(Cursor::told(changes.resume_token, self.cursor.view_id.clone()));
         let events = if caught_up && accepted { part.events } else { difference(&before, &self.served) };
         Ok(Applied { changes: self.told(events), rejected: !accepted, ..Applied::default() })
     }
@@ -282,7 +291,7 @@ impl Replica {
             }
         }
         self.advance(progress.revision);
-        self.move_to(Cursor { resume_token: progress.resume_token.clone(), ..self.cursor.clone() });
+        self.move_to(Cursor::told(progress.resume_token.clone(), self.cursor.view_id.clone()));
         Ok(Applied { confirmed_age: Some(age(progress.confirmed_age)), ..Applied::default() })
     }
 
@@ -308,19 +317,20 @@ impl Replica {
         (self.cursor, self.served_at) = (Cursor::default(), Cursor::default());
     }
 
-    fn revoke(&mut self, revoked: Revoked) -> Applied {
+    fn revoke(&mut self, revoked: Revoked) -> Result<Applied, Desync> {
         // While a snapshot is on its way, what is served may be of another life, and its revision no measure.
         if matches!(self.phase, Phase::Live(_)) && revoked.revision <= self.served.revision {
-            return Applied::default();
+            return Ok(Applied::default());
         }
         let mut next = (*self.served).clone();
         for name in revoked.names {
             next.revoked.insert(name.into(), revoked.revision);
         }
+        bounds::check_revoked(next.revoked.keys())?;
         let before = self.served.clone();
         self.publish(next);
         let changes = self.told(difference(&before, &self.served));
-        Applied { changes, signal: Signal::Revoked, ..Applied::default() }
+        Ok(Applied { changes, signal: Signal::Revoked, ..Applied::default() })
     }
 
     /// Serves what the cursor has come to, if that is accepted; tells whether it is. Revocations at or below it are part of
@@ -423,15 +433,6 @@ impl Part {
 fn staging(served: &Snapshot) -> Phase {
     let staged = Snapshot::new(served.overrides.clone());
     Phase::Snapshot { staged, bytes: 0, begun: false, complete: false }
-}
-
-/// Counts what is put together out of sight, and refuses too much.
-fn grow(bytes: &mut usize, part: &impl Message) -> Result<(), Desync> {
-    *bytes = bytes.saturating_add(part.encoded_len());
-    if *bytes > MAX_STAGED_BYTES {
-        return Err(Desync::Contract("more than a GiB comes before a state is whole"));
-    }
-    Ok(())
 }
 
 fn leave(going_away: GoingAway) -> Applied {

@@ -336,7 +336,9 @@ fn events_of_newer_servers_are_left_out() {
 fn regression_what_never_becomes_whole_is_bounded() {
     let mut replica = Replica::new(Arc::default(), Validation::default());
     let fill = |replica: &mut Replica| match &mut replica.phase {
-        Phase::Snapshot { bytes, .. } | Phase::Live(Some(Part { bytes, .. })) => *bytes = MAX_STAGED_BYTES,
+        Phase::Snapshot { bytes, .. } | Phase::Live(Some(Part { bytes, .. })) => {
+            *bytes = bounds::MAX_STATE_BYTES
+        }
         Phase::Live(None) => panic!("nothing is unfinished"),
     };
     replica.apply(snapshot(5, &[KEY], false)).unwrap();
@@ -351,4 +353,60 @@ fn regression_what_never_becomes_whole_is_bounded() {
     replica.apply(part()).unwrap();
     fill(&mut replica);
     assert!(matches!(replica.apply(part()), Err(Desync::Contract(_))));
+}
+
+/// Revisions without end, each with further resources, filled the worker's memory; so did names that are revoked for ever.
+#[test]
+fn regression_what_is_held_is_bounded_over_all_revisions() {
+    let mut replica = at_five();
+    let before = replica.known.bytes;
+    replica.apply(changes(6, vec![upsert("settings/b", 6)], true)).unwrap();
+    replica.apply(changes(7, vec![delete("settings/b")], true)).unwrap();
+    assert_eq!(replica.known.bytes, before, "what is gone counts no more");
+    Arc::make_mut(&mut replica.known).bytes = bounds::MAX_STATE_BYTES;
+    assert!(
+        replica
+            .apply(changes(8, vec![upsert("settings/b", 8)], true))
+            .unwrap_err()
+            .to_string()
+            .contains("GiB")
+    );
+    assert_eq!((replica.begin_stream(), names(&replica).len()), (Cursor::default(), 2), "served on");
+    let names = |count: u64| (0..count).map(|number| format!("providers/p/apiKeys/{number:0>100}")).collect();
+    let revoked = |count| Some(Event::Revoked(Revoked { names: names(count), revision: u64::MAX }));
+    let mut replica = at_five();
+    replica.apply(revoked(50_000)).unwrap();
+    assert!(replica.apply(revoked(100_000)).unwrap_err().to_string().contains("more names are revoked"));
+    assert_eq!((replica.served.revoked.len(), replica.begin_stream()), (50_000, Cursor::default()));
+}
+
+/// A token that no server would take back was said again for ever, and kept on disk; so was the name of a session.
+#[test]
+fn regression_what_no_server_would_take_back_is_not_kept() {
+    let long = "t".repeat((64 << 10) + 1);
+    let mut replica = at_five();
+    replica
+        .apply(Some(Event::Changes(Changes {
+            revision: 6,
+            last: true,
+            resume_token: long.clone(),
+            ..Changes::default()
+        })))
+        .unwrap();
+    assert_eq!((replica.served_at().clone(), names(&replica).len()), (Cursor::default(), 2));
+    replica.apply(progress(7, &[])).unwrap();
+    assert_eq!(replica.served_at().resume_token, "progress-7", "the next that is one is kept");
+    for (session, kept) in [("a".repeat(128), true), ("a".repeat(129), false), ("a\nb".to_owned(), false)] {
+        let mut replica = at_five();
+        replica.apply(reset(ResetReason::Lagged)).unwrap();
+        let synced = Synced {
+            revision: 5,
+            resume_token: long.clone(),
+            session_id: session.clone(),
+            ..Synced::default()
+        };
+        let told = replica.apply(Some(Event::Synced(synced))).unwrap().signal;
+        assert_eq!(told, Signal::Synced(if kept { session } else { String::new() }));
+        assert_eq!(replica.begin_stream(), Cursor::default());
+    }
 }

@@ -5,7 +5,8 @@
 
 use std::{fmt, ops::Bound, sync::Arc};
 
-use imbl::OrdMap;
+use foldhash::fast::RandomState;
+use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
 
 use super::{
     entry::{Entry, Held, SecretError},
@@ -21,6 +22,8 @@ use crate::{
 
 // `Arc<str>`, because a persistent map copies the keys of each node that it changes.
 type Index = OrdMap<Arc<str>, Arc<Entry>>;
+/// Who reads asks by name, and a look into a tree compares names all the way down: each is a miss of the machine's cache.
+type ByName = GenericHashMap<Arc<str>, Arc<Entry>, RandomState, DefaultSharedPtr>;
 
 /// All resources that the client sees, at one revision. Cheap to clone; reading it takes no lock and does no I/O.
 ///
@@ -35,7 +38,10 @@ pub struct Snapshot {
     pub(super) overrides: Arc<Overrides>,
     /// What is not to be read of it any more.
     aging: Arc<Aging>,
+    /// In bytewise order.
     entries: Index,
+    /// The same.
+    by_name: ByName,
     providers: Index,
     api_keys: OrdMap<Arc<str>, Index>,
     settings: Index,
@@ -43,6 +49,8 @@ pub struct Snapshot {
     /// By the public id that a presented key carries.
     virtual_keys: Index,
     digest: ViewDigest,
+    /// What the resources take, about.
+    pub(super) bytes: usize,
 }
 
 impl Snapshot {
@@ -60,7 +68,7 @@ impl Snapshot {
     /// Resources in it, of kinds that this client knows and of others.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.by_name.len()
     }
 
     /// Whether there are none.
@@ -84,7 +92,7 @@ impl Snapshot {
     /// A resource by its full name, for example `providers/groq`, with its secrets masked.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Resource>> {
-        let entry = self.entries.get(name)?;
+        let entry = self.by_name.get(name)?;
         self.shows(entry).then(|| entry.resource.clone())
     }
 
@@ -93,7 +101,7 @@ impl Snapshot {
     /// # Errors
     /// Says why there is none; [`SecretError::Absent`] for an unknown name too.
     pub fn secret(&self, name: &str, path: &str) -> Result<SecretText, SecretError> {
-        let entry = self.entries.get(name).ok_or(SecretError::Absent)?;
+        let entry = self.by_name.get(name).ok_or(SecretError::Absent)?;
         if !self.shows(entry) {
             return Err(SecretError::Stale);
         }
@@ -130,7 +138,7 @@ impl Snapshot {
 
     /// A resource of a collection by its id; whether it is of the collection's kind, the caller sees.
     pub(super) fn held(&self, collection: &str, id: &str) -> Option<Held> {
-        let entry = with_joined(collection, id, |name| self.entries.get(name));
+        let entry = with_joined(collection, id, |name| self.by_name.get(name));
         entry.filter(|entry| self.shows(entry)).map(|entry| self.hold(entry))
     }
 
@@ -200,6 +208,7 @@ impl Snapshot {
     pub(super) fn upsert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let previous = self.remove(&entry.resource.name);
         self.digest.add(&entry.resource.name, entry.resource.update_revision);
+        self.bytes += entry.bytes;
         match place(&entry.resource) {
             Place::Provider(id) => drop(self.providers.insert(id.into(), entry.clone())),
             Place::ApiKey(provider, id) => insert_below(&mut self.api_keys, provider, id, &entry),
@@ -208,14 +217,18 @@ impl Snapshot {
             Place::VirtualKey(key_id) => drop(self.virtual_keys.insert(key_id.into(), entry.clone())),
             Place::NameOnly => {}
         }
-        self.entries.insert(entry.resource.name.as_str().into(), entry);
+        let name: Arc<str> = entry.resource.name.as_str().into();
+        self.by_name.insert(name.clone(), entry.clone());
+        self.entries.insert(name, entry);
         previous
     }
 
     /// Takes a resource out, and returns it.
     pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
         let entry = self.entries.remove(name)?;
+        self.by_name.remove(name);
         self.digest.remove(name, entry.resource.update_revision);
+        self.bytes -= entry.bytes;
         match place(&entry.resource) {
             Place::Provider(id) => drop(self.providers.remove(id)),
             Place::ApiKey(provider, id) => remove_below(&mut self.api_keys, provider, id),

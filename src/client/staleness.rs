@@ -33,7 +33,8 @@ impl Default for Staleness {
 }
 
 impl Staleness {
-    /// Beyond this age the client calls itself stale, and is not ready. Longer than the progress interval.
+    /// Beyond this age the client calls itself stale, and is not ready; a server that has no younger word is left for another.
+    /// Longer than the progress interval.
     pub fn bound(mut self, bound: Duration) -> Self {
         self.bound = bound;
         self

@@ -38,6 +38,9 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(30);
 const WHOLE_DEADLINE: Duration = Duration::from_secs(600);
 /// Heartbeats that may be missed.
 const MISSED_INTERVALS: u32 = 3;
+/// How long a stream in sync may bring no fresh word of the store, whatever else it brings. So many intervals, where that is
+/// longer.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) struct Watcher<T> {
     transport: T,
@@ -75,6 +78,10 @@ struct StreamState {
     asked: Option<Instant>,
     opened: Option<Instant>,
     synced: bool,
+    /// By when the store has to be heard of, once the stream is in sync.
+    confirm_by: Option<Instant>,
+    /// Whether it has been heard of.
+    confirmed: bool,
     /// Since when a state is being sent that is not whole yet.
     unfinished: Option<Instant>,
     /// When the server wants this client to come back, once it has said that it goes away.
@@ -239,7 +246,12 @@ impl<T: Transport> Watcher<T> {
         let deadline = self.deadline();
         let silent_at = Instant::now() + deadline;
         let leave_at = self.stream.leave_at;
-        let until = leave_at.map_or(silent_at, |leave_at| leave_at.min(silent_at));
+        // A state on its way has a deadline of its own: nothing confirms it before it is whole.
+        let confirm_by = self.stream.confirm_by.filter(|_| self.stream.unfinished.is_none());
+        let until = [leave_at, confirm_by].into_iter().flatten().fold(silent_at, Instant::min);
+        if confirm_by.is_some_and(|by| by <= Instant::now()) {
+            return Err(self.unconfirmed());
+        }
         if self.stream.unfinished.is_some_and(|since| since.elapsed() > WHOLE_DEADLINE) {
             self.replica.start_over();
             return Err(End::Desync(Desync::Contract("a state is not whole after ten minutes")));
@@ -252,13 +264,21 @@ impl<T: Transport> Watcher<T> {
             Ok(Some(Ok(message))) => return Ok(message.event),
             Ok(Some(Err(status))) => Error::from(status),
             Ok(None) => Error::Ended,
+            Err(_) if confirm_by == Some(until) => return Err(self.unconfirmed()),
             Err(_) => Error::Silent(deadline),
         };
         Err(leave_at.map_or(End::Failed(error), End::Left))
     }
 
+    /// The end of a stream that confirms nothing.
+    fn unconfirmed(&self) -> End {
+        let error = Error::Unconfirmed(self.confirm_deadline());
+        self.stream.leave_at.map_or(End::Failed(error), End::Left)
+    }
+
     fn take_in(&mut self, event: Option<Event>) -> Result<(), Desync> {
         let mut applied = self.replica.apply(event)?;
+        self.confirm(&applied);
         let changes = applied.changes.take();
         let changed = changes.as_ref().map(|changes| changes.events.len());
         self.publisher.publish(self.replica.served(), changes, |health| self.note(&applied, health));
@@ -271,6 +291,16 @@ impl<T: Transport> Watcher<T> {
         self.keep(&applied, changed.is_some());
         self.heed(applied.signal);
         Ok(())
+    }
+
+    /// Notes by when the store has to be heard of again.
+    fn confirm(&mut self, applied: &Applied) {
+        let fresh = self.publisher.is_fresh(applied.confirmed_age);
+        let begins = matches!(applied.signal, Signal::Synced(_)) && self.stream.confirm_by.is_none();
+        if fresh || begins {
+            self.stream.confirm_by = Some(Instant::now() + self.confirm_deadline());
+        }
+        self.stream.confirmed |= fresh;
     }
 
     /// Sees to it that what is on disk is what an event has made of it.
@@ -302,12 +332,16 @@ impl<T: Transport> Watcher<T> {
         if let Some(age) = applied.confirmed_age {
             health.confirmed = Some(now.before(age));
         }
+        if self.publisher.is_fresh(applied.confirmed_age) {
+            health.last_error = None;
+        }
         let mut completes = health.rejection.is_some();
         match &applied.signal {
             Signal::Synced(session_id) => {
                 completes = true;
                 health.session_id.clone_from(session_id);
-                health.last_error = None;
+                // A server that tells nothing fresh is in the way until one does, however many streams it opens.
+                health.last_error.take_if(|error| !matches!(**error, Error::Unconfirmed(_)));
             }
             Signal::Reset(reason) => {
                 health.resets += 1;
@@ -376,13 +410,18 @@ impl<T: Transport> Watcher<T> {
         if self.stream.synced { self.heartbeat_deadline } else { self.heartbeat_deadline.max(SYNC_DEADLINE) }
     }
 
+    /// How long a stream in sync may confirm nothing.
+    fn confirm_deadline(&self) -> Duration {
+        self.heartbeat_deadline.max(CONFIRM_DEADLINE)
+    }
+
     /// Records how a stream ended, and tells when the next may begin.
     fn account_for(&mut self, end: End) -> Instant {
         let now = Instant::now();
         let lived =
-            self.stream.synced && self.stream.opened.is_some_and(|opened| now - opened >= BACKOFF_CEILING);
-        // A cache that does not match has not worked, however long it took to find out.
-        if lived && !matches!(end, End::Desync(_)) {
+            self.stream.confirmed && self.stream.opened.is_some_and(|opened| now - opened >= BACKOFF_CEILING);
+        // A cache that does not match has not worked, however long it took to find out, nor has a server without its store.
+        if lived && !matches!(end, End::Desync(_) | End::Failed(Error::Unconfirmed(_))) {
             self.backoff.reset();
         }
         let (error, resume_at) = match end {

@@ -53,6 +53,11 @@ def test_regression_a_token_file_is_not_read_without_bound(tmp_path):
         TokenSource(file=path).read()
     path.write_bytes(b"  a.token\n")
     assert TokenSource(file=path).read() == "a.token"
+    for words in (b"a\ntoken", b"a\x00token", "a.tökén".encode(), b"a\rx-other: 1"):
+        path.write_bytes(words)
+        with pytest.raises(signalbox.TokenError, match="characters that a header can't") as refused:
+            TokenSource(file=path).read()
+        assert "oken" not in str(refused.value).removeprefix("can't use the token")
     path.unlink()
     with pytest.raises(signalbox.TokenError, match=f"{path}: No such file"):
         TokenSource(file=path).read()

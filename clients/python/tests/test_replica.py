@@ -127,6 +127,12 @@ def test_a_digest_that_differs_is_found():
     with pytest.raises(DigestError):
         made.apply(progress(7, bytes(16)))
     assert made.begin_stream() == Cursor()
+    made.apply(snapshot(7, key("a", 4)))
+    made.apply(synced(7))
+    for length in (1, 15, 17):
+        with pytest.raises(DesyncError, match="not 16 bytes") as broken:
+            live().apply(progress(7, bytes(length)))
+        assert not isinstance(broken.value, DigestError), "what is no digest refutes nothing"
 
 
 def test_a_revoked_secret_is_refused_until_the_cursor_has_passed():
@@ -239,3 +245,42 @@ def test_what_never_becomes_whole_is_bounded(monkeypatch, messages):
     with pytest.raises(DesyncError, match="before a state is whole"):
         known.apply(last)
     assert known.begin_stream() == Cursor() and known.is_unfinished
+
+
+def test_regression_what_is_held_is_bounded_over_all_revisions(monkeypatch):
+    """Revisions without end, each with further resources, filled the worker's memory."""
+    made = live()
+    before = made.known._bytes
+    made.apply(changes(6, key("b", 6, "x" * 1_000)))
+    made.apply(changes(7, deleted=["providers/p/apiKeys/b"]))
+    assert made.known._bytes == before > 0, "what is gone counts no more"
+    monkeypatch.setattr(_replica, "_MAX_STATE_BYTES", before + 2_000)
+    made.apply(changes(8, key("b", 8)))
+    with pytest.raises(DesyncError, match="larger than a GiB"):
+        made.apply(changes(9, key("c", 9)))
+    assert (made.begin_stream(), len(names(made))) == (Cursor(), 2), "served on"
+    with pytest.raises(DesyncError, match="larger than a GiB"):
+        made.apply(snapshot(9, key("a", 4), key("b", 8), key("c", 9)))
+
+
+def test_regression_revoked_names_are_bounded():
+    made = live()
+    made.apply(revoked(2**62, *(f"providers/p/apiKeys/{number:0>100}" for number in range(50_000))))
+    with pytest.raises(DesyncError, match="more names are revoked"):
+        made.apply(revoked(2**62, *(f"providers/p/apiKeys/{number:0>100}" for number in range(100_000))))
+    assert (len(made.served._revoked), made.begin_stream()) == (50_000, Cursor())
+
+
+def test_regression_what_no_server_would_take_back_is_not_kept():
+    """It was said again for ever, and kept on disk."""
+    made = live()
+    long = "t" * ((64 << 10) + 1)
+    made.apply(Message(changes={"revision": 6, "last": True, "resume_token": long}))
+    assert (made.served_at, made.served.revision) == (Cursor(), 6)
+    made.apply(progress(7))
+    assert made.served_at.resume_token == "t7", "the next that is one is kept"
+    for session, kept in (("a" * 128, True), ("a" * 129, False), ("a\nb", False)):
+        made = replica(snapshot(5))
+        told = Message(synced={"revision": 5, "resume_token": long, "session_id": session})
+        assert made.apply(told).session_id == (session if kept else "")
+        assert made.begin_stream() == Cursor()

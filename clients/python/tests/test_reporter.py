@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import until
 
-from signalbox import EndedError, RpcError, TokenError, _proto
+from signalbox import EndedError, RpcError, TokenError, _proto, _reporter
 from signalbox._replica import Applied
 from signalbox._reporter import Reporter
 from signalbox.status import Health, Rejection
@@ -66,6 +66,17 @@ def test_the_newest_is_told_at_most_once_a_second(reporter, service):
     move(reporter, 49)
     time.sleep(1.3)
     assert len(service.told) == 2, "nothing has moved"
+
+
+def test_ten_thousand_workers_do_not_tell_of_a_change_in_the_same_moment(service, monkeypatch):
+    due = []
+    for share in (0.0, 0.5, 1.0):
+        monkeypatch.setattr(_reporter, "random", lambda share=share: share)
+        made = Reporter(service)
+        began = time.monotonic()
+        sync(made, 1)
+        due.append(made._due - began)
+    assert [round(each, 1) for each in due] == [0.0, 0.1, 0.2]
 
 
 def test_nothing_is_told_before_there_is_a_session(reporter, service):

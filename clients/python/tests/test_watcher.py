@@ -6,9 +6,9 @@ import time
 import grpc
 import pytest
 from conftest import until
-from test_replica import Message, key, progress, reset, revoked, snapshot, synced
+from test_replica import Message, changes, key, progress, reset, revoked, snapshot, synced
 
-from signalbox import EndedError, RpcError, Staleness, _proto, _watcher
+from signalbox import EndedError, RpcError, Staleness, UnconfirmedError, _proto, _watcher
 from signalbox._backoff import Backoff
 from signalbox._clock import monotonic
 from signalbox._replica import Cursor
@@ -186,12 +186,97 @@ def test_a_server_that_went_away_early_is_not_asked_before_its_time(stage):
     assert stage.accept().at - began >= 0.6
 
 
+def test_no_server_sends_a_client_away_for_long(stage, monkeypatch):
+    """A worker would be silenced for ten thousand years."""
+    assert _watcher._MAX_REQUESTED_DELAY == 60.0
+    monkeypatch.setattr(_watcher, "_MAX_REQUESTED_DELAY", 0.3)
+    stream = live(stage)
+    began = time.monotonic()
+    stream.send(Message(going_away={"reconnect_after": {"seconds": 315_360_000_000}}))
+    following = stage.accept()
+    assert 0.3 <= following.at - began < 2.0
+    following.send(RpcError("RESOURCE_EXHAUSTED", "full", RpcDetails(retry_delay=315_360_000_000.0)))
+    assert stage.accept().at - following.at < 5.0
+
+
+def test_a_cache_that_drifts_again_and_again_is_built_anew_ever_more_rarely(stage, monkeypatch):
+    """However long each of the streams has lived."""
+    monkeypatch.setattr(_watcher, "_BACKOFF_CEILING", 0.0)
+    stream = live(stage)
+    for _ in range(3):
+        stream.send(progress(6, b"x" * 16))
+        stream = stage.accept()
+        stream.send(snapshot(6, key("a", 4)), synced(6))
+    until(lambda: status(stage).ready)
+    assert stage.watcher._backoff.next_cap() == 0.8
+    stream.send(EndedError("ended"))
+    stage.accept()
+    until(lambda: stage.watcher._backoff._failures == 1, "a stream that has lived makes up for it")
+
+
 def test_silence_ends_a_stream_after_three_intervals(stage):
     live(stage)
     began = time.monotonic()
     following = stage.accept()
     assert 2.9 <= following.at - began < 6
     assert type(status(stage).last_error).__name__ == "SilentError"
+
+
+def heartbeat(age):
+    return Message(progress={"revision": 5, "resume_token": "t5", "confirmed_age": {"seconds": age}})
+
+
+def left(stage, stream, told):
+    """What is opened instead of a stream that tells nothing but this."""
+    return until(lambda: stream.send(told) or (not stage.opened.empty() and stage.accept()))
+
+
+@pytest.fixture
+def impatient(stage, monkeypatch):
+    """One that gives up soon a stream that confirms nothing."""
+    monkeypatch.setattr(_watcher, "_CONFIRM_DEADLINE", 0.5)
+    stage.watcher._heartbeat = 0.4
+    return stage
+
+
+@pytest.mark.parametrize(
+    "told",
+    [Message(), heartbeat(31), revoked(9, "providers/p/apiKeys/a"), changes(6, key("b", 6), last=False)],
+    ids=["of a newer server", "too old a word", "revocations", "part of a state"],
+)
+def test_regression_a_stream_that_confirms_nothing_is_left(impatient, monkeypatch, told):
+    """With several endpoints another would be fresh."""
+    monkeypatch.setattr(_watcher, "_WHOLE_DEADLINE", 0.5)
+    stream = live(impatient)
+    rotated = []
+    impatient.rotate = lambda: rotated.append(True)
+    following = left(impatient, stream, told)
+    assert following.at - stream.at >= 0.5 and rotated
+    expected = "not whole" if told.WhichOneof("event") == "changes" else "has confirmed nothing for"
+    assert expected in str(status(impatient).last_error)
+    assert impatient.state.current().get("providers/p/apiKeys/a") is not None, "served on"
+
+
+def test_heartbeats_that_are_fresh_keep_a_stream(impatient):
+    stream = live(impatient)
+    began = time.monotonic()
+    until(lambda: stream.send(heartbeat(29)) or time.monotonic() - began > 1.2)
+    assert impatient.opened.empty() and status(impatient).last_error is None
+
+
+def test_regression_a_server_without_its_store_is_asked_ever_more_rarely(impatient, monkeypatch):
+    monkeypatch.setattr(_watcher, "_BACKOFF_CEILING", 0.0)
+    stream = live(impatient)
+    for _ in range(3):
+        # It may have heard of its store before.
+        stream.send(heartbeat(1))
+        stream = left(impatient, stream, heartbeat(40))
+        stream.send(synced(5))
+        until(lambda: not impatient.watcher._nameless)
+    assert impatient.watcher._backoff.next_cap() == 0.8, "no stream has made up for the failures"
+    assert isinstance(status(impatient).last_error, UnconfirmedError), "in sync with it says nothing"
+    stream.send(heartbeat(1))
+    until(lambda: status(impatient).last_error is None)
 
 
 def test_a_drifted_cache_is_not_fresh_and_heals_itself(stage):

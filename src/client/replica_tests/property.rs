@@ -101,6 +101,11 @@ proptest! {
             };
             let told = feed(&mut replica, events);
             assert_eq!(held(replica.served()), truth.held);
+            for (name, revision) in &truth.held {
+                let found = replica.served().get(name).map(|resource| resource.update_revision);
+                assert_eq!(found, Some(*revision), "by its name as in the order of all");
+            }
+            assert_eq!(replica.served().len(), truth.held.len(), "and nothing else");
             assert_eq!(told, truth.held, "a listener that follows the events holds the same");
             assert_eq!(replica.served().digest().to_bytes(), truth.digest());
             assert_eq!(replica.served().active_api_keys("p").len(), truth.held.len());

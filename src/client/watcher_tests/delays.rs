@@ -87,3 +87,122 @@ async fn a_delay_that_the_server_asks_for_is_kept() {
     let error = client.wait_ready(Duration::from_millis(1)).await.unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }) && !error.is_fatal());
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_server_sends_a_client_away_for_long() {
+    let (_client, mut server, peer) = ready().await;
+    let began = Instant::now();
+    peer.go_away(315_360_000_000);
+    let open = server.opens.recv().await.unwrap();
+    let waited = open.at - began;
+    assert!(waited >= MAX_REQUESTED_DELAY && waited < MAX_REQUESTED_DELAY * 2, "{waited:?}");
+}
+
+/// However long each of the streams has lived.
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_drifts_again_and_again_is_built_anew_ever_more_rarely() {
+    let (_client, mut server, mut peer) = ready().await;
+    for _ in 0..6 {
+        tokio::time::sleep(BACKOFF_CEILING).await;
+        peer.progress(6, vec![1; 16]);
+        (_, peer) = server.accept().await;
+        peer.sync(6);
+    }
+    tokio::time::sleep(BACKOFF_CEILING).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let began = Instant::now();
+        peer.progress(6, vec![1; 16]);
+        let open = server.opens.recv().await.unwrap();
+        longest = longest.max(open.at - began);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        server.answers.send(Ok(Box::pin(UnboundedReceiverStream::new(receiver)))).unwrap();
+        peer = Peer(sender);
+        peer.sync(6);
+        tokio::time::sleep(BACKOFF_CEILING).await;
+    }
+    assert!(longest > BACKOFF_FLOOR * 32, "{longest:?}");
+}
+
+fn heartbeat(age: i64) -> Event {
+    let confirmed_age = Some(prost_types::Duration { seconds: age, nanos: 0 });
+    Event::Progress(Progress { revision: 5, confirmed_age, ..Progress::default() })
+}
+
+/// What a server can say for ever without having heard of the store.
+fn tells_nothing() -> [(&'static str, Option<Event>); 3] {
+    [
+        ("events of a newer server", None),
+        ("heartbeats that are too old", Some(heartbeat(31))),
+        ("revocations", Some(Event::Revoked(Revoked { names: vec!["settings/a".to_owned()], revision: 9 }))),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_a_stream_that_confirms_nothing_is_left() {
+    for (what, event) in tells_nothing() {
+        let (client, mut server, peer) = ready().await;
+        let began = Instant::now();
+        let open = loop {
+            // The stream is over where this fails.
+            let _ = peer.0.send(Ok(WatchConfigResponse { event: event.clone() }));
+            tokio::select! {
+                open = server.opens.recv() => break open.unwrap(),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        };
+        let waited = open.at - began;
+        assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
+        assert_eq!(open.endpoint, 1, "{what}: another is asked");
+        let error = client.status().last_error.unwrap();
+        assert!(matches!(*error, Error::Unconfirmed(CONFIRM_DEADLINE)), "{what}: {error}");
+        assert_eq!(client.setting_int("a").unwrap(), Some(5), "{what}: served on");
+    }
+}
+
+/// Whichever stream it opens, a server that is cut off from the store is asked ever more rarely, and is told of.
+#[tokio::test(start_paused = true)]
+async fn regression_a_server_without_its_store_is_not_asked_in_a_tight_loop() {
+    let (client, mut server, peer) = ready().await;
+    let mut peer = peer;
+    for round in 0_u32..6 {
+        let lived = Instant::now();
+        while !peer.0.is_closed() {
+            let _ = peer.0.send(Ok(WatchConfigResponse { event: Some(heartbeat(40)) }));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(lived.elapsed() >= CONFIRM_DEADLINE, "round {round}");
+        let error = client.status().last_error;
+        assert!(matches!(error.as_deref(), Some(Error::Unconfirmed(_))), "round {round}: {error:?}");
+        (_, peer) = server.accept().await;
+        peer.synced(5);
+    }
+    // Six failures in a row, and no stream that would have made up for them.
+    drop(peer);
+    let mut last = server.refuse(Error::Ended).await.at;
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let open = server.refuse(Error::Ended).await;
+        longest = longest.max(open.at - last);
+        last = open.at;
+    }
+    assert!(longest > BACKOFF_FLOOR * 32, "{longest:?}");
+    let (_, peer) = server.accept().await;
+    peer.synced(5);
+    peer.send(heartbeat(0));
+    until(&client, |status| status.last_error.is_none() && status.ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_on_its_way_may_take_longer_than_the_store_may_be_silent() {
+    let (client, mut server, peer) = ready().await;
+    peer.send(Event::Reset(Reset::default()));
+    for key in ["b", "c", "d", "e", "f"] {
+        let resources = vec![resource(key, 8)];
+        peer.send(Event::Snapshot(Snapshot { revision: 8, resources, last: key == "f" }));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+    peer.synced(8);
+    client.wait_revision(8, LONG).await.unwrap();
+    assert!(server.opens.try_recv().is_err(), "no second stream");
+}

@@ -28,6 +28,7 @@ from .errors import (
     SilentError,
     StaleError,
     TokenError,
+    UnconfirmedError,
 )
 from .events import ChangeEvent, ChangeSet
 from .options import Options
@@ -95,6 +96,7 @@ __all__ = [
     "Subscription",
     "TokenError",
     "Tool",
+    "UnconfirmedError",
     "VirtualKey",
     "aio",
     "connect",

@@ -14,6 +14,8 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
 from typing import Any, TypeVar
@@ -294,12 +296,40 @@ def bound(http: httpx.Client) -> None:
             pool._network_backend = _Backend(backend)  # type: ignore[union-attr]
 
 
-def _addresses(host: str, port: int) -> list[str]:
+#: Names that are being looked up, in this process. A resolver that does not answer holds one thread for each, and no more.
+_lookups: dict[tuple[int, str, int], Future[Any]] = {}
+
+
+def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = _look_up(host, port).result(timeout)
+    except FutureTimeoutError:
+        raise httpcore.ConnectTimeout(f"the name of {host} is not found in time") from None
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from None
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _look_up(host: str, port: int) -> Future[Any]:
+    """Has a name looked up in a thread of its own: nothing ends it before it ends by itself, which may take half a minute."""
+    key, own = (_fork.generation, host, port), Future[Any]()
+    lookup = _lookups.setdefault(key, own)
+    if lookup is own:
+        threading.Thread(target=_ask, args=(key, own), name="signalbox-lookup", daemon=True).start()
+    return lookup
+
+
+def _ask(key: tuple[int, str, int], lookup: Future[Any]) -> None:
+    try:
+        lookup.set_result(socket.getaddrinfo(*key[1:], type=socket.SOCK_STREAM))
+    except Exception as error:
+        lookup.set_exception(error)
+    finally:
+        # Who comes now asks anew: what is found is not kept.
+        del _lookups[key]
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -313,7 +343,7 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         # One address after the other: by itself a host of many would get the time once for each.
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in _addresses(host, port):
+        for address in _addresses(host, port, _left(timeout, httpcore.ConnectTimeout)):
             left = _left(timeout, httpcore.ConnectTimeout)
             try:
                 return _Stream(self._inner.connect_tcp(address, port, left, *args, **options))

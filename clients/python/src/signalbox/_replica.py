@@ -20,9 +20,16 @@ from .status import Rejection
 
 #: A revision that every cursor has passed.
 _UNTIL_THE_SWAP = 0
-#: Bytes of messages that are put together out of sight at most. No store holds so much; a server that never comes to an end must not
-#: fill the worker's memory.
-_MAX_STAGED_BYTES = 1 << 30
+#: Bytes of messages that are put together out of sight at most, and what a whole state may take. No store holds so much; a server
+#: that never comes to an end must not fill the worker's memory.
+_MAX_STAGED_BYTES = _MAX_STATE_BYTES = 1 << 30
+#: What the names may take that are revoked and not passed yet, each with its length and this.
+_MAX_REVOKED_BYTES = 16 << 20
+_REVOKED_NAME_BYTES = 100
+#: Tokens that are longer are not kept: no server would take them back.
+_MAX_TOKEN_CHARS = 64 << 10
+#: The longest name of a session, by the contract.
+_MAX_SESSION_CHARS = 128
 #: Resets after which what was served is as true as before, only old.
 _TRUE_YET = ("compacted", "lagged")
 
@@ -37,6 +44,11 @@ class Cursor:
 
     resume_token: str = ""
     view_id: str = ""
+
+    @classmethod
+    def told(cls, resume_token: str, view_id: str) -> Cursor:
+        """As a server gives it."""
+        return cls(resume_token, view_id) if len(resume_token) + len(view_id) <= _MAX_TOKEN_CHARS else cls()
 
 
 @dataclass
@@ -148,6 +160,7 @@ class Replica:
         staging.complete = part.last
         for resource in part.resources:
             staging.draft.upsert(view_of(resource))
+        _check_size(staging.draft)
         return Applied()
 
     def _synced(self, synced: Any) -> Applied:
@@ -164,7 +177,7 @@ class Replica:
         else:
             staging.draft.revision = synced.revision
             rejected = not self._offer(staging.draft)
-        self._move(Cursor(synced.resume_token, synced.view_id))
+        self._move(Cursor.told(synced.resume_token, synced.view_id))
         self._staging = None
         # A snapshot shares nothing with what was served; after a resume this compares a map with itself.
         return Applied(
@@ -173,7 +186,7 @@ class Replica:
             # heartbeat after that confirms the present.
             confirmed_age=None if staging is None else _proto.seconds(synced.confirmed_age),
             synced=True,
-            session_id=synced.session_id,
+            session_id=_session(synced.session_id),
             rejected=rejected,
         )
 
@@ -191,12 +204,13 @@ class Replica:
         _grow(part, changes)
         for change in changes.changes:
             _take_in(part, change, changes.traceparent)
+        _check_size(part.draft)
         if not changes.last:
             self._part = part
             return Applied()
         before, caught_up = self.served, self.rejection is None
         rejected = not self._offer(part.draft)
-        self._move(Cursor(changes.resume_token, self.cursor.view_id))
+        self._move(Cursor.told(changes.resume_token, self.cursor.view_id))
         events = tuple(part.events) if caught_up and not rejected else difference(before, self.served)
         return Applied(changes=self._change_set(events), rejected=rejected)
 
@@ -211,7 +225,7 @@ class Replica:
                 raise DesyncError("a digest that is not 16 bytes")
             raise DigestError(f"the digest of the cache at revision {progress.revision} is not the server's")
         self._advance(progress.revision)
-        self._move(Cursor(progress.resume_token, self.cursor.view_id))
+        self._move(Cursor.told(progress.resume_token, self.cursor.view_id))
         return Applied(confirmed_age=_proto.seconds(progress.confirmed_age))
 
     def _reset(self, reset: Any) -> Applied:
@@ -221,17 +235,18 @@ class Replica:
         if word in ("other_store", "ahead") and self.served._revoked:
             # Revisions begin anew. Those of the former life might never be passed, so they hold until the swap.
             self._refuse({name: _UNTIL_THE_SWAP for name in self.served._revoked})
-        refuted = word not in _TRUE_YET
-        if refuted:
-            self.served_at = Cursor()
-        return Applied(reset=word, refuted=refuted)
+        return Applied(reset=word, refuted=word not in _TRUE_YET)
 
     def _revoked(self, revoked: Any) -> Applied:
         # While a snapshot is on its way, what is served may be of another life, and its revision no measure.
         if self._staging is None and revoked.revision <= self.served.revision:
             return Applied()
         before = self.served
-        self._refuse({**before._revoked, **{name: revoked.revision for name in revoked.names}})
+        names = {**before._revoked, **dict.fromkeys(revoked.names, revoked.revision)}
+        if sum(len(name) + _REVOKED_NAME_BYTES for name in names) > _MAX_REVOKED_BYTES:
+            # What replaces them comes with the snapshot that the next stream begins with.
+            raise DesyncError("more names are revoked than can be kept")
+        self._refuse(names)
         return Applied(changes=self._change_set(difference(before, self.served)), revoked=True)
 
     def _going_away(self, going_away: Any) -> Applied:
@@ -301,6 +316,16 @@ def _grow(unfinished: _Staging | _Part, message: Any) -> None:
     unfinished.bytes += message.ByteSize()
     if unfinished.bytes > _MAX_STAGED_BYTES:
         raise DesyncError("more than a GiB has come before a state is whole")
+
+
+def _check_size(draft: Draft) -> None:
+    if draft.bytes > _MAX_STATE_BYTES:
+        raise DesyncError("the state is larger than a GiB")
+
+
+def _session(name: str) -> str:
+    """The name of a session; empty for what is none, and would be refused where it is said again."""
+    return name if len(name) <= _MAX_SESSION_CHARS and name.isascii() and name.isprintable() else ""
 
 
 def _take_in(part: _Part, change: Any, traceparent: str) -> None:

@@ -19,7 +19,7 @@ from ._replica import Applied, Cursor, DigestError, Replica
 from ._state import State
 from ._transport import Subject
 from ._watchdog import Watchdog
-from .errors import DesyncError, EndedError, RpcError, SignalboxError, SilentError
+from .errors import DesyncError, EndedError, RpcError, SignalboxError, SilentError, UnconfirmedError
 from .snapshot import Snapshot
 
 _log = logging.getLogger("signalbox")
@@ -36,6 +36,8 @@ _SYNC_DEADLINE = 30.0
 _WHOLE_DEADLINE = 600.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
+#: How long a stream in sync may bring no fresh word of the store, whatever else it brings. So many intervals, where that is longer.
+_CONFIRM_DEADLINE = 30.0
 #: Resets after which what was served is no state of the store that there is now.
 _OTHER_LIVES = ("other_store", "ahead")
 
@@ -95,6 +97,10 @@ class Watcher:
         self._asked = 0.0
         self._opened: float | None = None
         self._synced = False
+        #: By when the store has to be heard of; `None` until the stream is in sync.
+        self._confirm_by: float | None = None
+        #: Whether it has been heard of.
+        self._confirmed = False
         self._subject: Subject = ("", "")
         #: Whether there may be a session at the service whose name has not come yet.
         self._nameless = False
@@ -110,7 +116,9 @@ class Watcher:
     def settle(self, timeout: float) -> None:
         """Waits until the session of the present stream has a name. One that ends before can't be named by the next, and the
         service waits for a worker that there is not. Nobody is waited for who has not answered last."""
-        if self._state.health.last_error is None and self._thread is not threading.current_thread():
+        error = self._state.health.last_error
+        answers = error is None or isinstance(error, UnconfirmedError)
+        if answers and self._thread is not threading.current_thread():
             self._state.wait(lambda: not self._nameless, monotonic() + timeout)
 
     def stop(self, timeout: float, *, forking: bool = False) -> None:
@@ -171,21 +179,23 @@ class Watcher:
     def _follow(self) -> SignalboxError:
         """Opens a stream and follows it to its end, which is always an error of some sort."""
         self._opened, self._synced, self._leave_at = None, False, None
+        self._confirm_by, self._confirmed = None, False
         self._nameless = True
         with self._lock:
             if self._start_over:
                 self._start_over = False
                 self._replica.start_over()
-        watchdog, begun = None, None
+        watchdog, begun, silent_at = None, None, 0.0
         try:
             stream = self._open()
-            deadline = monotonic() + self._deadline()
+            silent_at = deadline = monotonic() + self._deadline()
             watchdog = Watchdog(stream.cancel, deadline)
             for message in stream:
                 now = monotonic()
                 if now > deadline:
-                    # This process stood still. What has waited for it meanwhile tells of the past as if it were the present.
-                    return self._silent()
+                    # Also where this process stood still: what has waited for it meanwhile tells of the past as if it were the
+                    # present.
+                    return self._late(now, silent_at)
                 self._take_in(message, now)
                 if self._stopping:
                     break
@@ -193,12 +203,14 @@ class Watcher:
                 if begun is not None and now - begun > _WHOLE_DEADLINE:
                     self._replica.start_over()
                     return DesyncError(f"a state is not whole after {_WHOLE_DEADLINE:.0f} s")
-                deadline = monotonic() + self._deadline()
-                if self._leave_at is not None:
-                    deadline = min(deadline, self._leave_at)
+                deadline = silent_at = monotonic() + self._deadline()
+                # A state on its way has a deadline of its own: nothing confirms it before it is whole.
+                confirm_by = self._confirm_by if begun is None else None
+                deadline = min(at for at in (silent_at, confirm_by, self._leave_at) if at is not None)
                 watchdog.move(deadline)
         except SignalboxError as error:
-            return self._silent() if watchdog is not None and watchdog.expired else error
+            expired = watchdog is not None and watchdog.expired
+            return self._late(monotonic(), silent_at) if expired else error
         finally:
             if watchdog is not None:
                 watchdog.release()
@@ -237,11 +249,10 @@ class Watcher:
         if self._opened is None:
             self._opened = now
             health["streams"] = self._state.health.streams + 1
-        if applied.confirmed_age is not None:
-            health["confirmed_at"] = now - applied.confirmed_age
+        self._confirm(applied, now, health)
         if applied.synced:
             self._synced = True
-            health.update(last_error=None, session_id=applied.session_id, load_seconds=now - self._asked)
+            health.update(session_id=applied.session_id, load_seconds=now - self._asked)
             _log.info("configuration is in sync at revision %d", self._replica.known.revision)
         if applied.reset:
             self._synced = False
@@ -267,6 +278,19 @@ class Watcher:
             self._nameless = False
         self._on_message(applied, self.position)
 
+    def _confirm(self, applied: Applied, now: float, health: dict[str, Any]) -> None:
+        """Notes what a message says of how fresh the store's word is, and by when it has to be heard again."""
+        age = applied.confirmed_age
+        if age is not None:
+            health["confirmed_at"] = now - age
+        fresh = age is not None and age <= self._state.staleness.bound
+        if fresh or (applied.synced and self._confirm_by is None):
+            self._confirm_by = now + max(self._heartbeat, _CONFIRM_DEADLINE)
+        self._confirmed = self._confirmed or fresh
+        # A server that tells nothing fresh is in the way until one does, however many streams it opens.
+        if fresh or (applied.synced and not isinstance(self._state.health.last_error, UnconfirmedError)):
+            health["last_error"] = None
+
     def _move(self, applied: Applied) -> None:
         """Notes how far this has come."""
         served, cursor = self._replica.served, self._replica.served_at
@@ -288,8 +312,13 @@ class Watcher:
             if not self._stopping:
                 self._on_message(Applied(refuted=True), self.position)
 
-    def _silent(self) -> SilentError:
-        return SilentError(f"nothing was heard from {self._transport.endpoint} for {self._deadline():.0f} s")
+    def _late(self, now: float, silent_at: float) -> SignalboxError:
+        """What has not come in time."""
+        endpoint = self._transport.endpoint
+        if now < silent_at and self._confirm_by is not None and now >= self._confirm_by:
+            seconds = max(self._heartbeat, _CONFIRM_DEADLINE)
+            return UnconfirmedError(f"{endpoint} has confirmed nothing for {seconds:.0f} s")
+        return SilentError(f"nothing was heard from {endpoint} for {self._deadline():.0f} s")
 
     def _deadline(self) -> float:
         """How long the server may be silent at this point, in seconds."""
@@ -301,9 +330,9 @@ class Watcher:
         if self._start_over:
             return now
         is_desync = isinstance(end, DesyncError)
-        lived = self._synced and self._opened is not None and now - self._opened >= _BACKOFF_CEILING
-        # A cache that does not match has not worked, however long it took to find out.
-        if lived and not is_desync:
+        lived = self._confirmed and self._opened is not None and now - self._opened >= _BACKOFF_CEILING
+        # A cache that does not match has not worked, however long it took to find out, nor has a server without its store.
+        if lived and not isinstance(end, DesyncError | UnconfirmedError):
             self._backoff.reset()
         if self._leave_at is not None and not is_desync:
             # Else a server that sends everybody away at once would be asked again at once, for ever.

@@ -64,6 +64,11 @@ class SilentError(SignalboxError):
     """Nothing was heard on a stream for so long that it was given up."""
 
 
+class UnconfirmedError(SignalboxError):
+    """A stream brought no fresh word of the store for so long that it was given up: its server is cut off, or says other things
+    only."""
+
+
 class EndedError(SignalboxError):
     """The server ended the stream without saying why."""
 

@@ -49,6 +49,8 @@ _REMEMBERED = 4_096
 _NEVER_ASKED: Any = object()
 #: The digest is a sum modulo this.
 _MODULUS = 2**128
+#: What a resource counts beside its content.
+_RESOURCE_BYTES = 1 << 10
 
 
 class Getters(SettingGetters):
@@ -205,6 +207,7 @@ class Snapshot(Getters):
         "_active_keys",
         "_aging",
         "_api_keys",
+        "_bytes",
         "_digest",
         "_overrides",
         "_resources",
@@ -226,6 +229,7 @@ class Snapshot(Getters):
         #: Names whose secrets are refused until the cursor has passed the revision.
         self._revoked: dict[str, int] = {}
         self._digest = 0
+        self._bytes = 0
         self._aging: Aging | None = None
         #: Effective settings by what was asked for, the spelling and perhaps a user: looking one up again costs a look-up.
         self._settings: dict[str | tuple[str, str], Setting | None] = {}
@@ -305,6 +309,8 @@ class Draft:
         self._api_keys = dict(base._api_keys)
         self._virtual_keys = dict(base._virtual_keys)
         self._digest = base._digest
+        #: What the resources take, about.
+        self.bytes = base._bytes
         #: Providers whose keys are in a map of this draft's own.
         self._owned: set[str] = set()
 
@@ -313,6 +319,7 @@ class Draft:
         previous = self.remove(resource.name)
         self._resources[resource.name] = resource
         self._digest = (self._digest + _term(resource)) % _MODULUS
+        self.bytes += len(resource._packed) + _RESOURCE_BYTES
         self._index(resource)
         return previous
 
@@ -322,6 +329,7 @@ class Draft:
         if resource is None:
             return None
         self._digest = (self._digest - _term(resource)) % _MODULUS
+        self.bytes -= len(resource._packed) + _RESOURCE_BYTES
         if isinstance(resource, ApiKey):
             keys = self._keys_of(resource)
             keys.pop(resource.id, None)
@@ -346,6 +354,7 @@ class Draft:
         snapshot._virtual_keys = self._virtual_keys
         snapshot._revoked = dict(revoked)
         snapshot._digest = self._digest
+        snapshot._bytes = self.bytes
         return snapshot
 
     def _index(self, resource: Resource[Any]) -> None:

@@ -46,7 +46,8 @@ class Status:
     """The server's name for the present stream."""
 
     last_error: SignalboxError | None
-    """What stands in the way of following the stream; `None` while it is followed."""
+    """What stands in the way of following the stream; `None` while it is followed. An `UnconfirmedError` stays until the store
+    is heard of again."""
 
     reconnects: int
     """Streams opened after the first."""
