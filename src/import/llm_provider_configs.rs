@@ -54,8 +54,11 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         active.extend(provider(&mut made, row).filter(|_| row.flag(&["is_active"]) == Some(true)));
     }
     table::leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), KNOWN);
-    let note =
-        if active.len() > 1 { "several were active; the first is, the others are its fallbacks" } else { "" };
+    let note = if active.len() > 1 {
+        "several were active; the first that is enabled is, the others are its fallbacks"
+    } else {
+        ""
+    };
     parts::default_router(&mut made, "is_active", parts::Says::Who, &active, note);
     Ok(made.finish())
 }

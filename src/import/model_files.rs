@@ -97,8 +97,8 @@ pub fn only(mut imported: Imported, words: &[String]) -> Result<Imported, String
     imported.items.retain(|item| item.to.is_empty() || is_wanted(&item.to));
     let others = before - imported.resources.len();
     if others > 0 {
-        let why = "are of providers that were not asked for";
-        imported.items.push(Item::new(format!("{others} models"), "", Outcome::LeftOut, why));
+        let why = format!("{others} that were not asked for");
+        imported.items.push(Item::new("models of other providers", "", Outcome::LeftOut, why));
     }
     Ok(imported)
 }

@@ -30,7 +30,10 @@ impl Converter<'_> {
             };
             let place = format!("{place} ({})", name.escape_debug());
             let values = Wiped(vec![values.clone()]);
-            self.known_credentials.insert(name.to_owned(), Credential { place, values, used: false });
+            let credential = Credential { place, values, used: false };
+            if let Some(before) = self.known_credentials.insert(name.to_owned(), credential) {
+                self.left_out(before.place.clone(), "a later one of the same name is taken");
+            }
         }
     }
 

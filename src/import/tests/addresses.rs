@@ -74,6 +74,7 @@ fn regression_azure_ai_is_not_azure_openai() {
 
 const SHARED: &str = "
 credential_list:
+- {credential_name: ours, credential_values: {api_key: k-0}}
 - credential_name: ours
   credential_values: {api_key: os.environ/OURS_KEY, api_base: https://team.openai.azure.com, api_version: 2024-10-21}
 - {credential_name: idle, credential_values: {api_key: k-2}}
@@ -104,7 +105,10 @@ fn regression_what_entries_share_is_carried_over() {
         assert!(spec.endpoint_path.ends_with("api-version=2024-10-21"));
         assert_eq!(key_of(&imported, &format!("{name}/apiKeys/ours_key")), "canary-ours");
     }
-    assert_eq!(left_out(&imported), ["model_list[2] (c)", "credential_list[1] (idle)"]);
+    assert_eq!(
+        left_out(&imported),
+        ["credential_list[0] (ours)", "model_list[2] (c)", "credential_list[2] (idle)"]
+    );
     assert!(told(&imported, "model_list[2] (c)").contains("names the credential `gone`"));
     assert!(!imported.resources.iter().any(|one| one.name.starts_with("providers/chatgpt")));
     let default = told(&imported, "litellm_settings.default_fallbacks");
