@@ -162,7 +162,7 @@ pub static KNOWN: [Known; 14] = [
     known(ProviderType::Openai, "chatgpt", "ChatGPT (OpenAI)", &["chatgpt", "open_ai", "text_completion_openai"],
         &["OPENAI_API_KEY"], &["OPENAI_BASE_URL"]),
     known(ProviderType::Anthropic, "anthropic", "Anthropic", &["claude"], &["ANTHROPIC_API_KEY"], &["ANTHROPIC_BASE_URL"]),
-    known(ProviderType::AzureOpenai, "azure_openai", "Azure OpenAI", &["azure", "azure_ai", "azure_text"],
+    known(ProviderType::AzureOpenai, "azure_openai", "Azure OpenAI", &["azure", "azure_text"],
         &["AZURE_OPENAI_API_KEY"], &["AZURE_OPENAI_ENDPOINT"]),
     known(ProviderType::Mistral, "mistral", "Mistral", &["mistralai", "mistral_ai"], &["MISTRAL_API_KEY"],
         &["MISTRAL_BASE_URL"]),
@@ -297,6 +297,36 @@ pub fn own_base_url(provider_type: ProviderType, url: &str) -> Option<&'static s
     whole.strip_prefix(given).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')).then_some(own)
 }
 
+/// A base URL as it is to be: that of the type where it leads to its own service, and else without the endpoint path of the type,
+/// or the beginning of that up to its version, which would be said twice. `None` where it is so already.
+#[must_use]
+pub fn recut_base_url(provider_type: ProviderType, url: &str) -> Option<String> {
+    if let Some(own) = own_base_url(provider_type, url) {
+        return (own != url).then(|| own.to_owned());
+    }
+    let plain = url.trim_end_matches('/');
+    let endpoint = defaults(provider_type.into())?.endpoint_path;
+    let beginnings = endpoint.match_indices('/').map(|(at, _)| &endpoint[..at]);
+    let mut said = std::iter::once(endpoint).chain(beginnings.filter(|said| ends_in_version(said)));
+    let cut = said.find_map(|said| plain.strip_suffix(said).filter(|_| !said.is_empty()))?;
+    Some(cut.to_owned())
+}
+
+/// Whether a path ends in a version, such as `/v1beta`.
+fn ends_in_version(path: &str) -> bool {
+    let step = path.rsplit('/').next().unwrap_or_default();
+    step.strip_prefix('v').is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
+}
+
+/// Whether a URL is where Google speaks the OpenAI protocol.
+#[must_use]
+pub fn is_googles_openai(url: &str) -> bool {
+    let google = defaults(ProviderType::GoogleAi.into()).and_then(|row| row.base_url).unwrap_or_default();
+    url.strip_prefix(google).is_some_and(|path| {
+        path.strip_prefix("/v1beta/openai").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
 /// Whether a provider is the service that its type is called after, rather than one that somebody else runs.
 #[must_use]
 pub fn is_at_home(spec: &ProviderSpec) -> bool {
@@ -365,6 +395,48 @@ mod tests {
             (ProviderType::AzureOpenai, "https://my-resource.openai.azure.com", None),
         ] {
             assert_eq!(own_base_url(of, url), own, "{url}");
+        }
+    }
+
+    #[test]
+    fn regression_an_endpoint_in_a_base_url_is_not_said_twice() {
+        for (of, url, cut) in [
+            (
+                ProviderType::Openai,
+                "https://api.openai.com/v1/chat/completions",
+                Some("https://api.openai.com/v1"),
+            ),
+            (
+                ProviderType::OpenaiCompatible,
+                "https://c.example/v1/chat/completions/",
+                Some("https://c.example/v1"),
+            ),
+            (ProviderType::OpenaiCompatible, "https://c.example/v1/", None),
+            (ProviderType::OpenaiCompatible, "https://c.example/v1", None),
+            (ProviderType::OpenaiCompatible, "https://c.example/chat", None),
+            (
+                ProviderType::Anthropic,
+                "https://proxy.example/anthropic/v1/messages",
+                Some("https://proxy.example/anthropic/v1"),
+            ),
+            (ProviderType::GoogleAi, "https://proxy.example/v1beta", Some("https://proxy.example")),
+            (
+                ProviderType::AzureOpenai,
+                "https://x.openai.azure.com/openai/v1/",
+                Some("https://x.openai.azure.com"),
+            ),
+            (ProviderType::AzureOpenai, "https://x.openai.azure.com", None),
+            (ProviderType::Custom, "https://x.example/chat/completions", None),
+        ] {
+            assert_eq!(recut_base_url(of, url).as_deref(), cut, "{url}");
+        }
+        for (url, is) in [
+            ("https://generativelanguage.googleapis.com/v1beta/openai/", true),
+            ("https://generativelanguage.googleapis.com/v1beta/openai", true),
+            ("https://generativelanguage.googleapis.com/v1beta/openaix", false),
+            ("https://generativelanguage.googleapis.com", false),
+        ] {
+            assert_eq!(is_googles_openai(url), is, "{url}");
         }
     }
 

@@ -124,8 +124,9 @@ fn dot_env(path: &Path, warn: impl Fn(String)) -> Result<Variables, Problems> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Variables::default()),
         Err(error) => return unread(error),
     };
-    // A directory of this name is nobody's settings, and a pipe might never end.
+    // A pipe might never end.
     if !found.is_file() {
+        warn(format!("{} is no regular file, and was not read", path.display()));
         return Ok(Variables::default());
     }
     if found.len() > DOT_ENV_BYTES {

@@ -18,9 +18,12 @@ use super::{
     workers,
 };
 use crate::{
-    import::{Format, Imported, Takes, format_named},
+    import::{self, Format, Imported, Takes, format_named},
     proto::v1::{ImportMode, ImportOptions},
 };
+
+/// What can be done where what uses a resource would no longer fit.
+const SKIP_IN_USE: &str = "\nor leave such resources as they are, and import the rest, with --skip-invalid";
 
 /// Imports files.
 pub async fn import(session: &mut Session<'_>, target: &Target, args: &Import) -> Outcome {
@@ -58,6 +61,9 @@ fn check(format: Option<&Format>, args: &Import) -> Outcome {
         _ if format.is_none() && args.skip_invalid => {
             "--skip-invalid is for files of other systems; take what is not valid out of the file".to_owned()
         }
+        _ if !args.only.is_empty() && !format.is_some_and(Format::is_of_models) => {
+            "--only is for files of models: models-dev and litellm-prices".to_owned()
+        }
         _ if format.is_some() && args.export_key_file.is_some() => {
             "--export-key-file is for our own format; keys of other systems go into --fernet-key-file"
                 .to_owned()
@@ -75,6 +81,10 @@ async fn from_foreign(
     inputs: &[Input],
 ) -> Outcome {
     let mut imported = foreign::convert(session, format, inputs, args)?;
+    if !args.only.is_empty() {
+        let only = import::only(imported, &args.only);
+        imported = only.map_err(|problem| Failure::usage(format!("--only: {problem}")))?;
+    }
     if imported.resources.is_empty() {
         return nothing(session, &imported);
     }
@@ -94,7 +104,10 @@ async fn from_foreign(
     let items = foreign::items(&imported, args.replace);
     let answer = match send::send(&mut connection, options(args, mode), items).await {
         Ok(answer) => answer,
-        Err(not_done) => return Err(fail(session, &imported, backups, not_done)),
+        Err(not_done) => {
+            let not_done = if args.skip_invalid { not_done } else { not_done.advised(SKIP_IN_USE) };
+            return Err(fail(session, &imported, backups, not_done));
+        }
     };
     match answer.created + answer.updated {
         0 => backups.take_away(),
@@ -149,6 +162,7 @@ fn options(args: &Import, mode: ImportMode) -> ImportOptions {
         validate_only: args.write.dry_run,
         request_id: args.write.request_id.clone(),
         reason: args.write.reason.clone(),
+        skip_in_use: args.skip_invalid,
     }
 }
 

@@ -127,7 +127,8 @@ impl Converter {
                 }
                 ("provider" | "llm" | "llm_provider", Tree::Map(_)) => self.provider(&path, None, value),
                 ("active_provider", Tree::Text(name)) => self.active = Some((path, name.clone())),
-                (name, _) if FIELDS.contains(&name) && is_provider(settings) => {}
+                // Each is told as a field of the provider.
+                _ if is_provider(settings) => {}
                 _ => self.made.left_out(path, "is not about a provider"),
             }
         }
@@ -223,11 +224,9 @@ impl Converter {
         let from = format!("{path}.api_key");
         match value {
             None => self.made.left_out(from, "there is none"),
-            Some(value) if providers::is_placeholder(value) => {
-                self.made.left_out(from, providers::PLACEHOLDER)
-            }
+            Some(value) if providers::is_no_key(value) => self.made.left_out(from, providers::PLACEHOLDER),
             Some(value) => match providers::key_problem(value) {
-                Some(problem) => self.made.problem(from, problem),
+                Some(problem) => self.made.part_problem(from, problem),
                 None => {
                     let name = format!("{provider}/apiKeys/admin_settings");
                     let spec = providers::api_key(Some(value), "From admin_settings.json.");

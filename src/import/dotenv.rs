@@ -69,11 +69,16 @@ impl<'a> Reader<'a> {
     /// Reads one line, or several where a value goes over them, with its end.
     fn line(&mut self) {
         let line = self.line;
+        let begin = self.rest.clone();
         self.spaces();
         let read = match self.rest.peek() {
             Some((_, '#' | '\n' | '\r')) | None => Ok(None),
             Some(_) => self.assignment(),
         };
+        if read.is_err() {
+            // A quote that nobody has closed takes no lines along.
+            (self.rest, self.line) = (begin, line);
+        }
         self.skip_line();
         match read {
             Ok(None) => {}
@@ -314,12 +319,24 @@ mod tests {
     fn problems_name_the_line_and_no_value() {
         let text = "A=1\nsk-secret\nB=\"sk-secret\nC=sk-secret";
         let (variables, problems) = parse(".env", text);
-        assert_eq!(variables.len(), 1, "what can be read is read");
+        let names: Vec<&str> = variables.iter().map(|variable| variable.name.as_str()).collect();
+        assert_eq!(names, ["A", "C"], "what can be read is read");
         let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
         assert_eq!(places, [".env, line 2", ".env, line 3"]);
         assert!(!format!("{problems:?}").contains("secret"));
         for text in ["1A=x", "A B=x", "=x", "A='x'y", "A=${", "A=${NONE}", "A=\"x", "export A B"] {
             assert!(!parse(".env", text).1.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn regression_a_quote_that_is_not_closed_takes_no_lines_along() {
+        for text in ["A=\"x\nB=1\nC=2", "A='x\nB=1\nC=2", "A=\"x\nB=\"1\"\nC=2", "A=\"x ${\nB=1\nC=2"] {
+            let (variables, problems) = parse(".env", text);
+            let names: Vec<&str> = variables.iter().map(|variable| variable.name.as_str()).collect();
+            assert_eq!((names.as_slice(), problems.len()), (&["B", "C"][..], 1), "{text:?}");
+            assert_eq!(problems[0].place, ".env, line 1");
+            assert_eq!(variables.iter().map(|variable| variable.line).collect::<Vec<_>>(), [2, 3]);
         }
     }
 

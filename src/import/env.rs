@@ -9,13 +9,13 @@ use super::{
     databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
     dotenv,
     gather::cut,
-    providers::{KNOWN, Known, PLACEHOLDER, api_key, is_placeholder, key_problem},
+    providers::{KNOWN, Known, PLACEHOLDER, api_key, is_no_key, key_problem},
 };
 use crate::{
     crypto::SecretText,
     domain::record::Spec,
     kinds::{
-        provider_types::{OLLAMA_CLOUD, base_url, default_model, is_at_home, needs_no_key, own_base_url},
+        provider_types::{OLLAMA_CLOUD, base_url, default_model, is_at_home, needs_no_key, recut_base_url},
         rules::url_problem,
     },
     proto::v1::{AuthScheme, HeaderValue, ProviderAuth, ProviderSpec, ProviderType, header_value::Value},
@@ -207,8 +207,8 @@ impl<'a> Converter<'a> {
         };
         if let Some(base) = base {
             let base = base_url(known.provider_type, base);
-            let own = own_base_url(known.provider_type, &base).map(str::to_owned);
-            let recut = own.as_ref().is_some_and(|own| *own != base);
+            let own = recut_base_url(known.provider_type, &base);
+            let recut = own.is_some();
             spec.base_url = own.unwrap_or(base);
             if let Some(problem) = url_problem(&spec.base_url) {
                 self.problem(base_name, problem);
@@ -245,7 +245,7 @@ impl<'a> Converter<'a> {
 
     fn key(&mut self, known: &'static Known) -> Option<(&'static str, &'a str)> {
         let (variable, value) = self.first(known.keys)?;
-        if is_placeholder(value) {
+        if is_no_key(value) {
             self.left_out(variable, PLACEHOLDER);
             return None;
         }

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use super::{Imported, Item, Outcome, Problem, edited};
 use crate::{
     domain::{FieldViolation, record::Spec},
-    kinds::{self, CheckContext, provider_types::own_base_url},
-    proto::v1::{ProviderSpec, Resource},
+    kinds::{
+        self, CheckContext,
+        provider_types::{is_googles_openai, recut_base_url, word},
+    },
+    proto::v1::{ProviderSpec, ProviderType, Resource},
 };
 
 /// What was made so far.
@@ -17,6 +20,8 @@ pub struct Gathered {
     resources: BTreeMap<String, Made>,
     items: Vec<Item>,
     problems: Vec<Problem>,
+    /// Those that leave what is around them as it is.
+    parts: Vec<Problem>,
     only_new: BTreeMap<String, &'static str>,
     fills: BTreeMap<String, Vec<String>>,
     /// The last number that was found free behind a name.
@@ -38,6 +43,7 @@ impl Gathered {
             resources: BTreeMap::new(),
             items: Vec::new(),
             problems: Vec::new(),
+            parts: Vec::new(),
             only_new: BTreeMap::new(),
             fills: BTreeMap::new(),
             numbered: BTreeMap::new(),
@@ -47,10 +53,14 @@ impl Gathered {
     /// A resource, without an item of the report. The base URL of a provider is cut where its type's is.
     pub fn put(&mut self, from: &str, name: impl Into<String>, mut spec: Spec) {
         let (name, from) = (name.into(), from.to_owned());
-        if let Spec::Provider(spec) = &mut spec
-            && recut(spec)
-        {
-            self.item(format!("{from}, base URL"), &name, Outcome::Changed, cut(&spec.base_url));
+        if let Spec::Provider(spec) = &mut spec {
+            if spec.r#type() == ProviderType::GoogleAi && is_googles_openai(&spec.base_url) {
+                spec.set_type(ProviderType::OpenaiCompatible);
+                self.item(format!("{from}, base URL"), &name, Outcome::Changed, GOOGLES_OPENAI);
+            }
+            if recut(spec) {
+                self.item(format!("{from}, base URL"), &name, Outcome::Changed, cut(&spec.base_url));
+            }
         }
         match self.resources.get(&name) {
             Some(other) => {
@@ -128,10 +138,16 @@ impl Gathered {
         self.problems.push(Problem { place: place.into(), what: what.into() });
     }
 
+    /// A part that is not valid, and without which what is around it stands: a key that can't be opened takes no provider
+    /// along.
+    pub fn part_problem(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        self.parts.push(Problem { place: place.into(), what: what.into() });
+    }
+
     /// Whether something is not valid already.
     #[must_use]
     pub fn has_problems(&self) -> bool {
-        !self.problems.is_empty()
+        !self.problems.is_empty() || !self.parts.is_empty()
     }
 
     /// Several of them.
@@ -154,6 +170,7 @@ impl Gathered {
                 spoilt.insert(name.clone(), SPOILT);
             }
         }
+        self.problems.append(&mut self.parts);
         self.spread(&mut spoilt);
         for item in self.items.iter_mut().filter(|item| item.outcome != Outcome::LeftOut) {
             if let Some(why) = spoilt.get(&item.to) {
@@ -176,14 +193,17 @@ impl Gathered {
         }
     }
 
-    /// Adds what lives beneath a spoilt resource, or refers to one.
+    /// Adds what lives beneath a spoilt resource, or refers to one, and the models that nobody else here serves.
     fn spread(&self, spoilt: &mut BTreeMap<String, &'static str>) {
+        let servers = self.servers();
+        let serving = |name: &str| servers.get(name.strip_prefix("models/")?.split_once('/')?.0);
         while !spoilt.is_empty() {
             let relies = |(name, made): (&String, &Made)| {
                 let (parsed, kind) = kinds::parse_name(name).ok()?;
                 let mut needed =
                     kind.references(&made.spec).into_iter().map(|one| one.name).chain(parsed.parent());
-                let is_lost = needed.any(|needed| spoilt.contains_key(needed.as_str()));
+                let is_lost = needed.any(|needed| spoilt.contains_key(needed.as_str()))
+                    || serving(name).is_some_and(|all| all.iter().all(|one| spoilt.contains_key(*one)));
                 (is_lost && !spoilt.contains_key(name)).then(|| name.clone())
             };
             let lost: Vec<String> = self.resources.iter().filter_map(relies).collect();
@@ -193,14 +213,29 @@ impl Gathered {
             spoilt.extend(lost.into_iter().map(|name| (name, RELIES)));
         }
     }
+
+    /// The providers that were made, by the beginnings of the models that they serve: their own, and those of their type.
+    fn servers(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut servers: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (name, made) in &self.resources {
+            let Spec::Provider(spec) = &made.spec else { continue };
+            let own = name.strip_prefix("providers/").unwrap_or_default().to_owned();
+            for segment in [own, word(spec.r#type())] {
+                servers.entry(segment).or_default().push(name);
+            }
+        }
+        servers
+    }
 }
 
 /// Cuts a base URL where that of its type is, if it leads there and no path of its own goes with it. Says whether it was another.
 fn recut(spec: &mut ProviderSpec) -> bool {
-    let own = own_base_url(spec.r#type(), &spec.base_url).filter(|own| *own != spec.base_url);
-    let own = own.filter(|_| spec.endpoint_path.is_empty());
-    own.inspect(|own| (*own).clone_into(&mut spec.base_url)).is_some()
+    let cut = recut_base_url(spec.r#type(), &spec.base_url).filter(|_| spec.endpoint_path.is_empty());
+    cut.map(|cut| spec.base_url = cut).is_some()
 }
+
+/// What a report says of a provider there.
+const GOOGLES_OPENAI: &str = "is where Google speaks the OpenAI protocol: its type is openai_compatible";
 
 /// What a report says of a base URL that was cut elsewhere.
 pub(super) fn cut(base_url: &str) -> String {

@@ -2,6 +2,8 @@
 //!
 //! What is accepted stands in `shapes`.
 
+mod azure;
+mod credentials;
 mod deployments;
 mod headers;
 mod routers;
@@ -39,6 +41,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
             Err(error) => converter.made().problem(&file.name, format!("is not YAML: {error}")),
         }
     }
+    converter.unused_credentials();
     converter.routers();
     Ok(converter.catalogue.finish())
 }
@@ -57,6 +60,8 @@ struct Deployment {
 struct Converter<'a> {
     input: &'a Input<'a>,
     catalogue: ModelFile,
+    /// What entries share, by name.
+    known_credentials: BTreeMap<String, credentials::Credential>,
     /// Variables that the file itself sets.
     variables: BTreeMap<String, String>,
     deployments: Vec<Deployment>,
@@ -86,6 +91,7 @@ impl<'a> Converter<'a> {
         Self {
             input,
             catalogue: ModelFile::new(FORMAT),
+            known_credentials: BTreeMap::new(),
             variables: BTreeMap::new(),
             deployments: Vec::new(),
             patterns: BTreeSet::new(),
@@ -114,9 +120,10 @@ impl<'a> Converter<'a> {
                 "is for the proxy itself",
             );
         }
+        self.credentials(file, config);
         for (key, value) in config.entries() {
             match (key.as_str(), value) {
-                ("environment_variables", _) | (_, Tree::Null) => {}
+                ("environment_variables" | "credential_list", _) | (_, Tree::Null) => {}
                 ("model_list", Tree::List(entries)) => {
                     for (index, entry) in entries.iter().enumerate() {
                         self.deployment(&format!("model_list[{index}]"), entry);
@@ -162,4 +169,14 @@ impl<'a> Converter<'a> {
             .map(|value| value.trim().to_owned())
             .filter(|v| !v.is_empty())
     }
+}
+
+/// Whether it is a version of Azure's API, such as `2024-10-21` or `2025-01-01-preview`.
+fn is_version(text: &str) -> bool {
+    let date = text.strip_suffix("-preview").unwrap_or(text);
+    date.len() == 10
+        && date.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
 }

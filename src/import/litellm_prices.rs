@@ -110,9 +110,42 @@ pub(super) fn spec(catalogue: &mut ModelFile, fields: &Fields<'_>) -> Result<Mod
         }
     }
     mode(&mut model, fields);
+    // That is LiteLLM's word for it; where more may come out than goes in, it is none.
+    if limits.max_output_tokens <= limits.max_input_tokens {
+        limits.context_window_tokens = limits.max_input_tokens;
+    }
     model.limits = (limits != ModelLimits::default()).then_some(limits);
     model.prices = (prices != ModelPrices::default()).then_some(prices);
     Ok(model)
+}
+
+/// Takes from a new entry what it only seems to say, beside what is known of the model. The file has no words for most
+/// capabilities: what it does not name is not denied. What goes in is the context window only where nobody has told that.
+pub(super) fn leave_unsaid(old: &ModelSpec, new: &mut ModelSpec) {
+    if !new.capabilities.is_empty() {
+        let others = old.capabilities.iter().filter(|one| !new.capabilities.contains(one));
+        new.capabilities = others.copied().chain(new.capabilities.iter().copied()).collect();
+    }
+    let told =
+        old.limits.as_ref().is_some_and(|limits| limits.context_window_tokens > 0 && !is_guess(limits));
+    if let Some(limits) = new.limits.as_mut().filter(|_| told) {
+        limits.context_window_tokens = 0;
+    }
+}
+
+/// What this file has brought, without the context window that it only seems to say where `new` tells one.
+pub(super) fn without_guess(old: &ModelSpec, new: &ModelSpec) -> ModelSpec {
+    let mut old = old.clone();
+    let told = new.limits.as_ref().is_some_and(|limits| limits.context_window_tokens > 0);
+    if let Some(limits) = old.limits.as_mut().filter(|limits| told && is_guess(limits)) {
+        limits.context_window_tokens = 0;
+    }
+    old
+}
+
+/// Whether the context window may be what goes in.
+fn is_guess(limits: &ModelLimits) -> bool {
+    limits.context_window_tokens == limits.max_input_tokens
 }
 
 fn price_field<'a>(prices: &'a mut ModelPrices, field: &str) -> Option<&'a mut String> {

@@ -54,8 +54,11 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
         active.extend(provider(&mut made, row).filter(|_| row.flag(&["is_active"]) == Some(true)));
     }
     table::leave_out_rest(&mut made, &rows.iter().collect::<Vec<_>>(), KNOWN);
-    let note =
-        if active.len() > 1 { "several were active; the first is, the others are its fallbacks" } else { "" };
+    let note = if active.len() > 1 {
+        "several were active; the first that is enabled is, the others are its fallbacks"
+    } else {
+        ""
+    };
     parts::default_router(&mut made, "is_active", parts::Says::Who, &active, note);
     Ok(made.finish())
 }
@@ -152,17 +155,17 @@ fn documents(made: &mut Gathered, row: &Row, spec: &mut ProviderSpec) {
 fn key(made: &mut Gathered, row: &Row, provider: &str) {
     let from = format!("{}, api_key", row.place);
     match (row.text(&["api_key"]), row.text(&["api_key_encrypted"])) {
-        (Some(value), _) if providers::is_placeholder(value) => made.left_out(from, providers::PLACEHOLDER),
+        (Some(value), _) if providers::is_no_key(value) => made.left_out(from, providers::PLACEHOLDER),
         (Some(value), _) => {
             if let Some(problem) = providers::key_problem(value) {
-                return made.problem(from, problem);
+                return made.part_problem(from, problem);
             }
             let name = format!("{provider}/apiKeys/llm_provider_configs");
             let spec = providers::api_key(Some(value), "From the table `llm_provider_configs`.");
             made.put(&from, name.as_str(), Spec::ApiKey(spec));
             made.imported(from, name);
         }
-        (None, Some(_)) => made.problem(format!("{}, api_key_encrypted", row.place), SELECT),
+        (None, Some(_)) => made.part_problem(format!("{}, api_key_encrypted", row.place), SELECT),
         (None, None) => made.left_out(from, "there is none"),
     }
 }

@@ -29,15 +29,15 @@ pub fn laid_over(stored: &Resource, imported: &Resource, callable: bool) -> Opti
     let mut new = imported.spec.clone()?;
     rebase(old, &mut new);
     let only_fills = matches!(new, Spec::Model(_)) && only_fills(stored, imported);
-    // That file has no words for most capabilities: what it does not say is not denied.
     if let (Spec::Model(old), Spec::Model(new)) = (old, &mut new)
         && is_from(imported, litellm_prices::FORMAT)
-        && !new.capabilities.is_empty()
     {
-        let others = old.capabilities.iter().filter(|one| !new.capabilities.contains(one));
-        new.capabilities = others.copied().chain(new.capabilities.iter().copied()).collect();
+        litellm_prices::leave_unsaid(old, new);
     }
     let merged = match (old, &new) {
+        (Spec::Model(old), Spec::Model(new)) if only_fills && is_from(stored, litellm_prices::FORMAT) => {
+            Spec::Model(merge(new, &litellm_prices::without_guess(old, new)))
+        }
         (Spec::Model(old), Spec::Model(new)) if only_fills => Spec::Model(merge(new, old)),
         (Spec::Model(old), Spec::Model(new)) => Spec::Model(merge(old, new)),
         // What is of another type has other defaults for everything.
@@ -276,6 +276,24 @@ mod tests {
         let again = stored(laid_over(&merged, &third, true).unwrap());
         assert_eq!((&again.spec, &again.labels), (&merged.spec, &merged.labels));
         assert_eq!(merged.labels[IMPORTED_FROM], "litellm-prices");
+    }
+
+    #[test]
+    fn regression_what_goes_in_is_the_context_window_only_where_none_is_told() {
+        let limits = |context_window_tokens, max_input_tokens| ModelSpec {
+            limits: Some(ModelLimits { context_window_tokens, max_input_tokens, ..Default::default() }),
+            ..Default::default()
+        };
+        let laid = |old: ModelSpec| {
+            let old = stored(model("catalogue", old));
+            let merged = laid_over(&old, &model("litellm-prices", limits(272, 272)), true).unwrap();
+            spec(&merged).limits.as_ref().unwrap().context_window_tokens
+        };
+        assert_eq!([limits(400, 0), limits(0, 0), limits(128, 128)].map(laid), [400, 272, 272]);
+        let first = stored(model("litellm-prices", limits(272, 272)));
+        let second = laid_over(&first, &model("models-dev", limits(400, 0)), true).unwrap();
+        let found = spec(&second).limits.as_ref().unwrap();
+        assert_eq!((found.context_window_tokens, found.max_input_tokens), (400, 272));
     }
 
     #[test]

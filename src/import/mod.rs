@@ -48,6 +48,7 @@ pub use edited::{
 };
 pub use gather::Gathered;
 pub use merge::laid_over;
+pub use model_files::only;
 pub use report::{Imported, Item, Kept, Outcome, Problem, Problems};
 
 pub use crate::crypto::ForeignKeys;
@@ -104,6 +105,12 @@ pub struct Format {
 type Convert = fn(&Input<'_>) -> Result<Imported, Problems>;
 
 impl Format {
+    /// Whether it is a file of models and prices of many providers.
+    #[must_use]
+    pub fn is_of_models(&self) -> bool {
+        [litellm_prices::FORMAT, models_dev::FORMAT].contains(&self.name)
+    }
+
     /// What of it is accepted, as text for people.
     #[must_use]
     pub fn shape(&self) -> String {

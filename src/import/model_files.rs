@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Gathered, Imported, Outcome,
+    Gathered, Imported, Item, Outcome,
     decimal::{self, Price},
     gather, parts, providers,
 };
@@ -77,6 +77,30 @@ impl ModelFile {
         }
         self.made.finish()
     }
+}
+
+/// The models of these providers, by their words, and an item that counts the others.
+///
+/// # Errors
+/// When nothing is of one of them.
+pub fn only(mut imported: Imported, words: &[String]) -> Result<Imported, String> {
+    let prefix = |word: &String| provider_segment(word).map(|segment| format!("models/{segment}/"));
+    let mut wanted = Vec::new();
+    for word in words {
+        let is_there = |prefix: &String| imported.resources.iter().any(|one| one.name.starts_with(prefix));
+        let found = prefix(word).filter(is_there);
+        wanted.push(found.ok_or_else(|| format!("the files have no model of `{}`", word.escape_debug()))?);
+    }
+    let is_wanted = |name: &str| wanted.iter().any(|prefix| name.starts_with(prefix));
+    let before = imported.resources.len();
+    imported.resources.retain(|one| is_wanted(&one.name));
+    imported.items.retain(|item| item.to.is_empty() || is_wanted(&item.to));
+    let others = before - imported.resources.len();
+    if others > 0 {
+        let why = format!("{others} that were not asked for");
+        imported.items.push(Item::new("models of other providers", "", Outcome::LeftOut, why));
+    }
+    Ok(imported)
 }
 
 /// The segment that stands for another system's provider: the word for its type, else its own name as an id.

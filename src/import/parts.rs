@@ -358,26 +358,33 @@ pub enum Says {
 /// Why an active provider stays so.
 pub const ACTIVE_STAYS: &str = "nothing in the file says which provider is active, so that the active one stays; `signalbox switch` changes it";
 
-/// Makes the router that says who is active, from providers in their order, the active one first.
+/// Makes the router that says who is active, from providers in their order, the active one first. A disabled one can't be it:
+/// the first that is enabled is, and the disabled ones come last.
 pub fn default_router(made: &mut Gathered, from: &str, says: Says, order: &[String], note: &str) {
-    let Some((primary, rest)) = order.split_first() else { return };
-    if matches!(made.get_mut(primary), Some(Spec::Provider(spec)) if spec.enabled == Some(false)) {
-        let why = format!("{primary} is the active one and disabled at once; the active one stays");
+    let Some(first) = order.first() else { return };
+    let mut is_off = |name: &&String| matches!(made.get_mut(name), Some(Spec::Provider(spec)) if spec.enabled == Some(false));
+    let (off, on): (Vec<&String>, Vec<&String>) = order.iter().partition(|name| is_off(name));
+    let Some((primary, others)) = on.split_first() else {
+        let why = format!("{first} is the active one and disabled at once; the active one stays");
         return made.left_out(from, why);
+    };
+    let mut notes = Vec::from_iter((!note.is_empty()).then(|| note.to_owned()));
+    if *primary != first {
+        notes.push(format!("{first} is disabled, so that {primary} is the active one"));
     }
     let mut fallbacks: Vec<String> = Vec::new();
-    for name in rest.iter().filter(|name| *name != primary) {
-        if !fallbacks.contains(name) && fallbacks.len() < MAX_FALLBACKS {
-            fallbacks.push(name.clone());
+    for name in others.iter().chain(&off).filter(|name| *name != primary) {
+        if !fallbacks.contains(*name) && fallbacks.len() < MAX_FALLBACKS {
+            fallbacks.push((*name).clone());
         }
     }
-    let spec = RouterSpec { primary: primary.clone(), fallbacks, ..RouterSpec::default() };
+    let spec = RouterSpec { primary: (*primary).clone(), fallbacks, ..RouterSpec::default() };
     made.put(from, DEFAULT_ROUTER, Spec::Router(spec));
     if says == Says::Nothing {
         made.only_new(DEFAULT_ROUTER, ACTIVE_STAYS);
     }
-    let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
-    made.item(from, DEFAULT_ROUTER, outcome, note);
+    let outcome = if notes.is_empty() { Outcome::Imported } else { Outcome::Changed };
+    made.item(from, DEFAULT_ROUTER, outcome, notes.join("; "));
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ impl Converter<'_> {
             Ok(opened) => opened,
             Err(what) => return self.made.problem(format!("{}, {column_name}", row.place), what),
         };
-        if providers::is_placeholder(opened.value.expose()) {
+        if providers::is_no_key(opened.value.expose()) {
             return self.made.left_out(format!("{}, {column_name}", row.place), providers::PLACEHOLDER);
         }
         if self.refused.contains(&word) {

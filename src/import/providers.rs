@@ -34,7 +34,11 @@ pub fn api_key(value: Option<&str>, description: &str) -> ApiKeySpec {
 }
 
 /// What a report says of one.
-pub const PLACEHOLDER: &str = "holds a placeholder and no key";
+pub const PLACEHOLDER: &str = "holds a placeholder, or a reference to where the key is, and no key";
+
+/// What references to secret stores begin with, which something else resolves.
+const REFERENCES: [&str; 8] =
+    ["op://", "vault:", "ref+", "arn:aws:", "aws-sm:", "gcp-sm:", "doppler:", "infisical:"];
 
 /// Words that stand for a key in what people copy, as a whole value.
 const STAND_INS: [&str; 15] = [
@@ -54,6 +58,13 @@ const STAND_INS: [&str; 15] = [
     "key",
     "token",
 ];
+
+/// Whether a value can be no provider's key: a placeholder, or a reference that something else resolves.
+#[must_use]
+pub fn is_no_key(value: &str) -> bool {
+    let lower = value.trim().to_ascii_lowercase();
+    is_placeholder(value) || REFERENCES.iter().any(|store| lower.starts_with(store))
+}
 
 /// Whether a value is what people leave in files that they copied.
 #[must_use]
@@ -146,6 +157,10 @@ mod tests {
         for value in ["sk-proj-abc", "gsk_1", "AIzaSy0", "xai-abcx", "sk-0xxx1", "sk-key", "sk-test"] {
             assert!(!is_placeholder(value) && key_problem(value).is_none(), "{value}");
         }
+        for value in ["op://vault/item/field", "vault:secret/data/llm#key", "sk-..."] {
+            assert!(is_no_key(value), "{value}");
+        }
+        assert!(!is_no_key("sk-proj-abc") && !is_placeholder("arn:aws:iam::1:role/x"));
         for value in ["a b", "ä", "x\n", "gAAAAAB", "\\xc30d04", "c30d04070302"] {
             assert!(key_problem(value).is_some(), "{value:?}");
         }

@@ -18,6 +18,8 @@ const KEY_KEPT: &str = "NOT imported: a key of this name exists, and keeps its v
 const ELSEWHERE: &str = "NOT imported: its provider stays as it is, and points elsewhere than the file says, so that the key would go \
                          there; compare their `base_url`, then store the key by hand, or overwrite both with --replace";
 
+const IN_USE: &str = "NOT changed: what uses it here would no longer fit, which a warning tells; change that, then import again";
+
 const DELETED: &str =
     "was deleted here, and stays so; `signalbox rollback` brings it back, and --replace all of them";
 
@@ -37,6 +39,8 @@ pub enum Kept {
     Elsewhere,
     /// Somebody has deleted it, and nobody asked for it by name.
     Deleted,
+    /// What uses it would no longer fit.
+    InUse,
 }
 
 /// What became of one item.
@@ -215,6 +219,7 @@ impl Imported {
             _ if why == Kept::Elsewhere && name == DEFAULT_ROUTER => NOT_ACTIVE,
             _ if why == Kept::Elsewhere => ELSEWHERE,
             _ if why == Kept::Deleted => DELETED,
+            _ if why == Kept::InUse => IN_USE,
             Some(why) => why,
             None if name.contains("/apiKeys/") => KEY_KEPT,
             None => KEPT,

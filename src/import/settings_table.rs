@@ -108,8 +108,8 @@ impl Converter<'_> {
             return self.made.left_out(from, "there is none");
         };
         match parts::open(self.input.keys, stored, Column::Plain) {
-            Err(what) => self.made.problem(from, what),
-            Ok(opened) if providers::is_placeholder(opened.value.expose()) => {
+            Err(what) => self.made.part_problem(from, what),
+            Ok(opened) if providers::is_no_key(opened.value.expose()) => {
                 self.made.left_out(from, providers::PLACEHOLDER)
             }
             Ok(opened) => {

@@ -49,6 +49,7 @@ The YAML file of the proxy.
   there already.
 - `api_key`, or else the variable that LiteLLM reads: a key of that provider. `os.environ/NAME` has the value that the variable
   has here, and is MISSING where it is not set.
+- `litellm_credential_name`: what that entry of `credential_list` says, where the entry of the model does not say it itself.
 - `os.environ/NAME` elsewhere: its value, where that has the form of what is meant, because those fields are in the clear.
 - `extra_headers`: headers of the provider, which entries with others do not share. Those that carry credentials, and those
   with `os.environ/NAME`, are secrets.
@@ -62,7 +63,8 @@ because calls name their model themselves.";
 
 /// `litellm-prices`.
 pub const LITELLM_PRICES: &str = "\
-An object with an object for each model. Taken are `litellm_provider`, `mode`, `max_input_tokens`, `max_output_tokens`,
+An object with an object for each model. Taken are `litellm_provider`, `mode`, `max_input_tokens` (the context window too, where
+nothing else has told one), `max_output_tokens`,
 `max_tokens` where there is no `max_output_tokens`, the prices for a token of input and output, read from and written to the
 cache, of reasoning and of sound, the flags `supports_...`, and `deprecation_date`. What else there is is told by name with
 the number of models that have it. `sample_spec` is passed over.
@@ -79,12 +81,14 @@ comes with this binary yields.";
 
 /// What all files have in common.
 const FILES: &str = "\
-What is not valid fails the whole import, all of it told at once; --skip-invalid leaves it out instead, and what goes with it.
+What is not valid fails the whole import, all of it told at once; --skip-invalid leaves it out instead, and what goes with it: with a
+provider its keys and models, and with a key that can't be opened nothing else.
 Placeholders (`sk-ant-xxx`, `your-api-key`, `changeme`, `<key>`) are told, and are no keys.";
 
 /// What files of models have in common.
 const MODELS: &str = "\
-A file that is no such object fails the whole import. An entry that is not valid is told and left out, and all others come in.";
+A file that is no such object fails the whole import. An entry that is not valid is told and left out, and all others come in.
+A model that something here could then no longer use as it does fails the whole import; --skip-invalid leaves it as it was.";
 
 /// What every dump of a table has in common.
 const DUMP: &str = "\

@@ -31,8 +31,7 @@ pub fn table(beginning: &Beginning) -> String {
         of(Outcome::LeftOut).partition(|item| is_known(&item.from));
     list(&mut text, "not taken over:", known.into_iter());
     if !other.is_empty() {
-        let _ =
-            writeln!(text, "other variables, which say nothing of a provider or a database: {}", other.len());
+        let _ = writeln!(text, "other variables, which are none of those that are read: {}", other.len());
     }
     text.trim_end().to_owned()
 }

@@ -1,6 +1,8 @@
 //! Every format, from the fixtures in `tests/import/`.
 
+mod addresses;
 mod catalogues;
+mod invalid;
 mod litellm;
 mod tables;
 mod templates;

@@ -80,7 +80,7 @@ fn request(resources: Vec<Resource>, reason: String) -> WriteRequest {
     let operation = |(index, resource)| Operation {
         path: format!("operations[{index}].create."),
         // As an import: that is what the history says of it.
-        action: OperationKind::Import { resource, mask: Vec::new(), mode: Mode::Keep },
+        action: OperationKind::Import { resource, mask: Vec::new(), mode: Mode::Keep, yields: false },
     };
     WriteRequest {
         operations: resources.into_iter().enumerate().map(operation).collect(),

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Operation, OperationKind, Service, WriteRequest,
-    plan::{LeftAlone, Mode, left_alone},
+    plan::{LeftAlone, Mode, Why, left_alone},
 };
 use crate::{
     domain::{Error, FieldViolation, Principal, Result, limits},
@@ -39,7 +39,9 @@ impl Service {
         }
         let body = fingerprint(&request);
         let ImportRequest { options, items } = request;
-        let operations = items.into_iter().enumerate().map(|(index, item)| operation(index, item, mode));
+        let yields = options.skip_in_use;
+        let operations =
+            items.into_iter().enumerate().map(|(index, item)| operation(index, item, mode, yields));
         let operations = operations.collect::<Result<_>>()?;
         let write = WriteRequest {
             operations,
@@ -70,14 +72,14 @@ fn parse_mode(field: &str, number: i32) -> Result<Mode> {
     }
 }
 
-fn operation(index: usize, item: ImportItem, mode: Mode) -> Result<Operation> {
+fn operation(index: usize, item: ImportItem, mode: Mode, yields: bool) -> Result<Operation> {
     let ImportItem { resource, update_mask, mode: own } = item;
     let mode = match ImportMode::try_from(own) {
         Ok(ImportMode::Unspecified) => mode,
         _ => parse_mode(&format!("items[{index}].mode"), own)?,
     };
     let mask = update_mask.map(|mask| mask.paths).unwrap_or_default();
-    let action = OperationKind::Import { resource: resource.unwrap_or_default(), mask, mode };
+    let action = OperationKind::Import { resource: resource.unwrap_or_default(), mask, mode, yields };
     Ok(Operation { path: format!("items[{index}]."), action })
 }
 
@@ -103,7 +105,7 @@ fn summary(answer: BatchWriteResponse, max_bytes: usize) -> ImportConfigResponse
         *match imported.outcome() {
             ImportOutcome::Created => &mut summary.created,
             ImportOutcome::Updated => &mut summary.updated,
-            ImportOutcome::Skipped | ImportOutcome::ParentKept => &mut summary.skipped,
+            ImportOutcome::Skipped | ImportOutcome::ParentKept | ImportOutcome::InUse => &mut summary.skipped,
             ImportOutcome::Unchanged | ImportOutcome::Unspecified => &mut summary.unchanged,
         } += 1;
         let bytes = imported.encoded_len() + 8;
@@ -124,8 +126,12 @@ fn summary(answer: BatchWriteResponse, max_bytes: usize) -> ImportConfigResponse
 }
 
 fn imported(result: BatchResult) -> ImportedResource {
-    if let Some(LeftAlone { name, by_parent }) = left_alone(&result) {
-        let outcome = if by_parent { ImportOutcome::ParentKept } else { ImportOutcome::Skipped };
+    if let Some(LeftAlone { name, why }) = left_alone(&result) {
+        let outcome = match why {
+            Why::Exists => ImportOutcome::Skipped,
+            Why::Elsewhere => ImportOutcome::ParentKept,
+            Why::InUse => ImportOutcome::InUse,
+        };
         return ImportedResource { name: name.to_owned(), outcome: outcome.into(), fields: Vec::new() };
     }
     let diff = result.diffs.into_iter().next().unwrap_or_default();
@@ -179,7 +185,7 @@ mod tests {
     fn an_item_may_have_a_mode_of_its_own() {
         let mode = |own: i32| {
             let item = ImportItem { mode: own, ..Default::default() };
-            operation(2, item, Mode::Replace).map(|operation| match operation.action {
+            operation(2, item, Mode::Replace, false).map(|operation| match operation.action {
                 OperationKind::Import { mode, .. } => Some(mode),
                 _ => None,
             })

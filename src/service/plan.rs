@@ -18,11 +18,12 @@ use std::{
 
 use chrono::DateTime;
 
-pub(super) use import::{LeftAlone, Mode, left_alone};
+pub(super) use import::{LeftAlone, Mode, Why, left_alone};
 pub(super) use refusal::Refusal;
 pub(super) use restore::{Past, Rollback, Step};
 pub(super) use rotation::{Previous, RotateKey};
 
+use finish::{Finished, diff};
 use import::Origin;
 use restore::Reopened;
 
@@ -34,7 +35,6 @@ use crate::{
     domain::{
         Error, FieldPath, FieldViolation, KindName, Labels, PlannedChange, Principal, Read, Record,
         ResourceName, Result, Revision, SealedSecret, SecretId, Spec, Uid, Unmet, Violations, limits, spec,
-        write::PlannedPut,
     },
     kinds::{self, Kind, mask::Mask},
     proto::v1::{BatchResult, BatchWriteResponse, ChangeType, Resource, ResourceDiff},
@@ -79,6 +79,8 @@ pub(super) struct Planner<'a> {
     given_again: BTreeSet<ResourceName>,
     /// What an import leaves as it is, although it would have it point elsewhere.
     elsewhere: BTreeSet<ResourceName>,
+    /// What an import leaves as it is, because what uses it would no longer fit, and what is told of each.
+    in_use: BTreeMap<ResourceName, String>,
     /// The providers that an import brings a key with a value for, or makes active.
     supplied: BTreeSet<ResourceName>,
     /// The sealed values that come back with what is rolled back.
@@ -146,6 +148,7 @@ impl<'a> Planner<'a> {
             deleted: BTreeMap::new(),
             given_again: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
+            in_use: BTreeMap::new(),
             supplied: BTreeSet::new(),
             restored: BTreeMap::new(),
             reopened: Vec::new(),
@@ -176,7 +179,7 @@ impl<'a> Planner<'a> {
                 OperationKind::Delete { name, etag, allow_missing } => {
                     self.delete(&operation.path, name, etag, *allow_missing)
                 }
-                OperationKind::Import { resource, mask, mode } => {
+                OperationKind::Import { resource, mask, mode, .. } => {
                     self.import(&operation.path, resource, mask, *mode)
                 }
                 OperationKind::Rotate(rotate) => self.rotate(&operation.path, rotate),
@@ -196,7 +199,10 @@ impl<'a> Planner<'a> {
         let misfits = self.check_references();
         self.check_rules();
         self.check_uses();
-        self.check_narrowed();
+        let in_use = self.check_narrowed(operations);
+        if !in_use.is_empty() && self.violations.is_empty() {
+            return self.without(in_use).plan(operations, dry_run);
+        }
         self.check_moves();
         self.check_reopened();
         self.check_size(parts_of(operations).list);
@@ -475,21 +481,4 @@ impl<'a> Planner<'a> {
         };
         self.violations.extend(violations.into_iter().map(placed));
     }
-}
-
-/// A put that passed every check.
-struct Finished {
-    put: PlannedPut,
-    spec: Spec,
-    replaced: BTreeSet<FieldPath>,
-    /// Shown to the caller, and to nobody else.
-    one_time_secret: String,
-}
-
-fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
-    let Finished { put, spec, replaced, .. } = finished;
-    let old = before.map(|record| (&record.labels, &record.spec));
-    let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
-    let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);
-    ResourceDiff { name: put.name.to_string(), r#type: change_type.into(), fields }
 }

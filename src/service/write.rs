@@ -71,6 +71,8 @@ pub enum OperationKind {
         mask: Vec<String>,
         /// What becomes of one that is there.
         mode: Mode,
+        /// Whether one that is there stays as it is where what uses it would no longer fit.
+        yields: bool,
     },
     /// Turn a key over to another value.
     Rotate(RotateKey),

@@ -1,13 +1,15 @@
 //! Formats of other systems into a store that is in use: what it began with gives way to what is brought, and nothing that
 //! somebody made does.
 
-use signalbox::proto::v1::{ProviderSpec, resource::Spec};
+use signalbox::proto::v1::{
+    GenerationParameters, PromptTemplateSpec, ProviderSpec, Resource, resource::Spec,
+};
 
 use crate::{
     foreign::{file, model, printed, provider, run},
     harness, on_both_databases,
     place::Place,
-    support::caller::Rights,
+    support::{caller::Rights, writer::Op},
 };
 
 on_both_databases! {
@@ -24,6 +26,8 @@ on_both_databases! {
     regression_the_names_that_callers_asked_for_are_told;
     regression_a_key_that_is_the_same_is_unchanged;
     regression_a_starter_without_a_key_stays_disabled;
+    regression_a_price_file_leaves_what_is_in_use;
+    regression_the_table_of_an_import_is_bounded;
 }
 
 /// Imports one file with this text; what is told.
@@ -96,11 +100,13 @@ async fn regression_litellm_leaves_the_catalogue_and_the_active_provider_alone(p
         let output = run(&place, &arguments).await;
         let told = printed(&output);
         assert!(output.status.success(), "{told}");
-        for kept in [
-            "kept: routers/default: nothing in the file says",
-            "kept: models/openai/gpt-5.4-mini: the catalogue",
+        for (name, why) in [
+            ("routers/default", "nothing in the file says"),
+            ("models/openai/gpt-5.4-mini", "the catalogue has this model"),
         ] {
-            assert!(told.contains(kept), "{kept}: {told}");
+            let of_it = told.lines().filter(|line| line.contains(name) && line.contains(" kept "));
+            let lines: Vec<&str> = of_it.collect();
+            assert!(lines.len() == 1 && lines[0].contains(why), "told once of {name}: {told}");
         }
     }
     assert_eq!(place.get("models/openai/gpt-5.4-mini").await.unwrap(), before);
@@ -280,4 +286,62 @@ async fn regression_a_starter_without_a_key_stays_disabled(place: Place) {
     assert_eq!(provider(&place, "providers/chatgpt").await.enabled, Some(false), "its only key is MISSING");
     import(&place, "env", "keys.env", "OPENAI_API_KEY=sk-canary-2\n").await;
     assert_eq!(provider(&place, "providers/chatgpt").await.enabled, Some(true));
+}
+
+/// One template stood against a file of thousands of models, also with `--skip-invalid`.
+async fn regression_a_price_file_leaves_what_is_in_use(place: Place) {
+    let file_of = |limit: u32, more: &str| {
+        let model = format!(r#"{{"limit": {{"context": 200000, "output": {limit}}}}}"#);
+        format!(r#"{{"house": {{"models": {{"used": {model}, "free": {model}{more}}}}}}}"#)
+    };
+    import(&place, "models-dev", "api.json", &file_of(16_000, "")).await;
+    let spec = PromptTemplateSpec {
+        template: "x".into(),
+        model: "models/house/used".into(),
+        generation: Some(GenerationParameters { max_tokens: Some(10_000), ..Default::default() }),
+        ..Default::default()
+    };
+    let template = Resource {
+        name: "promptTemplates/asks".into(),
+        spec: Some(Spec::PromptTemplate(spec)),
+        ..Default::default()
+    };
+    place.write(Op::Create(template)).await;
+    let before = place.get("models/house/used").await.unwrap();
+    let path = file(&place, "api.json", &file_of(4_096, r#", "new": {}"#)).display().to_string();
+    let revision = place.revision().await;
+    let refused = run(&place, &["--from", "models-dev", &path]).await;
+    let told = printed(&refused);
+    for said in ["models/house/used", "promptTemplates/asks", "--skip-invalid", "nothing was written"] {
+        assert!(!refused.status.success() && told.contains(said), "{said}: {told}");
+    }
+    assert_eq!(place.revision().await, revision);
+    let done = run(&place, &["--from", "models-dev", "--skip-invalid", &path]).await;
+    let told = printed(&done);
+    assert!(done.status.success(), "{told}");
+    let row = told.lines().find(|line| line.contains("models/house/used") && line.contains(" kept "));
+    assert!(row.is_some_and(|row| row.contains("NOT changed: what uses it here")), "{told}");
+    assert!(told.contains("by promptTemplates/asks") && told.contains("at most 4096"), "{told}");
+    assert_eq!(place.get("models/house/used").await.unwrap(), before);
+    let limit = async |name: &str| model(&place, name).await.limits.unwrap_or_default().max_output_tokens;
+    assert_eq!((limit("models/house/free").await, limit("models/house/new").await), (4_096, 0));
+}
+
+/// Names of a foreign file are of any length; what came in as it was is only counted where there is much of it.
+async fn regression_the_table_of_an_import_is_bounded(place: Place) {
+    let models: String = (0..60).map(|index| format!(r#""m{index}": {{}}, "#)).collect();
+    let long = "x".repeat(5_000);
+    let text = format!(
+        r#"{{"house": {{"models": {{{models}"{long}": {{}}}}}}, "other": {{"models": {{"a": {{}}}}}}}}"#
+    );
+    let told = import(&place, "models-dev", "api.json", &text).await;
+    assert!(told.lines().all(|line| line.len() < 1_000), "{}", told.len());
+    assert!(told.contains("(61 that are as they were are not listed)"), "{told}");
+    let path = place.server.home().path("api.json").display().to_string();
+    let some = printed(&run(&place, &["--from", "models-dev", "--only", "other", "--dry-run", &path]).await);
+    assert!(some.contains("60 that were not asked for"), "{some}");
+    let none = run(&place, &["--from", "models-dev", "--only", "nobody", &path]).await;
+    assert!(!none.status.success() && printed(&none).contains("no model of `nobody`"));
+    let env = run(&place, &["--from", "env", "--only", "openai", &path]).await;
+    assert!(!env.status.success() && printed(&env).contains("--only is for files of models"));
 }

@@ -129,7 +129,7 @@ async fn what_lies_around_is_taken_over_once_and_never_shown() {
     ] {
         assert!(log.contains(said), "{said}: {log}");
     }
-    assert!(!log.contains("APP_MODE") && log.contains("nothing of a provider or a database: 1"), "{log}");
+    assert!(!log.contains("APP_MODE") && log.contains("none of those that are read: 1"), "{log}");
     assert!(status(&mut api).await.warnings.iter().any(|warning| warning.contains(".env")));
     // Once: whatever became of it, and whatever lies around by then.
     api.config.batch_write(deletion_of(&all)).await.unwrap();
@@ -205,6 +205,21 @@ async fn a_file_that_can_not_be_read_is_told_and_stops_nothing() {
             .any(|warning| warning.contains("/.env can't be read") && warning.contains("--from env")),
         "{warnings:?}"
     );
+}
+
+/// A pipe of that name could keep the server from starting for ever.
+#[tokio::test]
+async fn regression_what_is_no_file_is_told_and_not_read() {
+    for make in ["mkdir", "mkfifo"] {
+        let home = home();
+        let made = std::process::Command::new(make).arg(home.path(".env")).status().unwrap();
+        assert!(made.success());
+        let server = Server::start_in(&Arc::new(home)).await;
+        let warnings = status(&mut Api::admin(&server).await).await.warnings;
+        let told =
+            warnings.iter().any(|warning| warning.contains("/.env is no regular file, and was not read"));
+        assert!(told, "{make}: {warnings:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A model keeps what the templates that stay ask of it; else these would be refused when they are exported and imported.
 
 use signalbox::proto::v1::{
-    GenerationParameters, ModelCapability, ModelLimits, ModelSpec, PromptTemplateSpec, UpdateResourceRequest,
-    resource::Spec,
+    GenerationParameters, ImportConfigRequest, ImportItem, ImportMode, ImportOptions, ImportOutcome,
+    ModelCapability, ModelLimits, ModelSpec, PromptTemplateSpec, UpdateResourceRequest, resource::Spec,
 };
 use tonic::Code;
 
@@ -85,6 +85,40 @@ async fn what_narrows_a_model_is_told_within_the_grants() {
         "{status:?}"
     );
     assert!(!status.message().contains("77") && !status.message().contains("max_tokens"), "{status:?}");
+}
+
+/// An import leaves it then if it may; a repetition is told the same.
+#[tokio::test]
+async fn regression_an_import_leaves_what_is_in_use_as_it_is() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let begin =
+        vec![Op::Create(model(MODEL, of_at_most(100))), Op::Create(template("hidden", asking_for(77)))];
+    attempt(&admin, begin).await.unwrap();
+    let narrow =
+        admin.colleague("narrow", &Rights { grants: vec![by_prefix("models/")], ..Rights::admin() }).await;
+    let import = async |skip_in_use| {
+        let item = |name: &str| ImportItem {
+            resource: Some(model(name, of_at_most(5))),
+            mode: ImportMode::Replace.into(),
+            ..Default::default()
+        };
+        let options =
+            ImportOptions { skip_in_use, request_id: format!("r-{skip_in_use}"), ..Default::default() };
+        let request =
+            ImportConfigRequest { options: Some(options), items: vec![item(MODEL), item("models/a/new")] };
+        narrow.admin().import_config(tokio_stream::iter([request])).await.map(tonic::Response::into_inner)
+    };
+    let status = import(false).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let answer = import(true).await.unwrap();
+    let outcomes: Vec<_> = answer.resources.iter().map(|one| (one.name.as_str(), one.outcome())).collect();
+    assert_eq!(outcomes, [(MODEL, ImportOutcome::InUse), ("models/a/new", ImportOutcome::Created)]);
+    assert_eq!((answer.created, answer.skipped, answer.warnings.len()), (1, 1, 1));
+    let told = &answer.warnings[0];
+    assert!(told.starts_with(MODEL) && told.contains("what your grants do not reach"), "{told}");
+    assert!(!told.contains("hidden") && !told.contains("77"), "{told}");
+    assert_eq!(import(true).await.unwrap(), answer);
 }
 
 /// A template that names a model of another provider is taken, since gateways serve such, and that is said.

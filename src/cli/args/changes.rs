@@ -154,9 +154,13 @@ pub struct Import {
     /// exists as it is; the others replace only what an import made and nobody has edited since
     #[arg(long)]
     pub replace: bool,
-    /// Leave out what is not valid in files of other systems, and what goes with it, instead of refusing all of it
+    /// Leave out what is not valid in files of other systems, and what goes with it, instead of refusing all of it; leave as it
+    /// is what something here could then no longer use
     #[arg(long)]
     pub skip_invalid: bool,
+    /// Of a file of models (models-dev, litellm-prices) take only those of these providers, such as openai,groq
+    #[arg(long, value_delimiter = ',', value_name = "PROVIDER")]
+    pub only: Vec<String>,
     /// File with the key that the secrets of an export were sealed with
     #[arg(long, value_name = "FILE")]
     pub export_key_file: Option<PathBuf>,

@@ -43,6 +43,9 @@ const FIELDS: usize = 8;
 /// Items that are listed although nothing is to be known of them.
 const LISTED: usize = 50;
 
+/// Characters of a name that a table shows: names of a foreign file may be of any length, and one makes every row as wide.
+const WIDTH: usize = 120;
+
 /// Converts files.
 ///
 /// # Errors
@@ -129,9 +132,8 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported, told: Told) -> Outco
     let all = imported.items.len() <= LISTED;
     let listed: Vec<&Item> = imported.items.iter().filter(|item| all || !as_it_was(item)).collect();
     let row = |item: &&Item| {
-        [item.from.as_str(), item.to.as_str(), item.outcome.word(), item.note.as_str()]
-            .map(text::printable)
-            .to_vec()
+        let [from, to] = [&item.from, &item.to].map(|name| text::clipped(&text::printable(name), WIDTH));
+        vec![from, to, item.outcome.word().to_owned(), text::printable(&item.note)]
     };
     let counts = [
         import::Outcome::Imported,
@@ -165,9 +167,10 @@ pub fn tell(session: &mut Session<'_>, imported: &Imported, told: Told) -> Outco
     Ok(())
 }
 
-/// Names what was left alone, why, and how to have it otherwise.
+/// Names what was left alone and no item tells of, why, and how to have it otherwise.
 pub fn tell_kept(session: &mut Session<'_>, imported: &Imported, answer: &ImportConfigResponse) {
-    for (name, why) in kept(answer) {
+    let told: BTreeSet<&str> = imported.items.iter().map(|item| item.to.as_str()).collect();
+    for (name, why) in kept(answer).into_iter().filter(|(name, _)| !told.contains(name.as_str())) {
         let why = imported.why_kept(&name, why);
         session.remark(&format!("kept: {}: {why}", text::printable(&name)));
     }
@@ -179,6 +182,7 @@ pub fn kept(answer: &ImportConfigResponse) -> BTreeMap<String, Kept> {
     let why = |outcome| match outcome {
         ImportOutcome::Skipped => Some(Kept::Exists),
         ImportOutcome::ParentKept => Some(Kept::Elsewhere),
+        ImportOutcome::InUse => Some(Kept::InUse),
         _ => None,
     };
     answer.resources.iter().filter_map(|one| Some((one.name.clone(), why(one.outcome())?))).collect()

@@ -26,6 +26,20 @@ pub struct NotDone {
     pub failure: Failure,
     /// Whether the server refused it, and nothing was changed; otherwise it may have been done all the same.
     pub refused: bool,
+    /// Whether it was refused because what uses a resource would no longer fit.
+    pub in_use: bool,
+}
+
+impl NotDone {
+    /// The same, with what can be done about it where a use stands against it.
+    #[must_use]
+    pub fn advised(self, how: &str) -> Self {
+        let failure = match self.failure {
+            Failure::Told { exit, text } if self.in_use => Failure::told(exit, text + how),
+            other => other,
+        };
+        Self { failure, ..self }
+    }
 }
 
 impl From<NotDone> for Failure {
@@ -55,6 +69,7 @@ pub async fn send(
     let answer = connection.admin.import_config(tokio_stream::iter(parts(options, items))).await;
     answer.map(tonic::Response::into_inner).map_err(|status| {
         let refused = checks || is_refusal(&status);
+        let in_use = reason(&status).as_deref() == Some("IN_USE");
         let how = match refused {
             true => String::new(),
             false => format!(
@@ -68,15 +83,14 @@ it is not known whether the import was done, and it may be: repeat the same comm
             Failure::Lost(cause) => Failure::Lost(cause + &how),
             other => other,
         };
-        NotDone { failure, refused }
+        NotDone { failure, refused, in_use }
     })
 }
 
 /// Whether a status is the server's answer that it changed nothing. A lost connection, a deadline and a fault may have come after
 /// the change, and so may an answer that the client can't take, which bears no reason of the server's.
 fn is_refusal(status: &Status) -> bool {
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| info.reason.as_str());
+    let reason = reason(status);
     match status.code() {
         Code::Ok
         | Code::Unknown
@@ -88,6 +102,11 @@ fn is_refusal(status: &Status) -> bool {
         Code::OutOfRange | Code::ResourceExhausted => reason.is_some(),
         _ => true,
     }
+}
+
+/// The reason that the server gives.
+fn reason(status: &Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
 }
 
 fn parts(options: ImportOptions, items: Vec<ImportItem>) -> Vec<ImportConfigRequest> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, headers, parts};
+use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, azure, headers, is_version, parts};
 use crate::import::{gather::cut, litellm_prices, providers};
 use crate::{
     domain::record::Spec,
@@ -45,6 +45,11 @@ impl Converter<'_> {
                 .problem(format!("{path}.model_name"), "is missing; it is the name that callers use");
         }
         let named = format!("{path} ({})", group.escape_debug());
+        let params = match self.with_credential(params) {
+            Ok(params) => params,
+            Err(why) => return self.left_out(named, why),
+        };
+        let Some(params) = params.0.first() else { return };
         let place = match self.place(path, model, params) {
             Ok(place) => place,
             Err(why) => return self.left_out(named, why),
@@ -92,17 +97,26 @@ impl Converter<'_> {
                 ));
             }
         };
+        let target = azure::target(&base_url).filter(|_| provider_type == ProviderType::AzureOpenai);
+        let base_url = match &target {
+            Some(target) => {
+                let note = cut(&target.base_url);
+                self.made().item(format!("{path}.litellm_params.api_base"), "", Outcome::Changed, note);
+                target.base_url.clone()
+            }
+            None => base_url,
+        };
         if !base_url.is_empty()
             && let Some(problem) = url_problem(&base_url)
         {
             self.made().problem(format!("{path}.litellm_params.api_base"), problem);
         }
-        let base_url = match provider_types::own_base_url(provider_type, &base_url) {
-            Some(own) if own != base_url => {
-                self.made().item(format!("{path}.litellm_params.api_base"), "", Outcome::Changed, cut(own));
-                own.to_owned()
+        let base_url = match provider_types::recut_base_url(provider_type, &base_url) {
+            Some(own) => {
+                self.made().item(format!("{path}.litellm_params.api_base"), "", Outcome::Changed, cut(&own));
+                own
             }
-            _ => base_url,
+            None => base_url,
         };
         let mut place = Place {
             provider_type,
@@ -122,9 +136,9 @@ impl Converter<'_> {
             ProviderType::AzureOpenai | ProviderType::OpenaiCompatible if place.base_url.is_empty() => {
                 return Err("has no `api_base`, without which nobody knows where it is".to_owned());
             }
-            ProviderType::AzureOpenai if !version.is_empty() => {
-                place.endpoint_path =
-                    format!("/openai/deployments/{{model}}/chat/completions?api-version={version}");
+            ProviderType::AzureOpenai => {
+                let model_id = model.split_once('/').map_or(model, |(_, id)| id);
+                place.endpoint_path = azure::endpoint(target.as_ref(), &version, model_id);
             }
             ProviderType::Bedrock if place.base_url.is_empty() => {
                 let region = Some(region)
@@ -252,7 +266,7 @@ impl Converter<'_> {
                 (None, format!("the variable {name} is not set here: the key is MISSING until it is set"))
             }
         };
-        if value.as_deref().is_some_and(providers::is_placeholder) {
+        if value.as_deref().is_some_and(providers::is_no_key) {
             return self.left_out(from, providers::PLACEHOLDER);
         }
         if let Some(problem) = value.as_deref().and_then(providers::key_problem) {
@@ -281,6 +295,7 @@ impl Converter<'_> {
             "extra_headers",
             "aws_region_name",
             "custom_llm_provider",
+            "litellm_credential_name",
             "input_cost_per_token",
             "output_cost_per_token",
         ];
@@ -415,16 +430,6 @@ fn unnamed(model: &str, base_url: &str, params: &Tree) -> Result<ProviderType, S
              `openai/{shown}`"
         )),
     }
-}
-
-/// Whether it is a version of Azure's API, such as `2024-10-21` or `2025-01-01-preview`.
-fn is_version(text: &str) -> bool {
-    let date = text.strip_suffix("-preview").unwrap_or(text);
-    date.len() == 10
-        && date.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
 }
 
 /// Whether it is an organization of OpenAI, such as `org-a1B2`.

@@ -141,15 +141,22 @@ impl Converter<'_> {
         let Some(first) = self.deployments.first() else { return };
         let (place, primary) = (first.place.clone(), first.provider.clone());
         let mut order = vec![primary];
-        if let Some((path, groups)) = self.default_fallbacks.take() {
-            for group in &groups {
-                self.extend(&path, group, &mut order);
+        let fallbacks = self.default_fallbacks.take();
+        if let Some((path, groups)) = &fallbacks {
+            for group in groups {
+                self.extend(path, group, &mut order);
             }
         }
+        let has_fallbacks = order.len() > 1;
         let (in_order, why) = self.order_of(order.len() > 1);
         let note = format!("LiteLLM has no active provider; the one of the first model is{why}");
         self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, in_order, &note);
         self.made().only_new(parts::DEFAULT_ROUTER, parts::ACTIVE_STAYS);
+        if let Some((path, groups)) = fallbacks.filter(|_| has_fallbacks) {
+            let note = self.other_models(&groups);
+            let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };
+            self.made().item(path, parts::DEFAULT_ROUTER, outcome, note);
+        }
         let mut groups: Vec<(String, String)> = Vec::new();
         for deployment in &self.deployments {
             if !groups.iter().any(|(group, _)| *group == deployment.group) {

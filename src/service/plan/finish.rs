@@ -2,16 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Draft, Finished, Planner, import::Origin, rotation::Previous};
+use super::{Draft, Planner, import::Origin, rotation::Previous};
 use crate::{
     crypto::SecretText,
     domain::{
-        Error, FeatureLevel, FieldPath, ResourceName, Result, SecretId, Uid, record::Spec, write::PlannedPut,
+        Error, FeatureLevel, FieldPath, Record, ResourceName, Result, SecretId, Uid, record::Spec,
+        write::PlannedPut,
     },
     kinds::{self, CheckContext, Kind, SecretInput, SecretInputs},
+    proto::v1::{ChangeType, ResourceDiff},
     service::content,
     view::Entry,
 };
+
+/// A put that passed every check.
+pub(super) struct Finished {
+    pub put: PlannedPut,
+    pub spec: Spec,
+    pub replaced: BTreeSet<FieldPath>,
+    /// Shown to the caller, and to nobody else.
+    pub one_time_secret: String,
+}
+
+/// What it changes.
+pub(super) fn diff(finished: &Finished, before: Option<&Record>) -> ResourceDiff {
+    let Finished { put, spec, replaced, .. } = finished;
+    let old = before.map(|record| (&record.labels, &record.spec));
+    let change_type = if before.is_some() { ChangeType::Updated } else { ChangeType::Created };
+    let fields = kinds::diff::diff(old, Some((&put.labels, spec)), replaced);
+    ResourceDiff { name: put.name.to_string(), r#type: change_type.into(), fields }
+}
 
 impl Planner<'_> {
     /// Fills defaults, takes the secrets out, checks what is left by the kind's rules, and seals the new values.

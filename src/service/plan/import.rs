@@ -50,21 +50,38 @@ pub enum Mode {
 pub(in crate::service) struct LeftAlone<'r> {
     /// Its name.
     pub name: &'r str,
-    /// Whether it was left because of another resource, which points elsewhere, rather than because it exists.
-    pub by_parent: bool,
+    /// Why it was left.
+    pub why: Why,
+}
+
+/// Why an import left a resource alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::service) enum Why {
+    /// It exists.
+    Exists,
+    /// Another resource stays, and points elsewhere.
+    Elsewhere,
+    /// What uses it would no longer fit.
+    InUse,
 }
 
 /// The resource that an import left alone, by its result.
 pub(in crate::service) fn left_alone(result: &BatchResult) -> Option<LeftAlone<'_>> {
     let name = result.resource.as_ref()?.name.as_str();
-    Some(LeftAlone { name, by_parent: !result.diffs.is_empty() })
+    let why = match result.diffs.first() {
+        None => Why::Exists,
+        Some(cause) if cause.name == name => Why::InUse,
+        Some(_) => Why::Elsewhere,
+    };
+    Some(LeftAlone { name, why })
 }
 
-/// The result of one that was left alone; `parent` is what points elsewhere, if that is why.
-fn leave(name: &ResourceName, parent: Option<&ResourceName>) -> BatchResult {
+/// The result of one that was left alone, which is kept for a repetition. `cause` is what points elsewhere, or the resource
+/// itself where it is in use.
+fn leave(name: &ResourceName, cause: Option<&ResourceName>) -> BatchResult {
     let resource = Resource { name: name.to_string(), ..Resource::default() };
-    let diff = |parent: &ResourceName| ResourceDiff { name: parent.to_string(), ..ResourceDiff::default() };
-    let diffs = parent.map(diff).into_iter().collect();
+    let diff = |cause: &ResourceName| ResourceDiff { name: cause.to_string(), ..ResourceDiff::default() };
+    let diffs = cause.map(diff).into_iter().collect();
     BatchResult { resource: Some(resource), diffs, ..BatchResult::default() }
 }
 
@@ -113,6 +130,9 @@ impl Planner<'_> {
 
     /// Whether an import leaves what is stored as it is.
     fn keeps_stored(&self, imported: &Resource, mode: Mode, record: &Record) -> bool {
+        if self.in_use.contains_key(&record.name) {
+            return true;
+        }
         match mode {
             Mode::Keep | Mode::Fill => true,
             Mode::KeepEdited => self.is_edited(imported, record),
@@ -200,6 +220,11 @@ impl Planner<'_> {
             return Ok(planned.map(|result| self.told_of(result)));
         };
         let record = &entry.record;
+        if let Some(told) = self.in_use.get(&name).cloned() {
+            self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
+            self.add_bounded_warning(told);
+            return Ok(Some(leave(&name, Some(&name))));
+        }
         if mode == Mode::Fill {
             return self.fill(Draft { path, name, kind, labels, spec, origin }, resource, mask, &entry);
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Planner, references::listed};
+use super::{Operation, OperationKind, Planner, references::listed};
 use crate::{
     domain::{Error, FieldViolation, KindName, Read, ResourceName, Spec},
     kinds::{self, Kind, Reference, Targets},
@@ -22,8 +22,8 @@ struct Users {
 
 impl Planner<'_> {
     /// Nothing is changed so that something which stays no longer fits it. What this write changes itself was looked at by
-    /// [`Self::check_references`].
-    pub(super) fn check_narrowed(&mut self) {
+    /// [`Self::check_references`]. Gives what an import is to leave as it is instead, with what is told of each.
+    pub(super) fn check_narrowed(&mut self, operations: &[Operation]) -> BTreeMap<ResourceName, String> {
         let changed: BTreeSet<KindName> = self.changed_before().map(|(_, kind)| kind.name()).collect();
         let mut users: BTreeMap<ResourceName, Users> = BTreeMap::new();
         let state = self.state;
@@ -37,9 +37,25 @@ impl Planner<'_> {
                 }
             }
         }
-        for (name, users) in users {
+        let yielding = if users.is_empty() { BTreeSet::new() } else { yielding(operations) };
+        let (in_use, refused): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            users.into_iter().partition(|(name, _)| yielding.contains(name));
+        for (name, users) in refused {
             self.refuse_narrowed(&name, &users);
         }
+        let told = |(name, users): (ResourceName, Users)| {
+            let what = self.narrowed(&name, &users);
+            (name, format!("{what}; it stays as it was: change or delete what uses it, then import again"))
+        };
+        in_use.into_iter().map(told).collect()
+    }
+
+    /// A planner of the same write that leaves these as they are. Each use was judged by itself, so that leaving one lets no
+    /// other stand against the write.
+    pub(super) fn without(self, in_use: BTreeMap<ResourceName, String>) -> Self {
+        let Self { parts, state, caller, in_use: mut known, .. } = self;
+        known.extend(in_use);
+        Self { in_use: known, ..Self::new(parts, state, caller, Vec::new()) }
     }
 
     /// What is there already and gets another content.
@@ -93,16 +109,29 @@ impl Planner<'_> {
     fn refuse_narrowed(&mut self, name: &ResourceName, users: &Users) {
         let Some(written) = self.written.get(name) else { return };
         let field = format!("{}resource.{}", written.path, written.kind.name());
-        let example = users
-            .example
-            .as_ref()
-            .map_or_else(String::new, |example| format!(" ({}: {})", example.field, example.description));
-        let description = format!(
-            "{name} would no longer take what is asked of it by {}{example}; change or delete what uses it first, or in one \
-             batch",
-            listed(self.caller, &users.names)
-        );
+        let description =
+            format!("{}; change or delete what uses it first, or in one batch", self.narrowed(name, users));
         let (reason, subject) = ("IN_USE", name.to_string());
         self.refuse(field, Error::FailedPrecondition { reason, subject, description });
     }
+
+    /// Who would no longer fit, and why, as far as the caller may know.
+    fn narrowed(&self, name: &ResourceName, users: &Users) -> String {
+        let example = users.example.as_ref();
+        let example =
+            example.map_or_else(String::new, |found| format!(" ({}: {})", found.field, found.description));
+        let listed = listed(self.caller, &users.names);
+        format!("{name} would no longer take what is asked of it by {listed}{example}")
+    }
+}
+
+/// What an import leaves as it is where what uses it would no longer fit.
+fn yielding(operations: &[Operation]) -> BTreeSet<ResourceName> {
+    let name = |operation: &Operation| match &operation.action {
+        OperationKind::Import { resource, yields: true, .. } => {
+            kinds::parse_name(&resource.name).ok().map(|(name, _)| name)
+        }
+        _ => None,
+    };
+    operations.iter().filter_map(name).collect()
 }
