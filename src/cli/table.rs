@@ -72,9 +72,24 @@ fn observed(seen: &v1::Observation, now: DateTime<Utc>) -> Vec<String> {
     let mut row = when(&text::printable(&seen.what), seen.time.as_ref(), now);
     if let (Some(cell), false) = (row.last_mut(), seen.value_json.is_empty()) {
         cell.push_str(": ");
-        cell.push_str(&text::printable(&seen.value_json));
+        cell.push_str(&text::printable(&in_words(&seen.value_json)));
     }
     row
+}
+
+/// A flat JSON object as a person reads it, without what is empty; anything else as it is.
+fn in_words(json: &str) -> String {
+    let Ok(serde_json::Value::Object(object)) = serde_json::from_str(json) else { return json.to_owned() };
+    let mut words = Vec::new();
+    for (name, value) in object {
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(text) if text.is_empty() => {}
+            serde_json::Value::String(text) => words.push(format!("{name}={text}")),
+            value => words.push(format!("{name}={value}")),
+        }
+    }
+    words.join(" ")
 }
 
 fn when(what: &str, time: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Vec<String> {
@@ -154,5 +169,26 @@ fn secret(message: &DynamicMessage) -> String {
         State::Missing => "(missing: has to be set again)".to_owned(),
         State::Undecryptable => "(no key opens it)".to_owned(),
         State::Present | State::Unspecified => text::MASK.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_what_was_seen_is_told_in_words() {
+        let now = DateTime::from_timestamp(1_000_000, 0).unwrap_or_default();
+        let time = Some(prost_types::Timestamp { seconds: 999_940, nanos: 0 });
+        for (value, told) in [
+            (r#"{"latency_ms":6,"model":"","reason":"NO_SUCH_HOST"}"#, ": latency_ms=6 reason=NO_SUCH_HOST"),
+            (r#"{"workers":["a"]}"#, r#": workers=["a"]"#),
+            ("7", ": 7"),
+            ("?", ": ?"),
+        ] {
+            let seen = v1::Observation { what: "test".into(), time, value_json: value.into() };
+            let row = observed(&seen, now);
+            assert!(row[1].ends_with(&format!("(60s ago){told}")), "{row:?}");
+        }
     }
 }
