@@ -1,5 +1,7 @@
 //! Resources as tables, for any kind: what to show follows from the descriptors.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage, Value};
@@ -143,7 +145,15 @@ pub fn shown(value: &Value, kind: &Kind) -> String {
         (Value::Message(message), Kind::Message(descriptor)) if schema::is_timestamp(descriptor) => {
             message.transcode_to().map_or_else(|_| String::new(), |time| text::moment(&time))
         }
-        (Value::Message(message), _) => serde_json::to_string(message).unwrap_or_default(),
+        (Value::Message(message), Kind::Message(descriptor)) if schema::is_well_known(descriptor) => {
+            serde_json::to_string(message).unwrap_or_default()
+        }
+        // An item of a list: what is set of it, in the words that a change of it takes.
+        (Value::Message(message), _) => {
+            let set =
+                message.fields().map(|(field, value)| (field.name().to_owned(), shown(value, &field.kind())));
+            set.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        }
         (Value::String(text), _) => text.clone(),
         (Value::Bool(value), _) => value.to_string(),
         (Value::I32(number), _) => number.to_string(),
@@ -153,6 +163,19 @@ pub fn shown(value: &Value, kind: &Kind) -> String {
         (Value::F32(number), _) => number.to_string(),
         (Value::F64(number), _) => number.to_string(),
         (Value::Bytes(bytes), _) => hex::encode(bytes),
+        (Value::List(items), kind) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item, kind)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        (Value::Map(map), Kind::Message(entry)) => {
+            let kind = entry.map_entry_value_field().kind();
+            let entries =
+                map.iter().map(|(key, value)| (key.as_str().unwrap_or_default(), shown(value, &kind)));
+            let entries: BTreeMap<_, _> = entries.collect();
+            let told: Vec<String> =
+                entries.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("{{{}}}", told.join(", "))
+        }
         _ => String::new(),
     }
 }
@@ -175,6 +198,32 @@ fn secret(message: &DynamicMessage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_items_are_told_in_words() {
+        let variable = v1::TemplateVariable {
+            name: "count".into(),
+            r#type: v1::VariableType::Integer.into(),
+            default_value: Some("3".into()),
+            ..Default::default()
+        };
+        let spec = v1::PromptTemplateSpec { variables: vec![variable], ..Default::default() };
+        let resource = v1::Resource {
+            name: "promptTemplates/summary".into(),
+            spec: Some(v1::resource::Spec::PromptTemplate(spec)),
+            ..Default::default()
+        };
+        let told = details(&resource, DateTime::UNIX_EPOCH);
+        assert!(told.contains("name=count type=integer default_value=3"), "{told}");
+        let rule = v1::FeatureFlagRule {
+            attribute: "country".into(),
+            values: vec!["de".into(), "at".into()],
+            ..Default::default()
+        };
+        let rule = rule.transcode_to_dynamic();
+        let kind = Kind::Message(rule.descriptor());
+        assert_eq!(shown(&Value::Message(rule), &kind), "attribute=country values=[de, at]");
+    }
 
     #[test]
     fn regression_what_was_seen_is_told_in_words() {
