@@ -37,6 +37,8 @@ pub fn families(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
             Some(paths) => serde_json::from_value(paths)?,
             None => Vec::new(),
         };
+        // Where it is known from; for people.
+        family.remove("sources");
         let spec = DynamicMessage::deserialize(descriptor.clone(), Value::Object(family))
             .map_err(|error| format!("{FAMILIES}/{name}.json: {error}"))?;
         let spec = spec.encode_to_vec();

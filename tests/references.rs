@@ -20,6 +20,8 @@ mod postgres;
 #[path = "references/probing.rs"]
 mod probing;
 mod support;
+#[path = "references/warned.rs"]
+mod warned;
 
 use std::{collections::BTreeSet, time::Duration};
 

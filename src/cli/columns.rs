@@ -123,7 +123,10 @@ fn summary(spec: &DynamicMessage, now: DateTime<Utc>) -> String {
             (cell, _) => Some(format!("{word}={cell}")),
         }
     });
-    told.collect::<Vec<_>>().join(" ")
+    let mut told: Vec<String> = told.collect();
+    // What is on or off is short, and what is looked for; long values may be cut.
+    told.sort_by_key(|part| part.contains('='));
+    told.join(" ")
 }
 
 /// The columns of a kind, in the order of its fields.
@@ -252,6 +255,25 @@ mod tests {
         assert!(lines[0].contains("TEST"), "{shown}");
         assert!(lines[1].contains("OK 60s ago") && lines[2].contains("REFUSED 60s ago"), "{shown}");
         assert!(lines[3].contains("  60s ago"), "{shown}");
+    }
+
+    #[test]
+    fn regression_what_is_on_is_told_before_what_may_be_cut() {
+        let spec = v1::ProviderSpec {
+            enabled: Some(true),
+            display_name: "A name of many words".into(),
+            base_url: "https://a-long-name.of-a-host.example.com/with/a/path/v1".into(),
+            default_model: "a-model-with-a-long-name-20261128".into(),
+            ..Default::default()
+        };
+        let named =
+            |name: &str, spec| v1::Resource { name: name.into(), spec: Some(spec), ..Default::default() };
+        let resources = [
+            named("providers/a", v1::resource::Spec::Provider(spec)),
+            named("settings/x", v1::resource::Spec::Setting(v1::SettingSpec::default())),
+        ];
+        let shown = list(&resources, DateTime::UNIX_EPOCH);
+        assert!(shown.contains(" enabled ") && shown.contains('…'), "{shown}");
     }
 
     #[test]

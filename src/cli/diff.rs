@@ -13,6 +13,8 @@ use crate::proto::v1::{ChangeType, ResourceDiff};
 const VALUE: usize = 60;
 /// Fields of one group that are shown one by one where a resource is told as a whole.
 const FEW: usize = 8;
+/// The same where a resource is changed: who changes more at once has put another whole in its place.
+const MANY: usize = 24;
 
 /// Prints what a write did, or would do.
 pub fn print(session: &mut Session<'_>, diffs: &[ResourceDiff], revision: u64, dry_run: bool) -> Outcome {
@@ -45,12 +47,13 @@ fn print_fields(session: &mut Session<'_>, diff: &ResourceDiff) -> Outcome {
     field_lines(diff).iter().try_for_each(|line| session.line(line))
 }
 
-/// Of an update every field is shown. A resource that comes or goes has them all: there, large groups are folded.
+/// Of an update the fields are shown one by one. A resource that comes or goes has them all: there, large groups are folded.
 fn field_lines(diff: &ResourceDiff) -> Vec<String> {
     let whole = matches!(diff.r#type(), ChangeType::Created | ChangeType::Deleted);
+    let most = if whole { FEW } else { MANY };
     let mut lines = Vec::new();
     for fields in diff.fields.chunk_by(|one, other| group(&one.path) == group(&other.path)) {
-        if let (true, Some(first)) = (whole && fields.len() > FEW, fields.first()) {
+        if let (true, Some(first)) = (fields.len() > most, fields.first()) {
             lines.push(format!("  {}: {}", printable(group(&first.path)), folded(fields.len())));
             continue;
         }

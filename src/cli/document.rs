@@ -107,6 +107,13 @@ impl Reader {
             None if resource.name.is_empty() => self.problem("name", "is missing"),
             _ => {}
         }
+        let arm = schema::arms().find(|arm| message.has_field(arm));
+        if let (Some(arm), Some(own)) = (arm, schema::arm_of_name(&resource.name))
+            && arm != own
+        {
+            let what = format_args!("does not go with the name, which is of the kind {}", own.name());
+            self.problem(arm.name(), what);
+        }
         Some(Document { resource, mask: self.mask.iter().cloned().collect() })
     }
 
@@ -132,10 +139,9 @@ impl Reader {
         for (key, tree) in map {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let Some(field) = schema::field(descriptor, key) else {
-                self.problem(
-                    &path,
-                    format_args!("there is no such field; there are {}", schema::field_names(descriptor)),
-                );
+                let there = beneath(descriptor, map)
+                    .unwrap_or_else(|| format!("there are {}", schema::field_names(descriptor)));
+                self.problem(&path, format_args!("there is no such field; {there}"));
                 continue;
             };
             let rival = seen.iter().find(|(other, _)| {
@@ -260,4 +266,15 @@ impl Reader {
     fn scalar(&mut self, kind: &Kind, text: &str, path: &str) -> Option<Value> {
         scalar::parse(kind, text).map_err(|wrong| self.problem(path, wrong)).ok()
     }
+}
+
+/// Where the fields of the kind stand, for who writes one of them beside the name.
+fn beneath(descriptor: &MessageDescriptor, map: &[(String, Tree)]) -> Option<String> {
+    let name = map.iter().find_map(|(key, tree)| match tree {
+        Tree::Text(name) if key == "name" => Some(name),
+        _ => None,
+    });
+    let arm = schema::arm_of_name(name?).filter(|_| *descriptor == schema::resource())?;
+    let fields = schema::field_names(&schema::message_of(&arm)?);
+    Some(format!("what it holds stands beneath `{}`: {fields}", arm.name()))
 }

@@ -100,16 +100,29 @@ fn moment(flag: &str, text: &str, now: DateTime<Utc>) -> Result<prost_types::Tim
     })
 }
 
+/// The newest revision that the token reaches, and the one before it.
+async fn newest(connection: &mut Connection) -> Result<(u64, u64), Failure> {
+    let request = ListHistoryRequest { page_size: 1, ..Default::default() };
+    let page = connection.config.list_history(request).await?.into_inner();
+    let newest = page.entries.first().map_or(0, |entry| entry.revision);
+    match newest.checked_sub(1).filter(|before| *before > 0) {
+        Some(before) => Ok((before, newest)),
+        None => Err(Failure::usage(
+            "there are no two revisions to compare; `signalbox history` tells what there is",
+        )),
+    }
+}
+
 /// Tells what differs between two revisions.
 pub async fn diff(session: &mut Session<'_>, target: &Target, args: &Diff) -> Outcome {
-    let mut request = DiffRevisionsRequest {
-        from_revision: args.from,
-        to_revision: args.to.unwrap_or_default(),
-        selectors: selector::parse_all(&args.selectors, &args.kind, &args.label)?,
-        page_size: PAGE,
-        ..Default::default()
-    };
+    let selectors = selector::parse_all(&args.selectors, &args.kind, &args.label)?;
     let mut connection = connect(session, target).await?;
+    let (from_revision, to_revision) = match args.from {
+        Some(from) => (from, args.to.unwrap_or_default()),
+        None => newest(&mut connection).await?,
+    };
+    let mut request =
+        DiffRevisionsRequest { from_revision, to_revision, selectors, page_size: PAGE, ..Default::default() };
     let mut diffs = Vec::new();
     loop {
         let page = connection.config.diff_revisions(request.clone()).await?.into_inner();

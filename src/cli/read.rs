@@ -5,7 +5,7 @@ use super::{
     columns,
     connect::connect,
     failure::{Failure, Outcome},
-    selector,
+    schema, selector,
     session::{Format, Session, canonical, canonical_all},
     table,
 };
@@ -16,6 +16,11 @@ use crate::{
 
 /// Shows resources.
 pub async fn get(session: &mut Session<'_>, target: &Target, args: &Get) -> Outcome {
+    if let Some(collection) = args.names.iter().find(|name| schema::arm_of_collection(name).is_some()) {
+        let what =
+            format!("`{collection}` is a collection: `signalbox list {collection}` shows what is in it");
+        return Err(Failure::usage(what));
+    }
     let mut connection = connect(session, target).await?;
     let mut resources = Vec::new();
     for name in &args.names {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     client::Connection,
-    proto::v1::{ResourceDiff, RollbackAllRequest, RollbackResourceRequest},
+    proto::v1::{ChangeType, ResourceDiff, RollbackAllRequest, RollbackResourceRequest},
 };
 
 /// What a rollback of either form answered.
@@ -48,8 +48,23 @@ pub async fn rollback(session: &mut Session<'_>, target: &Target, args: &Rollbac
             session.remark("everything is as it was then; nothing was changed");
         }
         diff::print(session, &answer.diffs, answer.revision, args.write.dry_run)?;
+        if let Some(told) = name.and_then(|name| beneath(name, args.revision, &answer.diffs)) {
+            session.remark(&told);
+        }
     }
     workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
+}
+
+/// What lies beneath a resource went with it, and does not come back with it alone.
+fn beneath(name: &str, revision: u64, diffs: &[ResourceDiff]) -> Option<String> {
+    let is_back = diffs.iter().any(|diff| diff.name == name && diff.r#type() == ChangeType::Created);
+    let holds = name.split('/').next() == Some("providers") && name.split('/').count() == 2;
+    (is_back && holds).then(|| {
+        format!(
+            "its API keys are not part of it: `signalbox rollback --all --to {revision} {name} '{name}/*'` brings back what was \
+             there of them as well"
+        )
+    })
 }
 
 async fn ask(

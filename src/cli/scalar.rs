@@ -10,8 +10,9 @@ pub fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::String => Ok(Value::String(text.to_owned())),
         Kind::Bool => match text {
-            "true" => Ok(Value::Bool(true)),
-            "false" => Ok(Value::Bool(false)),
+            // Tables say yes and no.
+            "true" | "yes" => Ok(Value::Bool(true)),
+            "false" | "no" => Ok(Value::Bool(false)),
             _ => Err(format!("`{text}` is neither true nor false")),
         },
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => whole(text).map(Value::I32),
@@ -51,7 +52,7 @@ fn enum_value(words: &EnumDescriptor, text: &str) -> Result<i32, String> {
         .ok_or_else(|| {
             let known: Vec<String> =
                 words.values().skip(1).map(|value| short(value.name(), &prefix)).collect();
-            format!("`{text}` is none of {}", known.join(", "))
+            format!("`{text}` is not known; known are {}", known.join(", "))
         })
 }
 

@@ -57,6 +57,12 @@ pub fn arm_of_collection(collection: &str) -> Option<FieldDescriptor> {
     arms().find(|arm| arm.name() == singular)
 }
 
+/// The arm of a kind, in either spelling: `api_key`, `apiKey`.
+#[must_use]
+pub fn arm_of_kind(kind: &str) -> Option<FieldDescriptor> {
+    arms().find(|arm| arm.name() == kind || arm.json_name() == kind)
+}
+
 /// A field by its name in either spelling.
 #[must_use]
 pub fn field(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {

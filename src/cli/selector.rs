@@ -45,9 +45,9 @@ fn parse(text: &str) -> Result<Option<Pattern>, Failure> {
         return Ok(None);
     }
     if let Some(kind) = text.strip_prefix("kind:") {
-        return match schema::arms().any(|arm| arm.name() == kind) {
-            true => Ok(Some(Pattern::Kind(kind.to_owned()))),
-            false => {
+        return match schema::arm_of_kind(kind) {
+            Some(arm) => Ok(Some(Pattern::Kind(arm.name().to_owned()))),
+            None => {
                 Err(Failure::usage(format!("`{kind}` is not a kind; there are {}", schema::kind_names())))
             }
         };
@@ -85,6 +85,7 @@ mod tests {
         assert_eq!(one("providers"), Ok(Some(Pattern::Prefix("providers/".into()))));
         assert_eq!(one("kind:api_key"), Ok(Some(Pattern::Kind("api_key".into()))));
         assert_eq!(one("providers/groq"), Ok(Some(Pattern::Name("providers/groq".into()))));
+        assert_eq!(one("kind:apiKey"), Ok(Some(Pattern::Kind("api_key".into()))), "as documents have it");
         assert!(one("kind:nonsense").unwrap_err().contains("provider, api_key, setting"));
         for wrong in ["providers/g*", "*/x", "groq", "providers/", ""] {
             assert!(one(wrong).unwrap_err().contains("is not a selector"), "{wrong}");

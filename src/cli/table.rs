@@ -1,5 +1,7 @@
 //! Resources as tables, for any kind: what to show follows from the descriptors.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage, Value};
@@ -72,9 +74,24 @@ fn observed(seen: &v1::Observation, now: DateTime<Utc>) -> Vec<String> {
     let mut row = when(&text::printable(&seen.what), seen.time.as_ref(), now);
     if let (Some(cell), false) = (row.last_mut(), seen.value_json.is_empty()) {
         cell.push_str(": ");
-        cell.push_str(&text::printable(&seen.value_json));
+        cell.push_str(&text::printable(&in_words(&seen.value_json)));
     }
     row
+}
+
+/// A flat JSON object as a person reads it, without what is empty; anything else as it is.
+fn in_words(json: &str) -> String {
+    let Ok(serde_json::Value::Object(object)) = serde_json::from_str(json) else { return json.to_owned() };
+    let mut words = Vec::new();
+    for (name, value) in object {
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(text) if text.is_empty() => {}
+            serde_json::Value::String(text) => words.push(format!("{name}={text}")),
+            value => words.push(format!("{name}={value}")),
+        }
+    }
+    words.join(" ")
 }
 
 fn when(what: &str, time: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Vec<String> {
@@ -128,7 +145,15 @@ pub fn shown(value: &Value, kind: &Kind) -> String {
         (Value::Message(message), Kind::Message(descriptor)) if schema::is_timestamp(descriptor) => {
             message.transcode_to().map_or_else(|_| String::new(), |time| text::moment(&time))
         }
-        (Value::Message(message), _) => serde_json::to_string(message).unwrap_or_default(),
+        (Value::Message(message), Kind::Message(descriptor)) if schema::is_well_known(descriptor) => {
+            serde_json::to_string(message).unwrap_or_default()
+        }
+        // An item of a list: what is set of it, in the words that a change of it takes.
+        (Value::Message(message), _) => {
+            let set =
+                message.fields().map(|(field, value)| (field.name().to_owned(), shown(value, &field.kind())));
+            set.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        }
         (Value::String(text), _) => text.clone(),
         (Value::Bool(value), _) => value.to_string(),
         (Value::I32(number), _) => number.to_string(),
@@ -138,6 +163,19 @@ pub fn shown(value: &Value, kind: &Kind) -> String {
         (Value::F32(number), _) => number.to_string(),
         (Value::F64(number), _) => number.to_string(),
         (Value::Bytes(bytes), _) => hex::encode(bytes),
+        (Value::List(items), kind) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item, kind)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        (Value::Map(map), Kind::Message(entry)) => {
+            let kind = entry.map_entry_value_field().kind();
+            let entries =
+                map.iter().map(|(key, value)| (key.as_str().unwrap_or_default(), shown(value, &kind)));
+            let entries: BTreeMap<_, _> = entries.collect();
+            let told: Vec<String> =
+                entries.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("{{{}}}", told.join(", "))
+        }
         _ => String::new(),
     }
 }
@@ -154,5 +192,52 @@ fn secret(message: &DynamicMessage) -> String {
         State::Missing => "(missing: has to be set again)".to_owned(),
         State::Undecryptable => "(no key opens it)".to_owned(),
         State::Present | State::Unspecified => text::MASK.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_items_are_told_in_words() {
+        let variable = v1::TemplateVariable {
+            name: "count".into(),
+            r#type: v1::VariableType::Integer.into(),
+            default_value: Some("3".into()),
+            ..Default::default()
+        };
+        let spec = v1::PromptTemplateSpec { variables: vec![variable], ..Default::default() };
+        let resource = v1::Resource {
+            name: "promptTemplates/summary".into(),
+            spec: Some(v1::resource::Spec::PromptTemplate(spec)),
+            ..Default::default()
+        };
+        let told = details(&resource, DateTime::UNIX_EPOCH);
+        assert!(told.contains("name=count type=integer default_value=3"), "{told}");
+        let rule = v1::FeatureFlagRule {
+            attribute: "country".into(),
+            values: vec!["de".into(), "at".into()],
+            ..Default::default()
+        };
+        let rule = rule.transcode_to_dynamic();
+        let kind = Kind::Message(rule.descriptor());
+        assert_eq!(shown(&Value::Message(rule), &kind), "attribute=country values=[de, at]");
+    }
+
+    #[test]
+    fn regression_what_was_seen_is_told_in_words() {
+        let now = DateTime::from_timestamp(1_000_000, 0).unwrap_or_default();
+        let time = Some(prost_types::Timestamp { seconds: 999_940, nanos: 0 });
+        for (value, told) in [
+            (r#"{"latency_ms":6,"model":"","reason":"NO_SUCH_HOST"}"#, ": latency_ms=6 reason=NO_SUCH_HOST"),
+            (r#"{"workers":["a"]}"#, r#": workers=["a"]"#),
+            ("7", ": 7"),
+            ("?", ": ?"),
+        ] {
+            let seen = v1::Observation { what: "test".into(), time, value_json: value.into() };
+            let row = observed(&seen, now);
+            assert!(row[1].ends_with(&format!("(60s ago){told}")), "{row:?}");
+        }
     }
 }

@@ -5,6 +5,16 @@
 //! there. Prices are those of the shortest prompts, where longer ones cost more. A model that is already shut down is not in
 //! it; one that will be says when. Of reasoning it lists only what a provider of the model's type sends as it is made.
 //!
+//! What models take of parameters and of reasoning is from:
+//! - Claude: platform.claude.com/docs, "Effort" (the levels of each model), "Messages" (temperature is 0 to 1; models after
+//!   Opus 4.6 refuse temperature, top_p and top_k; there are no penalties and no seed) and the pages of Sonnet 5 (4.6 still takes
+//!   them) and of the 5.5 models (thinking is never off).
+//! - Gemini: docs.cloud.google.com, "Thinking" (levels of Gemini 3, budgets of 2.5), and github.com/google-gemini/cookbook/issues/1290
+//!   (penalties are refused by every model).
+//! - gpt-oss at Groq: console.groq.com/docs, "Reasoning" and the API reference (`include_reasoning`).
+//! - Mistral: docs.mistral.ai, "Adjustable reasoning": an effort is none or high.
+//! - DeepSeek: api-docs.deepseek.com, "Thinking Mode".
+//!
 //! Operators' edits survive: what is seeded is labelled as every import is, so that importing a newer catalogue leaves alone
 //! what a person has changed.
 
@@ -81,8 +91,8 @@ mod tests {
         domain::ResourceName,
         kinds::{Kind as _, model::Model, prompt_template::PromptTemplate, provider_types::type_of_word},
         proto::v1::{
-            ChatParameters, ModelCapability, ModelSpec, PromptTemplateSpec, ReasoningEffort,
-            ReasoningParameters, ThinkingMode,
+            ChatParameters, GenerationParameters, ModelCapability, ModelSpec, PromptTemplateSpec,
+            ReasoningEffort, ReasoningParameters, ThinkingMode,
         },
     };
 
@@ -131,6 +141,7 @@ mod tests {
 
     #[test]
     fn regression_what_models_take_of_reasoning_is_what_their_providers_publish() {
+        use ReasoningEffort::{High, Low, Max, Medium, Minimal, Xhigh};
         let support = |name| model(name).reasoning.unwrap_or_else(|| panic!("{name}"));
         let opus = support("models/anthropic/claude-opus-5-5");
         assert_eq!(opus.thinking_modes().collect::<Vec<_>>(), [ThinkingMode::Adaptive]);
@@ -138,9 +149,49 @@ mod tests {
         let haiku = support("models/anthropic/claude-haiku-4-5");
         assert_eq!((haiku.efforts.len(), haiku.min_thinking_tokens), (0, Some(1024)));
         let small = support("models/openai/gpt-5-nano");
-        assert_eq!((small.efforts().next(), small.efforts.len()), (Some(ReasoningEffort::Minimal), 4));
+        assert_eq!((small.efforts().next(), small.efforts.len()), (Some(Minimal), 4));
+        let efforts = |name| support(name).efforts().collect::<Vec<_>>();
+        let known = [Low, Medium, High, Xhigh, Max];
+        assert_eq!(efforts("models/anthropic/claude-opus-4-8"), known);
+        assert_eq!(
+            efforts("models/anthropic/claude-sonnet-4-6"),
+            [Low, Medium, High, Max],
+            "xhigh came later"
+        );
+        assert_eq!(efforts("models/google_ai/gemini-3.5-flash"), [Minimal, Low, Medium, High]);
+        assert_eq!(efforts("models/mistral/mistral-small-2603"), [ReasoningEffort::None, High]);
+        assert_eq!(efforts("models/deepseek/deepseek-v4-pro"), [Low, High, Max]);
         let lite = support("models/google_ai/gemini-2.5-flash-lite");
         assert_eq!((lite.min_thinking_tokens, lite.max_thinking_tokens), (Some(512), Some(24576)));
+    }
+
+    /// Their providers refuse the call.
+    #[test]
+    fn regression_what_a_model_does_not_take_of_parameters_is_refused() {
+        let asked = GenerationParameters {
+            temperature: Some(1.5),
+            top_k: Some(5),
+            seed: Some(4),
+            frequency_penalty: Some(1.0),
+            ..Default::default()
+        };
+        for (name, refused) in [
+            ("models/anthropic/claude-haiku-4-5", vec!["temperature", "frequency_penalty", "seed"]),
+            ("models/anthropic/claude-opus-5-5", vec!["temperature", "top_k", "frequency_penalty", "seed"]),
+            ("models/google_ai/gemini-3.5-flash", vec!["frequency_penalty"]),
+            ("models/openai/gpt-4o", vec![]),
+        ] {
+            let spec = Spec::Model(model(name));
+            let template = PromptTemplateSpec {
+                model: name.to_owned(),
+                generation: Some(asked.clone()),
+                ..Default::default()
+            };
+            let targets = [(ResourceName::parse(name).unwrap(), &spec)].into();
+            let found = PromptTemplate.check_targets(&Spec::PromptTemplate(template), &targets);
+            let fields = found.violations.iter().map(|found| found.field.rsplit('.').next().unwrap());
+            assert_eq!(fields.collect::<Vec<_>>(), refused, "{name}");
+        }
     }
 
     /// Everything that a template may ask of the model by its entry, one at a time.

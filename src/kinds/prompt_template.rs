@@ -377,8 +377,18 @@ fn not_sent(
         "" => format!("a provider of the type `{}` as it is made", type_word(provider.r#type())),
         name => name.to_owned(),
     };
-    let told = |field: &str| {
-        format!("`prompt_template.{field}` is not sent by {whose}: its request builder has no place for it")
+    let newer = as_made_now(provider).map(|mapping| mapping.not_sent(&call));
+    let told = |field: &'static str| {
+        // The builder is kept with the provider, so that a newer one of its type is not taken by itself.
+        let mended = match &newer {
+            Some(unsent) if !unsent.contains(&field) => {
+                "; that of its type has one now: clear `request_builder` to take it"
+            }
+            _ => "",
+        };
+        format!(
+            "`prompt_template.{field}` is not sent by {whose}: its request builder has no place for it{mended}"
+        )
     };
     // Parallel calls are filled in, which stands for nothing, and a mode follows from a budget.
     let asked = |field: &&str| match *field {
@@ -387,6 +397,11 @@ fn not_sent(
         _ => true,
     };
     mapping.not_sent(&call).into_iter().filter(asked).map(told).collect()
+}
+
+/// How a provider would be spoken to if it were made now.
+fn as_made_now(provider: &ProviderSpec) -> Option<wire::Mapping> {
+    wire::Mapping::of(&ProviderSpec { request_builder: None, ..provider.clone() }).ok()
 }
 
 fn deprecated(model: &ModelSpec) -> Option<String> {

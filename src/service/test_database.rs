@@ -84,8 +84,9 @@ fn told(spec: &DatabaseSpec, found: Found) -> TestDatabaseResponse {
             (DatabaseTestReason::Unsupported, description, String::new())
         }
         Some(Trouble::NotTried) => {
-            let description = "the server is there; user and password were not tried, because that can't be done from \
-                here for this type: try them from where the workers run";
+            let description = "the server is there; user and password were not tried, because `tls_mode` does not prove \
+                that it is the server, and what is said to it gives the password away to who guesses: set `tls_mode` to \
+                DATABASE_TLS_MODE_VERIFY_FULL, or try them from where the workers run";
             (DatabaseTestReason::CredentialsNotTried, description.to_owned(), String::new())
         }
         Some(Trouble::Lacks(what)) => {

@@ -96,10 +96,14 @@ impl Builder {
         (problems.count() == before).then_some(Self { entries, stream_path })
     }
 
-    /// Whether an entry takes this parameter in a call, of which one with a condition may not take it.
+    /// Whether an entry that is used in a call takes this parameter, or is used for the value that it has.
     pub fn takes_in(&self, parameter: Parameter, call: &Call, model: &str) -> bool {
-        let mut taking = self.entries.iter().filter(|entry| entry.source == Source::Parameter(parameter));
-        taking.any(|entry| entry.when.as_ref().is_none_or(|condition| condition.holds(call, model)))
+        let taken = |entry: &Entry| {
+            let holds = entry.when.as_ref().is_none_or(|condition| condition.holds(call, model));
+            let decides = || entry.when.as_ref().is_some_and(|condition| condition.wants_of(parameter));
+            holds && (entry.source == Source::Parameter(parameter) || decides())
+        };
+        self.entries.iter().any(taken)
     }
 
     /// Whether an entry takes this parameter.
@@ -134,6 +138,12 @@ impl Entry {
         let (key, required) = (key.to_owned(), wire.required);
         Some(Self { key, source, required, target, default, values, item, template, when, format })
     }
+
+    /// Whether no call can use both.
+    fn excludes(&self, other: &Self) -> bool {
+        let both = self.when.as_ref().zip(other.when.as_ref());
+        both.is_some_and(|(one, other)| one.excludes(other))
+    }
 }
 
 impl Condition {
@@ -144,6 +154,16 @@ impl Condition {
             Some(text) => scalar_text(&value).is_some_and(|found| found == *text),
             None => value != Value::Bool(false),
         }
+    }
+
+    /// Whether it wants a certain value of this parameter.
+    fn wants_of(&self, parameter: Parameter) -> bool {
+        self.parameter == parameter && self.text.is_some()
+    }
+
+    /// Whether both want another value of one parameter.
+    fn excludes(&self, other: &Self) -> bool {
+        other.wants_of(self.parameter) && self.text.is_some() && self.text != other.text
     }
 
     /// As it is written.
@@ -277,7 +297,8 @@ fn format(parameter: Option<Parameter>, wire: &RequestEntry, path: &str, problem
 
 fn check_targets(field: &str, entries: &[Entry], problems: &mut Problems) {
     for (index, entry) in entries.iter().enumerate() {
-        let taken = entries[..index].iter().find(|other| other.target.meets(&entry.target));
+        let meets = |other: &&Entry| other.target.meets(&entry.target) && !other.excludes(entry);
+        let taken = entries[..index].iter().find(meets);
         if let Some(other) = taken {
             let problem = format!("is the target of `{}` as well, or lies within it or around it", other.key);
             problems.add(format!("{field}.{}.target", entry.key), "DUPLICATE", problem);

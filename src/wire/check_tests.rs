@@ -164,6 +164,24 @@ fn no_two_entries_go_to_one_place() {
 }
 
 #[test]
+fn entries_of_which_one_call_uses_one_may_go_to_one_place() {
+    let two = |one: &str, other: &str| {
+        let entry = |when: &str| json!({"source": "literal:0", "target": "budget", "when": when});
+        let entries = json!({"one": entry(one), "other": entry(other)});
+        check(&provider(at("request_builder.payload_structure", entries))).len()
+    };
+    assert_eq!(two("thinking_mode=enabled", "thinking_mode=disabled"), 0);
+    for (one, other) in [
+        ("thinking_mode=enabled", "thinking_mode=enabled"),
+        ("thinking_mode=enabled", "thinking_mode"),
+        ("thinking_mode=enabled", "reasoning_effort=none"),
+        ("thinking_mode=enabled", ""),
+    ] {
+        assert_eq!(two(one, other), 1, "{one} and {other}");
+    }
+}
+
+#[test]
 fn paths_and_entries_go_together() {
     let with = |path: &str, target: &str| json!({"endpoint_path": path, BUILDER: {"payload_structure": {"model": {"target": target}}}});
     assert_eq!(check(&provider(with("/m/{model}", "url:model"))), []);

@@ -1,6 +1,7 @@
 //! What is known of the types of providers: for each a mapping, as data. `build.rs` makes them of `families/*.json`.
 //!
-//! A file is the JSON of a provider's spec with its type and its mapping, and three things besides: `extends` names another file
+//! A file is the JSON of a provider's spec with its type and its mapping, and four things besides: `sources` says where what it
+//! holds is published, for who changes it; `extends` names another file
 //! on which this one is a merge patch (RFC 7396); `alternatives` has, by the end of an endpoint path, the file whose builder
 //! and extractor are meant by such a path. `call_paths` has the ends of the endpoint paths of calls: what stands before
 //! one of them, such as `/openai/v1` where the base URL is the host alone, stands before the paths of the listing as well.

@@ -53,6 +53,11 @@ impl Path {
         Ok(Self(steps))
     }
 
+    /// Whether another path goes on from where this one ends.
+    pub fn leads_into(&self, other: &Self) -> bool {
+        self.0.len() < other.0.len() && other.0.starts_with(&self.0)
+    }
+
     /// Everything that it leads to from a value, in order. Null is nothing.
     pub fn find<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         let mut found = vec![value];

@@ -180,7 +180,9 @@ fn first(paths: &[Path], of: Type, document: &Value) -> Result<Option<Value>, Ma
         if let Some(value) = of.of(&found) {
             return Ok(Some(value));
         }
-        other |= !found.is_empty();
+        let composed = found.iter().all(|value| value.is_array() || value.is_object());
+        let opened = composed && paths.iter().any(|further| path.leads_into(further));
+        other |= !found.is_empty() && !opened;
     }
     if other { Err(Malformed::new("holds a value of another type")) } else { Ok(None) }
 }

@@ -46,9 +46,9 @@ pub struct History {
 /// Options of `diff`.
 #[derive(Args, Clone, Default)]
 pub struct Diff {
-    /// The one revision
+    /// The one revision; without any, what the newest one has changed
     #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
-    pub from: u64,
+    pub from: Option<u64>,
     /// The other; nothing compares with what is there now
     #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     pub to: Option<u64>,

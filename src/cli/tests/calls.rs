@@ -130,23 +130,33 @@ impl ConfigService for Fake {
 
     async fn list_history(
         &self,
-        _: Request<v1::ListHistoryRequest>,
+        request: Request<v1::ListHistoryRequest>,
     ) -> Result<Response<v1::ListHistoryResponse>, Status> {
-        Err(Status::unimplemented("tested with the real server"))
+        let entry = |revision| v1::HistoryEntry { revision, ..Default::default() };
+        let entries = (1..=7).rev().map(entry).take(request.get_ref().page_size as usize).collect();
+        Ok(Response::new(v1::ListHistoryResponse { entries, ..Default::default() }))
     }
 
     async fn diff_revisions(
         &self,
-        _: Request<v1::DiffRevisionsRequest>,
+        request: Request<v1::DiffRevisionsRequest>,
     ) -> Result<Response<v1::DiffRevisionsResponse>, Status> {
-        Err(Status::unimplemented("tested with the real server"))
+        let v1::DiffRevisionsRequest { from_revision, to_revision, .. } = request.into_inner();
+        let diffs = vec![diff(&format!("from {from_revision} to {to_revision}"))];
+        Ok(Response::new(v1::DiffRevisionsResponse { diffs, ..Default::default() }))
     }
 
     async fn rollback_resource(
         &self,
-        _: Request<v1::RollbackResourceRequest>,
+        request: Request<v1::RollbackResourceRequest>,
     ) -> Result<Response<v1::RollbackResourceResponse>, Status> {
-        Err(Status::unimplemented("tested with the real server"))
+        let name = request.into_inner().name;
+        let back = ResourceDiff { r#type: ChangeType::Created.into(), ..diff(&name) };
+        Ok(Response::new(v1::RollbackResourceResponse {
+            revision: 9,
+            diff: Some(back),
+            ..Default::default()
+        }))
     }
 
     async fn rollback_all(
@@ -248,6 +258,34 @@ fn lists_follow_their_pages() {
     let names: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
     assert_eq!(exit, 0);
     assert_eq!(names.iter().map(|name| &name["name"]).collect::<Vec<_>>(), ["providers/a", "providers/b"]);
+}
+
+#[test]
+fn regression_a_provider_that_is_back_has_none_of_its_keys() {
+    let fake = Fake::default();
+    let back = |name: &str| run_table(&fake, &format!("signalbox rollback {name} --to 3 --yes"));
+    let (exit, _, told) = back("providers/groq");
+    let whole = "`signalbox rollback --all --to 3 providers/groq 'providers/groq/*'`";
+    assert!(exit == 0 && told.contains(whole), "{told}");
+    for name in ["providers/groq/apiKeys/prod", "settings/x"] {
+        assert!(!back(name).2.contains("API keys"), "{name}");
+    }
+}
+
+#[test]
+fn regression_without_revisions_what_the_newest_has_changed_is_told() {
+    let fake = Fake::default();
+    for (line, told) in [("", "from 6 to 7"), (" 3", "from 3 to 0"), (" 3 5", "from 3 to 5")] {
+        let (exit, out, err) = run_table(&fake, &format!("signalbox diff{line}"));
+        assert!(exit == 0 && out.starts_with(told), "{out}{err}");
+    }
+}
+
+#[test]
+fn regression_a_collection_is_listed_and_not_got() {
+    let (exit, _, told) = run_table(&Fake::default(), "signalbox get providers");
+    assert_eq!(exit, 2);
+    assert!(told.contains("`signalbox list providers` shows what is in it"), "{told}");
 }
 
 #[test]

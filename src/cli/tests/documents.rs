@@ -106,6 +106,16 @@ fn wrong_documents_are_refused_with_their_path() {
         ("{\"name\": \"settings/x\", \"name\": \"settings/y\"}", true, "the key `name` is given twice"),
         ("name: settings/x\nname: settings/y", false, "name"),
         ("{provider: {type: groq}}", false, "document 1: name: is missing"),
+        (
+            "{name: settings/x, provider: {type: groq}}",
+            false,
+            "settings/x: provider: does not go with the name, which is of the kind setting",
+        ),
+        (
+            "{name: settings/x, value: 5}",
+            false,
+            "settings/x: value: there is no such field; what it holds stands beneath `setting`: ",
+        ),
         ("[{name: settings/x}, {name: settings/x}]", false, "settings/x: is given twice"),
         ("just text", false, "document 1: is text; a resource is a map"),
         ("", false, "holds no resource"),

@@ -69,8 +69,8 @@ fn fields_are_typed_by_their_descriptor() {
 #[test]
 fn wrong_fields_are_told_with_what_would_be_right() {
     let cases = [
-        ("providers/x", "type=grok", "provider.type", "`grok` is none of openai, anthropic"),
-        ("providers/x", "enabled=yes", "enabled", "neither true nor false"),
+        ("providers/x", "type=grok", "provider.type", "`grok` is not known; known are openai, anthropic"),
+        ("providers/x", "enabled=on", "enabled", "neither true nor false"),
         ("providers/x", "context_window_tokens=-1", "", "`-1` is not a whole number that fits into 32 bits"),
         ("providers/x", "nonsense=1", "nonsense", "has no such field; it has type, display_name"),
         ("providers/x", "provider.nonsense=1", "", "there is no field `nonsense`; there are type"),

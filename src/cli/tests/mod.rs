@@ -164,7 +164,7 @@ fn tables_show_what_a_person_wants() {
         [
             vec!["NAME", "KIND", "SUMMARY", "VERSION", "UPDATED", "LABELS"],
             vec!["providers/groq", "provider", "groq not-enabled", "3", "60s ago", labels],
-            vec!["providers/groq/apiKeys/prod", "api_key", "secret=•••• active", "3", "60s ago", labels],
+            vec!["providers/groq/apiKeys/prod", "api_key", "active secret=••••", "3", "60s ago", labels],
             vec!["settings/api_token", "setting", "secret ••••", "3", "60s ago", labels],
             vec!["settings/max_retries", "setting", "int 5", "3", "60s ago", labels],
         ]
@@ -221,7 +221,7 @@ fn kinds_show_what_is_looked_for_first() {
         ..Default::default()
     };
     let specs = [
-        (Spec::Model(model), "model", "context=128000 input=0.075 deprecated"),
+        (Spec::Model(model), "model", "deprecated context=128000 input=0.075"),
         (Spec::Router(router), "router", "primary=providers/a fallbacks=providers/b,providers/c"),
         (Spec::PromptTemplate(template), "prompt_template", "model=models/a/m"),
         (Spec::Tool(tool), "tool", "enabled"),

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     kinds::tests::{plan, wrong},
     proto::v1::{
-        ChatParameters, GenerationParameters, ModelCapability, ModelDeprecation, ReasoningParameters,
-        ToolChoice, ToolChoiceMode,
+        ChatParameters, GenerationParameters, ModelCapability, ModelDeprecation, ReasoningEffort,
+        ReasoningParameters, ToolChoice, ToolChoiceMode,
     },
 };
 
@@ -319,6 +319,29 @@ fn regression_what_the_provider_is_not_sent_is_said() {
         "{warning}"
     );
     assert_eq!(found.violations, []);
+}
+
+/// A provider of an older release has the request builder of that time.
+#[test]
+fn regression_an_older_request_builder_of_the_type_is_told_of() {
+    use crate::proto::v1::ProviderSpec;
+    let provider = ProviderSpec { r#type: ProviderType::Anthropic.into(), ..Default::default() };
+    let (mut provider, violations) = plan("providers/anthropic", Spec::Provider(provider), None);
+    assert_eq!(violations, []);
+    let given = spec(|spec| {
+        spec.provider = "providers/anthropic".into();
+        spec.reasoning =
+            Some(ReasoningParameters { effort: ReasoningEffort::High.into(), ..Default::default() });
+    });
+    let name = ResourceName::parse("providers/anthropic").unwrap();
+    let told =
+        |provider: &Spec| PromptTemplate.check_targets(&given, &[(name.clone(), provider)].into()).warnings;
+    assert_eq!(told(&provider), Vec::<String>::new());
+    let Spec::Provider(older) = &mut provider else { unreachable!("it is a provider") };
+    older.request_builder.as_mut().unwrap().payload_structure.remove("reasoning_effort");
+    let [warning] = &told(&provider)[..] else { panic!("{:?}", told(&provider)) };
+    assert!(warning.contains("`prompt_template.reasoning.effort` is not sent"), "{warning}");
+    assert!(warning.contains("clear `request_builder` to take it"), "{warning}");
 }
 
 pub(in crate::kinds) fn any_template() -> impl Strategy<Value = PromptTemplateSpec> {

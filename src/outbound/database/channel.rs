@@ -34,6 +34,13 @@ impl<'o> Channel<'o> {
         Self { outbound, host, stream: Some(Box::new(stream)), local, room: MOST_BYTES }
     }
 
+    /// The same, as if its server were on another machine.
+    #[cfg(test)]
+    pub fn elsewhere(mut self) -> Self {
+        self.local = false;
+        self
+    }
+
     /// Whether the server is on this machine.
     pub fn is_local(&self) -> bool {
         self.local

@@ -58,7 +58,7 @@ pub enum Trouble {
     Fault(Fault),
     /// It can't be tried from here, for this reason.
     Unsupported(&'static str),
-    /// The server greets; nothing more was tried.
+    /// The server greets; nothing more was tried, because it has not proven who it is.
     NotTried,
     /// The server wants this, which is not stored.
     Lacks(&'static str),
@@ -144,7 +144,7 @@ impl Outbound {
             }
             DatabaseType::Redis => redis::sign_in(self, login, found).await,
             DatabaseType::Mysql | DatabaseType::Mariadb => {
-                mysql::greet(&mut self.channel(login).await?, login, found).await
+                mysql::sign_in(&mut self.channel(login).await?, login, found).await
             }
             DatabaseType::Sqlite => Err(Trouble::Unsupported("SQLite is a file on the worker's own machine")),
             DatabaseType::Mongodb | DatabaseType::Other | DatabaseType::Unspecified => {

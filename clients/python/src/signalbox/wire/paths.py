@@ -70,6 +70,13 @@ def find(path: str, value: Json) -> list[Json]:
 
 
 @lru_cache(maxsize=4096)
+def leads_into(path: str, other: str) -> bool:
+    """Whether another path goes on from where this one ends."""
+    steps, further = ([step[0] for step in _steps(each)] for each in (path, other))
+    return len(steps) < len(further) and further[: len(steps)] == steps
+
+
+@lru_cache(maxsize=4096)
 def _steps(path: str) -> tuple[re.Match[str], ...]:
     if path == "$":
         return ()

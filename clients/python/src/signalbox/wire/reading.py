@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from .. import specs
 from ..errors import SignalboxError
 from .calls import ToolCall
-from .paths import MISSING, Json, compact, find, parse
+from .paths import MISSING, Json, compact, find, leads_into, parse
 
 #: What a call of a tool counts beside its arguments.
 _CALL_BYTES = 64
@@ -195,7 +195,9 @@ def _first(paths: Sequence[str], of: str, found: Json) -> Json:
         typed = _typed(of, values) if values else MISSING
         if typed is not MISSING:
             return typed
-        other = other or bool(values)
+        composed = all(isinstance(each, list | dict) for each in values)
+        opened = composed and any(leads_into(path, further) for further in paths)
+        other = other or (bool(values) and not opened)
     if other:
         raise TypeError(of)
     return MISSING

@@ -81,11 +81,10 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     path = (streamed and builder.stream_endpoint_path) or provider.endpoint_path
     name, _ = key_header(provider)
     url = _url(provider.base_url, path, in_url)
-    taken = {
-        entry.source.removeprefix("param:")
-        for entry in builder.payload_structure.values()
-        if _applies(entry, call)
-    }
+    used = [entry for entry in builder.payload_structure.values() if _applies(entry, call)]
+    taken = {entry.source.removeprefix("param:") for entry in used}
+    # An entry that is used for a parameter's value tells of it as well.
+    taken |= {entry.when.partition("=")[0] for entry in used if "=" in entry.when}
     unused = tuple(each for each in PARAMETERS if _unused(each, taken, builder, call))
     method = (provider.method or "post").upper()
     return Rendered(method, url, _headers(provider), name, body, streamed, unused)
