@@ -110,6 +110,7 @@ pub(super) async fn start(
                 metrics_anonymous: listen.metrics_anonymous,
                 timeout: limits.request_timeout,
                 cors_origins: listen.cors_origins.clone(),
+                scheme: if settings.tls.is_some() { "https" } else { "http" },
             },
             authenticator,
         );

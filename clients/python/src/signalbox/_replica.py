@@ -190,7 +190,7 @@ class Replica:
             raise DesyncError("a revision begins before the last part of another")
         _grow(part, changes)
         for change in changes.changes:
-            _take_in(part, change, changes.traceparent)
+            _take_in(part, change, changes.traceparent, changes.tracestate)
         if not changes.last:
             self._part = part
             return Applied()
@@ -303,7 +303,7 @@ def _grow(unfinished: _Staging | _Part, message: Any) -> None:
         raise DesyncError("more than a GiB has come before a state is whole")
 
 
-def _take_in(part: _Part, change: Any, traceparent: str) -> None:
+def _take_in(part: _Part, change: Any, traceparent: str, tracestate: str) -> None:
     if change.type == _proto.DELETED:
         before, after = part.draft.remove(change.name), None
     else:
@@ -312,6 +312,8 @@ def _take_in(part: _Part, change: Any, traceparent: str) -> None:
             raise DesyncError("a change without its resource")
         after = view_of(change.resource)
         before = part.draft.upsert(after)
-    event = between(change.name, part.draft.revision, before, after, change.action, change.actor, traceparent)
+    event = between(
+        change.name, part.draft.revision, before, after, change.action, change.actor, traceparent, tracestate
+    )
     if event is not None:
         part.events.append(event)
