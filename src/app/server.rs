@@ -76,7 +76,7 @@ pub(super) async fn start(
         .layer(before)
         .add_routes(routes);
     let (listener, cut) = (Arc::new(listener), lifecycle.hard());
-    let admission = probes::admission(limits, limits.max_connections);
+    let admission = probes::admission(limits, limits.max_connections, metrics.given_up.clone());
     let stopping = lifecycle.soft().cancelled_owned();
     let server = match probes.certificates.clone() {
         None => {
