@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -25,7 +26,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::grpc::{ConnectionHandle, PeerPlace, Peers};
+use crate::{
+    grpc::{ConnectionHandle, PeerPlace, Peers},
+    telemetry::ConnectionsGivenUp,
+};
 
 /// Pause after a failed accept: mostly the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -42,7 +46,7 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
 }
 
 /// How many connections may be open, and how long each may take to say what it wants.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Admission {
     pub connections: usize,
     /// How many of them one peer may have on which nobody has said yet who it is: it can't keep everybody else out.
@@ -51,6 +55,8 @@ pub(super) struct Admission {
     /// How long a peer may leave unacknowledged what it is sent. HTTP/2 asks by itself whether somebody is there; HTTP/1.1
     /// has nothing to ask with.
     pub silence: Duration,
+    /// Counts those that were given up for it.
+    pub given_up: ConnectionsGivenUp,
 }
 
 /// A connection that holds its place among the open ones.
@@ -60,6 +66,7 @@ pub(super) struct Connection<S> {
     opening: Option<Opening>,
     handle: ConnectionHandle,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    given_up: ConnectionsGivenUp,
 }
 
 /// The time until the client has to have introduced itself: by the preface of HTTP/2, or the first head of HTTP/1.1.
@@ -90,10 +97,19 @@ impl Opening {
 impl<S> Connection<S> {
     fn new(stream: S, place: Place, (handshake, cut): (Duration, &CancellationToken)) -> Self {
         let opening = Opening { deadline: Box::pin(sleep(handshake)), heard: 0, line_ends: 0 };
-        let Place { open, peer, unproven } = place;
+        let Place { open, peer, unproven, given_up } = place;
         let handle = ConnectionHandle::new(peer, unproven, cut);
         let cut = Box::pin(handle.is_cut());
-        Self { stream, _place: open, opening: Some(opening), handle, cut }
+        Self { stream, _place: open, opening: Some(opening), handle, cut, given_up }
+    }
+
+    /// Counts it if the kernel has given it up, which it tells once.
+    fn heard<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let given_up = Some(Errno::TIMEDOUT.raw_os_error());
+        if matches!(&outcome, Poll::Ready(Err(error)) if error.raw_os_error() == given_up) {
+            self.given_up.count();
+        }
+        outcome
     }
 }
 
@@ -109,6 +125,7 @@ struct Place {
     open: OwnedSemaphorePermit,
     peer: IpAddr,
     unproven: PeerPlace,
+    given_up: ConnectionsGivenUp,
 }
 
 /// The places of one listener.
@@ -116,6 +133,7 @@ struct Places {
     open: Arc<Semaphore>,
     peers: Peers,
     unproven: usize,
+    given_up: ConnectionsGivenUp,
 }
 
 impl Places {
@@ -123,7 +141,7 @@ impl Places {
         let open = Arc::clone(&self.open).try_acquire_owned().map_err(|_| "too many are open")?;
         let unproven = self.peers.take(peer, self.unproven);
         let unproven = unproven.ok_or("its peer has too many without a good token on them")?;
-        Ok(Place { open, peer, unproven })
+        Ok(Place { open, peer, unproven, given_up: self.given_up.clone() })
     }
 }
 
@@ -145,7 +163,7 @@ pub(super) fn secured(
     cut: CancellationToken,
     acceptor: impl Fn() -> TlsAcceptor,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
-    let Admission { connections: limit, handshake, .. } = admission;
+    let (limit, handshake) = (admission.connections, admission.handshake);
     let agree = move |(stream, place)| {
         let accepting = acceptor().accept(stream);
         let cut = cut.clone();
@@ -170,8 +188,9 @@ pub(super) fn secured(
 
 /// Accepts connections. Beyond the limit a new one is closed at once: waiting would hide it from the client.
 fn accepted(listener: Arc<TcpListener>, admission: Admission) -> impl Stream<Item = (TcpStream, Place)> {
-    let Admission { connections, unproven, silence, .. } = admission;
-    let places = Places { open: Arc::new(Semaphore::new(connections)), peers: Peers::default(), unproven };
+    let Admission { connections, unproven, silence, given_up, .. } = admission;
+    let open = Arc::new(Semaphore::new(connections));
+    let places = Places { open, peers: Peers::default(), unproven, given_up };
     stream::unfold((listener, places), move |(listener, places)| async move {
         loop {
             match listener.accept().await {
@@ -212,6 +231,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let read = this.heard(read);
         if let Some(opening) = &mut this.opening {
             if opening.is_over(&buffer.filled()[before..]) {
                 this.opening = None;
@@ -229,11 +249,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.heard(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.heard(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -245,7 +267,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.heard(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -261,8 +284,8 @@ mod tests {
     async fn a_peer_that_acknowledges_nothing_is_given_up() {
         let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap());
         let address = listener.local_addr().unwrap();
-        let silence = Duration::from_secs(30);
-        let admission = Admission { connections: 1, unproven: 1, handshake: silence, silence };
+        let (silence, given_up) = (Duration::from_secs(30), ConnectionsGivenUp::default());
+        let admission = Admission { connections: 1, unproven: 1, handshake: silence, silence, given_up };
         let mut incoming = Box::pin(plaintext(listener, admission, CancellationToken::new()));
         let (_client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
         let connection = connection.unwrap().unwrap();
@@ -288,7 +311,8 @@ mod tests {
         let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap());
         let address = listener.local_addr().unwrap();
         let long = Duration::from_secs(60);
-        let admission = Admission { connections: 4, unproven: 2, handshake: long, silence: long };
+        let given_up = ConnectionsGivenUp::default();
+        let admission = Admission { connections: 4, unproven: 2, handshake: long, silence: long, given_up };
         let mut incoming = Box::pin(plaintext(listener, admission, CancellationToken::new()));
         let mut open = Vec::new();
         for _ in 0..2 {

@@ -13,7 +13,7 @@ pub(super) struct Traced<P>(pub P);
 
 impl<P: Publish> Publish for Traced<P> {
     fn batch(&self, mut batch: RevisionBatch, state: &Arc<State>) {
-        let Some(written) = batch.trace else { return self.0.batch(batch, state) };
+        let Some(written) = &batch.trace else { return self.0.batch(batch, state) };
         let span = tracing::info_span!(
             parent: None,
             "fan out",
@@ -23,7 +23,7 @@ impl<P: Publish> Publish for Traced<P> {
         );
         telemetry::join(&span, written);
         // A replica that makes no traces hands on what the writer's said.
-        batch.trace = telemetry::context(&span).or(batch.trace);
+        batch.trace = telemetry::context(&span).or(batch.trace.take());
         span.in_scope(|| self.0.batch(batch, state));
     }
 

@@ -157,7 +157,7 @@ pub async fn run(
         tracing::warn!(%error, "a file size limit would end the process");
     }
     warn_of_few_files(settings.limits.max_connections);
-    let probes = Probes::open(&settings)?;
+    let probes = Probes::open(&settings, &process.1)?;
     let ended = open_and_serve(&settings, process, around, &probes, ready, shutdown).await;
     // Until now probes could see that the process is there.
     probes.close().await;

@@ -25,6 +25,7 @@ use crate::{
     http::{self, Bounds},
     lifecycle::Standing,
     settings::{LISTENERS, Limits, Opt, Settings},
+    telemetry::{ConnectionsGivenUp, Metrics},
 };
 
 /// Connections of the listener for probes; these are few.
@@ -60,12 +61,16 @@ pub(super) struct HttpListener {
 
 impl Probes {
     /// Binds the listeners, and begins to answer.
-    pub fn open(settings: &Settings) -> Result<Self, AppError> {
+    pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self, AppError> {
         let (listen, limits) = (&settings.listen, &settings.limits);
         let standing = Standing::default();
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
-        let http = |at| HttpListener::bind(at, limits, certificates.clone()).map(Arc::new);
-        let http = listen.http.map(http).transpose()?;
+        let admission = |connections| admission(limits, connections, metrics.given_up.clone());
+        let bound = |at| {
+            let admission = admission(limits.max_connections);
+            HttpListener::bind(at, limits, (certificates.clone(), admission)).map(Arc::new)
+        };
+        let http = listen.http.map(bound).transpose()?;
         let health = listen.health.map(|at| bind(LISTENERS.health, at, 128)).transpose()?;
         let end = CancellationToken::new();
         let probes = Self {
@@ -87,7 +92,7 @@ impl Probes {
             ));
         }
         if let Some(listener) = health {
-            probes.tasks.spawn(probes.answer(listener, admission(limits, CONNECTIONS)));
+            probes.tasks.spawn(probes.answer(listener, admission(CONNECTIONS)));
         }
         Ok(probes)
     }
@@ -135,14 +140,14 @@ impl HttpListener {
     fn bind(
         at: SocketAddr,
         limits: &Limits,
-        certificates: Option<Arc<Certificates>>,
+        (certificates, admission): (Option<Arc<Certificates>>, Admission),
     ) -> Result<Self, AppError> {
         let socket = bind(LISTENERS.http, at, limits.accept_backlog)?;
         Ok(Self {
             address: local(&socket)?,
             socket: Arc::new(socket),
             certificates,
-            admission: admission(limits, limits.max_connections),
+            admission,
             bounds: Bounds {
                 header_bytes: limits.header_list_bytes,
                 header_time: limits.handshake_timeout,
@@ -160,7 +165,7 @@ impl HttpListener {
         cut: CancellationToken,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (socket, admission, bounds) = (Arc::clone(&self.socket), self.admission, self.bounds);
+        let (socket, admission, bounds) = (Arc::clone(&self.socket), self.admission.clone(), self.bounds);
         match self.certificates.clone() {
             None => http::serve(connections::plaintext(socket, admission, cut), router, bounds, stop).boxed(),
             Some(certificates) => {
@@ -176,7 +181,7 @@ impl HttpListener {
 const STALL_MARGIN: Duration = Duration::from_secs(5);
 
 /// How connections are admitted, so many at once.
-pub(super) fn admission(limits: &Limits, connections: usize) -> Admission {
+pub(super) fn admission(limits: &Limits, connections: usize, given_up: ConnectionsGivenUp) -> Admission {
     Admission {
         connections,
         unproven: connections.div_ceil(2),
@@ -184,6 +189,7 @@ pub(super) fn admission(limits: &Limits, connections: usize) -> Admission {
         // A watcher that does not read acknowledges nothing either. It is first cut as that, so that it is told and counted.
         silence: (limits.keepalive_interval + limits.keepalive_timeout)
             .max(limits.stream_stall_timeout + STALL_MARGIN),
+        given_up,
     }
 }
 

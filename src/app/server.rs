@@ -71,11 +71,12 @@ pub(super) async fn start(
     let router = builder(limits)
         .accept_http1(true)
         .layer(option_layer(http::cors(&listen.cors_origins)))
+        .layer(grpc::RefuseOthers)
         .layer(GrpcWebLayer::new())
         .layer(before)
         .add_routes(routes);
     let (listener, cut) = (Arc::new(listener), lifecycle.hard());
-    let admission = probes::admission(limits, limits.max_connections);
+    let admission = probes::admission(limits, limits.max_connections, metrics.given_up.clone());
     let stopping = lifecycle.soft().cancelled_owned();
     let server = match probes.certificates.clone() {
         None => {
@@ -110,6 +111,7 @@ pub(super) async fn start(
                 metrics_anonymous: listen.metrics_anonymous,
                 timeout: limits.request_timeout,
                 cors_origins: listen.cors_origins.clone(),
+                scheme: if settings.tls.is_some() { "https" } else { "http" },
             },
             authenticator,
         );

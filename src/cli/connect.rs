@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     client::{ClientOptions, Connection, Error, TokenSource},
-    domain::TraceParent,
+    domain::TraceContext,
 };
 
 /// Where a server is looked for when nothing is said.
@@ -40,9 +40,10 @@ pub async fn connect(session: &mut Session<'_>, target: &Target) -> Result<Conne
     let token = token(session, target)?;
     let mut options = ClientOptions::of_urls(&urls);
     // Whoever runs this verb as a step of something traced names it so; what is no context is nobody's mistake here.
-    let traced = session.variable("TRACEPARENT").and_then(|text| text.into_string().ok());
-    if let Some(context) = traced.as_deref().and_then(TraceParent::parse) {
-        options = options.traceparent(context);
+    let [traced, beside] = ["TRACEPARENT", "TRACESTATE"]
+        .map(|name| session.variable(name).and_then(|text| text.into_string().ok()).unwrap_or_default());
+    if let Some(context) = TraceContext::parse(&traced, &beside) {
+        options = options.trace_context(context);
     }
     if let Some(ca_file) = file(session, target.ca_file.as_ref(), "SIGNALBOX_CA_FILE") {
         options = options.ca_file(ca_file);

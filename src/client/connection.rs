@@ -26,7 +26,7 @@ use crate::proto::v1::{
     fleet_service_client::FleetServiceClient, provider_service_client::ProviderServiceClient,
     setting_service_client::SettingServiceClient,
 };
-use crate::trace_context::TraceParent;
+use crate::trace_context::TraceContext;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // A cut that no packet announces is found within the sum of both. The server reaps at its own pace, and does not
@@ -88,7 +88,7 @@ impl Connection {
     pub(super) async fn open_to(endpoint: &str, options: &ClientOptions) -> Result<Self, Error> {
         let token = options.token.read().await?;
         let subject = Subject::of(token.as_ref());
-        let bearer = Bearer::new(token, options.traceparent)?;
+        let bearer = Bearer::new(token, options.trace_context.clone())?;
         let channel = connect(endpoint, options).await?;
         Ok(Self {
             config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone())
@@ -117,25 +117,25 @@ impl Connection {
     }
 }
 
-/// Puts `authorization: Bearer <token>` on every call, and `traceparent` where the caller is traced.
+/// Puts `authorization: Bearer <token>` on every call, and `traceparent` and `tracestate` where the caller is traced.
 #[derive(Clone, Debug)]
 pub struct Bearer {
     token: Option<MetadataValue<Ascii>>,
     /// What calls belong to that belong to nothing nearer.
-    traceparent: Option<TraceParent>,
+    context: Option<TraceContext>,
 }
 
 impl Bearer {
-    fn new(token: Option<SecretText>, traceparent: Option<TraceParent>) -> Result<Self, Error> {
+    fn new(token: Option<SecretText>, context: Option<TraceContext>) -> Result<Self, Error> {
         let Some(token) = token else {
-            return Ok(Self { token: None, traceparent });
+            return Ok(Self { token: None, context });
         };
         let header = Zeroizing::new(format!("Bearer {}", token.expose()));
         let mut value = MetadataValue::try_from(header.as_str())
             .map_err(|_| Error::Token("it holds characters that a header can't".into()))?;
         // Keeps it out of Debug output and out of HPACK's table.
         value.set_sensitive(true);
-        Ok(Self { token: Some(value), traceparent })
+        Ok(Self { token: Some(value), context })
     }
 }
 
@@ -144,9 +144,16 @@ impl Interceptor for Bearer {
         if let Some(value) = &self.token {
             request.metadata_mut().insert("authorization", value.clone());
         }
-        let traceparent = trace::current().or(self.traceparent);
-        if let Some(value) = traceparent.and_then(|context| context.to_string().parse().ok()) {
-            request.metadata_mut().insert("traceparent", value);
+        if let Some(TraceContext { parent, state }) = trace::current().or_else(|| self.context.clone()) {
+            for (name, text) in
+                [("traceparent", parent.to_string()), ("tracestate", state.as_str().to_owned())]
+            {
+                if let Ok(value) = MetadataValue::try_from(text.as_str())
+                    && !text.is_empty()
+                {
+                    request.metadata_mut().insert(name, value);
+                }
+            }
         }
         Ok(request)
     }

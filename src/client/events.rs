@@ -11,7 +11,10 @@ use super::{
     selector::Selector,
     snapshot::{Snapshot, known},
 };
-use crate::{proto::v1::Resource, trace_context::TraceParent};
+use crate::{
+    proto::v1::Resource,
+    trace_context::{TraceParent, TraceState},
+};
 
 /// What happened to a resource, as this client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +50,8 @@ pub struct ChangeEvent {
     pub actor: String,
     /// The span that told of the change, where the servers make traces: what is done with the change is its child.
     pub traceparent: Option<TraceParent>,
+    /// What tracing systems say of that trace to each other; mostly nothing. It belongs to every call that goes on with it.
+    pub tracestate: TraceState,
 }
 
 impl ChangeEvent {
@@ -67,6 +72,7 @@ impl ChangeEvent {
             action: "revoked".to_owned(),
             actor: String::new(),
             traceparent: None,
+            tracestate: TraceState::default(),
         }
     }
 
@@ -94,6 +100,7 @@ impl ChangeEvent {
             action: String::new(),
             actor: String::new(),
             traceparent: None,
+            tracestate: TraceState::default(),
         })
     }
 }

@@ -55,7 +55,7 @@ mod views;
 mod virtual_keys;
 mod watcher;
 
-pub use crate::trace_context::TraceParent;
+pub use crate::trace_context::{TraceContext, TraceParent, TraceState};
 pub use cache::{CacheError, CacheOptions};
 pub use connection::{Authorized, Bearer, Connection};
 pub use entry::SecretError;

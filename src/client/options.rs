@@ -22,7 +22,7 @@ use super::{
 use crate::{
     proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
     setting_key, setting_text,
-    trace_context::TraceParent,
+    trace_context::TraceContext,
 };
 
 /// How this client names itself.
@@ -41,7 +41,7 @@ pub struct ClientOptions {
     pub(super) tls_server_name: Option<String>,
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
-    pub(super) traceparent: Option<TraceParent>,
+    pub(super) trace_context: Option<TraceContext>,
     pub(super) staleness: Staleness,
     pub(super) metrics: Metrics,
     pub(super) validation: Validation,
@@ -70,7 +70,7 @@ impl ClientOptions {
             tls_server_name: None,
             cert_file: None,
             key_file: None,
-            traceparent: None,
+            trace_context: None,
             staleness: Staleness::default(),
             metrics: Metrics::default(),
             validation: Validation::default(),
@@ -171,8 +171,8 @@ impl ClientOptions {
     }
 
     /// What calls belong to, where the caller's own span is not known: the trace of whoever started this process.
-    pub fn traceparent(mut self, context: TraceParent) -> Self {
-        self.traceparent = Some(context);
+    pub fn trace_context(mut self, context: impl Into<TraceContext>) -> Self {
+        self.trace_context = Some(context.into());
         self
     }
 

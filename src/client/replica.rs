@@ -22,7 +22,7 @@ use crate::{
         Change, ChangeType, Changes, GoingAway, Progress, Reset, ResetReason, Revoked,
         Snapshot as SnapshotPart, Synced, watch_config_response::Event,
     },
-    trace_context::TraceParent,
+    trace_context::TraceContext,
 };
 
 /// What one event did.
@@ -258,9 +258,9 @@ impl Replica {
         };
         bounds::grow(&mut part.bytes, &changes)?;
         part.staged.revision = changes.revision;
-        let traceparent = TraceParent::parse(&changes.traceparent);
+        let trace = TraceContext::parse(&changes.traceparent, &changes.tracestate);
         for change in changes.changes {
-            part.take_in(change, traceparent)?;
+            part.take_in(change, trace.as_ref())?;
         }
         bounds::check_state(&part.staged)?;
         if !changes.last {
@@ -409,7 +409,7 @@ impl Replica {
 }
 
 impl Part {
-    fn take_in(&mut self, change: Change, traceparent: Option<TraceParent>) -> Result<(), Desync> {
+    fn take_in(&mut self, change: Change, trace: Option<&TraceContext>) -> Result<(), Desync> {
         let (before, after) = if change.r#type() == ChangeType::Deleted {
             (self.staged.remove(&change.name), None)
         } else {
@@ -423,7 +423,8 @@ impl Part {
         self.events.extend(event.map(|event| ChangeEvent {
             action: change.action,
             actor: change.actor,
-            traceparent,
+            traceparent: trace.map(|trace| trace.parent),
+            tracestate: trace.map(|trace| trace.state.clone()).unwrap_or_default(),
             ..event
         }));
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{ChainHash, KindName, Labels, Record, ResourceName, Revision, SealedSecret, TraceParent};
+use super::{ChainHash, KindName, Labels, Record, ResourceName, Revision, SealedSecret, TraceContext};
 
 /// What happened to a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +66,7 @@ pub struct RevisionBatch {
     /// Tokens that this revision revoked.
     pub revocations: Vec<Revocation>,
     /// Which span wrote it, as far as traces were made then.
-    pub trace: Option<TraceParent>,
+    pub trace: Option<TraceContext>,
 }
 
 /// Tokens that are not accepted any more.

@@ -22,7 +22,7 @@ pub mod spec;
 pub mod violations;
 pub mod write;
 
-pub use crate::trace_context::TraceParent;
+pub use crate::trace_context::TraceContext;
 pub use change::{Action, ChangeType, LoggedChange, Previous, RevisionBatch, Revocation};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, FieldViolation, Result, Unmet};

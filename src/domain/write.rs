@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Action, FieldPath, KindName, Labels, ResourceName, Revision, RevisionToken, Revocation, SealedSecret,
-    SecretId, TraceParent, Uid,
+    SecretId, TraceContext, Uid,
 };
 
 /// Something that the plan relies on.
@@ -135,7 +135,7 @@ pub struct WriteSet {
     /// The idempotency key.
     pub request: RequestKey,
     /// Which span writes it, where traces are made: the log hands it on to whoever tells of the revision.
-    pub trace: Option<TraceParent>,
+    pub trace: Option<TraceContext>,
 }
 
 /// A write that is durable.

@@ -11,6 +11,7 @@ mod database;
 mod fleet;
 mod framework;
 mod health;
+mod media_type;
 mod peers;
 mod provider;
 mod setting;
@@ -26,6 +27,7 @@ pub use anonymous::BoundAnonymous;
 pub use connection::{ConnectionHandle, prove};
 pub use framework::MendStatuses;
 pub use health::health;
+pub use media_type::RefuseOthers;
 pub use peers::{PeerPlace, Peers};
 pub use status::{refusal, refuse, to_status};
 

@@ -177,6 +177,7 @@ fn http_code(code: Code) -> StatusCode {
 /// The other way, for the errors of this listener's own.
 fn rpc_code(code: StatusCode) -> Code {
     match code {
+        StatusCode::BAD_REQUEST => Code::InvalidArgument,
         StatusCode::NOT_FOUND => Code::NotFound,
         StatusCode::METHOD_NOT_ALLOWED => Code::Unimplemented,
         StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,

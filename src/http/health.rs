@@ -24,9 +24,12 @@ pub(super) struct Health {
 
 impl Health {
     fn degraded(&self) -> Vec<Value> {
-        let shown =
-            |Degradation { reason, description }| json!({ "reason": reason, "description": description });
-        self.service.iter().flat_map(|service| service.degradations()).map(shown).collect()
+        let shown = |Degradation { reason, description }| told((reason, description));
+        match (&self.service, self.standing.phase()) {
+            (Some(service), _) => service.degradations().into_iter().map(shown).collect(),
+            (None, Phase::StoreAway) => why_not(Phase::StoreAway).map(told).into_iter().collect(),
+            (None, _) => Vec::new(),
+        }
     }
 }
 
@@ -42,6 +45,10 @@ pub(super) fn why_not(phase: Phase) -> Option<(&'static str, &'static str)> {
     }
 }
 
+fn told((reason, description): (&str, &str)) -> Value {
+    json!({ "reason": reason, "description": description })
+}
+
 /// Whether the process answers: 200, as long as it does.
 pub(super) async fn livez(State(health): State<Health>) -> Response {
     answer::json(StatusCode::OK, &json!({ "live": true, "degraded": health.degraded() }))
@@ -52,9 +59,8 @@ pub(super) async fn readyz(State(health): State<Health>) -> Response {
     let degraded = health.degraded();
     match why_not(health.standing.phase()) {
         None => answer::json(StatusCode::OK, &json!({ "ready": true, "degraded": degraded })),
-        Some((reason, description)) => {
-            let why = json!({ "reason": reason, "description": description });
-            let content = json!({ "ready": false, "why": why, "degraded": degraded });
+        Some(why) => {
+            let content = json!({ "ready": false, "why": told(why), "degraded": degraded });
             answer::json(StatusCode::SERVICE_UNAVAILABLE, &content)
         }
     }

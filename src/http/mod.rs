@@ -66,14 +66,16 @@ pub struct Pages {
     pub timeout: Duration,
     /// Origins whose pages may call.
     pub cors_origins: Vec<String>,
+    /// How the listener is reached: `http` or `https`.
+    pub scheme: &'static str,
 }
 
 /// The API and the pages, each behind its gate.
 pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
     let Pages { service, metrics, rpcs, max_request, .. } = pages;
-    let Pages { standing, draining, metrics_anonymous, timeout, cors_origins, .. } = pages;
+    let Pages { standing, draining, metrics_anonymous, timeout, cors_origins, scheme, .. } = pages;
     let exposition = Arc::new(Exposition::new(&metrics, &service));
-    let api = Api { rest: Rest::new(rpcs, max_request), draining };
+    let api = Api { rest: Rest::new(rpcs, max_request), draining, scheme };
     let probes = health_pages(health::Health { standing, service: Some(Arc::clone(&service)) });
     let gate = AuthenticateLayer::new(authenticator, Policy::Pages { metrics_anonymous }, answer::refuse);
     Router::new()
@@ -81,8 +83,7 @@ pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
         .with_state(exposition)
         .route(paths::DIAGNOSTICS, get(diagnostics::diagnostics))
         .with_state(service)
-        .route(paths::OPENAPI, get(openapi::openapi))
-        .with_state(Arc::new(Description::default()))
+        .merge(description())
         .merge(probes)
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method)
@@ -92,10 +93,11 @@ pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
         .layer(option_layer(cors(&cors_origins)))
 }
 
-/// The pages for probes alone: what is answered before there is a service, and after.
+/// The pages that need no service: what is answered before there is one, and after.
 pub fn probes(standing: &Standing, timeout: Duration) -> Router {
     let told = standing.clone();
     health_pages(health::Health { standing: standing.clone(), service: None })
+        .merge(description())
         .fallback(async move || match told.phase() {
             Phase::Starting | Phase::StoreAway => answer::starting(),
             Phase::Serving | Phase::Draining => answer::draining(),
@@ -111,26 +113,33 @@ fn health_pages(health: health::Health) -> Router {
         .with_state(health)
 }
 
+/// The same for every server of a version.
+fn description() -> Router {
+    Router::new().route(paths::OPENAPI, get(openapi::openapi)).with_state(Arc::new(Description::default()))
+}
+
 /// The API over HTTP, for as long as the server takes calls.
 #[derive(Clone)]
 struct Api {
     rest: Rest,
     draining: CancellationToken,
+    scheme: &'static str,
 }
 
 /// Answers what is the API's, and leaves the rest to the pages.
 async fn api_first(State(api): State<Api>, request: Request, next: Next) -> Response {
     match Rest::owns(request.uri().path()) {
         true if api.draining.is_cancelled() => answer::draining(),
-        true => traced(&api.rest, request).await,
+        true => traced(&api, request).await,
         false => next.run(request).await,
     }
 }
 
 /// Answers what is the API's, as one span of a trace.
-async fn traced(rest: &Rest, request: Request) -> Response {
-    let (call, method) = (HttpCall::begin(request.method(), request.headers()), request.method().clone());
-    let response = rest.call(request).instrument(call.span()).await;
+async fn traced(api: &Api, request: Request) -> Response {
+    let method = request.method().clone();
+    let call = HttpCall::begin(&method, request.headers(), api.scheme);
+    let response = api.rest.call(request).instrument(call.span()).await;
     let route = response.extensions().get::<Template>().map(|template| template.0.as_str());
     match call.answered(&method, route, response.status()) {
         None => response,
@@ -144,14 +153,23 @@ async fn traced(rest: &Rest, request: Request) -> Response {
     }
 }
 
+/// Whether a request has the header that its version of HTTP demands: proxies that take another one of two for the right one
+/// would send it elsewhere.
+fn names_its_host(request: &Request) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1
+}
+
 /// Gives a request its time, and answers the headers that all have in common.
 async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let version = request.version();
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let mut response = match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long"),
+    let mut response = if names_its_host(&request) {
+        tokio::time::timeout(timeout, next.run(request)).await.unwrap_or_else(|_| {
+            status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long")
+        })
+    } else {
+        status(StatusCode::BAD_REQUEST, "HOST_MISSING", "a request of HTTP/1.1 has the header `Host`, once")
     };
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
         // The rest of the body is not read, so that nothing can follow it on this connection.

@@ -120,7 +120,7 @@ limit!(
     "limits.stream_stall_timeout",
     "TIME",
     "1m",
-    "How long a watcher may leave what it was sent unread before its connection is cut"
+    "How long a watcher may read nothing of what it is sent, beyond what buffers hold, before its connection is cut"
 );
 limit!(
     CONNECTION_MAX_AGE,

@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::domain::{
-    ChainHash, LoggedChange, Record, Revision, RevisionBatch, Revocation, SealedSecret, TraceParent,
+    ChainHash, LoggedChange, Record, Revision, RevisionBatch, Revocation, SealedSecret, TraceContext,
 };
 
 /// A part of the state, decoded.
@@ -150,7 +150,7 @@ pub fn batches(
             changes: vec![],
             revocations: vec![],
             // A hint to whoever traces: what is none is left out.
-            trace: last.traceparent.as_deref().and_then(TraceParent::parse),
+            trace: last.traceparent.as_deref().and_then(TraceContext::from_text),
         };
         for row in rows {
             if row.is_revocation() {

@@ -377,7 +377,7 @@ impl<'k> Group<'k> {
             digest: head.digest.to_bytes().to_vec(),
             previous_hash: head.head.hash.0.to_vec(),
             hash: vec![],
-            traceparent: write.trace.map(|trace| trace.to_string()),
+            traceparent: write.trace.as_ref().map(ToString::to_string),
         };
         head.head.hash = self.keys.link(&row);
         row.hash = head.head.hash.0.to_vec();

@@ -75,6 +75,7 @@ pub struct LogRow {
     pub digest: Vec<u8>,
     pub previous_hash: Vec<u8>,
     pub hash: Vec<u8>,
+    /// After a blank there may be what is said beside it (W3C `tracestate`).
     pub traceparent: Option<String>,
 }
 

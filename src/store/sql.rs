@@ -10,7 +10,7 @@ macro_rules! log_rows {
     () => {
         "(SELECT revision, ordinal, change_type, action, name, kind, uid, labels, version, create_revision, create_time, \
             spec, secrets, previous_labels, previous_revision, actor, time, reason, request_id, digest, previous_hash, hash, \
-            substr(traceparent, 1, 64) AS traceparent FROM log)"
+            substr(traceparent, 1, 600) AS traceparent FROM log)"
     };
 }
 pub(super) use log_rows;
@@ -219,7 +219,7 @@ mod tests {
         let alone = [LOG_AFTER, LOG_OF_KIND, LOG_ROW_AT, LOG_ROWS_AT, LOG, LOG_END];
         let histories = [HISTORY, HISTORY_OF, HISTORY_BENEATH].concat();
         for text in alone.into_iter().chain(histories) {
-            assert!(text.contains("substr(traceparent, 1, 64)") && !text.contains("* FROM log"), "{text}");
+            assert!(text.contains("substr(traceparent, 1, 600)") && !text.contains("* FROM log"), "{text}");
         }
     }
 

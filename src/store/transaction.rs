@@ -73,7 +73,9 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::domain::{Applied, ChainHash, Epoch, Revision, RevisionToken, TraceParent, write::RequestKey};
+    use crate::domain::{
+        Applied, ChainHash, Epoch, Revision, RevisionToken, TraceContext, write::RequestKey,
+    };
 
     #[derive(Clone, Debug, Default)]
     struct Gathered(Arc<Mutex<Vec<SpanData>>>);
@@ -112,12 +114,12 @@ mod tests {
         let mut writes = [write(), write(), write()];
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let callers: Vec<Span> = (0..3).map(|_| tracing::info_span!(parent: None, "caller")).collect();
-            let own: Vec<TraceParent> =
+            let own: Vec<TraceContext> =
                 callers.iter().map(|span| telemetry::context(span).unwrap()).collect();
             let transaction = Transaction::begin("sqlite", &mut writes, callers);
             for (write, own) in writes.iter().zip(&own) {
-                let kept = write.trace.unwrap();
-                assert!(kept.trace() == own.trace() && kept.span() != own.span());
+                let kept = write.trace.as_ref().unwrap().parent;
+                assert!(kept.trace() == own.parent.trace() && kept.span() != own.parent.span());
             }
             let token = RevisionToken::new(Epoch(1), Revision(7), &ChainHash([0; 32]));
             let committed = || Ok(Applied::Committed { token, time: DateTime::UNIX_EPOCH });
@@ -125,7 +127,7 @@ mod tests {
         });
         let spans = gathered.0.lock().unwrap();
         let of = |write: &WriteSet| {
-            let kept = write.trace.unwrap().span().to_be_bytes();
+            let kept = write.trace.as_ref().unwrap().parent.span().to_be_bytes();
             spans.iter().find(|span| span.span_context.span_id().to_bytes() == kept).unwrap()
         };
         let [first, second, third] = writes.each_ref().map(of);

@@ -7,8 +7,8 @@
 use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 
 use super::{
-    certificate::CertificateExpiry, outbound_calls::OutboundCalls, process::Process, rpc::Rpcs,
-    store_calls::StoreCalls, trace_spans::TraceSpans,
+    certificate::CertificateExpiry, connections::ConnectionsGivenUp, outbound_calls::OutboundCalls,
+    process::Process, rpc::Rpcs, store_calls::StoreCalls, trace_spans::TraceSpans,
 };
 
 /// Names and values of the labels of one series.
@@ -31,17 +31,20 @@ pub struct Metrics {
     pub spans: TraceSpans,
     /// The end of the listeners' certificate.
     pub certificate: CertificateExpiry,
+    /// Connections that the kernel has given up.
+    pub given_up: ConnectionsGivenUp,
 }
 
 impl Metrics {
     /// Shows all of them in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { rpcs, store, outbound, spans, certificate } = self;
+        let Self { rpcs, store, outbound, spans, certificate, given_up } = self;
         rpcs.register(registry);
         store.register(registry);
         outbound.register(registry);
         spans.register(registry);
         certificate.register(registry);
+        given_up.register(registry);
         registry.register_collector(Box::new(Process));
     }
 }

@@ -5,6 +5,7 @@
 //! It must not know what is logged or traced; secrets have types that can't be.
 
 mod certificate;
+mod connections;
 mod exporter;
 mod logs;
 mod metrics;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tracing_subscriber::{Layer as _, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use certificate::CertificateExpiry;
+pub use connections::ConnectionsGivenUp;
 pub use metrics::Metrics;
 pub use outbound_calls::OutboundCalls;
 pub use requests::{HttpCall, REQUEST_ID, Unproven, request_id};

@@ -9,13 +9,14 @@ use tracing::{Metadata, Span, field::Empty};
 use uuid::Uuid;
 
 use super::spans::{UNPROVEN, context, join, rename};
-use crate::domain::TraceParent;
+use crate::domain::TraceContext;
 
 /// Names one request, in its answer: the caller's own name for it, or one that is made.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters that a caller's name for a request may have.
 const REQUEST_ID_CHARS: usize = 128;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Where the span of a request stands that the log's lines get their ids from.
 const LOG: &str = "signalbox::request";
@@ -40,11 +41,12 @@ pub(super) fn is_of_log(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target() == LOG
 }
 
-/// The context that a caller sent; one of several could be anybody's.
-fn sent(headers: &HeaderMap) -> Option<TraceParent> {
+/// The context that a caller sent; one of several could be anybody's. What is said beside it may stand in several headers.
+fn sent(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
-    only.to_str().ok().and_then(TraceParent::parse)
+    let beside: Result<Vec<&str>, _> = headers.get_all(TRACESTATE).iter().map(HeaderValue::to_str).collect();
+    TraceContext::parse(only.to_str().ok()?, &beside.unwrap_or_default().join(","))
 }
 
 /// The spans of a call that continue a caller's trace, until its token is found good: they are not sent otherwise, so that
@@ -75,7 +77,8 @@ impl RpcCall {
     pub fn begin(name: &'static str, headers: &HeaderMap) -> Self {
         let (id, sent) = (request_id(headers), sent(headers));
         let http = Span::current();
-        let rpc = rpc_span(name, sent);
+        let rpc = rpc_span(name, sent.as_ref());
+        let unproven = sent.as_ref().map(|_| Unproven([http, rpc.clone()]));
         let trace = context(&rpc).or(sent);
         // Of the highest level, so that whoever logs anything has the ids with it.
         let log = tracing::error_span!(
@@ -87,14 +90,13 @@ impl RpcCall {
             trace_id = Empty,
         );
         if let Some(trace) = trace {
-            log.record("trace_id", trace.trace_id());
+            log.record("trace_id", trace.parent.trace_id());
         }
-        let unproven = sent.map(|_| Unproven([http, rpc.clone()]));
         Self { id, log, rpc, unproven }
     }
 }
 
-fn rpc_span(name: &'static str, sent: Option<TraceParent>) -> Span {
+fn rpc_span(name: &'static str, sent: Option<&TraceContext>) -> Span {
     if !name.starts_with(TRACED) {
         return Span::none();
     }
@@ -153,26 +155,30 @@ fn lasts_until_now(span: &Span) {
     span.in_scope(|| ());
 }
 
-/// One request over HTTP, as traces know it. The RPC that answers it is its child.
+/// One request over HTTP, as traces know it. The RPC that answers it is its child. The conventions have its path beside the
+/// path's template: here both are the template, which holds no name of a resource and nothing else that a caller put in.
 pub struct HttpCall(Span);
 
 impl HttpCall {
-    /// A request begins.
+    /// A request begins; `scheme` is how its listener is reached.
     #[must_use]
-    pub fn begin(method: &Method, headers: &HeaderMap) -> Self {
+    pub fn begin(method: &Method, headers: &HeaderMap, scheme: &'static str) -> Self {
         let sent = sent(headers);
         let span = tracing::info_span!(
             parent: None,
             "http",
-            otel.name = word(method),
+            otel.name = in_name(method),
             otel.kind = "server",
             http.request.method = word(method),
+            url.scheme = scheme,
+            url.path = Empty,
             http.route = Empty,
             http.response.status_code = Empty,
+            error.type = Empty,
             otel.status_code = Empty,
-            unproven = sent.map(|_| true),
+            unproven = sent.as_ref().map(|_| true),
         );
-        if let Some(sent) = sent {
+        if let Some(sent) = &sent {
             join(&span, sent);
         }
         Self(span)
@@ -193,11 +199,13 @@ impl HttpCall {
             return None;
         }
         if let Some(route) = route {
-            rename(&span, format!("{} {route}", word(method)));
+            rename(&span, format!("{} {route}", in_name(method)));
             span.record("http.route", route);
+            span.record("url.path", route);
         }
         span.record("http.response.status_code", i64::from(status.as_u16()));
         if status.is_server_error() {
+            span.record("error.type", status.as_str());
             span.record("otel.status_code", "error");
         }
         Some(HttpAnswer(span))
@@ -210,6 +218,14 @@ pub struct HttpAnswer(Span);
 impl Drop for HttpAnswer {
     fn drop(&mut self) {
         lasts_until_now(&self.0);
+    }
+}
+
+/// A method in the name of a span.
+fn in_name(method: &Method) -> &'static str {
+    match word(method) {
+        "_OTHER" => "HTTP",
+        word => word,
     }
 }
 
@@ -251,9 +267,15 @@ mod tests {
     #[test]
     fn a_context_counts_if_it_is_valid_and_the_only_one() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(sent(&headers(&TRACEPARENT, &[good])), TraceParent::parse(good));
+        assert_eq!(sent(&headers(&TRACEPARENT, &[good])), TraceContext::parse(good, ""));
         for wrong in [&[][..], &["nonsense"], &[good, good]] {
             assert_eq!(sent(&headers(&TRACEPARENT, wrong)), None, "{wrong:?}");
+        }
+        // What is said beside it is one list, in however many headers; what is no such list takes nothing else away.
+        for (beside, read) in [(&["a=b", "c=d"][..], "a=b,c=d"), (&["a=b", "nonsense"], "")] {
+            let mut given = headers(&TRACEPARENT, &[good]);
+            given.extend(headers(&TRACESTATE, beside));
+            assert_eq!(sent(&given), TraceContext::parse(good, read), "{beside:?}");
         }
     }
 }

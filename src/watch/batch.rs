@@ -15,7 +15,7 @@ use crate::{
     digest::ViewDigest,
     domain::{
         ChainHash, Epoch, LoggedChange, Revision, RevisionBatch, RevisionToken, Revocation, Selector,
-        TraceParent, limits,
+        TraceContext, limits,
     },
     proto::v1::{Change, ChangeType, Changes, WatchConfigResponse, watch_config_response::Event},
     view::{Reveal, Revealer},
@@ -41,7 +41,7 @@ pub struct Batch {
     changes: Vec<LoggedChange>,
     epoch: Epoch,
     time: Timestamp,
-    trace: Option<TraceParent>,
+    trace: Option<TraceContext>,
     encodings: Mutex<Vec<(Reveal, Part, Bytes)>>,
     weight: AtomicUsize,
     budget: Budget,
@@ -164,9 +164,11 @@ impl Batch {
 
     fn put(&self, out: &mut BytesMut, changes: Vec<Change>, last: bool) {
         let resume_token = if last { self.token().to_string() } else { String::new() };
-        let traceparent = self.trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let traceparent = self.trace.as_ref().map(|trace| trace.parent.to_string()).unwrap_or_default();
+        let tracestate = self.trace.as_ref().map(|trace| trace.state.as_str().to_owned()).unwrap_or_default();
         let revision = self.revision.0;
-        frame_into(out, Event::Changes(Changes { revision, changes, last, resume_token, traceparent }));
+        let changes = Changes { revision, changes, last, resume_token, traceparent, tracestate };
+        frame_into(out, Event::Changes(changes));
     }
 
     fn change(&self, index: usize, effect: Effect, reveal: Reveal, revealer: &Revealer) -> Change {

@@ -17,13 +17,18 @@ const CHART: &str = "deploy/helm/signalbox";
 
 /// What helm makes of the chart with these values, or what it has against them.
 fn template(values: &[&str]) -> Output {
+    helm(&["template", "signalbox"], values)
+}
+
+/// What helm does with the chart and these values. No cluster is asked.
+fn helm(verb: &[&str], values: &[&str]) -> Output {
     let helm = path(".tools/helm/helm");
     assert!(helm.exists(), "{} is missing: run scripts/tools", helm.display());
     let home = tempfile::tempdir().unwrap();
-    let mut template = Command::new(&helm);
-    template.args(["template", "signalbox"]).arg(path(CHART)).args(["--namespace", "signalbox"]);
-    template.args(values.iter().flat_map(|value| ["--set", value]));
-    template.env_clear().env("HOME", home.path()).env("KUBECONFIG", "/dev/null").output().unwrap()
+    let mut command = Command::new(&helm);
+    command.args(verb).arg(path(CHART)).args(["--namespace", "signalbox"]);
+    command.args(values.iter().flat_map(|value| ["--set", value]));
+    command.env_clear().env("HOME", home.path()).env("KUBECONFIG", "/dev/null").output().unwrap()
 }
 
 fn rendered(values: &[&str]) -> Vec<Value> {
@@ -109,6 +114,38 @@ fn values_change_what_they_say() {
         (&json!("fast"), &json!("9Gi"))
     );
     assert_eq!(volume["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+}
+
+/// Who has installed it is told what it waits for, and how the first token is made: as deploy/README.md has it.
+#[test]
+fn helm_has_nothing_against_it_and_the_notes_say_what_is_missing() {
+    for (database, secrets) in [
+        ("sqlite", &["signalbox-keys", "other-tls"][..]),
+        ("postgres", &["signalbox-keys", "other-tls", "signalbox-database"]),
+    ] {
+        let database = format!("database={database}");
+        let values = [database.as_str(), "secrets.tls=other-tls"];
+        let judged = helm(&["lint", "--strict"], &values);
+        assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+        let installed = helm(&["install", "signalbox", "--dry-run=client"], &values);
+        let said = String::from_utf8(installed.stdout).unwrap();
+        let (_, notes) = said.split_once("NOTES:").expect("notes");
+        let named: Vec<&str> = notes
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.split_once(": "))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(named, secrets, "{notes}");
+        let commands = notes
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("kubectl") || line.starts_with("signalbox token"));
+        let guide = text("deploy/README.md");
+        assert!(
+            commands.clone().count() == 3 && commands.into_iter().all(|line| guide.contains(line)),
+            "{notes}"
+        );
+    }
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Seen {
     pub id: String,
     /// Empty for none.
     pub parent: String,
+    /// What is said of the trace beside it, as the header has it.
+    pub state: String,
     pub links: Vec<String>,
     /// As OTLP counts them: 2 is a server, 3 a client, 4 a producer, 5 a consumer.
     pub kind: i32,
@@ -162,6 +164,7 @@ impl TraceService for Inlet {
                     trace: hex::encode(span.trace_id),
                     id: hex::encode(span.span_id),
                     parent: hex::encode(span.parent_span_id),
+                    state: span.trace_state,
                     links: span.links.into_iter().map(|link| hex::encode(link.span_id)).collect(),
                     kind: span.kind,
                     took: Duration::from_nanos(span.end_time_unix_nano - span.start_time_unix_nano),
@@ -201,6 +204,7 @@ impl SpanExporter for Own {
                 name: span.name.into_owned(),
                 trace: span.span_context.trace_id().to_string(),
                 id: span.span_context.span_id().to_string(),
+                state: span.span_context.trace_state().header(),
                 parent: if parent.bytes().all(|byte| byte == b'0') { String::new() } else { parent },
                 ..Seen::default()
             }

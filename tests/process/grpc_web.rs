@@ -12,9 +12,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tower::ServiceExt as _;
 
 use crate::{
-    calls::token,
+    calls::{channel, token},
     harness::{
         Server,
         api::{Api, setting},
@@ -113,11 +114,30 @@ async fn the_gate_is_the_same() {
     // Nothing else is to be had over HTTP/1.1 here.
     let admin = format!("Authorization: Bearer {}\r\n", server.admin_token());
     let path = "/signalbox.v1.AdminService/GetStatus";
-    for (method, kind) in
-        [("POST", "application/grpc"), ("GET", "application/grpc-web"), ("GET", "text/html")]
-    {
+    for (method, kind, code) in [
+        ("POST", "application/grpc", 400),
+        ("GET", "application/grpc-web", 405),
+        ("GET", "text/html", 415),
+        ("POST", "application/json", 415),
+        ("POST", "application/grpc-web\r\nContent-Type: text/plain", 415),
+    ] {
         let answer = ask(server.address(), method, path, &format!("{admin}Content-Type: {kind}\r\n")).await;
-        assert!([400, 405].contains(&answer.code) && answer.body.is_empty(), "{method} {kind}: {answer:?}");
+        assert_eq!((answer.code, answer.body.as_str()), (code, ""), "{method} {kind}: {answer:?}");
+    }
+    assert_eq!(ask(server.address(), "POST", path, &admin).await.code, 415, "it says of nothing what it is");
+}
+
+/// Over HTTP/2 everything had been taken for a call.
+#[tokio::test]
+async fn regression_what_is_no_grpc_is_refused_as_that() {
+    let server = Server::start().await;
+    for (form, code) in
+        [("application/json", 415), ("application/grpc", 200), ("application/grpc+proto", 200)]
+    {
+        let request = Request::post("/signalbox.v1.AdminService/GetStatus").header("content-type", form);
+        let request = request.body(tonic::body::Body::empty()).unwrap();
+        let answer = channel(server.address()).await.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), code, "{form}");
     }
 }
 

@@ -208,10 +208,17 @@ async fn regression_a_server_that_waits_for_its_database_is_alive_and_not_ready(
     };
     until_answered(PATIENCE, "it says what it waits for", waits).await;
     assert_eq!(ready().await.code, 503);
+    for page in ["/livez", "/readyz"] {
+        assert_eq!(get(&http, page, "").await.json()["degraded"][0]["reason"], "STORE_AWAY", "{page}");
+    }
     assert_eq!(get(&http, "/livez", "").await.code, 200);
     assert_eq!(probe(&health, "liveness").await, Probed::Serving);
     assert_eq!(probe(&health, "readiness").await, Probed::NotServing);
-    assert_eq!(get(&http, "/v1/status", "").await.refusal(), (503, "STARTING".to_owned()));
+    // What it can take is known without a store; who may see what is not.
+    assert_eq!(get(&http, "/openapi.json", "").await.json()["openapi"], "3.1.0");
+    for page in ["/v1/status", "/metrics"] {
+        assert_eq!(get(&http, page, "").await.refusal(), (503, "STARTING".to_owned()), "{page}");
+    }
     assert_eq!(child.try_wait().unwrap(), None, "it waits");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let output = end(child).await;

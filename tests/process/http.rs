@@ -115,6 +115,32 @@ async fn every_other_path_is_unknown_whoever_asks() {
     assert_eq!((head.code, head.body.as_str()), (200, ""));
 }
 
+/// RFC 9112, 3.2: of two hosts a proxy in front may have meant the other one.
+#[tokio::test]
+async fn regression_a_request_of_http_1_1_names_its_host_once() {
+    let server = Server::start_with(&ON).await;
+    for (version, hosts, code) in [
+        ("1.1", "", "400"),
+        ("1.1", "Host: a\r\nHost: b\r\n", "400"),
+        ("1.1", "Host: a\r\n", "200"),
+        ("1.0", "", "200"),
+    ] {
+        let request = format!("GET /livez HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+        let answer = raw(server.http_address(), &request).await;
+        assert_eq!(answer.split(' ').nth(1), Some(code), "{request:?}: {answer}");
+        assert_eq!(answer.contains("HOST_MISSING"), code == "400", "{answer}");
+    }
+}
+
+/// What is answered to these very bytes.
+async fn raw(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
 /// A balancer has to see that the server is about to stop, while the last streams still are there.
 #[tokio::test]
 async fn a_draining_server_is_not_ready_but_alive_and_still_measured() {

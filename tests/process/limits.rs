@@ -168,6 +168,8 @@ async fn regression_a_peer_that_drips_its_preface_is_freed() {
     for byte in &HELLO[..23] {
         let sent = peer.write_all(&[*byte]).await;
         if sent.is_err() || closed_by_server(&mut peer, Duration::from_millis(400)).await.is_ok() {
+            let stayed = begun.elapsed();
+            assert!(stayed >= Duration::from_millis(900), "it was given no time: {stayed:?}");
             return;
         }
     }

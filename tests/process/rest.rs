@@ -245,6 +245,7 @@ async fn a_body_that_is_not_read_as_it_is_meant_is_refused() {
     for headers in [
         "Content-Type: application/json; charset=utf-16\r\nContent-Length: 2\r\n\r\n{}",
         "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        "Content-Type: application/json\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
     ] {
         let answer = site.ask("POST", "/v1/settings", headers).await;
         assert_eq!(answer.refusal(), (415, "UNSUPPORTED_MEDIA_TYPE".to_owned()), "{headers}");

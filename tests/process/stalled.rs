@@ -1,13 +1,16 @@
 //! Watchers that read nothing of what they are sent: freed, while those that only have nothing to read stay.
 
 use signalbox::proto::v1::{Role, setting_spec::Value, watch_config_response::Event};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+};
 use tonic::Code;
 
 use crate::{
     access::status,
     calls::{channel, event, token, watch},
-    harness::{Server, soon},
+    harness::{PATIENCE, Server, exposition::Exposition, http::get, soon, until_answered},
     shutdown::{create, unread},
 };
 
@@ -41,6 +44,47 @@ async fn regression_an_unread_stream_of_events_is_cut_as_a_stalled_one() {
     soon(async { while status(&server).await.watchers < 1 {} }).await;
     soon(async { while status(&server).await.watchers > 0 {} }).await;
     assert!(server.home().log().contains("leaves unread what it is sent"), "{}", server.home().log());
+}
+
+/// What it is sent fits into the kernel's buffers here, so that it is never stalled; it left without being counted.
+#[tokio::test]
+async fn regression_an_unread_stream_that_the_kernel_gives_up_is_counted() {
+    let server = Server::start_with(&[
+        "--http-listen",
+        "127.0.0.1:0",
+        "--stream-stall-timeout",
+        "1s",
+        "--keepalive-interval",
+        "1s",
+        "--keepalive-timeout",
+        "1s",
+    ])
+    .await;
+    let mut config = signalbox::proto::v1::config_service_client::ConfigServiceClient::new(
+        channel(server.address()).await,
+    );
+    for number in 0..4 {
+        let name = format!("settings/large{number}");
+        let request = create(&server.admin_token(), &name, Value::StringValue("x".repeat(30_000)));
+        config.create_resource(request).await.unwrap();
+    }
+    let worker = token(&server, Role::Worker, "unread").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // What it takes at all is little.
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut unread = socket.connect(server.http_address().parse().unwrap()).await.unwrap();
+    let head = format!("GET /v1:watch HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {worker}\r\n\r\n");
+    unread.write_all(head.as_bytes()).await.unwrap();
+    let counted = async |name: &str, labels: &[(&str, &str)]| {
+        let page = get(server.http_address(), "/metrics", &server.admin_token()).await;
+        Exposition::parse(&page.body).value(name, labels)
+    };
+    until_answered(PATIENCE, "it is given up", async || {
+        counted("signalbox_connections_given_up_total", &[]).await > 0.0
+    })
+    .await;
+    assert_eq!(counted("signalbox_watch_cut_total", &[("reason", "stalled")]).await, 0.0);
+    soon(async { while status(&server).await.watchers > 0 {} }).await;
 }
 
 /// Fault 15 of the reliability contract.

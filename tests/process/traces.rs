@@ -7,6 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, TraceContextExt as _, TraceFlags},
+};
 use rustix::process::Signal;
 use serde_json::json;
 use signalbox::{
@@ -18,6 +22,7 @@ use signalbox::{
     },
 };
 use tracing::Instrument as _;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{
     calls::{channel, event, token, token_with, watch, with},
@@ -40,6 +45,8 @@ const PRODUCER: i32 = 4;
 pub const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319d";
 const SPAN: &str = "b7ad6b7169203331";
+/// What tracing systems say beside it.
+const STATE: &str = "a=b,c@d=e f";
 
 pub fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{SPAN}-{flags}")
@@ -81,13 +88,17 @@ async fn one_change_is_one_trace_from_the_caller_to_the_callback() {
     let callback = {
         let told = Arc::clone(&told);
         client.on_change(Selector::name("settings/traced"), move |event| {
-            told.lock().unwrap().push(event.traceparent);
+            told.lock().unwrap().push((event.traceparent, event.tracestate.clone()));
         })
     };
 
     let options = ClientOptions::new(server.url()).token(TokenSource::fixed(server.admin_token()));
     let mut connection = Connection::open(&options).await.unwrap();
     let caller = tracing::info_span!(target: "test", "caller");
+    let [trace, span] = [TRACE, SPAN].map(|id| u128::from_str_radix(id, 16).unwrap());
+    let (span, flags) = (u64::try_from(span).unwrap().into(), TraceFlags::SAMPLED);
+    let above = SpanContext::new(trace.into(), span, flags, true, STATE.parse().unwrap());
+    caller.set_parent(Context::new().with_remote_span_context(above)).unwrap();
     let value = Some(setting_spec::Value::IntValue(1));
     let resource = Resource {
         name: "settings/traced".to_owned(),
@@ -116,9 +127,12 @@ async fn one_change_is_one_trace_from_the_caller_to_the_callback() {
         (&called, &fan_out),
     ] {
         assert_eq!(child.parent, parent.id, "{child:?} is a child of {parent:?}");
+        assert_eq!(child.state, STATE, "{child:?}");
     }
-    let told = told.lock().unwrap()[0].unwrap();
+    let (told, beside) = told.lock().unwrap()[0].clone();
+    let told = told.unwrap();
     assert_eq!((told.trace_id(), format!("{:016x}", told.span())), (trace, fan_out.id.clone()));
+    assert_eq!(beside.as_str(), STATE);
 
     assert_eq!([rpc.kind, transaction.kind, fan_out.kind], [SERVER, CLIENT, PRODUCER]);
     let attributes = |span: &Seen, keys: &[&str]| -> Vec<String> {
@@ -147,15 +161,21 @@ async fn over_http_the_request_and_its_rpc_are_spans_of_the_callers_trace() {
     let collector = Collector::start().await;
     let home = Arc::new(home(&collector));
     let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
-    let headers =
-        format!("Authorization: Bearer {}\r\ntraceparent: {}\r\n", server.admin_token(), traceparent("01"));
+    let beside = format!("traceparent: {}\r\ntracestate: {STATE}\r\n", traceparent("01"));
+    let headers = format!("Authorization: Bearer {}\r\n{beside}", server.admin_token());
     let answer = ask(server.http_address(), "GET", "/v1/settings/hidden%2Dname", &headers).await;
     assert_eq!(answer.code, 404);
     let http = collector.only(TRACE, "GET /v1/settings/{key}").await;
     let rpc = collector.only(TRACE, "signalbox.v1.ConfigService/GetResource").await;
     assert_eq!((http.parent.as_str(), &rpc.parent), (SPAN, &http.id));
+    assert_eq!([&http.state, &rpc.state], [STATE; 2]);
     assert_eq!((http.kind, rpc.kind), (SERVER, 1), "the call itself came by HTTP: {rpc:?}");
     assert_eq!(http.attribute("http.response.status_code"), "404");
+    let conventional = ["http.request.method", "http.route", "url.path", "url.scheme", "error.type"];
+    assert_eq!(
+        conventional.map(|key| http.attribute(key)),
+        ["GET", "/v1/settings/{key}", "/v1/settings/{key}", "http", ""]
+    );
     assert_eq!(rpc.attribute("rpc.grpc.status_code"), "5");
     // Pages that are asked every few seconds are no spans.
     ask(server.http_address(), "GET", "/livez", &headers).await;
@@ -188,11 +208,11 @@ async fn a_command_line_belongs_to_the_trace_of_its_environment() {
     let server = Server::start_in(&Arc::new(home(&collector))).await;
     for traceparent in [traceparent("01"), "nonsense".to_owned()] {
         let mut command = server.signalbox(&["set", "settings/a", "--value", "1"]);
-        let output = run(command.env("TRACEPARENT", traceparent)).await;
+        let output = run(command.env("TRACEPARENT", traceparent).env("TRACESTATE", STATE)).await;
         assert!(output.status.success(), "{output:?}");
     }
     let transaction = collector.only(TRACE, "transaction").await;
-    assert_eq!(transaction.kind, CLIENT);
+    assert_eq!((transaction.kind, transaction.state.as_str()), (CLIENT, STATE));
     server.stop().await;
 }
 

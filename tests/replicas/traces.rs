@@ -51,6 +51,7 @@ async fn follow_one_change(cluster: Cluster, url: &str) {
     let mut write = Request::new(request(setting("settings/traced", "x")));
     let traceparent = format!("00-{TRACE}-b7ad6b7169203331-01");
     write.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+    write.metadata_mut().insert("tracestate", "a=b".parse().unwrap());
     members[0].caller(&token).config().create_resource(write).await.unwrap();
     until(PATIENCE, "the callback", || *told.lock().unwrap() == 1).await;
 
@@ -64,6 +65,7 @@ async fn follow_one_change(cluster: Cluster, url: &str) {
     assert!(here.iter().chain(&there).all(|span| span.parent == transaction.id));
     let called = collector.only(TRACE, "callback").await;
     assert_eq!(called.parent, there[0].id, "a child of what its own replica told");
+    assert_eq!(called.state, "a=b", "what was said beside it came along");
     for member in &mut members {
         member.stop().await;
     }

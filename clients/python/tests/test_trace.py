@@ -66,12 +66,18 @@ def test_where_nobody_traces_there_is_no_span(shared, connect, spans):
     assert told.wait(20)
     assert events[0].traceparent == ""
     for wrong in ("", "nonsense", TRACEPARENT.replace("00-", "ff-")):
-        with _trace.of_callback(wrong, 1):
+        with _trace.of_callback(wrong, "a=b", 1):
             pass
     assert not spans.get_finished_spans()
 
 
 def test_without_opentelemetry_callbacks_run_all_the_same(monkeypatch):
     monkeypatch.setattr(_trace, "trace", None)
-    with _trace.of_callback(TRACEPARENT, 1):
+    with _trace.of_callback(TRACEPARENT, "", 1):
         pass
+
+
+def test_what_is_said_beside_the_context_goes_along(spans):
+    with _trace.of_callback(TRACEPARENT, "a=b,c=d", 1):
+        state = trace.get_current_span().get_span_context().trace_state
+    assert state.to_header() == "a=b,c=d"

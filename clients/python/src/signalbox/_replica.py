@@ -203,7 +203,7 @@ class Replica:
             raise DesyncError("a revision begins before the last part of another")
         _grow(part, changes)
         for change in changes.changes:
-            _take_in(part, change, changes.traceparent)
+            _take_in(part, change, changes.traceparent, changes.tracestate)
         _check_size(part.draft)
         if not changes.last:
             self._part = part
@@ -328,7 +328,7 @@ def _session(name: str) -> str:
     return name if len(name) <= _MAX_SESSION_CHARS and name.isascii() and name.isprintable() else ""
 
 
-def _take_in(part: _Part, change: Any, traceparent: str) -> None:
+def _take_in(part: _Part, change: Any, traceparent: str, tracestate: str) -> None:
     if change.type == _proto.DELETED:
         before, after = part.draft.remove(change.name), None
     else:
@@ -337,6 +337,8 @@ def _take_in(part: _Part, change: Any, traceparent: str) -> None:
             raise DesyncError("a change without its resource")
         after = view_of(change.resource)
         before = part.draft.upsert(after)
-    event = between(change.name, part.draft.revision, before, after, change.action, change.actor, traceparent)
+    event = between(
+        change.name, part.draft.revision, before, after, change.action, change.actor, traceparent, tracestate
+    )
     if event is not None:
         part.events.append(event)

@@ -37,6 +37,9 @@ class ChangeEvent:
     """The span that told of the change, as W3C `traceparent`, where the servers make traces: what is done with the change is
     its child. Callbacks run in such a span with the extra `otel`."""
 
+    tracestate: str = ""
+    """What tracing systems say of that trace to each other, as W3C `tracestate`; mostly nothing."""
+
     def matches(self, selector: Selector) -> bool:
         """Whether a selector picks the resource as it was or as it is."""
         return any(each is not None and selector.matches(each) for each in (self.before, self.after))
@@ -64,6 +67,7 @@ def between(
     action: str = "",
     actor: str = "",
     traceparent: str = "",
+    tracestate: str = "",
 ) -> ChangeEvent | None:
     """The event that leads from one resource to another; `None` when there is nothing to tell."""
     before = before if before is not None and before.kind else None
@@ -71,7 +75,7 @@ def between(
     if before is None and after is None:
         return None
     kind = "deleted" if after is None else "created" if before is None else "updated"
-    return ChangeEvent(kind, name, revision, before, after, action, actor, traceparent)
+    return ChangeEvent(kind, name, revision, before, after, action, actor, traceparent, tracestate)
 
 
 def difference(before: Snapshot, after: Snapshot) -> tuple[ChangeEvent, ...]:

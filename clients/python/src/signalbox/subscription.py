@@ -192,7 +192,7 @@ class Callback:
                 return
             if any(event.matches(selector) for selector in self._selectors):
                 try:
-                    with of_callback(event.traceparent, event.revision):
+                    with of_callback(event.traceparent, event.tracestate, event.revision):
                         self._call(event)
                 except BaseException:
                     _log.exception("a callback failed; it is called again for the next change")
