@@ -10,6 +10,7 @@ use crate::{
     attempt, in_use, model, refused,
     support::{
         caller::Rights,
+        narrowing::{called, offering, race, using},
         resources::{by_prefix, labelled, provider},
         server::Server,
         writer::Op,
@@ -168,4 +169,60 @@ async fn regression_a_template_is_held_to_the_models_of_its_provider() {
     attempt(&admin, vec![offer(&["m"])]).await.unwrap();
     attempt(&admin, vec![offer(&[])]).await.unwrap();
     attempt(&admin, vec![offer(&["x"]), Op::delete("promptTemplates/t")]).await.unwrap();
+}
+
+/// Found by an attack: each half of a batch was judged beside the other as it had been, so that a batch broke what no half of it
+/// would, and one that is right as a whole was refused.
+#[tokio::test]
+async fn regression_a_batch_is_judged_as_a_whole() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let begin = vec![
+        Op::Create(offering("providers/p", &["a", "b"])),
+        Op::Create(called("models/p/m", "a")),
+        Op::Create(using("t", "providers/p", "models/p/m")),
+    ];
+    attempt(&admin, begin).await.unwrap();
+    let offer = |models: &[&str]| Op::update(offering("providers/p", models), &["provider.models"]);
+    let call = |id: &str| Op::update(called("models/p/m", id), &["model.model_id"]);
+    let (code, reason, ..) = refused(&admin, vec![offer(&["a"]), call("b")]).await;
+    assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "IN_USE"));
+    attempt(&admin, vec![offer(&["c"]), call("c")]).await.unwrap();
+    attempt(&admin, vec![call("d"), offer(&["d", "e"])]).await.unwrap();
+}
+
+/// What is left as it is may be what another change counted on.
+#[tokio::test]
+async fn regression_an_import_that_leaves_one_of_a_pair_leaves_what_counted_on_it() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let begin = vec![
+        Op::Create(offering("providers/p", &["a", "b"])),
+        Op::Create(called("models/p/m", "a")),
+        Op::Create(using("t", "providers/p", "models/p/m")),
+    ];
+    attempt(&admin, begin).await.unwrap();
+    let import = async |models: &[&str], id: &str| {
+        let item = |resource| ImportItem {
+            resource: Some(resource),
+            mode: ImportMode::Update.into(),
+            ..ImportItem::default()
+        };
+        let options = ImportOptions { skip_in_use: true, ..ImportOptions::default() };
+        let items = vec![item(offering("providers/p", models)), item(called("models/p/m", id))];
+        let request = ImportConfigRequest { options: Some(options), items };
+        let answer = admin.admin().import_config(tokio_stream::iter([request])).await.unwrap().into_inner();
+        answer.resources.iter().map(|one| one.outcome()).collect::<Vec<_>>()
+    };
+    assert_eq!(import(&["a"], "b").await, [ImportOutcome::InUse; 2]);
+    assert_eq!(import(&["a", "c"], "c").await, [ImportOutcome::Updated; 2]);
+    assert_eq!(import(&["b", "c"], "b").await, [ImportOutcome::Updated; 2]);
+}
+
+/// Found by an attack: 38 of 40 such races broke the template.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_racing_writers_do_not_narrow_what_a_template_uses_together() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    race(&admin, &admin.reconnected(), 20).await;
 }

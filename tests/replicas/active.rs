@@ -5,7 +5,7 @@ use crate::{
     cluster::{Cluster, Member},
     support::{
         active::{self, Callers},
-        keys, rotation,
+        keys, narrowing, rotation,
     },
 };
 
@@ -111,4 +111,10 @@ async fn a_rotation_is_brought_to_its_end_by_another_replica() {
 async fn use_of_keys_that_one_replica_was_told_shows_on_all() {
     let (_members, callers) = together(2).await;
     keys::use_is_told_and_makes_no_revision(&callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_racing_writers_do_not_narrow_what_a_template_uses_together() {
+    let (_members, callers) = together(2).await;
+    narrowing::race(&callers.next(), &callers.next(), 20).await;
 }

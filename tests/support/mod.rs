@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod keys;
 pub mod load;
 pub mod model;
+pub mod narrowing;
 pub mod plan;
 pub mod raw;
 pub mod record;
