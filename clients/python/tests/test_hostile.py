@@ -153,32 +153,6 @@ def test_the_timeout_holds_against_a_host_of_many_addresses(monkeypatch):
     assert time.monotonic() - began < 2.0 and asked[:2] == ["192.0.2.1", "192.0.2.2"]
 
 
-@pytest.mark.parametrize("call", ["complete", "stream"])
-def test_regression_the_timeout_holds_against_a_resolver_that_does_not_answer(monkeypatch, call):
-    answering, ask = threading.Event(), socket.getaddrinfo
-
-    def hang(host, port, *args, flags=0, **options):
-        if flags & socket.AI_NUMERICHOST == 0:
-            answering.wait(20)
-            raise socket.gaierror(socket.EAI_NONAME, "not known")
-        return ask(host, port, *args, flags=flags, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    began = time.monotonic()
-    try:
-        for _ in range(3):
-            failure = failed(call, worker("https://provider.invalid"), 0.2)
-            assert isinstance(failure.error, TimedOutError)
-        assert time.monotonic() - began < 3.0
-        waiting = [each for each in threading.enumerate() if each.name == "signalbox-lookup"]
-        assert len(waiting) == 1, "a name is looked up once at a time"
-    finally:
-        answering.set()
-    waiting[0].join(20)
-    failure = failed(call, worker("https://provider.invalid"), 5.0)
-    assert "not known" in str(failure.error), "and asked for anew"
-
-
 @each_stream
 def test_the_timeout_holds_once_something_was_said(raw, call):
     raw.say = lambda: (piece for part in ([OK, SAID], dripped(b": ping\n\n")) for piece in part)

@@ -311,6 +311,8 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     ) -> None:
         super().__init__(client, allow_plaintext)
         self._given = http
+        if http is not None:
+            _http.bound(http)
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
         self._made_in = _fork.generation
 
@@ -379,6 +381,7 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
         known = self._of_loops.get(loop)
         if known is None:
             known = self._of_loops[loop] = httpx.AsyncClient(**_http.own_options())
+            _http.bound(known)
         return known
 
     def _stream_of(self, steps: Steps) -> AsyncCompletionStream:
