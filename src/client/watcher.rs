@@ -38,8 +38,8 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(30);
 const WHOLE_DEADLINE: Duration = Duration::from_secs(600);
 /// Heartbeats that may be missed.
 const MISSED_INTERVALS: u32 = 3;
-/// How long a stream in sync may bring no fresh word of the store, whatever else it brings. So many intervals, where that is
-/// longer.
+/// How long a stream may bring no fresh word of the store, whatever else it brings, from its first message and from being in
+/// sync. So many intervals, where that is longer.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) struct Watcher<T> {
@@ -78,7 +78,7 @@ struct StreamState {
     asked: Option<Instant>,
     opened: Option<Instant>,
     synced: bool,
-    /// By when the store has to be heard of, once the stream is in sync.
+    /// By when the store has to be heard of, once the stream has brought anything.
     confirm_by: Option<Instant>,
     /// Whether it has been heard of.
     confirmed: bool,
@@ -296,8 +296,9 @@ impl<T: Transport> Watcher<T> {
     /// Notes by when the store has to be heard of again.
     fn confirm(&mut self, applied: &Applied) {
         let fresh = self.publisher.is_fresh(applied.confirmed_age);
-        let begins = matches!(applied.signal, Signal::Synced(_)) && self.stream.confirm_by.is_none();
-        if fresh || begins {
+        // The first word sets the time in which a resumed stream has to come in sync, and that sets it once more.
+        let first_sync = matches!(applied.signal, Signal::Synced(_)) && self.stream.asked.is_some();
+        if fresh || first_sync || self.stream.confirm_by.is_none() {
             self.stream.confirm_by = Some(Instant::now() + self.confirm_deadline());
         }
         self.stream.confirmed |= fresh;
@@ -410,7 +411,7 @@ impl<T: Transport> Watcher<T> {
         if self.stream.synced { self.heartbeat_deadline } else { self.heartbeat_deadline.max(SYNC_DEADLINE) }
     }
 
-    /// How long a stream in sync may confirm nothing.
+    /// How long a stream may confirm nothing.
     fn confirm_deadline(&self) -> Duration {
         self.heartbeat_deadline.max(CONFIRM_DEADLINE)
     }

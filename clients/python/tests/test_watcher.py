@@ -257,6 +257,36 @@ def test_regression_a_stream_that_confirms_nothing_is_left(impatient, monkeypatc
     assert impatient.state.current().get("providers/p/apiKeys/a") is not None, "served on"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [Message(), heartbeat(31), revoked(9, "providers/p/apiKeys/a")],
+    ids=["of a newer server", "too old a word", "revocations"],
+)
+def test_regression_a_resumed_stream_that_never_comes_in_sync_is_left(impatient, told):
+    """Only being in sync began the time: who never was in sync was listened to for ever."""
+    live(impatient).send(EndedError("ended"))
+    stream = impatient.accept()
+    assert stream.request.resume_token == "t5"
+    rotated = []
+    impatient.rotate = lambda: rotated.append(True)
+    following = left(impatient, stream, told)
+    assert following.at - stream.at >= 0.5 and rotated
+    assert following.request.resume_token == "t5"
+    assert isinstance(status(impatient).last_error, UnconfirmedError)
+
+
+def test_a_resumed_stream_that_comes_in_sync_late_is_given_its_time(impatient):
+    live(impatient).send(EndedError("ended"))
+    stream = impatient.accept()
+    began = time.monotonic()
+    until(lambda: stream.send(Message()) or time.monotonic() - began > 0.35)
+    stream.send(synced(5))
+    until(lambda: stream.send(Message()) or time.monotonic() - began > 0.7)
+    stream.send(heartbeat(1))
+    until(lambda: status(impatient).ready and status(impatient).last_error is None)
+    assert impatient.opened.empty(), "still the same stream"
+
+
 def test_heartbeats_that_are_fresh_keep_a_stream(impatient):
     stream = live(impatient)
     began = time.monotonic()

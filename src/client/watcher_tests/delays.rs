@@ -160,6 +160,49 @@ async fn regression_a_stream_that_confirms_nothing_is_left() {
     }
 }
 
+/// Only being in sync began the time: who never was in sync was listened to for ever.
+#[tokio::test(start_paused = true)]
+async fn regression_a_resumed_stream_that_never_comes_in_sync_is_left() {
+    for (what, event) in tells_nothing() {
+        let (client, mut server, peer) = ready().await;
+        drop(peer);
+        let (open, peer) = server.accept().await;
+        assert_eq!(open.request.resume_token, "token-5", "{what}: resumed");
+        let began = Instant::now();
+        let open = loop {
+            let _ = peer.0.send(Ok(WatchConfigResponse { event: event.clone() }));
+            tokio::select! {
+                open = server.opens.recv() => break open.unwrap(),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            assert!(began.elapsed() < CONFIRM_DEADLINE * 2, "{what}: listened to for ever");
+        };
+        let waited = open.at - began;
+        assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
+        assert_eq!(open.endpoint, 2, "{what}: another is asked");
+        let error = client.status().last_error.unwrap();
+        assert!(matches!(*error, Error::Unconfirmed(CONFIRM_DEADLINE)), "{what}: {error}");
+    }
+}
+
+/// The time begins anew with it, so that what was missed can come.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_stream_that_comes_in_sync_late_is_given_its_time() {
+    let (client, mut server, peer) = ready().await;
+    drop(peer);
+    let (_, peer) = server.accept().await;
+    for second in 0..50 {
+        if second == 25 {
+            peer.synced(5);
+        }
+        peer.send(Event::Revoked(Revoked::default()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    peer.send(heartbeat(0));
+    until(&client, |status| status.ready).await;
+    assert!(server.opens.try_recv().is_err(), "still the same stream");
+}
+
 /// Whichever stream it opens, a server that is cut off from the store is asked ever more rarely, and is told of.
 #[tokio::test(start_paused = true)]
 async fn regression_a_server_without_its_store_is_not_asked_in_a_tight_loop() {

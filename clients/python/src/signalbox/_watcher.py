@@ -36,7 +36,8 @@ _SYNC_DEADLINE = 30.0
 _WHOLE_DEADLINE = 600.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
-#: How long a stream in sync may bring no fresh word of the store, whatever else it brings. So many intervals, where that is longer.
+#: How long a stream may bring no fresh word of the store, whatever else it brings, from its first message and from being in sync. So
+#: many intervals, where that is longer.
 _CONFIRM_DEADLINE = 30.0
 #: Resets after which what was served is no state of the store that there is now.
 _OTHER_LIVES = ("other_store", "ahead")
@@ -97,7 +98,7 @@ class Watcher:
         self._asked = 0.0
         self._opened: float | None = None
         self._synced = False
-        #: By when the store has to be heard of; `None` until the stream is in sync.
+        #: By when the store has to be heard of; `None` until the stream has brought anything.
         self._confirm_by: float | None = None
         #: Whether it has been heard of.
         self._confirmed = False
@@ -284,7 +285,9 @@ class Watcher:
         if age is not None:
             health["confirmed_at"] = now - age
         fresh = age is not None and age <= self._state.staleness.bound
-        if fresh or (applied.synced and self._confirm_by is None):
+        # The first word sets the time in which a resumed stream has to come in sync, and that sets it once more.
+        first_sync = applied.synced and self._nameless
+        if fresh or first_sync or self._confirm_by is None:
             self._confirm_by = now + max(self._heartbeat, _CONFIRM_DEADLINE)
         self._confirmed = self._confirmed or fresh
         # A server that tells nothing fresh is in the way until one does, however many streams it opens.
