@@ -80,6 +80,8 @@ struct StreamState {
     synced: bool,
     /// By when the store has to be heard of, once the stream has brought anything.
     confirm_by: Option<Instant>,
+    /// By when that has to be, however many changes come before it.
+    catch_up_by: Option<Instant>,
     /// Whether it has been heard of.
     confirmed: bool,
     /// Since when a state is being sent that is not whole yet.
@@ -270,10 +272,9 @@ impl<T: Transport> Watcher<T> {
         Err(leave_at.map_or(End::Failed(error), End::Left))
     }
 
-    /// The end of a stream that confirms nothing.
+    /// The end of a stream that confirms nothing. One that goes away meanwhile has no say in when the next begins.
     fn unconfirmed(&self) -> End {
-        let error = Error::Unconfirmed(self.confirm_deadline());
-        self.stream.leave_at.map_or(End::Failed(error), End::Left)
+        End::Failed(Error::Unconfirmed(self.confirm_deadline()))
     }
 
     fn take_in(&mut self, event: Option<Event>) -> Result<(), Desync> {
@@ -290,7 +291,7 @@ impl<T: Transport> Watcher<T> {
         self.tell(synced);
         self.keep(&applied, changed.is_some());
         self.heed(applied.signal);
-        Ok(())
+        applied.over.map_or(Ok(()), Err)
     }
 
     /// Notes by when the store has to be heard of again.
@@ -298,8 +299,14 @@ impl<T: Transport> Watcher<T> {
         let fresh = self.publisher.is_fresh(applied.confirmed_age);
         // The first word sets the time in which a resumed stream has to come in sync, and that sets it once more.
         let first_sync = matches!(applied.signal, Signal::Synced(_)) && self.stream.asked.is_some();
-        if fresh || first_sync || self.stream.confirm_by.is_none() {
-            self.stream.confirm_by = Some(Instant::now() + self.confirm_deadline());
+        let begins = fresh || first_sync || self.stream.confirm_by.is_none();
+        if begins {
+            self.stream.catch_up_by = Some(Instant::now() + WHOLE_DEADLINE);
+        }
+        // Heartbeats come behind all that is queued, and who has something new to send has its store.
+        if begins || applied.advanced {
+            let by = Instant::now() + self.confirm_deadline();
+            self.stream.confirm_by = self.stream.catch_up_by.map(|last| by.min(last));
         }
         self.stream.confirmed |= fresh;
     }
@@ -376,7 +383,8 @@ impl<T: Transport> Watcher<T> {
             }
             Signal::GoingAway { reason, after } => {
                 let after = after.min(MAX_REQUESTED_DELAY);
-                self.stream.leave_at = Some(Instant::now() + after);
+                let at = Instant::now() + after;
+                self.stream.leave_at = Some(self.stream.leave_at.map_or(at, |before| before.min(at)));
                 tracing::info!(reason, ?after, "the server goes away");
             }
         }

@@ -203,6 +203,62 @@ async fn a_resumed_stream_that_comes_in_sync_late_is_given_its_time() {
     assert!(server.opens.try_recv().is_err(), "still the same stream");
 }
 
+/// Heartbeats come behind what is queued. A worker that was far behind was cut off from its changes again and again.
+#[tokio::test(start_paused = true)]
+async fn regression_a_stream_that_brings_changes_without_end_is_given_ten_minutes() {
+    let (client, mut server, peer) = ready().await;
+    let began = Instant::now();
+    let mut revision = 5;
+    let open = loop {
+        revision += 1;
+        if !peer.0.is_closed() {
+            peer.change("a", revision);
+        }
+        tokio::select! {
+            open = server.opens.recv() => break open.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    };
+    let waited = open.at - began;
+    assert!(waited >= WHOLE_DEADLINE && waited < WHOLE_DEADLINE + Duration::from_secs(6), "{waited:?}");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
+}
+
+/// It was waited for, connected to nothing, for as long as it had asked for last.
+#[tokio::test(start_paused = true)]
+async fn regression_a_server_that_goes_away_again_and_again_and_confirms_nothing_is_left() {
+    let (client, mut server, peer) = ready().await;
+    let began = Instant::now();
+    let open = loop {
+        if !peer.0.is_closed() {
+            peer.go_away(60);
+        }
+        tokio::select! {
+            open = server.opens.recv() => break open.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    };
+    let waited = open.at - began;
+    assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{waited:?}");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
+    // And who confirms is left at the first time that was told.
+    let (_, peer) = server.accept().await;
+    peer.synced(5);
+    let began = Instant::now();
+    let open = loop {
+        if !peer.0.is_closed() {
+            peer.send(heartbeat(0));
+            peer.go_away(40);
+        }
+        tokio::select! {
+            open = server.opens.recv() => break open.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    };
+    let waited = open.at - began;
+    assert!(waited >= Duration::from_secs(40) && waited < Duration::from_secs(41), "{waited:?}");
+}
+
 /// Whichever stream it opens, a server that is cut off from the store is asked ever more rarely, and is told of.
 #[tokio::test(start_paused = true)]
 async fn regression_a_server_without_its_store_is_not_asked_in_a_tight_loop() {
