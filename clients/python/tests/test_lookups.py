@@ -8,6 +8,7 @@ import time
 import httpcore
 import httpx
 import pytest
+from test_fork import in_child
 from test_hostile import GOOD, HEAD, OK, SAID, ask, each_call, failed, raw, worker
 
 from signalbox import _backends, _lookups
@@ -199,3 +200,10 @@ def test_of_two_connections_that_race_one_is_kept():
     assert len([closed for _, closed in asyncio.run(run(False)) if not closed]) == 1
     network.lines.clear()
     assert all(closed for _, closed in asyncio.run(run(True)))
+
+
+def test_regression_a_look_up_of_the_parent_stayed_in_the_child_for_ever(resolver):
+    with pytest.raises(httpcore.ConnectTimeout):
+        _lookups.addresses("left.invalid", 80, 0.1)
+    assert in_child(lambda: len(_lookups._running)) == 0
+    assert len(_lookups._running) == 1, "the parent goes on waiting"

@@ -158,7 +158,10 @@ def plaintext_hosts(hosts: Iterable[str]) -> frozenset[str]:
     """The option `allow_plaintext`."""
     if isinstance(hosts, str):
         raise OptionsError("allow_plaintext: must be a list of hosts, not a text")
-    return frozenset(host.lower() for host in hosts)
+    try:
+        return frozenset(_host(httpx.URL(scheme="http", host=host)) for host in hosts)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise OptionsError(f"allow_plaintext: has what is no host: {error}") from None
 
 
 def _request(
@@ -174,9 +177,9 @@ def _request(
             content=attempt.content,
             timeout=httpx.Timeout(remaining, connect=connect),
         )
-    if attempt.has_secrets:
-        _check_plaintext(attempt, request.url, plaintext)
-        _check_proxy(attempt, http, request.url)
+        if attempt.has_secrets:
+            _check_plaintext(attempt, request.url, plaintext)
+            _check_proxy(attempt, http, request.url)
     return request
 
 
@@ -197,7 +200,7 @@ def _headers(attempt: Attempt) -> dict[str, str]:
 
 
 def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) -> None:
-    host = url.host.lower()
+    host = _host(url)
     if url.scheme == "https" or is_loopback(host) or host in allowed:
         return
     raise PlaintextError(
@@ -206,12 +209,17 @@ def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) 
     )
 
 
+def _host(url: httpx.URL) -> str:
+    """As it goes over the wire: not every name of a host can be shown in the letters that it stands for."""
+    return url.raw_host.decode("ascii").lower()
+
+
 def _check_proxy(attempt: Attempt, http: httpx.Client | httpx.AsyncClient, url: httpx.URL) -> None:
     # A client that was given may have a proxy. It only passes https on; anything else it reads.
     pool = getattr(http._transport_for_url(url), "_pool", None)
     if url.scheme == "http" and isinstance(pool, _PROXIES):
         raise PlaintextError(
-            f"{attempt.provider.name}: no secret goes to {url.host} over plain http through a proxy; give the provider a "
+            f"{attempt.provider.name}: no secret goes to {_host(url)} over plain http through a proxy; give the provider a "
             "base_url with https, or the executor a client without a proxy for this host"
         )
 
@@ -237,6 +245,9 @@ class _failures:
         if isinstance(error, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
             # Its words may show what was to be sent, or what came back: a server may repeat a key.
             raise ConnectionFailedError(type(error).__name__) from None
+        if isinstance(error, UnicodeError):
+            # httpx looks at the letters that an encoded host stands for, and there may be none.
+            raise ConnectionFailedError(f"no name of a host: {type(error).__name__}") from None
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:

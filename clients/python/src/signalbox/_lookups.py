@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,11 +18,9 @@ from typing import Any
 
 import httpcore
 
-from . import _fork
-
 __all__ = ["addresses", "addresses_async"]
 
-_Key = tuple[int, str, int]
+_Key = tuple[str, int]
 #: What `socket.getaddrinfo` gives.
 _Found = list[tuple[Any, Any, Any, str, tuple[Any, ...]]]
 
@@ -82,7 +81,7 @@ async def _awaited(lookup: Future[_Found], timeout: float | None) -> _Found:
 
 def _look_up(host: str, port: int) -> Future[_Found]:
     """The look-up of a host that is under way, or a new one."""
-    key, own = (_fork.generation, host, port), Future[_Found]()
+    key, own = (host, port), Future[_Found]()
     lookup = _running.setdefault(key, own)
     if lookup is own:
         try:
@@ -95,9 +94,14 @@ def _look_up(host: str, port: int) -> Future[_Found]:
 
 def _ask(key: _Key, lookup: Future[_Found]) -> None:
     try:
-        lookup.set_result(socket.getaddrinfo(*key[1:], type=socket.SOCK_STREAM))
+        lookup.set_result(socket.getaddrinfo(*key, type=socket.SOCK_STREAM))
     except Exception as error:
         lookup.set_exception(error)
     finally:
         # Who comes now asks anew: what is found is not kept.
         del _running[key]
+
+
+if hasattr(os, "register_at_fork"):
+    # The threads are the parent's, and so are their answers.
+    os.register_at_fork(after_in_child=_running.clear)

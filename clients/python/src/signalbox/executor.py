@@ -121,9 +121,9 @@ class _Calls(Generic[_Streamed]):
         """What a call does. Raises `SignalboxError` for one that can't be made."""
         if self._closed:
             raise ClosedError("the executor is closed")
-        if timeout is not None and not _is_finite(timeout):
+        if timeout is not None and not (_is_finite(timeout) and timeout > 0):
             raise wire.CallError(
-                [wire.Problem("timeout", "must be a number of seconds, or None for the router's")]
+                [wire.Problem("timeout", "must be a number of seconds above 0, or None for the router's")]
             )
         call = call_of(
             messages, model, generation_params, reasoning_params, chat_params, tools, stream=stream
@@ -283,11 +283,22 @@ def _own_client() -> httpx.Client:
 
 
 class CompletionStream:
-    """The pieces of an answer. `completion` is the whole, once the last piece has come."""
+    """The pieces of an answer, once. `completion` is the whole, once the last piece has come. One that is given up before is closed,
+    or used in a `with`: it holds its connection until then."""
 
     def __init__(self, said: Generator[Said, None, None]) -> None:
         self._said = said
         self.completion: Completion | None = None
+
+    def close(self) -> None:
+        """Lets go of the answer. There is nothing to close once the last piece has come."""
+        self._said.close()
+
+    def __enter__(self) -> CompletionStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[wire.Delta]:
         with closing(self._said) as said:
@@ -409,11 +420,21 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
 
 
 class AsyncCompletionStream:
-    """See `CompletionStream`."""
+    """See `CompletionStream`; used in an `async with`."""
 
     def __init__(self, said: AsyncGenerator[Said, None]) -> None:
         self._said = said
         self.completion: Completion | None = None
+
+    async def close(self) -> None:
+        """See `CompletionStream.close`."""
+        await self._said.aclose()
+
+    async def __aenter__(self) -> AsyncCompletionStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def __aiter__(self) -> AsyncIterator[wire.Delta]:
         async with aclosing(self._said) as said:
