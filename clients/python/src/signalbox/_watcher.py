@@ -278,9 +278,9 @@ class Watcher:
             health.update(loaded=True, source="stream", refuted=False)
         self._move(applied)
         self._state.publish(self._replica.served, applied.changes, **health)
+        self._on_message(applied, self.position)
         if applied.synced:
             self._nameless = False
-        self._on_message(applied, self.position)
         if applied.over is not None:
             raise applied.over
 
