@@ -36,6 +36,10 @@ pub(super) struct Applied {
     pub(super) signal: Signal,
     /// Whether the state that it completes is not accepted.
     pub(super) rejected: bool,
+    /// Whether it completes a later revision of the store.
+    pub(super) advanced: bool,
+    /// Why the stream can't be followed any further, though this counts.
+    pub(super) over: Option<Desync>,
 }
 
 /// What the caller has to know about an event.
@@ -178,7 +182,7 @@ impl Replica {
             Some(Event::Changes(changes)) => self.change(changes),
             Some(Event::Progress(progress)) => self.progress(&progress),
             Some(Event::Reset(reset)) => Ok(self.reset(&reset)),
-            Some(Event::Revoked(revoked)) => self.revoke(revoked),
+            Some(Event::Revoked(revoked)) => Ok(self.revoke(revoked)),
             Some(Event::GoingAway(going_away)) => Ok(leave(going_away)),
             // An event of a newer server, which by the rules of compatibility can be left out.
             None => Ok(Applied::default()),
@@ -239,6 +243,7 @@ impl Replica {
             confirmed_age: (!resumed).then(|| age(synced.confirmed_age)),
             signal: Signal::Synced(bounds::session(synced.session_id)),
             rejected: !accepted,
+            ..Applied::default()
         })
     }
 
@@ -271,7 +276,7 @@ impl Replica {
         let accepted = self.offer(part.staged);
         self.move_to(Cursor::told(changes.resume_token, self.cursor.view_id.clone()));
         let events = if caught_up && accepted { part.events } else { difference(&before, &self.served) };
-        Ok(Applied { changes: self.told(events), rejected: !accepted, ..Applied::default() })
+        Ok(Applied { changes: self.told(events), rejected: !accepted, advanced: true, ..Applied::default() })
     }
 
     fn progress(&mut self, progress: &Progress) -> Result<Applied, Desync> {
@@ -317,20 +322,25 @@ impl Replica {
         (self.cursor, self.served_at) = (Cursor::default(), Cursor::default());
     }
 
-    fn revoke(&mut self, revoked: Revoked) -> Result<Applied, Desync> {
+    fn revoke(&mut self, revoked: Revoked) -> Applied {
         // While a snapshot is on its way, what is served may be of another life, and its revision no measure.
         if matches!(self.phase, Phase::Live(_)) && revoked.revision <= self.served.revision {
-            return Ok(Applied::default());
+            return Applied::default();
         }
-        let mut next = (*self.served).clone();
-        for name in revoked.names {
-            next.revoked.insert(name.into(), revoked.revision);
-        }
-        bounds::check_revoked(next.revoked.keys())?;
         let before = self.served.clone();
+        let names = revoked.names.into_iter().map(|name| (Arc::from(name), revoked.revision));
+        let mut next = (*before).clone();
+        next.revoked.extend(names.clone());
+        let over = bounds::check_revoked(next.revoked.keys()).err();
+        if over.is_some() {
+            // What is held is refused all the same; the snapshot that brings the rest may be long in coming.
+            next.revoked.clone_from(&before.revoked);
+            next.revoked.extend(names.filter(|(name, _)| before.entries().contains_key(name)));
+            self.forget_cursor();
+        }
         self.publish(next);
         let changes = self.told(difference(&before, &self.served));
-        Ok(Applied { changes, signal: Signal::Revoked, ..Applied::default() })
+        Applied { changes, signal: Signal::Revoked, over, ..Applied::default() }
     }
 
     /// Serves what the cursor has come to, if that is accepted; tells whether it is. Revocations at or below it are part of

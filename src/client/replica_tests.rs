@@ -372,12 +372,23 @@ fn regression_what_is_held_is_bounded_over_all_revisions() {
             .contains("GiB")
     );
     assert_eq!((replica.begin_stream(), names(&replica).len()), (Cursor::default(), 2), "served on");
-    let names = |count: u64| (0..count).map(|number| format!("providers/p/apiKeys/{number:0>100}")).collect();
-    let revoked = |count| Some(Event::Revoked(Revoked { names: names(count), revision: u64::MAX }));
+    let names = |count: u64| -> Vec<String> {
+        (0..count).map(|number| format!("providers/p/apiKeys/{number:0>100}")).collect()
+    };
+    let revoked = |names: Vec<String>| Some(Event::Revoked(Revoked { names, revision: u64::MAX }));
     let mut replica = at_five();
-    replica.apply(revoked(50_000)).unwrap();
-    assert!(replica.apply(revoked(100_000)).unwrap_err().to_string().contains("more names are revoked"));
-    assert_eq!((replica.served.revoked.len(), replica.begin_stream()), (50_000, Cursor::default()));
+    replica.apply(revoked(names(50_000))).unwrap();
+    let mut more = names(100_000);
+    more.push(KEY.to_owned());
+    let applied = replica.apply(revoked(more)).unwrap();
+    assert!(applied.over.unwrap().to_string().contains("more names are revoked"));
+    assert_eq!((replica.served.revoked.len(), replica.begin_stream()), (50_001, Cursor::default()));
+    let told: Vec<_> = applied.changes.unwrap().events.iter().map(|event| event.name.clone()).collect();
+    assert_eq!(
+        (told, replica.served.revoked.contains_key(KEY)),
+        (vec![KEY.into()], true),
+        "what is held is refused"
+    );
 }
 
 /// A token that no server would take back was said again for ever, and kept on disk; so was the name of a session.

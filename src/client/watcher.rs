@@ -38,8 +38,8 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(30);
 const WHOLE_DEADLINE: Duration = Duration::from_secs(600);
 /// Heartbeats that may be missed.
 const MISSED_INTERVALS: u32 = 3;
-/// How long a stream in sync may bring no fresh word of the store, whatever else it brings. So many intervals, where that is
-/// longer.
+/// How long a stream may bring no fresh word of the store, whatever else it brings, from its first message and from being in
+/// sync. So many intervals, where that is longer.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) struct Watcher<T> {
@@ -78,8 +78,10 @@ struct StreamState {
     asked: Option<Instant>,
     opened: Option<Instant>,
     synced: bool,
-    /// By when the store has to be heard of, once the stream is in sync.
+    /// By when the store has to be heard of, once the stream has brought anything.
     confirm_by: Option<Instant>,
+    /// By when that has to be, however many changes come before it.
+    catch_up_by: Option<Instant>,
     /// Whether it has been heard of.
     confirmed: bool,
     /// Since when a state is being sent that is not whole yet.
@@ -270,10 +272,9 @@ impl<T: Transport> Watcher<T> {
         Err(leave_at.map_or(End::Failed(error), End::Left))
     }
 
-    /// The end of a stream that confirms nothing.
+    /// The end of a stream that confirms nothing. One that goes away meanwhile has no say in when the next begins.
     fn unconfirmed(&self) -> End {
-        let error = Error::Unconfirmed(self.confirm_deadline());
-        self.stream.leave_at.map_or(End::Failed(error), End::Left)
+        End::Failed(Error::Unconfirmed(self.confirm_deadline()))
     }
 
     fn take_in(&mut self, event: Option<Event>) -> Result<(), Desync> {
@@ -290,15 +291,22 @@ impl<T: Transport> Watcher<T> {
         self.tell(synced);
         self.keep(&applied, changed.is_some());
         self.heed(applied.signal);
-        Ok(())
+        applied.over.map_or(Ok(()), Err)
     }
 
     /// Notes by when the store has to be heard of again.
     fn confirm(&mut self, applied: &Applied) {
         let fresh = self.publisher.is_fresh(applied.confirmed_age);
-        let begins = matches!(applied.signal, Signal::Synced(_)) && self.stream.confirm_by.is_none();
-        if fresh || begins {
-            self.stream.confirm_by = Some(Instant::now() + self.confirm_deadline());
+        // The first word sets the time in which a resumed stream has to come in sync, and that sets it once more.
+        let first_sync = matches!(applied.signal, Signal::Synced(_)) && self.stream.asked.is_some();
+        let begins = fresh || first_sync || self.stream.confirm_by.is_none();
+        if begins {
+            self.stream.catch_up_by = Some(Instant::now() + WHOLE_DEADLINE);
+        }
+        // Heartbeats come behind all that is queued, and who has something new to send has its store.
+        if begins || applied.advanced {
+            let by = Instant::now() + self.confirm_deadline();
+            self.stream.confirm_by = self.stream.catch_up_by.map(|last| by.min(last));
         }
         self.stream.confirmed |= fresh;
     }
@@ -375,7 +383,8 @@ impl<T: Transport> Watcher<T> {
             }
             Signal::GoingAway { reason, after } => {
                 let after = after.min(MAX_REQUESTED_DELAY);
-                self.stream.leave_at = Some(Instant::now() + after);
+                let at = Instant::now() + after;
+                self.stream.leave_at = Some(self.stream.leave_at.map_or(at, |before| before.min(at)));
                 tracing::info!(reason, ?after, "the server goes away");
             }
         }
@@ -410,7 +419,7 @@ impl<T: Transport> Watcher<T> {
         if self.stream.synced { self.heartbeat_deadline } else { self.heartbeat_deadline.max(SYNC_DEADLINE) }
     }
 
-    /// How long a stream in sync may confirm nothing.
+    /// How long a stream may confirm nothing.
     fn confirm_deadline(&self) -> Duration {
         self.heartbeat_deadline.max(CONFIRM_DEADLINE)
     }

@@ -531,6 +531,9 @@ def test_an_executor_calls_a_fake_provider_by_its_type_alone():
     assert heard[0].headers["authorization"] == "Bearer gsk-test"
     fake.put("providers/own", {"provider": {"type": "PROVIDER_TYPE_GROQ", "baseUrl": "https://own.example"}})
     assert fake.provider("own").spec.base_url == "https://own.example"
+    fake.put("providers/custom", {"provider": {"type": "PROVIDER_TYPE_CUSTOM"}})
+    custom = fake.provider("custom").spec
+    assert (custom.enabled, custom.method, custom.endpoint_path) == (True, "post", ""), "as the service does"
 
 
 def test_a_model_and_a_place_come_from_the_environment_as_at_a_first_start():

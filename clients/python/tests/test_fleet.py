@@ -4,6 +4,8 @@ import asyncio
 import concurrent.futures
 import multiprocessing
 import os
+import queue
+import threading
 import time
 
 import grpc
@@ -12,7 +14,8 @@ from conftest import until
 from test_fork import in_child
 
 import signalbox
-from signalbox import aio
+from signalbox import _fork, aio
+from signalbox._watcher import Watcher
 
 
 def workers(server, **request):
@@ -182,7 +185,29 @@ def test_regression_a_row_of_fast_forks_left_sessions_of_the_parent_behind(serve
     assert [each.connected for each in found] == [True]
 
 
+def test_regression_who_ended_before_it_was_in_sync_said_no_goodbye(server, connect, monkeypatch):
+    """Its stream was there, and its session had no name yet: it was shown, and waited for, for a minute."""
+    put(server, 1)
+    take_in, made = Watcher._take_in, queue.Queue()
+
+    def late(watcher, message, now):
+        if message.WhichOneof("event") == "synced":
+            until(lambda: worker(server, "hasty"))
+            closing = threading.Thread(target=made.get().close)
+            closing.start()
+            # It is under way, and has nothing to say yet.
+            closing.join(0.2)
+        take_in(watcher, message, now)
+
+    monkeypatch.setattr(Watcher, "_take_in", late)
+    made.put(connect(server, worker_id="hasty"))
+    until(lambda: worker(server, "hasty"))
+    until(lambda: worker(server, "hasty") is None, "it said goodbye")
+
+
 def _pooled(wanted):
+    # A machine that is busy with other tests takes more than the moment that a goodbye is given.
+    _fork._GOODBYE = 15.0
     _pool_client.wait_revision(wanted, 15)
     return os.getpid()
 

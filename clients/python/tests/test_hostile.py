@@ -19,7 +19,7 @@ from signalbox.environment import known_providers
 from signalbox.executor import AsyncExecutor, Executor, HeaderError, PlaintextError, TimedOutError
 from signalbox.routing import CompletionError, ProviderError
 from signalbox.testing import FakeClient
-from signalbox.wire import StreamFailedError, StreamReader, TooLargeError
+from signalbox.wire import CallError, StreamFailedError, StreamReader, TooLargeError
 
 KEY = "sk-canary"
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -153,32 +153,6 @@ def test_the_timeout_holds_against_a_host_of_many_addresses(monkeypatch):
     assert time.monotonic() - began < 2.0 and asked[:2] == ["192.0.2.1", "192.0.2.2"]
 
 
-@pytest.mark.parametrize("call", ["complete", "stream"])
-def test_regression_the_timeout_holds_against_a_resolver_that_does_not_answer(monkeypatch, call):
-    answering, ask = threading.Event(), socket.getaddrinfo
-
-    def hang(host, port, *args, flags=0, **options):
-        if flags & socket.AI_NUMERICHOST == 0:
-            answering.wait(20)
-            raise socket.gaierror(socket.EAI_NONAME, "not known")
-        return ask(host, port, *args, flags=flags, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    began = time.monotonic()
-    try:
-        for _ in range(3):
-            failure = failed(call, worker("https://provider.invalid"), 0.2)
-            assert isinstance(failure.error, TimedOutError)
-        assert time.monotonic() - began < 3.0
-        waiting = [each for each in threading.enumerate() if each.name == "signalbox-lookup"]
-        assert len(waiting) == 1, "a name is looked up once at a time"
-    finally:
-        answering.set()
-    waiting[0].join(20)
-    failure = failed(call, worker("https://provider.invalid"), 5.0)
-    assert "not known" in str(failure.error), "and asked for anew"
-
-
 @each_stream
 def test_the_timeout_holds_once_something_was_said(raw, call):
     raw.say = lambda: (piece for part in ([OK, SAID], dripped(b": ping\n\n")) for piece in part)
@@ -241,8 +215,22 @@ def test_no_secret_goes_over_plain_http_beyond_the_machine(call, url):
 def test_a_host_may_be_allowed_to_get_secrets_over_plain_http(call):
     failure = failed(call, worker("http://Provider.invalid:1"), 0.5, allow_plaintext=["PROVIDER.invalid"])
     assert failure.kind in ("connection", "timeout")
-    with pytest.raises(OptionsError, match="allow_plaintext"):
-        ask(call, worker("http://provider.invalid"), allow_plaintext="provider.invalid")
+    for wrong in ("provider.invalid", ["x:80"], [3]):
+        with pytest.raises(OptionsError, match="allow_plaintext"):
+            ask(call, worker("http://provider.invalid"), allow_plaintext=wrong)
+
+
+@each_call
+def test_regression_a_host_that_no_letters_stand_for_left_the_call_with_an_error_of_a_library(raw, call):
+    raw.say = lambda: [OK, SAID, b"data: [DONE]\n\n"] if "stream" in call else [HEAD % b"200 OK", GOOD]
+    failure = failed(call, worker("https://xn--n3h.invalid"))
+    assert failure.kind == "connection" and "no name of a host" in str(failure.error)
+    failure = failed(
+        call, worker("http://b\u00fccher.invalid:1"), 5.0, allow_plaintext=["B\u00fccher.invalid"]
+    )
+    assert failure.kind in ("connection", "timeout")
+    for host in ("xn--n3h.invalid", "\u2603.invalid"):
+        assert ask(call, worker(f"https://{host}", fallback=raw.url)) == "Hi", "the next is asked"
 
 
 @each_call
@@ -429,3 +417,39 @@ def test_no_secret_goes_through_a_given_proxy_over_plain_http(raw):
     failure = failed("complete", worker("http://127.0.0.1:9"), http=httpx.Client(proxy=raw.url))
     assert isinstance(failure.error, PlaintextError) and "proxy" in str(failure.error)
     assert raw.asked == 0
+
+
+def test_a_stream_that_is_given_up_lets_go_of_its_connection(raw):
+    """It kept it until the garbage was collected."""
+    gone = threading.Event()
+
+    def say():
+        try:
+            yield from (OK, SAID)
+            yield from dripped(b": ping\n\n")
+        finally:
+            gone.set()
+
+    raw.say = say
+    with Executor(worker(raw.url)) as executor:
+        with executor.stream("Hello", "m", timeout=20) as stream:
+            pieces = iter(stream)
+            assert next(pieces).text == "Hi"
+        assert gone.wait(10) and stream.completion is None
+        assert list(stream) == [], "there is nothing more"
+    gone.clear()
+
+    async def run():
+        async with AsyncExecutor(worker(raw.url)) as executor:
+            async with executor.stream("Hello", "m", timeout=20) as stream:
+                assert (await anext(aiter(stream))).text == "Hi"
+            assert await asyncio.to_thread(gone.wait, 10)
+
+    asyncio.run(run())
+
+
+@each_call
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", True])
+def test_a_timeout_that_is_none_is_told_of(call, timeout):
+    with pytest.raises(CallError, match="timeout"):
+        ask(call, worker("http://provider.invalid"), timeout)

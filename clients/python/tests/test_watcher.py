@@ -257,6 +257,73 @@ def test_regression_a_stream_that_confirms_nothing_is_left(impatient, monkeypatc
     assert impatient.state.current().get("providers/p/apiKeys/a") is not None, "served on"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [Message(), heartbeat(31), revoked(9, "providers/p/apiKeys/a")],
+    ids=["of a newer server", "too old a word", "revocations"],
+)
+def test_regression_a_resumed_stream_that_never_comes_in_sync_is_left(impatient, told):
+    """Only being in sync began the time: who never was in sync was listened to for ever."""
+    live(impatient).send(EndedError("ended"))
+    stream = impatient.accept()
+    assert stream.request.resume_token == "t5"
+    rotated = []
+    impatient.rotate = lambda: rotated.append(True)
+    following = left(impatient, stream, told)
+    assert following.at - stream.at >= 0.5 and rotated
+    assert following.request.resume_token == "t5"
+    assert isinstance(status(impatient).last_error, UnconfirmedError)
+
+
+def test_a_resumed_stream_that_comes_in_sync_late_is_given_its_time(impatient):
+    live(impatient).send(EndedError("ended"))
+    stream = impatient.accept()
+    began = time.monotonic()
+    until(lambda: stream.send(Message()) or time.monotonic() - began > 0.35)
+    stream.send(synced(5))
+    until(lambda: stream.send(Message()) or time.monotonic() - began > 0.7)
+    stream.send(heartbeat(1))
+    until(lambda: status(impatient).ready and status(impatient).last_error is None)
+    assert impatient.opened.empty(), "still the same stream"
+
+
+def test_regression_a_stream_that_brings_changes_without_end_was_cut_off_soon(impatient, monkeypatch):
+    """Heartbeats come behind what is queued. A worker that was far behind lost its stream again and again."""
+    monkeypatch.setattr(_watcher, "_WHOLE_DEADLINE", 1.5)
+    stream = live(impatient)
+    revisions = iter(range(6, 1_000_000))
+    following = until(
+        lambda: stream.send(changes(next(revisions))) or (not impatient.opened.empty() and impatient.accept())
+    )
+    assert 1.4 <= following.at - stream.at < 5.0
+    assert isinstance(status(impatient).last_error, UnconfirmedError)
+
+
+def test_regression_more_revoked_names_than_can_be_kept_left_those_that_are_held(stage):
+    """The snapshot that was to bring it may be long in coming."""
+    stream = live(stage)
+    stream.send(revoked(9, "providers/p/apiKeys/a", *(f"k/{number:0>200}" for number in range(60_000))))
+    assert stage.accept().request.resume_token == ""
+    assert stage.state.current().get("providers/p/apiKeys/a").revoked
+    assert any(applied.changes and applied.changes.events for applied in stage.applied if applied.revoked)
+    assert "more names are revoked" in str(status(stage).last_error)
+
+
+def test_regression_a_server_that_goes_away_again_and_again_and_confirms_nothing_is_left(impatient):
+    """It was waited for, connected to nothing, for as long as it had asked for last."""
+    stream = live(impatient)
+    following = left(impatient, stream, Message(going_away={"reconnect_after": {"seconds": 30}}))
+    assert following.at - stream.at < 5.0
+    assert isinstance(status(impatient).last_error, UnconfirmedError)
+    following.send(synced(5))
+    began = time.monotonic()
+    away = Message(going_away={"reconnect_after": {"seconds": 1}})
+    third = until(
+        lambda: following.send(heartbeat(1), away) or (not impatient.opened.empty() and impatient.accept())
+    )
+    assert 0.9 <= third.at - began < 5.0, "who confirms is left at the first time that was told"
+
+
 def test_heartbeats_that_are_fresh_keep_a_stream(impatient):
     stream = live(impatient)
     began = time.monotonic()

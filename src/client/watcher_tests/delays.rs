@@ -160,6 +160,105 @@ async fn regression_a_stream_that_confirms_nothing_is_left() {
     }
 }
 
+/// Only being in sync began the time: who never was in sync was listened to for ever.
+#[tokio::test(start_paused = true)]
+async fn regression_a_resumed_stream_that_never_comes_in_sync_is_left() {
+    for (what, event) in tells_nothing() {
+        let (client, mut server, peer) = ready().await;
+        drop(peer);
+        let (open, peer) = server.accept().await;
+        assert_eq!(open.request.resume_token, "token-5", "{what}: resumed");
+        let began = Instant::now();
+        let open = loop {
+            let _ = peer.0.send(Ok(WatchConfigResponse { event: event.clone() }));
+            tokio::select! {
+                open = server.opens.recv() => break open.unwrap(),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            assert!(began.elapsed() < CONFIRM_DEADLINE * 2, "{what}: listened to for ever");
+        };
+        let waited = open.at - began;
+        assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
+        assert_eq!(open.endpoint, 2, "{what}: another is asked");
+        let error = client.status().last_error.unwrap();
+        assert!(matches!(*error, Error::Unconfirmed(CONFIRM_DEADLINE)), "{what}: {error}");
+    }
+}
+
+/// The time begins anew with it, so that what was missed can come.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_stream_that_comes_in_sync_late_is_given_its_time() {
+    let (client, mut server, peer) = ready().await;
+    drop(peer);
+    let (_, peer) = server.accept().await;
+    for second in 0..50 {
+        if second == 25 {
+            peer.synced(5);
+        }
+        peer.send(Event::Revoked(Revoked::default()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    peer.send(heartbeat(0));
+    until(&client, |status| status.ready).await;
+    assert!(server.opens.try_recv().is_err(), "still the same stream");
+}
+
+/// Heartbeats come behind what is queued. A worker that was far behind was cut off from its changes again and again.
+#[tokio::test(start_paused = true)]
+async fn regression_a_stream_that_brings_changes_without_end_is_given_ten_minutes() {
+    let (client, mut server, peer) = ready().await;
+    let began = Instant::now();
+    let mut revision = 5;
+    let open = loop {
+        revision += 1;
+        if !peer.0.is_closed() {
+            peer.change("a", revision);
+        }
+        tokio::select! {
+            open = server.opens.recv() => break open.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    };
+    let waited = open.at - began;
+    assert!(waited >= WHOLE_DEADLINE && waited < WHOLE_DEADLINE + Duration::from_secs(6), "{waited:?}");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
+}
+
+/// It was waited for, connected to nothing, for as long as it had asked for last.
+#[tokio::test(start_paused = true)]
+async fn regression_a_server_that_goes_away_again_and_again_and_confirms_nothing_is_left() {
+    let (client, mut server, peer) = ready().await;
+    let began = Instant::now();
+    let open = loop {
+        if !peer.0.is_closed() {
+            peer.go_away(60);
+        }
+        tokio::select! {
+            open = server.opens.recv() => break open.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    };
+    let waited = open.at - began;
+    assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{waited:?}");
+    assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
+    // And who confirms is left at the first time that was told.
+    let (_, peer) = server.accept().await;
+    peer.synced(5);
+    let began = Instant::now();
+    let open = loop {
+        if !peer.0.is_closed() {
+            peer.send(heartbeat(0));
+            peer.go_away(40);
+        }
+        tokio::select! {
+            open = server.opens.recv() => break open.unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    };
+    let waited = open.at - began;
+    assert!(waited >= Duration::from_secs(40) && waited < Duration::from_secs(41), "{waited:?}");
+}
+
 /// Whichever stream it opens, a server that is cut off from the store is asked ever more rarely, and is told of.
 #[tokio::test(start_paused = true)]
 async fn regression_a_server_without_its_store_is_not_asked_in_a_tight_loop() {

@@ -2,20 +2,14 @@
 
 Owns deadlines, and where a secret may go. Must not know who is asked next, or what an answer means.
 
-httpx bounds each read by itself, so that whoever sends a byte now and then is waited for without end. asyncio cuts a step from
-outside; without it each operation on the socket gets what is left of the time.
+asyncio cuts a step from outside; without it each operation on the socket gets what is left of the time (`signalbox._backends`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import ssl
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
 from typing import Any, TypeVar
@@ -28,6 +22,8 @@ from .errors import ClosedError, OptionsError, SignalboxError
 try:
     import httpcore
     import httpx
+
+    from ._backends import bound, limited
 except ImportError:
     raise OptionsError(
         "the executor needs the extra `executor` of signalbox-client, which brings httpx"
@@ -46,8 +42,6 @@ __all__ = [
 
 #: Bytes of an answer at most.
 _ANSWER_BYTES = 16 << 20
-#: As much of a request is written between two looks at the clock.
-_WRITTEN_BYTES = 64 << 10
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PROXIES = (httpcore.HTTPProxy, httpcore.AsyncHTTPProxy, httpcore.SOCKSProxy, httpcore.AsyncSOCKSProxy)
@@ -164,7 +158,10 @@ def plaintext_hosts(hosts: Iterable[str]) -> frozenset[str]:
     """The option `allow_plaintext`."""
     if isinstance(hosts, str):
         raise OptionsError("allow_plaintext: must be a list of hosts, not a text")
-    return frozenset(host.lower() for host in hosts)
+    try:
+        return frozenset(_host(httpx.URL(scheme="http", host=host)) for host in hosts)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise OptionsError(f"allow_plaintext: has what is no host: {error}") from None
 
 
 def _request(
@@ -180,9 +177,9 @@ def _request(
             content=attempt.content,
             timeout=httpx.Timeout(remaining, connect=connect),
         )
-    if attempt.has_secrets:
-        _check_plaintext(attempt, request.url, plaintext)
-        _check_proxy(attempt, http, request.url)
+        if attempt.has_secrets:
+            _check_plaintext(attempt, request.url, plaintext)
+            _check_proxy(attempt, http, request.url)
     return request
 
 
@@ -203,7 +200,7 @@ def _headers(attempt: Attempt) -> dict[str, str]:
 
 
 def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) -> None:
-    host = url.host.lower()
+    host = _host(url)
     if url.scheme == "https" or is_loopback(host) or host in allowed:
         return
     raise PlaintextError(
@@ -212,12 +209,17 @@ def _check_plaintext(attempt: Attempt, url: httpx.URL, allowed: frozenset[str]) 
     )
 
 
+def _host(url: httpx.URL) -> str:
+    """As it goes over the wire: not every name of a host can be shown in the letters that it stands for."""
+    return url.raw_host.decode("ascii").lower()
+
+
 def _check_proxy(attempt: Attempt, http: httpx.Client | httpx.AsyncClient, url: httpx.URL) -> None:
     # A client that was given may have a proxy. It only passes https on; anything else it reads.
     pool = getattr(http._transport_for_url(url), "_pool", None)
     if url.scheme == "http" and isinstance(pool, _PROXIES):
         raise PlaintextError(
-            f"{attempt.provider.name}: no secret goes to {url.host} over plain http through a proxy; give the provider a "
+            f"{attempt.provider.name}: no secret goes to {_host(url)} over plain http through a proxy; give the provider a "
             "base_url with https, or the executor a client without a proxy for this host"
         )
 
@@ -243,6 +245,9 @@ class _failures:
         if isinstance(error, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
             # Its words may show what was to be sent, or what came back: a server may repeat a key.
             raise ConnectionFailedError(type(error).__name__) from None
+        if isinstance(error, UnicodeError):
+            # httpx looks at the letters that an encoded host stands for, and there may be none.
+            raise ConnectionFailedError(f"no name of a host: {type(error).__name__}") from None
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
@@ -256,131 +261,8 @@ async def _awaited(deadline: float, step: Awaitable[_T]) -> _T:
         return await asyncio.wait_for(step, max(0.0, deadline - monotonic()))
 
 
-class _Limit(threading.local):
-    """When what this thread does on a socket has to be done."""
-
-    deadline: float | None = None
-
-
-_limit = _Limit()
-
-
 def _within(deadline: float, step: Callable[[], _T]) -> _T:
     if monotonic() >= deadline:
         raise TimedOutError("no answer in time")
-    before, _limit.deadline = _limit.deadline, deadline
-    try:
-        with _failures():
-            return step()
-    finally:
-        _limit.deadline = before
-
-
-def _left(timeout: float | None, late: type[Exception]) -> float | None:
-    """Of a timeout, what the deadline leaves."""
-    if _limit.deadline is None:
-        return timeout
-    left = _limit.deadline - monotonic()
-    if left <= 0:
-        raise late("the time is over")
-    return left if timeout is None else min(timeout, left)
-
-
-def bound(http: httpx.Client) -> None:
-    """Makes the connections of a client keep to deadlines. httpx has no option for it; transports that are not its own stay as
-    they are, and are looked at between two pieces only."""
-    for transport in (http._transport, *http._mounts.values()):
-        pool = getattr(transport, "_pool", None)
-        backend = getattr(pool, "_network_backend", None)
-        if isinstance(backend, httpcore.NetworkBackend) and not isinstance(backend, _Backend):
-            pool._network_backend = _Backend(backend)  # type: ignore[union-attr]
-
-
-#: Names that are being looked up, in this process. A resolver that does not answer holds one thread for each, and no more.
-_lookups: dict[tuple[int, str, int], Future[Any]] = {}
-
-
-def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
-    try:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:
-            found = _look_up(host, port).result(timeout)
-    except FutureTimeoutError:
-        raise httpcore.ConnectTimeout(f"the name of {host} is not found in time") from None
-    except (OSError, UnicodeError) as error:
-        raise httpcore.ConnectError(str(error)) from None
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def _look_up(host: str, port: int) -> Future[Any]:
-    """Has a name looked up in a thread of its own: nothing ends it before it ends by itself, which may take half a minute."""
-    key, own = (_fork.generation, host, port), Future[Any]()
-    lookup = _lookups.setdefault(key, own)
-    if lookup is own:
-        threading.Thread(target=_ask, args=(key, own), name="signalbox-lookup", daemon=True).start()
-    return lookup
-
-
-def _ask(key: tuple[int, str, int], lookup: Future[Any]) -> None:
-    try:
-        lookup.set_result(socket.getaddrinfo(*key[1:], type=socket.SOCK_STREAM))
-    except Exception as error:
-        lookup.set_exception(error)
-    finally:
-        # Who comes now asks anew: what is found is not kept.
-        del _lookups[key]
-
-
-class _Backend(httpcore.NetworkBackend):
-    """Connections whose operations keep to the thread's deadline."""
-
-    def __init__(self, inner: httpcore.NetworkBackend) -> None:
-        self._inner = inner
-
-    def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, *args: Any, **options: Any
-    ) -> httpcore.NetworkStream:
-        # One address after the other: by itself a host of many would get the time once for each.
-        failed: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in _addresses(host, port, _left(timeout, httpcore.ConnectTimeout)):
-            left = _left(timeout, httpcore.ConnectTimeout)
-            try:
-                return _Stream(self._inner.connect_tcp(address, port, left, *args, **options))
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failed = error
-        raise failed
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, *args: Any, **options: Any
-    ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._inner.connect_unix_socket(path, timeout, *args, **options))
-
-    def sleep(self, seconds: float) -> None:
-        self._inner.sleep(_left(seconds, httpcore.ConnectTimeout) or 0.0)
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for at in range(0, len(buffer), _WRITTEN_BYTES):
-            part = buffer[at : at + _WRITTEN_BYTES]
-            self._inner.write(part, _left(timeout, httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+    with _failures(), limited(deadline):
+        return step()

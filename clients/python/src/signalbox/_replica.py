@@ -68,6 +68,10 @@ class Applied:
     """Seconds after which to come back, where the server goes away."""
     revoked: bool = False
     rejected: bool = False
+    advanced: bool = False
+    """Whether it completes a later revision of the store."""
+    over: DesyncError | None = None
+    """Why the stream can't be followed any further, though this counts."""
 
 
 @dataclass
@@ -212,7 +216,7 @@ class Replica:
         rejected = not self._offer(part.draft)
         self._move(Cursor.told(changes.resume_token, self.cursor.view_id))
         events = tuple(part.events) if caught_up and not rejected else difference(before, self.served)
-        return Applied(changes=self._change_set(events), rejected=rejected)
+        return Applied(changes=self._change_set(events), rejected=rejected, advanced=True)
 
     def _progress(self, progress: Any) -> Applied:
         if self._staging is not None or self._part is not None:
@@ -243,11 +247,15 @@ class Replica:
             return Applied()
         before = self.served
         names = {**before._revoked, **dict.fromkeys(revoked.names, revoked.revision)}
+        over = None
         if sum(len(name) + _REVOKED_NAME_BYTES for name in names) > _MAX_REVOKED_BYTES:
-            # What replaces them comes with the snapshot that the next stream begins with.
-            raise DesyncError("more names are revoked than can be kept")
+            # What is held is refused all the same; the snapshot that brings the rest may be long in coming.
+            held = (name for name in revoked.names if name in before._resources)
+            names = {**before._revoked, **dict.fromkeys(held, revoked.revision)}
+            over = DesyncError("more names are revoked than can be kept")
+            self.cursor = self.served_at = Cursor()
         self._refuse(names)
-        return Applied(changes=self._change_set(difference(before, self.served)), revoked=True)
+        return Applied(self._change_set(difference(before, self.served)), revoked=True, over=over)
 
     def _going_away(self, going_away: Any) -> Applied:
         return Applied(leave_after=_proto.seconds(going_away.reconnect_after))

@@ -36,7 +36,8 @@ _SYNC_DEADLINE = 30.0
 _WHOLE_DEADLINE = 600.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
-#: How long a stream in sync may bring no fresh word of the store, whatever else it brings. So many intervals, where that is longer.
+#: How long a stream may bring no fresh word of the store, whatever else it brings, from its first message and from being in sync. So
+#: many intervals, where that is longer.
 _CONFIRM_DEADLINE = 30.0
 #: Resets after which what was served is no state of the store that there is now.
 _OTHER_LIVES = ("other_store", "ahead")
@@ -97,8 +98,10 @@ class Watcher:
         self._asked = 0.0
         self._opened: float | None = None
         self._synced = False
-        #: By when the store has to be heard of; `None` until the stream is in sync.
+        #: By when the store has to be heard of; `None` until the stream has brought anything.
         self._confirm_by: float | None = None
+        #: By when that has to be, however many changes come before it.
+        self._catch_up_by = 0.0
         #: Whether it has been heard of.
         self._confirmed = False
         self._subject: Subject = ("", "")
@@ -261,7 +264,8 @@ class Watcher:
             health["refuted"] = self._state.health.refuted or applied.reset in _OTHER_LIVES
             _log.warning("configuration is sent anew: %s", applied.reset)
         if applied.leave_after is not None:
-            self._leave_at = now + min(applied.leave_after, _MAX_REQUESTED_DELAY)
+            leave_at = now + min(applied.leave_after, _MAX_REQUESTED_DELAY)
+            self._leave_at = leave_at if self._leave_at is None else min(leave_at, self._leave_at)
             _log.info("the server goes away, and asks for %.1f s", applied.leave_after)
         if self._stopping:
             return
@@ -274,9 +278,11 @@ class Watcher:
             health.update(loaded=True, source="stream", refuted=False)
         self._move(applied)
         self._state.publish(self._replica.served, applied.changes, **health)
+        self._on_message(applied, self.position)
         if applied.synced:
             self._nameless = False
-        self._on_message(applied, self.position)
+        if applied.over is not None:
+            raise applied.over
 
     def _confirm(self, applied: Applied, now: float, health: dict[str, Any]) -> None:
         """Notes what a message says of how fresh the store's word is, and by when it has to be heard again."""
@@ -284,8 +290,14 @@ class Watcher:
         if age is not None:
             health["confirmed_at"] = now - age
         fresh = age is not None and age <= self._state.staleness.bound
-        if fresh or (applied.synced and self._confirm_by is None):
-            self._confirm_by = now + max(self._heartbeat, _CONFIRM_DEADLINE)
+        # The first word sets the time in which a resumed stream has to come in sync, and that sets it once more.
+        first_sync = applied.synced and self._nameless
+        begins = fresh or first_sync or self._confirm_by is None
+        if begins:
+            self._catch_up_by = now + _WHOLE_DEADLINE
+        # Heartbeats come behind all that is queued, and who has something new to send has its store.
+        if begins or applied.advanced:
+            self._confirm_by = min(now + max(self._heartbeat, _CONFIRM_DEADLINE), self._catch_up_by)
         self._confirmed = self._confirmed or fresh
         # A server that tells nothing fresh is in the way until one does, however many streams it opens.
         if fresh or (applied.synced and not isinstance(self._state.health.last_error, UnconfirmedError)):
@@ -329,12 +341,12 @@ class Watcher:
         now = monotonic()
         if self._start_over:
             return now
-        is_desync = isinstance(end, DesyncError)
+        failed = isinstance(end, DesyncError | UnconfirmedError)
         lived = self._confirmed and self._opened is not None and now - self._opened >= _BACKOFF_CEILING
         # A cache that does not match has not worked, however long it took to find out, nor has a server without its store.
-        if lived and not isinstance(end, DesyncError | UnconfirmedError):
+        if lived and not failed:
             self._backoff.reset()
-        if self._leave_at is not None and not is_desync:
+        if self._leave_at is not None and not failed:
             # Else a server that sends everybody away at once would be asked again at once, for ever.
             return self._leave_at if lived else max(self._leave_at, now + self._backoff.next_delay())
         health: dict[str, Any] = {"last_error": end}

@@ -158,6 +158,9 @@ class Client(Reader):
         def patience() -> float:
             return min(_JOIN, max(0.0, deadline - monotonic()))
 
+        if self._reporter is not None and self._watcher is not None and not self._state.closed:
+            # No goodbye can be said for a session without a name, and the service would wait a minute for this worker.
+            self._watcher.settle(min(_SETTLE, patience()))
         with _fork.lock:
             if self._state.closed:
                 return

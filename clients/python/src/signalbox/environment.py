@@ -161,6 +161,8 @@ _KNOWN = (
         keyless=True,
     ),
     _Known("bedrock", "bedrock", ("AWS_BEARER_TOKEN_BEDROCK",), "", "/model/{model}/converse"),
+    # No variable says of one where it is, or what it takes.
+    _Known("openai_compatible", "openai_compatible", (), ""),
 )
 
 
@@ -200,10 +202,11 @@ def known_providers() -> Iterator[tuple[str, Mapping[str, Any]]]:
 def fill_in(provider: Any) -> None:
     """Gives a provider, a message, what the service fills in by its type where it says nothing itself."""
     number = provider.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number.get(provider.type)
-    word = "" if number is None else number.name.removeprefix("PROVIDER_TYPE_").lower()
-    known = dict(known_providers()).get(word) or _families().get(word)
-    if known is None:
+    if number is None or number.number == 0:
         return
+    word = number.name.removeprefix("PROVIDER_TYPE_").lower()
+    # Of a custom one nobody knows more.
+    known = dict(known_providers()).get(word) or {"method": "HTTP_METHOD_POST", "enabled": True}
     filled = json_format.ParseDict(known, type(provider)())
     # The model of its type has only who is where the type is, and takes it.
     is_at_home = provider.base_url in ("", filled.base_url)

@@ -121,9 +121,9 @@ class _Calls(Generic[_Streamed]):
         """What a call does. Raises `SignalboxError` for one that can't be made."""
         if self._closed:
             raise ClosedError("the executor is closed")
-        if timeout is not None and not _is_finite(timeout):
+        if timeout is not None and not (_is_finite(timeout) and timeout > 0):
             raise wire.CallError(
-                [wire.Problem("timeout", "must be a number of seconds, or None for the router's")]
+                [wire.Problem("timeout", "must be a number of seconds above 0, or None for the router's")]
             )
         call = call_of(
             messages, model, generation_params, reasoning_params, chat_params, tools, stream=stream
@@ -283,11 +283,22 @@ def _own_client() -> httpx.Client:
 
 
 class CompletionStream:
-    """The pieces of an answer. `completion` is the whole, once the last piece has come."""
+    """The pieces of an answer, once. `completion` is the whole, once the last piece has come. One that is given up before is closed,
+    or used in a `with`: it holds its connection until then."""
 
     def __init__(self, said: Generator[Said, None, None]) -> None:
         self._said = said
         self.completion: Completion | None = None
+
+    def close(self) -> None:
+        """Lets go of the answer. There is nothing to close once the last piece has come."""
+        self._said.close()
+
+    def __enter__(self) -> CompletionStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[wire.Delta]:
         with closing(self._said) as said:
@@ -311,6 +322,8 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
     ) -> None:
         super().__init__(client, allow_plaintext)
         self._given = http
+        if http is not None:
+            _http.bound(http)
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
         self._made_in = _fork.generation
 
@@ -379,6 +392,7 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
         known = self._of_loops.get(loop)
         if known is None:
             known = self._of_loops[loop] = httpx.AsyncClient(**_http.own_options())
+            _http.bound(known)
         return known
 
     def _stream_of(self, steps: Steps) -> AsyncCompletionStream:
@@ -406,11 +420,21 @@ class AsyncExecutor(_Calls["AsyncCompletionStream"]):
 
 
 class AsyncCompletionStream:
-    """See `CompletionStream`."""
+    """See `CompletionStream`; used in an `async with`."""
 
     def __init__(self, said: AsyncGenerator[Said, None]) -> None:
         self._said = said
         self.completion: Completion | None = None
+
+    async def close(self) -> None:
+        """See `CompletionStream.close`."""
+        await self._said.aclose()
+
+    async def __aenter__(self) -> AsyncCompletionStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def __aiter__(self) -> AsyncIterator[wire.Delta]:
         async with aclosing(self._said) as said:
