@@ -5,6 +5,7 @@
 
 mod active;
 mod alarms;
+mod clocks;
 mod cluster;
 mod damage;
 mod database;
