@@ -8,6 +8,7 @@ pub mod cluster;
 mod decode;
 mod failure;
 pub mod fleet;
+mod floor;
 mod history;
 mod level;
 mod life;

@@ -11,6 +11,7 @@ mod damage;
 mod database;
 mod downgrade;
 mod failover;
+mod far;
 mod first_start;
 mod fleet;
 mod flood;

@@ -14,7 +14,7 @@ use sqlx::{
 };
 
 use super::{
-    PostgresStore,
+    PostgresStore, awaited,
     moment::MOVED,
     session::{BEGIN_ASIDE, BEGIN_READ, Lease as Session, SILENCE, asked, each, execute, first},
     whereabouts,
@@ -123,14 +123,13 @@ impl TryFrom<ReplicaRow> for Replica {
 #[async_trait]
 impl Cluster for PostgresStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Living, StoreError> {
-        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
-        let living = beat(session.connection()?, self.keys(), own).await?;
-        if self.engine.tells_place {
-            // Whoever follows the log here would have found that it lost commits.
-            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
+        match self.tell(own).await {
+            Err(StoreError::Unavailable(why)) => {
+                let better = awaited::instead(&self.engine.readers, &why).await;
+                Err(StoreError::Unavailable(better.map_or(why, str::to_owned)))
+            }
+            told => told,
         }
-        session.commit().await?;
-        Ok(living)
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
@@ -236,6 +235,19 @@ impl Cluster for PostgresStore {
         let level = read_level(connection, self.keys(), LEVEL).await?;
         session.commit().await?;
         Ok(level)
+    }
+}
+
+impl PostgresStore {
+    async fn tell(&self, own: &Heartbeat) -> Result<Living, StoreError> {
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
+        let living = beat(session.connection()?, self.keys(), own).await?;
+        if self.engine.tells_place {
+            // Whoever follows the log here would have found that it lost commits.
+            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
+        }
+        session.commit().await?;
+        Ok(living)
     }
 }
 
