@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    cluster::{Cluster, create, insist, request},
+    cluster::{Cluster, create, insist, knows_of, request},
     harness::{PATIENCE, until_answered},
     postgres,
     proxy::Proxy,
@@ -24,9 +24,11 @@ async fn regression_a_database_far_away_is_not_taken_for_one_that_does_not_answe
     let cluster = Cluster::new().await;
     let port = postgres::port_of(cluster.url());
     let proxy = Proxy::before(port).await;
-    let far = cluster.start_at(&proxy.url(cluster.url(), port)).await;
+    let (near, far) = (cluster.start().await, cluster.start_at(&proxy.url(cluster.url(), port)).await);
     let caller = far.caller(&cluster.first_token().await);
     until_answered(PATIENCE, "notifications", async || caller.status().await.doorbell == "notify").await;
+    let other = near.caller(caller.token());
+    knows_of(&other, 2).await;
     proxy.delay(AWAY);
     let (begin, mut took) = (Instant::now(), Vec::new());
     for number in 0.. {
@@ -38,6 +40,8 @@ async fn regression_a_database_far_away_is_not_taken_for_one_that_does_not_answe
         took.push(write.elapsed());
         let status = caller.status().await;
         assert_eq!((status.doorbell.as_str(), status.stale), ("notify", false));
+        // A heartbeat that takes longer than a replica is believed to live would have it come and go.
+        assert_eq!(other.status().await.replicas.len(), 2, "after {:?}", begin.elapsed());
     }
     eprintln!("{AWAY:?} away, writes took {took:?}");
     assert!(!far.log().contains("it is polled"), "{}", far.log());
