@@ -373,7 +373,7 @@ fn what_to_do(error: &StoreError) -> &'static str {
         StoreError::Damaged(_) => {
             "; look at it with `signalbox doctor --offline`, and restore a backup from before it was damaged"
         }
-        StoreError::Unavailable(_) | StoreError::Internal(_) => "",
+        StoreError::Unavailable(_) | StoreError::Absent(_) | StoreError::Internal(_) => "",
     }
 }
 

@@ -117,11 +117,13 @@ async fn prepare_on(
     let applied = look(connection, release).await?;
     if applied < migrations(release).len() {
         if !create {
-            return Err(StoreError::Unavailable(match applied {
-                0 => "there is no store in this database".into(),
-                _ => "the store was written by an older signalbox; start the server to bring it up to date"
-                    .into(),
-            }));
+            return Err(match applied {
+                0 => StoreError::Absent("there is no store in this database".into()),
+                _ => StoreError::Unavailable(
+                    "the store was written by an older signalbox; start the server to bring it up to date"
+                        .into(),
+                ),
+            });
         }
         migrate(connection, release).await?;
     }
