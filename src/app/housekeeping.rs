@@ -78,7 +78,7 @@ impl Housekeeping {
         let failed = done.err().map(|error| {
             tracing::warn!(%error, "housekeeping failed; it is tried again in a minute");
             let why = match error {
-                StoreError::Unavailable(why) | StoreError::Damaged(why) => why,
+                StoreError::Unavailable(why) | StoreError::Absent(why) | StoreError::Damaged(why) => why,
                 StoreError::Internal(_) => "the log of this server says why".into(),
             };
             format!("housekeeping fails, so that what is old is not forgotten: {why}; it is tried again each minute")

@@ -39,7 +39,7 @@ pub use crate::{
 use self::{fan_out::Traced, housekeeping::Housekeeping, lives::Lives, probes::Probes, server::Served};
 use crate::{
     crypto::Vault,
-    domain::{Clock, FeatureLevel, Principal, ReplicaId, Revision, SystemClock},
+    domain::{Clock, FeatureLevel, OffsetClock, Principal, ReplicaId, Revision},
     fleet::Fleet,
     grpc::{self, MessageLimits},
     lifecycle::{self, Lifecycle, Phase},
@@ -173,7 +173,7 @@ async fn open_and_serve(
     ready: impl FnOnce(&Addresses) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AppError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(OffsetClock(settings.cluster.release.clock_ahead));
     let mut shutdown = std::pin::pin!(shutdown);
     // It may wait for its database; whoever waits has written nothing.
     let opened = tokio::select! {
@@ -373,7 +373,7 @@ fn what_to_do(error: &StoreError) -> &'static str {
         StoreError::Damaged(_) => {
             "; look at it with `signalbox doctor --offline`, and restore a backup from before it was damaged"
         }
-        StoreError::Unavailable(_) | StoreError::Internal(_) => "",
+        StoreError::Unavailable(_) | StoreError::Absent(_) | StoreError::Internal(_) => "",
     }
 }
 

@@ -70,7 +70,10 @@ impl Registered {
         }
         // Otherwise no revocation of its subject would ever reach it.
         if issued_at.is_some_and(|issued_at| expected.now + expected.leeway < issued_at) {
-            return Err(invalid("the token says that it was issued in the future (iat)"));
+            return Err(invalid(
+                "the token says that it was issued in the future (iat): either the clock of this server is behind, or that of \
+                 who made the token is ahead",
+            ));
         }
         if expected.now >= expires_at {
             return Err(expired());

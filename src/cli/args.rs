@@ -436,8 +436,11 @@ pub struct TokenCreate {
 /// Options of `token revoke`.
 #[derive(Args)]
 // A group of its own: that of the struct would hold every option.
-#[command(group(clap::ArgGroup::new("whose").required(true).args(["id", "subject"])))]
+#[command(group(clap::ArgGroup::new("whose").required(true).args(["token", "id", "subject"])))]
 pub struct TokenRevoke {
+    /// The same as --id
+    #[arg(value_name = "ID")]
+    pub token: Option<String>,
     /// Id of the token, as `token create` told it
     #[arg(long)]
     pub id: Option<String>,

@@ -11,7 +11,7 @@ use super::{
     connect,
     failure::{Exit, Failure, Outcome},
     session::Session,
-    table,
+    status, table,
     text::printable,
 };
 use crate::{
@@ -67,7 +67,8 @@ const OTHER_REPLICA: &str = "ask again while nothing is written, with a token th
                              wrong; or restart all of them, one after the other";
 const POLLED: &str = "what other replicas write is seen up to a second later: name the database itself in the replicas' addresses, and \
                       no pooler in transaction mode, or live with it";
-const UNCHECKED: &str = "ask again once the server is in touch with its store";
+const UNCHECKED: &str =
+    "ask again once the server is in touch with its store, and can write to it: the check is audited";
 const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
 
 /// Checks, prints what was found, and fails if anything is wrong.
@@ -178,8 +179,15 @@ fn of_replicas(replicas: &[Replica], log: Option<&VerifyLogResponse>) -> Vec<Che
             checks.push(fail("replicas", text, WRONG_REPLICA));
         }
     }
-    if checks.is_empty() && replicas.len() > 1 {
-        checks.push(ok("replicas", format!("{} of them, in agreement", replicas.len())));
+    if checks.is_empty() {
+        checks.extend(match replicas {
+            // Of what only one server can have there are no others.
+            [only] if only.doorbell != "local" => {
+                Some(ok("replicas", "only the one that answers is heard of".to_owned()))
+            }
+            [] | [_] => None,
+            several => Some(ok("replicas", format!("{} of them, in agreement", several.len()))),
+        });
     }
     checks
 }
@@ -187,6 +195,9 @@ fn of_replicas(replicas: &[Replica], log: Option<&VerifyLogResponse>) -> Vec<Che
 fn of_status(status: &GetStatusResponse) -> Vec<Check> {
     let mut checks = vec![ok("server", format!("version {}, revision {}", status.version, status.revision))];
     checks.push(match status.stale {
+        true if status::is_damaged(status) => {
+            fail("store", "in touch, but it holds what was never written".to_owned(), "")
+        }
         false => ok("store", format!("{}, schema {}, in touch", status.store_kind, status.schema_version)),
         true => fail(
             "store",
@@ -398,7 +409,9 @@ mod tests {
             assert!(told[0].detail.contains("a (digest 0101") && told[0].detail.contains("b (digest 0202"));
         }
         assert_eq!(of_replicas(&all[1..], None)[0].verdict, Verdict::Ok, "at one revision each");
-        assert_eq!(of_replicas(&all[..1], None), []);
+        let alone = of_replicas(&all[..1], None);
+        assert!(alone.len() == 1 && alone[0].verdict == Verdict::Ok, "{alone:?}");
+        assert_eq!(of_replicas(&[Replica { doorbell: "local".into(), ..Replica::default() }], None), []);
     }
 
     #[test]

@@ -137,8 +137,7 @@ fn end(session: &Session<'_>, args: &Migrate, flag: &str, given: &str) -> Result
 fn failure(error: &AppError) -> Failure {
     let exit = match error {
         AppError::Move(MoveError::Refused(_)) => Exit::Conflict,
-        AppError::Fresh
-        | AppError::Store(StoreError::Unavailable(_))
+        AppError::Store(StoreError::Unavailable(_))
         | AppError::Move(
             MoveError::Source(StoreError::Unavailable(_))
             | MoveError::Target(StoreError::Unavailable(_))

@@ -34,7 +34,11 @@ pub async fn raise_feature_level(session: &mut Session<'_>, target: &Target) -> 
 fn rows(session: &Session<'_>, status: &GetStatusResponse) -> Vec<Vec<String>> {
     let now = session.clock.now();
     let confirmed = status.confirmed_age.as_ref().map(duration).unwrap_or_default();
-    let touch = if status.stale { "LOST" } else { "in touch" };
+    let touch = match (is_damaged(status), status.stale) {
+        (true, _) => "DAMAGED",
+        (false, true) => "LOST",
+        (false, false) => "in touch",
+    };
     let started = status
         .start_time
         .as_ref()
@@ -91,13 +95,18 @@ fn differs(status: &GetStatusResponse, replica: &Replica) -> bool {
     here.into_iter().any(|other| other.digest != replica.digest)
 }
 
+/// Whether the store is in touch and holds what was never written. Only an admin is told.
+pub(super) fn is_damaged(status: &GetStatusResponse) -> bool {
+    status.stale && status.warnings.iter().any(|warning| warning.starts_with("the store is damaged: "))
+}
+
 /// What somebody has to look at: what the server names, and what follows from how it stands.
 fn warnings(status: &GetStatusResponse) -> Vec<String> {
     const LOST: &str = "the store is lost: reads come from memory and are stale, writes are refused";
     const POLLING: &str = "the store is polled: what other replicas write is seen up to a second later";
-    // One that is away is not polled either.
+    // One that is away is not polled either, and of one that is damaged the server says what is wrong.
     let polled = status.doorbell.starts_with("polling") && !status.stale;
-    let found = [(status.stale, LOST), (polled, POLLING)];
+    let found = [(status.stale && !is_damaged(status), LOST), (polled, POLLING)];
     let found = found.into_iter().filter(|(is, _)| *is).map(|(_, warning)| warning.to_owned());
     found.chain(status.warnings.iter().cloned()).collect()
 }
@@ -116,6 +125,9 @@ mod tests {
         let polled = GetStatusResponse { doorbell, ..well };
         let away = warnings(&GetStatusResponse { stale: true, ..polled.clone() });
         assert!(away.len() == 2 && away[0].contains("lost") && away[1] == named[0], "{away:?}");
+        let told = "the store is damaged: a row was edited".to_owned();
+        let damaged = GetStatusResponse { stale: true, warnings: vec![told.clone()], ..polled.clone() };
+        assert_eq!(warnings(&damaged), [told], "it is not lost as well");
         let polled = warnings(&polled);
         assert!(polled.len() == 2 && polled[0].contains("polled") && polled[1] == named[0], "{polled:?}");
     }

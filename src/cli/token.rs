@@ -139,7 +139,7 @@ async fn local_token(
 
 async fn revoke(session: &mut Session<'_>, target: &Target, args: &TokenRevoke) -> Outcome {
     let request = RevokeTokenRequest {
-        token_id: args.id.clone().unwrap_or_default(),
+        token_id: args.id.as_ref().or(args.token.as_ref()).cloned().unwrap_or_default(),
         subject: args.subject.clone().unwrap_or_default(),
         issuer: args.issuer.clone(),
         reason: args.reason.clone(),

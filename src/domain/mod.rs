@@ -24,7 +24,7 @@ pub mod write;
 
 pub use crate::trace_context::TraceContext;
 pub use change::{Action, ChangeType, LoggedChange, Previous, RevisionBatch, Revocation};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, OffsetClock, SystemClock};
 pub use error::{Error, FieldViolation, Result, Unmet};
 pub use fleet::{Rejection, Report, Session, SessionId};
 pub use name::{KindName, ResourceName};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chrono::TimeDelta;
+
 /// Name of one run of one server; another after each start.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReplicaId(pub String);
@@ -35,11 +37,14 @@ pub struct Release {
     /// Text of a step of the schema that it knows beyond those of this code. No real binary has one: tests of upgrades
     /// make the next release with it.
     pub further_step: Option<&'static str>,
+    /// How far its clock is ahead of the machine's. That of no real binary is: tests of clocks that differ make it so.
+    pub clock_ahead: TimeDelta,
 }
 
 impl Release {
     /// This binary.
-    pub const CURRENT: Self = Self { level: FeatureLevel::CURRENT, further_step: None };
+    pub const CURRENT: Self =
+        Self { level: FeatureLevel::CURRENT, further_step: None, clock_ahead: TimeDelta::zero() };
 }
 
 impl ReplicaId {

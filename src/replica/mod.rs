@@ -64,6 +64,8 @@ struct Known {
     heard: Instant,
     level: FeatureLevel,
     alarms: Vec<Alarm>,
+    /// Until when others that live may not have told of themselves again.
+    gathers_until: Option<Instant>,
 }
 
 /// What is remembered from heartbeat to heartbeat.
@@ -91,7 +93,14 @@ impl Replicas {
     #[must_use]
     pub fn new(identity: Identity, level: FeatureLevel) -> Self {
         let address = identity.advertise.clone().unwrap_or_default();
-        let known = Known { address, replicas: vec![], heard: Instant::now(), level, alarms: vec![] };
+        let known = Known {
+            address,
+            replicas: vec![],
+            heard: Instant::now(),
+            level,
+            alarms: vec![],
+            gathers_until: None,
+        };
         Self { identity, known: Mutex::new(known), outdated: CancellationToken::new() }
     }
 
@@ -141,6 +150,12 @@ impl Replicas {
             key(one).cmp(&key(other))
         });
         all
+    }
+
+    /// Whether the database was away until a moment ago: others that live may not have told of themselves since.
+    #[must_use]
+    pub fn gather(&self) -> bool {
+        self.known.lock().gathers_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// What an operator has to look at.
@@ -256,6 +271,7 @@ impl Replicas {
         let Living { replicas, ahead } = store.beat(heartbeat).await?;
         if self.known.lock().heard.elapsed() > LIFETIME {
             memory.heard_since = None;
+            self.known.lock().gathers_until = Some(Instant::now() + ALL_HEARD);
         }
         let heard = memory.heard_since.get_or_insert_with(Instant::now).elapsed();
         let (level, forged) = match self.settle_level(store, heard).await {

@@ -67,6 +67,13 @@ pub struct Compaction {
 /// has to fit into one message.
 const REASONS: usize = 100;
 
+/// Replicas that a warning names. Of others only the number is told.
+const NAMED: usize = 4;
+
+/// Said after an outage, for as long as it may be so.
+const GATHERING: &str = "the database was away until a moment ago: replicas that live may not have told of themselves again yet, and \
+    are missing here until they do, within seconds";
+
 impl Service {
     /// Tells how the service is. Never fails: what the store can't say is left out.
     pub async fn status(&self, caller: &Principal) -> Status {
@@ -122,7 +129,9 @@ impl Service {
                  without one that it refuses")
         }));
         warnings.extend(parts.replicas.alarms());
+        warnings.extend(parts.replicas.gather().then(|| GATHERING.to_owned()));
         warnings.extend(self.waiting_raise());
+        warnings.extend(self.upgrade_under_way());
         let uncounted = parts.fleet.uncounted();
         warnings.extend((uncounted > 0).then(|| {
             format!(
@@ -144,6 +153,31 @@ impl Service {
             format!(
                 "every replica supports feature level {supported}, and the store is at {level}: what needs more is refused until \
                  `signalbox raise-feature-level`, from which on older binaries don't start"
+            )
+        })
+    }
+
+    /// Older replicas beside newer ones, for which the level waits.
+    fn upgrade_under_way(&self) -> Option<String> {
+        let replicas = &self.parts.replicas;
+        let (level, all) = (replicas.level(), replicas.all());
+        let newest =
+            all.iter().map(|seen| seen.heartbeat.feature_level).max().filter(|newest| *newest > level)?;
+        let mut older: Vec<String> = all
+            .iter()
+            .filter(|seen| seen.heartbeat.feature_level < newest)
+            .map(|seen| {
+                format!("{} (level {})", seen.heartbeat.address.escape_debug(), seen.heartbeat.feature_level)
+            })
+            .collect();
+        let others = older.len().saturating_sub(NAMED);
+        older.truncate(NAMED);
+        let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+        (!older.is_empty()).then(|| {
+            format!(
+                "an upgrade is under way: feature level {newest} waits for {}{more}; what needs more than level {level} is refused \
+                 until they are replaced",
+                older.join(", ")
             )
         })
     }

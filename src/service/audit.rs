@@ -23,6 +23,8 @@ use crate::{
 const BUFFER: usize = 4096;
 /// Events that are written at once.
 const GROUP: usize = 512;
+/// When whoever is told that an event can't be written may ask again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Pause before buffered events are tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -78,8 +80,8 @@ impl AuditTrail {
         let stopped = |_| Error::internal("the audit trail has ended");
         self.entries.send(entry).await.map_err(|_| Error::internal("the audit trail has ended"))?;
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map_err(stopped)?.map_err(store_error),
-            Err(_) => Err(store_error(StoreError::Unavailable("audit events can't be written".into()))),
+            Ok(answer) => answer.map_err(stopped)?.map_err(unaudited),
+            Err(_) => Err(unaudited(StoreError::Unavailable("the database does not take it".into()))),
         }
     }
 
@@ -101,6 +103,18 @@ impl AuditTrail {
 
     fn event(&self, caller: &Principal, event: &'static str, detail: String) -> AuditEvent {
         AuditEvent { time: self.clock.now(), actor: caller.subject.clone(), event, detail }
+    }
+}
+
+/// What a caller is told whose call has to be audited first.
+fn unaudited(error: StoreError) -> Error {
+    match error {
+        StoreError::Unavailable(reason) => Error::Unavailable {
+            reason: "STORE_UNAVAILABLE",
+            description: format!("the audit can't be written now, and without it this is not done: {reason}"),
+            retry_after: AGAIN,
+        },
+        other => store_error(other),
     }
 }
 

@@ -337,6 +337,8 @@ fn store_error(error: StoreError) -> Error {
             description: format!("the store can't be read now: {reason}"),
             retry_after: Duration::from_secs(1),
         },
-        StoreError::Damaged(detail) | StoreError::Internal(detail) => Error::Internal { detail },
+        StoreError::Absent(detail) | StoreError::Damaged(detail) | StoreError::Internal(detail) => {
+            Error::Internal { detail }
+        }
     }
 }

@@ -134,7 +134,7 @@ impl Service {
     pub fn degradations(&self) -> Vec<Degradation> {
         const AWAY: Degradation = Degradation {
             reason: "STORE_AWAY",
-            description: "the store was not heard from lately: reads come from memory, writes are refused",
+            description: "the store does not answer, or was not heard from lately: reads come from memory, writes are refused",
         };
         const DAMAGED: Degradation = Degradation {
             reason: "STORE_DAMAGED",
@@ -160,7 +160,7 @@ impl Service {
         };
         let parts = &self.parts;
         let damaged = parts.view.damage().is_some();
-        let away = parts.view.confirmed().freshness().stale && !damaged;
+        let away = (parts.view.is_unread() || parts.view.confirmed().freshness().stale) && !damaged;
         // Of a store that is away nothing is heard, and nothing can be told there: what follows is no news.
         let mut alarms = parts.replicas.alarm_counts();
         alarms.unheard *= usize::from(!away);

@@ -35,6 +35,7 @@ impl Word for StoreError {
     fn word(&self) -> &'static str {
         match self {
             StoreError::Unavailable(_) => "unavailable",
+            StoreError::Absent(_) => "absent",
             StoreError::Damaged(_) => "damaged",
             StoreError::Internal(_) => "internal",
         }

@@ -8,6 +8,7 @@ pub mod cluster;
 mod decode;
 mod failure;
 pub mod fleet;
+mod floor;
 mod history;
 mod level;
 mod life;
@@ -60,6 +61,9 @@ pub enum StoreError {
     /// It can't be reached, is full or is busy; trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// There is none; trying again does not help.
+    #[error("{0}")]
+    Absent(String),
     /// What it holds is not what was written, or is not ours.
     #[error("the store is damaged: {0}")]
     Damaged(String),

@@ -24,7 +24,7 @@ pub trait Observations: Send + Sync + 'static {
 pub type ObservationRow = (String, String, String, String);
 
 /// Bytes of an observation that are read; what is longer was written by nobody of us.
-pub const READ_BYTES: i64 = 64 << 10;
+pub const READ_BYTES: i64 = 65 << 10;
 /// Characters of a foreign row's name that are told.
 const UID_SHOWN: usize = 64;
 

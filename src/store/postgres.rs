@@ -5,6 +5,7 @@
 //! connection's `search_path`.
 
 mod aside;
+mod awaited;
 mod base;
 mod cluster;
 mod commit;
@@ -161,6 +162,7 @@ impl PostgresDatabase {
         let tail = Arc::new(Tail::default());
         let base = PostgresBase {
             server,
+            readers: readers.clone(),
             connection: None,
             keys: Arc::clone(&keys),
             clock,
@@ -171,7 +173,8 @@ impl PostgresDatabase {
             tells_place,
             session,
         };
-        let reader = Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail };
+        let reader =
+            Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail, floor: Arc::default() };
         let writer = WriterHandle::start(base, (), died);
         let engine =
             PostgresEngine { readers, bell, tells_place, _stopped_with_it: stop.clone().drop_guard(), stop };

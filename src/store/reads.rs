@@ -12,6 +12,7 @@ use super::{
     chain::ChainKeys,
     decode::{self, Decoded},
     failure::Failure,
+    floor::ConfirmedFloor,
     history::HistoryPart,
     plan::replayed,
     rows::{
@@ -79,6 +80,8 @@ pub trait Moment: Send {
     async fn first_since(&mut self, floor: i64, time: String) -> Result<Option<i64>, Failure>;
     /// All checkpoints by floor.
     async fn checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure>;
+    /// The newest checkpoint and the one before it, as far as they are there.
+    async fn newest_checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure>;
     /// The state's digest that the checkpoint of a floor tells.
     async fn checkpoint_digest(&mut self, floor: i64) -> Result<Option<Vec<u8>>, Failure>;
     /// Lets go of the moment in order; one that is only dropped costs its connection.
@@ -101,6 +104,8 @@ pub struct Reader {
     pub keys: Arc<ChainKeys>,
     /// What this process committed last: it need not be asked for.
     pub tail: Arc<Tail>,
+    /// The floor that was found to be right.
+    pub floor: Arc<ConfirmedFloor>,
 }
 
 /// Where a position stands in the log that was found.
@@ -172,6 +177,10 @@ impl Reader {
         if !self.digest_is_chained(moment, &head).await? {
             state.defects.push("the head row's digest is not the one that the log was written with".into());
         }
+        match self.floor.check(&self.keys, moment, &head).await {
+            Err(Failure::Damaged(what)) => state.defects.push(what),
+            checked => checked?,
+        }
         Ok(StateSnapshot {
             head: head.head,
             records: state.records,
@@ -238,6 +247,7 @@ impl Reader {
         limit: usize,
     ) -> Result<LogPage, Failure> {
         let head = moment.head().await?;
+        self.floor.check(&self.keys, moment, &head).await?;
         let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
         let in_reach =
             head.head.epoch == at.epoch && (head.head.floor..head.head.revision).contains(&at.revision);

@@ -144,7 +144,8 @@ impl SqliteDatabase {
             left_at: None,
             tail: Arc::clone(&tail),
         };
-        let reader = Reader { moments: Arc::new(SqliteReads(readers.clone())), keys, tail };
+        let reader =
+            Reader { moments: Arc::new(SqliteReads(readers.clone())), keys, tail, floor: Arc::default() };
         // The lock is let go of after the last statement, not before.
         let writer = WriterHandle::start(base, lock, CancellationToken::new());
         Ok(Opened::new(reader, writer, identity, SqliteEngine { readers, aside, bell: rung }))

@@ -63,6 +63,7 @@ pub async fn follow(log: Arc<dyn Log>, view: Arc<View>, publish: impl Publish, s
             Ok(ControlFlow::Break(())) => POLL,
             Err(error) => {
                 failed = true;
+                view.unread.store(true, Ordering::Release);
                 tracing::warn!(%error, "the view can't follow the log; serving from memory");
                 PAUSE
             }

@@ -42,6 +42,8 @@ pub struct View {
     damage: Mutex<Option<Damage>>,
     /// What is wrong with what lies beside the log and the state.
     distrusted: Mutex<Option<String>>,
+    /// The store could not be read when it was last asked.
+    unread: AtomicBool,
     /// Somebody knows that the log holds more than is shown.
     behind: Notify,
     /// Somebody has reason to think that the store holds what was never written.
@@ -95,6 +97,7 @@ impl View {
             confirmed: Mutex::new(Instant::now()),
             damage: Mutex::default(),
             distrusted: Mutex::default(),
+            unread: AtomicBool::new(false),
             behind: Notify::new(),
             doubted: AtomicBool::new(false),
             pinned: Mutex::default(),
@@ -160,6 +163,12 @@ impl View {
         self.damage.lock().as_ref().map(|damage| damage.what.clone())
     }
 
+    /// Whether the store could not be read when it was last asked: what is shown may be fresh yet.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
+    }
+
     /// Says what lies beside the log and is not what was written: nothing that is shown is fresh until it is put right, which is
     /// said by `None`.
     pub fn distrust(&self, what: Option<String>) {
@@ -202,6 +211,7 @@ impl View {
     /// paused: it tells nothing of what came after the question.
     fn confirm(&self, asked: Instant) {
         *self.confirmed.lock() = asked;
+        self.unread.store(false, Ordering::Release);
         if self.damage.lock().take().is_some() {
             tracing::info!("the store is whole again");
         }

@@ -47,6 +47,30 @@ async fn regression_the_doctor_says_what_it_knows_while_the_database_is_away() {
     }
 }
 
+/// For the first seconds of an outage probes sent to the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_probes_say_at_once_that_the_database_is_away() {
+    let cluster = Cluster::new().await;
+    let port = postgres::port_of(cluster.url());
+    let proxy = Proxy::before(port).await;
+    let member = cluster.start_at(&proxy.url(cluster.url(), port)).await;
+    let caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/a", "x")).await;
+    proxy.close(true);
+    proxy.cut();
+    let write = caller.config().create_resource(request(setting("settings/b", "x"))).await;
+    assert_eq!(refusal(write).1, "STORE_UNAVAILABLE");
+    let reasons = async || {
+        let page = member.page("/readyz", "").await.json();
+        let degraded = page["degraded"].as_array().expect("a list").clone();
+        degraded.iter().map(|found| found["reason"].as_str().expect("a word").to_owned()).collect::<Vec<_>>()
+    };
+    until_answered(PATIENCE, "probes say it", async || reasons().await == ["STORE_AWAY"]).await;
+    proxy.close(false);
+    until_answered(PATIENCE, "it is back", async || !reasons().await.contains(&"STORE_AWAY".to_owned()))
+        .await;
+}
+
 /// The alarm sends to the doctor, who said nothing of digests and ended with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_the_doctor_names_the_replica_that_holds_another_state() {

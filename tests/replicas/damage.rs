@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use signalbox::proto::v1::{DeleteResourceRequest, ListWorkersRequest};
+use signalbox::proto::v1::{CompactLogRequest, DeleteResourceRequest, ListWorkersRequest};
 use tonic::Code;
 
 use crate::{
@@ -51,6 +51,38 @@ async fn regression_replicas_that_run_find_the_damage_that_one_that_starts_finds
     all_find_it_damaged(&callers).await;
 
     postgres::run(cluster.url(), &edit("behind", "before")).await;
+    for caller in &callers {
+        until_answered(PATIENCE * 2, "it heals", async || !caller.status().await.stale).await;
+    }
+    create(&callers[1], setting("settings/after", "x")).await;
+}
+
+/// Found by an attack: the history was gone for everybody, and nobody said a word but the doctor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_floor_that_no_compaction_raised_is_found_by_every_replica() {
+    let cluster = Cluster::new().await;
+    let members = [cluster.start().await, cluster.start().await];
+    let token = cluster.first_token().await;
+    let mut callers: Vec<Caller> = members.iter().map(|member| member.caller(&token)).collect();
+    let mut newest = 0;
+    for index in 0..6 {
+        newest = create(&callers[0], setting(&format!("settings/s{index}"), "x")).await;
+    }
+    // One that was raised in order is none.
+    let compact = CompactLogRequest { revision: 2 };
+    callers[0].admin().compact_log(compact).await.expect("it is compacted");
+    agree(&[callers[0].clone(), callers[1].clone()], newest).await;
+    let forge = "UPDATE head SET floor = revision - 2, floor_hash = \
+        (SELECT log.hash FROM log WHERE log.revision = head.revision - 2 ORDER BY ordinal DESC LIMIT 1)";
+    postgres::run(cluster.url(), forge).await;
+    all_find_it_damaged(&callers).await;
+    let third = cluster.start().await;
+    callers.push(third.caller(&token));
+    all_find_it_damaged(&callers).await;
+
+    let back = "SET LOCAL session_replication_role = replica; UPDATE head SET floor = checkpoints.floor, \
+        floor_hash = checkpoints.hash FROM checkpoints";
+    postgres::run(cluster.url(), back).await;
     for caller in &callers {
         until_answered(PATIENCE * 2, "it heals", async || !caller.status().await.stale).await;
     }

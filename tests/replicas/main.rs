@@ -5,11 +5,13 @@
 
 mod active;
 mod alarms;
+mod clocks;
 mod cluster;
 mod damage;
 mod database;
 mod downgrade;
 mod failover;
+mod far;
 mod first_start;
 mod fleet;
 mod flood;

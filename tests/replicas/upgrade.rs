@@ -66,6 +66,10 @@ fn reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
+fn told(warnings: &[String], words: &str) -> bool {
+    warnings.iter().any(|warning| warning.contains(words))
+}
+
 async fn level(caller: &Caller) -> u32 {
     caller.status().await.feature_level
 }
@@ -91,6 +95,12 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     .await;
     for caller in [&here, &there] {
         assert_eq!(level(caller).await, CURRENT - 1);
+        let waits =
+            format!("feature level {CURRENT} waits for {} (level {})", old.site.address(), CURRENT - 1);
+        until_answered(PATIENCE, "it says which one is waited for", async || {
+            told(&caller.status().await.warnings, &waits)
+        })
+        .await;
         let refused = rotate(caller, false).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "FEATURE_LEVEL".into()));
         assert!(refused.message().contains("raised once every replica supports it"), "{refused}");
@@ -107,6 +117,7 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     until_answered(PATIENCE, "the level is raised", async || level(&here).await == CURRENT).await;
     rotate(&here, false).await.expect("every replica knows it now");
     assert!(keeps(&here).await);
+    assert!(!told(&here.status().await.warnings, "an upgrade is under way"));
 
     // None comes back.
     let refused = older(&cluster).await.refused().await;
@@ -177,7 +188,8 @@ async fn regression_an_outage_in_the_midst_of_an_upgrade_raises_nothing() {
     database.run(&["fsync=on"]);
     until_answered(PATIENCE, "the new one is back, and alone", async || {
         let status = here.status().await;
-        !status.stale && status.replicas.len() == 1
+        // It does not say that it is alone without saying that others may live.
+        !status.stale && status.replicas.len() == 1 && told(&status.warnings, "was away until a moment ago")
     })
     .await;
     old.signal(Signal::CONT);

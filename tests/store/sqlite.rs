@@ -167,7 +167,7 @@ async fn what_is_no_store_is_refused_and_left_alone() {
         assert_eq!(fs::read(place.path()).unwrap(), content);
     }
     fs::write(place.path(), b"").unwrap();
-    assert!(matches!(refusal(&place.path(), false).await, StoreError::Unavailable(_)));
+    assert!(matches!(refusal(&place.path(), false).await, StoreError::Absent(_)));
     place.open().await.close(DEADLINE).await;
 }
 

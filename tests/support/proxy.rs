@@ -3,9 +3,12 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -45,6 +48,8 @@ pub struct Proxy {
     cuts: watch::Sender<u64>,
     /// Whether nothing passes, and nobody is told.
     held: watch::Sender<bool>,
+    /// Milliseconds that whatever passes takes, each way.
+    delay: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -60,10 +65,11 @@ impl Proxy {
             server: Arc::new(AtomicU16::new(server)),
             cuts: watch::Sender::new(0),
             held: watch::Sender::new(false),
+            delay: Arc::default(),
         };
         let (fault, commits, closed) = (proxy.fault.clone(), proxy.commits.clone(), proxy.closed.clone());
         let (server, cuts, mute) = (proxy.server.clone(), proxy.cuts.clone(), proxy.mute.clone());
-        let held = proxy.held.clone();
+        let (held, delay) = (proxy.held.clone(), proxy.delay.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
@@ -75,7 +81,8 @@ impl Proxy {
                 let Ok(server) = server else { continue };
                 let mut cut = cuts.subscribe();
                 let (fault, commits, mute) = (fault.clone(), commits.clone(), mute.clone());
-                let passed = pass(client, server, fault, commits, mute, held.subscribe());
+                let line = Line { held: held.subscribe(), delay: delay.clone() };
+                let passed = pass(client, server, fault, commits, mute, line);
                 tokio::spawn(async move {
                     tokio::select! {
                         () = passed => {}
@@ -113,6 +120,11 @@ impl Proxy {
         self.held.send_replace(held);
     }
 
+    /// Lets everything take so long from now on, each way: as a database far away.
+    pub fn delay(&self, delay: Duration) {
+        self.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+    }
+
     /// The port that clients connect to.
     pub fn port(&self) -> u16 {
         self.port
@@ -143,13 +155,13 @@ struct Answers {
 }
 
 impl Answers {
-    fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) -> Self {
+    fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: Line) -> Self {
         let muted = Arc::new(AtomicBool::new(false));
         let silent = muted.clone();
         let task = tokio::spawn(async move {
             let mut bytes = vec![0; 65_536];
             while let Ok(read @ 1..) = from.read(&mut bytes).await {
-                released(&mut held).await;
+                line.pass().await;
                 if !silent.load(Ordering::Relaxed) && to.write_all(&bytes[..read]).await.is_err() {
                     break;
                 }
@@ -170,9 +182,22 @@ impl Drop for Answers {
     }
 }
 
-/// Waits until something may pass.
-async fn released(held: &mut watch::Receiver<bool>) {
-    drop(held.wait_for(|held| !held).await);
+/// What lies between the two.
+#[derive(Clone)]
+struct Line {
+    held: watch::Receiver<bool>,
+    delay: Arc<AtomicU64>,
+}
+
+impl Line {
+    /// Waits until something has passed.
+    async fn pass(&mut self) {
+        drop(self.held.wait_for(|held| !held).await);
+        let delay = Duration::from_millis(self.delay.load(Ordering::Relaxed));
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
 }
 
 async fn pass(
@@ -181,18 +206,18 @@ async fn pass(
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
     commits: Arc<AtomicU64>,
     mute: Arc<AtomicBool>,
-    mut held: watch::Receiver<bool>,
+    mut line: Line,
 ) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let answers = Answers::carry(from_server, to_client, held.clone());
+    let answers = Answers::carry(from_server, to_client, line.clone());
     let mut bytes = vec![0; 65_536];
     loop {
         let read = match from_client.read(&mut bytes).await {
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
-        released(&mut held).await;
+        line.pass().await;
         if mute.load(Ordering::Relaxed) {
             garble(&mut bytes[..read]);
         }
@@ -208,7 +233,7 @@ async fn pass(
                     answers.mute();
                     to_server.write_all(message).await.unwrap();
                     // Until it is done there.
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     return;
                 }
                 Some(Fault::Silence) => {

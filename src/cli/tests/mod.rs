@@ -85,6 +85,8 @@ fn command_lines_are_read() {
     assert_eq!((revoke.subject.as_deref(), revoke.issuer.as_str()), (Some("u"), "https://id"));
     assert_eq!(revoke.reason, "leaked");
     assert!(parse("signalbox token revoke --id x --reason y").is_ok());
+    assert!(parse("signalbox token revoke x --reason y").is_ok(), "as `token create` tells it");
+    assert!(parse("signalbox token revoke x --subject y").is_err());
     assert!(parse("signalbox token revoke --id x --subject y").is_err());
     assert!(parse("signalbox token revoke --reason y").is_err());
     // Tokens are base64url: one in 64 begins with a hyphen.

@@ -121,7 +121,8 @@ impl Planner<'_> {
         }
         let level = self.parts.replicas.level();
         if level < FeatureLevel::FLEET {
-            let otherwise = "; to keep nothing of the value before needs none: set `retire_now`";
+            let otherwise =
+                "; to keep nothing of the value before needs none: set `retire_now` (`--retire-now`)";
             let refused = below(FeatureLevel::FLEET, level, otherwise);
             return self.refuse(format!("{path}resource.retire_now"), refused);
         }

@@ -129,7 +129,7 @@ pub static SERVICE_SECRETS: Table = table(
 /// The current state.
 pub static RESOURCES: Table = table(
     "resources",
-    "resources",
+    "resources and revocations",
     Arrival::Added,
     1,
     &[

@@ -13,11 +13,12 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
 use super::{
     aside::{expire, forget_rows, forget_secrets, raise_floor, write_audit},
+    awaited,
     cluster::check_fence,
     commit::{LOST, Locked, Requests, read_facts, write_effects},
     doorbell::Bell,
@@ -56,6 +57,8 @@ const ROLLBACK: &str = "ROLLBACK";
 /// The state of the writing connection.
 pub struct PostgresBase {
     pub server: Server,
+    /// Connections that read, to find out what a write waits for.
+    pub readers: PgPool,
     /// `None` after a failure, until the next call opens it anew.
     pub connection: Option<PgConnection>,
     pub keys: Arc<ChainKeys>,
@@ -78,8 +81,15 @@ impl Base for PostgresBase {
     const SYSTEM: &'static str = "postgresql";
 
     async fn commit(&mut self, writes: &[WriteSet]) -> Result<Vec<Answer>, Failure> {
-        match self.commit_group(writes, Requests::New).await {
+        let done = match self.commit_group(writes, Requests::New).await {
             Err(Failure::Refused(_)) => self.commit_group(writes, Requests::Doubtful).await,
+            done => done,
+        };
+        match done {
+            Err(Failure::Unavailable(why)) => {
+                let better = awaited::instead(&self.readers, why).await;
+                Err(Failure::Unavailable(better.unwrap_or(why)))
+            }
             done => done,
         }
     }

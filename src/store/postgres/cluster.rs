@@ -14,9 +14,11 @@ use sqlx::{
 };
 
 use super::{
-    PostgresStore,
+    PostgresStore, awaited,
     moment::MOVED,
-    session::{BEGIN_ASIDE, BEGIN_READ, Lease as Session, SILENCE, asked, each, execute, first},
+    session::{
+        Answers, BEGIN_ASIDE, BEGIN_READ, Lease as Session, SILENCE, begin_aside, each, execute, first,
+    },
     whereabouts,
 };
 use crate::{
@@ -34,19 +36,25 @@ use crate::{
     },
 };
 
-const LEVEL_SHARED: &str = concat!(level!(), " FOR SHARE");
 const LEVEL_LOCKED: &str = concat!(level!(), " FOR UPDATE");
 /// As far as asked, and no further than the oldest replica that lives.
 const SUPPORTED: &str = "SELECT least($1, min(feature_level)) FROM replicas \
     WHERE seen > now() - make_interval(secs => $2) AND seen <= clock_timestamp()";
-const FENCED: &str = "SELECT 1 FROM moves WHERE state <> 'arrived'";
-/// Those that have long been silent, and those whose time is none of this database's.
-const FORGET: &str = "DELETE FROM replicas WHERE seen < now() - make_interval(secs => $1) \
-    OR seen > now() + make_interval(secs => $1)";
+/// Begins a heartbeat in one message, since a database may be far away and others wait for what it tells: takes the lock on the level,
+/// which a move takes before it looks for replicas, so that whoever comes after it learns of it from the fence; and forgets those
+/// that have been silent for [`LIFETIME`], and those whose time is none of this database's.
+const BEGIN_BEAT: &str = concat!(
+    begin_aside!(),
+    "; ",
+    level!(),
+    " FOR SHARE; SELECT 1 FROM moves WHERE state <> 'arrived'; DELETE FROM replicas \
+    WHERE seen < now() - interval '10 seconds' OR seen > now() + interval '10 seconds'"
+);
+const _: () = assert!(LIFETIME.as_secs() == 10, "the text above says it as well");
 const BEAT: &str = "INSERT INTO replicas \
     (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, environment, verification, \
     seen) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now()) ON CONFLICT (id) DO UPDATE SET \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET \
     address = excluded.address, version = excluded.version, feature_level = excluded.feature_level, \
     epoch = excluded.epoch, revision = excluded.revision, digest = excluded.digest, key_ids = excluded.key_ids, \
     doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, \
@@ -123,14 +131,13 @@ impl TryFrom<ReplicaRow> for Replica {
 #[async_trait]
 impl Cluster for PostgresStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Living, StoreError> {
-        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
-        let living = beat(session.connection()?, self.keys(), own).await?;
-        if self.engine.tells_place {
-            // Whoever follows the log here would have found that it lost commits.
-            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
+        match self.tell(own).await {
+            Err(StoreError::Unavailable(why)) => {
+                let better = awaited::instead(&self.engine.readers, &why).await;
+                Err(StoreError::Unavailable(better.map_or(why, str::to_owned)))
+            }
+            told => told,
         }
-        session.commit().await?;
-        Ok(living)
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
@@ -239,20 +246,35 @@ impl Cluster for PostgresStore {
     }
 }
 
-async fn beat(
-    connection: &mut PgConnection,
-    keys: &ChainKeys,
-    own: &Heartbeat,
-) -> Result<Living, StoreError> {
-    let_in(read_level(connection, keys, LEVEL_SHARED).await, own.feature_level)?;
-    let failed = Failure::from;
-    // Under the lock on the level, which a move takes before it looks for replicas: whoever comes after it learns of it.
-    let fence: Vec<(i32,)> = asked(connection, FENCED, SILENCE).await.map_err(failed)?;
-    if !fence.is_empty() {
-        return Err(StoreError::Unavailable(MOVED.into()));
+impl PostgresStore {
+    async fn tell(&self, own: &Heartbeat) -> Result<Living, StoreError> {
+        let (mut session, answers) = Session::ask(&self.engine.readers, BEGIN_BEAT).await?;
+        may_beat(answers, self.keys(), own.feature_level)?;
+        let living = beat(session.connection()?, own).await?;
+        if self.engine.tells_place {
+            // Whoever follows the log here would have found that it lost commits.
+            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
+        }
+        session.commit().await?;
+        Ok(living)
     }
-    let forget = sqlx::query(FORGET).bind(LIFETIME.as_secs_f64());
-    execute(connection, forget, SILENCE).await.map_err(failed)?;
+}
+
+/// Whether a replica may tell of itself, by what the beginning answered.
+fn may_beat(mut answers: Answers, keys: &ChainKeys, own: FeatureLevel) -> Result<(), StoreError> {
+    let (_, fence, level) = (answers.pop(), answers.pop(), answers.pop());
+    let level = level.unwrap_or_default();
+    let row: Option<(i64, Vec<u8>)> =
+        level.first().map(FromRow::from_row).transpose().map_err(Failure::from)?;
+    let_in(level::believed(row, keys), own)?;
+    match fence.is_none_or(|moves| moves.is_empty()) {
+        true => Ok(()),
+        false => Err(StoreError::Unavailable(MOVED.into())),
+    }
+}
+
+async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Living, StoreError> {
+    let failed = Failure::from;
     let beat = sqlx::query(BEAT)
         .bind(&own.id.0)
         .bind(&own.address)

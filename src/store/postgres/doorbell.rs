@@ -31,8 +31,8 @@ use crate::store::{Doorbell, DoorbellState, failure::Failure};
 const COMMITS: &str = "signalbox";
 /// The channel of the probes.
 const PROBES: &str = "signalbox_probe";
-/// How long a probe may be under way.
-const PROOF: Duration = Duration::from_secs(2);
+/// How long a probe may be under way: sending it takes four ways to the database and back, of which each may take long.
+const PROOF: Duration = SILENCE;
 /// Pause between probes.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// Pauses before it is tried anew: the first, and the longest.

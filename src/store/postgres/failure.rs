@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
+use super::awaited::{LOCKED, SILENT};
 use crate::store::{failure::Failure, rows::RowDefect};
 
 /// What a code of PostgreSQL means. The message is for the log only.
 pub fn failure_of(code: &str, message: &str) -> Failure {
     match code {
-        "55P03" => Failure::Unavailable("another session holds the database's lock"),
+        "55P03" => Failure::Unavailable(LOCKED),
         "57014" => Failure::Unavailable("the database took too long"),
         "25006" => Failure::Unavailable("the database can only be read: it is a standby, or was set so"),
         "53100" => Failure::Unavailable("the database's disk is full"),
@@ -58,7 +59,7 @@ pub struct Trouble {
 impl Trouble {
     /// A server that said nothing for so long.
     pub fn silence(_: tokio::time::error::Elapsed) -> Self {
-        Self { failure: Failure::Unavailable("the database does not answer"), answered: false }
+        Self { failure: Failure::Unavailable(SILENT), answered: false }
     }
 }
 

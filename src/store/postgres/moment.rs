@@ -21,6 +21,8 @@ const SECRETS_NAMED: &str = "SELECT id, data_key, token FROM secrets WHERE id = 
 const SECRETS_IN_USE: &str = "SELECT id, data_key, token FROM secrets WHERE id IN ( \
     SELECT used.value FROM resources, jsonb_each_text(resources.secrets) AS used)";
 
+/// What is said of a database that only follows another.
+pub const STANDBY: &str = "the database is a standby";
 /// What a replica is told whose store has left.
 pub const MOVED: &str = "the store was moved to another database: stop this server, and serve that one";
 
@@ -56,7 +58,7 @@ pub fn read_head(rows: &[PgRow]) -> Result<HeadState, Failure> {
     let row = rows.first().ok_or_else(|| Failure::Damaged("its head row is missing".into()))?;
     let FoundHead { row, standby, moved } = FoundHead::from_row(row)?;
     if standby {
-        return Err(Failure::Unavailable("the database is a standby"));
+        return Err(Failure::Unavailable(STANDBY));
     }
     if moved {
         return Err(Failure::Unavailable(MOVED));
@@ -162,6 +164,10 @@ impl Moment for PostgresMoment {
 
     async fn checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure> {
         Ok(all(self.lease.connection()?, sqlx::query(sql::CHECKPOINTS), LONG_SILENCE).await?)
+    }
+
+    async fn newest_checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure> {
+        Ok(all(self.lease.connection()?, sqlx::query(sql::NEWEST_CHECKPOINTS), SILENCE).await?)
     }
 
     async fn checkpoint_digest(&mut self, floor: i64) -> Result<Option<Vec<u8>>, Failure> {

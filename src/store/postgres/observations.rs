@@ -11,16 +11,29 @@ use crate::{
     store::{
         StoreError,
         failure::Failure,
-        observations::{ObservationRow, Observations, read, rows},
+        observations::{ObservationRow, Observations, READ_BYTES, read, rows},
     },
 };
 
-const PUT: &str = "INSERT INTO observations (uid, what, value, time) \
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) \
+/// Now, as times are written.
+macro_rules! now {
+    () => {
+        "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') COLLATE \"C\""
+    };
+}
+
+/// No time that is still to come by the database's clock is written, and one that is there goes: it was written by a clock that
+/// was wrong, and nothing that is really seen would be newer.
+const PUT: &str = concat!(
+    "INSERT INTO observations (uid, what, value, time) SELECT uid, what, value, least(time COLLATE \"C\", ",
+    now!(),
+    ") FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS seen (uid, what, value, time) \
     ON CONFLICT (uid, what) DO UPDATE SET value = excluded.value, time = excluded.time \
-    WHERE excluded.time >= observations.time";
-const OF: &str =
-    "SELECT uid, what, value, time FROM observations WHERE uid = ANY($1::text[]) ORDER BY uid, what";
+    WHERE excluded.time >= observations.time OR observations.time COLLATE \"C\" > ",
+    now!()
+);
+const OF: &str = "SELECT uid, what, value, time FROM observations WHERE uid = ANY($1::text[]) \
+    AND octet_length(what) + octet_length(value) + octet_length(time) <= $2 ORDER BY uid, what";
 
 #[async_trait]
 impl Observations for PostgresStore {
@@ -39,7 +52,7 @@ impl Observations for PostgresStore {
     async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
         let uids: Vec<String> = uids.into_iter().map(|uid| uid.0).collect();
         let mut session = Session::begin(&self.engine.readers, BEGIN_READ).await?;
-        let query = sqlx::query(OF).bind(uids);
+        let query = sqlx::query(OF).bind(uids).bind(READ_BYTES);
         let found: Vec<ObservationRow> =
             all(session.connection()?, query, SILENCE).await.map_err(Failure::from)?;
         session.end().await;

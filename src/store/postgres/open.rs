@@ -7,6 +7,7 @@ use sqlx::{PgConnection, migrate::Migration};
 
 use super::{
     failure::bounded,
+    moment::STANDBY,
     session::{BEGIN_LOOK, LONG_SILENCE, SILENCE, Server, all, asked, execute, say},
     whereabouts,
 };
@@ -116,11 +117,13 @@ async fn prepare_on(
     let applied = look(connection, release).await?;
     if applied < migrations(release).len() {
         if !create {
-            return Err(StoreError::Unavailable(match applied {
-                0 => "there is no store in this database".into(),
-                _ => "the store was written by an older signalbox; start the server to bring it up to date"
-                    .into(),
-            }));
+            return Err(match applied {
+                0 => StoreError::Absent("there is no store in this database".into()),
+                _ => StoreError::Unavailable(
+                    "the store was written by an older signalbox; start the server to bring it up to date"
+                        .into(),
+                ),
+            });
         }
         migrate(connection, release).await?;
     }
@@ -133,8 +136,17 @@ async fn prepare_on(
     say(connection, "COMMIT", SILENCE).await.map_err(Failure::from)?;
     // An engine that has none refuses it.
     let notifies = say(connection, "NOTIFY signalbox_probe", SILENCE).await.is_ok();
+    if !notifies && is_standby(connection).await {
+        return Err(StoreError::Unavailable(STANDBY.into()));
+    }
     let tells_place = whereabouts::is_told(connection).await?;
     Ok(Prepared { identity, notifies, tells_place, fence })
+}
+
+/// Whether the database only follows another. An engine without that function does not.
+async fn is_standby(connection: &mut PgConnection) -> bool {
+    let told: Result<Vec<(bool,)>, _> = asked(connection, "SELECT pg_is_in_recovery()", SILENCE).await;
+    told.is_ok_and(|told| told.contains(&(true,)))
 }
 
 /// Checks what the database can do, and which steps it has.

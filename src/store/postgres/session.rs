@@ -85,11 +85,18 @@ pub const BEGIN_WRITE: &str = concat!(
 /// The head row, in a transaction that began otherwise.
 pub const HEAD: &str = head!();
 
+macro_rules! begin_aside {
+    () => {
+        "BEGIN ISOLATION LEVEL READ COMMITTED; \
+        SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
+        SET LOCAL idle_in_transaction_session_timeout = '5s'; \
+        SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+    };
+}
+pub(super) use begin_aside;
+
 /// Begins a write that has nothing to do with the log.
-pub const BEGIN_ASIDE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-    SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '5s'; \
-    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+pub const BEGIN_ASIDE: &str = begin_aside!();
 
 /// Begins a part of a move to or from another database: under the lock that writes take, and those of the audit, of
 /// observations and of whoever tells of itself. What an earlier one was still committing is done or gone by then. The server waits while the

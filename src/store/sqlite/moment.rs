@@ -114,6 +114,10 @@ impl Moment for SqliteMoment {
         Ok(sqlx::query_as(sql::CHECKPOINTS).fetch_all(&mut *self.0).await?)
     }
 
+    async fn newest_checkpoints(&mut self) -> Result<Vec<CheckpointRow>, Failure> {
+        Ok(sqlx::query_as(sql::NEWEST_CHECKPOINTS).fetch_all(&mut *self.0).await?)
+    }
+
     async fn checkpoint_digest(&mut self, floor: i64) -> Result<Option<Vec<u8>>, Failure> {
         Ok(sqlx::query_scalar(sql::CHECKPOINT_DIGEST).bind(floor).fetch_optional(&mut *self.0).await?)
     }

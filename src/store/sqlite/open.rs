@@ -71,7 +71,7 @@ pub(super) fn prepare_files(path: &Path, create: bool) -> Result<Lock, StoreErro
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|error| cannot(path, "its directory can't be made", &error))?;
     } else if !path.exists() {
-        return Err(StoreError::Unavailable(format!("there is no store at {}", path.display())));
+        return Err(StoreError::Absent(format!("there is no store at {}", path.display())));
     }
     let lock = take_lock(path)?;
     let mut options = OpenOptions::new();
@@ -119,9 +119,7 @@ fn check_header(path: &Path, file: &mut File, create: bool) -> Result<(), StoreE
             let length = file.metadata().map_err(|error| cannot(path, "it can't be read", &error))?.len();
             return match (length, create) {
                 (0, true) => Ok(()),
-                (0, false) => {
-                    Err(StoreError::Unavailable(format!("there is no store at {}", path.display())))
-                }
+                (0, false) => Err(StoreError::Absent(format!("there is no store at {}", path.display()))),
                 _ => Err(StoreError::Damaged(format!("{} is not a store of Signalbox", path.display()))),
             };
         }

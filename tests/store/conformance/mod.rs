@@ -6,12 +6,14 @@ mod fleet;
 mod history;
 mod lives;
 mod log;
+mod observations;
 mod requests;
 mod together;
 mod writes;
 
 pub use self::{
-    cluster::*, compaction::*, fleet::*, history::*, lives::*, log::*, requests::*, together::*, writes::*,
+    cluster::*, compaction::*, fleet::*, history::*, lives::*, log::*, observations::*, requests::*,
+    together::*, writes::*,
 };
 use crate::fixture::Place;
 
@@ -63,6 +65,8 @@ macro_rules! conformance {
             workers_are_told_of_as_they_were_told
             reports_of_a_session_merge_whoever_writes_them
             what_is_over_is_forgotten
+            what_is_seen_by_a_clock_that_is_ahead_gives_way
+            what_nobody_of_us_wrote_is_passed_over
             random_histories_match_a_model
         );
     };

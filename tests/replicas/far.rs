@@ -1,0 +1,91 @@
+//! Replicas of a database that is far away, or that waits for another one itself.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cluster::{Cluster, create, insist, knows_of, request},
+    harness::{PATIENCE, until_answered},
+    postgres,
+    proxy::Proxy,
+    support::{caller::Caller, resources::setting},
+};
+
+/// How long whatever is said takes to the database, and back again.
+const AWAY: Duration = Duration::from_millis(250);
+/// Six ways to the database and back: to begin under the lock, to read what it is about, to write, to commit; what has parameters
+/// is prepared first. The rest is a busy machine.
+const WRITTEN: Duration = AWAY.saturating_mul(2 * 6 + 8);
+/// Longer than two probes of the doorbell are apart.
+const WATCHED: Duration = Duration::from_secs(16);
+
+/// Found by an attack: each probe took four ways of two seconds together, and was given up as unanswered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_database_far_away_is_not_taken_for_one_that_does_not_answer() {
+    let cluster = Cluster::new().await;
+    let port = postgres::port_of(cluster.url());
+    let proxy = Proxy::before(port).await;
+    let (near, far) = (cluster.start().await, cluster.start_at(&proxy.url(cluster.url(), port)).await);
+    let caller = far.caller(&cluster.first_token().await);
+    until_answered(PATIENCE, "notifications", async || caller.status().await.doorbell == "notify").await;
+    let other = near.caller(caller.token());
+    knows_of(&other, 2).await;
+    proxy.delay(AWAY);
+    let (begin, mut took) = (Instant::now(), Vec::new());
+    for number in 0.. {
+        if begin.elapsed() > WATCHED {
+            break;
+        }
+        let write = Instant::now();
+        create(&caller, setting(&format!("settings/s{number}"), "x")).await;
+        took.push(write.elapsed());
+        let status = caller.status().await;
+        assert_eq!((status.doorbell.as_str(), status.stale), ("notify", false));
+        // A heartbeat that takes longer than a replica is believed to live would have it come and go.
+        assert_eq!(other.status().await.replicas.len(), 2, "after {:?}", begin.elapsed());
+    }
+    eprintln!("{AWAY:?} away, writes took {took:?}");
+    assert!(!far.log().contains("it is polled"), "{}", far.log());
+    // Some wait for what else is written, such as what the house is kept with.
+    assert!(took.iter().any(|took| *took < WRITTEN), "{took:?}");
+}
+
+fn tells(warnings: &[String], words: &str) -> bool {
+    warnings.iter().any(|warning| warning.contains(words))
+}
+
+/// Sets whom commits wait for.
+async fn set_standbys(cluster: &Cluster, names: &str) {
+    postgres::run(cluster.url(), &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await;
+    postgres::run(cluster.url(), "SELECT pg_reload_conf()").await;
+}
+
+/// Found by an attack: it was said that another session holds the lock, which is nothing that anybody could look for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_standby_that_is_waited_for_is_named_as_what_is_waited_for() {
+    const AWAITED: &str = "waits for a synchronous standby";
+    let database = postgres::Server::start(&[]);
+    let cluster = Cluster::on(database.database().await).await;
+    let member = cluster.start().await;
+    let caller: Caller = member.caller(&cluster.first_token().await);
+    create(&caller, setting("settings/before", "x")).await;
+    set_standbys(&cluster, "nobody").await;
+    let write = request(setting("settings/meanwhile", "x"));
+    caller.config().create_resource(write.clone()).await.expect_err("nobody confirms it");
+    until_answered(PATIENCE, "the heartbeats tell of it", async || {
+        let warnings = caller.status().await.warnings;
+        tells(&warnings, "heartbeats are not taken") && tells(&warnings, AWAITED)
+    })
+    .await;
+    let mut told = String::new();
+    until_answered(PATIENCE, "writes are told of it", async || {
+        let refused = caller.config().create_resource(request(setting("settings/next", "x"))).await;
+        told = refused.map_or_else(|status| status.message().to_owned(), |_| String::new());
+        told.contains(AWAITED)
+    })
+    .await;
+    assert!(told.contains("synchronous_standby_names"), "it says what to do: {told}");
+    set_standbys(&cluster, "").await;
+    insist(&caller, &write).await;
+    create(&caller, setting("settings/after", "x")).await;
+    until_answered(PATIENCE, "it is over", async || !tells(&caller.status().await.warnings, AWAITED)).await;
+}
