@@ -54,6 +54,8 @@ pub struct Identity {
 pub struct Replicas {
     identity: Identity,
     known: Mutex<Known>,
+    /// What the first heartbeat found, for those that follow.
+    first: Mutex<Memory>,
     outdated: CancellationToken,
 }
 
@@ -101,7 +103,12 @@ impl Replicas {
             alarms: vec![],
             gathers_until: None,
         };
-        Self { identity, known: Mutex::new(known), outdated: CancellationToken::new() }
+        Self {
+            identity,
+            known: Mutex::new(known),
+            first: Mutex::default(),
+            outdated: CancellationToken::new(),
+        }
     }
 
     /// This replica's name.
@@ -185,7 +192,10 @@ impl Replicas {
             self.known.lock().address = address;
         }
         let heartbeat = self.heartbeat(store, view, 0);
-        self.exchange(store, view, &heartbeat, &mut Memory::default()).await
+        let mut memory = Memory::default();
+        self.exchange(store, view, &heartbeat, &mut memory).await?;
+        *self.first.lock() = memory;
+        Ok(())
     }
 
     /// Tells of this replica from time to time, until it is dropped.
@@ -195,7 +205,7 @@ impl Replicas {
         view: Arc<View>,
         watchers: impl Fn() -> u64 + Send + 'static,
     ) {
-        let (mut memory, mut unheard) = (Memory::default(), false);
+        let (mut memory, mut unheard) = (std::mem::take(&mut *self.first.lock()), false);
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -268,7 +278,7 @@ impl Replicas {
         heartbeat: &Heartbeat,
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
-        let Living { replicas, ahead } = store.beat(heartbeat).await?;
+        let Living { replicas, forgotten, ahead } = store.beat(heartbeat).await?;
         if self.known.lock().heard.elapsed() > LIFETIME {
             memory.heard_since = None;
             self.known.lock().gathers_until = Some(Instant::now() + ALL_HEARD);
@@ -282,7 +292,7 @@ impl Replicas {
         };
         view.distrust(forged);
         let now = Instant::now();
-        memory.silence.note(&replicas, now);
+        memory.silence.note(&replicas, &forgotten, now);
         let differ = memory.digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
         let vanished = memory.silence.alarms(now).map(Alarm::Vanished);
         let alarms =

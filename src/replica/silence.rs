@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::BEAT;
 use crate::{
     domain::ReplicaId,
-    store::{LIFETIME, MOST_REPLICAS, Replica},
+    store::{Forgotten, LIFETIME, MOST_REPLICAS, Replica},
 };
 
 /// A row that is gone and was older did not go by itself. Its age is known as well as heartbeats come.
@@ -42,8 +42,9 @@ struct Gone {
 }
 
 impl Silence {
-    /// Takes note of all that there are now.
-    pub fn note(&mut self, replicas: &[Replica], now: Instant) {
+    /// Takes note of all that there are now, and of those whose rows were just taken away: who has only started has not heard of
+    /// them.
+    pub fn note(&mut self, replicas: &[Replica], forgotten: &[Forgotten], now: Instant) {
         let mut before = std::mem::take(&mut self.heard);
         for Replica { heartbeat, age } in replicas {
             let first = before.remove(&heartbeat.id).map_or(now, |heard| heard.first);
@@ -57,6 +58,14 @@ impl Silence {
             self.gone.extend(
                 silent.map(|(id, Heard { address, last, .. })| (id, Gone { address, last, missed: now })),
             );
+        }
+        for Forgotten { id, address, age } in forgotten {
+            let last = now.checked_sub(*age).unwrap_or(now);
+            self.gone.entry(id.clone()).or_insert_with(|| Gone {
+                address: address.clone(),
+                last,
+                missed: now,
+            });
         }
         let heard = &self.heard;
         self.gone.retain(|id, gone| {
@@ -119,7 +128,7 @@ mod tests {
         let (mut silence, mut now) = (Silence::default(), Instant::now());
         for replicas in rounds {
             now += BEAT;
-            silence.note(&replicas, now);
+            silence.note(&replicas, &[], now);
         }
         (silence, now)
     }
@@ -154,8 +163,21 @@ mod tests {
         assert_eq!(told(after(vec![at("own", "a:1", 0), at("new", "b:1", 0)])), 0, "it was started anew");
         assert_eq!(told(after(vec![at("own", "a:1", 0), at("new", "c:1", 0)])), 1, "somebody else came");
         let (mut silence, now) = after(alone());
-        silence.note(&alone(), now + TOLD);
+        silence.note(&alone(), &[], now + TOLD);
         assert_eq!(silence.alarms(now + TOLD).count(), 0);
+    }
+
+    #[test]
+    fn regression_one_that_starts_knows_of_those_whose_rows_it_takes_away() {
+        let told = |address: &str| {
+            let (mut silence, now) = (Silence::default(), Instant::now() + TOLD);
+            let age = Duration::from_secs(60);
+            let gone = Forgotten { id: ReplicaId("other".into()), address: "b:1".into(), age };
+            silence.note(&[at("own", address, 0)], &[gone], now);
+            silence.alarms(now + MISSED).count()
+        };
+        assert_eq!(told("a:1"), 1);
+        assert_eq!(told("b:1"), 0, "it is itself the one that came back");
     }
 
     /// One that is started anew within seconds is there before the row of the one that died is gone.
@@ -173,7 +195,7 @@ mod tests {
         let (mut silence, mut now) = (Silence::default(), Instant::now());
         for round in 0..50 {
             let forged = |index: u64| at(&format!("{round} {index}"), "x:1", 9);
-            silence.note(&(0..100).map(forged).collect::<Vec<_>>(), now);
+            silence.note(&(0..100).map(forged).collect::<Vec<_>>(), &[], now);
             now += BEAT;
         }
         assert!(silence.gone.len() <= MOST_REPLICAS && silence.heard.len() <= MOST_REPLICAS);

@@ -59,11 +59,25 @@ pub struct Replica {
     pub age: Duration,
 }
 
+/// A replica that had long been silent, and of which nothing is left but this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forgotten {
+    /// Which one it was.
+    pub id: ReplicaId,
+    /// Where clients reached it.
+    pub address: String,
+    /// How long ago it last told of itself.
+    pub age: Duration,
+}
+
 /// What the table of heartbeats tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Living {
     /// All that live: the newest [`MOST_REPLICAS`], by id.
     pub replicas: Vec<Replica>,
+    /// Those that this heartbeat forgot, if they were heard of in the last hour: nobody else learns of them. The newest
+    /// [`MOST_REPLICAS`].
+    pub forgotten: Vec<Forgotten>,
     /// Rows of a time that is still to come, which none of us wrote: as many as are counted, [`MOST_REPLICAS`] at most.
     pub ahead: usize,
 }

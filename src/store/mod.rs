@@ -42,8 +42,8 @@ use crate::domain::{
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
 pub use cluster::{
-    Cluster, Displaced, FLEET, FOUND_DAMAGE, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS,
-    ROTATIONS, Replica, Work, earlier,
+    Cluster, Displaced, FLEET, FOUND_DAMAGE, Forgotten, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Living,
+    MOST_REPLICAS, ROTATIONS, Replica, Work, earlier,
 };
 pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
 pub use life::BegunLife;

@@ -386,3 +386,21 @@ async fn regression_housekeeping_that_fails_is_told_with_what_to_do() {
     let told = "delete the row `housekeeping` of the table `leases`";
     until_answered(PATIENCE, "the warning", async || tells(&caller.status().await, told)).await;
 }
+
+/// Who started after another one had died did not know of it, and counted the workers of a rotation without those behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_one_that_vanished_is_told_of_by_who_starts_after_it() {
+    let cluster = Cluster::new().await;
+    let mut died = cluster.start().await;
+    let token = cluster.first_token().await;
+    knows_of(&died.caller(&token), 1).await;
+    let address = died.site.address();
+    died.kill().await;
+    let silent = "SELECT count(*) FROM replicas WHERE seen < now() - interval '11 seconds'";
+    until_answered(PATIENCE, "it is silent", async || postgres::count(cluster.url(), silent).await == 1)
+        .await;
+    let next = cluster.start().await;
+    let caller = next.caller(&token);
+    let told = format!("at {address} fell silent and did not say goodbye");
+    until_answered(PATIENCE, "the alarm", async || tells(&caller.status().await, &told)).await;
+}

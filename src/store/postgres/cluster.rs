@@ -27,7 +27,8 @@ use crate::{
         BegunLife, StoreError,
         chain::ChainKeys,
         cluster::{
-            Cluster, Displaced, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS, Replica, Work, let_in,
+            Cluster, Displaced, Forgotten, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS, Replica, Work,
+            let_in,
         },
         failure::Failure,
         level::{self, LEVEL, RAISE, level},
@@ -47,8 +48,11 @@ const BEGIN_BEAT: &str = concat!(
     begin_aside!(),
     "; ",
     level!(),
-    " FOR SHARE; SELECT 1 FROM moves WHERE state <> 'arrived'; DELETE FROM replicas \
-    WHERE seen < now() - interval '10 seconds' OR seen > now() + interval '10 seconds'"
+    " FOR SHARE; SELECT 1 FROM moves WHERE state <> 'arrived'; WITH gone AS (DELETE FROM replicas \
+    WHERE seen < now() - interval '10 seconds' OR seen > now() + interval '10 seconds' \
+    RETURNING left(id, 256) AS id, left(address, 260) AS address, seen) \
+    SELECT id, address, extract(epoch FROM now() - seen)::float8 FROM gone \
+    WHERE seen BETWEEN now() - interval '1 hour' AND now() ORDER BY seen DESC LIMIT 128"
 );
 const _: () = assert!(LIFETIME.as_secs() == 10, "the text above says it as well");
 const BEAT: &str = "INSERT INTO replicas \
@@ -248,9 +252,10 @@ impl Cluster for PostgresStore {
 
 impl PostgresStore {
     async fn tell(&self, own: &Heartbeat) -> Result<Living, StoreError> {
-        let (mut session, answers) = Session::ask(&self.engine.readers, BEGIN_BEAT).await?;
+        let (mut session, mut answers) = Session::ask(&self.engine.readers, BEGIN_BEAT).await?;
+        let forgotten = answers.pop().unwrap_or_default().iter().filter_map(forgotten).collect();
         may_beat(answers, self.keys(), own.feature_level)?;
-        let living = beat(session.connection()?, own).await?;
+        let living = Living { forgotten, ..beat(session.connection()?, own).await? };
         if self.engine.tells_place {
             // Whoever follows the log here would have found that it lost commits.
             whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
@@ -260,9 +265,15 @@ impl PostgresStore {
     }
 }
 
+/// A row that was taken away; one that somebody edited tells nothing.
+fn forgotten(row: &PgRow) -> Option<Forgotten> {
+    let (id, address, age): (String, String, f64) = FromRow::from_row(row).ok()?;
+    Some(Forgotten { id: ReplicaId(id), address, age: Duration::try_from_secs_f64(age).ok()? })
+}
+
 /// Whether a replica may tell of itself, by what the beginning answered.
 fn may_beat(mut answers: Answers, keys: &ChainKeys, own: FeatureLevel) -> Result<(), StoreError> {
-    let (_, fence, level) = (answers.pop(), answers.pop(), answers.pop());
+    let (fence, level) = (answers.pop(), answers.pop());
     let level = level.unwrap_or_default();
     let row: Option<(i64, Vec<u8>)> =
         level.first().map(FromRow::from_row).transpose().map_err(Failure::from)?;
@@ -310,7 +321,7 @@ async fn living(connection: &mut PgConnection, own: &Heartbeat) -> Result<Living
         tracing::warn!(count = unreadable.len(), id, "rows of replicas can't be read; the first is named");
     }
     replicas.sort_by(|one, other| one.heartbeat.id.cmp(&other.heartbeat.id));
-    Ok(Living { replicas, ahead: usize::try_from(ahead).unwrap_or_default() })
+    Ok(Living { replicas, forgotten: vec![], ahead: usize::try_from(ahead).unwrap_or_default() })
 }
 
 /// Refuses what a holder does after another one has taken its work over, within the transaction that does it.
