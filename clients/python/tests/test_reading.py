@@ -136,7 +136,7 @@ def test_selectors_pick_as_the_server_does(fake):
     assert picked("kind:provider") == picked(Selector(labels={"team": "search"})) == ["providers/groq"]
     assert picked("routers/default") == ["routers/default"]
     assert len(picked("*")) == len(fake.snapshot())
-    for wrong in ("", "providers*", "kind:unicorn"):
+    for wrong in ("", "providers*", "kind:unicorn", "unicorn:provider", "providers"):
         with pytest.raises(OptionsError):
             Selector.parse(wrong)
 
