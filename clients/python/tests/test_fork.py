@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -298,3 +299,22 @@ def test_gunicorn_with_preforked_workers(shared, tmp_path, worker):
     finally:
         process.terminate()
         process.wait(ENOUGH)
+
+
+def test_regression_each_fork_of_a_row_waited_for_a_server_that_says_nothing(server, connect):
+    """A prefork server of thirty children took half a minute, with the lock on forks held."""
+    client = connect(server)
+    client.wait_ready()
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            in_child(lambda: None)
+            took.append(time.monotonic() - began)
+            # The stream that follows is asked for, and stays without an answer.
+            until(lambda: client._watcher._nameless)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert sum(each >= 1.0 for each in took) <= 1, took
+    client.wait_revision(server.put("settings/fork", setting={"intValue": "1"}))

@@ -136,7 +136,7 @@ def test_selectors_pick_as_the_server_does(fake):
     assert picked("kind:provider") == picked(Selector(labels={"team": "search"})) == ["providers/groq"]
     assert picked("routers/default") == ["routers/default"]
     assert len(picked("*")) == len(fake.snapshot())
-    for wrong in ("", "providers*", "kind:unicorn"):
+    for wrong in ("", "providers*", "kind:unicorn", "unicorn:provider", "providers"):
         with pytest.raises(OptionsError):
             Selector.parse(wrong)
 
@@ -387,6 +387,33 @@ def test_options_are_checked():
         assert CANARY not in str(refused.value) and refused.value.is_fatal
     with pytest.raises(OptionsError, match="tokn"):
         signalbox.connect(tokn="x")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"secrets": "no"},
+        {"enabled": "false"},
+        {"report": 1},
+        {"staleness": 3},
+        {"progress_interval": "5"},
+        {"cache_max_age": None},
+        {"event_queue": 5.5},
+        {"worker_id": 7},
+        {"worker_labels": {"a": 1}},
+        {"worker_labels": ["a"]},
+        {"validate": 3},
+        {"metrics": "prometheus"},
+        {"token": b"x"},
+        {"token_callback": CANARY},
+    ],
+)
+def test_regression_an_option_of_the_wrong_type_was_found_in_the_watching_thread(wrong):
+    """Again and again, and the client was never ready."""
+    (name,) = wrong
+    with pytest.raises(OptionsError, match=f"^{name}: must be ") as refused:
+        Options(**wrong)
+    assert CANARY not in str(refused.value)
 
 
 def test_options_come_from_the_environment():

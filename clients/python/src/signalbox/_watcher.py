@@ -116,13 +116,15 @@ class Watcher:
         self._delay = delay
         self._thread.start()
 
-    def settle(self, timeout: float) -> None:
-        """Waits until the session of the present stream has a name. One that ends before can't be named by the next, and the
-        service waits for a worker that there is not. Nobody is waited for who has not answered last."""
+    def settle(self, timeout: float) -> bool:
+        """Waits until the session of the present stream has a name; whether there is nothing more to wait for. One that ends
+        before can't be named by the next, and the service waits for a worker that there is not. Nobody is waited for who has not
+        answered last."""
         error = self._state.health.last_error
         answers = error is None or isinstance(error, UnconfirmedError)
-        if answers and self._thread is not threading.current_thread():
-            self._state.wait(lambda: not self._nameless, monotonic() + timeout)
+        if not answers or self._thread is threading.current_thread():
+            return True
+        return self._state.wait(lambda: not self._nameless, monotonic() + timeout)
 
     def stop(self, timeout: float, *, forking: bool = False) -> None:
         """Ends the stream and the thread. One that hangs in a token callback can't be waited for, and publishes nothing

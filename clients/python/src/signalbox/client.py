@@ -110,6 +110,8 @@ class Client(Reader):
         self._saver: Saver | None = None
         self._reporter: Reporter | None = None
         self._reads_told = 0
+        #: How many streams had brought anything when a fork has waited for one in vain.
+        self._unanswered: int | None = None
         self._token = _token_source(options)
         self._cache = _disk_cache(options, self._token) if options.enabled else None
         if not options.enabled:
@@ -326,7 +328,9 @@ class Client(Reader):
     def _before_fork(self) -> None:
         # gRPC's core does not live through a fork while a thread is in it, so the stream is left for that moment.
         if self._watcher is not None:
-            self._watcher.settle(_SETTLE)
+            # A server that says nothing is waited for once, and not by each fork of a row.
+            if self._state.health.streams != self._unanswered and not self._watcher.settle(_SETTLE):
+                self._unanswered = self._state.health.streams
             self._watcher.stop(_JOIN, forking=True)
         if self._reporter is not None:
             self._reporter.stop(_JOIN)

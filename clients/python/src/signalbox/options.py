@@ -119,6 +119,10 @@ class Options:
     (`GROQ_API_KEY` and so on), and connects to nothing: a way back."""
 
     def __post_init__(self) -> None:
+        for name, (wanted, fits) in _FORMS.items():
+            if not fits(getattr(self, name)):
+                # The value is left out of the message: it may be a secret in the wrong place.
+                raise OptionsError(f"{name}: must be {wanted}")
         seconds = (self.progress_interval, self.staleness.bound)
         given = [each is not None for each in (self.token, self.token_file, self.token_callback)]
         rules = (
@@ -217,6 +221,43 @@ _VARIABLES = {
     "SIGNALBOX_CACHE_FILE": "cache_file",
     "SIGNALBOX_CACHE_KEY": "cache_key",
     "SIGNALBOX_CACHE_KEY_FILE": "cache_key_file",
+}
+
+
+_Form = tuple[str, Callable[[Any], bool]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(each, str) for pair in value.items() for each in pair
+    )
+
+
+_TRUTH: _Form = ("True or False", lambda value: isinstance(value, bool))
+_NUMBER: _Form = ("a number of seconds", _is_number)
+_TEXT: _Form = ("a text", lambda value: value is None or isinstance(value, str))
+_CALLED: _Form = ("what can be called", lambda value: value is None or callable(value))
+_TEXTS: _Form = ("a dict of texts", _is_texts)
+#: What options are: what is none would only be found once it is used, in the watching thread.
+_FORMS: Mapping[str, _Form] = {
+    "token": _TEXT,
+    "token_callback": _CALLED,
+    "secrets": _TRUTH,
+    "environment": _TEXTS,
+    "staleness": ("a Staleness", lambda value: isinstance(value, Staleness)),
+    "progress_interval": _NUMBER,
+    "event_queue": ("a whole number", lambda value: _is_number(value) and not isinstance(value, float)),
+    "worker_id": _TEXT,
+    "worker_labels": _TEXTS,
+    "report": _TRUTH,
+    "validate": _CALLED,
+    "cache_max_age": _NUMBER,
+    "metrics": _CALLED,
+    "enabled": _TRUTH,
 }
 
 

@@ -37,7 +37,8 @@ class Selector:
             return cls(kind=text.removeprefix("kind:"))
         if text.endswith(("/*", "/")):
             return cls(prefix=text.removesuffix("*"))
-        if not text or "*" in text:
+        # Each name has its collection in front.
+        if "/" not in text or "*" in text:
             raise OptionsError(f"selector {text!r}: a name, a prefix as in providers/*, kind:setting, or *")
         return cls(name=text)
 
