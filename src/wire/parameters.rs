@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     call::{Call, Tool},
+    path::scalar_text,
     problems::list,
 };
 use crate::proto::v1::{ReasoningEffort, ThinkingMode, ToolChoiceMode};
@@ -80,7 +81,7 @@ impl Parameter {
             }
             Self::Temperature | Self::TopP | Self::FrequencyPenalty | Self::PresencePenalty => {
                 let written = text.parse().ok().and_then(|value| number(Some(value)));
-                let right = written.is_some_and(|value| value.to_string() == text);
+                let right = written.as_ref().and_then(scalar_text).is_some_and(|written| written == text);
                 return (!right).then(|| "a number as JSON has it, such as `1.0`".to_owned());
             }
             Self::TopK | Self::MaxTokens | Self::Seed | Self::ThinkingTokens => {

@@ -74,7 +74,7 @@ impl<'a> Planner<'a> {
             }
             self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
             if !holders.is_empty() {
-                self.refuse_moved(field, &name, &holders);
+                self.refuse_moved(&field, &name, &holders);
             }
         }
     }
@@ -82,7 +82,7 @@ impl<'a> Planner<'a> {
     /// All whose secrets would be left behind are told at once; which names there are beyond the grants is not given away.
     fn refuse_moved(
         &mut self,
-        field: String,
+        field: &str,
         name: &ResourceName,
         holders: &BTreeSet<(ResourceName, KindName)>,
     ) {
@@ -96,15 +96,16 @@ impl<'a> Planner<'a> {
             subjects.push(name.to_string());
         }
         let left = |subject: String| Unmet {
-            field: field.clone(),
+            field: field.to_owned(),
             reason: "SECRET_REQUIRED",
             description: format!(
-                "{subject} holds or has beneath it what was saved for where {name} points now"
+                "{subject} holds, or has beneath it, a secret that was saved for where {name} points now; give it again in one \
+                 batch with this change, or delete it"
             ),
             subject,
         };
         let unmet = subjects.into_iter().map(left).collect();
-        self.refuse(field.clone(), Error::Missing { description, unmet });
+        self.refuse(field, Error::Missing { description, unmet });
     }
 
     /// Whether the write leaves a stored secret as it is.
