@@ -37,13 +37,17 @@ pub fn families(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
             Some(paths) => serde_json::from_value(paths)?,
             None => Vec::new(),
         };
+        let beside: Vec<String> = match family.remove("beside") {
+            Some(labels) => serde_json::from_value(labels)?,
+            None => Vec::new(),
+        };
         // Where it is known from; for people.
         family.remove("sources");
         let spec = DynamicMessage::deserialize(descriptor.clone(), Value::Object(family))
             .map_err(|error| format!("{FAMILIES}/{name}.json: {error}"))?;
         let spec = spec.encode_to_vec();
         rows += &format!(
-            "File {{ name: {name:?}, alternatives: &{alternatives:?}, call_paths: &{call_paths:?}, spec: &{spec:?} }},\n"
+            "File {{ name: {name:?}, alternatives: &{alternatives:?}, call_paths: &{call_paths:?}, beside: &{beside:?}, spec: &{spec:?} }},\n"
         );
     }
     Ok(format!("static FILES: &[File] = &[\n{rows}];\n"))

@@ -407,6 +407,20 @@ async fn regression_stored_keys_do_not_follow_a_provider_to_another_host() {
         Op::update(moved, &["provider.base_url"])
     };
     let field = "operations[0].update.resource.provider.base_url".to_owned();
+    let both = attempt(&admin, vec![moved()]).await.unwrap_err();
+    let subjects: Vec<String> = both
+        .get_error_details()
+        .precondition_failure()
+        .unwrap()
+        .violations
+        .clone()
+        .into_iter()
+        .map(|one| one.subject)
+        .collect();
+    assert_eq!(subjects, ["k", "l"].map(|id| format!("providers/a/apiKeys/{id}")), "all are told at once");
+    for name in &subjects {
+        assert!(both.message().contains(name), "{}", both.message());
+    }
     for (with, left) in [
         (vec![moved()], "providers/a/apiKeys/k"),
         (vec![moved(), Op::update(key("k", "sk-9876543210"), &["api_key.secret"])], "providers/a/apiKeys/l"),

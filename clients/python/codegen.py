@@ -80,6 +80,7 @@ def families(root: pathlib.Path) -> dict[str, Any]:
         base = file.pop("extends", None)
         file.pop("alternatives", None)
         file.pop("call_paths", None)
+        file.pop("beside", None)
         file.pop("sources", None)
         return file if base is None else merged(whole(base), file)
 

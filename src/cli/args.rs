@@ -274,7 +274,8 @@ pub struct Set {
     /// Name of the resource; with --file only for a document that has none
     #[arg(required_unless_present = "file")]
     pub name: Option<String>,
-    /// A field, PATH=VALUE; repeat it for other fields and for the items of a list, and give no value to empty the list
+    /// A field, PATH=VALUE; repeat it for other fields and for the items of a list, and give no value to empty the list or to
+    /// clear a group of fields
     #[arg(long = "field", value_name = "PATH=VALUE", conflicts_with = "file")]
     pub fields: Vec<String>,
     /// The value of a secret, [PATH=]@FILE, [PATH=]- for standard input or [PATH=]env:NAME; never the value itself

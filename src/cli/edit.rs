@@ -23,7 +23,8 @@ enum Step {
 
 struct Assignment {
     steps: Vec<Step>,
-    value: Value,
+    /// `None` takes away what is there.
+    value: Option<Value>,
 }
 
 /// A change of one resource. Not printable: it may hold secrets.
@@ -46,7 +47,8 @@ impl Edit {
         Ok(Self { name: name.to_owned(), arm, assignments, labels, untyped: None })
     }
 
-    /// Takes `path=value`; the path may leave the arm out. A list takes one value after the other, and none empties it.
+    /// Takes `path=value`; the path may leave the arm out. A list takes one value after the other, and none empties it; without a
+    /// value a group of fields is taken away.
     pub fn field(&mut self, text: &str) -> Result<(), Wrong> {
         let (path, value) = text
             .split_once('=')
@@ -57,12 +59,23 @@ impl Edit {
                 "{path}: is a secret; give it with --secret {path}=@FILE, {path}=- or {path}=env:NAME"
             ));
         }
+        if let Kind::Message(group) = &kind
+            && schema::is_group(group)
+        {
+            let problem =
+                || format!("{path}: is a group of fields; name one of {}", schema::field_names(group));
+            return match (value, &steps[..]) {
+                (_, [_]) => Err(problem()),
+                ("", _) => self.add(path, steps, None),
+                _ => Err(problem() + &format!(", or clear it with {path}=")),
+            };
+        }
         let is_list = matches!(steps.last(), Some(Step::Field(field)) if field.is_list());
         let value = match is_list && value.is_empty() {
             true => Value::List(Vec::new()),
             false => scalar::parse(&kind, value).map_err(|wrong| format!("{path}: {wrong}"))?,
         };
-        self.add(path, steps, value)
+        self.add(path, steps, Some(value))
     }
 
     /// Takes the value of a secret; without a path it is the only secret of the kind.
@@ -76,7 +89,7 @@ impl Edit {
             return Err(format!("{path}: is not a secret; use --field"));
         }
         let secret = v1::Secret { value: Some(value.to_owned()), state: 0 };
-        self.add(&path, steps, Value::Message(secret.transcode_to_dynamic()))
+        self.add(&path, steps, Some(Value::Message(secret.transcode_to_dynamic())))
     }
 
     /// Takes the value of a setting. Where no type is named it has the type that is stored, or one that is guessed.
@@ -118,7 +131,7 @@ impl Edit {
             ),
             None => format!("--value: {wrong}"),
         })?;
-        Ok(Some(Assignment { steps, value }))
+        Ok(Some(Assignment { steps, value: Some(value) }))
     }
 
     /// Takes a label: `key=value` sets it, `key-` takes it away.
@@ -160,7 +173,10 @@ impl Edit {
             if let Some(current) = current.as_ref().filter(|_| new && crosses_map(&assignment.steps)) {
                 copy(current, &mut message, &fields);
             }
-            apply(&mut message, &assignment.steps, assignment.value.clone());
+            match &assignment.value {
+                Some(value) => apply(&mut message, &assignment.steps, value.clone()),
+                None => clear(&mut message, &assignment.steps),
+            }
         }
         let mut resource: v1::Resource = message.transcode_to().map_err(|error| error.to_string())?;
         if !self.labels.is_empty() {
@@ -182,7 +198,7 @@ impl Edit {
         labels
     }
 
-    fn add(&mut self, path: &str, steps: Vec<Step>, value: Value) -> Result<(), Wrong> {
+    fn add(&mut self, path: &str, steps: Vec<Step>, value: Option<Value>) -> Result<(), Wrong> {
         let Some(Step::Field(last)) = steps.iter().rev().find(|step| matches!(step, Step::Field(_))) else {
             return Err(format!("{path}: names no field"));
         };
@@ -256,7 +272,7 @@ fn descend(
     steps: &mut Vec<Step>,
 ) -> Result<Kind, Wrong> {
     let Some((first, rest)) = segments.split_first() else {
-        return Err(format!("{path}: is a group of fields; name one of {}", schema::field_names(message)));
+        return Ok(Kind::Message(message.clone()));
     };
     let field = schema::field(message, first).ok_or_else(|| {
         format!("{path}: there is no field `{first}`; there are {}", schema::field_names(message))
@@ -299,9 +315,7 @@ fn end_or_descend(
 ) -> Result<Kind, Wrong> {
     match &kind {
         Kind::Message(_) if list => Err(format!("{path}: is a list of groups; give it in a file with -f")),
-        Kind::Message(message) if !schema::is_well_known(message) && !schema::is_secret(message) => {
-            descend(message, rest, path, steps)
-        }
+        Kind::Message(message) if schema::is_group(message) => descend(message, rest, path, steps),
         Kind::Message(message) if schema::is_secret(message) && !rest.is_empty() => {
             Err(format!("{path}: is part of a secret; name the secret itself with --secret"))
         }
@@ -358,6 +372,24 @@ fn apply(message: &mut DynamicMessage, steps: &[Step], value: Value) {
             }
         }
         (Value::Message(inner), rest) => apply(inner, rest, value),
+        _ => {}
+    }
+}
+
+/// Takes away what is at a path; the mask names it still.
+fn clear(message: &mut DynamicMessage, steps: &[Step]) {
+    let Some((Step::Field(field), rest)) = steps.split_first() else { return };
+    if rest.is_empty() {
+        return message.clear_field(field);
+    }
+    match (message.get_field_mut(field), rest) {
+        (Value::Map(map), [Step::Key(key)]) => drop(map.remove(&MapKey::String(key.clone()))),
+        (Value::Map(map), [Step::Key(key), rest @ ..]) => {
+            if let Some(Value::Message(inner)) = map.get_mut(&MapKey::String(key.clone())) {
+                clear(inner, rest);
+            }
+        }
+        (Value::Message(inner), rest) => clear(inner, rest),
         _ => {}
     }
 }

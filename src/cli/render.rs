@@ -37,7 +37,11 @@ pub async fn render(session: &mut Session<'_>, target: &Target, args: &Render) -
     let unused: Vec<String> = answer
         .unused_parameters
         .iter()
-        .map(|name| format!("`{name}` is not sent: the provider's request builder takes it nowhere"))
+        .map(|name| {
+            format!(
+                "`{name}` is not sent: in a call like this the provider's request builder takes it nowhere"
+            )
+        })
         .collect();
     session.warn(&unused);
     if session.document(&canonical(&answer)?)? {

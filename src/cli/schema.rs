@@ -96,6 +96,12 @@ pub fn is_well_known(message: &MessageDescriptor) -> bool {
     message.package_name() == "google.protobuf"
 }
 
+/// Whether a message is fields beneath a field: neither one value nor a secret.
+#[must_use]
+pub fn is_group(message: &MessageDescriptor) -> bool {
+    !is_well_known(message) && !is_secret(message)
+}
+
 /// A `oneof` that was written as such, not the one that stands for `optional`.
 #[must_use]
 pub fn real_oneof(field: &FieldDescriptor) -> Option<OneofDescriptor> {

@@ -23,9 +23,9 @@ pub struct FieldViolation {
 pub struct Unmet {
     /// Path of the field of the request that needs it.
     pub field: String,
-    /// Stable word: `PARENT_MISSING`, `REFERENCE_MISSING`.
+    /// Stable word: `PARENT_MISSING`, `REFERENCE_MISSING`, `SECRET_REQUIRED`.
     pub reason: &'static str,
-    /// Name of what is not there.
+    /// Name of what is not there, or of what holds a secret that is not given again.
     pub subject: String,
     /// What is wrong and what to do, in a sentence that can stand alone.
     pub description: String,

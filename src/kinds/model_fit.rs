@@ -178,8 +178,13 @@ fn check_reasoning(given: &ReasoningParameters, model: &ModelSpec, violations: &
                            its capabilities";
             violations.add("prompt_template.reasoning", REASON, problem);
         }
-    } else if let Some(support) = &model.reasoning {
+        return;
+    }
+    if let Some(support) = &model.reasoning {
         check_support(given, support, violations);
+    }
+    if let Some(problem) = given.thinking_tokens.and_then(|tokens| budget_problem(tokens, model)) {
+        violations.add("prompt_template.reasoning.thinking_tokens", REASON, problem);
     }
 }
 
@@ -194,9 +199,6 @@ fn check_support(given: &ReasoningParameters, support: &ReasoningSupport, violat
     {
         violations.add("prompt_template.reasoning.thinking_mode", REASON, one_of(&modes));
     }
-    if let Some(problem) = given.thinking_tokens.and_then(|tokens| budget_problem(tokens, support)) {
-        violations.add("prompt_template.reasoning.thinking_tokens", REASON, problem);
-    }
     if given.chain_of_thought == Some(true) && support.chain_of_thought == Some(false) {
         let problem = "must be false, because the model does not show its chain of thought";
         violations.add("prompt_template.reasoning.chain_of_thought", REASON, problem);
@@ -210,7 +212,19 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-fn budget_problem(tokens: u32, support: &ReasoningSupport) -> Option<String> {
+/// What is wrong with a budget of thoughts, by what the model says of budgets and of the length of its answers, of which
+/// thoughts are a part.
+fn budget_problem(tokens: u32, model: &ModelSpec) -> Option<String> {
+    let most = model.limits.as_ref().map_or(0, |limits| limits.max_output_tokens);
+    let unsupported = model.reasoning.as_ref().and_then(|support| unsupported_budget(tokens, support));
+    let no_room = || {
+        (most > 0 && tokens >= most)
+            .then(|| format!("must be less than {most}, which the model gives with its thoughts among them"))
+    };
+    unsupported.or_else(no_room)
+}
+
+fn unsupported_budget(tokens: u32, support: &ReasoningSupport) -> Option<String> {
     match (support.min_thinking_tokens, support.max_thinking_tokens) {
         (None, None) => Some("must be left out, because the model takes no budget".to_owned()),
         (Some(least), None) if tokens < least => {
@@ -333,6 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn regression_a_budget_of_thoughts_leaves_room_for_an_answer() {
+        let mut model = model();
+        model.reasoning = Some(ReasoningSupport { min_thinking_tokens: Some(100), ..Default::default() });
+        let budget = |model: &ModelSpec, tokens: u32| {
+            wrong(model, |template| {
+                template.reasoning =
+                    Some(ReasoningParameters { thinking_tokens: Some(tokens), ..Default::default() });
+            })
+        };
+        let [(path, told)] = &budget(&model, 4096)[..] else { panic!("one is wrong") };
+        assert!(path == "reasoning.thinking_tokens" && told.contains("less than 4096"), "{path}: {told}");
+        assert_eq!(budget(&model, 4095), []);
+        model.reasoning = None;
+        assert_eq!(budget(&model, 4096).len(), 1, "nothing is said of budgets, but of answers");
+        model.limits = None;
+        assert_eq!(budget(&model, 4096), []);
+    }
+
+    #[test]
     fn regression_system_prompts_and_parallel_calls_are_held_against_the_model() {
         use crate::proto::v1::PromptMessage;
         let mut model = ModelSpec {
@@ -426,7 +459,7 @@ mod tests {
                 max_thinking_tokens: most,
                 ..Default::default()
             };
-            budget_problem(tokens, &support).unwrap_or_default()
+            unsupported_budget(tokens, &support).unwrap_or_default()
         };
         assert!(problem(1, None, None).contains("no budget"));
         assert!(problem(1, Some(2), None).contains("at least 2"));

@@ -3,7 +3,7 @@
 //! Must not know how a template is filled; it sees to it that what a text leaves open is declared, that parameters are
 //! within their ranges, and that the model which is named takes them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CheckContext, Findings, Kind, Outlook, Reference, Remark, Says, Targets, Turn, credential, json, model,
@@ -125,6 +125,7 @@ impl Kind for PromptTemplate {
             findings.violations.extend(model_fit::not_offered(spec, provider, model));
             findings.warnings.extend(of_another_provider(spec, provider.r#type()));
         }
+        findings.warnings.extend(function_named_twice(spec, targets));
         let assumed = provider.is_none().then(|| maker_of(spec)).flatten();
         if let Some(provider) = provider.or(assumed.as_ref()) {
             findings.warnings.extend(not_sent(spec, provider, model, targets));
@@ -343,6 +344,22 @@ fn of_another_provider(spec: &PromptTemplateSpec, provider_type: ProviderType) -
     })
 }
 
+/// Said and not refused: the tools have their names for themselves, and one may get another.
+fn function_named_twice(spec: &PromptTemplateSpec, targets: &Targets<'_>) -> Vec<String> {
+    let mut named = BTreeMap::new();
+    let mut warnings = Vec::new();
+    for (index, name) in spec.tools.iter().enumerate() {
+        let Some(Spec::Tool(tool)) = targets.get(name.as_str()) else { continue };
+        if let Some(other) = named.insert(&tool.function_name, name).filter(|other| *other != name) {
+            warnings.push(format!(
+                "`prompt_template.tools[{index}]` has the function name `{}`, as {other} has: providers refuse a call with both",
+                tool.function_name
+            ));
+        }
+    }
+    warnings
+}
+
 /// The provider that a template's model is asked of, where only its type is known: as one of the type is made.
 fn maker_of(spec: &PromptTemplateSpec) -> Option<ProviderSpec> {
     let provider_type = type_of_word(spec.model.split('/').nth(1)?)?;
@@ -382,13 +399,15 @@ fn not_sent(
         // The builder is kept with the provider, so that a newer one of its type is not taken by itself.
         let mended = match &newer {
             Some(unsent) if !unsent.contains(&field) => {
-                "; that of its type has one now: clear `request_builder` to take it"
+                "; that of its type has one now: clear `request_builder` to take it (`--field request_builder=` does)"
             }
             _ => "",
         };
-        format!(
-            "`prompt_template.{field}` is not sent by {whose}: its request builder has no place for it{mended}"
-        )
+        let why = match &mapping.taken_with(field)[..] {
+            [] => format!("has no place for it{mended}"),
+            conditions => format!("takes it only with `{}`", conditions.join("` or `")),
+        };
+        format!("`prompt_template.{field}` is not sent by {whose}: its request builder {why}")
     };
     // Parallel calls are filled in, which stands for nothing, and a mode follows from a budget.
     let asked = |field: &&str| match *field {
@@ -396,7 +415,12 @@ fn not_sent(
         "reasoning.thinking_mode" => call.reasoning.thinking_mode() != ThinkingMode::Unspecified,
         _ => true,
     };
-    mapping.not_sent(&call).into_iter().filter(asked).map(told).collect()
+    let budget = mapping.budget_problem(&call).map(|problem| {
+        format!(
+            "`prompt_template.reasoning.thinking_tokens` {problem}: calls of {whose} without one are refused"
+        )
+    });
+    mapping.not_sent(&call).into_iter().filter(asked).map(told).chain(budget).collect()
 }
 
 /// How a provider would be spoken to if it were made now.

@@ -117,6 +117,7 @@ impl Kind for Provider {
         ]
         .into_iter()
         .flatten()
+        .chain(placeholders_in_headers(after))
         .collect()
     }
 
@@ -352,6 +353,20 @@ fn nothing_renders(spec: &ProviderSpec) -> Option<String> {
     (filled.request_builder.is_none() || filled.response_extractor.is_none()).then(|| {
         "there is no `request_builder` or no `response_extractor`: clients can't call this provider by its configuration"
             .into()
+    })
+}
+
+/// The key is put into one header only.
+fn placeholders_in_headers(spec: &ProviderSpec) -> impl Iterator<Item = String> {
+    let plain = spec.headers.iter().filter_map(|(name, header)| match &header.value {
+        Some(Value::Plain(text)) => Some((name, text)),
+        _ => None,
+    });
+    let named = plain.filter(|(_, text)| text.contains(PLACEHOLDER));
+    named.map(|(name, _)| {
+        format!(
+            "`headers.{name}` is sent with `{PLACEHOLDER}` as it stands: only `auth.header_template` has the key put there"
+        )
     })
 }
 

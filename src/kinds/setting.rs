@@ -64,7 +64,9 @@ fn check_secrecy(context: &CheckContext<'_>, spec: &SettingSpec, violations: &mu
         (_, Some(found)) => format!("it holds {found}"),
         (_, None) => return,
     };
-    let problem = format!("must not be set, because {why}; set `secret_value` instead");
+    let problem = format!(
+        "must not be set, because {why}; set `secret_value` instead (on the command line, `--secret`)"
+    );
     violations.add(field, "SECRET_REQUIRED", problem);
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     choice::type_word,
-    domain::{Error, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
+    domain::{Error, FieldViolation, KindName, Principal, ResourceName, Result, Spec, Violations, limits},
     kinds,
     proto::v1::{PromptTemplateSpec, ProviderSpec, RenderRequestRequest, RenderRequestResponse, ToolSpec},
     view::{Entry, State},
@@ -41,8 +41,11 @@ impl Service {
         }
         let mapping =
             wire::Mapping::of(provider).map_err(|problems| no_mapping(&names.provider, &problems))?;
-        let rendered = mapping.request(&call(request, tools)).map_err(invalid)?;
-        check_fit(caller, &state, request, &names.provider, provider)?;
+        // What the model does not take is told beside what the builder lacks: one may be the reason for the other.
+        let mut violations = Violations::default();
+        violations.extend(misfits(caller, &state, request, &names.provider, provider));
+        let rendered = violations.take(mapping.request(&call(request, tools)).map_err(invalid))?;
+        let rendered = violations.allow(rendered)?;
         let http = rendered.request;
         let body_json = http.body.map(|body| body.to_string()).unwrap_or_default();
         if body_json.len() > limits::MESSAGE_OUT_BYTES - MARGIN {
@@ -95,15 +98,15 @@ fn check(request: &RenderRequestRequest) -> Result<Names> {
     violations.allow(provider.map(|provider| Names { provider, tools }))
 }
 
-/// Holds a call to what the catalogue says of its model, as a template is held to it. What the caller does not reach tells him
-/// nothing.
-fn check_fit(
+/// What the model does not take of a call by what the catalogue says, as a template is held to it. What the caller does not reach
+/// tells him nothing.
+fn misfits(
     caller: &Principal,
     state: &State,
     request: &RenderRequestRequest,
     name: &ResourceName,
     provider: &ProviderSpec,
-) -> Result<()> {
+) -> Vec<FieldViolation> {
     let id = if request.model.is_empty() { &provider.default_model } else { &request.model };
     let segment = kinds::model::segment_of(id);
     let of_type = type_word(provider.r#type());
@@ -111,8 +114,8 @@ fn check_fit(
         .into_iter()
         .filter_map(|owner| state.get(&format!("models/{owner}/{segment}")));
     let reached = |entry: &&Entry| caller.reaches(&entry.record.name, entry.kind());
-    let Some(entry) = entries.find(reached) else { return Ok(()) };
-    let Spec::Model(model) = &entry.record.spec else { return Ok(()) };
+    let Some(entry) = entries.find(reached) else { return Vec::new() };
+    let Spec::Model(model) = &entry.record.spec else { return Vec::new() };
     let asked = PromptTemplateSpec {
         model: entry.record.name.to_string(),
         generation: request.generation.clone(),
@@ -121,9 +124,7 @@ fn check_fit(
         tools: request.tools.clone(),
         ..PromptTemplateSpec::default()
     };
-    let mut violations = Violations::default();
-    violations.extend(kinds::misfits_of_call(&asked, model));
-    violations.into_result()
+    kinds::misfits_of_call(&asked, model)
 }
 
 fn call(request: &RenderRequestRequest, tools: Vec<wire::Tool>) -> wire::Call {

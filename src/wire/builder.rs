@@ -78,9 +78,20 @@ impl Builder {
         let field = "request_builder.payload_structure";
         problems.at_most(field, wire.payload_structure.len(), MAX_ENTRIES, "entries");
         for (key, what) in REQUIRED {
-            if !wire.payload_structure.contains_key(key) {
-                problems.required(format!("{field}.{key}"), what);
+            match wire.payload_structure.get(key) {
+                None => problems.required(format!("{field}.{key}"), what),
+                Some(entry) if !entry.when.is_empty() => {
+                    let problem = "must be left out, because every call has this entry";
+                    problems.add(format!("{field}.{key}.when"), "NOT_ALLOWED", problem);
+                }
+                Some(_) => {}
             }
+        }
+        if let Some(entry) = wire.payload_structure.get("messages")
+            && entry.source.starts_with("literal:")
+        {
+            let problem = "must be `param:messages`: a call is nothing without its conversation";
+            problems.add(format!("{field}.messages.source"), "NOT_ALLOWED", problem);
         }
         let mut entries = Vec::new();
         for (key, entry) in wire.payload_structure.iter().take(MAX_ENTRIES) {
@@ -104,6 +115,22 @@ impl Builder {
             holds && (entry.source == Source::Parameter(parameter) || decides())
         };
         self.entries.iter().any(taken)
+    }
+
+    /// What an entry that is used in a call sends where the call has no such parameter.
+    pub fn default_in(&self, parameter: Parameter, call: &Call, model: &str) -> Option<&Value> {
+        let used = |entry: &&Entry| {
+            entry.source == Source::Parameter(parameter)
+                && entry.when.as_ref().is_none_or(|condition| condition.holds(call, model))
+        };
+        self.entries.iter().filter(used).find_map(|entry| entry.default.as_ref())
+    }
+
+    /// The conditions under which this parameter is taken, where there is none without one.
+    pub fn conditions_of(&self, parameter: Parameter) -> Vec<String> {
+        let taking = self.entries.iter().filter(|entry| entry.source == Source::Parameter(parameter));
+        let conditions = taking.map(|entry| entry.when.as_ref().map(Condition::shown));
+        conditions.collect::<Option<Vec<_>>>().unwrap_or_default()
     }
 
     /// Whether an entry takes this parameter.
@@ -280,6 +307,9 @@ fn when(text: &str, path: &str, problems: &mut Problems) -> Option<Condition> {
     if value.is_some_and(|value| value.is_empty() || value.len() > TARGET_BYTES) {
         let problem = "must have 1 to 256 bytes behind the `=`, for example `thinking_mode=enabled`";
         problems.add(path, "INVALID_FORMAT", problem);
+    } else if let Some(wanted) = found.zip(value).and_then(|(parameter, value)| parameter.never_is(value)) {
+        let problem = format!("never holds, because `{name}` never is that: behind the `=` belongs {wanted}");
+        problems.add(path, "UNKNOWN_VALUE", problem);
     }
     found.map(|parameter| Condition { parameter, text: value.map(str::to_owned) })
 }

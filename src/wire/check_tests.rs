@@ -154,6 +154,74 @@ fn entries() {
 }
 
 #[test]
+fn regression_a_call_has_its_model_and_its_conversation() {
+    let structure = "request_builder.payload_structure";
+    bad(structure, json!({"model": {"when": "stream=true"}}), &[".model.when"]);
+    bad(structure, json!({"messages": {"when": "thinking_mode=enabled"}}), &[".messages.when"]);
+    bad(structure, json!({"messages": {"source": "literal:[]"}}), &[".messages.source"]);
+    good(structure, json!({"model": {"source": "literal:\"the-only-one\""}}));
+}
+
+#[test]
+fn regression_a_condition_that_never_holds_is_refused() {
+    let entry = |when: &str| json!({"source": "param:seed", "when": when});
+    for when in [
+        "temperature=1.0",
+        "frequency_penalty=-0.5",
+        "seed=-1",
+        "max_tokens=5",
+        "stream=false",
+        "thinking_mode=adaptive",
+        "reasoning_effort=xhigh",
+        "tool_choice=required",
+        "model_name=GPT",
+        "tools=true",
+    ] {
+        good(ENTRY, entry(when));
+    }
+    for when in [
+        "temperature=1",
+        "temperature=NaN",
+        "seed=1.0",
+        "seed=01",
+        "max_tokens=many",
+        "stream=True",
+        "thinking_mode=ENABLED",
+        "reasoning_effort=unspecified",
+        "tool_choice=any",
+        "stop_sequences=a",
+        "tools=tools/a",
+    ] {
+        bad(ENTRY, entry(when), &[".when"]);
+    }
+}
+
+/// The path of a call without what belongs into it is that of something else.
+#[test]
+fn regression_a_path_is_not_called_without_what_belongs_into_it() {
+    let entry = |value: &str, when: &str| json!({"source": format!("literal:\"{value}\""), "target": "url:v", "when": when});
+    let entries = json!({"a": entry("on", "stream=true"), "b": entry("off", "stream=false")});
+    let stream =
+        json!({"framing": "sse", "extraction_rules": {"text_content": {"type": "string", "paths": ["a"]}}});
+    let provider = provider(json!({
+        "endpoint_path": "/x/{v}", BUILDER: {"payload_structure": entries}, EXTRACTOR: {"stream": stream},
+    }));
+    let mapping = Mapping::of(&provider).unwrap();
+    let rendered = |stream: Option<bool>| {
+        let messages =
+            vec![ChatMessage { role: ChatRole::User.into(), text: "Hi".into(), ..Default::default() }];
+        let mut call = Call { model: "m".into(), messages, ..Default::default() };
+        call.chat.stream = stream;
+        mapping.request(&call).map(|rendered| rendered.request.url)
+    };
+    assert_eq!(rendered(Some(true)), Ok("https://llm.example.com/v1/x/on".into()));
+    assert_eq!(rendered(Some(false)), Ok("https://llm.example.com/v1/x/off".into()));
+    let problems = rendered(None).unwrap_err();
+    assert!(problems.iter().all(|problem| problem.path == "chat.stream" && problem.reason == "REQUIRED"));
+    assert_eq!(problems.len(), 2);
+}
+
+#[test]
 fn no_two_entries_go_to_one_place() {
     for target in ["model", "model.x", "messages"] {
         let found = check(&provider(at(ENTRY, json!({"source": "param:seed", "target": target}))));

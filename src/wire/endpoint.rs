@@ -1,6 +1,6 @@
 //! Endpoint paths and the URLs that they become part of. A path stays below the base URL, whatever is put into it.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, net::Ipv4Addr};
 
 use crate::proto::v1::ProviderSpec;
 
@@ -141,26 +141,38 @@ fn encode(text: &str) -> String {
 }
 
 /// The first label of the host beside a provider's own to which its key goes as well, to list models; empty: there is none.
+/// The label of the type counts only beside an address of the type: a gateway in front of it has no such neighbour, and
+/// nobody has named one.
 #[must_use]
 pub fn neighbour(provider: &ProviderSpec) -> String {
-    let mut provider = provider.clone();
-    super::families::fill(&mut provider);
-    provider.model_listing.map(|listing| listing.host_label).unwrap_or_default()
+    let mut filled = provider.clone();
+    super::families::fill(&mut filled);
+    let label = filled.model_listing.map(|listing| listing.host_label).unwrap_or_default();
+    let first = first_label(&provider.base_url).unwrap_or_default();
+    if super::families::is_beside(provider.r#type, &label, first) { label } else { String::new() }
 }
 
 /// A base URL with another first label of its host.
 pub(super) fn at_neighbour(base_url: &str, label: &str) -> String {
-    let Some((scheme, rest)) = base_url.split_once("://") else { return base_url.to_owned() };
-    let host = rest.split(['/', ':']).next().unwrap_or_default();
-    match host.split_once('.') {
-        Some((first, _)) if !label.is_empty() => format!("{scheme}://{label}{}", &rest[first.len()..]),
+    match (base_url.split_once("://"), first_label(base_url)) {
+        (Some((scheme, rest)), Some(first)) if !label.is_empty() => {
+            format!("{scheme}://{label}{}", &rest[first.len()..])
+        }
         _ => base_url.to_owned(),
     }
+}
+
+/// The first label of the host of a base URL, if that is a name of several.
+fn first_label(base_url: &str) -> Option<&str> {
+    let host = base_url.split_once("://")?.1.split(['/', ':']).next()?;
+    let (first, _) = host.split_once('.')?;
+    host.parse::<Ipv4Addr>().is_err().then_some(first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::v1::ProviderType;
 
     #[test]
     fn values_stay_in_their_segment() {
@@ -198,6 +210,40 @@ mod tests {
         let url = "https://bedrock-runtime.eu-west-1.amazonaws.com:8443/x.y";
         assert_eq!(at_neighbour(url, "bedrock"), "https://bedrock.eu-west-1.amazonaws.com:8443/x.y");
         assert_eq!(at_neighbour(url, ""), url);
-        assert_eq!(at_neighbour("http://localhost:80/a.b", "x"), "http://localhost:80/a.b");
+        for alone in ["http://localhost:80/a.b", "http://10.0.0.5:8080/x", "http://[::1]:80/a.b"] {
+            assert_eq!(at_neighbour(alone, "x"), alone);
+        }
+    }
+
+    #[test]
+    fn regression_a_gateway_has_no_neighbour_that_nobody_has_named() {
+        let labelled = |base_url: &str, label: Option<&str>| {
+            let mut provider = ProviderSpec {
+                r#type: ProviderType::Bedrock.into(),
+                base_url: base_url.to_owned(),
+                ..ProviderSpec::default()
+            };
+            // As a provider is stored: with the listing of its type.
+            crate::wire::families::fill(&mut provider);
+            if let (Some(label), Some(listing)) = (label, &mut provider.model_listing) {
+                label.clone_into(&mut listing.host_label);
+            }
+            neighbour(&provider)
+        };
+        for own in
+            ["https://bedrock-runtime.eu-west-1.amazonaws.com", "https://Bedrock-Runtime-FIPS.x.api.aws"]
+        {
+            assert_eq!(labelled(own, None), "bedrock", "{own}");
+        }
+        for other in [
+            "https://gw.example.com/bedrock",
+            "https://bedrock-gw.example.com",
+            "https://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com",
+            "http://10.0.0.5:8080",
+            "http://localhost:8080",
+        ] {
+            assert_eq!(labelled(other, None), "", "{other}");
+        }
+        assert_eq!(labelled("https://gw.example.com", Some("lists")), "lists", "somebody has named it");
     }
 }

@@ -131,6 +131,7 @@ fn parse_rules(wire: &BTreeMap<String, ExtractionRule>, path: &str, problems: &m
         check_known(name, &rule, &path, problems);
         rules.insert(name.clone(), rule);
     }
+    Rule::acquaint(&mut rules);
     rules
 }
 

@@ -1,10 +1,11 @@
 //! What is known of the types of providers: for each a mapping, as data. `build.rs` makes them of `families/*.json`.
 //!
-//! A file is the JSON of a provider's spec with its type and its mapping, and four things besides: `sources` says where what it
+//! A file is the JSON of a provider's spec with its type and its mapping, and five things besides: `sources` says where what it
 //! holds is published, for who changes it; `extends` names another file
 //! on which this one is a merge patch (RFC 7396); `alternatives` has, by the end of an endpoint path, the file whose builder
 //! and extractor are meant by such a path. `call_paths` has the ends of the endpoint paths of calls: what stands before
-//! one of them, such as `/openai/v1` where the base URL is the host alone, stands before the paths of the listing as well.
+//! one of them, such as `/openai/v1` where the base URL is the host alone, stands before the paths of the listing as well. `beside` has the first labels of the type's own hosts, beside which
+//! the `host_label` of its listing stands.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -17,6 +18,7 @@ struct File {
     name: &'static str,
     alternatives: &'static [(&'static str, &'static str)],
     call_paths: &'static [&'static str],
+    beside: &'static [&'static str],
     /// An encoded `ProviderSpec`.
     spec: &'static [u8],
 }
@@ -61,6 +63,14 @@ pub fn fill(provider: &mut ProviderSpec) {
     provider.request_builder = provider.request_builder.take().or(family.request_builder);
     provider.response_extractor = provider.response_extractor.take().or(family.response_extractor);
     provider.model_listing = provider.model_listing.take().or(family.model_listing);
+}
+
+/// Whether the list of models may be looked for at a host with this first label, beside one with that: the label of the
+/// type only beside its own hosts, one that somebody has named beside any.
+pub(super) fn is_beside(provider_type: i32, label: &str, first: &str) -> bool {
+    let Some((own, file)) = of_type(provider_type) else { return true };
+    let of_type = own.model_listing.as_ref().is_some_and(|listing| listing.host_label == label);
+    !of_type || file.beside.iter().any(|host| host.eq_ignore_ascii_case(first))
 }
 
 /// What stands before a call's own path in an endpoint path, if that has one of these ends. One with a placeholder is of one

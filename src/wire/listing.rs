@@ -2,7 +2,7 @@
 
 use super::{
     answer::{Malformed, parse},
-    endpoint::{at_neighbour, path_problem, with_query},
+    endpoint::{at_neighbour, neighbour, path_problem, with_query},
     path::Path,
     problems::{Problems, name_problem},
     request::{HttpRequest, get},
@@ -16,7 +16,6 @@ const PREFIX_BYTES: usize = 128;
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
     path: String,
-    host_label: String,
     models: Path,
     id: Vec<Path>,
     id_prefix: String,
@@ -80,13 +79,11 @@ impl Listing {
         let token = path("page_token_path", &wire.page_token_path);
         let has_more = path("has_more_path", &wire.has_more_path);
         let models = (problems.count() == before).then_some(models?)?;
-        let (path, host_label, id_prefix) =
-            (wire.path.clone(), wire.host_label.clone(), wire.id_prefix.clone());
+        let (path, id_prefix) = (wire.path.clone(), wire.id_prefix.clone());
         let (token_parameter, key_check_path) =
             (wire.page_token_parameter.clone(), wire.key_check_path.clone());
         Some(Self {
             path,
-            host_label,
             models,
             id,
             id_prefix,
@@ -101,7 +98,8 @@ impl Listing {
     }
 
     pub fn request(&self, provider: &ProviderSpec, page_token: &str) -> HttpRequest {
-        let mut request = get(provider, &at_neighbour(&provider.base_url, &self.host_label), &self.path);
+        let base_url = at_neighbour(&provider.base_url, &neighbour(provider));
+        let mut request = get(provider, &base_url, &self.path);
         if !page_token.is_empty() && !self.token_parameter.is_empty() {
             request.url = with_query(&request.url, &self.token_parameter, page_token);
         }

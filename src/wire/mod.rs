@@ -94,6 +94,20 @@ impl Mapping {
         request::not_sent(&self.provider, &self.builder, call)
     }
 
+    /// The conditions under which the builder takes the parameter in this field of a call, where it takes it under some
+    /// only, as `thinking_mode=adaptive`.
+    #[must_use]
+    pub fn taken_with(&self, field: &str) -> Vec<String> {
+        request::parameter_of_field(field).map(|found| self.builder.conditions_of(found)).unwrap_or_default()
+    }
+
+    /// What is wrong with the budget of thoughts of a call beside the bound that the builder sends by itself, to be read on
+    /// from the budget's path. The call may lack its messages.
+    #[must_use]
+    pub fn budget_problem(&self, call: &Call) -> Option<String> {
+        request::budget_problem(&self.builder, call, request::model_of(&self.provider, call))
+    }
+
     /// Reads the answer to a call.
     ///
     /// # Errors

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::call::{Call, Tool};
+use super::{
+    call::{Call, Tool},
+    path::scalar_text,
+    problems::list,
+};
 use crate::proto::v1::{ReasoningEffort, ThinkingMode, ToolChoiceMode};
 
 /// A parameter that an entry may take.
@@ -63,6 +67,33 @@ impl Parameter {
         PARAMETERS.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| *name)
     }
 
+    /// What its values look like as text, where this text never is one.
+    pub fn never_is(self, text: &str) -> Option<String> {
+        let words: Vec<String> = match self {
+            Self::Stream | Self::ParallelToolCalls | Self::ChainOfThought => {
+                ["true", "false"].map(str::to_owned).into()
+            }
+            Self::Messages | Self::Tools => vec!["true".to_owned()],
+            Self::ToolChoice => ["auto", "none", "required", "tool"].map(str::to_owned).into(),
+            Self::ThinkingMode => ["disabled", "enabled", "adaptive"].map(str::to_owned).into(),
+            Self::ReasoningEffort => {
+                (1..).map_while(|effort| ReasoningEffort::try_from(effort).ok()).filter_map(word).collect()
+            }
+            Self::Temperature | Self::TopP | Self::FrequencyPenalty | Self::PresencePenalty => {
+                let written = text.parse().ok().and_then(|value| number(Some(value)));
+                let right = written.as_ref().and_then(scalar_text).is_some_and(|written| written == text);
+                return (!right).then(|| "a number as JSON has it, such as `1.0`".to_owned());
+            }
+            Self::TopK | Self::MaxTokens | Self::Seed | Self::ThinkingTokens => {
+                let right = text.parse::<i64>().is_ok_and(|value| value.to_string() == text);
+                return (!right).then(|| "a whole number such as `5`".to_owned());
+            }
+            Self::StopSequences => return Some("nothing, with no `=`: it is a list".to_owned()),
+            Self::ModelName | Self::SystemPrompt => return None,
+        };
+        (!words.iter().any(|word| word == text)).then(|| list(words.iter().map(String::as_str)))
+    }
+
     /// Its value in a call, as it is before an entry makes something of it. Of messages and tools it only says that there
     /// are any: their form is the entry's.
     pub fn of(self, call: &Call, model: &str) -> Option<Value> {
@@ -91,7 +122,7 @@ impl Parameter {
             Self::ToolChoice if offered => tool_choice(call).map(Value::from),
             Self::ParallelToolCalls if offered => chat.parallel_tool_calls.map(Value::from),
             Self::ToolChoice | Self::ParallelToolCalls => None,
-            Self::ReasoningEffort => effort(reasoning.effort()),
+            Self::ReasoningEffort => word(reasoning.effort()).map(Value::from),
             Self::ThinkingMode => thinking_mode(reasoning.thinking_mode(), reasoning.thinking_tokens),
             Self::ThinkingTokens => reasoning.thinking_tokens.map(Value::from),
             Self::ChainOfThought => reasoning.chain_of_thought.map(Value::from),
@@ -120,9 +151,9 @@ fn tool_choice(call: &Call) -> Option<&'static str> {
     }
 }
 
-fn effort(effort: ReasoningEffort) -> Option<Value> {
+fn word(effort: ReasoningEffort) -> Option<String> {
     let word = effort.as_str_name().strip_prefix("REASONING_EFFORT_")?;
-    (effort != ReasoningEffort::Unspecified).then(|| json!(word.to_ascii_lowercase()))
+    (effort != ReasoningEffort::Unspecified).then(|| word.to_ascii_lowercase())
 }
 
 fn thinking_mode(mode: ThinkingMode, tokens: Option<u32>) -> Option<Value> {

@@ -53,9 +53,12 @@ impl Path {
         Ok(Self(steps))
     }
 
-    /// Whether another path goes on from where this one ends.
-    pub fn leads_into(&self, other: &Self) -> bool {
-        self.0.len() < other.0.len() && other.0.starts_with(&self.0)
+    /// Whether another path goes on from where this one ends, and its next step finds anything there.
+    pub fn is_opened_by(&self, other: &Self, value: &Value) -> bool {
+        let next = self.0.len() + 1;
+        next <= other.0.len()
+            && other.0.starts_with(&self.0)
+            && !Self(other.0[..next].to_vec()).find(value).is_empty()
     }
 
     /// Everything that it leads to from a value, in order. Null is nothing.

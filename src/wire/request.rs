@@ -75,7 +75,7 @@ pub(super) fn render(
 ) -> Result<Rendered, Vec<Problem>> {
     let mut problems = Problems::default();
     call.check(&mut problems);
-    let model = if call.model.is_empty() { &provider.default_model } else { &call.model };
+    let model = model_of(provider, call);
     check_model(provider, model, &mut problems);
     let streamed = call.chat.stream.unwrap_or(false);
     if streamed && !streams {
@@ -100,14 +100,18 @@ pub(super) fn render(
             }
         }
     }
+    let stream_path = Some(&builder.stream_path).filter(|path| streamed && !path.is_empty());
+    let path = stream_path.unwrap_or(&provider.endpoint_path);
+    check_path(builder, path, &in_url, &mut problems);
+    if let Some(problem) = budget_problem(builder, call, model) {
+        problems.add(field_of_parameter(Parameter::ThinkingTokens), "OUT_OF_RANGE", problem);
+    }
     if room.is_spent() {
         let problem =
             "make a request that is too large: the provider's request builder repeats what it is given";
         problems.add("messages", "TOO_LONG", problem);
     }
     problems.into_result()?;
-    let stream_path = Some(&builder.stream_path).filter(|path| streamed && !path.is_empty());
-    let path = stream_path.unwrap_or(&provider.endpoint_path);
     let request = HttpRequest {
         method: method(provider),
         url: endpoint::url(&provider.base_url, path, &in_url),
@@ -116,6 +120,22 @@ pub(super) fn render(
     };
     let unused = unused(builder, call, model).map(|(_, name)| *name).collect();
     Ok(Rendered { request, streamed, unused })
+}
+
+/// A path without what belongs into it is that of something else.
+fn check_path(builder: &Builder, path: &str, in_url: &BTreeMap<String, String>, problems: &mut Problems) {
+    for entry in &builder.entries {
+        let Target::Url(name) = &entry.target else { continue };
+        let empty = in_url.get(name).is_none_or(String::is_empty);
+        // What is always required is told of already.
+        if empty && !(entry.required && entry.when.is_none()) && endpoint::holds(path, name) {
+            let what =
+                format!("the provider's request builder puts it into the URL's path, for `{{{name}}}`");
+            let condition = entry.when.as_ref().map(|condition| field_of_parameter(condition.parameter));
+            let given = Some(field_of(entry)).filter(|field| !field.is_empty());
+            problems.required(given.or(condition).unwrap_or_default(), &what);
+        }
+    }
 }
 
 /// A call, as entries look at it.
@@ -208,6 +228,11 @@ fn method(provider: &ProviderSpec) -> HttpMethod {
     }
 }
 
+/// The model that a call goes to.
+pub(super) fn model_of<'a>(provider: &'a ProviderSpec, call: &'a Call) -> &'a str {
+    if call.model.is_empty() { &provider.default_model } else { &call.model }
+}
+
 fn check_model(provider: &ProviderSpec, model: &str, problems: &mut Problems) {
     if !provider.models.is_empty() && !model.is_empty() && !provider.models.iter().any(|known| known == model)
     {
@@ -266,9 +291,25 @@ fn key_header(provider: &ProviderSpec) -> Option<Header> {
     Some(Header { name: name.to_owned(), value, kind: HeaderKind::ApiKey })
 }
 
+/// What is wrong with a budget of thoughts beside the bound of the answer that the builder sends where a call has none.
+pub(super) fn budget_problem(builder: &Builder, call: &Call, model: &str) -> Option<String> {
+    let tokens = call.reasoning.thinking_tokens?;
+    let bound = match call.generation.max_tokens {
+        None => builder.default_in(Parameter::MaxTokens, call, model)?.as_u64()?,
+        Some(_) => return None,
+    };
+    let sent = builder.takes_in(Parameter::ThinkingTokens, call, model);
+    (sent && u64::from(tokens) >= bound).then(|| {
+        format!(
+            "must be less than {bound}, which the provider's request builder sends as the most tokens of an answer, thoughts \
+             among them, where there is no `generation.max_tokens`; give that as well, larger than the budget"
+        )
+    })
+}
+
 /// The fields of a call that are given and that the builder takes nowhere.
 pub(super) fn not_sent(provider: &ProviderSpec, builder: &Builder, call: &Call) -> Vec<&'static str> {
-    let model = if call.model.is_empty() { &provider.default_model } else { &call.model };
+    let model = model_of(provider, call);
     let fields = unused(builder, call, model).map(|(parameter, _)| field_of_parameter(*parameter));
     fields.filter(|field| *field != "model").collect()
 }
@@ -286,6 +327,12 @@ fn unused<'c>(
     };
     let given = PARAMETERS.iter().filter(move |(parameter, _)| parameter.of(call, model).is_some());
     given.filter(move |(parameter, _)| !told(*parameter))
+}
+
+/// The parameter whose field this is.
+pub(super) fn parameter_of_field(field: &str) -> Option<Parameter> {
+    let mut all = PARAMETERS.iter().map(|(parameter, _)| *parameter);
+    all.find(|parameter| field_of_parameter(*parameter) == field)
 }
 
 /// The field of a call from which an entry's value comes.

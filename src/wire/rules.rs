@@ -47,6 +47,8 @@ pub(super) struct Rule {
     paths: Vec<Path>,
     pub fields: BTreeMap<String, Field>,
     values: BTreeMap<String, String>,
+    /// The paths of the rules beside it.
+    beside: Vec<Path>,
 }
 
 /// A part of an object.
@@ -79,7 +81,15 @@ impl Rule {
         }
         check_values(&wire.values, of, &format!("{path}.values"), problems);
         let values = wire.values.clone();
-        (problems.count() == before).then_some(Self { of: of?, paths, fields, values })
+        (problems.count() == before).then_some(Self { of: of?, paths, fields, values, beside: Vec::new() })
+    }
+
+    /// Lets each rule know what the others read: what is opened by one of them is nothing strange to it.
+    pub fn acquaint(rules: &mut BTreeMap<String, Self>) {
+        let paths: Vec<Path> = rules.values().flat_map(|rule| rule.paths.iter().cloned()).collect();
+        for rule in rules.values_mut() {
+            rule.beside.clone_from(&paths);
+        }
     }
 
     /// What the rule finds in a document.
@@ -87,14 +97,14 @@ impl Rule {
         match self.of {
             Type::Object if !self.fields.is_empty() => self.object(document),
             Type::Array => Ok(self.array(document)),
-            _ => Ok(first(&self.paths, self.of, document)?.map(|value| self.translated(value))),
+            _ => Ok(first(&self.paths, &self.beside, self.of, document)?.map(|value| self.translated(value))),
         }
     }
 
     fn object(&self, document: &Value) -> Result<Option<Value>, Malformed> {
         let found = match self.paths.is_empty() {
             true => Some(document.clone()),
-            false => first(&self.paths, Type::Object, document)?,
+            false => first(&self.paths, &self.beside, Type::Object, document)?,
         };
         let Some(found) = found else { return Ok(None) };
         let object = self.fields_of(&found)?;
@@ -130,7 +140,7 @@ impl Rule {
     fn fields_of(&self, value: &Value) -> Result<Map<String, Value>, Malformed> {
         let mut object = Map::new();
         for (name, field) in &self.fields {
-            if let Some(value) = first(&field.paths, field.of, value)? {
+            if let Some(value) = first(&field.paths, &field.paths, field.of, value)? {
                 object.insert(name.clone(), value);
             }
         }
@@ -172,17 +182,18 @@ impl Type {
     }
 }
 
-/// The first value of a type that one of the paths leads to.
-fn first(paths: &[Path], of: Type, document: &Value) -> Result<Option<Value>, Malformed> {
+/// The first value of a type that one of the paths leads to. A list of parts that are read beside it, thoughts for example,
+/// is no value of another type, nor is a list of none.
+fn first(paths: &[Path], beside: &[Path], of: Type, document: &Value) -> Result<Option<Value>, Malformed> {
     let mut other = false;
     for path in paths {
         let found = path.find(document);
         if let Some(value) = of.of(&found) {
             return Ok(Some(value));
         }
-        let composed = found.iter().all(|value| value.is_array() || value.is_object());
-        let opened = composed && paths.iter().any(|further| path.leads_into(further));
-        other |= !found.is_empty() && !opened;
+        let empty = found.iter().all(|value| value.as_array().is_some_and(Vec::is_empty));
+        let opened = || beside.iter().any(|further| path.is_opened_by(further, document));
+        other |= !empty && !opened();
     }
     if other { Err(Malformed::new("holds a value of another type")) } else { Ok(None) }
 }

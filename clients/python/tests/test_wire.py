@@ -189,3 +189,24 @@ def test_regression_builders_do_not_multiply_without_a_bound():
     with pytest.raises(wire.CallError) as refused:
         wire.render(provider, wire.Call((wire.Message("user", "x" * 3000),), model="m"))
     assert [problem.path for problem in refused.value.problems] == ["messages"]
+
+
+def test_regression_a_path_is_not_called_without_what_belongs_into_it():
+    def entry(value, when):
+        return specs.RequestEntry(source=f'literal:"{value}"', target="url:v", when=when)
+
+    entries = {"a": entry("on", "temperature"), "b": entry("off", "seed")}
+    builder = specs.RequestBuilder(version="1.0", payload_structure=entries)
+    provider = specs.ProviderSpec(base_url="https://x", endpoint_path="/y/{v}", request_builder=builder)
+
+    def url(**generation):
+        given = specs.GenerationParameters(**generation)
+        return wire.render(provider, wire.Call((wire.Message("user", "x"),), model="m", generation=given)).url
+
+    assert (url(temperature=0.5), url(seed=1)) == ("https://x/y/on", "https://x/y/off")
+    with pytest.raises(wire.CallError) as refused:
+        url()
+    assert [problem.path for problem in refused.value.problems] == [
+        "generation.temperature",
+        "generation.seed",
+    ]

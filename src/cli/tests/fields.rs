@@ -102,6 +102,31 @@ fn wrong_fields_are_told_with_what_would_be_right() {
     assert!(edited("providers/x", &["headers.A.plain=1", "headers.B.plain=2"]).is_ok());
 }
 
+/// Found by a stranger: a warning said to clear `request_builder`, and no flag did.
+#[test]
+fn regression_a_group_of_fields_is_cleared_by_no_value() {
+    let (resource, mask) = edited("providers/x", &["request_builder="]).unwrap();
+    assert_eq!(
+        (provider(resource), mask),
+        (v1::ProviderSpec::default(), vec!["provider.request_builder".into()])
+    );
+    let (_, mask) = edited("providers/x", &["auth=", "display_name=X"]).unwrap();
+    assert_eq!(mask, ["provider.auth", "provider.display_name"]);
+    let wrong = edited("providers/x", &["request_builder={}"]).unwrap_err();
+    assert!(wrong.contains("or clear it with request_builder="), "{wrong}");
+    assert!(edited("providers/x", &["provider="]).unwrap_err().contains("is a group of fields"));
+
+    let plain = |value: &str| v1::HeaderValue { value: Some(header_value::Value::Plain(value.into())) };
+    let headers = [("A".to_owned(), plain("1")), ("B".to_owned(), plain("2"))].into();
+    let spec = v1::ProviderSpec { headers, ..Default::default() };
+    let current = v1::Resource { spec: Some(Spec::Provider(spec)), ..Default::default() };
+    let mut edit = Edit::of("providers/x").unwrap();
+    edit.field("headers.A=").unwrap();
+    let (resource, mask) = edit.build(Some(&current)).unwrap();
+    assert_eq!(mask, ["provider.headers"]);
+    assert_eq!(provider(resource).headers.into_keys().collect::<Vec<_>>(), ["B"]);
+}
+
 #[test]
 fn parts_of_maps_are_changed_on_what_is_there() {
     let header = |value| v1::HeaderValue { value: Some(value) };

@@ -321,6 +321,41 @@ fn regression_what_the_provider_is_not_sent_is_said() {
     assert_eq!(found.violations, []);
 }
 
+#[test]
+fn regression_two_tools_of_one_function_name_are_warned_of() {
+    use crate::proto::v1::ToolSpec;
+    let tool = |function: &str| Spec::Tool(ToolSpec { function_name: function.into(), ..Default::default() });
+    let given = spec(|spec| spec.tools = ["a", "b", "c"].map(|id| format!("tools/{id}")).into());
+    let (search, other) = (tool("search"), tool("fetch"));
+    let name = |id: &str| ResourceName::parse(&format!("tools/{id}")).unwrap();
+    let targets = [(name("a"), &search), (name("b"), &other), (name("c"), &search)].into();
+    let found = PromptTemplate.check_targets(&given, &targets);
+    let [warning] = &found.warnings[..] else { panic!("{:?}", found.warnings) };
+    assert!(warning.contains("`prompt_template.tools[2]`") && warning.contains("tools/a"), "{warning}");
+}
+
+#[test]
+fn regression_what_a_builder_takes_with_something_else_and_a_budget_without_room_are_said() {
+    use crate::proto::v1::ProviderSpec;
+    let provider = ProviderSpec { r#type: ProviderType::Anthropic.into(), ..Default::default() };
+    let (provider, _) = plan("providers/anthropic", Spec::Provider(provider), None);
+    let warned = |change: fn(&mut ReasoningParameters)| {
+        let given = spec(|spec| {
+            spec.provider = "providers/anthropic".into();
+            reasoning(change)(spec);
+        });
+        let name = ResourceName::parse("providers/anthropic").unwrap();
+        let found = PromptTemplate.check_targets(&given, &[(name, &provider)].into());
+        assert_eq!(found.violations, []);
+        found.warnings.join("\n")
+    };
+    let told = warned(|given| given.chain_of_thought = Some(true));
+    assert!(told.contains("takes it only with `thinking_mode=adaptive`"), "{told}");
+    let told = warned(|given| given.thinking_tokens = Some(8000));
+    assert!(told.contains("`prompt_template.reasoning.thinking_tokens` must be less than 4096"), "{told}");
+    assert_eq!(warned(|given| given.thinking_tokens = Some(4095)), "");
+}
+
 /// A provider of an older release has the request builder of that time.
 #[test]
 fn regression_an_older_request_builder_of_the_type_is_told_of() {

@@ -329,6 +329,11 @@ fn actions_and_warnings() {
         ""
     );
     assert!(changed(|spec| spec.base_url = "http://a.example".into()).contains("in the clear"));
+    let placed = changed(|spec| {
+        let value = Some(Value::Plain("{api_key}".into()));
+        spec.headers.insert("X-Foo".into(), HeaderValue { value });
+    });
+    assert!(placed.contains("`headers.X-Foo` is sent with `{api_key}` as it stands"), "{placed}");
     assert_eq!(changed(|spec| spec.base_url = "http://localhost:1".into()), "");
     assert!(changed(|spec| (spec.context_window_tokens, spec.max_output_tokens) = (1, 2)).contains("larger"));
 }

@@ -194,11 +194,15 @@ fn share_letters(password: &str, code: &str) -> bool {
     !password.is_empty() && !code.is_empty() && (password.contains(&*code) || code.contains(&*password))
 }
 
-/// Whether the password itself may be sent: to this machine, to a server that has proven who it is, or where the operator has
-/// chosen to do without.
+/// Whether it is certain who listens: this machine, or a server whose certificate is the host's. That any authority has made
+/// one proves nothing: the public ones make them for everybody.
+fn is_proven(channel: &Channel<'_>, login: &Login<'_>) -> bool {
+    channel.is_local() || trust_of(login.spec) == Some(Trust::Full)
+}
+
+/// Whether the password itself may be sent: to who has proven who it is, or where the operator has chosen to do without.
 fn may_send_password(channel: &Channel<'_>, login: &Login<'_>) -> bool {
-    let unproven = matches!(login.spec.tls_mode(), DatabaseTlsMode::Preferred | DatabaseTlsMode::Required);
-    !unproven || channel.is_local()
+    is_proven(channel, login) || login.spec.tls_mode() == DatabaseTlsMode::Disabled
 }
 
 fn is_of_version(letter: char) -> bool {

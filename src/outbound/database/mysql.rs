@@ -7,7 +7,7 @@ mod proof;
 
 use zeroize::Zeroizing;
 
-use super::{Channel, Found, Login, OPEN, Refusal, Trouble, may_send_password, refused, trust_of};
+use super::{Channel, Found, Login, Refusal, Trouble, is_proven, refused, trust_of};
 use crate::{outbound::Fault, proto::v1::DatabaseTlsMode};
 use proof::Way;
 
@@ -39,9 +39,10 @@ const QUIT: &[u8] = &[1];
 const UNKNOWN_WAY: Trouble = Trouble::Unsupported(
     "the server wants to be signed in to in a way that can't be tried from here, such as ed25519, Kerberos or LDAP",
 );
+/// Only this machine gets so far without TLS. Its certificate is mostly one that the server has made for itself.
 const NO_TLS: Trouble = Trouble::Fault(Fault::Tls(
     "the server takes the password only within TLS, or encrypted with a key that nobody vouches for: set `tls_mode` to \
-     DATABASE_TLS_MODE_VERIFY_FULL",
+     DATABASE_TLS_MODE_REQUIRED, which is enough for a server on this machine, and have the server offer TLS",
 ));
 
 /// Hears the server's greeting, agrees on TLS as the mode says, signs in, and asks one query: proxies sign in by themselves.
@@ -57,8 +58,8 @@ pub(super) async fn sign_in(
     let greeting = Greeting::parse(&talk.hear().await?).ok_or(Fault::BadAnswer)?;
     found.version.clone_from(&greeting.version);
     encrypt(&mut talk, login, greeting.capabilities & SSL != 0, found).await?;
-    // A proof is as good as the password to who guesses.
-    if login.password.is_some() && !may_send_password(talk.channel, login) {
+    // A proof is as good as the password to who guesses, so that everything further is between us and who has proven itself.
+    if login.password.is_some() && !is_proven(talk.channel, login) {
         return Err(Trouble::NotTried);
     }
     if greeting.capabilities & NEEDED != NEEDED {
@@ -108,14 +109,14 @@ async fn authenticate(
             (OK, _) => return Ok(()),
             (MORE, said) if said == FAST && way == Way::CachingSha2 => {}
             (MORE, said) if said == FULL && way == Way::CachingSha2 => {
-                may_be_said(talk.channel, login, encrypted)?;
+                may_be_said(encrypted)?;
                 talk.say(&proof::clear(password)).await?;
             }
             (SWITCH, said) => {
                 let (asked, nonce) = switched(said).ok_or(UNKNOWN_WAY)?;
                 way = asked;
                 if way == Way::Clear {
-                    may_be_said(talk.channel, login, encrypted)?;
+                    may_be_said(encrypted)?;
                 }
                 talk.say(&way.answer(password, nonce)).await?;
             }
@@ -126,12 +127,8 @@ async fn authenticate(
 }
 
 /// Whether the password itself may be said here: servers take it within TLS only.
-fn may_be_said(channel: &Channel<'_>, login: &Login<'_>, encrypted: bool) -> Result<(), Trouble> {
-    match (encrypted, may_send_password(channel, login)) {
-        (false, _) => Err(NO_TLS),
-        (true, false) => Err(OPEN),
-        (true, true) => Ok(()),
-    }
+const fn may_be_said(encrypted: bool) -> Result<(), Trouble> {
+    if encrypted { Ok(()) } else { Err(NO_TLS) }
 }
 
 /// The way that the server switches to, and what it has made up for it.

@@ -63,29 +63,49 @@ impl<'a> Planner<'a> {
     pub(super) fn check_moves(&mut self) {
         for (field, name) in std::mem::take(&mut self.moved) {
             let prefix = name.beneath();
+            let mut holders = BTreeSet::new();
             for child in self.state.beneath(&prefix) {
                 let record = &child.record;
-                let kept = record.secrets.iter().any(|(path, id)| self.keeps(&record.name, path, id));
-                if kept {
-                    // Which names there are beneath is not given away.
-                    let seen = self.caller.reaches(&record.name, record.kind);
-                    let (holder, subject) = match seen {
-                        true => (record.name.to_string(), record.name.to_string()),
-                        false => (format!("what your grants do not reach beneath {name}"), name.to_string()),
-                    };
-                    let description = format!(
-                        "{holder} holds a secret that was saved for where {name} points now: give it again in one batch with \
-                         this change, or delete it"
-                    );
-                    let reason = "SECRET_REQUIRED";
-                    let refused = Error::FailedPrecondition { reason, subject, description };
-                    self.refuse(field.clone(), refused);
+                if record.secrets.iter().any(|(path, id)| self.keeps(&record.name, path, id)) {
+                    holders.insert((record.name.clone(), record.kind));
                 }
                 self.reads
                     .push(Read::Unchanged { name: record.name.clone(), revision: record.update_revision });
             }
             self.reads.push(Read::NoneCreatedAfter { prefix, revision: self.state.revision });
+            if !holders.is_empty() {
+                self.refuse_moved(&field, &name, &holders);
+            }
         }
+    }
+
+    /// All whose secrets would be left behind are told at once; which names there are beyond the grants is not given away.
+    fn refuse_moved(
+        &mut self,
+        field: &str,
+        name: &ResourceName,
+        holders: &BTreeSet<(ResourceName, KindName)>,
+    ) {
+        let advice =
+            "saved for where it points now: give them again in one batch with this change, or delete them";
+        let description =
+            format!("{name} has secrets of {} beneath it, {advice}", listed(self.caller, holders));
+        let seen = holders.iter().filter(|(holder, kind)| self.caller.reaches(holder, *kind));
+        let mut subjects: Vec<String> = seen.map(|(holder, _)| holder.to_string()).collect();
+        if subjects.len() < holders.len() {
+            subjects.push(name.to_string());
+        }
+        let left = |subject: String| Unmet {
+            field: field.to_owned(),
+            reason: "SECRET_REQUIRED",
+            description: format!(
+                "{subject} holds, or has beneath it, a secret that was saved for where {name} points now; give it again in one \
+                 batch with this change, or delete it"
+            ),
+            subject,
+        };
+        let unmet = subjects.into_iter().map(left).collect();
+        self.refuse(field, Error::Missing { description, unmet });
     }
 
     /// Whether the write leaves a stored secret as it is.

@@ -171,6 +171,8 @@ async fn the_password_itself_is_said_within_tls_only() {
     for asks in [&[MORE, 4][..], &clear[0], &clear[1]] {
         let (found, told) = in_the_clear("caching_sha2_password", &[asks, DONE]).await;
         assert_eq!(found.trouble, Some(NO_TLS), "{asks:?}");
+        let Some(Trouble::Fault(Fault::Tls(advice))) = found.trouble else { panic!() };
+        assert!(advice.contains("DATABASE_TLS_MODE_REQUIRED"), "{advice}");
         assert!(told.iter().all(|packet| !holds(packet, PASSWORD.as_bytes())), "{told:?}");
 
         let (found, told) = within_tls(DatabaseTlsMode::VerifyFull, &[asks, DONE]).await;
@@ -210,17 +212,34 @@ async fn a_server_that_has_proven_nothing_is_only_heard() {
     let greeting = greeting("caching_sha2_password", NEEDED | SSL);
     let (address, told) = server(greeting, &[DONE], Some(acceptor)).await;
     let (outbound, password) = (local().trusting(roots), SecretText::from(PASSWORD));
-    for mode in [DatabaseTlsMode::Required, DatabaseTlsMode::Preferred] {
+    for mode in [
+        DatabaseTlsMode::Required,
+        DatabaseTlsMode::Preferred,
+        DatabaseTlsMode::VerifyCa,
+        DatabaseTlsMode::Disabled,
+    ] {
         let spec = mysql("localhost", address, mode);
         let login = Login { spec: &spec, password: Some(&password) };
         let mut channel = outbound.channel(&login).await.unwrap().elsewhere();
         let mut found = Found::default();
         assert_eq!(sign_in(&mut channel, &login, &mut found).await, Err(Trouble::NotTried), "{mode:?}");
-        assert!(found.encrypted && told.lock().is_empty());
+        assert_eq!(found.encrypted, mode != DatabaseTlsMode::Disabled);
+        assert!(told.lock().is_empty(), "{mode:?}");
     }
     // What goes to this machine is known to arrive.
     let found = attempt(&outbound, &mysql("localhost", address, DatabaseTlsMode::Required)).await;
     assert_eq!((found.trouble, told.lock().len()), (None, 2));
+}
+
+/// What the advice leads to: a server's own certificate proves nothing, and on this machine nothing has to be proven.
+#[tokio::test]
+async fn regression_a_local_server_with_a_certificate_of_its_own_is_signed_in_to() {
+    let (acceptor, _) = authority();
+    let greeting = greeting("caching_sha2_password", NEEDED | SSL);
+    let (address, told) = server(greeting, &[&[MORE, 4], DONE], Some(acceptor)).await;
+    let found = attempt(&local(), &mysql("127.0.0.1", address, DatabaseTlsMode::Required)).await;
+    assert_eq!((found.trouble, found.encrypted), (None, true));
+    assert_eq!(told.lock()[1], [PASSWORD.as_bytes(), b"\0"].concat());
 }
 
 #[tokio::test]

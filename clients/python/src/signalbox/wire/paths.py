@@ -69,11 +69,18 @@ def find(path: str, value: Json) -> list[Json]:
     return [each for each in found if each is not None]
 
 
+def is_opened_by(path: str, other: str, value: Json) -> bool:
+    """Whether another path goes on from where this one ends, and its next step finds anything there."""
+    next_step = _next_step(path, other)
+    return next_step is not None and bool(find(next_step, value))
+
+
 @lru_cache(maxsize=4096)
-def leads_into(path: str, other: str) -> bool:
-    """Whether another path goes on from where this one ends."""
+def _next_step(path: str, other: str) -> str | None:
+    """The other path up to its first step behind this one, if it goes on from where this one ends."""
     steps, further = ([step[0] for step in _steps(each)] for each in (path, other))
-    return len(steps) < len(further) and further[: len(steps)] == steps
+    goes_on = len(steps) < len(further) and further[: len(steps)] == steps
+    return "".join(further[: len(steps) + 1]) if goes_on else None
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from .. import specs
 from ..errors import SignalboxError
 from .calls import ToolCall
-from .paths import MISSING, Json, compact, find, leads_into, parse
+from .paths import MISSING, Json, compact, find, is_opened_by, parse
 
 #: What a call of a tool counts beside its arguments.
 _CALL_BYTES = 64
@@ -47,6 +47,7 @@ class Answer:
 
 
 Rules = Mapping[str, specs.ExtractionRule]
+_Readers = Mapping[str, specs.ExtractionRule | specs.ExtractionField]
 
 
 def read_answer(extractor: specs.ResponseExtractor, body: bytes) -> Answer:
@@ -95,7 +96,7 @@ class Parts:
         """Adds what the rules find in a document. In a stream arguments come in pieces."""
         for name, rule in sorted(rules.items()):
             try:
-                value = _read(rule, found)
+                value = _read(rule, found, rules)
             except TypeError:
                 raise MalformedError(f"the provider's answer holds something else than `{name}`") from None
             if value is not MISSING:
@@ -148,15 +149,15 @@ class Parts:
         return Answer(text, reasoning, self._finish_reason, calls, self._usage, self._others)
 
 
-def _read(rule: specs.ExtractionRule, found: Json) -> Json:
-    """What a rule finds; `MISSING` where there is nothing. Raises `TypeError` for something of another type."""
+def _read(rule: specs.ExtractionRule, found: Json, rules: Rules) -> Json:
+    """What one of the rules finds; `MISSING` where there is nothing. Raises `TypeError` for something of another type."""
     if rule.type == "array":
         return _array(rule, found)
     if rule.type == "object" and rule.fields:
-        whole = _first(rule.paths, "object", found) if rule.paths else found
+        whole = _first(rule.paths, "object", found, rules) if rule.paths else found
         fields = {} if whole is MISSING else _fields(rule, whole)
         return fields or MISSING
-    value = _first(rule.paths, rule.type, found)
+    value = _first(rule.paths, rule.type, found, rules)
     return rule.values.get(value, value) if isinstance(value, str) else value
 
 
@@ -183,21 +184,22 @@ def _elements(rule: specs.ExtractionRule, elements: Sequence[Json]) -> Iterator[
 
 
 def _fields(rule: specs.ExtractionRule, value: Json) -> dict[str, Json]:
-    read = {name: _first(field.paths, field.type, value) for name, field in rule.fields.items()}
+    read = {name: _first(field.paths, field.type, value, rule.fields) for name, field in rule.fields.items()}
     return {name: each for name, each in read.items() if each is not MISSING}
 
 
-def _first(paths: Sequence[str], of: str, found: Json) -> Json:
-    """The first value of a type that one of the paths leads to."""
+def _first(paths: Sequence[str], of: str, found: Json, beside: _Readers) -> Json:
+    """The first value of a type that one of the paths leads to. A list of parts that are read beside it, thoughts for
+    example, is no value of another type, nor is a list of none."""
     other = False
     for path in paths:
         values = find(path, found)
         typed = _typed(of, values) if values else MISSING
         if typed is not MISSING:
             return typed
-        composed = all(isinstance(each, list | dict) for each in values)
-        opened = composed and any(leads_into(path, further) for further in paths)
-        other = other or (bool(values) and not opened)
+        if any(each != [] for each in values):
+            further = (each for rule in beside.values() for each in rule.paths)
+            other = other or not any(is_opened_by(path, each, found) for each in further)
     if other:
         raise TypeError(of)
     return MISSING

@@ -6,7 +6,7 @@ Owns the request builder. It sends nothing, and must not know any provider's nam
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import quote
@@ -73,12 +73,14 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
             in_url[entry.target.removeprefix("url:")] = text
         else:
             _put(body, (entry.target or key).split("."), value)
+    path = (streamed and builder.stream_endpoint_path) or provider.endpoint_path
+    problems += _path_problems(builder, path, in_url)
+    problems += _budget_problem(builder, call)
     if not problems and _left(_MADE_BYTES, body) <= 0:
         problem = "make a request that is too large: the provider's request builder repeats what it is given"
         problems.append(Problem("messages", problem))
     if problems:
         raise CallError(problems)
-    path = (streamed and builder.stream_endpoint_path) or provider.endpoint_path
     name, _ = key_header(provider)
     url = _url(provider.base_url, path, in_url)
     used = [entry for entry in builder.payload_structure.values() if _applies(entry, call)]
@@ -88,6 +90,38 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     unused = tuple(each for each in PARAMETERS if _unused(each, taken, builder, call))
     method = (provider.method or "post").upper()
     return Rendered(method, url, _headers(provider), name, body, streamed, unused)
+
+
+def _path_problems(builder: specs.RequestBuilder, path: str, in_url: Mapping[str, str]) -> Iterator[Problem]:
+    """A path without what belongs into it is that of something else."""
+    for key, entry in sorted(builder.payload_structure.items()):
+        prefix, _, name = entry.target.rpartition(":")
+        always = entry.required and not entry.when
+        if prefix == "url" and f"{{{name}}}" in path and not in_url.get(name) and not always:
+            sources = entry.source.removeprefix("param:"), entry.when.partition("=")[0]
+            where = next((PARAMETERS[each][0] for each in sources if each in PARAMETERS), key)
+            problem = (
+                f"is required: the provider's request builder puts it into the URL's path, for `{{{name}}}`"
+            )
+            yield Problem(where, problem)
+
+
+def _budget_problem(builder: specs.RequestBuilder, call: Call) -> Iterator[Problem]:
+    """A budget of thoughts beside the bound of the answer that the builder sends where a call has none."""
+    tokens = call.reasoning.thinking_tokens
+    if tokens is None or call.generation.max_tokens is not None:
+        return
+    used = [entry for entry in builder.payload_structure.values() if _applies(entry, call)]
+    if not any(entry.source == "param:thinking_tokens" for entry in used):
+        return
+    defaults = (entry.default_json for entry in used if entry.source == "param:max_tokens")
+    bound = next((parse(default) for default in defaults if default), None)
+    if isinstance(bound, int) and tokens >= bound:
+        problem = (
+            f"must be less than {bound}, which the provider's request builder sends where there is no "
+            "`generation.max_tokens`; give that as well, larger than the budget"
+        )
+        yield Problem("reasoning.thinking_tokens", problem)
 
 
 def _left(size: int, value: Json) -> int:
