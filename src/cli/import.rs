@@ -81,10 +81,7 @@ async fn from_foreign(
     inputs: &[Input],
 ) -> Outcome {
     let mut imported = foreign::convert(session, format, inputs, args)?;
-    if !args.only.is_empty() {
-        let only = import::only(imported, &args.only);
-        imported = only.map_err(|problem| Failure::usage(format!("--only: {problem}")))?;
-    }
+    import::has_all(&imported, &args.only).map_err(|problem| Failure::usage(format!("--only: {problem}")))?;
     if imported.resources.is_empty() {
         return nothing(session, &imported);
     }

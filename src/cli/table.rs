@@ -189,7 +189,7 @@ fn secret(message: &DynamicMessage) -> String {
     }
     match secret.state() {
         State::Absent => "(not set)".to_owned(),
-        State::Missing => "(missing: has to be set again)".to_owned(),
+        State::Missing => "(missing: has to be set)".to_owned(),
         State::Undecryptable => "(no key opens it)".to_owned(),
         State::Present | State::Unspecified => text::MASK.to_owned(),
     }

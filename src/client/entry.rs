@@ -21,7 +21,7 @@ pub enum SecretError {
     #[error("the value is not shown to this client")]
     Masked,
     /// The resource was imported without its value.
-    #[error("the value was left out at import and has to be set again")]
+    #[error("the value was left out at import and has to be set")]
     Missing,
     /// None of the server's keys opens the value.
     #[error("the server can't decrypt the value")]

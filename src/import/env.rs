@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Environment, Gathered, Imported, Input, Outcome, Problem, Problems,
+    Environment, Gathered, Imported, Input, Outcome, Problem, Problems, azure,
     databases::{self, Connection, PG_LEFT_OUT, PG_USED, Refused},
     dotenv,
     gather::cut,
@@ -29,6 +29,8 @@ const URLS: [(&str, &str); 2] = [("DATABASE_URL", "main"), ("REDIS_URL", "redis"
 const OPENAI_HEADERS: [(&str, &str); 2] =
     [("OPENAI_ORG_ID", "OpenAI-Organization"), ("OPENAI_PROJECT_ID", "OpenAI-Project")];
 const API_VERSION: &str = "OPENAI_API_VERSION";
+/// A deployment that is called as the model of the call.
+const MODEL: &str = "{model}";
 const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Variables by name, from the environment, from files, or from both.
@@ -205,24 +207,15 @@ impl<'a> Converter<'a> {
             display_name: known.display_name.to_owned(),
             ..ProviderSpec::default()
         };
-        if let Some(base) = base {
-            let base = base_url(known.provider_type, base);
-            let own = recut_base_url(known.provider_type, &base);
-            let recut = own.is_some();
-            spec.base_url = own.unwrap_or(base);
-            if let Some(problem) = url_problem(&spec.base_url) {
-                self.problem(base_name, problem);
-                // It is for there, and goes nowhere else.
-                if let Some((variable, _)) = key {
-                    self.left_out(variable, format!("goes with {base_name}, which is not valid"));
-                }
-                return;
+        if let Some(base) = base
+            && let Err(problem) = self.base_url(&mut spec, &name, base_name, base)
+        {
+            self.problem(base_name, problem);
+            // It is for there, and goes nowhere else.
+            if let Some((variable, _)) = key {
+                self.left_out(variable, format!("goes with {base_name}, which is not valid"));
             }
-            let from = self.variables.shown(base_name);
-            match recut {
-                true => self.made.item(from, &name, Outcome::Changed, cut(&spec.base_url)),
-                false => self.made.imported(from, &name),
-            }
+            return;
         }
         if let Err((needed, why)) = self.complete(&mut spec, key.is_some(), &name) {
             let key = key.map_or(needed, |(key, _)| key);
@@ -241,6 +234,42 @@ impl<'a> Converter<'a> {
             self.made.put(&from, key_name.as_str(), Spec::ApiKey(spec));
             self.made.imported(from, key_name);
         }
+    }
+
+    /// Takes where a provider is from a variable. A target URI of Azure's says its deployment and version as well.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn base_url(
+        &mut self,
+        spec: &mut ProviderSpec,
+        name: &str,
+        variable: &str,
+        given: &str,
+    ) -> Result<(), &'static str> {
+        let given = base_url(spec.r#type(), given);
+        let target = match spec.r#type() {
+            ProviderType::AzureOpenai => azure::target(&given)?,
+            _ => None,
+        };
+        let own = match target {
+            Some(target) => {
+                spec.default_model = target.deployment.unwrap_or_default();
+                spec.endpoint_path =
+                    target.version.map(|version| azure::endpoint(MODEL, &version)).unwrap_or_default();
+                Some(target.base_url)
+            }
+            None => recut_base_url(spec.r#type(), &given),
+        };
+        let recut = own.is_some();
+        spec.base_url = own.unwrap_or(given);
+        url_problem(&spec.base_url).map_or(Ok(()), Err)?;
+        let from = self.variables.shown(variable);
+        match recut {
+            true => self.made.item(from, name, Outcome::Changed, cut(&spec.base_url)),
+            false => self.made.imported(from, name),
+        }
+        Ok(())
     }
 
     fn key(&mut self, known: &'static Known) -> Option<(&'static str, &'a str)> {
@@ -308,11 +337,15 @@ impl<'a> Converter<'a> {
     /// Deployments have the version in their URL; the path without one needs none.
     fn azure_version(&mut self, spec: &mut ProviderSpec, name: &str) -> Result<(), (&'static str, String)> {
         let Some(version) = self.take(API_VERSION) else { return Ok(()) };
+        if !spec.endpoint_path.is_empty() {
+            self.left_out(API_VERSION, "AZURE_OPENAI_ENDPOINT names a version too, and wins");
+            return Ok(());
+        }
         if !version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             self.problem(API_VERSION, "is not a version of the API, such as `2024-10-21`");
             return Err((API_VERSION, format!("goes with {API_VERSION}, which is not valid")));
         }
-        spec.endpoint_path = format!("/openai/deployments/{{model}}/chat/completions?api-version={version}");
+        spec.endpoint_path = azure::endpoint(MODEL, version);
         self.made.imported(self.variables.shown(API_VERSION), name);
         Ok(())
     }

@@ -2,13 +2,13 @@
 //!
 //! Must not know any format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Imported, Item, Outcome, Problem, edited};
 use crate::{
     domain::{FieldViolation, record::Spec},
     kinds::{
-        self, CheckContext,
+        self, CheckContext, model,
         provider_types::{is_googles_openai, recut_base_url, word},
     },
     proto::v1::{ProviderSpec, ProviderType, Resource},
@@ -164,10 +164,16 @@ impl Gathered {
                 spoilt.insert(name.clone(), SPOILT);
             }
             for violation in violations(name, spec) {
+                spoilt.insert(name.clone(), SPOILT);
+                let is_told = |problem: &Problem| {
+                    problem.what == violation.description && is_within(&problem.place, from)
+                };
+                if self.problems.iter().any(is_told) {
+                    continue;
+                }
                 let what = format!("{} {}", violation.field, violation.description);
                 let what = format!("{name} can't be made of it: {what}");
                 self.problems.push(Problem { place: from.clone(), what });
-                spoilt.insert(name.clone(), SPOILT);
             }
         }
         self.problems.append(&mut self.parts);
@@ -177,6 +183,7 @@ impl Gathered {
                 (item.outcome, item.note) = (Outcome::Refused, (*why).to_owned());
             }
         }
+        self.without_lost_fallbacks(&spoilt);
         let format = self.format;
         let taken = self.resources.into_iter().filter(|(name, _)| !spoilt.contains_key(name));
         let resources = taken.map(|(name, Made { spec, .. })| {
@@ -189,21 +196,23 @@ impl Gathered {
             items: self.items,
             only_new: self.only_new,
             fills: self.fills,
+            providers: BTreeSet::new(),
             problems: self.problems,
         }
     }
 
-    /// Adds what lives beneath a spoilt resource, or refers to one, and the models that nobody else here serves.
+    /// Adds what lives beneath a spoilt resource, or can't do without one, and the models that nobody else here serves.
     fn spread(&self, spoilt: &mut BTreeMap<String, &'static str>) {
         let servers = self.servers();
-        let serving = |name: &str| servers.get(name.strip_prefix("models/")?.split_once('/')?.0);
         while !spoilt.is_empty() {
             let relies = |(name, made): (&String, &Made)| {
                 let (parsed, kind) = kinds::parse_name(name).ok()?;
+                let named = kind.references(&made.spec).into_iter().map(|one| one.name);
                 let mut needed =
-                    kind.references(&made.spec).into_iter().map(|one| one.name).chain(parsed.parent());
+                    named.filter(|one| !is_fallback(&made.spec, one.as_str())).chain(parsed.parent());
+                let serving = serving(&servers, name, &made.spec);
                 let is_lost = needed.any(|needed| spoilt.contains_key(needed.as_str()))
-                    || serving(name).is_some_and(|all| all.iter().all(|one| spoilt.contains_key(*one)));
+                    || (!serving.is_empty() && serving.iter().all(|one| spoilt.contains_key(*one)));
                 (is_lost && !spoilt.contains_key(name)).then(|| name.clone())
             };
             let lost: Vec<String> = self.resources.iter().filter_map(relies).collect();
@@ -215,17 +224,65 @@ impl Gathered {
     }
 
     /// The providers that were made, by the beginnings of the models that they serve: their own, and those of their type.
-    fn servers(&self) -> BTreeMap<String, Vec<&str>> {
-        let mut servers: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    fn servers(&self) -> Servers<'_> {
+        let mut servers = Servers::new();
         for (name, made) in &self.resources {
             let Spec::Provider(spec) = &made.spec else { continue };
             let own = name.strip_prefix("providers/").unwrap_or_default().to_owned();
             for segment in [own, word(spec.r#type())] {
-                servers.entry(segment).or_default().push(name);
+                servers.entry(segment).or_default().push((name, spec));
             }
         }
         servers
     }
+
+    /// Takes spoilt providers out of the fallbacks of routers, which stand without them.
+    fn without_lost_fallbacks(&mut self, spoilt: &BTreeMap<String, &'static str>) {
+        for (name, made) in self.resources.iter_mut().filter(|(name, _)| !spoilt.contains_key(*name)) {
+            let Spec::Router(router) = &mut made.spec else { continue };
+            let is_lost = |one: &String| spoilt.contains_key(one);
+            let lost: Vec<String> = router.fallbacks.extract_if(.., |one| is_lost(one)).collect();
+            if lost.is_empty() {
+                continue;
+            }
+            let note = format!("without the fallback {}, which is not valid", lost.join(", "));
+            for item in self.items.iter_mut().filter(|item| item.to == *name) {
+                if item.outcome == Outcome::Imported {
+                    item.outcome = Outcome::Changed;
+                }
+                let end = if item.note.is_empty() { "" } else { "; " };
+                item.note = format!("{}{end}{note}", item.note);
+            }
+        }
+    }
+}
+
+/// Providers by the beginnings of the models that they serve.
+type Servers<'a> = BTreeMap<String, Vec<(&'a str, &'a ProviderSpec)>>;
+
+/// The providers that serve a model: those that say so, or take any; where none does, all of its type.
+fn serving<'a>(servers: &Servers<'a>, name: &str, spec: &Spec) -> Vec<&'a str> {
+    let (Spec::Model(spec), Some((of, segment))) =
+        (spec, name.strip_prefix("models/").and_then(|rest| rest.split_once('/')))
+    else {
+        return Vec::new();
+    };
+    let own = model::model_id_of(segment);
+    let id = if spec.model_id.is_empty() { &own } else { &spec.model_id };
+    let all = servers.get(of).map(Vec::as_slice).unwrap_or_default();
+    let takes = |server: &ProviderSpec| server.models.is_empty() || server.models.contains(id);
+    match all.iter().any(|(_, server)| takes(server)) {
+        true => all.iter().filter(|(_, server)| takes(server)).map(|(name, _)| *name).collect(),
+        false => all.iter().map(|(name, _)| *name).collect(),
+    }
+}
+
+/// Whether a router has a provider only to fall back to.
+fn is_fallback(spec: &Spec, provider: &str) -> bool {
+    let Spec::Router(router) = spec else { return false };
+    router.primary != provider
+        && router.fallbacks.iter().any(|one| one == provider)
+        && !router.type_defaults.values().any(|one| one == provider)
 }
 
 /// Cuts a base URL where that of its type is, if it leads there and no path of its own goes with it. Says whether it was another.

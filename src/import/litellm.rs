@@ -2,7 +2,6 @@
 //!
 //! What is accepted stands in `shapes`.
 
-mod azure;
 mod credentials;
 mod deployments;
 mod headers;
@@ -11,7 +10,7 @@ mod routers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Gathered, Imported, Input, Outcome, Problems,
+    Gathered, Imported, Input, Outcome, Problems, azure,
     model_files::ModelFile,
     parts,
     tree::{self, Tree, Wiped},
@@ -90,7 +89,7 @@ impl<'a> Converter<'a> {
     fn new(input: &'a Input<'a>) -> Self {
         Self {
             input,
-            catalogue: ModelFile::new(FORMAT),
+            catalogue: ModelFile::new(FORMAT, &[]),
             known_credentials: BTreeMap::new(),
             variables: BTreeMap::new(),
             deployments: Vec::new(),
@@ -169,14 +168,4 @@ impl<'a> Converter<'a> {
             .map(|value| value.trim().to_owned())
             .filter(|v| !v.is_empty())
     }
-}
-
-/// Whether it is a version of Azure's API, such as `2024-10-21` or `2025-01-01-preview`.
-fn is_version(text: &str) -> bool {
-    let date = text.strip_suffix("-preview").unwrap_or(text);
-    date.len() == 10
-        && date.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
 }

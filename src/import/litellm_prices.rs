@@ -23,7 +23,7 @@ pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;
 /// # Errors
 /// When a file is not such an object.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let mut catalogue = ModelFile::new(FORMAT);
+    let mut catalogue = ModelFile::new(FORMAT, input.only);
     for file in input.files {
         match serde_json::from_str::<Fields<'_>>(file.text.expose()) {
             Ok(entries) if !entries.values().any(|entry| provider_of(entry).is_some()) => {
@@ -45,11 +45,15 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
 }
 
 fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {
+    let provider = provider_of(entry);
+    let segment = provider.as_deref().and_then(provider_segment);
+    if catalogue.passes_over(segment.as_deref(), 1) {
+        return;
+    }
     let Ok(fields) = serde_json::from_str::<Fields<'_>>(entry.get()) else {
         return catalogue.made.left_out(name, "is no object");
     };
-    let provider = provider_of(entry);
-    let Some(segment) = provider.as_deref().and_then(provider_segment) else {
+    let Some(segment) = segment else {
         return catalogue.made.left_out(name, "has no `litellm_provider`");
     };
     match spec(catalogue, &fields) {
@@ -120,11 +124,19 @@ pub(super) fn spec(catalogue: &mut ModelFile, fields: &Fields<'_>) -> Result<Mod
 }
 
 /// Takes from a new entry what it only seems to say, beside what is known of the model. The file has no words for most
-/// capabilities: what it does not name is not denied. What goes in is the context window only where nobody has told that.
+/// capabilities and forms of content: what it does not name is not denied. What goes in is the context window only where nobody
+/// has told that.
 pub(super) fn leave_unsaid(old: &ModelSpec, new: &mut ModelSpec) {
-    if !new.capabilities.is_empty() {
-        let others = old.capabilities.iter().filter(|one| !new.capabilities.contains(one));
-        new.capabilities = others.copied().chain(new.capabilities.iter().copied()).collect();
+    for (known, said) in [
+        (&old.capabilities, &mut new.capabilities),
+        (&old.input_modalities, &mut new.input_modalities),
+        (&old.output_modalities, &mut new.output_modalities),
+    ] {
+        if !said.is_empty() {
+            said.retain(|one| !known.contains(one));
+            // In the order that is there: a list that is only turned round would be told as a change.
+            said.splice(..0, known.iter().copied());
+        }
     }
     let told =
         old.limits.as_ref().is_some_and(|limits| limits.context_window_tokens > 0 && !is_guess(limits));

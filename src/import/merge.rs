@@ -297,6 +297,22 @@ mod tests {
     }
 
     #[test]
+    fn regression_what_a_price_file_does_not_name_is_neither_taken_nor_turned_round() {
+        use crate::proto::v1::Modality;
+        let said = |input: &[Modality], able: &[ModelCapability]| ModelSpec {
+            input_modalities: input.iter().map(|one| i32::from(*one)).collect(),
+            capabilities: able.iter().map(|one| i32::from(*one)).collect(),
+            ..Default::default()
+        };
+        let (chat, tools) = (ModelCapability::Chat, ModelCapability::Tools);
+        let known = said(&[Modality::Text, Modality::Image, Modality::Pdf], &[tools, chat]);
+        let first = stored(model(catalogue::FORMAT, known));
+        let prices = said(&[Modality::Text], &[chat, tools]);
+        let merged = laid_over(&first, &model(litellm_prices::FORMAT, prices), true).unwrap();
+        assert_eq!(spec(&merged), spec(&first));
+    }
+
+    #[test]
     fn regression_sources_do_not_overwrite_each_other_by_turns() {
         let first = stored(model("models-dev", prices("1", "")));
         let fills = stored(laid_over(&first, &model("litellm-prices", prices("2", "0.2")), true).unwrap());

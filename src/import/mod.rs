@@ -13,6 +13,7 @@
 //! 2. Add its line to [`FORMATS`].
 
 mod admin_settings;
+mod azure;
 pub mod catalogue;
 pub mod databases;
 mod decimal;
@@ -48,7 +49,7 @@ pub use edited::{
 };
 pub use gather::Gathered;
 pub use merge::laid_over;
-pub use model_files::only;
+pub use model_files::has_all;
 pub use report::{Imported, Item, Kept, Outcome, Problem, Problems};
 
 pub use crate::crypto::ForeignKeys;
@@ -73,6 +74,8 @@ pub struct Input<'a> {
     pub environment: Environment<'a>,
     /// The keys that secrets in the files were sealed with.
     pub keys: &'a ForeignKeys,
+    /// The words of the providers whose models are taken of a file of models; none for those of all.
+    pub only: &'a [String],
 }
 
 /// What a format is given.

@@ -2,10 +2,10 @@
 //!
 //! Must not know any file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Gathered, Imported, Item, Outcome,
+    Gathered, Imported, Outcome,
     decimal::{self, Price},
     gather, parts, providers,
 };
@@ -22,13 +22,36 @@ pub struct ModelFile {
     /// Fields that have no place here, with the number of models that have them.
     dropped: BTreeMap<String, usize>,
     rounded: usize,
+    /// The segments of the providers whose models are taken; `None` for all.
+    wanted: Option<BTreeSet<String>>,
+    /// The segments of all providers that the files have models of.
+    providers: BTreeSet<String>,
+    /// Entries of providers that are not wanted.
+    others: usize,
 }
 
 impl ModelFile {
-    /// Nothing yet, of this format.
+    /// Nothing yet, of this format; of the providers of these words only, where there are any.
     #[must_use]
-    pub fn new(format: &'static str) -> Self {
-        Self { made: Gathered::new(format), dropped: BTreeMap::new(), rounded: 0 }
+    pub fn new(format: &'static str, only: &[String]) -> Self {
+        Self {
+            made: Gathered::new(format),
+            dropped: BTreeMap::new(),
+            rounded: 0,
+            wanted: (!only.is_empty())
+                .then(|| only.iter().filter_map(|word| provider_segment(word)).collect()),
+            providers: BTreeSet::new(),
+            others: 0,
+        }
+    }
+
+    /// Whether entries are passed over, because nobody wants those of their provider, which is `None` where none can be read.
+    pub fn passes_over(&mut self, segment: Option<&str>, entries: usize) -> bool {
+        self.providers.extend(segment.filter(|_| entries > 0).map(str::to_owned));
+        let Some(wanted) = &self.wanted else { return false };
+        let passed = !segment.is_some_and(|segment| wanted.contains(segment));
+        self.others += if passed { entries } else { 0 };
+        passed
     }
 
     /// Notes a field that has no place here.
@@ -75,33 +98,51 @@ impl ModelFile {
             );
             self.made.item("prices", "", Outcome::Changed, note);
         }
-        self.made.finish()
+        if self.others > 0 {
+            let why = format!("{} that were not asked for", self.others);
+            self.made.left_out("models of other providers", why);
+        }
+        Imported { providers: self.providers, ..self.made.finish() }
     }
 }
 
-/// The models of these providers, by their words, and an item that counts the others.
+/// Checks that files have models of all of these providers, by their words.
 ///
 /// # Errors
-/// When nothing is of one of them.
-pub fn only(mut imported: Imported, words: &[String]) -> Result<Imported, String> {
-    let prefix = |word: &String| provider_segment(word).map(|segment| format!("models/{segment}/"));
-    let mut wanted = Vec::new();
+/// The first of which there is none, with those that there are: the ones that are called alike, where any are.
+pub fn has_all(imported: &Imported, words: &[String]) -> Result<(), String> {
     for word in words {
-        let is_there = |prefix: &String| imported.resources.iter().any(|one| one.name.starts_with(prefix));
-        let found = prefix(word).filter(is_there);
-        wanted.push(found.ok_or_else(|| format!("the files have no model of `{}`", word.escape_debug()))?);
+        let segment = provider_segment(word).ok_or("names no provider; give words such as `openai,groq`")?;
+        if imported.providers.contains(&segment) {
+            continue;
+        }
+        let alike: Vec<&str> = imported
+            .providers
+            .iter()
+            .map(String::as_str)
+            .filter(|other| other.contains(&segment) || segment.contains(other))
+            .collect();
+        let known = match alike.is_empty() {
+            true => imported.providers.iter().map(String::as_str).collect(),
+            false => alike,
+        };
+        let word = word.escape_debug();
+        return Err(format!("the files have no model of `{word}`; they have those of {}", some_of(&known)));
     }
-    let is_wanted = |name: &str| wanted.iter().any(|prefix| name.starts_with(prefix));
-    let before = imported.resources.len();
-    imported.resources.retain(|one| is_wanted(&one.name));
-    imported.items.retain(|item| item.to.is_empty() || is_wanted(&item.to));
-    let others = before - imported.resources.len();
-    if others > 0 {
-        let why = format!("{others} that were not asked for");
-        imported.items.push(Item::new("models of other providers", "", Outcome::LeftOut, why));
-    }
-    Ok(imported)
+    Ok(())
 }
+
+/// The first of many, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    let listed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
+    }
+}
+
+/// Providers that an error names: a file has a hundred of them.
+const NAMED: usize = 40;
 
 /// The segment that stands for another system's provider: the word for its type, else its own name as an id.
 #[must_use]

@@ -25,7 +25,7 @@ type Fields<'a> = BTreeMap<String, &'a RawValue>;
 /// # Errors
 /// When a file is not such an object.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let mut catalogue = ModelFile::new(FORMAT);
+    let mut catalogue = ModelFile::new(FORMAT, input.only);
     for file in input.files {
         match serde_json::from_str::<Fields<'_>>(file.text.expose()) {
             Ok(providers) if providers.values().all(|provider| models_of(provider).is_none()) => {
@@ -45,7 +45,11 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
 }
 
 fn take_provider(catalogue: &mut ModelFile, id: &str, provider: &RawValue) {
-    let (Some(models), Some(segment)) = (models_of(provider), provider_segment(id)) else {
+    let (models, segment) = (models_of(provider), provider_segment(id));
+    if catalogue.passes_over(segment.as_deref(), models.as_ref().map_or(0, BTreeMap::len)) {
+        return;
+    }
+    let (Some(models), Some(segment)) = (models, segment) else {
         return catalogue.made.left_out(id, "has no object `models`, or an id of which no name can be made");
     };
     for (model_id, model) in &models {

@@ -84,6 +84,17 @@ pub fn is_placeholder(value: &str) -> bool {
         || embraced("<", '>')
         || embraced("${", '}')
         || embraced("{{", '}')
+        || embraced("$(", ')')
+        || embraced("`", '`')
+        || is_variable(value.trim())
+}
+
+/// Whether a value refers to a variable as a shell does: `$OPENAI_API_KEY`.
+fn is_variable(value: &str) -> bool {
+    value.strip_prefix('$').is_some_and(|name| {
+        name.starts_with(|letter: char| letter.is_ascii_uppercase())
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    })
 }
 
 /// What is wrong with a key that goes into a header, if anything.
@@ -92,10 +103,10 @@ pub fn key_problem(value: &str) -> Option<&'static str> {
     if is_ciphertext(value) {
         return Some("is ciphertext, and no key as a provider takes it; give the key itself");
     }
-    value
-        .bytes()
-        .any(|byte| !byte.is_ascii_graphic())
-        .then_some("may hold only visible ASCII characters; check it for spaces, quotes and line breaks")
+    let is_part = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`');
+    (!value.bytes().all(is_part)).then_some(
+        "may hold only visible ASCII characters and no quotes; check it for spaces, quotes and line breaks",
+    )
 }
 
 #[cfg(test)]
@@ -151,6 +162,9 @@ mod tests {
             "insert-key-here",
             "TODO",
             " <your key> ",
+            "$(cat /run/key)",
+            "`cat key`",
+            "$OPENAI_API_KEY",
         ] {
             assert!(is_placeholder(value), "{value}");
         }
@@ -161,7 +175,8 @@ mod tests {
             assert!(is_no_key(value), "{value}");
         }
         assert!(!is_no_key("sk-proj-abc") && !is_placeholder("arn:aws:iam::1:role/x"));
-        for value in ["a b", "ä", "x\n", "gAAAAAB", "\\xc30d04", "c30d04070302"] {
+        assert!(!is_placeholder("$2b$10$abc") && !is_placeholder("$ecret"));
+        for value in ["sk-\"unclosed", "'sk-1", "a b", "ä", "x\n", "gAAAAAB", "\\xc30d04", "c30d04070302"] {
             assert!(key_problem(value).is_some(), "{value:?}");
         }
     }

@@ -12,6 +12,9 @@ use crate::proto::v1::Resource;
 
 const KEPT: &str =
     "exists, and was made here, was edited since it was imported, or holds a secret; --replace overwrites it";
+const PROVIDER_KEPT: &str = "exists, and was made here, was edited since it was imported, holds a secret, or has keys that were saved for \
+                             another `base_url` than the file says; --replace overwrites it, and to have both, store one by hand \
+                             under another name";
 const KEY_KEPT: &str = "NOT imported: a key of this name exists, and keeps its value; if this is another one, store it under \
                         another name, or overwrite that one with --replace";
 
@@ -102,6 +105,8 @@ pub struct Imported {
     pub only_new: BTreeMap<String, &'static str>,
     /// The fields of some of these that are filled in where one exists without them, by name.
     pub fills: BTreeMap<String, Vec<String>>,
+    /// The providers that a file of models has models of, asked for or not, as their names begin.
+    pub providers: BTreeSet<String>,
     /// What is not valid. Nothing was made of it, nor of what goes with it.
     pub problems: Vec<Problem>,
 }
@@ -222,6 +227,7 @@ impl Imported {
             _ if why == Kept::InUse => IN_USE,
             Some(why) => why,
             None if name.contains("/apiKeys/") => KEY_KEPT,
+            None if name.starts_with("providers/") => PROVIDER_KEPT,
             None => KEPT,
         }
     }

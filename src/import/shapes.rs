@@ -9,7 +9,8 @@ Variables, one a line as in a shell, in the forms that .env files have.
   GOOGLE_API_KEY before GEMINI_API_KEY.
 - OPENAI_BASE_URL, OLLAMA_HOST and so on: the base URL of that provider.
 - OPENAI_ORG_ID, OPENAI_PROJECT_ID: headers of that provider.
-- AZURE_OPENAI_ENDPOINT, OPENAI_API_VERSION: base URL and path of Azure OpenAI, which needs the first.
+- AZURE_OPENAI_ENDPOINT, OPENAI_API_VERSION: base URL and path of Azure OpenAI, which needs the first. It may be a target URI as
+  the portal shows it, whose deployment becomes the default model.
 - AWS_REGION, else AWS_DEFAULT_REGION: base URL of Bedrock, which needs one.
 - DATABASE_URL, REDIS_URL: `databases/main`, `databases/redis`.
 - PGHOST and the others of libpq: `databases/postgres`, unless it is where DATABASE_URL leads.
@@ -49,6 +50,7 @@ The YAML file of the proxy.
   there already.
 - `api_key`, or else the variable that LiteLLM reads: a key of that provider. `os.environ/NAME` has the value that the variable
   has here, and is MISSING where it is not set.
+- `api_base` of Azure's: the resource, or the target URI of a deployment, with the call behind it or without.
 - `litellm_credential_name`: what that entry of `credential_list` says, where the entry of the model does not say it itself.
 - `os.environ/NAME` elsewhere: its value, where that has the form of what is meant, because those fields are in the clear.
 - `extra_headers`: headers of the provider, which entries with others do not share. Those that carry credentials, and those
@@ -82,7 +84,8 @@ comes with this binary yields.";
 /// What all files have in common.
 const FILES: &str = "\
 What is not valid fails the whole import, all of it told at once; --skip-invalid leaves it out instead, and what goes with it: with a
-provider its keys and models, and with a key that can't be opened nothing else.
+provider its keys and models, the router that begins with it, or its place among the fallbacks of another; with a key that can't be
+opened nothing else.
 Placeholders (`sk-ant-xxx`, `your-api-key`, `changeme`, `<key>`) are told, and are no keys.";
 
 /// What files of models have in common.

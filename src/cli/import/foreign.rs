@@ -62,7 +62,7 @@ pub fn convert(
         .collect();
     let keys = keys(args)?;
     let environment: Environment<'_> = &|name| session.variable(name);
-    let input = import::Input { files: &files, environment, keys: &keys };
+    let input = import::Input { files: &files, environment, keys: &keys, only: &args.only };
     let nothing = |problems: Problems, how: &str| {
         let lines: Vec<String> = problems.to_string().lines().map(text::printable).collect();
         Failure::told(Exit::Failed, format!("nothing was imported:\n{}{how}", lines.join("\n")))

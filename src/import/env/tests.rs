@@ -120,6 +120,34 @@ fn what_goes_with_a_key() {
     assert!(told(&lonely, "AWS_BEARER_TOKEN_BEDROCK").contains("needs AWS_REGION"));
 }
 
+/// As Azure's portal shows it.
+#[test]
+fn regression_a_target_uri_of_azure_is_taken_apart() {
+    let of = |uri: &str, more: &str| {
+        let text = format!(
+            "AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://r.openai.azure.com/openai/{uri}\n{more}"
+        );
+        let imported = import(&text);
+        let azure = provider(&imported, "providers/azure_openai").clone();
+        assert_eq!(azure.base_url, "https://r.openai.azure.com", "{uri}");
+        assert_eq!(key_of(&imported, "providers/azure_openai/apiKeys/env"), "k");
+        (azure.endpoint_path, azure.default_model, imported)
+    };
+    let path = |version: &str| azure::endpoint(MODEL, version);
+    let uri = "deployments/mine/chat/completions?api-version=2024-10-21";
+    let (endpoint, model, imported) = of(uri, "OPENAI_API_VERSION=2025-01-01-preview\n");
+    assert_eq!((endpoint, model.as_str()), (path("2024-10-21"), "mine"));
+    assert!(told(&imported, "OPENAI_API_VERSION").contains("names a version too, and wins"));
+    let (endpoint, model, _) = of("deployments/mine", "OPENAI_API_VERSION=2025-01-01-preview\n");
+    assert_eq!((endpoint, model.as_str()), (path("2025-01-01-preview"), "mine"));
+    let (endpoint, model, _) = of("responses?api-version=2025-04-01-preview", "");
+    assert_eq!((endpoint, model.as_str()), (path("2025-04-01-preview"), ""));
+    let told = problems(
+        "AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://r.openai.azure.com/openai/deployments/e/embeddings\n",
+    );
+    assert!(told.contains("leads to no chat of a deployment"), "{told}");
+}
+
 #[test]
 fn ollama_needs_no_key() {
     for (host, url) in [
@@ -232,6 +260,7 @@ fn two_files_are_read_in_their_order() {
         files: &files,
         environment: &|_| None,
         keys: &crate::crypto::ForeignKeys::none(),
+        only: &[],
     })
     .unwrap();
     assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "1");

@@ -29,6 +29,11 @@ impl Converter<'_> {
                 continue;
             };
             let place = format!("{place} ({})", name.escape_debug());
+            for (key, _) in entry.entries() {
+                if !["credential_name", "credential_values"].contains(&key.as_str()) {
+                    self.left_out(format!("{place}.{}", key.escape_debug()), "there is no field for it");
+                }
+            }
             let values = Wiped(vec![values.clone()]);
             let credential = Credential { place, values, used: false };
             if let Some(before) = self.known_credentials.insert(name.to_owned(), credential) {
@@ -43,7 +48,13 @@ impl Converter<'_> {
     /// When there is no such credential: its key would be another one than is meant.
     pub(super) fn with_credential(&mut self, params: &Tree) -> Result<Wiped, String> {
         let mut all = params.entries().to_vec();
-        if let Some(name) = params.get("litellm_credential_name").and_then(Tree::text) {
+        if let Some(named) = params.get("litellm_credential_name") {
+            let name = named.text().ok_or_else(|| {
+                format!(
+                    "names its credential by {}; it has to be the name of one in `credential_list`",
+                    named.what()
+                )
+            })?;
             let Some(credential) = self.known_credentials.get_mut(name) else {
                 let name = name.escape_debug();
                 return Err(format!("names the credential `{name}`, which `credential_list` does not have"));

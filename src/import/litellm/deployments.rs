@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, azure, headers, is_version, parts};
+use super::{Converter, Deployment, Outcome, REFERENCE, Tree, Value, azure, headers, parts};
 use crate::import::{gather::cut, litellm_prices, providers};
 use crate::{
     domain::record::Spec,
@@ -78,7 +78,7 @@ impl Converter<'_> {
             None => provider_types::word(unnamed(model, &base_url, params)?),
         };
         let word = word.as_str();
-        let version = self.open_text(path, params, &["api_version"], is_version)?;
+        let version = self.open_text(path, params, &["api_version"], azure::is_version)?;
         let organization = self.open_text(path, params, &["organization"], is_organization)?;
         let region = self.open_text(path, params, &["aws_region_name"], is_region)?;
         let headers = self.extra_headers(path, params);
@@ -97,7 +97,12 @@ impl Converter<'_> {
                 ));
             }
         };
-        let target = azure::target(&base_url).filter(|_| provider_type == ProviderType::AzureOpenai);
+        let target = match provider_type {
+            ProviderType::AzureOpenai => {
+                azure::target(&base_url).map_err(|why| format!("its `api_base` {why}"))?
+            }
+            _ => None,
+        };
         let base_url = match &target {
             Some(target) => {
                 let note = cut(&target.base_url);
@@ -138,7 +143,7 @@ impl Converter<'_> {
             }
             ProviderType::AzureOpenai => {
                 let model_id = model.split_once('/').map_or(model, |(_, id)| id);
-                place.endpoint_path = azure::endpoint(target.as_ref(), &version, model_id);
+                place.endpoint_path = azure_path(target, version, model_id)?;
             }
             ProviderType::Bedrock if place.base_url.is_empty() => {
                 let region = Some(region)
@@ -429,6 +434,25 @@ fn unnamed(model: &str, base_url: &str, params: &Tree) -> Result<ProviderType, S
             "names no provider, and neither its model nor its key tells which; write it as `provider/model`, for example \
              `openai/{shown}`"
         )),
+    }
+}
+
+/// The endpoint path of an entry of Azure's; empty where no version is said. A deployment that is called otherwise than the model
+/// stands in it by its name.
+///
+/// # Errors
+/// When such a deployment can't be called for want of a version.
+fn azure_path(target: Option<azure::Target>, version: String, model_id: &str) -> Result<String, String> {
+    let (deployment, own) = target.map_or((None, None), |target| (target.deployment, target.version));
+    let version = own.unwrap_or(version);
+    match deployment.filter(|deployment| deployment != model_id) {
+        Some(_) if version.is_empty() => {
+            Err("has no `api_version`, without which the deployment that its `api_base` names, \
+             and its `model` does not, can't be called"
+                .to_owned())
+        }
+        None if version.is_empty() => Ok(String::new()),
+        other => Ok(azure::endpoint(other.as_deref().unwrap_or("{model}"), &version)),
     }
 }
 

@@ -63,6 +63,54 @@ fn regression_a_target_uri_of_azure_is_taken_apart() {
     }
 }
 
+/// Without the call behind it LiteLLM takes it as well; the path was said twice then.
+#[test]
+fn regression_an_address_of_azure_is_understood_however_much_of_it_is_there() {
+    let chat = |deployment: &str, version: &str| {
+        format!("/openai/deployments/{deployment}/chat/completions?api-version={version}")
+    };
+    for (params, path) in [
+        (
+            "api_base: \"https://x.example/openai/deployments/m\", api_version: 2024-10-21",
+            chat("{model}", "2024-10-21"),
+        ),
+        (
+            "api_base: \"https://x.example/openai/deployments/other/\", api_version: 2024-10-21",
+            chat("other", "2024-10-21"),
+        ),
+        (
+            "api_base: \"https://x.example/openai/responses?api-version=2025-04-01-preview\"",
+            chat("{model}", "2025-04-01-preview"),
+        ),
+        ("api_base: \"https://x.example/openai/v1/responses\"", "/openai/v1/chat/completions".to_owned()),
+    ] {
+        let imported = entries(&[&format!("model: azure/m, {params}")]);
+        let spec = spec_of!(imported, Provider, "providers/azure_openai");
+        assert_eq!(spec.base_url, "https://x.example", "{params}");
+        let given =
+            if spec.endpoint_path.is_empty() { "/openai/v1/chat/completions" } else { &spec.endpoint_path };
+        assert_eq!(given, path, "{params}");
+        assert!(told(&imported, "model_list[0].litellm_params.api_base").contains("is cut"), "{params}");
+    }
+    for (params, why) in [
+        ("api_base: \"https://x.example/openai/deployments/m/embeddings\"", "leads to no chat"),
+        ("api_base: \"https://x.example/openai/deployments/other\"", "has no `api_version`"),
+    ] {
+        let imported = entries(&[&format!("model: azure/m, {params}")]);
+        assert!(imported.resources.is_empty());
+        assert!(told(&imported, "model_list[0] (m)").contains(why), "{params}");
+    }
+    // What a target URI does not hold is not dropped, and told once.
+    for more in ["?api-version=2024-10-21&key=canary", "#canary"] {
+        let url = format!("https://x.example/openai/deployments/m/chat/completions{more}");
+        let text = format!(
+            "model_list: [{{model_name: m, litellm_params: {{model: azure/m, api_key: k-1, api_base: '{url}'}}}}]"
+        );
+        let problems = problems("litellm", &text);
+        assert!(problems.lines().count() == 1 && problems.contains("must not hold a"), "{problems}");
+    }
+}
+
 /// It is another service, on another wire.
 #[test]
 fn regression_azure_ai_is_not_azure_openai() {
@@ -113,6 +161,15 @@ fn regression_what_entries_share_is_carried_over() {
     assert!(!imported.resources.iter().any(|one| one.name.starts_with("providers/chatgpt")));
     let default = told(&imported, "litellm_settings.default_fallbacks");
     assert!(default.contains("routers/default: imported"), "{default}");
+    // Without a name that can be read it would have got the key of a variable.
+    let text =
+        "credential_list: [{credential_name: ours, credential_values: {api_key: k-1}, credential_info: {}}]
+model_list: [{model_name: a, litellm_params: {model: openai/a, litellm_credential_name: [ours]}}]";
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let imported = run("litellm", &files, &environment).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(imported.resources.is_empty());
+    assert!(told(&imported, "model_list[0] (a)").contains("by a list"));
+    told(&imported, "credential_list[0] (ours).credential_info");
     for (text, wrong) in [
         ("credential_list: 5", "file: credential_list: is a number"),
         ("credential_list: [{credential_name: a}]", "credential_list[0]: has no `credential_name` with"),

@@ -6,7 +6,7 @@ use super::*;
 fn rest_of(format: &str, text: &str) -> Imported {
     let files = [File { name: "file".to_owned(), text: text.into() }];
     let keys = ForeignKeys::none();
-    let input = Input { files: &files, environment: &|_| None, keys: &keys };
+    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[] };
     let imported = (format_named(format).unwrap().convert)(&input).unwrap_or_else(|told| panic!("{told}"));
     assert!(!imported.problems.is_empty(), "{text}");
     imported.without_invalid()
@@ -50,8 +50,32 @@ fn regression_models_go_with_the_provider_that_is_left_out() {
 - {model_name: m, litellm_params: {model: mistral/m, api_base: 'ftp://z.example'}}
 ";
     let imported = rest_of("litellm", text);
-    // A model of a type stays where one provider of the type does.
-    assert_eq!(names(&imported), ["models/groq/g", "models/groq/h", "providers/groq-2"]);
+    // Its own go, although another provider of the type stays.
+    assert_eq!(names(&imported), ["models/groq/h", "providers/groq-2"]);
+}
+
+#[test]
+fn regression_a_fallback_that_is_left_out_takes_no_router_along() {
+    let rows = |bad: &str| {
+        let url = |name: &str| if name == bad { "ftp://x.example" } else { "" };
+        let row = |name: &&str| format!("{name},true,{}\n", url(name));
+        format!(
+            "provider_name,is_active,base_url\n{}",
+            ["groq", "mistral", "xai"].iter().map(row).collect::<String>()
+        )
+    };
+    let imported = rest_of("llm-provider-configs", &rows("xai"));
+    let router = spec_of!(imported, Router, "routers/default");
+    assert_eq!(
+        (router.primary.as_str(), &router.fallbacks[..]),
+        ("providers/groq", &["providers/mistral".to_owned()][..])
+    );
+    assert!(told(&imported, "is_active").contains("without the fallback providers/xai, which is not valid"));
+    // Who becomes active instead of the one that the rows say is nobody's to guess.
+    assert_eq!(
+        names(&rest_of("llm-provider-configs", &rows("groq"))),
+        ["providers/mistral", "providers/xai"]
+    );
 }
 
 #[test]
@@ -79,14 +103,41 @@ fn regression_a_field_of_the_only_provider_is_told_once() {
 
 #[test]
 fn models_of_some_providers_are_taken_alone() {
-    let imported = || import("models-dev", &["models_dev.json"]);
-    let all = imported();
-    let some = only(imported(), &["OpenAI".to_owned()]).unwrap();
+    let of = |words: &[String]| {
+        let input = Input {
+            files: &[fixture("models_dev.json")],
+            environment: &|_| None,
+            keys: &ForeignKeys::none(),
+            only: words,
+        };
+        (format_named("models-dev").unwrap().convert)(&input).unwrap_or_else(|told| panic!("{told}"))
+    };
+    let (all, some) = (of(&[]), of(&["OpenAI".to_owned()]));
     assert!(!some.resources.is_empty() && some.resources.len() < all.resources.len());
     assert!(some.resources.iter().all(|one| one.name.starts_with("models/openai/")));
-    let others = all.resources.len() - some.resources.len();
-    assert!(
-        told(&some, "models of other providers").ends_with(&format!(": {others} that were not asked for"))
-    );
-    assert_eq!(only(imported(), &["nobody".to_owned()]).unwrap_err(), "the files have no model of `nobody`");
+    assert!(told(&some, "models of other providers").ends_with("that were not asked for"));
+    let wrong = |word: &str| has_all(&some, &[word.to_owned()]).unwrap_err();
+    assert!(has_all(&some, &["OpenAI".to_owned(), "bedrock".to_owned()]).is_ok());
+    assert!(wrong("nobody").starts_with("the files have no model of `nobody`; they have those of "));
+    assert!(wrong("").contains("names no provider"));
+}
+
+/// They were listed and counted, whoever they are of.
+#[test]
+fn regression_nothing_is_told_of_entries_that_nobody_asked_for() {
+    let text = r#"{
+        "openai/a": {"litellm_provider": "openai", "mode": "chat"},
+        "vertex/b": {"litellm_provider": "vertex_ai-language-models", "mode": "chat", "unheard_of": 1},
+        "broken/one": {"litellm_provider": "anthropic", "max_input_tokens": "many"},
+        "broken/two": {"mode": "chat"}
+    }"#;
+    let files = [File { name: "file".to_owned(), text: text.into() }];
+    let keys = ForeignKeys::none();
+    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &["openai".to_owned()] };
+    let imported = (format_named("litellm-prices").unwrap().convert)(&input).unwrap();
+    assert_eq!(names(&imported), ["models/openai/a"]);
+    assert_eq!(left_out(&imported), ["models of other providers"]);
+    assert!(told(&imported, "models of other providers").contains(": 3 that"));
+    let wrong = has_all(&imported, &["vertex_ai".to_owned()]).unwrap_err();
+    assert_eq!(wrong, "the files have no model of `vertex_ai`; they have those of vertex_ai-language-models");
 }

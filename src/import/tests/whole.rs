@@ -43,7 +43,12 @@ fn reports_hold_no_part_of_a_secret() {
         // Without the keys nothing sealed is taken for a key, and nothing sealed is shown.
         let keys = ForeignKeys::none();
         let format_row = format_named(format).unwrap();
-        match (format_row.convert)(&Input { files: &files, environment: &environment, keys: &keys }) {
+        match (format_row.convert)(&Input {
+            files: &files,
+            environment: &environment,
+            keys: &keys,
+            only: &[],
+        }) {
             Err(problems) => assert!(!problems.to_string().contains("gAAAA"), "{problems}"),
             Ok(imported) => {
                 let values = imported.resources.iter().filter_map(|resource| match &resource.spec {

@@ -127,7 +127,7 @@ class SecretError(SignalboxError):
     _WHY: ClassVar[Mapping[str, str]] = {
         "absent": "no value is set",
         "masked": "the value is not shown to this client: it does not ask for secrets, or its token may not read them",
-        "missing": "the value was left out at import and has to be set again",
+        "missing": "the value was left out at import and has to be set",
         "undecryptable": "the server can't decrypt the value",
         "revoked": "the value was revoked",
         "stale": "the cache is older than what the staleness policy allows for secrets",
