@@ -18,8 +18,8 @@ impl<P: Publish> Publish for Traced<P> {
             parent: None,
             "fan out",
             otel.kind = "producer",
-            signalbox.revision = batch.revision.0,
-            signalbox.changes = batch.changes.len(),
+            signalbox.revision = batch.revision.0.cast_signed(),
+            signalbox.changes = batch.changes.len().cast_signed(),
         );
         telemetry::join(&span, written);
         // A replica that makes no traces hands on what the writer's said.

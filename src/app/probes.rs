@@ -74,7 +74,7 @@ impl Probes {
         let health = listen.health.map(|at| bind(LISTENERS.health, at, 128)).transpose()?;
         let end = CancellationToken::new();
         let probes = Self {
-            pages: http::probes(&standing, limits.request_timeout),
+            pages: http::probes(&standing, limits.request_timeout, &listen.cors_origins),
             standing,
             certificates,
             health: health.as_ref().map(local).transpose()?,

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Server};
 use tonic_web::GrpcWebLayer;
-use tower::{ServiceBuilder, util::option_layer};
+use tower::{Layer as _, ServiceBuilder, util::option_layer};
 
 use super::{
     Addresses, AppError, connections,
@@ -58,9 +58,10 @@ pub(super) async fn start(
     let (died, failed) = oneshot::channel();
     let policy = Policy::Rpcs { reflection: listen.serves_reflection(settings.tls.is_some()) };
     let layer = AuthenticateLayer::new(Arc::clone(&authenticator), policy, grpc::refuse);
+    let measure = metrics.rpcs.layer(policy.paths());
     // What stands in front of the services, whichever way a call comes in.
     let before = ServiceBuilder::new()
-        .layer(metrics.rpcs.layer(policy.paths()))
+        .layer(measure.clone())
         .layer(grpc::BoundAnonymous::default())
         .layer(grpc::MendStatuses { timeout: limits.request_timeout })
         .layer(layer)
@@ -71,7 +72,7 @@ pub(super) async fn start(
     let router = builder(limits)
         .accept_http1(true)
         .layer(option_layer(http::cors(&listen.cors_origins)))
-        .layer(grpc::RefuseOthers)
+        .layer(grpc::RefuseOthers(measure.layer(grpc::Refusal)))
         .layer(GrpcWebLayer::new())
         .layer(before)
         .add_routes(routes);

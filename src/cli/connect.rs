@@ -171,6 +171,21 @@ fn explain(error: &Error, token: &str) -> Failure {
                  the server is reached through a forwarded port"
             ),
         ),
+        // As `openssl req -x509` makes one.
+        Error::Connect { cause, .. } if cause.contains("CaUsedAsEndEntity") => Failure::told(
+            Exit::Unavailable,
+            format!(
+                "{error}\nhint: the server shows the certificate of an authority as its own; one for a server has \
+                 `basicConstraints = CA:FALSE`, and may then be named by --ca-file as well"
+            ),
+        ),
+        Error::Connect { cause, .. } if cause.contains("invalid peer certificate") => Failure::told(
+            Exit::Unavailable,
+            format!(
+                "{error}\nhint: the server is there, and its certificate is not taken: --ca-file (SIGNALBOX_CA_FILE) names \
+                 whose certificates are, --tls-server-name whom they are for"
+            ),
+        ),
         _ => Failure::told(
             Exit::Unavailable,
             format!(
@@ -178,5 +193,29 @@ fn explain(error: &Error, token: &str) -> Failure {
                  SIGNALBOX_URL name another"
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the server runs was asked of somebody whom it had just answered.
+    #[test]
+    fn regression_a_certificate_that_is_not_taken_is_told_with_what_to_do() {
+        let told = |cause: &str| {
+            let (endpoint, cause) =
+                ("https://127.0.0.1:1".to_owned(), format!("invalid peer certificate: {cause}"));
+            explain(&Error::Connect { endpoint, cause }, "").to_string()
+        };
+        for (cause, hint) in [
+            ("Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
+            ("UnsupportedSignatureAlgorithmForPublicKeyContext { .. }", "--ca-file"),
+            ("Expired", "--ca-file"),
+            ("UnknownIssuer", "SIGNALBOX_CA_FILE name the authority"),
+        ] {
+            let text = told(cause);
+            assert!(text.contains(hint) && !text.contains("is the server running"), "{text}");
+        }
     }
 }

@@ -201,10 +201,12 @@ impl From<&Status> for RpcError {
     }
 }
 
-/// An error with its causes: the transport's own says only "transport error".
+/// An error with its causes: the transport's own says only "transport error". What only wraps another one says the same.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
 }
 
 fn because(error: Option<&Arc<Error>>) -> String {

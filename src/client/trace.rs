@@ -37,7 +37,7 @@ pub(super) fn of_callback(event: &ChangeEvent) -> Span {
         parent: None,
         "callback",
         otel.kind = "consumer",
-        signalbox.revision = event.revision,
+        signalbox.revision = event.revision.cast_signed(),
     );
     // Refused where the process has no such layer.
     let _ = span.set_parent(Context::new().with_remote_span_context(told.remote()));

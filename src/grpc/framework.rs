@@ -2,7 +2,8 @@
 //!
 //! tonic answers a body that it can't decode with INTERNAL and one that is too large with OUT_OF_RANGE, both without
 //! details. Here these are the caller's errors, with the codes that api.md names and a reason. Statuses of our own
-//! always carry details, which is how the two are told apart.
+//! always carry details, which is how the two are told apart. What is compressed is refused here, for all services alike: to
+//! tonic that is the same as a method that is not there.
 
 use std::{
     task::{Context, Poll},
@@ -10,11 +11,16 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::status::refusal;
+
+/// How the messages of a call are compressed, and how they may be.
+const ENCODING: &str = "grpc-encoding";
+const ACCEPTED: &str = "grpc-accept-encoding";
+const IDENTITY: &str = "identity";
 
 /// Adds [`Mended`] to a service.
 #[derive(Clone, Copy)]
@@ -52,6 +58,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if is_compressed(request.headers()) {
+            return async { Ok(compressed()) }.boxed();
+        }
         let (answer, limit) = (self.inner.call(request), self.timeout);
         async move {
             match tokio::time::timeout(limit, answer).await {
@@ -61,6 +70,20 @@ where
         }
         .boxed()
     }
+}
+
+/// Whether a call says that its messages are compressed.
+fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get_all(ENCODING).iter().any(|encoding| encoding != IDENTITY)
+}
+
+/// Says what is taken, as the protocol has it, for a client that can do without.
+fn compressed() -> Response<Body> {
+    let message =
+        "compressed messages are not taken; let the client send them as they are (`grpc-encoding: identity`)";
+    let mut response = refusal(Code::Unimplemented, "COMPRESSION_UNSUPPORTED", message).into_http();
+    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static(IDENTITY));
+    response
 }
 
 fn too_slow() -> Status {

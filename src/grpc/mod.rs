@@ -27,7 +27,7 @@ pub use anonymous::BoundAnonymous;
 pub use connection::{ConnectionHandle, prove};
 pub use framework::MendStatuses;
 pub use health::health;
-pub use media_type::RefuseOthers;
+pub use media_type::{Refusal, RefuseOthers};
 pub use peers::{PeerPlace, Peers};
 pub use status::{refusal, refuse, to_status};
 

@@ -163,7 +163,7 @@ fn view(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     )?;
     page.gauge(
         "signalbox_view_stale",
-        "1 while answers are marked stale, because the store was not heard from",
+        "1 while answers are marked stale: the store was not heard from, or is damaged",
         u64::from(vitals.freshness.stale),
     )?;
     page.gauge(

@@ -94,7 +94,7 @@ pub fn pages(pages: Pages, authenticator: Arc<Authenticator>) -> Router {
 }
 
 /// The pages that need no service: what is answered before there is one, and after.
-pub fn probes(standing: &Standing, timeout: Duration) -> Router {
+pub fn probes(standing: &Standing, timeout: Duration, cors_origins: &[String]) -> Router {
     let told = standing.clone();
     health_pages(health::Health { standing: standing.clone(), service: None })
         .merge(description())
@@ -104,6 +104,7 @@ pub fn probes(standing: &Standing, timeout: Duration) -> Router {
         })
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(middleware::from_fn_with_state(timeout, bound))
+        .layer(option_layer(cors(cors_origins)))
 }
 
 fn health_pages(health: health::Health) -> Router {
@@ -153,10 +154,13 @@ async fn traced(api: &Api, request: Request) -> Response {
     }
 }
 
-/// Whether a request has the header that its version of HTTP demands: proxies that take another one of two for the right one
-/// would send it elsewhere.
+/// Whether a request has the header that its version of HTTP demands, and has it once: proxies that take another one of two for
+/// the right one would send it elsewhere.
 fn names_its_host(request: &Request) -> bool {
-    request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1
+    match request.headers().get_all(header::HOST).iter().count() {
+        0 => request.version() != Version::HTTP_11,
+        hosts => hosts == 1,
+    }
 }
 
 /// Gives a request its time, and answers the headers that all have in common.
@@ -169,7 +173,11 @@ async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next
             status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long")
         })
     } else {
-        status(StatusCode::BAD_REQUEST, "HOST_MISSING", "a request of HTTP/1.1 has the header `Host`, once")
+        status(
+            StatusCode::BAD_REQUEST,
+            "HOST_MISSING",
+            "a request has the header `Host` once, and with HTTP/1.1 always",
+        )
     };
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
         // The rest of the body is not read, so that nothing can follow it on this connection.
@@ -180,4 +188,34 @@ async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next
     headers.insert(REQUEST_ID, id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Method;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    /// A page reads what it is told then, and asks again.
+    #[tokio::test]
+    async fn regression_pages_of_other_origins_are_answered_while_a_server_starts() {
+        let origins = ["https://console.example.com".to_owned()];
+        let router = probes(&Standing::default(), Duration::from_secs(5), &origins);
+        for (method, path, code) in [
+            (Method::GET, "/v1/status", 503),
+            (Method::GET, paths::OPENAPI, 200),
+            (Method::OPTIONS, "/v1/status", 200),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::ORIGIN, &origins[0])
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "GET")
+                .header(header::HOST, "signalbox");
+            let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), code, "{path}");
+            assert_eq!(answer.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], origins[0], "{path}");
+        }
+    }
 }

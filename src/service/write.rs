@@ -125,7 +125,7 @@ impl Service {
     ) -> Result<BatchWriteResponse> {
         let span = tracing::info_span!(
             "write",
-            signalbox.operations = request.operations.len(),
+            signalbox.operations = request.operations.len().cast_signed(),
             signalbox.validate_only = request.validate_only,
         );
         self.plan_and_apply(caller, request).instrument(span).await

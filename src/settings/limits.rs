@@ -48,7 +48,7 @@ limit!(
     "limits.max_connections",
     "N",
     "20000",
-    "Open connections in all"
+    "Open connections of each listener; one peer without a good token has at most half of them"
 );
 limit!(
     MAX_REQUEST_BYTES,
@@ -188,7 +188,7 @@ pub struct Limits {
     pub max_streams_per_identity: usize,
     /// Concurrent HTTP/2 streams on one connection.
     pub max_streams_per_connection: u32,
-    /// Open connections in all.
+    /// Open connections of each listener; one peer without a good token has at most half of them.
     pub max_connections: usize,
     /// Bytes of one message that comes in.
     pub max_request_bytes: usize,

@@ -24,8 +24,9 @@ impl Transaction {
                 "transaction",
                 otel.kind = "client",
                 db.system.name = system,
-                db.operation.batch.size = group,
-                signalbox.changes = write.changes.len(),
+                // The conventions have no batch of one. Unsigned numbers would be sent as texts.
+                db.operation.batch.size = (group > 1).then_some(group.cast_signed()),
+                signalbox.changes = write.changes.len().cast_signed(),
                 signalbox.revision = Empty,
                 otel.status_code = Empty,
             );
@@ -48,7 +49,7 @@ impl Transaction {
         for (span, answer) in self.0.into_iter().zip(answers) {
             match answer {
                 Ok(applied) => {
-                    span.record("signalbox.revision", applied.token().revision.0);
+                    span.record("signalbox.revision", applied.token().revision.0.cast_signed());
                 }
                 // The next attempt has a transaction of its own; a reused id is the caller's mistake.
                 Err(ApplyError::Stale { .. } | ApplyError::RequestMismatch) => {}
@@ -65,7 +66,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use chrono::DateTime;
-    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry::{Value, trace::TracerProvider as _};
     use opentelemetry_sdk::{
         error::OTelSdkResult,
         trace::{SdkTracerProvider, SpanData, SpanExporter},
@@ -135,6 +136,11 @@ mod tests {
         for other in [second, third] {
             assert_eq!(other.links[0].span_context.span_id(), first.span_context.span_id());
         }
+        let size = |span: &SpanData| {
+            let found = span.attributes.iter().find(|each| each.key.as_str() == "db.operation.batch.size");
+            found.map(|each| each.value.clone())
+        };
+        assert_eq!([first, second, third].map(size), [const { Some(Value::I64(3)) }; 3]);
         let status = |span: &SpanData| matches!(span.status, opentelemetry::trace::Status::Error { .. });
         assert_eq!([status(first), status(second), status(third)], [false, true, false]);
     }

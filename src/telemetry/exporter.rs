@@ -52,13 +52,18 @@ impl SpanExporter for Told {
         let count = batch.len();
         self.spans.left(count);
         let sent = self.inner.export(batch).await;
-        self.spans.ended(count, sent.is_ok());
-        match (&sent, self.fails.swap(sent.is_err(), Ordering::Relaxed)) {
+        let failed = self.spans.ended(count, sent.is_ok());
+        match (&sent, self.fails.swap(failed > 0, Ordering::Relaxed)) {
             (Err(error), false) => tracing::warn!(
                 %error,
                 "traces can't be sent to the collector; they are dropped, and this is said once until they can"
             ),
-            (Ok(()), true) => tracing::info!("traces are sent to the collector again"),
+            (Ok(()), false) if failed > 0 => tracing::warn!(
+                failed,
+                "the collector refuses some of the spans that it is sent, and its log may say why; they are dropped, and this is said \
+                 once until it takes all"
+            ),
+            (Ok(()), true) if failed == 0 => tracing::info!("traces are sent to the collector again"),
             _ => {}
         }
         self.tell_of_dropped();

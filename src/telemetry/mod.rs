@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod outbound_calls;
 mod process;
+mod refused_spans;
 mod repeats;
 mod requests;
 mod rpc;
@@ -65,8 +66,16 @@ pub fn init(
             .with_tracked_inactivity(false)
             .with_filter(spans::of_traces())
     });
+    let refusals = traces
+        .is_some()
+        .then(|| refused_spans::Refusals(metrics.spans.clone()).with_filter(refused_spans::told()));
     let repeats = Repeats::default();
-    if tracing_subscriber::registry().with(layer).with(logs::layer(log, repeats.clone())).try_init().is_err()
+    if tracing_subscriber::registry()
+        .with(layer)
+        .with(refusals)
+        .with(logs::layer(log, repeats.clone()))
+        .try_init()
+        .is_err()
     {
         tracing::debug!("logging had begun already");
     }

@@ -27,6 +27,8 @@ use super::{metrics::Labels, spans::UNPROVEN};
 pub struct TraceSpans {
     outcomes: Family<Labels<1>, Counter>,
     waiting: Arc<AtomicUsize>,
+    /// Of the batch that is being sent.
+    refused: Arc<AtomicUsize>,
 }
 
 /// What can become of a span: the collector took it, the collector could not be reached or did not take it, or there was no place
@@ -40,7 +42,7 @@ impl Default for TraceSpans {
             // There from the beginning, so that the first one that is lost is seen as a rise.
             drop(outcomes.get_or_create_owned(&[("outcome", outcome)]));
         }
-        Self { outcomes, waiting: Arc::default() }
+        Self { outcomes, waiting: Arc::default(), refused: Arc::default() }
     }
 }
 
@@ -68,9 +70,18 @@ impl TraceSpans {
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
     }
 
-    /// Whether they were sent.
-    pub(super) fn ended(&self, spans: usize, sent: bool) {
-        self.count(if sent { "sent" } else { "failed" }, spans);
+    /// The collector refuses so many of what is being sent.
+    pub(super) fn refuse(&self, spans: usize) {
+        self.refused.store(spans, Ordering::Relaxed);
+    }
+
+    /// So many were sent, and the collector took them or not. Gives how many it did not.
+    pub(super) fn ended(&self, spans: usize, taken: bool) -> usize {
+        let refused = self.refused.swap(0, Ordering::Relaxed);
+        let failed = if taken { refused.min(spans) } else { spans };
+        self.count("sent", spans - failed);
+        self.count("failed", failed);
+        failed
     }
 
     /// How many found no place.
@@ -146,7 +157,9 @@ mod tests {
         spans.left(2);
         spans.ended(2, true);
         assert!(spans.enter(2));
+        spans.refuse(3);
+        assert_eq!([spans.ended(4, true), spans.ended(4, true), spans.ended(1, false)], [3, 0, 1]);
         let counted = OUTCOMES.map(|outcome| spans.outcomes.get_or_create(&[("outcome", outcome)]).get());
-        assert_eq!((counted, spans.dropped()), ([2, 0, 1], 1));
+        assert_eq!((counted, spans.dropped()), ([7, 4, 1], 1));
     }
 }

@@ -54,6 +54,13 @@ const CASES: &[Case] = &[
     quiet("SignalboxFewerReplicas", &[("signalbox_replicas", "3x30 4x10 3x20")]),
     fires("SignalboxStoreAway", &[("signalbox_view_stale", "0x58 1x2")], &[]),
     quiet("SignalboxStoreAway", &[("signalbox_view_stale", "0x60")]),
+    // What is repaired is not waited for.
+    quiet("SignalboxStoreAway", &[("signalbox_view_stale", "1x60"), ("signalbox_store_damaged", "1x60")]),
+    fires(
+        "SignalboxStoreAway",
+        &[("signalbox_view_stale", "1x60"), ("signalbox_store_damaged", "0x60")],
+        &[],
+    ),
     fires(
         "SignalboxViewBehind",
         &[("signalbox_store_head_revision", "7x60"), ("signalbox_view_revision", "6x60")],
@@ -77,6 +84,26 @@ const CASES: &[Case] = &[
         &[("signalbox_replica_alarms{alarm=\"verification\"}", "1x60")],
         &[("alarm", "verification")],
     ),
+    fires(
+        "SignalboxReplicaVanished",
+        &[("signalbox_replica_alarms{alarm=\"vanished\"}", "1x60")],
+        &[("alarm", "vanished")],
+    ),
+    fires(
+        "SignalboxReplicasCrowd",
+        &[("signalbox_replica_alarms{alarm=\"crowd\"}", "1x60")],
+        &[("alarm", "crowd")],
+    ),
+    fires(
+        "SignalboxReplicasAhead",
+        &[("signalbox_replica_alarms{alarm=\"ahead\"}", "1x60")],
+        &[("alarm", "ahead")],
+    ),
+    fires("SignalboxConnectionsGivenUp", &[("signalbox_connections_given_up_total", "0x50 0+20x10")], &[]),
+    // Now and then a worker's machine dies.
+    quiet("SignalboxConnectionsGivenUp", &[("signalbox_connections_given_up_total", "0+1x60")]),
+    fires("SignalboxWarnings", &[("signalbox_warnings", "2x60")], &[]),
+    quiet("SignalboxWarnings", &[("signalbox_warnings", "0x50 1x10")]),
     fires(
         "SignalboxHeartbeatsRefused",
         &[("signalbox_replica_alarms{alarm=\"heartbeat\"}", "1x60")],
@@ -331,6 +358,11 @@ fn rules_and_dashboard_compare_with_labels_and_values_that_there_are() {
         }
     }
     assert!(checked > 20, "{checked}");
+    // What replicas see that an operator has to look at, each with a rule.
+    let alarms = page.lines().filter_map(|line| line.strip_prefix("signalbox_replica_alarms{"));
+    let alarms: Vec<&str> = alarms.filter_map(|line| line.split_once('}')).map(|(alarm, _)| alarm).collect();
+    let unasked = alarms.iter().find(|alarm| !asked.iter().any(|query| query.contains(*alarm)));
+    assert!(alarms.len() > 7 && unasked.is_none(), "{unasked:?} of {alarms:?}");
 }
 
 /// The labels of each metric, as docs/metrics.md has them; a test holds that against a server.

@@ -116,6 +116,42 @@ fn values_change_what_they_say() {
     assert_eq!(volume["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
 }
 
+/// A managed database has no pods, a private registry asks who pulls, and a cluster may have nodes for this.
+#[test]
+fn regression_the_chart_runs_with_a_database_elsewhere_and_on_nodes_that_are_chosen() {
+    let made = rendered(&[
+        "database=postgres",
+        "network.database.peers[0].ipBlock.cidr=10.1.2.3/32",
+        "network.database.port=6432",
+        "network.egress[0].to[0].ipBlock.cidr=10.9.0.0/16",
+        "network.egress[0].ports[0].port=443",
+        "imagePullSecrets[0].name=registry",
+        "nodeSelector.pool=infra",
+        "tolerations[0].key=infra",
+        "tolerations[0].operator=Exists",
+    ]);
+    let egress = |name: &str| find(&made, "NetworkPolicy", name)["spec"]["egress"].clone();
+    let wanted = json!([{
+        "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}],
+        "ports": [{"port": 6432, "protocol": "TCP"}],
+    }]);
+    assert_eq!(egress("signalbox-database"), wanted);
+    let added = json!({"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"port": 443}]});
+    assert_eq!(egress("signalbox").as_array().unwrap().last(), Some(&added));
+    let pod = &find(&made, "Deployment", "signalbox")["spec"]["template"]["spec"];
+    assert_eq!(
+        [&pod["imagePullSecrets"], &pod["nodeSelector"], &pod["tolerations"]],
+        [
+            &json!([{"name": "registry"}]),
+            &json!({"pool": "infra"}),
+            &json!([{"key": "infra", "operator": "Exists"}])
+        ]
+    );
+    // A policy whose rule names nobody lets everybody be called.
+    assert!(!template(&["database=postgres", "network.database.peers=null"]).status.success());
+    assert!(!template(&["network.egress[0].ports[0].port=443"]).status.success());
+}
+
 /// Who has installed it is told what it waits for, and how the first token is made: as deploy/README.md has it.
 #[test]
 fn helm_has_nothing_against_it_and_the_notes_say_what_is_missing() {

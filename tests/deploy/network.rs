@@ -42,7 +42,7 @@ const DNS: &str = "[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name
 const DATABASE: &str =
     "[{namespaceSelector:{},podSelector:{matchLabels:{app.kubernetes.io/name:postgresql}}}]";
 /// What is public: everything but the networks of one's own, of the machine and of the cloud's metadata.
-const PUBLIC: &str = "[{ipBlock:{cidr:0.0.0.0/0,except:[10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16]}},{ipBlock:{cidr:::/0,except:[::1/128,fc00::/7,fe80::/10]}}]";
+const PUBLIC: &str = "[{ipBlock:{cidr:0.0.0.0/0,except:[0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,198.18.0.0/15,224.0.0.0/4]}},{ipBlock:{cidr:::/0,except:[::1/128,64:ff9b::a00:0/104,64:ff9b::6440:0/106,64:ff9b::7f00:0/104,64:ff9b::a9fe:0/112,64:ff9b::ac10:0/108,64:ff9b::c0a8:0/112,64:ff9b:1::/48,2002::/16,fc00::/7,fe80::/10]}}]";
 
 #[test]
 fn nobody_else_calls_or_is_called() {
@@ -61,14 +61,17 @@ fn nobody_else_calls_or_is_called() {
     assert_eq!(rules("tracing", "egress", "to"), BTreeSet::from([rule(COLLECTOR, &["TCP 4317"])]));
 }
 
-/// Bytes of `512Mi`.
+/// How many `512Mi` are.
 fn mebibytes(text: &str) -> u64 {
     text.strip_suffix("Mi").and_then(|number| number.parse().ok()).expect("Mi")
 }
 
 #[test]
-fn the_memory_is_enough_for_as_many_streams_as_are_let_in() {
+fn the_memory_is_enough_for_as_many_streams_and_connections_as_are_let_in() {
     const KIBIBYTES_OF_A_STREAM: u64 = 24;
+    /// Of one by TLS that asks nothing more. The bound is that of a listener, and there are two: gRPC and HTTP.
+    const KIBIBYTES_OF_A_CONNECTION: u64 = 38;
+    const LISTENERS: u64 = 2;
     const RING: u64 = 64;
     for name in OVERLAYS {
         let made = made(name);
@@ -76,10 +79,13 @@ fn the_memory_is_enough_for_as_many_streams_as_are_let_in() {
         let [limit, idle] = ["limits", "requests"]
             .map(|which| mebibytes(resources[which]["memory"].as_str().expect("memory")));
         let environment = environment(&made);
-        let streams: u64 = value(&environment, "SIGNALBOX_MAX_STREAMS").parse().expect("a number");
+        let [streams, connections]: [u64; 2] = ["SIGNALBOX_MAX_STREAMS", "SIGNALBOX_MAX_CONNECTIONS"]
+            .map(|name| value(&environment, name).parse().expect("a number"));
+        assert!(connections >= streams, "{name}: each watcher may have a connection of its own");
         let set: BTreeMap<_, _> = environment.into_iter().collect();
         assert!(!set.contains_key("SIGNALBOX_LOG_RING_BYTES"), "{name}: the ring is counted as by default");
-        let needed = idle + RING + streams * KIBIBYTES_OF_A_STREAM / 1024;
+        let open = streams * KIBIBYTES_OF_A_STREAM + LISTENERS * connections * KIBIBYTES_OF_A_CONNECTION;
+        let needed = idle + RING + open / 1024;
         assert!(needed * 5 / 4 <= limit, "{name}: {needed} MiB and some room are not within {limit} MiB");
     }
 }

@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
     common::v1::{KeyValue, any_value::Value},
@@ -44,13 +47,29 @@ pub struct Seen {
     pub status: i32,
     pub took: Duration,
     /// Of the span, and of the process that sent it.
-    pub attributes: Vec<(String, String)>,
+    pub attributes: Vec<(String, Value)>,
 }
 
 impl Seen {
-    /// An attribute; empty if it has none.
+    /// An attribute that is a text; empty if it has none.
     pub fn attribute(&self, key: &str) -> &str {
-        self.attributes.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
+        match self.value(key) {
+            Some(Value::StringValue(text)) => text,
+            None => "",
+            other => panic!("{key} is no text: {other:?}"),
+        }
+    }
+
+    /// An attribute that is a number, if it has it.
+    pub fn number(&self, key: &str) -> Option<i64> {
+        self.value(key).map(|value| match value {
+            Value::IntValue(number) => *number,
+            other => panic!("{key} is no number: {other:?}"),
+        })
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 }
 
@@ -60,6 +79,7 @@ pub struct Collector {
     seen: Arc<Mutex<Vec<Seen>>>,
     bytes: Arc<Mutex<Vec<u8>>>,
     headers: Arc<Mutex<Vec<String>>>,
+    refuses: Arc<AtomicBool>,
     address: String,
     _serving: Arc<Serving>,
 }
@@ -77,15 +97,25 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (seen, bytes, headers) = (Arc::default(), Arc::default(), Arc::default());
-        let inlet =
-            Inlet { seen: Arc::clone(&seen), bytes: Arc::clone(&bytes), headers: Arc::clone(&headers) };
+        let refuses: Arc<AtomicBool> = Arc::default();
+        let inlet = Inlet {
+            seen: Arc::clone(&seen),
+            bytes: Arc::clone(&bytes),
+            headers: Arc::clone(&headers),
+            refuses: Arc::clone(&refuses),
+        };
         let server = Server::builder()
             .add_service(TraceServiceServer::new(inlet))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let serving = tokio::spawn(async move {
             let _ = server.await;
         });
-        Self { seen, bytes, headers, address, _serving: Arc::new(Serving(serving.abort_handle())) }
+        Self { seen, bytes, headers, refuses, address, _serving: Arc::new(Serving(serving.abort_handle())) }
+    }
+
+    /// Takes one span less than it is sent from now on, as it says in an answer that is no error.
+    pub fn refuse_one_of_each_batch(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
     }
 
     /// As a server's setting names it.
@@ -142,6 +172,7 @@ struct Inlet {
     seen: Arc<Mutex<Vec<Seen>>>,
     bytes: Arc<Mutex<Vec<u8>>>,
     headers: Arc<Mutex<Vec<String>>>,
+    refuses: Arc<AtomicBool>,
 }
 
 #[tonic::async_trait]
@@ -158,7 +189,7 @@ impl TraceService for Inlet {
         for resource in message.resource_spans {
             let process = resource.resource.unwrap_or_default().attributes;
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                let attributes = span.attributes.iter().chain(&process).map(shown).collect();
+                let attributes = span.attributes.iter().chain(&process).filter_map(pair).collect();
                 seen.push(Seen {
                     name: span.name,
                     trace: hex::encode(span.trace_id),
@@ -173,18 +204,26 @@ impl TraceService for Inlet {
                 });
             }
         }
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        let partial_success = self.refuses.load(Ordering::Relaxed).then(|| ExportTracePartialSuccess {
+            rejected_spans: 1,
+            error_message: "beyond the quota".into(),
+        });
+        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }
 
-fn shown(attribute: &KeyValue) -> (String, String) {
-    let value = match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(Value::IntValue(number)) => number.to_string(),
-        Some(Value::BoolValue(yes)) => yes.to_string(),
-        other => format!("{other:?}"),
+fn pair(attribute: &KeyValue) -> Option<(String, Value)> {
+    Some((attribute.key.clone(), attribute.value.clone()?.value?))
+}
+
+/// An attribute as it would be sent.
+fn own(attribute: &opentelemetry::KeyValue) -> (String, Value) {
+    let value = match &attribute.value {
+        opentelemetry::Value::I64(number) => Value::IntValue(*number),
+        opentelemetry::Value::Bool(yes) => Value::BoolValue(*yes),
+        other => Value::StringValue(other.to_string()),
     };
-    (attribute.key.clone(), value)
+    (attribute.key.to_string(), value)
 }
 
 /// What the test's own process traces.
@@ -205,6 +244,7 @@ impl SpanExporter for Own {
                 trace: span.span_context.trace_id().to_string(),
                 id: span.span_context.span_id().to_string(),
                 state: span.span_context.trace_state().header(),
+                attributes: span.attributes.iter().map(own).collect(),
                 parent: if parent.bytes().all(|byte| byte == b'0') { String::new() } else { parent },
                 ..Seen::default()
             }

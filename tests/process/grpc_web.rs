@@ -12,10 +12,11 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use crate::{
-    calls::{channel, token},
+    calls::{channel, refusal, token},
     harness::{
         Server,
         api::{Api, setting},
@@ -120,9 +121,16 @@ async fn the_gate_is_the_same() {
         ("GET", "text/html", 415),
         ("POST", "application/json", 415),
         ("POST", "application/grpc-web\r\nContent-Type: text/plain", 415),
+        ("POST", "application/grpcfoo", 415),
+        ("POST", "application/grpc+json", 415),
     ] {
         let answer = ask(server.address(), method, path, &format!("{admin}Content-Type: {kind}\r\n")).await;
-        assert_eq!((answer.code, answer.body.as_str()), (code, ""), "{method} {kind}: {answer:?}");
+        let told = match code {
+            405 => "with POST",
+            415 => "--http-listen",
+            _ => "",
+        };
+        assert!(answer.code == code && answer.body.contains(told), "{method} {kind}: {answer:?}");
     }
     assert_eq!(ask(server.address(), "POST", path, &admin).await.code, 415, "it says of nothing what it is");
 }
@@ -130,7 +138,8 @@ async fn the_gate_is_the_same() {
 /// Over HTTP/2 everything had been taken for a call.
 #[tokio::test]
 async fn regression_what_is_no_grpc_is_refused_as_that() {
-    let server = Server::start().await;
+    let flags = ["--http-listen", "127.0.0.1:0", "--metrics-anonymous"];
+    let server = Server::start_with(&flags).await;
     for (form, code) in
         [("application/json", 415), ("application/grpc", 200), ("application/grpc+proto", 200)]
     {
@@ -138,6 +147,39 @@ async fn regression_what_is_no_grpc_is_refused_as_that() {
         let request = request.body(tonic::body::Body::empty()).unwrap();
         let answer = channel(server.address()).await.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), code, "{form}");
+        assert!(answer.headers().contains_key("x-request-id"), "{form}: the log has it");
+    }
+    let request =
+        Request::get("/signalbox.v1.AdminService/GetStatus").header("content-type", "application/grpc");
+    let request = request.body(tonic::body::Body::empty()).unwrap();
+    let answer = channel(server.address()).await.oneshot(request).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &"POST".parse().unwrap()));
+    let page = ask(server.http_address(), "GET", "/metrics", "").await.body;
+    let line =
+        "signalbox_rpcs_total{method=\"signalbox.v1.AdminService/GetStatus\",code=\"INVALID_ARGUMENT\"} 2\n";
+    assert!(page.contains(line), "{page}");
+}
+
+/// It was told as a method that there is not, and a client looked for another version.
+#[tokio::test]
+async fn regression_compressed_messages_are_refused_as_that() {
+    let server = Server::start().await;
+    let admin = format!("Bearer {}", server.admin_token());
+    for method in ["AdminService/GetStatus", "ConfigService/WatchConfig"] {
+        for (encoding, code) in [("gzip", Code::Unimplemented), ("identity", Code::Ok)] {
+            let body = tonic::body::Body::new(Full::from(vec![0; 5]));
+            let request = Request::post(format!("/signalbox.v1.{method}"))
+                .header("content-type", "application/grpc")
+                .header("authorization", &admin)
+                .header("grpc-encoding", encoding);
+            let answer = channel(server.address()).await.oneshot(request.body(body).unwrap()).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap_or(Status::ok(""));
+            assert_eq!(status.code(), code, "{method} {encoding}: {status}");
+            if code != Code::Ok {
+                assert_eq!(refusal(Err::<(), _>(status)).1, "COMPRESSION_UNSUPPORTED");
+                assert_eq!(answer.headers()["grpc-accept-encoding"], "identity");
+            }
+        }
     }
 }
 

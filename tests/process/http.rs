@@ -124,6 +124,7 @@ async fn regression_a_request_of_http_1_1_names_its_host_once() {
         ("1.1", "Host: a\r\nHost: b\r\n", "400"),
         ("1.1", "Host: a\r\n", "200"),
         ("1.0", "", "200"),
+        ("1.0", "Host: a\r\nHost: b\r\n", "400"),
     ] {
         let request = format!("GET /livez HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
         let answer = raw(server.http_address(), &request).await;

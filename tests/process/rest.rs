@@ -412,6 +412,23 @@ async fn a_body_has_its_form_and_its_bounds() {
     assert_eq!(wrong.headers["allow"], "GET, HEAD, POST");
 }
 
+/// Its etag says that it is the same. Maps came in another order each time.
+#[tokio::test]
+async fn regression_the_same_resource_is_the_same_text() {
+    let site = Site::start().await;
+    let labels: serde_json::Map<String, Value> = (0..16).map(|i| (format!("label{i}"), json!("x"))).collect();
+    let resource = json!({ "name": "settings/a", "labels": labels, "setting": { "intValue": "1" } });
+    site.create("/v1/settings", resource).await;
+    let mut texts = Vec::new();
+    for _ in 0..4 {
+        let body = site.get("/v1/settings/a").await.body;
+        let (_, resource) = body.split_once("\"resource\":").unwrap();
+        texts.push(resource.split_once(",\"revision\":").unwrap().0.to_owned());
+    }
+    texts.dedup();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+}
+
 /// What is counted, and refused, is the RPC, whichever way it came.
 #[tokio::test]
 async fn a_call_counts_as_the_rpc_that_it_is() {

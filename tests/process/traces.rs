@@ -139,14 +139,19 @@ async fn one_change_is_one_trace_from_the_caller_to_the_callback() {
         keys.iter().map(|key| span.attribute(key).to_owned()).collect()
     };
     assert_eq!(
-        attributes(&rpc, &["rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code"]),
-        ["grpc", "signalbox.v1.ConfigService", "CreateResource", "0"]
+        attributes(&rpc, &["rpc.system", "rpc.service", "rpc.method"]),
+        ["grpc", "signalbox.v1.ConfigService", "CreateResource"]
     );
-    assert_eq!(
-        attributes(&transaction, &["db.system.name", "db.operation.batch.size", "signalbox.revision"]),
-        ["sqlite", "1", revision.as_str()]
-    );
-    assert_eq!(attributes(&fan_out, &["signalbox.revision", "signalbox.changes"]), [revision.as_str(), "1"]);
+    assert_eq!(transaction.attribute("db.system.name"), "sqlite");
+    // What is compared and summed up is a number.
+    let (revision, changes) = (Some(revision.parse().unwrap()), Some(1));
+    let keys = ["signalbox.revision", "signalbox.changes"];
+    assert_eq!(rpc.number("rpc.grpc.status_code"), Some(0));
+    assert_eq!(write.number("signalbox.operations"), Some(1));
+    assert_eq!(keys.map(|key| transaction.number(key)), [revision, changes]);
+    assert_eq!(transaction.number("db.operation.batch.size"), None, "one alone is no batch");
+    assert_eq!(keys.map(|key| fan_out.number(key)), [revision, changes]);
+    assert_eq!(called.number("signalbox.revision"), revision);
     assert_eq!(
         attributes(&rpc, &["service.name", "service.version"]),
         ["signalbox", env!("CARGO_PKG_VERSION")]
@@ -170,13 +175,13 @@ async fn over_http_the_request_and_its_rpc_are_spans_of_the_callers_trace() {
     assert_eq!((http.parent.as_str(), &rpc.parent), (SPAN, &http.id));
     assert_eq!([&http.state, &rpc.state], [STATE; 2]);
     assert_eq!((http.kind, rpc.kind), (SERVER, 1), "the call itself came by HTTP: {rpc:?}");
-    assert_eq!(http.attribute("http.response.status_code"), "404");
+    assert_eq!(http.number("http.response.status_code"), Some(404));
     let conventional = ["http.request.method", "http.route", "url.path", "url.scheme", "error.type"];
     assert_eq!(
         conventional.map(|key| http.attribute(key)),
         ["GET", "/v1/settings/{key}", "/v1/settings/{key}", "http", ""]
     );
-    assert_eq!(rpc.attribute("rpc.grpc.status_code"), "5");
+    assert_eq!(rpc.number("rpc.grpc.status_code"), Some(5));
     // Pages that are asked every few seconds are no spans.
     ask(server.http_address(), "GET", "/livez", &headers).await;
     server.stop().await;
@@ -282,6 +287,28 @@ async fn without_a_collector_there_are_no_traces() {
     }
     assert!(collector.spans().is_empty());
     assert!(standard.iter().all(|listener| listener.accept().is_err()), "somebody was asked");
+}
+
+/// A collector says so in an answer that is no error, as when a quota is used up.
+#[tokio::test]
+async fn regression_spans_that_a_collector_refuses_are_failed_ones() {
+    let collector = Collector::start().await;
+    collector.refuse_one_of_each_batch();
+    let server = Server::start_in_with(&Arc::new(home(&collector)), &["--http-listen", "127.0.0.1:0"]).await;
+    created(&server, "settings/a", &traceparent("01")).await;
+    collector.only(TRACE, "transaction").await;
+    let token = format!("Authorization: Bearer {}\r\n", server.admin_token());
+    let failed = async || {
+        let page = ask(server.http_address(), "GET", "/metrics", &token).await.body;
+        let count = page
+            .lines()
+            .find_map(|line| line.strip_prefix("signalbox_trace_spans_total{outcome=\"failed\"} "));
+        count.unwrap().parse::<u64>().unwrap() > 0
+    };
+    until_answered(PATIENCE, "they are counted", failed).await;
+    let home = Arc::clone(server.home());
+    server.stop().await;
+    assert_eq!(home.log().matches("the collector refuses some of the spans").count(), 1, "{}", home.log());
 }
 
 /// Over gRPC and over HTTP, where the request is a span as well.

@@ -78,7 +78,7 @@ impl Events {
         }
         let id = text("resume_token").map(|token| format!("id: {token}/{}\n", self.view)).unwrap_or_default();
         let retry = reconnect_after(inner).map(|pause| format!("retry: {pause}\n")).unwrap_or_default();
-        let json = serde_json::to_string(message).ok()?;
+        let json = super::text(message)?;
         Some(format!("event: {name}\n{id}{retry}data: {json}\n\n"))
     }
 }

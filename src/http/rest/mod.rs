@@ -140,7 +140,7 @@ async fn unary(mut answer: Answer) -> Result<bytes::Bytes, tonic::Status> {
 
 /// An answer that is no error, with the etag of the resource that it shows.
 fn whole(message: &DynamicMessage) -> Response {
-    let Ok(json) = serde_json::to_vec(message) else {
+    let Some(json) = text(message) else {
         return answer::of_status(&answer::unreadable(), false);
     };
     let mut response = (StatusCode::OK, json).into_response();
@@ -154,6 +154,11 @@ fn whole(message: &DynamicMessage) -> Response {
         headers.insert(header::ETAG, etag);
     }
     response
+}
+
+/// A message as JSON. What is the same is the same text, whatever the order in which a map happens to be read.
+fn text(message: &DynamicMessage) -> Option<String> {
+    serde_json::to_value(message).ok().map(|json| json.to_string())
 }
 
 fn path(rpc: &MethodDescriptor) -> Uri {

@@ -174,7 +174,10 @@ fn parameter(route: &Route, key: &str) -> Result<Path, String> {
     }
     let known = || {
         let paths = fields::parameters(route).into_iter().map(|path| format!("`{}`", path.name()));
-        format!("there is no such parameter; there are {}", paths.collect::<Vec<_>>().join(", "))
+        match paths.collect::<Vec<_>>().join(", ").as_str() {
+            "" => "there are no parameters here".to_owned(),
+            paths => format!("there is no such parameter; there are {paths}"),
+        }
     };
     let path = Path::find(&route.rpc.input(), key).ok_or_else(known)?;
     match fields::parameters(route).contains(&path) {
