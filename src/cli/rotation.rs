@@ -29,6 +29,8 @@ const NAMED: usize = 20;
 struct Standing {
     waiting: u64,
     workers: u64,
+    /// Whether there are more workers than are counted.
+    incomplete: bool,
 }
 
 /// Waits until a rotation is over, and tells whom it waits for and how it ended.
@@ -39,8 +41,7 @@ pub async fn wait(
     revision: u64,
 ) -> Outcome {
     // How it stood, and whom it waited for.
-    let mut told: Option<(Standing, Vec<String>)> = None;
-    let mut last = None;
+    let mut told: Last = None;
     loop {
         let request = GetResourceRequest {
             name: name.to_owned(),
@@ -49,15 +50,14 @@ pub async fn wait(
         };
         let resource = connection.config.get_resource(request).await?.into_inner().resource;
         let resource = resource.unwrap_or_default();
-        let Some(rotation) = under_way(&resource) else {
-            return conclude(session, connection, name, revision, last).await;
-        };
+        if under_way(&resource).is_none() {
+            return conclude(session, connection, name, revision, told).await;
+        }
         if let Some(now) = standing(&resource).filter(|now| told.as_ref().is_none_or(|(was, _)| was != now)) {
             let whom = if now.waiting > 0 { lacking(connection, &resource).await } else { Vec::new() };
             session.remark(&sentence(now, &whom));
             told = Some((now, whom));
         }
-        last = Some((*rotation, told.clone()));
         sleep(LOOK).await;
     }
 }
@@ -85,12 +85,16 @@ fn standing(resource: &Resource) -> Option<Standing> {
     let seen: serde_json::Value = serde_json::from_str(&seen.value_json).ok()?;
     let number = |field: &str| seen.get(field).and_then(serde_json::Value::as_u64);
     let is_of_this = number("revision")? == resource.update_revision;
-    is_of_this.then_some(Standing { waiting: number("waiting")?, workers: number("workers")? })
+    let incomplete = seen.get("incomplete").and_then(serde_json::Value::as_bool).unwrap_or_default();
+    is_of_this.then_some(Standing { waiting: number("waiting")?, workers: number("workers")?, incomplete })
 }
 
 fn sentence(standing: Standing, whom: &[String]) -> String {
-    let Standing { waiting, workers } = standing;
+    let Standing { waiting, workers, incomplete } = standing;
     match waiting {
+        0 if incomplete => format!(
+            "all of {workers} workers that are counted run the new value; there are more, so that only the time ends it"
+        ),
         0 => format!("all of {workers} workers run the new value; the one before is about to go"),
         _ => {
             let names = if whom.is_empty() { String::new() } else { format!(": {}", whom.join(", ")) };
@@ -136,8 +140,8 @@ fn shown(worker: &WorkerStatus) -> String {
     }
 }
 
-/// What was last seen of a rotation: its terms, how it stood, and whom it waited for.
-type Last = Option<(ApiKeyRotation, Option<(Standing, Vec<String>)>)>;
+/// What was last seen of a rotation: how it stood, and whom it waited for.
+type Last = Option<(Standing, Vec<String>)>;
 
 /// How it ended, by the history: the server says why it let go of the value.
 async fn conclude(
@@ -159,24 +163,17 @@ async fn conclude(
     };
     let reason = if entry.reason.is_empty() { "no reason was given" } else { &entry.reason };
     let how = format!("{} at revision {}: {}", printable(&entry.action), entry.revision, printable(reason));
-    match last {
-        Some((rotation, Some((standing, whom)))) if standing.waiting > 0 && timed_out(&rotation, &entry) => {
-            let hint =
-                "hint: the value before is gone; `signalbox workers --behind` shows who may still use it";
-            let text = format!("{how}\n{}\n{hint}", sentence(standing, &whom));
-            Err(Failure::told(Exit::Unconverged, text))
-        }
-        _ => {
-            session.remark(&how);
-            Ok(())
-        }
+    if !ran_out(&entry) {
+        session.remark(&how);
+        return Ok(());
     }
+    let stood = last.map(|(standing, whom)| format!("{}\n", sentence(standing, &whom))).unwrap_or_default();
+    let hint = "hint: the value before is gone; `signalbox workers --behind` shows who may still use it";
+    Err(Failure::told(Exit::Unconverged, format!("{how}\n{stood}{hint}")))
 }
 
-/// Whether it was the server that ended it, at its time.
-fn timed_out(rotation: &ApiKeyRotation, entry: &HistoryEntry) -> bool {
-    let moment = |time: &prost_types::Timestamp| (time.seconds, time.nanos);
-    let at = entry.time.as_ref().map(moment);
-    let due = rotation.expire_time.as_ref().map(moment);
-    entry.action == "retired" && at.is_some() && at >= due
+/// Whether the server let go of the value at its time, though workers may still use it. What it knew last decides, and not what was
+/// seen of that: it may have lost sight of them since.
+fn ran_out(entry: &HistoryEntry) -> bool {
+    entry.action == "retired" && entry.reason.starts_with("its time is over; ")
 }

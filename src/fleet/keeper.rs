@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{EVERY, Fleet, GRACE};
-use crate::store::{FLEET, StoreError};
+use super::{EVERY, Fleet, GRACE, ORPHANED};
+use crate::store::{FLEET, Keep, StoreError};
 
 /// What comes together is written together: workers hear of a change at about the same time.
 const GATHER: Duration = Duration::from_millis(100);
@@ -58,7 +58,8 @@ impl Fleet {
         let read = self.refresh(Duration::ZERO).await;
         let tidied = async {
             if self.store.acquire(FLEET, &self.own, TIDY * 3).await?.is_some() {
-                self.store.tidy_fleet(&self.own, GRACE).await?;
+                let keep = Keep { ended: GRACE, orphaned: ORPHANED };
+                self.store.tidy_fleet(&self.own, keep).await?;
             }
             Ok::<_, StoreError>(())
         };

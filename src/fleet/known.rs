@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::{GRACE, view::View};
+use super::{GRACE, ORPHANED, view::View};
 use crate::{
     domain::{ReplicaId, Report, Session, SessionId, Subject},
     store::{MOST_MEMBERS, Member, News},
@@ -40,12 +40,22 @@ struct Kept {
     view: View,
     began: Instant,
     ended: Option<Instant>,
+    /// Whether it has ended because its replica vanished.
+    orphaned: bool,
     /// Whether this replica serves it.
     here: bool,
     /// When it was last written, if it was.
     written: Option<Instant>,
     /// Whether it is to be written.
     news: bool,
+}
+
+impl Kept {
+    /// Whether it has ended so long ago that nobody waits for it any more.
+    fn is_over(&self) -> bool {
+        let keep = if self.orphaned { ORPHANED } else { GRACE };
+        self.ended.is_some_and(|ended| ended.elapsed() > keep)
+    }
 }
 
 struct Heard {
@@ -90,7 +100,8 @@ impl Known {
         }
         let (id, session) = (session.id.clone(), Arc::new(session));
         let began = Instant::now();
-        let kept = Kept { session, view, began, ended: None, here: true, written: None, news: true };
+        let (ended, orphaned, here, written, news) = (None, false, true, None, true);
+        let kept = Kept { session, view, began, ended, orphaned, here, written, news };
         self.sessions.insert(id, kept);
         true
     }
@@ -166,7 +177,7 @@ impl Known {
         let mut views: BTreeMap<String, View> = BTreeMap::new();
         let mut open: HashSet<SessionId> = HashSet::new();
         self.sessions.retain(|_, kept| kept.here);
-        for Member { session, report, age, ended } in members {
+        for Member { session, report, age, ended, orphaned } in members {
             if let Some(report) = report {
                 self.hear(report, false);
             }
@@ -179,8 +190,8 @@ impl Known {
                 let ago = |age| asked.checked_sub(age).unwrap_or(asked);
                 let (began, ended, view) = (ago(age), ended.map(ago), view.clone());
                 let session = Arc::new(session);
-                let kept =
-                    Kept { session, view, began, ended, here: false, written: Some(asked), news: false };
+                let (here, written, news) = (false, Some(asked), false);
+                let kept = Kept { session, view, began, ended, orphaned, here, written, news };
                 self.sessions.insert(id, kept);
             } else if now_open && !self.sessions.contains_key(&id) {
                 self.lost.insert(id);
@@ -199,8 +210,7 @@ impl Known {
     }
 
     fn forget(&mut self) {
-        let over = |since: Instant| since.elapsed() > GRACE;
-        self.sessions.retain(|_, kept| kept.news || !kept.ended.is_some_and(over));
+        self.sessions.retain(|_, kept| kept.news || !kept.is_over());
         let sessions = &self.sessions;
         self.ended.retain(|_, ended| {
             ended.retain(|session| sessions.contains_key(session));
@@ -208,7 +218,7 @@ impl Known {
         });
         let unwritten = &self.unwritten;
         self.reports.retain(|session, heard| {
-            unwritten.contains(session) || sessions.contains_key(session) || !over(heard.at)
+            unwritten.contains(session) || sessions.contains_key(session) || heard.at.elapsed() <= GRACE
         });
     }
 
@@ -250,15 +260,14 @@ impl Known {
         }
     }
 
-    /// Every worker that is there, or went lately without having said so, by worker and session in bytewise order.
+    /// Every worker that is there, or went lately without having said so, or may be there, by worker and session in bytewise order.
     pub fn workers(&self, now: DateTime<Utc>) -> Vec<Worker> {
         let time = |moment: Instant| now - chrono::Duration::from_std(moment.elapsed()).unwrap_or_default();
         let worker = |(id, kept): (&SessionId, &Kept)| {
             let report = self.reports.get(id).map(|heard| Arc::clone(&heard.report));
             // Who says that he leaves and stays is there.
             let left = report.as_ref().is_some_and(|report| report.left);
-            let gone =
-                (left && kept.ended.is_some()) || kept.ended.is_some_and(|ended| ended.elapsed() > GRACE);
+            let gone = (left && kept.ended.is_some()) || kept.is_over();
             (!gone).then(|| Worker {
                 session: Arc::clone(&kept.session),
                 view: kept.view.clone(),

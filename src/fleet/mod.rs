@@ -42,6 +42,9 @@ use crate::{
 
 /// How long a session whose stream has ended is kept.
 pub const GRACE: Duration = Duration::from_secs(60);
+/// How long one is kept whose replica vanished: its stream may be open still. For as long as clients use secrets without a word
+/// of the store, if nothing else is set.
+const ORPHANED: Duration = Duration::from_secs(3600);
 /// How often is written.
 const EVERY: Duration = Duration::from_secs(1);
 /// Reports that wait for the store at most.
@@ -139,7 +142,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Every worker that is there, or went less than [`GRACE`] ago and has not said that it would.
+    /// Every worker that is there, or went less than [`GRACE`] ago and has not said that it would, or whose replica vanished in the
+    /// last hour.
     #[must_use]
     pub fn workers(&self) -> Vec<Worker> {
         self.known.lock().workers(self.clock.now())

@@ -171,12 +171,6 @@ impl Replicas {
         alarms::texts(self.known.lock().alarms.iter())
     }
 
-    /// Whether a replica fell silent without a goodbye and may still serve streams of which nobody hears.
-    #[must_use]
-    pub fn lack_one(&self) -> bool {
-        self.known.lock().alarms.iter().any(|alarm| matches!(alarm, Alarm::Vanished(_)))
-    }
-
     /// How many of them there are.
     #[must_use]
     pub fn alarm_counts(&self) -> AlarmCounts {

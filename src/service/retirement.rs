@@ -71,6 +71,8 @@ struct Standing {
     waiting: usize,
     /// Workers that may have either.
     workers: usize,
+    /// Whether there are more than are counted.
+    incomplete: bool,
 }
 
 /// Why a rotation ends.
@@ -124,9 +126,10 @@ impl Service {
             return Ok(());
         }
         let known = self.knows_workers().await;
+        let incomplete = self.parts.fleet.is_incomplete();
         let now = self.parts.clock.now();
         for key in rotating {
-            let standing = known.then(|| self.standing(state, key));
+            let standing = known.then(|| Standing { incomplete, ..self.standing(state, key) });
             if let Some(standing) = standing {
                 self.tell(key, standing, now);
             }
@@ -154,7 +157,11 @@ impl Service {
                     "its time is over; {waiting} of {workers} workers have not said that they run the new value"
                 )
             }
-            (Over::TimedOut, _) => "its time is over".to_owned(),
+            (Over::TimedOut, Some(Standing { incomplete: false, .. })) => "its time is over".to_owned(),
+            (Over::TimedOut, _) => {
+                tracing::warn!(%name, "a rotation ends because its time is over, and not all workers are known");
+                "its time is over; it is not known of all workers whether they run the new value".to_owned()
+            }
         };
         let etag = key.entry.record.etag(state.epoch);
         match self.retire(name, etag.as_str(), reason).await {
@@ -173,14 +180,10 @@ impl Service {
         }
     }
 
-    /// Whether it is known what all workers run. Those of a replica that vanished are soon forgotten, and may live: it may be cut
-    /// off from the database alone.
+    /// Whether it is known what workers run, also those of a replica that vanished: it may be cut off from the database alone.
     async fn knows_workers(&self) -> bool {
-        if self.parts.replicas.lack_one() {
-            return false;
-        }
         match self.parts.fleet.refresh(EVERY * 2).await {
-            Ok(()) => !self.parts.fleet.is_incomplete(),
+            Ok(()) => true,
             Err(error) => {
                 tracing::debug!(%error, "it is not known now what workers run");
                 false
@@ -203,7 +206,7 @@ impl Service {
             let runs = |report: &Arc<Report>| here && report.applied >= record.update_revision;
             waiting += usize::from(!worker.report.as_ref().is_some_and(runs));
         }
-        Standing { revision: record.update_revision.0, waiting, workers }
+        Standing { revision: record.update_revision.0, waiting, workers, incomplete: false }
     }
 
     /// Tells readers of the key how it stands, where that is news.
@@ -233,7 +236,7 @@ fn rotating(state: &State) -> Vec<Rotating> {
 
 /// Whether a rotation is over. Where it is not known what workers run, only time ends it.
 fn over(rotation: &ApiKeyRotation, standing: Option<Standing>, now: DateTime<Utc>) -> Option<Over> {
-    let applied = standing.is_some_and(|standing| standing.waiting == 0);
+    let applied = standing.is_some_and(|standing| standing.waiting == 0 && !standing.incomplete);
     if applied && rotation::lasted(rotation, now) >= LEAST {
         return Some(Over::Applied);
     }
@@ -284,14 +287,17 @@ mod tests {
             expire_time: timestamp(1060),
             ..Default::default()
         };
-        let over = |second, waiting: Option<usize>| {
-            let standing = waiting.map(|waiting| Standing { revision: 7, waiting, workers: 5 });
+        let stands = |second, waiting: Option<usize>, incomplete| {
+            let standing = waiting.map(|waiting| Standing { revision: 7, waiting, workers: 5, incomplete });
             over(&rotation, standing, DateTime::from_timestamp(second, 0).unwrap())
         };
+        let over = |second, waiting| stands(second, waiting, false);
         assert_eq!(over(1009, Some(0)), None, "some may just be coming back");
         assert_eq!(over(1010, Some(0)), Some(Over::Applied));
         assert_eq!(over(1010, Some(1)), None);
         assert_eq!(over(1010, None), None, "it is not known");
+        assert_eq!(stands(1010, Some(0), true), None, "some are not counted");
+        assert_eq!(stands(1060, Some(0), true), Some(Over::TimedOut));
         assert_eq!(over(1060, Some(1)), Some(Over::TimedOut));
         assert_eq!(over(1060, None), Some(Over::TimedOut));
         assert_eq!(over(900, Some(0)), None, "the clock went back");

@@ -125,7 +125,7 @@ pub trait Cluster: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] when the database does not take it now, and when the store holds what this replica's
     /// binary does not know.
     async fn beat(&self, heartbeat: &Heartbeat) -> Result<Living, StoreError>;
-    /// Takes this replica out of those that live.
+    /// Takes this replica out of those that live, and ends the sessions of its workers.
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError>;
     /// Takes or renews the lease of a work for `ttl`; `None` while another replica holds it.
     async fn acquire(

@@ -25,9 +25,18 @@ pub trait Fleet: Send + Sync + 'static {
     /// Every session that is kept, with what it reported, by worker and session in bytewise order; at most [`MOST_MEMBERS`]. One of a
     /// replica that does not live, as far as `own` can tell, has ended.
     async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError>;
-    /// Ends the sessions of replicas that do not live, and forgets what ended, or was told of no session, longer than
-    /// `grace` ago.
-    async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError>;
+    /// Ends the sessions of replicas that do not live, as orphans where their streams may be open still, and forgets what ended, or
+    /// was told of no session, longer than it is kept. An orphan is also forgotten once its worker has come back.
+    async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError>;
+}
+
+/// How long sessions are kept that have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// One whose stream is known to have ended.
+    pub ended: Duration,
+    /// One whose replica vanished.
+    pub orphaned: Duration,
 }
 
 /// What a replica has to tell, no two things of one session in the same list.
@@ -52,6 +61,8 @@ pub struct Member {
     pub age: Duration,
     /// How long ago it ended, if it has.
     pub ended: Option<Duration>,
+    /// Whether it has ended because its replica vanished: its stream may be open still.
+    pub orphaned: bool,
 }
 
 impl News {
@@ -127,6 +138,7 @@ pub(super) struct MemberRow {
     silent: bool,
     age: f64,
     ended: Option<f64>,
+    orphaned: bool,
     applied: Option<i64>,
     rejected: Option<i64>,
     rejection_reason: Option<String>,
@@ -183,6 +195,7 @@ impl MemberRow {
             None => None,
             Some(seconds) => Some(age(seconds)?),
         };
-        Some(Member { session, report, age: age(self.age)?, ended })
+        let orphaned = self.orphaned && ended.is_some();
+        Some(Member { session, report, age: age(self.age)?, ended, orphaned })
     }
 }

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AuditLog, BegunLife, Cluster, Connections, Displaced, Doorbell, DoorbellState, FLEET, Fleet,
-    HOUSEKEEPING, Head, Heartbeat, HistoryPage, HistoryQuery, Lease, Living, Log, LogPage, Member, News,
-    Observations, ROTATIONS, Replica, StateSnapshot, Store, StoreError, Verification, Work,
+    HOUSEKEEPING, Head, Heartbeat, HistoryPage, HistoryQuery, Keep, Lease, Living, Log, LogPage, Member,
+    News, Observations, ROTATIONS, Replica, StateSnapshot, Store, StoreError, Verification, Work,
 };
 use crate::{
     domain::{
@@ -169,8 +169,8 @@ impl Fleet for Measured {
         self.timed("fleet", self.inner.fleet(own)).await
     }
 
-    async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError> {
-        self.timed("tidy_fleet", self.inner.tidy_fleet(own, grace)).await
+    async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError> {
+        self.timed("tidy_fleet", self.inner.tidy_fleet(own, keep)).await
     }
 }
 

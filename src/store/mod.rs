@@ -45,7 +45,7 @@ pub use cluster::{
     Cluster, Displaced, FLEET, FOUND_DAMAGE, Forgotten, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Living,
     MOST_REPLICAS, ROTATIONS, Replica, Work, earlier,
 };
-pub use fleet::{Fleet, MOST_MEMBERS, Member, News};
+pub use fleet::{Fleet, Keep, MOST_MEMBERS, Member, News};
 pub use life::BegunLife;
 pub use measured::Measured;
 pub use observations::Observations;

@@ -27,6 +27,7 @@ use crate::{
 const KNOWN: Duration = Duration::from_secs(10);
 
 struct Pair {
+    cluster: Cluster,
     members: [Member; 2],
     admins: [Caller; 2],
     workers: [Caller; 2],
@@ -42,7 +43,7 @@ impl Pair {
         let rights = Rights::worker(vec![Selector::default()], false);
         let token = admins[0].token_for("fleet", &rights).await;
         let workers = members.each_ref().map(|member| member.caller(&token));
-        Self { members, admins, workers }
+        Self { cluster, members, admins, workers }
     }
 
     /// Writes on the first replica; the revision, which both have seen.
@@ -364,7 +365,7 @@ async fn regression_a_rotation_is_not_ended_while_workers_of_a_lost_replica_may_
     let cluster = Cluster::new().await;
     let port = postgres::port_of(cluster.url());
     let proxy = Proxy::before(port).await;
-    let (near, lost) = (cluster.start().await, cluster.start_at(&proxy.url(cluster.url(), port)).await);
+    let (mut near, lost) = (cluster.start().await, cluster.start_at(&proxy.url(cluster.url(), port)).await);
     let here = near.caller(&cluster.first_token().await);
     create(&here, provider("providers/a")).await;
     let revision = create(&here, api_key(KEY, "sk-first")).await;
@@ -377,16 +378,7 @@ async fn regression_a_rotation_is_not_ended_while_workers_of_a_lost_replica_may_
         ..WatchConfigRequest::default()
     };
     let mut behind = Simulated::open_with(&there, request).await;
-    let known = async || {
-        here.fleet()
-            .list_workers(ListWorkersRequest::default())
-            .await
-            .expect("listed")
-            .into_inner()
-            .workers
-            .len()
-    };
-    until_answered(PATIENCE, "it is known", async || known().await == 1).await;
+    until_answered(PATIENCE, "it is known", async || stand(&here, 0).await.total == 1).await;
     proxy.close(true);
     proxy.cut();
     let rotate = RotateApiKeyRequest {
@@ -403,12 +395,20 @@ async fn regression_a_rotation_is_not_ended_while_workers_of_a_lost_replica_may_
             .any(|warning| warning.contains("fell silent and did not say goodbye"))
     };
     until_answered(PATIENCE, "it is missed", missed).await;
-    // As it is a minute later.
-    let forget = "UPDATE worker_sessions SET ended = now() - interval '10 minutes'";
-    postgres::run(cluster.url(), forget).await;
-    until_answered(PATIENCE, "its worker is forgotten", async || known().await == 0).await;
-    let forgotten = Instant::now();
-    until(PATIENCE, "some looks at the rotation", || forgotten.elapsed() > Duration::from_secs(4)).await;
+    // As it is long after the minute for which others are remembered; and nobody is left who has seen it vanish.
+    let long_ago = "UPDATE worker_sessions SET ended = now() - interval '10 minutes' WHERE ended IS NOT NULL";
+    postgres::run(cluster.url(), long_ago).await;
+    let next = cluster.start().await;
+    near.stop().await;
+    let here = next.caller(here.token());
+    let waits = Some(prost_types::Duration { seconds: 6, nanos: 0 });
+    let told = end(wait(&here, WaitForConvergenceRequest { timeout: waits, ..to(rotated) }).await).await;
+    assert_eq!(outcome(&told), WaitOutcome::TimedOut, "nobody knows that it runs it: {told:?}");
+    let missing = told.convergence.expect("how it stands").unconverged;
+    assert_eq!(
+        missing.iter().map(|it| (it.id.as_str(), it.state())).collect::<Vec<_>>(),
+        [("w", WorkerState::Disconnected)]
+    );
     assert_eq!(here.status().await.revision, rotated, "the value before is kept");
     // It comes back, and tells that it runs the new value.
     proxy.close(false);
@@ -418,4 +418,56 @@ async fn regression_a_rotation_is_not_ended_while_workers_of_a_lost_replica_may_
     })
     .await;
     until_answered(PATIENCE, "the value before goes", async || here.status().await.revision > rotated).await;
+}
+
+/// Nobody is waited for who came back to another replica; and whoever is gone for good with his, not for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_of_a_replica_that_vanished_are_known_until_they_come_back_or_for_an_hour() {
+    let mut pair = Pair::new().await;
+    let revision = pair.write("settings/s").await;
+    let there = pair.admins[1].clone();
+    let gone =
+        [Simulated::open(&pair.workers[0], "back").await, Simulated::open(&pair.workers[0], "lost").await];
+    until_stands(&there, revision, "they are known", |stand| stand.pending == 2).await;
+    pair.members[0].kill().await;
+    drop(gone);
+    // It has lost the name of its session, as one that was started anew has.
+    let back = Simulated::open(&pair.workers[1], "back").await;
+    report(&pair.workers[1], vec![back.runs(revision)]).await.expect("taken");
+    until_stands(&there, revision, "only one is missing", |stand| {
+        (stand.converged, stand.disconnected) == (1, 1)
+    })
+    .await;
+    let named = stand(&there, revision).await.unconverged;
+    assert_eq!(named.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["lost"]);
+    let url = pair.cluster.url();
+    let orphans = "SELECT count(*) FROM worker_sessions WHERE orphaned AND ended IS NOT NULL";
+    assert_eq!(postgres::count(url, orphans).await, 1);
+    postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '50 minutes' WHERE orphaned")
+        .await;
+    let asked = Instant::now();
+    until(PATIENCE, "it is tidied", || asked.elapsed() > Duration::from_secs(6)).await;
+    assert_eq!(stand(&there, revision).await.disconnected, 1);
+    postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '61 minutes' WHERE orphaned")
+        .await;
+    until_stands(&there, revision, "it is forgotten", |stand| {
+        (stand.converged, stand.disconnected) == (1, 0)
+    })
+    .await;
+}
+
+/// Who says goodbye has ended his workers' streams.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_of_a_replica_that_stops_are_remembered_for_a_minute() {
+    let mut pair = Pair::new().await;
+    let revision = pair.write("settings/s").await;
+    let _stays = Simulated::open(&pair.workers[0], "w").await;
+    until_stands(&pair.admins[1], revision, "it is known", |stand| stand.pending == 1).await;
+    pair.members[0].stop().await;
+    until_stands(&pair.admins[1], revision, "it is gone", |stand| stand.disconnected == 1).await;
+    let url = pair.cluster.url();
+    let orphans = "SELECT count(*) FROM worker_sessions WHERE orphaned";
+    assert_eq!(postgres::count(url, orphans).await, 0);
+    postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '61 seconds'").await;
+    until_stands(&pair.admins[1], revision, "it is forgotten", |stand| stand.total == 0).await;
 }

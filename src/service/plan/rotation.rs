@@ -88,7 +88,7 @@ impl Planner<'_> {
             (_, None) if !under_way => {
                 let description = format!(
                     "{name} is not being rotated, so that there is no value before the present one; give a new value as \
-                     `secret`"
+                     `secret`, or delete the key: that cuts its only value off at once"
                 );
                 let (reason, subject) = ("NO_ROTATION", name.to_string());
                 self.refuse(field, Error::FailedPrecondition { reason, subject, description });

@@ -73,6 +73,8 @@ const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address,
     WHERE seen <= clock_timestamp() OR id = $1 ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
 const CLOCK: &str = "SELECT clock_timestamp()";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
+/// In one with it: streams of a replica that vanished are taken for open.
+const LEAVE_WORKERS: &str = "UPDATE worker_sessions SET ended = now() WHERE ended IS NULL AND replica = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
 const ACQUIRE: &str = "INSERT INTO leases (work, holder, fence, ends) \
@@ -145,7 +147,12 @@ impl Cluster for PostgresStore {
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
-        write(&self.engine.readers, sqlx::query(LEAVE).bind(&id.0)).await
+        let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
+        for text in [LEAVE_WORKERS, LEAVE] {
+            let leave = sqlx::query(text).bind(&id.0);
+            execute(session.connection()?, leave, SILENCE).await.map_err(Failure::from)?;
+        }
+        Ok(session.commit().await?)
     }
 
     async fn acquire(

@@ -15,7 +15,7 @@ use crate::{
         StoreError,
         cluster::LIFETIME,
         failure::Failure,
-        fleet::{Fleet, MOST_MEMBERS, Member, MemberRow, News, ReportRow, SessionRow},
+        fleet::{Fleet, Keep, MOST_MEMBERS, Member, MemberRow, News, ReportRow, SessionRow},
     },
 };
 
@@ -25,8 +25,9 @@ const OPEN: &str = "INSERT INTO worker_sessions \
     now() - make_interval(secs => age) FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
     $6::text[], $7::text[], $8::text[], $9::boolean[], $10::boolean[], $11::float8[]) AS row \
     (id, replica, epoch, subject, worker, labels, client_version, view, secrets, silent, age) \
-    ON CONFLICT (id) DO UPDATE SET replica = excluded.replica, ended = NULL";
-const END: &str = "UPDATE worker_sessions SET ended = now() WHERE ended IS NULL AND id = ANY($1::text[])";
+    ON CONFLICT (id) DO UPDATE SET replica = excluded.replica, ended = NULL, orphaned = false";
+const END: &str = "UPDATE worker_sessions SET ended = now(), orphaned = false \
+    WHERE (ended IS NULL OR orphaned) AND id = ANY($1::text[])";
 /// The greatest revision counts, and of what was refused the newest.
 const REPORT: &str = "INSERT INTO worker_reports \
     (session, applied, rejected, rejection_reason, rejection_names, has_left, told) \
@@ -49,15 +50,22 @@ const MEMBERS: &str = "SELECT left(id, 256) AS id, left(replica, 256) AS replica
     CASE WHEN ended IS NOT NULL THEN extract(epoch FROM now() - ended)::float8 \
         WHEN replica <> $1 AND replica NOT IN \
             (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $3)) THEN 0 END AS ended, \
-    applied, rejected, left(rejection_reason, 4096) AS rejection_reason, \
+    orphaned, applied, rejected, left(rejection_reason, 4096) AS rejection_reason, \
     left(rejection_names, 262144) AS rejection_names, has_left \
     FROM (SELECT id AS newest FROM worker_sessions WHERE isfinite(began) AND (ended IS NULL OR isfinite(ended)) \
         ORDER BY began DESC LIMIT $2) AS chosen \
     JOIN worker_sessions ON id = newest LEFT JOIN worker_reports ON session = id";
-const END_ORPHANS: &str = "UPDATE worker_sessions SET ended = now() WHERE ended IS NULL AND replica <> $1 \
+/// Who says goodbye ends its own: of those that are left over the replica vanished, and may serve them still.
+const END_ORPHANS: &str = "UPDATE worker_sessions SET ended = now(), orphaned = true WHERE ended IS NULL AND replica <> $1 \
     AND replica NOT IN (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $2))";
+/// Whoever came back did so after its replica had vanished, which is noticed within 40 seconds. One that was connected before is
+/// another one of the same id.
+const FORGET_RETURNED: &str = "DELETE FROM worker_sessions AS lost USING worker_sessions AS again \
+    WHERE lost.orphaned AND lost.ended IS NOT NULL AND again.ended IS NULL AND again.subject = lost.subject \
+    AND again.worker = lost.worker AND again.began > lost.ended - interval '40 seconds'";
 /// Also those whose times lie ahead: a clock was wrong.
-const FORGET_SESSIONS: &str = "DELETE FROM worker_sessions WHERE ended NOT BETWEEN now() - make_interval(secs => $1) AND \
+const FORGET_SESSIONS: &str = "DELETE FROM worker_sessions WHERE \
+    ended NOT BETWEEN now() - make_interval(secs => CASE WHEN orphaned THEN $2 ELSE $1 END) AND \
     now() + make_interval(secs => $1) OR id IN (SELECT session FROM worker_reports WHERE has_left AND told NOT BETWEEN \
     now() - make_interval(secs => $1) AND now() + make_interval(secs => $1))";
 const FORGET_REPORTS: &str = "DELETE FROM worker_reports WHERE session NOT IN (SELECT id FROM worker_sessions) \
@@ -96,13 +104,18 @@ impl Fleet for PostgresStore {
         Ok(members)
     }
 
-    async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError> {
+    async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError> {
         let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = transaction.connection()?;
         let orphans = sqlx::query(END_ORPHANS).bind(&own.0).bind(LIFETIME.as_secs_f64());
         execute(connection, orphans, LONG_SILENCE).await.map_err(Failure::from)?;
-        for text in [FORGET_SESSIONS, FORGET_REPORTS] {
-            let forget = sqlx::query(text).bind(grace.as_secs_f64());
+        let (ended, orphaned) = (keep.ended.as_secs_f64(), keep.orphaned.as_secs_f64());
+        let forget = [
+            sqlx::query(FORGET_RETURNED),
+            sqlx::query(FORGET_SESSIONS).bind(ended).bind(orphaned),
+            sqlx::query(FORGET_REPORTS).bind(ended),
+        ];
+        for forget in forget {
             execute(connection, forget, LONG_SILENCE).await.map_err(Failure::from)?;
         }
         Ok(transaction.commit().await?)

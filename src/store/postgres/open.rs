@@ -48,6 +48,7 @@ fn migrations(release: Release) -> Vec<Migration> {
         step(10, "whereabouts", include_str!("../../../migrations/postgres/0010_whereabouts.sql")),
         step(11, "traces", include_str!("../../../migrations/postgres/0011_traces.sql")),
         step(12, "level", include_str!("../../../migrations/postgres/0012_level.sql")),
+        step(13, "orphans", include_str!("../../../migrations/postgres/0013_orphans.sql")),
     ];
     steps_of(release, own)
 }

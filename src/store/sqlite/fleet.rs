@@ -11,7 +11,7 @@ use crate::{
     store::{
         StoreError,
         failure::Failure,
-        fleet::{Fleet, MOST_MEMBERS, Member, MemberRow, News, ReportRow, SessionRow},
+        fleet::{Fleet, Keep, MOST_MEMBERS, Member, MemberRow, News, ReportRow, SessionRow},
     },
 };
 
@@ -38,8 +38,9 @@ const REPORT: &str = "INSERT INTO worker_reports \
 const MEMBERS: &str = "SELECT id, replica, epoch, subject, worker, labels, client_version, view, secrets, silent, \
     unixepoch('subsec') - began AS age, \
     CASE WHEN ended IS NOT NULL THEN unixepoch('subsec') - ended WHEN replica <> $1 THEN 0.0 END AS ended, \
-    applied, rejected, rejection_reason, rejection_names, has_left \
+    false AS orphaned, applied, rejected, rejection_reason, rejection_names, has_left \
     FROM worker_sessions LEFT JOIN worker_reports ON session = id ORDER BY worker, id LIMIT $2";
+/// Their process is gone, or it would hold the file: no stream of theirs is open.
 const END_ORPHANS: &str =
     "UPDATE worker_sessions SET ended = unixepoch('subsec') WHERE ended IS NULL AND replica <> $1";
 /// Also those whose times lie ahead: the clock was wrong.
@@ -63,12 +64,12 @@ impl Fleet for SqliteStore {
         Ok(MemberRow::read(rows.map_err(Failure::from)?))
     }
 
-    async fn tidy_fleet(&self, own: &ReplicaId, grace: Duration) -> Result<(), StoreError> {
+    async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError> {
         let mut transaction = self.engine.aside.begin_with("BEGIN IMMEDIATE").await.map_err(Failure::from)?;
         let orphans = sqlx::query(END_ORPHANS).bind(&own.0);
         orphans.execute(&mut *transaction).await.map_err(Failure::from)?;
         for text in [FORGET_SESSIONS, FORGET_REPORTS] {
-            let forget = sqlx::query(text).bind(grace.as_secs_f64());
+            let forget = sqlx::query(text).bind(keep.ended.as_secs_f64());
             forget.execute(&mut *transaction).await.map_err(Failure::from)?;
         }
         Ok(transaction.commit().await.map_err(Failure::from)?)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signalbox::{
     domain::{Epoch, Rejection, ReplicaId, Report, Revision, Session, SessionId},
-    store::{Cluster as _, Fleet as _, Member, News, Store as _},
+    store::{Cluster as _, Fleet as _, Keep, Member, News, Store as _},
 };
 
 use super::heartbeat;
@@ -108,11 +108,12 @@ pub async fn what_is_over_is_forgotten(place: &impl Place) {
         assert_eq!(words.join(", "), what);
     };
     found("ended has ended, kept, left, orphan has ended").await;
-    store.tidy_fleet(&own(), DEADLINE).await.unwrap();
+    let keep = |ended| Keep { ended, orphaned: ended };
+    store.tidy_fleet(&own(), keep(DEADLINE)).await.unwrap();
     found("ended has ended, kept, left, orphan has ended").await;
     // Times of the databases are not finer than a millisecond.
     tokio::time::sleep(Duration::from_millis(20)).await;
-    store.tidy_fleet(&own(), Duration::ZERO).await.unwrap();
+    store.tidy_fleet(&own(), keep(Duration::ZERO)).await.unwrap();
     found("kept").await;
     store.tell(open(session("none", "a"))).await.unwrap();
     let members = store.fleet(&own()).await.unwrap();
