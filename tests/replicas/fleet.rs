@@ -471,3 +471,37 @@ async fn workers_of_a_replica_that_stops_are_remembered_for_a_minute() {
     postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '61 seconds'").await;
     until_stands(&pair.admins[1], revision, "it is forgotten", |stand| stand.total == 0).await;
 }
+
+/// Found by an attack: it ended well where nobody could say who ran the new value, and said nothing of whom it waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_rotation_whose_time_ran_out_while_a_replica_was_missing_is_told_as_that() {
+    let mut pair = Pair::new().await;
+    let here = pair.admins[1].clone();
+    create(&here, provider("providers/a")).await;
+    let revision = create(&here, api_key("providers/a/apiKeys/k", "sk-first")).await;
+    agree(&pair.admins, revision).await;
+    let rights = Rights::worker(vec![by_prefix("providers/")], true);
+    let token = here.token_for("worker", &rights).await;
+    let request = WatchConfigRequest {
+        worker: Some(worker("behind")),
+        include_secrets: true,
+        ..WatchConfigRequest::default()
+    };
+    let _behind = Simulated::open_with(&pair.members[0].caller(&token), request).await;
+    until_answered(PATIENCE, "it is known", async || stand(&here, 0).await.total == 1).await;
+    pair.members[0].kill().await;
+    let missed = async || here.status().await.warnings.iter().any(|warning| warning.contains("fell silent"));
+    until_answered(PATIENCE, "it is missed", missed).await;
+    let home = crate::harness::Home::new().with("SIGNALBOX_TOKEN", here.token()).with("NEXT_KEY", "sk-next");
+    let home = home.with("SIGNALBOX_URL", format!("http://{}", pair.members[1].site.address()));
+    let rotate =
+        ["keys", "rotate", "providers/a/apiKeys/k", "--secret", "env:NEXT_KEY", "--timeout", "12s", "--wait"];
+    let output = home.run(&rotate).await;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{told}");
+    assert!(
+        told.contains("1 of 1 workers have not said yet that they run the new value: behind (disconnected)"),
+        "{told}"
+    );
+    assert!(told.contains("its time is over; 1 of 1 workers"), "{told}");
+}
