@@ -29,6 +29,10 @@ pub struct Stream {
     secrets: bool,
     /// Whether it is a worker's, which others are told of.
     counts: bool,
+    /// The session in whose place its own begins.
+    previous: Option<SessionId>,
+    /// The id and the name of the session that it begins with.
+    first: Option<(SessionId, String)>,
     session: Option<SessionId>,
     /// There is no room for its session.
     uncounted: Option<Uncounted>,
@@ -58,12 +62,14 @@ impl Fleet {
     #[must_use]
     pub fn stream(self: &Arc<Self>, principal: &Principal, hello: Hello, counts: bool) -> Stream {
         // A session that nobody knows is waited for by nobody, and one of another subject is none of the caller's business.
-        let session = match self.names.whose(&hello.previous, principal) {
+        let previous = match self.names.whose(&hello.previous, principal) {
             Whose::Own(previous) => Some(previous),
             Whose::Foreign | Whose::Unknown => None,
         };
+        let first = Some(self.names.give(principal));
         let (fleet, principal, view) = (Arc::clone(self), principal.clone(), View::of(&[]));
-        Stream { fleet, principal, hello, view, secrets: false, counts, session, uncounted: None }
+        let (secrets, session, uncounted) = (false, None, None);
+        Stream { fleet, principal, hello, view, secrets, counts, previous, first, session, uncounted }
     }
 }
 
@@ -75,10 +81,16 @@ impl Stream {
         self
     }
 
+    /// Name of the session that it begins with, once it enters; empty when it has.
+    #[must_use]
+    pub fn first_name(&self) -> &str {
+        self.first.as_ref().map_or("", |(_, name)| name)
+    }
+
     /// Begins a session in a life of the store, in the place of the one before. Gives its name.
     pub fn enter(&mut self, epoch: Epoch) -> String {
-        let (id, name) = self.fleet.names.give(&self.principal);
-        if let Some(before) = self.session.take() {
+        let (id, name) = self.first.take().unwrap_or_else(|| self.fleet.names.give(&self.principal));
+        if let Some(before) = self.session.take().or_else(|| self.previous.take()) {
             self.fleet.known.lock().end(&before);
             self.fleet.leave(before);
         }

@@ -19,9 +19,10 @@ impl Service {
         let mut cursor = self.parts.streams.open(caller, request)?;
         let stream = self.parts.fleet.stream(caller, hello, caller.role == Role::Worker);
         let mut stream = stream.showing(cursor.filter().selectors(), secrets);
-        let session = cursor.name_session(Box::new(move |epoch| stream.enter(epoch)));
         if secrets {
+            // Before it enters the fleet: what does not open is no worker, and takes nobody's place.
             let revision = self.parts.view.state().revision;
+            let session = stream.first_name();
             let detail = format!("session {session} of worker {worker:?}: {}", cursor.filter().describe());
             self.audit(caller, "secrets_watch_opened", format!("{detail} at revision {revision}")).await?;
             let (audit, caller) = (self.parts.audit.clone(), caller.clone());
@@ -29,6 +30,7 @@ impl Service {
                 audit.note(&caller, "secrets_watch_ended", format!("{detail} at revision {revision}"));
             });
         }
+        cursor.name_session(Box::new(move |epoch| stream.enter(epoch)));
         Ok(cursor)
     }
 }

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use signalbox::proto::v1::{ListResourcesRequest, WatchConfigRequest, WatchConfigResponse, Worker};
+use signalbox::proto::v1::{
+    ListResourcesRequest, ListWorkersRequest, WatchConfigRequest, WatchConfigResponse, Worker,
+    fleet_service_client::FleetServiceClient, watch_config_response::Event,
+};
 use tonic::Streaming;
 
 use crate::{
     api::{Api, secret_setting, setting},
-    harness::{Home, PATIENCE, Server, soon, until_answered},
-    sqlite::texts,
+    harness::{
+        Home, PATIENCE, Server,
+        calls::{Bearer, channel},
+        soon, until_answered,
+    },
+    sqlite::{edit, texts},
 };
 
 const SECRET: &str = "audit-secret~?>-31622776601";
@@ -88,4 +95,49 @@ async fn the_life_of_a_stream_with_secrets_is_written_down() {
     let life = ["secrets_watch_opened", "secrets_watch_ended"];
     assert_eq!(events, [life, life].concat(), "also of a stream that the server ends: {all:?}");
     drop(kept);
+}
+
+/// The fleet: each worker's id, and whether its stream is open.
+async fn fleet(server: &Server) -> Vec<(String, bool)> {
+    let channel = channel(server.address()).await;
+    let mut fleet = FleetServiceClient::with_interceptor(channel, Bearer::new(&server.admin_token()));
+    let listed = fleet.list_workers(ListWorkersRequest::default()).await.expect("a list").into_inner();
+    listed.workers.into_iter().map(|worker| (worker.id, worker.connected)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_stream_that_is_not_opened_is_no_worker_and_takes_nobody_s_place() {
+    let home = Arc::new(Home::new());
+    let server = furnished(&home).await;
+    let mut worker = Api::worker(&server).await;
+    let request = |id: &str, previous: &str| WatchConfigRequest {
+        include_secrets: true,
+        worker: Some(Worker { id: id.to_owned(), ..Default::default() }),
+        previous_session_id: previous.to_owned(),
+        ..Default::default()
+    };
+    let mut stream = worker.config.watch_config(request("w-1", "")).await.expect("it opens").into_inner();
+    let session = loop {
+        let message = soon(stream.message()).await.expect("it goes on").expect("it does not end");
+        if let Some(Event::Synced(synced)) = message.event {
+            break synced.session_id;
+        }
+    };
+    // Nothing can be written to the audit. (An edit by hand has to change something.)
+    let refused = "CREATE TRIGGER no_audit BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'the test'); END; \
+                   UPDATE head SET revision = revision";
+    edit(&home, refused).await;
+    for attempt in [request("w-1", &session), request("w-2", "")] {
+        soon(worker.config.watch_config(attempt)).await.expect_err("it is not audited");
+    }
+    assert_eq!(fleet(&server).await, [("w-1".to_owned(), true)]);
+    edit(&home, "DROP TRIGGER no_audit; UPDATE head SET revision = revision").await;
+    let again =
+        soon(worker.config.watch_config(request("w-1", &session))).await.expect("it opens").into_inner();
+    until_answered(PATIENCE, "the new one is in the place of the one before", async || {
+        fleet(&server).await == [("w-1".to_owned(), true)]
+    })
+    .await;
+    drop((stream, again));
+    server.stop().await;
 }
