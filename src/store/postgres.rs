@@ -29,7 +29,7 @@ use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(super) use self::failure::failure_of;
+pub(super) use self::failure::{failure_of, is_away};
 use self::{
     base::PostgresBase,
     doorbell::{Bell, Listening},
