@@ -10,6 +10,7 @@ mod base;
 mod cluster;
 mod commit;
 mod doorbell;
+mod facts;
 mod failure;
 mod fleet;
 mod moment;
