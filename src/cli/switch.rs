@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     client::Connection,
-    proto::v1::{GetActiveProviderRequest, SwitchActiveProviderRequest, SwitchFallbacks},
+    proto::v1::{
+        GetActiveProviderRequest, SwitchActiveProviderRequest, SwitchActiveProviderResponse, SwitchFallbacks,
+        resource::Spec,
+    },
 };
 
 /// Shows the active provider, or makes the named one active.
@@ -71,8 +74,24 @@ async fn switch_to(
     session.warn(&answer.warnings);
     if !session.document(&canonical(&answer)?)? && !session.quiet {
         diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
+        if !given && !answer.previous.is_empty() {
+            session.remark(&fallbacks_now(&answer));
+        }
     }
     workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
+}
+
+/// What became of the fallbacks, which nobody has named.
+fn fallbacks_now(answer: &SwitchActiveProviderResponse) -> String {
+    let fallbacks = match answer.router.as_ref().and_then(|router| router.spec.as_ref()) {
+        Some(Spec::Router(router)) => router.fallbacks.join(", "),
+        _ => String::new(),
+    };
+    let previous = &answer.previous;
+    printable(&format!(
+        "asked when it fails, in this order: {fallbacks}; {previous} comes first, because it was active (--fallback names others, \
+         --no-fallbacks none)"
+    ))
 }
 
 /// The server's refusal, with where to look for a provider that is not there.
