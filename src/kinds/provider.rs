@@ -114,6 +114,7 @@ impl Kind for Provider {
             key_in_the_clear(after),
             limits_crossed(after),
             endpoint_doubled(after),
+            body_of_get(after),
         ]
         .into_iter()
         .flatten()
@@ -380,6 +381,15 @@ fn key_in_the_clear(spec: &ProviderSpec) -> Option<String> {
     };
     (!local && scheme != Some(AuthScheme::None))
         .then(|| "`base_url` is plain http: API keys go over the network in the clear".into())
+}
+
+/// Said and not refused: a server of one's own may read it.
+fn body_of_get(spec: &ProviderSpec) -> Option<String> {
+    let builder = spec.request_builder.as_ref().filter(|_| spec.method() == HttpMethod::Get)?;
+    let in_body = builder.payload_structure.values().any(|entry| !entry.target.starts_with("url:"));
+    in_body.then(|| {
+        "`method` is GET, and the request builder makes a body, which most servers don't read with it: calls are POST".into()
+    })
 }
 
 fn limits_crossed(spec: &ProviderSpec) -> Option<String> {

@@ -196,6 +196,16 @@ fn regression_a_condition_that_never_holds_is_refused() {
     }
 }
 
+/// It was taken by an earlier release, and nothing could be rendered for its provider any more.
+#[test]
+fn regression_a_stored_condition_that_never_holds_stops_no_call() {
+    let stored = provider(at(ENTRY, json!({"source": "param:seed", "when": "thinking_mode=ENABLED"})));
+    assert_eq!(check(&stored).len(), 1, "it is not written again");
+    assert!(Mapping::of(&stored).is_ok());
+    let wrong = provider(at(ENTRY, json!({"source": "param:seed", "when": "mode=enabled"})));
+    assert!(Mapping::of(&wrong).is_err());
+}
+
 /// The path of a call without what belongs into it is that of something else.
 #[test]
 fn regression_a_path_is_not_called_without_what_belongs_into_it() {

@@ -341,7 +341,8 @@ fn field_of(entry: &Entry) -> &'static str {
     field_of_parameter(parameter)
 }
 
-fn field_of_parameter(parameter: Parameter) -> &'static str {
+/// The field of a call that a parameter is.
+pub(super) fn field_of_parameter(parameter: Parameter) -> &'static str {
     match parameter {
         Parameter::ModelName => "model",
         Parameter::Messages => "messages",

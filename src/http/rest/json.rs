@@ -86,6 +86,7 @@ impl Reader<'_> {
             );
             return message;
         };
+        let mut given: Vec<(FieldDescriptor, String)> = Vec::new();
         for (key, json) in entries {
             let Some(field) = field_named(descriptor, &key) else {
                 let description = format!("there is no such field; there are {}", field_names(descriptor));
@@ -93,6 +94,13 @@ impl Reader<'_> {
                 continue;
             };
             let path = join(path, field.name());
+            if let Some((_, other)) = given.iter().find(|(other, _)| *other == field) {
+                let description =
+                    format!("is given as `{other}` and as `{key}`, which are the same field; give it once");
+                self.violations.add(path, "CONFLICT", description);
+                continue;
+            }
+            given.push((field.clone(), key));
             if let Some(rival) = rival(&message, &field) {
                 let description = format!("stands beside `{rival}`; only one of them can be set");
                 self.violations.add(path, "CONFLICT", description);
@@ -203,7 +211,9 @@ fn wanted(field: &FieldDescriptor) -> String {
         Kind::Uint64 | Kind::Fixed64 => "a whole number of 64 bits from 0, best as text".to_owned(),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => "a whole number of 64 bits, best as text".to_owned(),
         Kind::Enum(words) => {
-            let words: Vec<String> = words.values().map(|word| word.name().to_owned()).collect();
+            // What stands for nothing said is refused in turn where a value is wanted.
+            let meant = words.values().filter(|word| !word.name().ends_with("_UNSPECIFIED"));
+            let words: Vec<String> = meant.map(|word| word.name().to_owned()).collect();
             format!("one of {}", words.join(", "))
         }
         Kind::Message(message) => match message.name() {
@@ -333,6 +343,23 @@ mod tests {
         let mut found = found;
         found.sort();
         assert_eq!(found, expected.map(|(field, reason)| (field.to_owned(), reason)));
+    }
+
+    #[test]
+    fn regression_two_spellings_are_told_apart() {
+        let mut violations = Violations::default();
+        let json =
+            Strict::parse(br#"{"generation":{"top_p":0.5,"topP":0.6},"chat":{"toolChoice":{"mode":"X"}}}"#);
+        let descriptor = crate::proto::v1::PromptTemplateSpec::default().descriptor();
+        drop(read(&descriptor, json.unwrap(), "", &mut violations));
+        let found = violations.into_vec();
+        let told = |field: &str| {
+            found.iter().find(|one| one.field == field).map_or("", |one| one.description.as_str())
+        };
+        let twice = told("generation.top_p");
+        assert!(twice.contains("`topP`") && twice.contains("`top_p`"), "{found:?}");
+        let mode = told("chat.tool_choice.mode");
+        assert!(mode.contains("TOOL_CHOICE_MODE_AUTO") && !mode.contains("UNSPECIFIED"), "{found:?}");
     }
 
     #[test]

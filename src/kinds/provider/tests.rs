@@ -329,6 +329,7 @@ fn actions_and_warnings() {
         ""
     );
     assert!(changed(|spec| spec.base_url = "http://a.example".into()).contains("in the clear"));
+    assert!(changed(|spec| spec.method = HttpMethod::Get.into()).contains("makes a body"));
     let placed = changed(|spec| {
         let value = Some(Value::Plain("{api_key}".into()));
         spec.headers.insert("X-Foo".into(), HeaderValue { value });
