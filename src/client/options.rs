@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use http::Uri;
 
 use super::{
+    bounds::MAX_STATE_BYTES,
     cache::{CacheOptions, Identity},
     error::Error,
     metrics::{Metric, Metrics},
@@ -30,6 +31,7 @@ pub(super) const CLIENT_VERSION: &str = concat!("signalbox-rust/", env!("CARGO_P
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 const MAX_SELECTORS: usize = 64;
 const MAX_QUEUE: usize = 65_536;
+const MIN_STATE_BYTES: usize = 1 << 20;
 
 /// How a client is set up. Checked by [`Client::connect`](super::Client::connect).
 #[derive(Clone)]
@@ -48,6 +50,7 @@ pub struct ClientOptions {
     pub(super) cache: Option<CacheOptions>,
     pub(super) enabled: bool,
     pub(super) event_queue: usize,
+    pub(super) max_state_bytes: usize,
     pub(super) progress_interval: Duration,
     selectors: Vec<Selector>,
     include_secrets: bool,
@@ -78,6 +81,7 @@ impl ClientOptions {
             enabled: true,
             problem: None,
             event_queue: 1_024,
+            max_state_bytes: MAX_STATE_BYTES,
             progress_interval: Duration::from_secs(5),
             selectors: Vec::new(),
             include_secrets: false,
@@ -259,6 +263,13 @@ impl ClientOptions {
         self
     }
 
+    /// Bytes that a state may take, a MiB or more; a GiB by default. A stream that brings more is given up, and what is there is
+    /// served on. While a snapshot comes, the state before is held beside it.
+    pub fn max_state_bytes(mut self, bytes: usize) -> Self {
+        self.max_state_bytes = bytes;
+        self
+    }
+
     /// The value of a setting that is set nowhere else.
     pub fn default_setting(mut self, key: &str, value: Value) -> Self {
         self.defaults.insert(setting_key::normalise(key).into_owned(), value);
@@ -290,6 +301,7 @@ impl ClientOptions {
                 "a client's certificate and its key belong together",
             ),
             ((1..=MAX_QUEUE).contains(&self.event_queue), "the event queue is 1 to 65,536"),
+            (self.max_state_bytes >= MIN_STATE_BYTES, "a state may take a MiB at least"),
         ];
         if let Some(problem) = self.problem {
             return Err(Error::Options(problem.to_owned()));
@@ -405,7 +417,7 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientOptions, Duration, Environment, Error, Selector, Staleness};
+    use super::{ClientOptions, Duration, Environment, Error, MIN_STATE_BYTES, Selector, Staleness};
 
     fn environment(vars: &[(&str, &str)]) -> Environment {
         Environment::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -477,6 +489,7 @@ mod tests {
             good().progress_interval(Duration::from_secs(30)),
             good().staleness(Staleness::default().secrets(Duration::ZERO)),
             good().event_queue(0),
+            good().max_state_bytes(MIN_STATE_BYTES - 1),
             many,
         ];
         for options in cases {
