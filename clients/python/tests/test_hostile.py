@@ -464,6 +464,25 @@ def test_a_stream_that_is_given_up_lets_go_of_its_connection(raw):
     assert not told, "a loop that is left was an error of the event loop"
 
 
+@pytest.mark.parametrize(("default", "is_bound"), [("-1", False), ("true", False), ("100", True)])
+def test_regression_a_default_that_is_no_bound_bounded_a_budget(raw, default, is_bound):
+    """As `-1`, which some servers take for none. Rust sends it."""
+    raw.say = lambda: (OK, GOOD)
+    entries = {
+        "messages": {"source": "param:messages", "required": True},
+        "max_tokens": {"source": "param:max_tokens", "default_json": default},
+        "budget": {"source": "param:thinking_tokens"},
+    }
+    builder = {**SPECS["openai"]["request_builder"], "payload_structure": entries}
+    with Executor(worker(raw.url, request_builder=builder)) as executor:
+        given = {"reasoning_params": {"thinking_tokens": 1_024}}
+        if is_bound:
+            with pytest.raises(CallError, match="must be less than 100"):
+                executor.complete("Hello", "m", **given)
+        else:
+            assert executor.complete("Hello", "m", **given).text == "Hi"
+
+
 @pytest.mark.parametrize("wrong", [{"provider": 5}, {"router": 5}])
 def test_an_id_that_is_none_is_told_of(wrong):
     with Executor(worker("http://provider.invalid")) as executor:
