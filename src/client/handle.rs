@@ -19,11 +19,12 @@ use tokio::{
 use super::{
     cache::{CacheOptions, DiskCache, keeper::Keeper},
     clock::{Clock, Moment},
+    environment::Environment,
     error::Error,
     events::ChangeEvent,
     health::{Filled, Health, Status},
     metrics::Metrics,
-    options::{ClientOptions, Environment},
+    options::ClientOptions,
     publisher::{Publisher, Readers, channel},
     replica::Replica,
     selector::Selector,
