@@ -3,7 +3,7 @@
 use super::*;
 
 /// Half of the staleness bound.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(15);
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_went_away_early_is_not_asked_before_its_time() {
@@ -155,10 +155,10 @@ async fn regression_a_stream_that_confirms_nothing_is_left() {
             }
         };
         let waited = open.at - began;
-        assert!(waited >= PATIENCE && waited < Duration::from_secs(17), "{what}: {waited:?}");
+        assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
         assert_eq!(open.endpoint, 1, "{what}: another is asked");
         let error = client.status().last_error.unwrap();
-        assert!(matches!(*error, Error::Unconfirmed(PATIENCE)), "{what}: {error}");
+        assert!(matches!(*error, Error::Unconfirmed(CONFIRM_DEADLINE)), "{what}: {error}");
         assert_eq!(client.setting_int("a").unwrap(), Some(5), "{what}: served on");
     }
 }
@@ -178,13 +178,13 @@ async fn regression_a_resumed_stream_that_never_comes_in_sync_is_left() {
                 open = server.opens.recv() => break open.unwrap(),
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
-            assert!(began.elapsed() < PATIENCE * 2, "{what}: listened to for ever");
+            assert!(began.elapsed() < CONFIRM_DEADLINE * 2, "{what}: listened to for ever");
         };
         let waited = open.at - began;
-        assert!(waited >= PATIENCE && waited < Duration::from_secs(17), "{what}: {waited:?}");
+        assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
         assert_eq!(open.endpoint, 2, "{what}: another is asked");
         let error = client.status().last_error.unwrap();
-        assert!(matches!(*error, Error::Unconfirmed(PATIENCE)), "{what}: {error}");
+        assert!(matches!(*error, Error::Unconfirmed(CONFIRM_DEADLINE)), "{what}: {error}");
     }
 }
 
@@ -242,7 +242,7 @@ async fn regression_a_server_that_goes_away_again_and_again_and_confirms_nothing
         }
     };
     let waited = open.at - began;
-    assert!(waited >= PATIENCE && waited < Duration::from_secs(17), "{waited:?}");
+    assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{waited:?}");
     assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
     // And who confirms is left at the first time that was told.
     let (_, peer) = server.accept().await;
@@ -273,7 +273,7 @@ async fn regression_a_server_without_its_store_is_not_asked_in_a_tight_loop() {
             let _ = peer.0.send(Ok(WatchConfigResponse { event: Some(heartbeat(40)) }));
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        assert!(lived.elapsed() >= PATIENCE, "round {round}");
+        assert!(lived.elapsed() >= CONFIRM_DEADLINE, "round {round}");
         let error = client.status().last_error;
         assert!(matches!(error.as_deref(), Some(Error::Unconfirmed(_))), "round {round}: {error:?}");
         (_, peer) = server.accept().await;
