@@ -116,7 +116,8 @@ def _budget_problem(builder: specs.RequestBuilder, call: Call) -> Iterator[Probl
         return
     defaults = (entry.default_json for entry in used if entry.source == "param:max_tokens")
     bound = next((parse(default) for default in defaults if default), None)
-    if isinstance(bound, int) and tokens >= bound:
+    # Where it is no whole number, or a negative one, it bounds nothing.
+    if isinstance(bound, int) and not isinstance(bound, bool) and 0 <= bound <= tokens:
         problem = (
             f"must be less than {bound}, which the provider's request builder sends where there is no "
             "`generation.max_tokens`; give that as well, larger than the budget"
