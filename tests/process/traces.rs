@@ -11,7 +11,6 @@ use opentelemetry::{
     Context,
     trace::{SpanContext, TraceContextExt as _, TraceFlags},
 };
-use rustix::process::Signal;
 use serde_json::json;
 use signalbox::{
     client::{Client, ClientOptions, Connection, Selector, TokenSource},
@@ -25,11 +24,11 @@ use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{
-    calls::{channel, event, token, token_with, watch, with},
+    calls::{channel, event, token, token_with, with},
     harness::{
         Home, PATIENCE, Server,
         api::{Api, api_key, provider, setting},
-        collector::{Collector, Seen},
+        collector::{Collector, PROTOCOLS, Seen},
         events::Stream,
         exposition::Exposition,
         http::{ask, get, send},
@@ -57,6 +56,11 @@ pub fn home(collector: &Collector) -> Home {
     Home::new().with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()).with("OTEL_BSP_SCHEDULE_DELAY", "50")
 }
 
+/// The same, with the protocol that they speak.
+pub fn home_by(collector: &Collector, protocol: &str) -> Home {
+    home(collector).with("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+}
+
 /// A request that belongs to a trace.
 pub fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<CreateResourceRequest> {
     let value = Some(setting_spec::Value::IntValue(1));
@@ -70,15 +74,21 @@ pub fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<
     request
 }
 
-async fn created(server: &Server, name: &str, traceparent: &str) {
+pub async fn created(server: &Server, name: &str, traceparent: &str) {
     let mut config = ConfigServiceClient::new(channel(server.address()).await);
     config.create_resource(create(server, name, traceparent)).await.unwrap();
 }
 
 #[tokio::test]
 async fn one_change_is_one_trace_from_the_caller_to_the_callback() {
+    for protocol in PROTOCOLS {
+        follow_one_change(protocol).await;
+    }
+}
+
+async fn follow_one_change(protocol: &str) {
     let collector = Collector::start().await;
-    let server = Server::start_in(&Arc::new(home(&collector))).await;
+    let server = Server::start_in(&Arc::new(home_by(&collector, protocol))).await;
     let worker = token_with(&server, Role::Worker, "w", true, Duration::from_secs(3_600)).await;
     let _traced = collector.trace_this_thread();
     let options = ClientOptions::new(server.url()).token(TokenSource::fixed(worker));
@@ -292,9 +302,16 @@ async fn without_a_collector_there_are_no_traces() {
 /// A collector says so in an answer that is no error, as when a quota is used up.
 #[tokio::test]
 async fn regression_spans_that_a_collector_refuses_are_failed_ones() {
+    for protocol in PROTOCOLS {
+        refused_spans_are_failed_ones(protocol).await;
+    }
+}
+
+async fn refused_spans_are_failed_ones(protocol: &str) {
     let collector = Collector::start().await;
     collector.refuse_one_of_each_batch();
-    let server = Server::start_in_with(&Arc::new(home(&collector)), &["--http-listen", "127.0.0.1:0"]).await;
+    let home = Arc::new(home_by(&collector, protocol));
+    let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
     created(&server, "settings/a", &traceparent("01")).await;
     collector.only(TRACE, "transaction").await;
     let token = format!("Authorization: Bearer {}\r\n", server.admin_token());
@@ -343,18 +360,21 @@ async fn regression_the_span_of_a_stream_lasts_to_its_end() {
 
 #[tokio::test]
 async fn what_is_left_is_sent_at_the_end() {
-    let collector = Collector::start().await;
-    let home = home(&collector).with("OTEL_BSP_SCHEDULE_DELAY", "600000");
-    let server = Server::start_in(&Arc::new(home)).await;
-    created(&server, "settings/last", &traceparent("01")).await;
-    server.stop().await;
-    for name in ["signalbox.v1.ConfigService/CreateResource", "write", "transaction", "fan out"] {
-        collector.only(TRACE, name).await;
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await;
+        let home = home_by(&collector, protocol).with("OTEL_BSP_SCHEDULE_DELAY", "600000");
+        let server = Server::start_in(&Arc::new(home)).await;
+        created(&server, "settings/last", &traceparent("01")).await;
+        server.stop().await;
+        for name in ["signalbox.v1.ConfigService/CreateResource", "write", "transaction", "fan out"] {
+            collector.only(TRACE, name).await;
+        }
+        assert!(collector.ways().iter().all(|(way, _)| *way == protocol), "{:?}", collector.ways());
     }
 }
 
 /// What became of so many spans, as the page of metrics says.
-async fn spans(server: &Server, outcome: &str) -> f64 {
+pub async fn spans(server: &Server, outcome: &str) -> f64 {
     let page = get(server.http_address(), "/metrics", &server.admin_token()).await;
     Exposition::parse(&page.body).value("signalbox_trace_spans_total", &[("outcome", outcome)])
 }
@@ -372,63 +392,17 @@ async fn spans_that_are_sent_are_counted() {
     assert_eq!((spans(&server, "failed").await, spans(&server, "queue_full").await), (0.0, 0.0));
 }
 
-/// One that refuses connections, and one that takes them and never answers.
 #[tokio::test]
-async fn a_collector_that_is_away_costs_one_warning() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    for (collector, told) in [(nobody, true), (silent.local_addr().unwrap(), false)] {
-        let home = Home::new()
-            .with("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
-            .with("OTEL_BSP_SCHEDULE_DELAY", "10")
-            .with("OTEL_BSP_MAX_QUEUE_SIZE", "4")
-            .with("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2");
-        let home = Arc::new(home);
-        let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
-        for number in 0..50 {
-            created(&server, &format!("settings/n{number}"), "").await;
-        }
-        let warning = "traces can't be sent to the collector";
-        if told {
-            until(PATIENCE, "the warning", || home.log().contains(warning)).await;
-        }
-        // One that refuses fails each batch; behind one that is silent the queue of four fills up.
-        let outcome = if told { "failed" } else { "queue_full" };
-        assert!(spans(&server, outcome).await > 0.0, "{outcome}");
-        assert_eq!(spans(&server, "sent").await, 0.0);
-        let begun = Instant::now();
-        server.stop().await;
-        assert!(begun.elapsed() < Duration::from_secs(10), "the stop waited for a collector");
-        let log = home.log();
-        assert!(log.matches(warning).count() <= 1 && !log.contains("BatchSpanProcessor"), "{log}");
+async fn no_secret_and_no_name_reaches_the_collector() {
+    for protocol in PROTOCOLS {
+        nothing_reaches_it_by(protocol).await;
     }
 }
 
-/// Whoever is waited for: a stream that does not go, and a collector that does not answer.
-#[tokio::test]
-async fn a_stop_ends_by_its_deadline_with_the_last_traces() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let collector = format!("http://{}", silent.local_addr().unwrap());
-    let home = Arc::new(Home::new().with("OTEL_EXPORTER_OTLP_ENDPOINT", collector));
-    let deadline = ["--shutdown-grace", "2s", "--shutdown-deadline", "3s"];
-    let mut server = Server::start_in_with(&home, &deadline).await;
-    created(&server, "settings/a", "").await;
-    let worker = token(&server, Role::Worker, "w").await;
-    let stream = watch(&channel(server.address()).await, &worker).await.unwrap();
-    let begun = Instant::now();
-    server.signal(Signal::TERM);
-    assert!(server.wait(PATIENCE).await.success());
-    assert!(begun.elapsed() < Duration::from_millis(3_500), "{:?}", begun.elapsed());
-    drop(stream);
-}
-
-#[tokio::test]
-async fn no_secret_and_no_name_reaches_the_collector() {
+async fn nothing_reaches_it_by(protocol: &str) {
     let collector = Collector::start().await;
-    let home = home(&collector).with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-collector");
+    let home = home_by(&collector, protocol)
+        .with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-collector");
     let home = Arc::new(home.with("RUST_LOG", "trace"));
     let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
     let token = token(&server, Role::Admin, "a-subject-of-a-token").await;
@@ -466,10 +440,11 @@ async fn settings_of_traces_that_can_not_be_right_are_refused() {
         ),
         (&[(url, "http://u:p@127.0.0.1:4317")], "give credentials in OTEL_EXPORTER_OTLP_HEADERS"),
         (&[(url, "http://127.0.0.1:4318/v1/traces")], "its port is mostly 4317"),
+        (&[(url, "http://127.0.0.1:4318?key=hunter2")], "has a query, which no collector has"),
         (&[local, ("OTEL_TRACES_SAMPLER", "xray")], "`xray` is none of always_on"),
         (
-            &[local, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
-            "`http/protobuf` is not spoken here; give grpc",
+            &[local, ("OTEL_EXPORTER_OTLP_PROTOCOL", "thrift")],
+            "OTEL_EXPORTER_OTLP_PROTOCOL: `thrift` is not spoken here; give grpc or http/protobuf",
         ),
         (
             &[
@@ -477,7 +452,7 @@ async fn settings_of_traces_that_can_not_be_right_are_refused() {
                 ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
                 ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ],
-            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: `http/json` is not spoken here; give grpc",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: `http/json` is not spoken here; give grpc or http/protobuf",
         ),
         (&[local, ("OTEL_TRACES_EXPORTER", "zipkin")], "`zipkin` is not there; give otlp or none"),
         (&[local, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,hunter2")], "header 2 is not NAME=VALUE"),
@@ -510,7 +485,7 @@ async fn what_is_set_in_vain_is_told_of_where_traces_are_made() {
         home.with("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod,hunter2,=x")
             .with("OTEL_PROPAGATORS", "b3")
             // Of the two names of a protocol the one for traces counts.
-            .with("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+            .with("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
             .with("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
     };
     let warnings =
