@@ -160,6 +160,24 @@ async fn regression_what_is_no_grpc_is_refused_as_that() {
     assert!(page.contains(line), "{page}");
 }
 
+/// Forms of gRPC-Web, which nobody decodes there, were answered as gRPC.
+#[tokio::test]
+async fn regression_the_health_listener_takes_grpc_alone() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
+    for (form, code) in [
+        ("Application/GRPC", 200),
+        ("application/grpc-web", 415),
+        ("application/grpcfoo", 415),
+        ("text/html", 415),
+    ] {
+        let body = tonic::body::Body::new(Full::from(vec![0; 5]));
+        let request = Request::post("/grpc.health.v1.Health/Check").header("content-type", form);
+        let answer =
+            channel(server.health_address()).await.oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), code, "{form}");
+    }
+}
+
 /// It was told as a method that there is not, and a client looked for another version.
 #[tokio::test]
 async fn regression_compressed_messages_are_refused_as_that() {
