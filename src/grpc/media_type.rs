@@ -1,24 +1,26 @@
 //! Refuses what is no gRPC, in any of its forms, before anybody takes it for a call: 415 or 405, as the protocol has it, and 400
-//! for what names no host as HTTP has it.
+//! for what names no host as HTTP has it, or speaks a version in which there is no gRPC.
 //!
 //! It must not know what a form is decoded by. Who is refused is counted and gets an id like any call, by the service that it is
 //! made with, and has a line of text to read: the likeliest mistake is the other listener's port.
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
     task::{Context, Poll},
 };
 
-use futures_util::future::Either;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either},
+};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ALLOW, CONTENT_TYPE},
 };
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 
-use super::{host::host_fault, status::refusal};
+use super::{host::host_fault, status::refusal, unread::read_on};
 
 /// The forms that are decoded, as they are named from here on: types are the same in small letters and in large ones, and what
 /// stands behind them is nobody's.
@@ -38,10 +40,14 @@ const NO_FORM: &str = "this port speaks gRPC and gRPC-Web, and the header Conten
 const NO_GRPC: &str =
     "this port is for health checks by gRPC, and the header Content-Type says something else";
 
+const NO_HTTP_2: &str = "gRPC is spoken over HTTP/2, and HTTP/1.1 is for gRPC-Web here: a proxy has to speak HTTP/2 to this port, as \
+                         nginx does by grpc_pass";
+
 /// Why a request is no call of gRPC.
 #[derive(Clone, Copy)]
 enum Fault {
     Host(&'static str),
+    Version,
     Method,
     Form(&'static str),
 }
@@ -50,26 +56,40 @@ enum Fault {
 #[derive(Clone, Copy)]
 pub struct Refusal;
 
-impl<B> Service<Request<B>> for Refusal {
+impl<B> Service<Request<B>> for Refusal
+where
+    B: http_body::Body<Data: Send, Error: Send> + Send + 'static,
+{
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(match request.extensions().get() {
-            Some(Fault::Host(what)) => answer(StatusCode::BAD_REQUEST, "HOST_MISSING", what),
-            Some(Fault::Method) => {
-                answer(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "a call is made with POST")
+        let (head, body) = request.into_parts();
+        let answer = told(&head.extensions);
+        async move {
+            if head.version == Version::HTTP_2 {
+                read_on(body).await;
             }
-            Some(Fault::Form(what)) => {
-                answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what)
-            }
-            None => answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", NO_FORM),
-        }))
+            Ok(answer)
+        }
+        .boxed()
+    }
+}
+
+/// The answer to what was found.
+fn told(found: &Extensions) -> Response<Body> {
+    match found.get().copied().unwrap_or(Fault::Form(NO_FORM)) {
+        Fault::Host(what) => answer(StatusCode::BAD_REQUEST, "HOST_MISSING", what),
+        Fault::Version => answer(StatusCode::BAD_REQUEST, "HTTP_TOO_OLD", NO_HTTP_2),
+        Fault::Method => {
+            answer(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "a call is made with POST")
+        }
+        Fault::Form(what) => answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what),
     }
 }
 
@@ -83,6 +103,12 @@ fn answer(code: StatusCode, reason: &'static str, message: &'static str) -> Resp
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
     answer.map(|_| Body::new(format!("{message}\n")))
+}
+
+/// Whether a request says that it is gRPC, or gRPC-Web.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    form(headers).is_some()
 }
 
 /// The form of a request that says it once.
@@ -121,7 +147,12 @@ impl<R> RefuseOthers<R> {
         }
         let form = form(request.headers()).filter(|form| self.forms.contains(form));
         let form = form.ok_or(Fault::Form(self.other))?;
-        if request.method() == Method::POST { Ok(form) } else { Err(Fault::Method) }
+        match (request.method(), request.version()) {
+            (&Method::POST, Version::HTTP_2) => Ok(form),
+            (&Method::POST, _) if !FORMS[..NATIVE].contains(&form) => Ok(form),
+            (&Method::POST, _) => Err(Fault::Version),
+            _ => Err(Fault::Method),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod provider;
 mod setting;
 mod status;
 mod transfer;
+mod unread;
 mod watch;
 
 use std::sync::Arc;
@@ -29,9 +30,10 @@ pub use connection::{ConnectionHandle, prove};
 pub use framework::MendStatuses;
 pub use health::health;
 pub use host::host_fault;
-pub use media_type::{Refusal, RefuseOthers};
+pub use media_type::{Refusal, RefuseOthers, is_grpc};
 pub use peers::{PeerPlace, Peers};
 pub use status::{refusal, refuse, to_status};
+pub use unread::read_on;
 
 use crate::{
     auth::AdminOnly,

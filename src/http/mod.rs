@@ -27,6 +27,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tower::util::option_layer;
 use tracing::Instrument as _;
 
@@ -43,7 +44,7 @@ use self::{
 };
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy, pages as paths},
-    grpc::host_fault,
+    grpc,
     lifecycle::{Phase, Standing},
     service::Service,
     telemetry::{HttpCall, Metrics, REQUEST_ID, request_id},
@@ -157,22 +158,33 @@ async fn traced(api: &Api, request: Request) -> Response {
     }
 }
 
+/// What is answered to a request that nobody here could mean: one without a host, and one that is gRPC, whose client
+/// understands no other answer.
+fn refused(request: &Request) -> Option<Response> {
+    if let Some(what) = grpc::host_fault(request.version(), request.headers()) {
+        return Some(status(StatusCode::BAD_REQUEST, "HOST_MISSING", what));
+    }
+    let what = "this port speaks HTTP with JSON; gRPC has a port of its own (--listen)";
+    let refusal = || grpc::refusal(Code::Unimplemented, "UNSUPPORTED_MEDIA_TYPE", what).into_http();
+    grpc::is_grpc(request.headers()).then(refusal)
+}
+
 /// Gives a request its time, and answers the headers that all have in common.
 async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let version = request.version();
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let (request, unread) = Unread::lend(request);
-    let mut response = match host_fault(version, request.headers()) {
-        Some(what) => {
+    let mut response = match refused(&request) {
+        Some(refusal) => {
             drop(request);
-            status(StatusCode::BAD_REQUEST, "HOST_MISSING", what)
+            refusal
         }
         None => tokio::time::timeout(timeout, next.run(request)).await.unwrap_or_else(|_| {
             status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long")
         }),
     };
-    if version == Version::HTTP_2 && !response.status().is_success() {
+    if version == Version::HTTP_2 {
         unread.read().await;
     }
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {

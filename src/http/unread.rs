@@ -1,11 +1,9 @@
-//! What a refusal leaves of a request's body: read, up to a bound, before the answer goes out over HTTP/2. An answer that comes
-//! before the request's end has the rest of it cut off there, and some clients (curl 7.88) then show the cut in the place of the
-//! answer. It must not know what a body holds.
+//! Lends a request's body out, and reads what has come back of it before the answer goes out (`grpc::read_on` says why). It must
+//! not know what a body holds.
 
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
@@ -14,13 +12,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 
-/// Bytes that are read; who sends more sees the cut.
-const BYTES: usize = 64 * 1024;
-/// How long they may take: who sends slowly does not keep a request open.
-const TIME: Duration = Duration::from_secs(1);
+use crate::grpc::read_on;
 
 /// Gets a body back that was lent out, once who had it lets go of it.
 pub(super) struct Unread(oneshot::Receiver<Body>);
@@ -35,18 +29,9 @@ impl Unread {
 
     /// Reads what is left of it, if it was let go of before its end.
     pub async fn read(mut self) {
-        let Ok(mut body) = self.0.try_recv() else { return };
-        let read = async {
-            let mut left = BYTES;
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        // Whatever is left then is cut off.
-        let _ = timeout(TIME, read).await;
+        if let Ok(body) = self.0.try_recv() {
+            read_on(body).await;
+        }
     }
 }
 
