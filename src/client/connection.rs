@@ -2,8 +2,9 @@
 //!
 //! Owns how a channel is set up (TLS, keepalive) and how a token travels. Must not know the cache.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -181,7 +182,11 @@ async fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, Error> {
         None => ClientTlsConfig::new().with_native_roots(),
         Some(path) => {
             let pem = file::read(path, MAX_PEM_BYTES).await;
-            let pem = pem.map_err(|cause| Error::CaFile { path: path.clone(), cause })?;
+            let unusable = |cause| Error::CaFile { path: path.clone(), cause };
+            let pem = pem.map_err(unusable)?;
+            if !matches!(CertificateDer::pem_slice_iter(&pem).next(), Some(Ok(_))) {
+                return Err(unusable(io::Error::other("it holds no certificate in the form of PEM")));
+            }
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem))
         }
     };

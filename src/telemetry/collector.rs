@@ -95,6 +95,9 @@ fn tls(settings: &Traces) -> Result<ClientConfig, String> {
                 let authority = authority.map_err(|error| unreadable(path, &error))?;
                 roots.add(authority).map_err(|error| unreadable(path, &error))?;
             }
+            if roots.is_empty() {
+                return Err(unreadable(path, &"it holds no certificate"));
+            }
         }
     }
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -107,8 +107,10 @@ async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_pla
         .ca_file(ca_file);
     let mut connection = Connection::open(&options).await.unwrap();
     connection.admin.get_status(GetStatusRequest {}).await.unwrap();
-    let missing = Connection::open(&options.ca_file("/no/such")).await;
-    assert!(matches!(missing, Err(Error::CaFile { .. })), "{missing:?}");
+    for none in ["/no/such".into(), home.path("tls.key")] {
+        let none = Connection::open(&options.clone().ca_file(none)).await;
+        assert!(matches!(none, Err(Error::CaFile { .. })), "{none:?}");
+    }
 }
 
 /// The page for probes over TLS, and what was agreed to speak.
