@@ -17,6 +17,9 @@ use crate::domain::Violations;
 /// Names longer than this are no slip of a pen, and are not shown.
 const LONGEST_NAME: usize = 64;
 
+/// How the parser's message begins for what is nested too deep.
+const TOO_DEEP: &str = "recursion limit exceeded";
+
 /// JSON that was read strictly: a key given twice is refused. Its texts are wiped when it is let go of.
 pub(super) struct Strict(Json);
 
@@ -28,6 +31,8 @@ impl Strict {
             let what = match error.classify() {
                 // Nothing else is wrong with what is JSON.
                 Category::Data => "gives a key twice in one object; give it once",
+                // The parser has no kind for it.
+                _ if error.to_string().starts_with(TOO_DEEP) => "is nested deeper than 127 levels",
                 Category::Io | Category::Syntax | Category::Eof => "is not JSON",
             };
             format!("{what}, at line {} column {}", error.line(), error.column())
@@ -325,6 +330,16 @@ mod tests {
         let message = read(&ListResourcesRequest::default().descriptor(), json, "", &mut violations);
         let request: ListResourcesRequest = message.transcode_to().unwrap();
         assert_eq!((request.page_size, request.selectors.len(), violations.is_empty()), (5, 1, true));
+    }
+
+    /// It is JSON, and was told to be none.
+    #[test]
+    fn regression_what_is_nested_too_deep_is_told_as_that() {
+        let nested =
+            |levels| Strict::parse(format!("{}{}", "[".repeat(levels), "]".repeat(levels)).as_bytes());
+        assert!(nested(127).is_ok());
+        let told = nested(128).err().unwrap();
+        assert!(told.starts_with("is nested deeper than 127 levels, at line 1 "), "{told}");
     }
 
     #[test]
