@@ -11,6 +11,7 @@ mod endpoint;
 mod extractor;
 mod failure;
 pub mod families;
+mod frames;
 mod listing;
 mod messages;
 mod parameters;
@@ -181,6 +182,9 @@ fn parse(provider: &ProviderSpec, problems: &mut Problems) -> Parts {
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod check_tests;
+#[cfg(test)]
+#[cfg(feature = "server")]
+pub(crate) mod frame_tests;
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests;
