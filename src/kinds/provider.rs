@@ -51,10 +51,16 @@ impl Kind for Provider {
     }
 
     fn fill_newer_defaults(&self, spec: &mut Spec, level: FeatureLevel) {
-        if let Spec::Provider(spec) = spec
-            && level >= FeatureLevel::WIRE
+        let Spec::Provider(spec) = spec else { return };
+        if level < FeatureLevel::WIRE {
+            return;
+        }
+        let given = spec.response_extractor.is_some();
+        wire::families::fill(spec);
+        if let Some(filled) =
+            spec.response_extractor.as_mut().filter(|_| !given && level < FeatureLevel::FRAMES)
         {
-            wire::families::fill(spec);
+            filled.frame_stream = None;
         }
     }
 
@@ -69,6 +75,9 @@ impl Kind for Provider {
     fn feature_level(&self, spec: &Spec) -> FeatureLevel {
         let Spec::Provider(spec) = spec else { return FeatureLevel::FIRST };
         let ProviderSpec { request_builder, response_extractor, model_listing, .. } = spec;
+        if response_extractor.as_ref().is_some_and(|extractor| extractor.frame_stream.is_some()) {
+            return FeatureLevel::FRAMES;
+        }
         let older = request_builder.is_none() && response_extractor.is_none() && model_listing.is_none();
         if older { FeatureLevel::FIRST } else { FeatureLevel::WIRE }
     }

@@ -11,6 +11,7 @@ mod endpoint;
 mod extractor;
 mod failure;
 pub mod families;
+mod frames;
 mod listing;
 mod messages;
 mod odds;
@@ -189,6 +190,9 @@ fn parse(provider: &ProviderSpec, problems: &mut Problems) -> Parts {
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod check_tests;
+#[cfg(test)]
+#[cfg(feature = "server")]
+pub(crate) mod frame_tests;
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests;

@@ -55,7 +55,8 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     if provider.models and call.model and call.model not in provider.models:
         problems.append(Problem("model", "must be one of the provider's models"))
     streamed = bool(call.chat.stream)
-    if streamed and (provider.response_extractor is None or provider.response_extractor.stream is None):
+    extractor = provider.response_extractor or specs.ResponseExtractor()
+    if streamed and extractor.stream is None and extractor.frame_stream is None:
         problems.append(Problem("chat.stream", "is true, but the provider's answers come whole"))
     takes = {entry.source.removeprefix("param:") for entry in builder.payload_structure.values()}
     body: dict[str, Json] = {}
