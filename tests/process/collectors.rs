@@ -1,4 +1,5 @@
-//! The way to a collector: compressed, behind TLS, by an address for traces alone; and what one costs that is away or hangs.
+//! The way to a collector: compressed, behind TLS, by an address for traces alone; what one costs that is away or hangs, what it
+//! is sent at the end, and what can be set of it.
 
 use std::{
     net::TcpListener,
@@ -7,17 +8,22 @@ use std::{
 };
 
 use rustix::process::Signal;
-use signalbox::proto::v1::Role;
+use signalbox::{
+    client::{Client, ClientOptions, TokenSource},
+    proto::v1::Role,
+};
 
 use crate::{
     calls::{channel, token, watch},
     harness::{
         Home, PATIENCE, Server,
         collector::{Collector, PROTOCOLS},
-        until,
+        exposition::Exposition,
+        http::{ask, get},
+        soon, until, until_answered,
     },
     tls::Authority,
-    traces::{TRACE, created, home_by, spans, traceparent},
+    traces::{TRACE, created, home, home_by, traceparent},
 };
 
 #[tokio::test]
@@ -229,7 +235,7 @@ async fn what_is_left_is_sent_at_the_end() {
 }
 
 /// What became of so many spans, as the page of metrics says.
-pub async fn spans(server: &Server, outcome: &str) -> f64 {
+async fn spans(server: &Server, outcome: &str) -> f64 {
     let page = get(server.http_address(), "/metrics", &server.admin_token()).await;
     Exposition::parse(&page.body).value("signalbox_trace_spans_total", &[("outcome", outcome)])
 }

@@ -1,8 +1,6 @@
-//! Traces: what a collector is sent of a change, what it is never sent, and what becomes of a server
-//! whose collector is away.
+//! Traces: what a collector is sent of a change, and what it is never sent.
 
 use std::{
-    net::TcpListener,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -30,9 +28,8 @@ use crate::{
         api::{Api, api_key, provider, setting},
         collector::{Collector, PROTOCOLS, Seen},
         events::Stream,
-        exposition::Exposition,
-        http::{ask, get, send},
-        run, soon, until, until_answered,
+        http::{ask, send},
+        run, soon, until,
     },
 };
 
