@@ -14,6 +14,8 @@ use crate::{
 
 /// Warnings of what stays, at most: one change may be against very many.
 const WARNINGS: usize = 20;
+/// Those that are told of so; what a disabled provider means to routers is told by their own rules.
+const TOLD: KindName = KindName("prompt_template");
 
 /// Who uses a resource that is changed, and what would be wrong with the first of them that the caller reaches.
 #[derive(Default)]
@@ -100,7 +102,8 @@ impl<'a> Planner<'a> {
     /// of what a template asks for, or a model that is deprecated.
     fn warn_of_staying(&mut self, staying: &[Stays<'_>]) {
         let reached = |one: &&Stays<'_>| {
-            self.caller.reaches(&one.record.name, one.record.kind)
+            one.record.kind == TOLD
+                && self.caller.reaches(&one.record.name, one.record.kind)
                 && one.references.iter().all(|reference| self.reached(&reference.name))
         };
         let mut told = Vec::new();
