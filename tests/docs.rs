@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-use harness::{Home, PATIENCE, Server, command, lines, run, tool};
+use harness::{Home, PATIENCE, Server, command, lines, run, tool, until_answered};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     time::{Instant, timeout_at},
@@ -41,11 +41,29 @@ async fn the_tour_of_the_readme_works() {
     assert!(steps.len() >= 10, "the tour has only {} commands", steps.len());
     let home = Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"));
     let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
+    follow(&server, &steps).await;
+}
+
+/// Runs the steps of a document beside a server, in one shell.
+async fn follow(server: &Server, steps: &[Step]) {
     let addresses = [("localhost:50051", server.address()), ("localhost:8080", server.http_address())];
     let mut shell = Shell::start(server.home(), server.url(), &addresses);
-    for step in &steps {
+    let mut watching = 0;
+    for step in steps {
         shell.run(step).await;
+        if step.command.ends_with('&') {
+            watching += 1;
+            let has_begun = async || watchers(server).await == watching;
+            until_answered(PATIENCE, "the watch in the background has begun", has_begun).await;
+        }
     }
+}
+
+/// How many watches the server serves.
+async fn watchers(server: &Server) -> usize {
+    let status = server.run(&["status", "--output", "json"]).await.stdout;
+    let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
+    status["watchers"].as_str().map_or(0, |count| count.parse().expect("a number"))
 }
 
 /// Each document has a server and a shell of its own, and the environment of neither the README nor the machine.
@@ -63,11 +81,7 @@ async fn the_commands_of_the_documents_work() {
         assert!(steps.len() >= least, "{name} has only {} commands", steps.len());
         let home = Arc::new(Home::new().with("SIGNALBOX_STARTERS", "on"));
         let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
-        let addresses = [("localhost:50051", server.address()), ("localhost:8080", server.http_address())];
-        let mut shell = Shell::start(server.home(), server.url(), &addresses);
-        for step in &steps {
-            shell.run(step).await;
-        }
+        follow(&server, &steps).await;
     }
 }
 
