@@ -41,7 +41,7 @@ pub struct Course {
 /// A store that is in its new place.
 #[derive(Debug)]
 pub struct Moved {
-    /// What it holds.
+    /// What was moved.
     pub contents: Contents,
     /// Its life there.
     pub epoch: Epoch,

@@ -296,7 +296,7 @@ fn replicas(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     let alarms = vitals.alarms;
     page.gauges(
         "signalbox_replica_alarms",
-        "What replicas see that an operator has to look at: digests that differ, replicas that fell silent without a goodbye, keys not loaded, environments that differ, keys of tokens that differ, more replicas than are listed, heartbeats of a time to come, heartbeats not taken",
+        "What replicas see that an operator has to look at: digests that differ, replicas that fell silent without a goodbye, keys not loaded, environments that differ, keys of tokens that differ, more replicas than are listed, heartbeats that were of a time to come, heartbeats not taken",
         [
             ([("alarm", "digest")], alarms.differ),
             ([("alarm", "vanished")], alarms.vanished),

@@ -25,7 +25,7 @@ pub(super) enum Alarm {
     Verification(String),
     /// More replicas are told of than are listed.
     Crowd(String),
-    /// Heartbeats are of a time that is still to come.
+    /// Heartbeats were of a time that was still to come.
     Ahead(String),
     /// This replica's heartbeats are not taken.
     Unheard(String),
@@ -46,7 +46,7 @@ pub struct AlarmCounts {
     pub verification: usize,
     /// Whether more replicas are told of than are listed: 1, or 0.
     pub crowd: usize,
-    /// Whether there are heartbeats of a time that is still to come: 1, or 0.
+    /// Whether there were heartbeats of a time that was still to come: 1, or 0.
     pub ahead: usize,
     /// Whether this replica's heartbeats are not taken: 1, or 0.
     pub unheard: usize,
@@ -113,20 +113,6 @@ pub(super) fn between(replicas: &[Replica]) -> impl Iterator<Item = Alarm> {
     let verifications = differing_verifications(replicas).map(Alarm::Verification);
     let crowd = crowd(replicas).map(Alarm::Crowd);
     lacking.chain(environments).chain(verifications).chain(crowd)
-}
-
-/// Rows of the table that are left out because of their time, of which there are so many.
-pub(super) fn ahead(rows: usize) -> Option<Alarm> {
-    let count = match rows {
-        0 => return None,
-        MOST_REPLICAS.. => format!("{MOST_REPLICAS} rows or more"),
-        1 => "1 row".to_owned(),
-        rows => format!("{rows} rows"),
-    };
-    Some(Alarm::Ahead(format!(
-        "the `replicas` table has {count} of a time that is still to come by the database's clock, which are ignored: no \
-         replica wrote them, so find out who else writes to the database, or whether its clock was set back"
-    )))
 }
 
 /// Nobody runs so many: somebody else writes heartbeats.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides what is read or written: a cluster whose heartbeats fail serves on. It must not know SQL.
 
+mod ahead;
 mod alarms;
 mod digests;
 mod silence;
@@ -17,6 +18,7 @@ use crate::{
     store::{FOUND_DAMAGE, Heartbeat, LIFETIME, Living, Replica, Store, StoreError},
     view::View,
 };
+use ahead::Ahead;
 use alarms::Alarm;
 pub use alarms::AlarmCounts;
 use digests::Digests;
@@ -25,8 +27,12 @@ use silence::Silence;
 /// How often a replica tells of itself.
 const BEAT: Duration = Duration::from_secs(2);
 
-/// Who lives has told of itself again this long after the database was away: before that it is not known what all support.
+/// Who lives has told of itself again this long after the database was away, or its clock jumped: before that it is not known what
+/// all support.
 const ALL_HEARD: Duration = LIFETIME.saturating_mul(2);
+
+/// How long is told of what has passed and left nothing to look at: nobody says when it has been looked at.
+const TOLD: Duration = Duration::from_secs(3600);
 
 /// How long saying goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -75,8 +81,9 @@ struct Known {
 struct Memory {
     digests: Digests,
     silence: Silence,
-    /// Since when every heartbeat was taken.
-    heard_since: Option<Instant>,
+    ahead: Ahead,
+    /// Since when every heartbeat was taken, and told of nobody who supports less than this replica.
+    alike_since: Option<Instant>,
 }
 
 /// A replica, as it was last heard of.
@@ -121,6 +128,12 @@ impl Replicas {
     #[must_use]
     pub fn supports(&self) -> FeatureLevel {
         self.identity.feature_level
+    }
+
+    /// Whether this replica raises the store's level by itself.
+    #[must_use]
+    pub fn raises_level(&self) -> bool {
+        self.identity.raises_level
     }
 
     /// Told when the store holds what this binary does not know: it has to stop then.
@@ -214,7 +227,7 @@ impl Replicas {
                 tracing::info!("this replica's heartbeats are taken again");
             }
             if let Err(error) = exchanged {
-                (unheard, memory.heard_since) = (true, None);
+                (unheard, memory.alike_since) = (true, None);
                 self.alarm(vec![Alarm::Unheard(format!("this replica's heartbeats are not taken: {error}"))]);
                 if store.feature_level().await.is_ok_and(|level| level > self.identity.feature_level) {
                     // It slept while the others went on: what it knows of the store is no longer all there is.
@@ -273,24 +286,31 @@ impl Replicas {
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
         let Living { replicas, forgotten, ahead } = store.beat(heartbeat).await?;
-        if self.known.lock().heard.elapsed() > LIFETIME {
-            memory.heard_since = None;
-            self.known.lock().gathers_until = Some(Instant::now() + ALL_HEARD);
+        let now = Instant::now();
+        // First of all: what it took away nobody tells again.
+        memory.silence.note(&replicas, &forgotten, now);
+        memory.ahead.note(ahead, now);
+        let own = self.identity.feature_level;
+        let has_older = replicas.iter().any(|replica| replica.heartbeat.feature_level < own);
+        let was_away = self.known.lock().heard.elapsed() > LIFETIME;
+        if was_away {
+            self.known.lock().gathers_until = Some(now + ALL_HEARD);
         }
-        let heard = memory.heard_since.get_or_insert_with(Instant::now).elapsed();
-        let (level, forged) = match self.settle_level(store, heard).await {
+        if was_away || has_older {
+            memory.alike_since = None;
+        }
+        let alike = memory.alike_since.get_or_insert(now).elapsed();
+        let (level, forged) = match self.settle_level(store, alike).await {
             Ok(level) => (level, None),
             // Nobody stops for a number that anybody may have written, and nothing is written by it.
             Err(StoreError::Damaged(what)) => (self.level(), Some(what)),
             Err(error) => return Err(error),
         };
         view.distrust(forged);
-        let now = Instant::now();
-        memory.silence.note(&replicas, &forgotten, now);
         let differ = memory.digests.alarms(&self.identity.id, &replicas).map(Alarm::Differs);
         let vanished = memory.silence.alarms(now).map(Alarm::Vanished);
-        let alarms =
-            differ.chain(vanished).chain(alarms::between(&replicas)).chain(alarms::ahead(ahead)).collect();
+        let ahead = memory.ahead.alarm().map(Alarm::Ahead);
+        let alarms = differ.chain(vanished).chain(alarms::between(&replicas)).chain(ahead).collect();
         {
             let mut known = self.known.lock();
             (known.replicas, known.heard, known.level) = (replicas, now, level);
@@ -299,11 +319,11 @@ impl Replicas {
         Ok(())
     }
 
-    /// The store's level, raised if every replica supports a higher one and it is this one's to raise. After the database was away
-    /// the first to come back finds itself alone, so that all are waited for.
-    async fn settle_level(&self, store: &dyn Store, heard: Duration) -> Result<FeatureLevel, StoreError> {
+    /// The store's level, raised if every replica supports a higher one and it is this one's to raise. After the database was away,
+    /// or its clock jumped, the first to tell of itself finds itself alone, so that all are waited for.
+    async fn settle_level(&self, store: &dyn Store, alike: Duration) -> Result<FeatureLevel, StoreError> {
         let (level, own) = (store.feature_level().await?, self.identity.feature_level);
-        if level >= own || !self.identity.raises_level || heard < ALL_HEARD {
+        if level >= own || !self.identity.raises_level || alike < ALL_HEARD {
             return Ok(level);
         }
         let raised = store.raise_feature_level(own).await?;

@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::BEAT;
+use super::{BEAT, TOLD};
 use crate::{
     domain::ReplicaId,
     store::{Forgotten, LIFETIME, MOST_REPLICAS, Replica},
@@ -18,9 +18,6 @@ const SILENT: Duration = LIFETIME.saturating_sub(BEAT.saturating_mul(2));
 
 /// How long one may be missed before it is told of: after an outage whoever comes back first takes the rows of the others away.
 const MISSED: Duration = LIFETIME;
-
-/// How long one that vanished is told of: nobody else says when it has been looked at.
-const TOLD: Duration = Duration::from_secs(3600);
 
 /// What was heard of whom.
 #[derive(Default)]

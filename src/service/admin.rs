@@ -149,10 +149,14 @@ impl Service {
         let replicas = &self.parts.replicas;
         let (level, all) = (replicas.level(), replicas.all());
         let supported = all.iter().map(|seen| seen.heartbeat.feature_level).min()?;
+        let until = match replicas.raises_level() {
+            true => "it is raised, by itself within half a minute",
+            false => "`signalbox raise-feature-level`",
+        };
         (level < supported).then(|| {
             format!(
                 "every replica supports feature level {supported}, and the store is at {level}: what needs more is refused until \
-                 `signalbox raise-feature-level`, from which on older binaries don't start"
+                 {until}, from which on older binaries don't start"
             )
         })
     }

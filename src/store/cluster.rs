@@ -78,7 +78,8 @@ pub struct Living {
     /// Those that this heartbeat forgot, if they were heard of in the last hour: nobody else learns of them. The newest
     /// [`MOST_REPLICAS`].
     pub forgotten: Vec<Forgotten>,
-    /// Rows of a time that is still to come, which none of us wrote: as many as are counted, [`MOST_REPLICAS`] at most.
+    /// Rows that this heartbeat found, or took away, of a time more than a second ahead: none of us wrote them, or the clock was set
+    /// back since. [`MOST_REPLICAS`] at most.
     pub ahead: usize,
 }
 

@@ -26,6 +26,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether nobody answered who could have taken or refused it: that ends when the database is heard from again.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(UNREACHABLE | BROKEN)) || postgres::is_away(self)
+    }
+
     /// What an answer of the database itself means.
     fn of_answer(error: &dyn DatabaseError) -> Self {
         match error.try_downcast_ref::<PgDatabaseError>() {
@@ -52,6 +57,8 @@ const NO_TLS: &str =
 
 /// What is said where no connection could be opened.
 pub const UNREACHABLE: &str = "the database can't be reached";
+/// What is said where one broke.
+const BROKEN: &str = "the database can't be read or written";
 
 /// Whether nobody answered where the database should be.
 pub fn is_unreachable(kind: ErrorKind) -> bool {
@@ -98,7 +105,7 @@ impl From<sqlx::Error> for Failure {
                 Failure::Unavailable(of_tls(error.get_ref()))
             }
             sqlx::Error::Io(error) if is_unreachable(error.kind()) => Failure::Unavailable(UNREACHABLE),
-            sqlx::Error::Io(_) => Failure::Unavailable("the database can't be read or written"),
+            sqlx::Error::Io(_) => Failure::Unavailable(BROKEN),
             // The driver's own sentence: there is no kind of its own for it.
             sqlx::Error::Tls(error) if error.to_string() == "server does not support TLS" => {
                 Failure::Unavailable(TLS_NOT_OFFERED)

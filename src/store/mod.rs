@@ -19,6 +19,7 @@ pub mod opened;
 pub mod plan;
 pub mod postgres;
 mod reads;
+mod refusal;
 pub mod rows;
 mod schema;
 mod sql;
@@ -261,7 +262,8 @@ pub trait Store: Log + Cluster + AuditLog + Observations + Fleet {
     fn store_id(&self) -> &StoreId;
     /// The connections that reads share. Never waits.
     fn connections(&self) -> Connections;
-    /// Why the last write was not taken, if it was not: a full disk, a database that can only be read. Never waits.
+    /// Why the last write was not taken, if it was not and that may hold still: a full disk, a database that can only be read, or one
+    /// that was away and was not heard from since. Never waits.
     fn refuses_writes(&self) -> Option<&'static str>;
     /// Cancelled when a task of it has panicked: it does only a part of its work from then on.
     fn died(&self) -> CancellationToken;

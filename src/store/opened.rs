@@ -72,7 +72,9 @@ impl<E: Engine> Log for Opened<E> {
     }
 
     async fn changes_after(&self, at: &RevisionToken, limit: usize) -> Result<LogPage, StoreError> {
-        Ok(self.reader.changes_after(at, limit).await?)
+        let page = self.reader.changes_after(at, limit).await;
+        self.writer.refusal().note_read(&page);
+        Ok(page?)
     }
 
     async fn changes_of(
@@ -139,7 +141,7 @@ where
     }
 
     fn refuses_writes(&self) -> Option<&'static str> {
-        self.writer.refuses()
+        self.writer.refusal().told()
     }
 
     async fn apply(&self, write: WriteSet) -> Result<Applied, ApplyError> {

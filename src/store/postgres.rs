@@ -10,6 +10,7 @@ mod base;
 mod cluster;
 mod commit;
 mod doorbell;
+mod facts;
 mod failure;
 mod fleet;
 mod moment;
@@ -29,7 +30,7 @@ use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(super) use self::failure::failure_of;
+pub(super) use self::failure::{failure_of, is_away};
 use self::{
     base::PostgresBase,
     doorbell::{Bell, Listening},

@@ -4,7 +4,7 @@
 //! transaction; nobody waits for a group to fill. Nothing is answered before the commit. It must not know SQL: that is
 //! the [`Base`]'s.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::{Lease, StoreError, failure::Failure, transaction::Transaction};
+use super::{Lease, StoreError, failure::Failure, refusal::Refusal, transaction::Transaction};
 use crate::domain::{Applied, ApplyError, Epoch, PlannedChange, Revision, WriteSet, audit::AuditEvent};
 
 /// Jobs that may wait; more callers wait for a place.
@@ -78,33 +78,6 @@ pub struct WriterHandle {
     died: CancellationToken,
 }
 
-/// How long a write that was not taken is told of without another one. A database that was away for a while is well again, and
-/// who has nothing to write would never hear of it.
-const REFUSAL_TOLD: Duration = Duration::from_secs(300);
-
-/// Why the last write was not taken, if it was not, and when that was.
-#[derive(Clone, Default)]
-struct Refusal(Arc<Mutex<Option<(Instant, &'static str)>>>);
-
-impl Refusal {
-    /// Takes note of what became of a write.
-    fn note<T>(&self, done: &Result<T, Failure>) {
-        let why = match done {
-            Err(Failure::Unavailable(why)) => Some(*why),
-            Err(Failure::Damaged(_)) => {
-                Some("rows of its log were changed by another program: run `signalbox doctor`")
-            }
-            _ => None,
-        };
-        *self.0.lock() = why.map(|why| (Instant::now(), why));
-    }
-
-    fn told(&self) -> Option<&'static str> {
-        let last = *self.0.lock();
-        last.filter(|(at, _)| at.elapsed() < REFUSAL_TOLD).map(|(_, why)| why)
-    }
-}
-
 impl WriterHandle {
     /// Starts the task on the runtime that this is called on. `held` is let go of after the last statement; `died` is
     /// cancelled if the task panics.
@@ -127,9 +100,9 @@ impl WriterHandle {
         self.died.clone()
     }
 
-    /// See [`super::Store::refuses_writes`].
-    pub fn refuses(&self) -> Option<&'static str> {
-        self.refusal.told()
+    /// What became of the last write, as far as it has to be told.
+    pub fn refusal(&self) -> &Refusal {
+        &self.refusal
     }
 
     /// Hands a job to the writer and waits for its answer. The writer goes on if the caller does not wait.
@@ -232,15 +205,12 @@ impl<B: Base> Writer<B> {
 
     /// Commits a group. If a constraint refuses it, each write is tried by itself, so that only the culprit fails.
     async fn answer(&mut self, writes: &[WriteSet]) -> Vec<Answer> {
-        let committed = self.base.commit(writes).await;
-        self.refusal.note(&committed);
-        match committed {
+        match self.commit(writes).await {
             Ok(answers) => answers,
             Err(Failure::Refused(_)) if writes.len() > 1 => {
                 let mut answers = Vec::with_capacity(writes.len());
                 for write in writes {
-                    let mut single = self.base.commit(std::slice::from_ref(write)).await;
-                    self.refusal.note(&single);
+                    let mut single = self.commit(std::slice::from_ref(write)).await;
                     let answer = single.as_mut().map(Vec::pop).map_err(|failure| failure.clone().into());
                     answers.push(answer.and_then(|answer| answer.unwrap_or_else(unanswered)));
                 }
@@ -248,6 +218,13 @@ impl<B: Base> Writer<B> {
             }
             Err(failure) => writes.iter().map(|_| Err(failure.clone().into())).collect(),
         }
+    }
+
+    async fn commit(&mut self, writes: &[WriteSet]) -> Result<Vec<Answer>, Failure> {
+        let began = Instant::now();
+        let committed = self.base.commit(writes).await;
+        self.refusal.note(began, &committed);
+        committed
     }
 
     /// See [`super::Store::compact`]. In steps, so that writes go on between them: the floor is raised first, in one
@@ -301,26 +278,4 @@ fn size(write: &WriteSet) -> usize {
     });
     let sealed = write.sealed.iter().map(|secret| secret.token.len());
     changes.chain(sealed).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A minute's outage of the database left a replica that has nothing to write degraded for days.
-    #[tokio::test(start_paused = true)]
-    async fn regression_a_write_that_was_not_taken_is_not_told_for_ever() {
-        let refusal = Refusal::default();
-        refusal.note::<()>(&Err(Failure::Unavailable("it is away")));
-        tokio::time::advance(REFUSAL_TOLD / 2).await;
-        assert_eq!(refusal.told(), Some("it is away"));
-        refusal.note::<()>(&Err(Failure::Unavailable("it is full")));
-        tokio::time::advance(REFUSAL_TOLD / 2).await;
-        assert_eq!(refusal.told(), Some("it is full"));
-        tokio::time::advance(REFUSAL_TOLD / 2).await;
-        assert_eq!(refusal.told(), None);
-        refusal.note::<()>(&Err(Failure::Unavailable("it is full")));
-        refusal.note(&Ok(()));
-        assert_eq!(refusal.told(), None);
-    }
 }

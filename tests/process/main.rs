@@ -10,6 +10,7 @@ mod harness;
 
 mod access;
 mod browser;
+mod collectors;
 mod command_line;
 mod first_start;
 mod grpc_web;

@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::{
     attempt, in_use, model, refused,
     support::{
-        caller::Rights,
+        caller::{Caller, Rights},
         narrowing::{called, offering, race, using},
         resources::{by_prefix, labelled, provider},
         server::Server,
@@ -32,6 +32,28 @@ fn asking_for(tokens: u32) -> impl FnOnce(&mut PromptTemplateSpec) {
         spec.model = MODEL.into();
         spec.generation = Some(GenerationParameters { max_tokens: Some(tokens), ..Default::default() });
     }
+}
+
+/// Who may change a model, and does not see the template that asks for 77 tokens of it.
+async fn beneath_a_hidden_template(server: &Server) -> Caller {
+    let admin = server.admin();
+    let begin =
+        vec![Op::Create(model(MODEL, of_at_most(100))), Op::Create(template("hidden", asking_for(77)))];
+    attempt(&admin, begin).await.unwrap();
+    let rights = Rights { grants: vec![by_prefix("models/")], ..Rights::admin() };
+    admin.colleague("narrow", &rights).await
+}
+
+/// A provider that offers `a` and `b`, a model that is called `a`, and a template that uses both.
+async fn with_a_template_of_a_model_that_is_offered(server: &Server) -> Caller {
+    let admin = server.admin();
+    let begin = vec![
+        Op::Create(offering("providers/p", &["a", "b"])),
+        Op::Create(called("models/p/m", "a")),
+        Op::Create(using("t", "providers/p", "models/p/m")),
+    ];
+    attempt(&admin, begin).await.unwrap();
+    admin
 }
 
 #[tokio::test]
@@ -72,12 +94,7 @@ async fn regression_a_model_is_not_narrowed_beneath_a_template_that_uses_it() {
 #[tokio::test]
 async fn what_narrows_a_model_is_told_within_the_grants() {
     let server = Server::start().await;
-    let admin = server.admin();
-    let begin =
-        vec![Op::Create(model(MODEL, of_at_most(100))), Op::Create(template("hidden", asking_for(77)))];
-    attempt(&admin, begin).await.unwrap();
-    let narrow =
-        admin.colleague("narrow", &Rights { grants: vec![by_prefix("models/")], ..Rights::admin() }).await;
+    let narrow = beneath_a_hidden_template(&server).await;
     let request = UpdateResourceRequest { resource: Some(model(MODEL, of_at_most(5))), ..Default::default() };
     let status = narrow.config().update_resource(request).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -92,12 +109,7 @@ async fn what_narrows_a_model_is_told_within_the_grants() {
 #[tokio::test]
 async fn regression_an_import_leaves_what_is_in_use_as_it_is() {
     let server = Server::start().await;
-    let admin = server.admin();
-    let begin =
-        vec![Op::Create(model(MODEL, of_at_most(100))), Op::Create(template("hidden", asking_for(77)))];
-    attempt(&admin, begin).await.unwrap();
-    let narrow =
-        admin.colleague("narrow", &Rights { grants: vec![by_prefix("models/")], ..Rights::admin() }).await;
+    let narrow = beneath_a_hidden_template(&server).await;
     let import = async |skip_in_use| {
         let item = |name: &str| ImportItem {
             resource: Some(model(name, of_at_most(5))),
@@ -176,13 +188,7 @@ async fn regression_a_template_is_held_to_the_models_of_its_provider() {
 #[tokio::test]
 async fn regression_a_batch_is_judged_as_a_whole() {
     let server = Server::start().await;
-    let admin = server.admin();
-    let begin = vec![
-        Op::Create(offering("providers/p", &["a", "b"])),
-        Op::Create(called("models/p/m", "a")),
-        Op::Create(using("t", "providers/p", "models/p/m")),
-    ];
-    attempt(&admin, begin).await.unwrap();
+    let admin = with_a_template_of_a_model_that_is_offered(&server).await;
     let offer = |models: &[&str]| Op::update(offering("providers/p", models), &["provider.models"]);
     let call = |id: &str| Op::update(called("models/p/m", id), &["model.model_id"]);
     let (code, reason, ..) = refused(&admin, vec![offer(&["a"]), call("b")]).await;
@@ -195,13 +201,7 @@ async fn regression_a_batch_is_judged_as_a_whole() {
 #[tokio::test]
 async fn regression_an_import_that_leaves_one_of_a_pair_leaves_what_counted_on_it() {
     let server = Server::start().await;
-    let admin = server.admin();
-    let begin = vec![
-        Op::Create(offering("providers/p", &["a", "b"])),
-        Op::Create(called("models/p/m", "a")),
-        Op::Create(using("t", "providers/p", "models/p/m")),
-    ];
-    attempt(&admin, begin).await.unwrap();
+    let admin = with_a_template_of_a_model_that_is_offered(&server).await;
     let import = async |models: &[&str], id: &str| {
         let item = |resource| ImportItem {
             resource: Some(resource),

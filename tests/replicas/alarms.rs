@@ -69,6 +69,8 @@ async fn regression_probes_say_at_once_that_the_database_is_away() {
     proxy.close(false);
     until_answered(PATIENCE, "it is back", async || !reasons().await.contains(&"STORE_AWAY".to_owned()))
         .await;
+    // Nobody has written since.
+    assert!(!reasons().await.contains(&"WRITES_REFUSED".to_owned()), "what refused it is over");
 }
 
 /// The alarm sends to the doctor, who said nothing of digests and ended with 0.
@@ -323,7 +325,7 @@ async fn regression_forged_heartbeats_leave_the_status_readable() {
         now() + interval '9 seconds'))).* FROM replicas, generate_series(1, 200) AS i";
     postgres::run(cluster.url(), ahead).await;
     until_answered(PATIENCE, "they are told of", async || {
-        tells(&caller.status().await, "has 128 rows or more of a time that is still to come")
+        tells(&caller.status().await, "had 128 rows or more of a time that was still to come")
     })
     .await;
     assert_eq!(caller.status().await.replicas.len(), 1, "they are ignored");
@@ -348,7 +350,7 @@ async fn regression_forged_heartbeats_leave_the_status_readable() {
     );
     let told: usize = status.warnings.iter().map(String::len).sum();
     assert!(told < 20_000, "{told}: {:?}", status.warnings);
-    assert_eq!((alarm("crowd").await, alarm("ahead").await), (1.0, 0.0));
+    assert_eq!(alarm("crowd").await, 1.0);
     postgres::run(cluster.url(), "DELETE FROM replicas WHERE id LIKE 'forged%'").await;
     until_answered(PATIENCE, "it is over", async || !tells(&caller.status().await, "replicas or more")).await;
 }

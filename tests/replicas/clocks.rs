@@ -139,3 +139,45 @@ async fn regression_tokens_are_revoked_through_whichever_replica_whatever_its_cl
     }
     assert!(!at(&right).status().await.warnings.iter().any(|warning| warning.contains("clock is")));
 }
+
+/// Found by an attack: rows that were far ahead were taken away by the heartbeat that should have told of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_heartbeats_of_a_time_to_come_are_told_of_however_far_it_is() {
+    let cluster = Cluster::new().await;
+    let member = cluster.start().await;
+    let caller = member.caller(&cluster.first_token().await);
+    let told = async |rows: usize| {
+        let words = format!("had {rows} row");
+        until_answered(PATIENCE, &words, async || {
+            let warnings = caller.status().await.warnings;
+            warnings.iter().any(|warning| {
+                warning.contains(&words) && warning.contains("of a time that was still to come")
+            })
+        })
+        .await;
+    };
+    let left = "SELECT count(*) FROM replicas WHERE seen > clock_timestamp() OR id LIKE 'ahead%'";
+    let gone = async || postgres::count(cluster.url(), left).await == 0;
+    // Its own, as after the database's clock was set back.
+    postgres::run(cluster.url(), "UPDATE replicas SET seen = now() + interval '20 minutes'").await;
+    told(1).await;
+    for (rows, by) in [(2, "20 seconds"), (3, "20 minutes"), (4, "10 years"), (5, "infinity")] {
+        let seen =
+            if by == "infinity" { "'infinity'".to_owned() } else { format!("now() + interval '{by}'") };
+        let forge = format!(
+            "INSERT INTO replicas SELECT (jsonb_populate_record(replicas, jsonb_build_object('id', 'ahead' || i, 'seen', \
+             {seen}))).* FROM replicas, generate_series(1, {rows}) AS i"
+        );
+        postgres::run(cluster.url(), &forge).await;
+        told(rows).await;
+        until_answered(PATIENCE, "they are taken away", gone).await;
+    }
+    told(5).await;
+    let page = member.metrics(caller.token()).await;
+    assert_eq!(
+        page.value("signalbox_replica_alarms", &[("alarm", "ahead")]),
+        1.0,
+        "it is told of when they are gone"
+    );
+    assert_eq!(caller.status().await.replicas.len(), 1);
+}

@@ -2,19 +2,25 @@
 
 use std::time::{Duration, Instant};
 
+use signalbox::proto::v1::DeleteResourceRequest;
+
 use crate::{
     cluster::{Cluster, create, insist, knows_of, request},
     harness::{PATIENCE, until_answered},
     postgres,
     proxy::Proxy,
-    support::{caller::Caller, resources::setting},
+    support::{
+        caller::Caller,
+        resources::{provider, setting},
+    },
 };
 
 /// How long whatever is said takes to the database, and back again.
 const AWAY: Duration = Duration::from_millis(250);
-/// Six ways to the database and back: to begin under the lock, to read what it is about, to write, to commit; what has parameters
-/// is prepared first. The rest is a busy machine.
-const WRITTEN: Duration = AWAY.saturating_mul(2 * 6 + 8);
+/// To begin under the lock and read what it is about, to write, to commit; what has parameters is prepared first.
+const WAYS: u32 = 4;
+/// The rest is a busy machine.
+const WRITTEN: Duration = AWAY.saturating_mul(2 * WAYS + 8);
 /// Longer than two probes of the doorbell are apart.
 const WATCHED: Duration = Duration::from_secs(16);
 
@@ -43,8 +49,14 @@ async fn regression_a_database_far_away_is_not_taken_for_one_that_does_not_answe
         // A heartbeat that takes longer than a replica is believed to live would have it come and go.
         assert_eq!(other.status().await.replicas.len(), 2, "after {:?}", begin.elapsed());
     }
+    // Nor does one cost more that asks what lies beneath a name.
+    create(&caller, provider("providers/p")).await;
+    let name = "providers/p".to_owned();
+    let delete = DeleteResourceRequest { name, ..DeleteResourceRequest::default() };
+    caller.config().delete_resource(delete).await.expect("it is deleted");
     eprintln!("{AWAY:?} away, writes took {took:?}");
     assert!(!far.log().contains("it is polled"), "{}", far.log());
+    assert_eq!(proxy.ways(), u64::from(WAYS));
     // Some wait for what else is written, such as what the house is kept with.
     assert!(took.iter().any(|took| *took < WRITTEN), "{took:?}");
 }

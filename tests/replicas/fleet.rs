@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use signalbox::client::{Client, ClientOptions, TokenSource};
 use signalbox::proto::v1::{
-    AppliedReport, Convergence, GetConvergenceRequest, ListWorkersRequest, RotateApiKeyRequest, Selector,
+    AppliedReport, Convergence, GetConvergenceRequest, ListWorkersRequest, Selector,
     WaitForConvergenceRequest, WaitForConvergenceResponse, WaitOutcome, WatchConfigRequest, WorkerSelector,
     WorkerState, wait_for_convergence_request::Quorum,
 };
@@ -13,28 +13,27 @@ use tonic::{Code, Streaming};
 
 use crate::{
     cluster::{Cluster, Member, agree, create},
-    harness::{PATIENCE, calls::refusal, soon, until, until_answered},
-    postgres,
-    proxy::Proxy,
+    harness::{Home, PATIENCE, calls::refusal, soon, until_answered},
     support::{
         caller::{Caller, Rights},
         fleet::{Simulated, report, worker},
-        resources::{api_key, by_prefix, given, provider, setting},
+        resources::{by_prefix, setting},
     },
 };
 
 /// Far more than a report takes to be known everywhere: it is written once a second.
 const KNOWN: Duration = Duration::from_secs(10);
 
-struct Pair {
-    cluster: Cluster,
-    members: [Member; 2],
-    admins: [Caller; 2],
-    workers: [Caller; 2],
+/// Two replicas, with an administrator and a worker's token on each.
+pub struct Pair {
+    pub cluster: Cluster,
+    pub members: [Member; 2],
+    pub admins: [Caller; 2],
+    pub workers: [Caller; 2],
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let cluster = Cluster::new().await.with("SIGNALBOX_MAX_STREAMS_PER_IDENTITY", "2000");
         let cluster = cluster.with("SIGNALBOX_MAX_STREAMS_PER_CONNECTION", "2000");
         let members = [cluster.start().await, cluster.start().await];
@@ -47,22 +46,27 @@ impl Pair {
     }
 
     /// Writes on the first replica; the revision, which both have seen.
-    async fn write(&self, name: &str) -> u64 {
+    pub async fn write(&self, name: &str) -> u64 {
         let revision = create(&self.admins[0], setting(name, "1")).await;
         agree(&self.admins, revision).await.revision
     }
 }
 
-fn outcome(told: &WaitForConvergenceResponse) -> WaitOutcome {
+/// How a wait ended, if it has.
+pub fn outcome(told: &WaitForConvergenceResponse) -> WaitOutcome {
     told.outcome()
 }
 
-async fn wait(caller: &Caller, request: WaitForConvergenceRequest) -> Streaming<WaitForConvergenceResponse> {
+/// Begins to wait.
+pub async fn wait(
+    caller: &Caller,
+    request: WaitForConvergenceRequest,
+) -> Streaming<WaitForConvergenceResponse> {
     soon(caller.fleet().wait_for_convergence(request)).await.expect("it waits").into_inner()
 }
 
 /// The end of a wait, with what was told before.
-async fn end(mut stream: Streaming<WaitForConvergenceResponse>) -> WaitForConvergenceResponse {
+pub async fn end(mut stream: Streaming<WaitForConvergenceResponse>) -> WaitForConvergenceResponse {
     loop {
         let told = soon(stream.message()).await.expect("it goes on").expect("it has an outcome");
         if outcome(&told) != WaitOutcome::Unspecified {
@@ -73,19 +77,21 @@ async fn end(mut stream: Streaming<WaitForConvergenceResponse>) -> WaitForConver
     }
 }
 
-fn to(revision: u64) -> WaitForConvergenceRequest {
+/// A wait for all workers, a minute at most.
+pub fn to(revision: u64) -> WaitForConvergenceRequest {
     let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     WaitForConvergenceRequest { revision, timeout, ..WaitForConvergenceRequest::default() }
 }
 
-async fn stand(caller: &Caller, revision: u64) -> Convergence {
+/// How the workers stand, as a replica sees it.
+pub async fn stand(caller: &Caller, revision: u64) -> Convergence {
     let request = GetConvergenceRequest { revision, ..GetConvergenceRequest::default() };
     let answer = caller.fleet().get_convergence(request).await.expect("it tells").into_inner();
     answer.convergence.expect("how it stands")
 }
 
 /// Waits until a replica sees the workers so.
-async fn until_stands(caller: &Caller, revision: u64, what: &str, holds: impl Fn(&Convergence) -> bool) {
+pub async fn until_stands(caller: &Caller, revision: u64, what: &str, holds: impl Fn(&Convergence) -> bool) {
     let mut last = Convergence::default();
     until_answered(PATIENCE, what, async || {
         last = stand(caller, revision).await;
@@ -213,32 +219,6 @@ async fn a_session_is_its_subject_s_on_every_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_back_to_another_replica_takes_the_place_of_who_was_there() {
-    let mut pair = Pair::new().await;
-    let revision = pair.write("settings/s").await;
-    let there = &pair.admins[1];
-    let lost = Simulated::open(&pair.workers[0], "w").await;
-    until_stands(there, revision, "it is known", |stand| stand.pending == 1).await;
-    pair.members[0].kill().await;
-    until_stands(there, revision, "its replica is gone", |stand| stand.disconnected == 1).await;
-    let request = WatchConfigRequest {
-        previous_session_id: lost.session.clone(),
-        worker: Some(worker("w")),
-        ..WatchConfigRequest::default()
-    };
-    let again = Simulated::open_with(&pair.workers[1], request).await;
-    let found = stand(there, revision).await;
-    assert_eq!((found.total, found.pending), (1, 1), "it is one worker: {found:?}");
-    report(&pair.workers[1], vec![again.runs(revision)]).await.expect("taken");
-    assert_eq!(stand(there, revision).await.converged, 1);
-    let leaving = AppliedReport { leaving: true, ..again.runs(revision) };
-    report(&pair.workers[1], vec![leaving]).await.expect("taken");
-    assert_eq!(stand(there, revision).await.total, 1, "who says so and stays is there");
-    drop(again);
-    until_stands(there, revision, "it has left", |stand| stand.total == 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_ends_with_its_replica_and_is_taken_up_on_another() {
     let mut pair = Pair::new().await;
     let revision = pair.write("settings/s").await;
@@ -276,7 +256,7 @@ async fn the_command_line_waits_and_names_who_lacks() {
     let client = Client::connect(options).expect("good options");
     client.wait_ready(PATIENCE).await.expect("it is ready");
     let there = format!("http://{}", pair.members[1].site.address());
-    let home = crate::harness::Home::new().with("SIGNALBOX_URL", there);
+    let home = Home::new().with("SIGNALBOX_URL", there);
     let home = home.with("SIGNALBOX_TOKEN", pair.admins[0].token());
     until_stands(&pair.admins[1], 0, "it is known there", |stand| stand.total == 1).await;
     let run = async |arguments: &[&str]| {
@@ -342,166 +322,4 @@ async fn a_report_of_what_was_written_just_now_is_taken_by_every_replica() {
         let revision = create(&pair.admins[0], setting(&format!("settings/s{index}"), "1")).await;
         report(&pair.workers[1], vec![worker.runs(revision)]).await.expect("taken");
     }
-}
-
-/// Found by an attack: rows that were too many to be read were not tidied away either, and so were too many for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_workers_that_cannot_be_read_are_tidied_away_all_the_same() {
-    let cluster = Cluster::new().await;
-    let _member = cluster.start().await;
-    let orphan = "INSERT INTO worker_sessions (id, replica, epoch, subject, worker, labels, client_version, view, secrets, \
-        silent, began) VALUES ('orphan', 'gone', '0000000000000007', 's', 'w', '{}', '', '{}', false, false, now()); \
-        ALTER TABLE worker_sessions RENAME COLUMN client_version TO taken_away";
-    postgres::run(cluster.url(), orphan).await;
-    let ended = "SELECT count(*) FROM worker_sessions WHERE id = 'orphan' AND ended IS NOT NULL";
-    until_answered(PATIENCE, "it is ended", async || postgres::count(cluster.url(), ended).await == 1).await;
-}
-
-/// Found by an attack: a minute after a replica was cut off from the database its workers were forgotten, and the value before was
-/// let go of as if they had the new one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_a_rotation_is_not_ended_while_workers_of_a_lost_replica_may_live() {
-    const KEY: &str = "providers/a/apiKeys/k";
-    let cluster = Cluster::new().await;
-    let port = postgres::port_of(cluster.url());
-    let proxy = Proxy::before(port).await;
-    let (mut near, lost) = (cluster.start().await, cluster.start_at(&proxy.url(cluster.url(), port)).await);
-    let here = near.caller(&cluster.first_token().await);
-    create(&here, provider("providers/a")).await;
-    let revision = create(&here, api_key(KEY, "sk-first")).await;
-    let rights = Rights::worker(vec![by_prefix("providers/")], true);
-    let there = lost.caller(&here.token_for("worker", &rights).await);
-    until_answered(PATIENCE, "it has the key", async || there.status().await.revision >= revision).await;
-    let request = WatchConfigRequest {
-        worker: Some(worker("w")),
-        include_secrets: true,
-        ..WatchConfigRequest::default()
-    };
-    let mut behind = Simulated::open_with(&there, request).await;
-    until_answered(PATIENCE, "it is known", async || stand(&here, 0).await.total == 1).await;
-    proxy.close(true);
-    proxy.cut();
-    let rotate = RotateApiKeyRequest {
-        name: KEY.into(),
-        secret: Some(given("sk-next")),
-        ..RotateApiKeyRequest::default()
-    };
-    let rotated = here.api_key().rotate_api_key(rotate).await.expect("it is rotated").into_inner().revision;
-    let missed = async || {
-        here.status()
-            .await
-            .warnings
-            .iter()
-            .any(|warning| warning.contains("fell silent and did not say goodbye"))
-    };
-    until_answered(PATIENCE, "it is missed", missed).await;
-    // As it is long after the minute for which others are remembered; and nobody is left who has seen it vanish.
-    let long_ago = "UPDATE worker_sessions SET ended = now() - interval '10 minutes' WHERE ended IS NOT NULL";
-    postgres::run(cluster.url(), long_ago).await;
-    let next = cluster.start().await;
-    near.stop().await;
-    let here = next.caller(here.token());
-    let waits = Some(prost_types::Duration { seconds: 6, nanos: 0 });
-    let told = end(wait(&here, WaitForConvergenceRequest { timeout: waits, ..to(rotated) }).await).await;
-    assert_eq!(outcome(&told), WaitOutcome::TimedOut, "nobody knows that it runs it: {told:?}");
-    let missing = told.convergence.expect("how it stands").unconverged;
-    assert_eq!(
-        missing.iter().map(|it| (it.id.as_str(), it.state())).collect::<Vec<_>>(),
-        [("w", WorkerState::Disconnected)]
-    );
-    assert_eq!(here.status().await.revision, rotated, "the value before is kept");
-    // It comes back, and tells that it runs the new value.
-    proxy.close(false);
-    behind.follow(|behind| behind.revision >= rotated).await;
-    until_answered(PATIENCE, "its report is taken", async || {
-        report(&there, vec![behind.runs(rotated)]).await.is_ok()
-    })
-    .await;
-    until_answered(PATIENCE, "the value before goes", async || here.status().await.revision > rotated).await;
-}
-
-/// Nobody is waited for who came back to another replica; and whoever is gone for good with his, not for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_of_a_replica_that_vanished_are_known_until_they_come_back_or_for_an_hour() {
-    let mut pair = Pair::new().await;
-    let revision = pair.write("settings/s").await;
-    let there = pair.admins[1].clone();
-    let gone =
-        [Simulated::open(&pair.workers[0], "back").await, Simulated::open(&pair.workers[0], "lost").await];
-    until_stands(&there, revision, "they are known", |stand| stand.pending == 2).await;
-    pair.members[0].kill().await;
-    drop(gone);
-    // It has lost the name of its session, as one that was started anew has.
-    let back = Simulated::open(&pair.workers[1], "back").await;
-    report(&pair.workers[1], vec![back.runs(revision)]).await.expect("taken");
-    until_stands(&there, revision, "only one is missing", |stand| {
-        (stand.converged, stand.disconnected) == (1, 1)
-    })
-    .await;
-    let named = stand(&there, revision).await.unconverged;
-    assert_eq!(named.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["lost"]);
-    let url = pair.cluster.url();
-    let orphans = "SELECT count(*) FROM worker_sessions WHERE orphaned AND ended IS NOT NULL";
-    assert_eq!(postgres::count(url, orphans).await, 1);
-    postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '50 minutes' WHERE orphaned")
-        .await;
-    let asked = Instant::now();
-    until(PATIENCE, "it is tidied", || asked.elapsed() > Duration::from_secs(6)).await;
-    assert_eq!(stand(&there, revision).await.disconnected, 1);
-    postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '61 minutes' WHERE orphaned")
-        .await;
-    until_stands(&there, revision, "it is forgotten", |stand| {
-        (stand.converged, stand.disconnected) == (1, 0)
-    })
-    .await;
-}
-
-/// Who says goodbye has ended his workers' streams.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_of_a_replica_that_stops_are_remembered_for_a_minute() {
-    let mut pair = Pair::new().await;
-    let revision = pair.write("settings/s").await;
-    let _stays = Simulated::open(&pair.workers[0], "w").await;
-    until_stands(&pair.admins[1], revision, "it is known", |stand| stand.pending == 1).await;
-    pair.members[0].stop().await;
-    until_stands(&pair.admins[1], revision, "it is gone", |stand| stand.disconnected == 1).await;
-    let url = pair.cluster.url();
-    let orphans = "SELECT count(*) FROM worker_sessions WHERE orphaned";
-    assert_eq!(postgres::count(url, orphans).await, 0);
-    postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '61 seconds'").await;
-    until_stands(&pair.admins[1], revision, "it is forgotten", |stand| stand.total == 0).await;
-}
-
-/// Found by an attack: it ended well where nobody could say who ran the new value, and said nothing of whom it waited for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_a_rotation_whose_time_ran_out_while_a_replica_was_missing_is_told_as_that() {
-    let mut pair = Pair::new().await;
-    let here = pair.admins[1].clone();
-    create(&here, provider("providers/a")).await;
-    let revision = create(&here, api_key("providers/a/apiKeys/k", "sk-first")).await;
-    agree(&pair.admins, revision).await;
-    let rights = Rights::worker(vec![by_prefix("providers/")], true);
-    let token = here.token_for("worker", &rights).await;
-    let request = WatchConfigRequest {
-        worker: Some(worker("behind")),
-        include_secrets: true,
-        ..WatchConfigRequest::default()
-    };
-    let _behind = Simulated::open_with(&pair.members[0].caller(&token), request).await;
-    until_answered(PATIENCE, "it is known", async || stand(&here, 0).await.total == 1).await;
-    pair.members[0].kill().await;
-    let missed = async || here.status().await.warnings.iter().any(|warning| warning.contains("fell silent"));
-    until_answered(PATIENCE, "it is missed", missed).await;
-    let home = crate::harness::Home::new().with("SIGNALBOX_TOKEN", here.token()).with("NEXT_KEY", "sk-next");
-    let home = home.with("SIGNALBOX_URL", format!("http://{}", pair.members[1].site.address()));
-    let rotate =
-        ["keys", "rotate", "providers/a/apiKeys/k", "--secret", "env:NEXT_KEY", "--timeout", "12s", "--wait"];
-    let output = home.run(&rotate).await;
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(7), "{told}");
-    assert!(
-        told.contains("1 of 1 workers have not said yet that they run the new value: behind (disconnected)"),
-        "{told}"
-    );
-    assert!(told.contains("its time is over; 1 of 1 workers"), "{told}");
 }

@@ -20,6 +20,7 @@ mod harness;
 mod keys;
 mod model;
 mod moving;
+mod orphans;
 mod paused;
 #[path = "../support/pgbouncer.rs"]
 mod pgbouncer;

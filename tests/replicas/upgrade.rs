@@ -198,6 +198,32 @@ async fn regression_an_outage_in_the_midst_of_an_upgrade_raises_nothing() {
     create(&old.caller(here.token()), setting("settings/by_the_old", "x")).await;
 }
 
+/// A clock of the database that jumps makes every row old, or of a time to come: whoever told of itself first after it found itself
+/// alone, and raised the level over the head of one that lived.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_rows_that_are_gone_for_a_moment_raise_nothing() {
+    let cluster = Cluster::new().await;
+    let (old, new) = (start_older(&cluster).await, cluster.start().await);
+    let here = new.caller(&cluster.first_token().await);
+    // Long enough for the level to be raised if there were nobody else.
+    let begun = Instant::now();
+    until_answered(PATIENCE, "both were heard of all the time", async || {
+        knows_of(&here, 2).await;
+        begun.elapsed() > LIFETIME * 2 + Duration::from_secs(3)
+    })
+    .await;
+    let gone = format!("DELETE FROM replicas WHERE feature_level < {CURRENT}");
+    let jump = Instant::now();
+    until_answered(PATIENCE, "two heartbeats of the new one", async || {
+        postgres::run(cluster.url(), &gone).await;
+        jump.elapsed() > Duration::from_secs(5)
+    })
+    .await;
+    assert_eq!(level(&here).await, CURRENT - 1);
+    knows_of(&here, 2).await;
+    create(&old.caller(here.token()), setting("settings/by_the_old", "x")).await;
+}
+
 /// Whoever may write to the database stopped every replica for good with one number, which its trigger did not let anybody take
 /// back, and none started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

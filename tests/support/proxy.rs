@@ -38,7 +38,8 @@ pub enum Fault {
 pub struct Proxy {
     port: u16,
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
-    commits: Arc<AtomicU64>,
+    /// How often the last write that rang went to the server, its beginning and its COMMIT among it.
+    ways: Arc<AtomicU64>,
     closed: Arc<AtomicBool>,
     /// Whether it leads to an engine that has no notifications.
     mute: Arc<AtomicBool>,
@@ -59,7 +60,7 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             fault: Arc::default(),
-            commits: Arc::default(),
+            ways: Arc::default(),
             closed: Arc::default(),
             mute: Arc::default(),
             server: Arc::new(AtomicU16::new(server)),
@@ -67,7 +68,7 @@ impl Proxy {
             held: watch::Sender::new(false),
             delay: Arc::default(),
         };
-        let (fault, commits, closed) = (proxy.fault.clone(), proxy.commits.clone(), proxy.closed.clone());
+        let (fault, ways, closed) = (proxy.fault.clone(), proxy.ways.clone(), proxy.closed.clone());
         let (server, cuts, mute) = (proxy.server.clone(), proxy.cuts.clone(), proxy.mute.clone());
         let (held, delay) = (proxy.held.clone(), proxy.delay.clone());
         tokio::spawn(async move {
@@ -80,9 +81,9 @@ impl Proxy {
                 let server = TcpStream::connect(("127.0.0.1", server.load(Ordering::Relaxed))).await;
                 let Ok(server) = server else { continue };
                 let mut cut = cuts.subscribe();
-                let (fault, commits, mute) = (fault.clone(), commits.clone(), mute.clone());
+                let (fault, ways, mute) = (fault.clone(), ways.clone(), mute.clone());
                 let line = Line { held: held.subscribe(), delay: delay.clone() };
-                let passed = pass(client, server, fault, commits, mute, line);
+                let passed = pass(client, server, fault, ways, mute, line);
                 tokio::spawn(async move {
                     tokio::select! {
                         () = passed => {}
@@ -123,6 +124,11 @@ impl Proxy {
     /// Lets everything take so long from now on, each way: as a database far away.
     pub fn delay(&self, delay: Duration) {
         self.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+    }
+
+    /// How often the last write that rang went to the server and back, from its beginning to its COMMIT.
+    pub fn ways(&self) -> u64 {
+        self.ways.load(Ordering::Relaxed)
     }
 
     /// The port that clients connect to.
@@ -204,14 +210,14 @@ async fn pass(
     client: TcpStream,
     server: TcpStream,
     fault: Arc<parking_lot::Mutex<Option<Fault>>>,
-    commits: Arc<AtomicU64>,
+    ways: Arc<AtomicU64>,
     mute: Arc<AtomicBool>,
     mut line: Line,
 ) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
     let answers = Answers::carry(from_server, to_client, line.clone());
-    let mut bytes = vec![0; 65_536];
+    let (mut bytes, mut said) = (vec![0; 65_536], 0);
     loop {
         let read = match from_client.read(&mut bytes).await {
             Ok(0) | Err(_) => break,
@@ -222,9 +228,10 @@ async fn pass(
             garble(&mut bytes[..read]);
         }
         let message = &bytes[..read];
-        let commit = message.windows(24).any(|window| window == b"NOTIFY signalbox; COMMIT");
-        if commit {
-            commits.fetch_add(1, Ordering::Relaxed);
+        let has = |text: &[u8]| message.windows(text.len()).any(|window| window == text);
+        said = if has(b"FROM head WHERE id = 1 FOR UPDATE") { 1 } else { said + 1 };
+        if has(b"NOTIFY signalbox; COMMIT") {
+            ways.store(said, Ordering::Relaxed);
             let now = fault.lock().take();
             match now {
                 None => {}

@@ -124,6 +124,25 @@ async fn a_cache_that_drifts_again_and_again_is_built_anew_ever_more_rarely() {
     assert!(longest > BACKOFF_FLOOR * 32, "{longest:?}");
 }
 
+/// Has something said again and again until another stream is opened: that one, and after how long.
+async fn until_left(server: &mut Server, every: Duration, mut say: impl FnMut()) -> (Open, Duration) {
+    let began = Instant::now();
+    loop {
+        say();
+        tokio::select! {
+            open = server.opens.recv() => {
+                let open = open.unwrap();
+                let waited = open.at - began;
+                return (open, waited);
+            }
+            () = tokio::time::sleep(every) => {}
+        }
+        assert!(began.elapsed() < WHOLE_DEADLINE * 2, "listened to for ever");
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
 fn heartbeat(age: i64) -> Event {
     let confirmed_age = Some(prost_types::Duration { seconds: age, nanos: 0 });
     Event::Progress(Progress { revision: 5, confirmed_age, ..Progress::default() })
@@ -142,16 +161,11 @@ fn tells_nothing() -> [(&'static str, Option<Event>); 3] {
 async fn regression_a_stream_that_confirms_nothing_is_left() {
     for (what, event) in tells_nothing() {
         let (client, mut server, peer) = ready().await;
-        let began = Instant::now();
-        let open = loop {
+        let (open, waited) = until_left(&mut server, SECOND, || {
             // The stream is over where this fails.
             let _ = peer.0.send(Ok(WatchConfigResponse { event: event.clone() }));
-            tokio::select! {
-                open = server.opens.recv() => break open.unwrap(),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            }
-        };
-        let waited = open.at - began;
+        })
+        .await;
         assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
         assert_eq!(open.endpoint, 1, "{what}: another is asked");
         let error = client.status().last_error.unwrap();
@@ -168,16 +182,10 @@ async fn regression_a_resumed_stream_that_never_comes_in_sync_is_left() {
         drop(peer);
         let (open, peer) = server.accept().await;
         assert_eq!(open.request.resume_token, "token-5", "{what}: resumed");
-        let began = Instant::now();
-        let open = loop {
+        let (open, waited) = until_left(&mut server, SECOND, || {
             let _ = peer.0.send(Ok(WatchConfigResponse { event: event.clone() }));
-            tokio::select! {
-                open = server.opens.recv() => break open.unwrap(),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            }
-            assert!(began.elapsed() < CONFIRM_DEADLINE * 2, "{what}: listened to for ever");
-        };
-        let waited = open.at - began;
+        })
+        .await;
         assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{what}: {waited:?}");
         assert_eq!(open.endpoint, 2, "{what}: another is asked");
         let error = client.status().last_error.unwrap();
@@ -207,19 +215,14 @@ async fn a_resumed_stream_that_comes_in_sync_late_is_given_its_time() {
 #[tokio::test(start_paused = true)]
 async fn regression_a_stream_that_brings_changes_without_end_is_given_ten_minutes() {
     let (client, mut server, peer) = ready().await;
-    let began = Instant::now();
     let mut revision = 5;
-    let open = loop {
+    let (_, waited) = until_left(&mut server, SECOND * 5, || {
         revision += 1;
         if !peer.0.is_closed() {
             peer.change("a", revision);
         }
-        tokio::select! {
-            open = server.opens.recv() => break open.unwrap(),
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
-        }
-    };
-    let waited = open.at - began;
+    })
+    .await;
     assert!(waited >= WHOLE_DEADLINE && waited < WHOLE_DEADLINE + Duration::from_secs(6), "{waited:?}");
     assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
 }
@@ -228,34 +231,24 @@ async fn regression_a_stream_that_brings_changes_without_end_is_given_ten_minute
 #[tokio::test(start_paused = true)]
 async fn regression_a_server_that_goes_away_again_and_again_and_confirms_nothing_is_left() {
     let (client, mut server, peer) = ready().await;
-    let began = Instant::now();
-    let open = loop {
+    let (_, waited) = until_left(&mut server, SECOND, || {
         if !peer.0.is_closed() {
             peer.go_away(60);
         }
-        tokio::select! {
-            open = server.opens.recv() => break open.unwrap(),
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    };
-    let waited = open.at - began;
+    })
+    .await;
     assert!(waited >= CONFIRM_DEADLINE && waited < Duration::from_secs(32), "{waited:?}");
     assert!(matches!(client.status().last_error.as_deref(), Some(Error::Unconfirmed(_))));
     // And who confirms is left at the first time that was told.
     let (_, peer) = server.accept().await;
     peer.synced(5);
-    let began = Instant::now();
-    let open = loop {
+    let (_, waited) = until_left(&mut server, SECOND, || {
         if !peer.0.is_closed() {
             peer.send(heartbeat(0));
             peer.go_away(40);
         }
-        tokio::select! {
-            open = server.opens.recv() => break open.unwrap(),
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    };
-    let waited = open.at - began;
+    })
+    .await;
     assert!(waited >= Duration::from_secs(40) && waited < Duration::from_secs(41), "{waited:?}");
 }
 

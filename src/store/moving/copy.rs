@@ -45,9 +45,9 @@ pub async fn copy(
                 tell(Progress::Copied { what: table.shown, rows: expected.rows });
             }
         }
+        tell(Progress::Copied { what: table.shown, rows: expected.rows });
         let further = added(table, order, passage);
         write(target, table, &further, &mut expected).await?;
-        tell(Progress::Copied { what: table.shown, rows: expected.rows });
         copied.push(Copied { table, expected });
     }
     note(source, target, order, passage).await?;

@@ -109,7 +109,7 @@ pub struct Contents {
 /// A store that is in its new place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Done {
-    /// What it holds there.
+    /// What was moved; that it was is one audit event more.
     pub contents: Contents,
     /// Its life there.
     pub epoch: Epoch,
@@ -175,7 +175,7 @@ pub async fn transfer(
         && has_arrived(&mut *target, Some(fence)).await?
     {
         fence::finish(&mut *source, &fence.id).await.map_err(of_source)?;
-        let done = told(&mut *target, true).await.map_err(of_target)?;
+        let done = done(&mut *source, &mut *target, true).await?;
         source.commit().await.map_err(of_source)?;
         return Ok(done);
     }
@@ -184,7 +184,7 @@ pub async fn transfer(
     let passage = fence.clone().unwrap_or_else(|| passage(to, order));
     let copied = copy(&mut *source, &mut *target, order, &passage, tell).await?;
     check_copy(&mut *target, order, &copied).await?;
-    let done = told(&mut *target, false).await.map_err(of_target)?;
+    let done = done(&mut *source, &mut *target, false).await?;
     ready().map_err(MoveError::Refused)?;
     if fence.is_none() {
         fence::put(&mut *source, &passage).await.map_err(of_source)?;
@@ -363,11 +363,16 @@ async fn check_copy(target: &mut dyn Carrier, order: &Order<'_>, copied: &[Copie
     }
 }
 
-async fn told(target: &mut dyn Carrier, before: bool) -> Result<Done, Failure> {
-    let epoch = target.rows("SELECT epoch FROM head".into(), &[Sort::Text], &[]).await?;
+/// What came of it, in the words of a look before.
+async fn done(source: &mut dyn Carrier, target: &mut dyn Carrier, before: bool) -> Result<Done, MoveError> {
+    let epoch = epoch(target).await.map_err(of_target)?;
+    Ok(Done { contents: contents(source).await.map_err(of_source)?, epoch, before })
+}
+
+async fn epoch(carrier: &mut dyn Carrier) -> Result<Epoch, Failure> {
+    let epoch = carrier.rows("SELECT epoch FROM head".into(), &[Sort::Text], &[]).await?;
     let epoch = epoch.into_iter().flatten().next().map(Value::into_text).unwrap_or_default();
-    let epoch = Epoch::parse(&epoch).ok_or_else(|| Failure::Damaged("the head row is broken".into()))?;
-    Ok(Done { contents: contents(target).await?, epoch, before })
+    Epoch::parse(&epoch).ok_or_else(|| Failure::Damaged("the head row is broken".into()))
 }
 
 async fn contents(carrier: &mut dyn Carrier) -> Result<Contents, Failure> {

@@ -13,15 +13,16 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, SqlSafeStr, SqlStr};
 use tokio::time::Instant;
 
 use super::{
     aside::{expire, forget_rows, forget_secrets, raise_floor, write_audit},
     awaited,
     cluster::check_fence,
-    commit::{LOST, Locked, Requests, read_facts, write_effects},
+    commit::{LOST, Locked, Requests, write_effects},
     doorbell::Bell,
+    facts::{Found, Question},
     failure::Trouble,
     session::{Answers, BEGIN_ASIDE, BEGIN_WRITE, SILENCE, Server, ask, asked, execute, first, say},
     whereabouts,
@@ -170,9 +171,13 @@ impl PostgresBase {
         requests: Requests,
     ) -> Result<Vec<Answer>, Failure> {
         let (keys, left, now) = (Arc::clone(&self.keys), self.left_at, self.clock.now());
-        let (connection, locked) = self.lock().await?;
-        let done = match locked {
-            Ok(locked) => plan_and_write(connection, locked, &keys, (left, now), (writes, requests)).await,
+        let question = Question::of(writes);
+        let (connection, mut answers) = self.start(question.text()).await?;
+        let found = question.found(&mut answers);
+        let done = match Locked::read(answers) {
+            Ok(locked) => {
+                plan_and_write(connection, locked, &keys, (left, now), &found, (writes, requests)).await
+            }
             Err(failure) => Err(failure),
         };
         let (answers, before, effects) = match done {
@@ -213,9 +218,10 @@ impl PostgresBase {
 
     /// Begins a transaction, on a new connection if there is none or the old one has died, and keeps what its beginning
     /// answered.
-    async fn start(&mut self, text: &'static str) -> Result<(&mut PgConnection, Answers), Failure> {
+    async fn start(&mut self, text: impl SqlSafeStr) -> Result<(&mut PgConnection, Answers), Failure> {
+        let text: SqlStr = text.into_sql_str();
         if let Some(mut connection) = self.connection.take() {
-            match ask(&mut connection, text, STALE).await {
+            match ask(&mut connection, text.clone(), STALE).await {
                 Ok(answers) => return Ok((self.connection.insert(connection), answers)),
                 Err(trouble) if trouble.answered => {
                     tracing::warn!(failure = ?trouble.failure, "the database does not take a write now");
@@ -325,17 +331,22 @@ async fn plan_and_write(
     locked: Locked,
     keys: &ChainKeys,
     (left, now): (Option<HeadState>, DateTime<Utc>),
+    found: &Found<'_>,
     (writes, requests): (&[WriteSet], Requests),
 ) -> Result<Planned, Failure> {
     let (before, lost) = locked.check(connection, keys, left).await?;
     if lost {
         return Ok(Planned::Life(put_epoch(connection, before, now).await?));
     }
-    let facts = read_facts(connection, before, writes, requests).await?;
+    let mut facts = found.facts(before)?;
+    if requests == Requests::Doubtful {
+        found.look_up(connection, &mut facts).await?;
+    }
     let (mut answers, mut effects) = plan(keys, facts, writes);
     // What no longer fits may have been carried out before.
     if requests == Requests::New && answers.iter().any(Result::is_err) {
-        let facts = read_facts(connection, before, writes, Requests::Doubtful).await?;
+        let mut facts = found.facts(before)?;
+        found.look_up(connection, &mut facts).await?;
         (answers, effects) = plan(keys, facts, writes);
     }
     if let Some(effects) = &effects {

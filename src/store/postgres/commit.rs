@@ -1,30 +1,24 @@
-//! What a group of writes says to PostgreSQL: facts in, effects out, few statements however large the group.
+//! What a group of writes writes to PostgreSQL, in one statement however large it is, and the head that it is written on.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use sqlx::{FromRow as _, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
 
 use super::{
     moment::read_head,
-    session::{Answers, SILENCE, all, execute, first},
+    session::{Answers, SILENCE, execute, first},
 };
 use crate::{
-    domain::{SealedSecret, WriteSet},
+    domain::SealedSecret,
     store::{
         chain::ChainKeys,
         decode,
         failure::Failure,
-        plan::{Effects, Facts, Wanted},
+        plan::Effects,
         rows::{HeadState, LogRow, RequestRow, ResourceRow, write_revision},
         sql,
     },
 };
-
-const REQUESTS_NAMED: &str = "SELECT requests.* FROM unnest($1::text[], $2::text[]) AS wanted (principal, id) \
-    JOIN requests ON requests.principal = wanted.principal AND requests.request_id = wanted.id";
-const RESOURCES_NAMED: &str = "SELECT name, kind, uid, labels_text AS labels, version, create_revision, create_time, \
-    update_revision, update_time, updated_by, spec_text AS spec, secrets_text AS secrets, digest \
-    FROM resources WHERE name = ANY($1::text[])";
 
 /// Everything that a group writes, in one statement: each way to the server and back is paid by all who wait. Lists go
 /// as arrays, so that the text is the same for every group.
@@ -71,57 +65,6 @@ pub enum Requests {
     New,
     /// One was, or something else was refused: they are looked up.
     Doubtful,
-}
-
-/// What a group has to know, under the head row's lock.
-pub async fn read_facts(
-    connection: &mut PgConnection,
-    head: HeadState,
-    writes: &[WriteSet],
-    doubt: Requests,
-) -> Result<Facts, Failure> {
-    let mut wanted = Wanted::default();
-    writes.iter().for_each(|write| wanted.add(write));
-    let mut requests: Vec<RequestRow> = vec![];
-    if doubt == Requests::Doubtful {
-        let (principals, ids): (Vec<&str>, Vec<&str>) = wanted.requests.iter().copied().unzip();
-        let query = sqlx::query(REQUESTS_NAMED).bind(principals).bind(ids);
-        requests = all(connection, query, SILENCE).await?;
-    }
-    let mut log_hashes = HashMap::new();
-    for row in &requests {
-        let hash: Option<(Vec<u8>,)> =
-            first(connection, sqlx::query(sql::HASH_AT).bind(row.revision)).await?;
-        log_hashes.extend(hash.map(|(hash,)| (row.revision, hash)));
-    }
-    let mut resources: Vec<ResourceRow> = vec![];
-    if !wanted.names.is_empty() {
-        let names: Vec<&str> = wanted.names.iter().copied().collect();
-        resources = all(connection, sqlx::query(RESOURCES_NAMED).bind(names), SILENCE).await?;
-    }
-    let mut newest_beneath = HashMap::new();
-    for prefix in wanted.prefixes {
-        let query = sqlx::query(sql::NEWEST_BENEATH).bind(prefix).bind(sql::beyond(prefix));
-        let newest: Option<(i64,)> = first(connection, query).await?;
-        newest_beneath.insert(prefix.to_owned(), newest.map_or(0, |(revision,)| revision));
-    }
-    let mut newest_change_beneath = HashMap::new();
-    for prefix in wanted.changed_prefixes {
-        let query = sqlx::query(sql::NEWEST_CHANGE_BENEATH).bind(prefix).bind(sql::beyond(prefix));
-        let newest: Option<(i64,)> = first(connection, query).await?;
-        newest_change_beneath.insert(prefix.to_owned(), newest.map_or(0, |(revision,)| revision));
-    }
-    Ok(Facts {
-        head,
-        resources: resources.into_iter().map(|row| (row.name.clone(), row)).collect(),
-        requests: requests
-            .into_iter()
-            .map(|row| ((row.principal.clone(), row.request_id.clone()), row))
-            .collect(),
-        log_hashes,
-        newest_beneath,
-        newest_change_beneath,
-    })
 }
 
 /// What the lock was taken with: the head row, where the log ends, and its last row at the head.

@@ -7,6 +7,14 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use super::awaited::{LOCKED, SILENT};
 use crate::store::{failure::Failure, rows::RowDefect};
 
+const LOST: &str = "the connection to the database was lost";
+const RESTARTS: &str = "the database is shutting down or starting up";
+
+/// Whether a server did not answer, or only that it is not there now.
+pub fn is_away(failure: &Failure) -> bool {
+    matches!(failure, Failure::Unavailable(SILENT | LOST | RESTARTS))
+}
+
 /// What a code of PostgreSQL means. The message is for the log only.
 pub fn failure_of(code: &str, message: &str) -> Failure {
     match code {
@@ -33,11 +41,11 @@ pub fn failure_of(code: &str, message: &str) -> Failure {
 fn failure_of_class(code: &str, message: &str) -> Failure {
     match code.get(..2).unwrap_or_default() {
         "40" => Failure::Unavailable("other transactions got in the way"),
-        "08" => Failure::Unavailable("the connection to the database was lost"),
+        "08" => Failure::Unavailable(LOST),
         "25" => Failure::Unavailable("the database ended the transaction"),
         "28" => Failure::Unavailable("the database refuses this user or password"),
         "53" => Failure::Unavailable("the database has no resources left"),
-        "57" => Failure::Unavailable("the database is shutting down or starting up"),
+        "57" => Failure::Unavailable(RESTARTS),
         "58" => Failure::Unavailable("the database's disk does not read or write"),
         // Constraints and triggers, values that no column takes, and what is too large.
         "22" | "23" | "54" => Failure::Refused(message.to_owned()),

@@ -15,7 +15,7 @@ use std::{io::ErrorKind, str::FromStr as _, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    ConnectOptions as _, Either, FromRow, PgConnection, PgPool, Postgres,
+    ConnectOptions as _, Either, FromRow, PgConnection, PgPool, Postgres, SqlSafeStr,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
@@ -309,7 +309,7 @@ pub type Answers = Vec<Vec<PgRow>>;
 /// Carries out text without parameters in one round trip, and keeps what each of its statements answered.
 pub async fn ask(
     connection: &mut PgConnection,
-    text: &'static str,
+    text: impl SqlSafeStr,
     patience: Duration,
 ) -> Result<Answers, Trouble> {
     let told = async {
