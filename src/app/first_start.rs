@@ -100,9 +100,11 @@ fn gather(settings: &Settings, around: Surroundings, warn: impl Fn(String)) -> I
     imported
 }
 
-/// Whether a variable is about the database of the store itself: this server connects by the variables of libpq too.
+/// Whether a variable is, or was, about the database of the store itself: this server connects by the variables of libpq too.
 fn is_own(settings: &Settings, name: &str, value: &str) -> bool {
     match &settings.store.database {
+        // What this server's store was called by earlier tools.
+        _ if name.starts_with("SUPABASE_DB_") => true,
         Database::Postgres(at) => name.starts_with("PG") || value == at.url.expose(),
         Database::Sqlite(_) => false,
     }

@@ -103,6 +103,7 @@ impl Probes {
         let server = Server::builder()
             .max_concurrent_streams(16)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .layer(grpc::RefuseOthers::but_grpc(grpc::Refusal))
             .add_service(grpc::health(&self.standing, self.end.clone()))
             .serve_with_incoming_shutdown(incoming, self.end.clone().cancelled_owned());
         async move {

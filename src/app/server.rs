@@ -72,7 +72,7 @@ pub(super) async fn start(
     let router = builder(limits)
         .accept_http1(true)
         .layer(option_layer(http::cors(&listen.cors_origins)))
-        .layer(grpc::RefuseOthers(measure.layer(grpc::Refusal)))
+        .layer(grpc::RefuseOthers::new(measure.layer(grpc::Refusal)))
         .layer(GrpcWebLayer::new())
         .layer(before)
         .add_routes(routes);

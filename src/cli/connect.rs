@@ -171,6 +171,12 @@ fn explain(error: &Error, token: &str) -> Failure {
                  the server is reached through a forwarded port"
             ),
         ),
+        Error::Connect { cause, .. } if cause.contains("InvalidContentType") => Failure::told(
+            Exit::Unavailable,
+            format!(
+                "{error}\nhint: what answers there speaks no TLS; its address begins with http://, or is another one"
+            ),
+        ),
         // As `openssl req -x509` makes one.
         Error::Connect { cause, .. } if cause.contains("CaUsedAsEndEntity") => Failure::told(
             Exit::Unavailable,
@@ -217,5 +223,9 @@ mod tests {
             let text = told(cause);
             assert!(text.contains(hint) && !text.contains("is the server running"), "{text}");
         }
+        let cause = "received corrupt message of type InvalidContentType".to_owned();
+        let text =
+            explain(&Error::Connect { endpoint: "https://127.0.0.1:1".to_owned(), cause }, "").to_string();
+        assert!(text.contains("begins with http://"), "{text}");
     }
 }

@@ -1,13 +1,13 @@
 //! `default`: which provider stands for a type, and saying which one does.
 
 use prost_reflect::EnumDescriptor;
-use tonic::Code;
 
 use super::{
     args::{DefaultProvider, Target},
     connect::connect,
     diff,
     failure::{Exit, Failure, Outcome},
+    keys::{self, KeyInUse},
     scalar,
     session::{Session, canonical, canonical_all},
     switch::{refusal, whole_name},
@@ -16,13 +16,12 @@ use super::{
     workers,
 };
 use crate::{
-    choice,
     client::Connection,
     proto::{
         DESCRIPTOR_POOL,
         v1::{
-            GetActiveApiKeyRequest, GetDefaultProviderRequest, GetDefaultProviderResponse, ProviderType,
-            Resource, SetDefaultProviderRequest, get_active_api_key_request::Whose, resource::Spec,
+            GetDefaultProviderRequest, GetDefaultProviderResponse, ProviderType, Resource,
+            SetDefaultProviderRequest, resource::Spec,
         },
     },
 };
@@ -126,19 +125,12 @@ async fn key(
     let Some(Resource { name, spec: Some(Spec::Provider(spec)), .. }) = &answer.provider else {
         return Ok("");
     };
-    if choice::needs_no_key(spec) {
-        return Ok("needs none");
-    }
-    let request = GetActiveApiKeyRequest {
-        whose: Some(Whose::Provider(name.clone())),
-        ..GetActiveApiKeyRequest::default()
-    };
-    match connection.api_keys.get_active_api_key(request).await {
-        Ok(_) => Ok("active"),
-        Err(status) if status.code() == Code::FailedPrecondition => Ok("no active key"),
-        Err(status) if status.code() == Code::PermissionDenied => Ok(""),
-        Err(status) => Err(status.into()),
-    }
+    Ok(match keys::key_in_use(connection, name, spec).await? {
+        KeyInUse::Key(_) => "active",
+        KeyInUse::Lacking => "no active key",
+        KeyInUse::NotNeeded => "needs none",
+        KeyInUse::Unseen => "",
+    })
 }
 
 async fn set(

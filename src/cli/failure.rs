@@ -7,6 +7,8 @@ use std::{fmt, io};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::scalar::with_words;
+
 /// What a process ends with; the numbers are documented in `--help` and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -138,12 +140,14 @@ fn describe(status: &Status) -> String {
             }
             _ => lines.push(sentence(status)),
         },
-        [only] => lines.push(format!("{}: {}", only.field, only.description)),
+        [only] => lines.push(format!("{}: {}", only.field, with_words(&only.description))),
         many => {
             let count = metadata("violations").and_then(|count| count.parse().ok()).unwrap_or(many.len());
             lines.push(format!("{count} things are wrong with the request"));
             lines.extend(
-                many.iter().map(|violation| format!("  {}: {}", violation.field, violation.description)),
+                many.iter().map(|violation| {
+                    format!("  {}: {}", violation.field, with_words(&violation.description))
+                }),
             );
             let unlisted = count.saturating_sub(many.len());
             lines.extend((unlisted > 0).then(|| format!("  and {unlisted} more")));
@@ -171,7 +175,7 @@ fn sentence(status: &Status) -> String {
     if status.message().is_empty() {
         return format!("the server answered {:?}: {}", status.code(), status.code().description());
     }
-    status.message().to_owned()
+    with_words(status.message())
 }
 
 fn hint(code: Code) -> Option<&'static str> {

@@ -7,6 +7,7 @@ mod deleted;
 mod foreign;
 mod own;
 mod send;
+mod stored;
 mod summary;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     workers,
 };
 use crate::{
-    import::{self, Format, Imported, Takes, format_named},
+    import::{self, Format, Imported, Kept, Takes, format_named},
     proto::v1::{ImportMode, ImportOptions},
 };
 
@@ -80,13 +81,17 @@ async fn from_foreign(
     format: &Format,
     inputs: &[Input],
 ) -> Outcome {
-    let mut imported = foreign::convert(session, format, inputs, args)?;
+    let mut imported = foreign::convert(session, format, inputs, args, &[])?;
     import::has_all(&imported, &args.only).map_err(|problem| Failure::usage(format!("--only: {problem}")))?;
     if imported.resources.is_empty() {
         return nothing(session, &imported);
     }
     let mode = if args.replace { ImportMode::Replace } else { ImportMode::KeepEdited };
     let mut connection = connect(session, target).await?;
+    let ids = stored::ids(session, &mut connection, &imported, args.replace).await?;
+    if !ids.is_empty() {
+        imported = foreign::convert(session, format, inputs, args, &ids)?;
+    }
     // Nobody has named what comes with this binary: it brings nothing back.
     if format.takes == Takes::Nothing && !args.replace {
         deleted::leave_out(session, &mut connection, &mut imported).await?;
@@ -110,7 +115,11 @@ async fn from_foreign(
         0 => backups.take_away(),
         _ => backups.keep(session),
     }
-    imported.keep(&foreign::kept(&answer));
+    let kept = foreign::kept(&answer);
+    let there: Vec<String> =
+        kept.iter().filter(|(_, why)| **why == Kept::Exists).map(|(name, _)| name.clone()).collect();
+    stored::look_up_why(session, &mut connection, &mut imported, &there).await?;
+    imported.keep(&kept);
     imported.filled(&foreign::filled(&imported, &answer));
     imported.changes(&foreign::changed(&answer));
     imported.unchanged(&foreign::unchanged(&answer));

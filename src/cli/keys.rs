@@ -1,4 +1,6 @@
-//! `keys`: makes encryption keys, and turns API keys over to new values.
+//! `keys`: makes encryption keys, and turns API keys over to new values. Which key of a provider counts.
+
+use tonic::Code;
 
 use super::{
     args::{Keys, Rotate, Target},
@@ -10,7 +12,11 @@ use super::{
 };
 use crate::{
     app::{self, private_file},
-    proto::v1::{RotateApiKeyRequest, Secret},
+    choice,
+    client::Connection,
+    proto::v1::{
+        GetActiveApiKeyRequest, ProviderSpec, RotateApiKeyRequest, Secret, get_active_api_key_request::Whose,
+    },
 };
 
 /// Makes or rotates a key.
@@ -52,6 +58,45 @@ async fn rotate(session: &mut Session<'_>, target: &Target, args: &Rotate) -> Ou
     match args.wait {
         true => rotation::wait(session, &mut connection, &args.name, answer.revision).await,
         false => Ok(()),
+    }
+}
+
+/// Which key of a provider counts.
+pub enum KeyInUse {
+    /// This one.
+    Key(String),
+    /// None is active and has a value.
+    Lacking,
+    /// It is called without one.
+    NotNeeded,
+    /// That is not the caller's to know.
+    Unseen,
+}
+
+/// Looks up which key of a provider counts.
+///
+/// # Errors
+/// Those of the server that do not tell it.
+pub async fn key_in_use(
+    connection: &mut Connection,
+    name: &str,
+    spec: &ProviderSpec,
+) -> Result<KeyInUse, Failure> {
+    if choice::needs_no_key(spec) {
+        return Ok(KeyInUse::NotNeeded);
+    }
+    let whose = Some(Whose::Provider(name.to_owned()));
+    let request = GetActiveApiKeyRequest { whose, ..GetActiveApiKeyRequest::default() };
+    match connection.api_keys.get_active_api_key(request).await {
+        Ok(answer) => {
+            let key = answer.into_inner().api_key;
+            Ok(key.map_or(KeyInUse::Unseen, |key| KeyInUse::Key(key.name)))
+        }
+        Err(status) => match status.code() {
+            Code::FailedPrecondition => Ok(KeyInUse::Lacking),
+            Code::PermissionDenied | Code::NotFound => Ok(KeyInUse::Unseen),
+            _ => Err(status.into()),
+        },
     }
 }
 

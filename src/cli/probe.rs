@@ -9,6 +9,7 @@ use super::{
     args::{Discover, Target, Test},
     connect::connect,
     failure::{Exit, Failure, Outcome},
+    scalar::with_words,
     session::{Session, canonical},
     switch::whole_name,
     table,
@@ -72,6 +73,7 @@ async fn test_database(session: &mut Session<'_>, target: &Target, args: &Test) 
 }
 
 fn database_rows(answer: &TestDatabaseResponse) -> Vec<Vec<String>> {
+    let description = with_words(&answer.description);
     let reason = answer.reason().as_str_name().trim_start_matches("DATABASE_TEST_REASON_");
     let encrypted = match answer.encrypted {
         true => "yes",
@@ -81,7 +83,7 @@ fn database_rows(answer: &TestDatabaseResponse) -> Vec<Vec<String>> {
     let latency = answer.latency.as_ref().map(duration).unwrap_or_default();
     let told = [
         ("result", reason),
-        ("what to do", &answer.description),
+        ("what to do", &description),
         ("server's code", &answer.server_code),
         ("version", &answer.server_version),
         ("encrypted", encrypted),
@@ -137,8 +139,9 @@ pub async fn discover(session: &mut Session<'_>, target: &Target, args: &Discove
 fn rows(answer: &TestProviderResponse) -> Vec<Vec<String>> {
     let row = |what: &str, value: String| vec![what.to_owned(), printable(&value)];
     let mut rows = vec![row("result", word(answer.reason()))];
+    let description = with_words(&answer.description);
     let told = [
-        ("what to do", &answer.description),
+        ("what to do", &description),
         ("provider says", &answer.provider_message),
         ("key", &answer.api_key),
         ("model", &answer.model),

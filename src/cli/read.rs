@@ -5,13 +5,15 @@ use super::{
     columns,
     connect::connect,
     failure::{Failure, Outcome},
+    keys::{self, KeyInUse},
     schema, selector,
     session::{Format, Session, canonical, canonical_all},
     table,
+    text::printable,
 };
 use crate::{
     client::Connection,
-    proto::v1::{GetResourceRequest, ListResourcesRequest, Resource},
+    proto::v1::{GetResourceRequest, ListResourcesRequest, Resource, resource::Spec},
 };
 
 /// Shows resources.
@@ -43,8 +45,27 @@ pub async fn get(session: &mut Session<'_>, target: &Target, args: &Get) -> Outc
         return Ok(());
     }
     let now = session.clock.now();
-    let details: Vec<String> = resources.iter().map(|resource| table::details(resource, now)).collect();
+    let mut details = Vec::with_capacity(resources.len());
+    for resource in &resources {
+        // Of the past the server does not say.
+        let more = if args.revision == 0 { key_in_use(&mut connection, resource).await? } else { None };
+        details.push(table::details(resource, now, more.into_iter().collect()));
+    }
     session.line(&details.join("\n\n"))
+}
+
+/// Which key of a provider counts, in a row.
+async fn key_in_use(
+    connection: &mut Connection,
+    resource: &Resource,
+) -> Result<Option<Vec<String>>, Failure> {
+    let Some(Spec::Provider(spec)) = &resource.spec else { return Ok(None) };
+    let key = match keys::key_in_use(connection, &resource.name, spec).await? {
+        KeyInUse::Key(name) => name,
+        KeyInUse::Lacking => "none that is active and has a value".to_owned(),
+        KeyInUse::NotNeeded | KeyInUse::Unseen => return Ok(None),
+    };
+    Ok(Some(vec!["key in use".to_owned(), printable(&key)]))
 }
 
 /// Lists resources, all pages.

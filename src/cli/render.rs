@@ -44,6 +44,7 @@ pub async fn render(session: &mut Session<'_>, target: &Target, args: &Render) -
         })
         .collect();
     session.warn(&unused);
+    session.warn(&answer.warnings);
     if session.document(&canonical(&answer)?)? {
         return Ok(());
     }

@@ -1,9 +1,11 @@
 //! One value: from text to what a field's descriptor wants.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use base64::Engine;
-use prost_reflect::{DynamicMessage, EnumDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, EnumDescriptor, EnumValueDescriptor, Kind, MessageDescriptor, Value};
+
+use crate::proto::DESCRIPTOR_POOL;
 
 /// Reads a value for a field of this kind, or says what would be right.
 pub fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
@@ -61,6 +63,30 @@ fn enum_value(words: &EnumDescriptor, text: &str) -> Result<i32, String> {
 pub fn enum_word(words: &EnumDescriptor, number: i32) -> String {
     let value = words.get_value(number);
     value.map_or_else(|| number.to_string(), |value| short(value.name(), &enum_prefix(words)))
+}
+
+/// A text of the server in which the values of its enums, which it has by their whole names, are what is written here:
+/// `REASONING_EFFORT_LOW` is `low`.
+#[must_use]
+pub fn with_words(text: &str) -> String {
+    static WORDS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+        let ours = DESCRIPTOR_POOL.all_enums().filter(|words| words.package_name() == "signalbox.v1");
+        let word = |words: &EnumDescriptor, value: EnumValueDescriptor| {
+            (value.name().to_owned(), enum_word(words, value.number()))
+        };
+        ours.flat_map(|words| words.values().map(|value| word(&words, value)).collect::<Vec<_>>()).collect()
+    });
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find(is_part) {
+        let (before, name) = rest.split_at(begin);
+        let (name, after) = name.split_at(name.find(|letter| !is_part(letter)).unwrap_or(name.len()));
+        told.push_str(before);
+        told.push_str(WORDS.get(name).map_or(name, String::as_str));
+        rest = after;
+    }
+    told + rest
 }
 
 fn short(name: &str, prefix: &str) -> String {
@@ -122,11 +148,22 @@ fn seconds(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    /// What was taken and shown as `low` was told of as `REASONING_EFFORT_LOW`.
+    #[test]
+    fn regression_values_are_told_as_they_are_taken() {
+        assert_eq!(
+            with_words(
+                "must be one of REASONING_EFFORT_LOW, `REASONING_EFFORT_XHIGH` or MY_REASONING_EFFORT_LOW ä"
+            ),
+            "must be one of low, `xhigh` or MY_REASONING_EFFORT_LOW ä"
+        );
+        assert_eq!(with_words("for PROVIDER_TYPE_AZURE_OPENAI"), "for azure_openai");
+        assert_eq!(with_words(""), "");
+    }
+
     #[test]
     fn regression_a_moment_is_told_and_taken_as_people_write_it() {
-        let kind = Kind::Message(
-            crate::proto::DESCRIPTOR_POOL.get_message_by_name("google.protobuf.Timestamp").unwrap(),
-        );
+        let kind = Kind::Message(DESCRIPTOR_POOL.get_message_by_name("google.protobuf.Timestamp").unwrap());
         let seconds = |text: &str| match parse(&kind, text)? {
             Value::Message(message) => {
                 Ok::<_, String>(message.transcode_to::<prost_types::Timestamp>().unwrap().seconds)

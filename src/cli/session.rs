@@ -71,7 +71,7 @@ impl Session<'_> {
     /// Writes warnings of the server.
     pub fn warn(&mut self, warnings: &[String]) {
         for warning in warnings {
-            self.remark(&format!("warning: {}", super::text::printable(warning)));
+            self.remark(&format!("warning: {}", super::text::printable(&super::scalar::with_words(warning))));
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
     args::{Set, Target, Wait},
@@ -102,10 +102,29 @@ async fn from_edit(
     workers::wait_for(session, target, &args.wait, written).await
 }
 
+/// The keys that a resource can't move without, and the file that has them in one batch with it.
+fn moved_with(details: &ErrorDetails, name: &str, arm: &str) -> Option<String> {
+    let required =
+        details.precondition_failure()?.violations.iter().filter(|one| one.r#type == "SECRET_REQUIRED");
+    let keys: Vec<&str> = required.map(|one| one.subject.as_str()).filter(|key| *key != name).collect();
+    let first = keys.first()?;
+    let more = if keys.len() > 1 { "\nand a document like the last one for each other key" } else { "" };
+    Some(format!(
+        "hint: `signalbox set -f FILE` writes all documents of a file in one batch, here:\n  name: {name}\n  {arm}: {{...}}   # \
+         this change\n  ---\n  name: {first}\n  apiKey: {{secret: {{value: ...}}}}   # its key again{more}"
+    ))
+}
+
 /// The server's refusal, and if it is for want of all content, the flag that gives it.
 fn failure(status: Status, name: &str) -> Failure {
     let Some(arm) = schema::arm_of_name(name) else { return status.into() };
     let details = status.get_error_details();
+    if let Some(how) = moved_with(&details, name, arm.json_name()) {
+        return match Failure::from(status) {
+            Failure::Told { exit, text } => Failure::told(exit, format!("{text}\n{how}")),
+            other => other,
+        };
+    }
     let whole = format!("resource.{}", arm.name());
     let lacks = details
         .bad_request()

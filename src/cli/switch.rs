@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     client::Connection,
-    proto::v1::{GetActiveProviderRequest, SwitchActiveProviderRequest, SwitchFallbacks},
+    proto::v1::{
+        GetActiveProviderRequest, SwitchActiveProviderRequest, SwitchActiveProviderResponse, SwitchFallbacks,
+        resource::Spec,
+    },
 };
 
 /// Shows the active provider, or makes the named one active.
@@ -71,8 +74,27 @@ async fn switch_to(
     session.warn(&answer.warnings);
     if !session.document(&canonical(&answer)?)? && !session.quiet {
         diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
+        if !given && !answer.previous.is_empty() {
+            session.remark(&fallbacks_now(&answer));
+        }
     }
     workers::wait_for(session, target, &args.wait, (answer.revision, &answer.revision_token)).await
+}
+
+/// What became of the fallbacks, which nobody has named.
+fn fallbacks_now(answer: &SwitchActiveProviderResponse) -> String {
+    let told = |name: &String| match *name == answer.previous {
+        true => format!("{name} (the one that was active)"),
+        false => name.clone(),
+    };
+    let fallbacks = match answer.router.as_ref().and_then(|router| router.spec.as_ref()) {
+        Some(Spec::Router(router)) => router.fallbacks.iter().map(told).collect(),
+        _ => Vec::new(),
+    };
+    printable(&format!(
+        "when it fails, these are asked: {}; --fallback names others, --no-fallbacks none",
+        fallbacks.join(", ")
+    ))
 }
 
 /// The server's refusal, with where to look for a provider that is not there.
@@ -89,4 +111,27 @@ pub fn refusal(status: tonic::Status) -> Failure {
 /// `groq` is short for `providers/groq`.
 pub fn whole_name(text: &str) -> String {
     if text.contains('/') { text.to_owned() } else { format!("providers/{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{Resource, RouterSpec};
+
+    /// A trial left its provider among the fallbacks, and only the difference said so.
+    #[test]
+    fn regression_what_became_of_the_fallbacks_is_said() {
+        let fallbacks = ["providers/trial", "providers/mistral"].map(str::to_owned).into();
+        let spec = Some(Spec::Router(RouterSpec { fallbacks, ..RouterSpec::default() }));
+        let answer = SwitchActiveProviderResponse {
+            router: Some(Resource { spec, ..Resource::default() }),
+            previous: "providers/trial".into(),
+            ..SwitchActiveProviderResponse::default()
+        };
+        let told = fallbacks_now(&answer);
+        assert!(
+            told.contains("asked: providers/trial (the one that was active), providers/mistral; --fallback"),
+            "{told}"
+        );
+    }
 }

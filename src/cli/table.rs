@@ -40,9 +40,9 @@ pub fn setting_value(setting: &v1::SettingSpec) -> (String, String) {
     (field.name().trim_end_matches("_value").to_owned(), shown(&spec.get_field(&field), &field.kind()))
 }
 
-/// One resource, a line for each field that is set.
+/// One resource, a line for each field that is set, and what there is `more` to know of it.
 #[must_use]
-pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
+pub fn details(resource: &v1::Resource, now: DateTime<Utc>, more: Vec<Vec<String>>) -> String {
     let message = resource.transcode_to_dynamic();
     let mut rows = Vec::new();
     for (field, value) in message.fields() {
@@ -53,6 +53,7 @@ pub fn details(resource: &v1::Resource, now: DateTime<Utc>) -> String {
             name => flatten(name, value, &field.kind(), now, &mut rows),
         }
     }
+    rows.extend(more);
     plain(&[], folded(&rows))
 }
 
@@ -79,19 +80,25 @@ fn observed(seen: &v1::Observation, now: DateTime<Utc>) -> Vec<String> {
     row
 }
 
-/// A flat JSON object as a person reads it, without what is empty; anything else as it is.
+/// A flat JSON object as a person reads it, its reason first and without what is empty; anything else as it is.
 fn in_words(json: &str) -> String {
-    let Ok(serde_json::Value::Object(object)) = serde_json::from_str(json) else { return json.to_owned() };
-    let mut words = Vec::new();
+    use serde_json::Value as Json;
+    let Ok(Json::Object(mut object)) = serde_json::from_str(json) else { return json.to_owned() };
+    let reason = object.remove("reason").and_then(|reason| reason.as_str().map(str::to_owned));
+    let mut words: Vec<String> = reason.filter(|reason| !reason.is_empty()).into_iter().collect();
     for (name, value) in object {
+        let (name, unit) = name.strip_suffix("_ms").map_or((name.as_str(), ""), |name| (name, " ms"));
+        let name = name.replace('_', " ");
         match value {
-            serde_json::Value::Null => {}
-            serde_json::Value::String(text) if text.is_empty() => {}
-            serde_json::Value::String(text) => words.push(format!("{name}={text}")),
-            value => words.push(format!("{name}={value}")),
+            Json::Null => {}
+            Json::Bool(true) => words.push(name),
+            Json::Bool(false) => words.push(format!("not {name}")),
+            Json::String(text) if text.is_empty() => {}
+            Json::String(text) => words.push(format!("{name} {text}{unit}")),
+            value => words.push(format!("{name} {value}{unit}")),
         }
     }
-    words.join(" ")
+    words.join(", ")
 }
 
 fn when(what: &str, time: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Vec<String> {
@@ -213,7 +220,7 @@ mod tests {
             spec: Some(v1::resource::Spec::PromptTemplate(spec)),
             ..Default::default()
         };
-        let told = details(&resource, DateTime::UNIX_EPOCH);
+        let told = details(&resource, DateTime::UNIX_EPOCH, Vec::new());
         assert!(told.contains("name=count type=integer default_value=3"), "{told}");
         let rule = v1::FeatureFlagRule {
             attribute: "country".into(),
@@ -230,8 +237,9 @@ mod tests {
         let now = DateTime::from_timestamp(1_000_000, 0).unwrap_or_default();
         let time = Some(prost_types::Timestamp { seconds: 999_940, nanos: 0 });
         for (value, told) in [
-            (r#"{"latency_ms":6,"model":"","reason":"NO_SUCH_HOST"}"#, ": latency_ms=6 reason=NO_SUCH_HOST"),
-            (r#"{"workers":["a"]}"#, r#": workers=["a"]"#),
+            (r#"{"latency_ms":6,"model":"","reason":"NO_SUCH_HOST"}"#, ": NO_SUCH_HOST, latency 6 ms"),
+            (r#"{"encrypted":false,"reason":"OK"}"#, ": OK, not encrypted"),
+            (r#"{"workers":["a"]}"#, r#": workers ["a"]"#),
             ("7", ": 7"),
             ("?", ": ?"),
         ] {

@@ -3,13 +3,12 @@
 //! Owns the limits. A store that is one stays far below them; what goes beyond comes from something else, and must not fill
 //! the worker's memory, nor leave it with what every server would refuse. Must not know phases or streams.
 
-use std::sync::Arc;
-
 use prost::Message;
 
 use super::{replica::Desync, snapshot::Snapshot};
 
-/// Bytes of messages that are put together out of sight at most, and what a whole state may take.
+/// Bytes of messages that are put together out of sight at most, and what a whole state may take, unless the options say
+/// otherwise.
 pub(super) const MAX_STATE_BYTES: usize = 1 << 30;
 /// What the names may take that are revoked and not passed yet, each with its length and this.
 const MAX_REVOKED_BYTES: usize = 16 << 20;
@@ -20,25 +19,30 @@ const MAX_TOKEN_BYTES: usize = 64 << 10;
 const MAX_SESSION_BYTES: usize = 128;
 
 /// Counts what is put together out of sight, and refuses too much.
-pub(super) fn grow(bytes: &mut usize, part: &impl Message) -> Result<(), Desync> {
+pub(super) fn grow(bytes: &mut usize, part: &impl Message, most: usize) -> Result<(), Desync> {
     *bytes = bytes.saturating_add(part.encoded_len());
-    if *bytes > MAX_STATE_BYTES {
-        return Err(Desync::Contract("more than a GiB comes before a state is whole"));
+    if *bytes > most {
+        return Err(Desync::Contract("more than `max_state_bytes` comes before a state is whole"));
     }
     Ok(())
 }
 
 /// Refuses a state that is too large, be it in however many revisions.
-pub(super) fn check_state(state: &Snapshot) -> Result<(), Desync> {
-    if state.bytes > MAX_STATE_BYTES {
-        return Err(Desync::Contract("the state is larger than a GiB"));
+pub(super) fn check_state(state: &Snapshot, most: usize) -> Result<(), Desync> {
+    if state.bytes > most {
+        return Err(Desync::Contract("the state is larger than `max_state_bytes`"));
     }
     Ok(())
 }
 
+/// What a revoked name takes.
+pub(super) fn revoked_bytes(name: &str) -> usize {
+    name.len() + REVOKED_NAME_BYTES
+}
+
 /// Refuses more revoked names than can be kept: what replaces them comes with the snapshot that the next stream begins with.
-pub(super) fn check_revoked<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Result<(), Desync> {
-    if names.map(|name| name.len() + REVOKED_NAME_BYTES).sum::<usize>() > MAX_REVOKED_BYTES {
+pub(super) fn check_revoked(bytes: usize) -> Result<(), Desync> {
+    if bytes > MAX_REVOKED_BYTES {
         return Err(Desync::Contract("more names are revoked than can be kept"));
     }
     Ok(())

@@ -1,22 +1,22 @@
 //! One authenticated connection to one server, with the typed clients on it.
 //!
-//! Owns how a channel is set up (TLS, keepalive) and how a token travels. Must not know the cache.
+//! Owns how a channel is set up and how a token travels. Must not know the cache.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Channel, Endpoint},
 };
 use zeroize::Zeroizing;
 
 use super::{
     error::{Error, with_causes},
-    file,
     options::ClientOptions,
     secret::SecretText,
+    tls,
     token::Subject,
     trace,
 };
@@ -34,8 +34,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Certificates of all authorities there are take less.
-const MAX_PEM_BYTES: usize = 4 * 1024 * 1024;
 /// The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
 const MAX_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
 
@@ -170,34 +168,9 @@ async fn connect(endpoint: &str, options: &ClientOptions) -> Result<Channel, Err
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     if endpoint.starts_with("https://") {
-        channel = channel.tls_config(tls(options).await?).map_err(transport)?;
+        channel = channel.tls_config(tls::config(options).await?).map_err(transport)?;
     }
     channel.connect().await.map_err(transport)
-}
-
-/// Whom to trust, and what to show. The files are read anew, so that they can be replaced.
-async fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, Error> {
-    let tls = match &options.ca_file {
-        None => ClientTlsConfig::new().with_native_roots(),
-        Some(path) => {
-            let pem = file::read(path, MAX_PEM_BYTES).await;
-            let pem = pem.map_err(|cause| Error::CaFile { path: path.clone(), cause })?;
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem))
-        }
-    };
-    let tls = match &options.tls_server_name {
-        None => tls,
-        Some(name) => tls.domain_name(name),
-    };
-    let (Some(certificate), Some(key)) = (&options.cert_file, &options.key_file) else {
-        return Ok(tls);
-    };
-    let read = async |path: &PathBuf| {
-        let pem = file::read(path, MAX_PEM_BYTES).await;
-        pem.map_err(|cause| Error::IdentityFile { path: path.clone(), cause })
-    };
-    let (certificate, key) = (read(certificate).await?, read(key).await?);
-    Ok(tls.identity(Identity::from_pem(&*certificate, &*key)))
 }
 
 #[cfg(test)]

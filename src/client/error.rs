@@ -25,16 +25,16 @@ pub enum Error {
     /// The token can't be read from where it is kept.
     #[error("can't read the token: {0}")]
     Token(BoxError),
-    /// The authorities to trust can't be read.
-    #[error("can't read the authorities in {}: {cause}", path.display())]
+    /// The authorities to trust can't be read, or there are none in the file.
+    #[error("can't use the authorities in {}: {cause}", path.display())]
     CaFile {
         /// The file, as the options have it.
         path: PathBuf,
         /// Why not.
         cause: std::io::Error,
     },
-    /// This client's certificate or its key can't be read.
-    #[error("can't read this client's certificate or key in {}: {cause}", path.display())]
+    /// This client's certificate or its key can't be read, or the key is that of another certificate.
+    #[error("can't use this client's certificate or key in {}: {cause}", path.display())]
     IdentityFile {
         /// The file, as the options have it.
         path: PathBuf,

@@ -127,7 +127,10 @@ pub fn difference(before: &Snapshot, after: &Snapshot) -> Vec<ChangeEvent> {
         DiffItem::Update { old, new } => ChangeEvent::between(new.0, revision, Some(old.1), Some(new.1)),
         DiffItem::Remove(name, entry) => ChangeEvent::between(name, revision, Some(entry), None),
     });
-    let revoked = after.revoked.iter().filter(|(name, _)| !before.revoked.contains_key(name.as_ref()));
+    let revoked = before.revoked.diff(&after.revoked).filter_map(|item| match item {
+        DiffItem::Add(name, revision) => Some((name, revision)),
+        DiffItem::Update { .. } | DiffItem::Remove(..) => None,
+    });
     let revoked = revoked.filter_map(|(name, revision)| {
         let entry = after.entries().get(name.as_ref()).filter(|entry| known(entry))?;
         Some(ChangeEvent::revoked(entry, *revision))

@@ -19,11 +19,12 @@ use tokio::{
 use super::{
     cache::{CacheOptions, DiskCache, keeper::Keeper},
     clock::{Clock, Moment},
+    environment::Environment,
     error::Error,
     events::ChangeEvent,
     health::{Filled, Health, Status},
     metrics::Metrics,
-    options::{ClientOptions, Environment},
+    options::ClientOptions,
     publisher::{Publisher, Readers, channel},
     replica::Replica,
     selector::Selector,
@@ -51,6 +52,8 @@ struct Inner {
     watcher: Option<AbortHandle>,
     /// Ends when nobody has anything left to tell the server.
     told: Mutex<mpsc::Receiver<Infallible>>,
+    /// Whether anybody is told at all.
+    reports: bool,
     disk: Option<DiskCache>,
     metrics: Metrics,
     variables: Variables,
@@ -81,6 +84,9 @@ impl Drop for Inner {
 /// How long a start waits for the server when there is something older that would do.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// How long a goodbye waits for the name of the session that is being opened.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// How long the goodbye may take: a report may just be under way.
 const CLOSING: Duration = Duration::from_secs(3);
 
@@ -104,7 +110,8 @@ impl Client {
         clock: Clock,
     ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let replica = Replica::new(Arc::new(options.overrides()), options.validation.clone());
+        let (overrides, validation) = (Arc::new(options.overrides()), options.validation.clone());
+        let replica = Replica::new(overrides, validation, options.max_state_bytes);
         let first = replica.served().clone();
         let (publisher, readers) = channel(first, options.event_queue, options.staleness.clone(), clock);
         let (demands, demanded) = watch::channel(0);
@@ -116,6 +123,7 @@ impl Client {
             Outlets { publisher, metrics: options.metrics.clone(), keeper, demands: demanded, telling };
         let random = Box::new(rand::random::<f64>);
         let request = options.watch_request();
+        let reports = request.worker.as_ref().is_some_and(|worker| !worker.silent);
         let watcher = Watcher::new(transport, request, options.progress_interval, replica, outlets, random);
         let watcher = Some(runtime.spawn(watcher.run()).abort_handle());
         Ok(Self(Arc::new(Inner {
@@ -124,6 +132,7 @@ impl Client {
             demands,
             watcher,
             told: Mutex::new(told),
+            reports,
             disk,
             metrics: options.metrics.clone(),
             variables: Variables::of(options),
@@ -154,6 +163,7 @@ impl Client {
                 demands,
                 watcher: None,
                 told: Mutex::new(mpsc::channel(1).1),
+                reports: false,
                 disk: None,
                 metrics: options.metrics.clone(),
                 variables: Variables::of(options),
@@ -187,8 +197,13 @@ impl Client {
     }
 
     /// Ends the watching for all clones, and says goodbye to the server, so that nobody waits for what this process runs. Takes
-    /// at most three seconds. What was read last stays readable; a process that ends without it is missed for a minute.
+    /// at most four seconds. What was read last stays readable; a process that ends without it is missed for a minute.
     pub async fn close(&self) {
+        if self.0.reports {
+            // No goodbye can be said for a session without a name, and the service would wait a minute for this worker.
+            let mut health = self.0.readers.health.clone();
+            let _ = timeout(SETTLING, health.wait_for(Health::is_settled)).await;
+        }
         if let Some(watcher) = &self.0.watcher {
             watcher.abort();
         }

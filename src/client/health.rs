@@ -70,6 +70,8 @@ pub(super) struct Health {
     /// The demand for a new snapshot that was met last.
     pub(super) demand: u64,
     pub(super) last_error: Option<Arc<Error>>,
+    /// Whether there may be a session at the service whose name has not come yet.
+    pub(super) nameless: bool,
     pub(super) streams: u64,
     pub(super) resets: u64,
     pub(super) digest_mismatches: u64,
@@ -80,6 +82,12 @@ impl Health {
     /// Whether there is something to read.
     pub(super) fn is_loaded(&self) -> bool {
         self.source != Filled::Nowhere
+    }
+
+    /// Whether the present stream's session has a name, or none is waited for: nobody answers.
+    pub(super) fn is_settled(&self) -> bool {
+        let answers = self.last_error.as_ref().is_none_or(|error| matches!(**error, Error::Unconfirmed(_)));
+        !self.nameless || !answers
     }
 
     /// What stands in the way of the present state.

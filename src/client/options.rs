@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use http::Uri;
 
 use super::{
+    bounds::MAX_STATE_BYTES,
     cache::{CacheOptions, Identity},
+    environment::Environment,
     error::Error,
     metrics::{Metric, Metrics},
     secret::SecretText,
@@ -17,7 +19,6 @@ use super::{
     staleness::Staleness,
     token::{Subject, TokenSource},
     validation::Validation,
-    variables,
 };
 use crate::{
     proto::v1::{WatchConfigRequest, Worker, setting_spec::Value},
@@ -30,6 +31,7 @@ pub(super) const CLIENT_VERSION: &str = concat!("signalbox-rust/", env!("CARGO_P
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 const MAX_SELECTORS: usize = 64;
 const MAX_QUEUE: usize = 65_536;
+const MIN_STATE_BYTES: usize = 1 << 20;
 
 /// How a client is set up. Checked by [`Client::connect`](super::Client::connect).
 #[derive(Clone)]
@@ -48,6 +50,7 @@ pub struct ClientOptions {
     pub(super) cache: Option<CacheOptions>,
     pub(super) enabled: bool,
     pub(super) event_queue: usize,
+    pub(super) max_state_bytes: usize,
     pub(super) progress_interval: Duration,
     selectors: Vec<Selector>,
     include_secrets: bool,
@@ -78,6 +81,7 @@ impl ClientOptions {
             enabled: true,
             problem: None,
             event_queue: 1_024,
+            max_state_bytes: MAX_STATE_BYTES,
             progress_interval: Duration::from_secs(5),
             selectors: Vec::new(),
             include_secrets: false,
@@ -259,6 +263,13 @@ impl ClientOptions {
         self
     }
 
+    /// Bytes that a state may take, a MiB or more; a GiB by default. A stream that brings more is given up, and what is there is
+    /// served on. While a snapshot comes, the state before is held beside it.
+    pub fn max_state_bytes(mut self, bytes: usize) -> Self {
+        self.max_state_bytes = bytes;
+        self
+    }
+
     /// The value of a setting that is set nowhere else.
     pub fn default_setting(mut self, key: &str, value: Value) -> Self {
         self.defaults.insert(setting_key::normalise(key).into_owned(), value);
@@ -290,6 +301,7 @@ impl ClientOptions {
                 "a client's certificate and its key belong together",
             ),
             ((1..=MAX_QUEUE).contains(&self.event_queue), "the event queue is 1 to 65,536"),
+            (self.max_state_bytes >= MIN_STATE_BYTES, "a state may take a MiB at least"),
         ];
         if let Some(problem) = self.problem {
             return Err(Error::Options(problem.to_owned()));
@@ -364,48 +376,9 @@ fn check_endpoint(endpoint: &str) -> Result<(), Error> {
     }
 }
 
-/// The variables that concern this client, read once: a getter must not take the process's environment lock.
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct Environment(BTreeMap<String, SecretText>);
-
-impl Environment {
-    /// The variables of this process. Those that are not Unicode are left out.
-    pub fn of_process() -> Self {
-        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self::from_vars(std::env::vars_os().filter_map(unicode))
-    }
-
-    /// These variables, as far as they begin with `SIGNALBOX_` or are those of a provider. An empty one counts as not set.
-    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        let is_ours = |name: &str| name.starts_with("SIGNALBOX_") || variables::is_looked_at(name);
-        let ours = vars.into_iter().filter(|(name, value)| is_ours(name) && !value.is_empty());
-        Self(ours.map(|(name, value)| (name, SecretText::new(value))).collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(SecretText::expose)
-    }
-
-    /// A variable without the white space around it; one that has nothing else is not set.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.get(name).map(str::trim).filter(|text| !text.is_empty())
-    }
-
-    fn settings(&self) -> BTreeMap<String, SecretText> {
-        let named = self
-            .0
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix(setting_key::ENVIRONMENT_PREFIX)?, value)));
-        named.map(|(key, value)| (setting_key::normalise(key).into_owned(), value.clone())).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ClientOptions, Duration, Environment, Error, Selector, Staleness};
+    use super::{ClientOptions, Duration, Environment, Error, MIN_STATE_BYTES, Selector, Staleness};
 
     fn environment(vars: &[(&str, &str)]) -> Environment {
         Environment::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -477,6 +450,7 @@ mod tests {
             good().progress_interval(Duration::from_secs(30)),
             good().staleness(Staleness::default().secrets(Duration::ZERO)),
             good().event_queue(0),
+            good().max_state_bytes(MIN_STATE_BYTES - 1),
             many,
         ];
         for options in cases {

@@ -119,6 +119,11 @@ impl Publisher {
         self.shared.clock.now()
     }
 
+    /// Beyond this age the client is stale.
+    pub(super) fn bound(&self) -> Duration {
+        self.shared.staleness.bound
+    }
+
     /// Whether a word of the store that is so old, if there is one, is within the staleness bound.
     pub(super) fn is_fresh(&self, age: Option<Duration>) -> bool {
         age.is_some_and(|age| age <= self.shared.staleness.bound)

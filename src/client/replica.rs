@@ -101,6 +101,10 @@ pub(super) struct Replica {
     /// Why what is known is not served.
     rejection: Option<Rejection>,
     validation: Validation,
+    /// What a state may take.
+    max_bytes: usize,
+    /// A map of revoked names, and what they take.
+    counted: (OrdMap<Arc<str>, u64>, usize),
     phase: Phase,
 }
 
@@ -119,7 +123,7 @@ struct Part {
 }
 
 impl Replica {
-    pub(super) fn new(overrides: Arc<Overrides>, validation: Validation) -> Self {
+    pub(super) fn new(overrides: Arc<Overrides>, validation: Validation, max_bytes: usize) -> Self {
         let served = Arc::new(Snapshot::new(overrides));
         Self {
             phase: staging(&served),
@@ -129,6 +133,8 @@ impl Replica {
             cursor: Cursor::default(),
             rejection: None,
             validation,
+            max_bytes,
+            counted: (OrdMap::new(), 0),
         }
     }
 
@@ -197,7 +203,7 @@ impl Replica {
         let Phase::Snapshot { staged, bytes, begun, complete } = &mut self.phase else {
             return Err(Desync::Contract("a snapshot without a reset"));
         };
-        bounds::grow(bytes, &part)?;
+        bounds::grow(bytes, &part, self.max_bytes)?;
         if *complete || (*begun && staged.revision != part.revision) {
             return Err(Desync::Contract("a snapshot of several revisions"));
         }
@@ -207,7 +213,7 @@ impl Replica {
         for resource in part.resources {
             staged.upsert(Arc::new(Entry::new(resource)));
         }
-        bounds::check_state(staged)?;
+        bounds::check_state(staged, self.max_bytes)?;
         Ok(Applied::default())
     }
 
@@ -261,13 +267,13 @@ impl Replica {
             }
             None => Part { staged: (*self.known).clone(), bytes: 0, events: Vec::new() },
         };
-        bounds::grow(&mut part.bytes, &changes)?;
+        bounds::grow(&mut part.bytes, &changes, self.max_bytes)?;
         part.staged.revision = changes.revision;
         let trace = TraceContext::parse(&changes.traceparent, &changes.tracestate);
         for change in changes.changes {
             part.take_in(change, trace.as_ref())?;
         }
-        bounds::check_state(&part.staged)?;
+        bounds::check_state(&part.staged, self.max_bytes)?;
         if !changes.last {
             *unfinished = Some(part);
             return Ok(Applied::default());
@@ -328,19 +334,36 @@ impl Replica {
             return Applied::default();
         }
         let before = self.served.clone();
-        let names = revoked.names.into_iter().map(|name| (Arc::from(name), revoked.revision));
+        let mut bytes = self.revoked_bytes();
         let mut next = (*before).clone();
-        next.revoked.extend(names.clone());
-        let over = bounds::check_revoked(next.revoked.keys()).err();
+        let names: Vec<Arc<str>> = revoked.names.into_iter().map(Arc::from).collect();
+        for name in &names {
+            if next.revoked.insert(name.clone(), revoked.revision).is_none() {
+                bytes = bytes.saturating_add(bounds::revoked_bytes(name));
+            }
+        }
+        let over = bounds::check_revoked(bytes).err();
         if over.is_some() {
             // What is held is refused all the same; the snapshot that brings the rest may be long in coming.
             next.revoked.clone_from(&before.revoked);
-            next.revoked.extend(names.filter(|(name, _)| before.entries().contains_key(name)));
+            let held = names.into_iter().filter(|name| before.entries().contains_key(name));
+            next.revoked.extend(held.map(|name| (name, revoked.revision)));
             self.forget_cursor();
+        } else {
+            self.counted = (next.revoked.clone(), bytes);
         }
         self.publish(next);
         let changes = self.told(difference(&before, &self.served));
         Applied { changes, signal: Signal::Revoked, over, ..Applied::default() }
+    }
+
+    /// What the names take that are revoked, counted once for each map.
+    fn revoked_bytes(&mut self) -> usize {
+        let revoked = &self.served.revoked;
+        if !self.counted.0.ptr_eq(revoked) {
+            self.counted = (revoked.clone(), revoked.keys().map(|name| bounds::revoked_bytes(name)).sum());
+        }
+        self.counted.1
     }
 
     /// Serves what the cursor has come to, if that is accepted; tells whether it is. Revocations at or below it are part of

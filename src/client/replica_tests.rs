@@ -81,7 +81,7 @@ fn revoked(revision: u64) -> Option<Event> {
 }
 
 fn empty() -> Replica {
-    let mut replica = Replica::new(Arc::default(), Validation::default());
+    let mut replica = Replica::new(Arc::default(), Validation::default(), bounds::MAX_STATE_BYTES);
     assert_eq!(replica.begin_stream(), Cursor::default());
     replica
 }
@@ -334,7 +334,7 @@ fn events_of_newer_servers_are_left_out() {
 /// A server that never ended its snapshot, or a revision, filled the worker's memory.
 #[test]
 fn regression_what_never_becomes_whole_is_bounded() {
-    let mut replica = Replica::new(Arc::default(), Validation::default());
+    let mut replica = Replica::new(Arc::default(), Validation::default(), bounds::MAX_STATE_BYTES);
     let fill = |replica: &mut Replica| match &mut replica.phase {
         Phase::Snapshot { bytes, .. } | Phase::Live(Some(Part { bytes, .. })) => {
             *bytes = bounds::MAX_STATE_BYTES
@@ -369,7 +369,7 @@ fn regression_what_is_held_is_bounded_over_all_revisions() {
             .apply(changes(8, vec![upsert("settings/b", 8)], true))
             .unwrap_err()
             .to_string()
-            .contains("GiB")
+            .contains("max_state_bytes")
     );
     assert_eq!((replica.begin_stream(), names(&replica).len()), (Cursor::default(), 2), "served on");
     let names = |count: u64| -> Vec<String> {

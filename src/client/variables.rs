@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{entry::Entry, options::Environment, settings::Overrides, snapshot::Snapshot};
+use super::{entry::Entry, environment::Environment, settings::Overrides, snapshot::Snapshot};
 use crate::{
     choice::DEFAULT_ROUTER,
     proto::v1::{

@@ -4,6 +4,8 @@
 mod delays;
 #[path = "watcher_tests/disk.rs"]
 mod disk;
+#[path = "watcher_tests/lookout.rs"]
+mod lookout;
 #[path = "watcher_tests/metrics.rs"]
 mod metrics;
 #[path = "watcher_tests/subscribers.rs"]
@@ -42,6 +44,8 @@ struct Script {
     opens: mpsc::UnboundedSender<Open>,
     answers: mpsc::UnboundedReceiver<Result<EventStream, Error>>,
     endpoint: usize,
+    /// Whether there is a server that hears of the store, for who looks.
+    better: watch::Receiver<bool>,
     /// Each stream that was opened has one of its own: as many `+` as its number.
     subject: Subject,
 }
@@ -54,6 +58,8 @@ struct Open {
 }
 
 impl Transport for Script {
+    type Found = ();
+
     async fn open(&mut self, request: WatchConfigRequest) -> Result<EventStream, Error> {
         let open = Open { at: Instant::now(), request, endpoint: self.endpoint };
         self.opens.send(open).map_err(|_| Error::Ended)?;
@@ -69,12 +75,21 @@ impl Transport for Script {
     fn rotate(&mut self) {
         self.endpoint += 1;
     }
+
+    fn look(&self, _: Duration) -> Looking<()> {
+        let mut better = self.better.clone();
+        Box::pin(async move { assert!(better.wait_for(|better| *better).await.is_ok()) })
+    }
+
+    fn go_to(&mut self, (): ()) {}
 }
 
 /// The test's end of the script.
 struct Server {
     opens: mpsc::UnboundedReceiver<Open>,
     answers: mpsc::UnboundedSender<Result<EventStream, Error>>,
+    /// Whether another server hears of the store; so it is unless a test says otherwise.
+    better: watch::Sender<bool>,
 }
 
 impl Server {
@@ -172,8 +187,10 @@ fn options() -> ClientOptions {
 fn start(options: &ClientOptions) -> (Client, Server) {
     let (opens_in, opens) = mpsc::unbounded_channel();
     let (answers, answers_out) = mpsc::unbounded_channel();
-    let script = Script { opens: opens_in, answers: answers_out, endpoint: 0, subject: Subject::default() };
-    (Client::over(script, options, Clock(paused)).unwrap(), Server { opens, answers })
+    let (better, better_out) = watch::channel(true);
+    let subject = Subject::default();
+    let script = Script { opens: opens_in, answers: answers_out, endpoint: 0, better: better_out, subject };
+    (Client::over(script, options, Clock(paused)).unwrap(), Server { opens, answers, better })
 }
 
 async fn ready() -> (Client, Server, Peer) {
@@ -213,6 +230,31 @@ async fn a_change_reaches_getters_subscribers_and_callbacks() {
     assert_eq!(heard.recv().await.unwrap(), expected, "and nothing of settings/a");
     let error = client.wait_revision(8, Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(error, Error::RevisionNotReached { wanted: 8, reached: 7 }));
+}
+
+/// No goodbye could be said for a session that was just being opened, and the service waited a minute for this worker.
+#[tokio::test(start_paused = true)]
+async fn regression_who_closes_waits_for_the_name_of_his_session() {
+    for synced in [true, false] {
+        let (client, mut server) = start(&options());
+        let (_, peer) = server.accept().await;
+        let (closing, began) = (client.clone(), Instant::now());
+        let closed = tokio::spawn(async move { closing.close().await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!closed.is_finished());
+        if synced {
+            peer.sync(5);
+        }
+        closed.await.unwrap();
+        assert!(began.elapsed() <= Duration::from_millis(1_500), "and not for long");
+        assert_eq!(client.status().loaded, synced);
+    }
+    let (client, mut server) = start(&options());
+    server.refuse(Error::Ended).await;
+    until(&client, |status| status.last_error.is_some()).await;
+    let began = Instant::now();
+    client.close().await;
+    assert!(began.elapsed() < Duration::from_millis(500), "who does not answer is not waited for");
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,12 @@ impl Principal {
         }
     }
 
+    /// Whether it is the service itself.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        self.issuer.is_empty()
+    }
+
     /// Whether the caller may see that this resource exists.
     #[must_use]
     pub fn reaches(&self, name: &ResourceName, kind: KindName) -> bool {

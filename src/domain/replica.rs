@@ -25,8 +25,10 @@ impl FeatureLevel {
     pub const WIRE: Self = Self(3);
     /// Keys that keep the value before for as long as a rotation lasts.
     pub const FLEET: Self = Self(4);
+    /// How answers are read that are streamed in frames: `ResponseExtractor.frame_stream`.
+    pub const FRAMES: Self = Self(5);
     /// What this binary supports.
-    pub const CURRENT: Self = Self::FLEET;
+    pub const CURRENT: Self = Self::FRAMES;
 }
 
 /// What a binary can do with a store.

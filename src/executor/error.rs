@@ -79,7 +79,7 @@ pub enum AttemptError {
     #[error("no answer in time")]
     TimedOut,
     /// The provider has refused.
-    #[error("HTTP {status}, {reason:?}: {words}{wait}", reason = failure.reason, words = words(failure), wait = wait(failure))]
+    #[error("HTTP {status}, {reason:?}: {words}{wait}", reason = failure.reason, words = failure.words(), wait = wait(failure))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -115,15 +115,11 @@ impl AttemptError {
             | Self::Stream(StreamFailure::Malformed(_) | StreamFailure::TooLarge) => {
                 Some(CallFailure::BadAnswer)
             }
-            Self::Stream(StreamFailure::Failed(_)) => Some(CallFailure::Unavailable),
-            Self::Refused { status, failure } => match failure.reason {
-                Reason::BadKey | Reason::PermissionDenied => Some(CallFailure::Authentication),
-                Reason::Unavailable if AWAY.contains(status) => Some(CallFailure::Unavailable),
-                Reason::Unavailable => Some(CallFailure::ServerError),
-                Reason::RateLimited => Some(CallFailure::RateLimited),
-                Reason::Timeout => Some(CallFailure::Timeout),
-                Reason::NotFound | Reason::InvalidRequest => None,
-            },
+            Self::Stream(StreamFailure::Failed(failure)) => kind_of(failure.reason, CallFailure::Unavailable),
+            Self::Refused { status, failure } if AWAY.contains(status) => {
+                kind_of(failure.reason, CallFailure::Unavailable)
+            }
+            Self::Refused { failure, .. } => kind_of(failure.reason, CallFailure::ServerError),
         }
     }
 
@@ -136,6 +132,17 @@ impl AttemptError {
             }
             _ => None,
         }
+    }
+}
+
+/// A provider's reason in the words of routers; troubles of its own are those that are given.
+fn kind_of(reason: Reason, trouble: CallFailure) -> Option<CallFailure> {
+    match reason {
+        Reason::BadKey | Reason::PermissionDenied => Some(CallFailure::Authentication),
+        Reason::Unavailable => Some(trouble),
+        Reason::RateLimited => Some(CallFailure::RateLimited),
+        Reason::Timeout => Some(CallFailure::Timeout),
+        Reason::NotFound | Reason::InvalidRequest => None,
     }
 }
 
@@ -188,14 +195,6 @@ impl fmt::Display for AttemptFailure {
 fn listed(problems: &[Problem]) -> String {
     let told = problems.iter().map(|problem| format!("`{}` {}", problem.path, problem.description));
     told.collect::<Vec<_>>().join("; ")
-}
-
-fn words(failure: &Failure) -> &str {
-    match (failure.message.as_str(), failure.code.as_str()) {
-        ("", "") => "no message",
-        ("", code) => code,
-        (message, _) => message,
-    }
 }
 
 fn wait(failure: &Failure) -> String {

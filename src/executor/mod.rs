@@ -20,6 +20,9 @@
 //! one, the environment variables of the providers count (`GROQ_API_KEY` and so on), at revision 0; `SIGNALBOX_ENABLED=false`
 //! keeps to them altogether.
 //!
+//! A provider that asks to be left alone (`Retry-After`, `google.rpc.RetryInfo`) is asked after all others until then, by all calls of an
+//! executor and its clones, for an hour at most; a call that names it goes to it.
+//!
 //! Owns who is asked next (`route`, `order`), for which model (`model`), after which pause (`pause`), and the HTTP (`http`). What is sent and read is `wire`'s, what is configured the
 //! client's. Must not know streams of configuration.
 
@@ -49,7 +52,8 @@ use crate::{
     wire::Answer,
 };
 
-/// Calls models. Cheap to clone; clones share connections, and what is known of how fast providers answer.
+/// Calls models. Cheap to clone; clones share connections, and what is known of providers: how fast they answer, and
+/// which have asked to be left alone.
 #[derive(Clone, Debug)]
 pub struct Executor {
     client: Client,

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::model;
 use crate::{
     client::{Provider, Snapshot},
@@ -16,6 +18,10 @@ use crate::{
 
 /// How much the newest time counts in the average by which the fastest provider is found.
 const NEWEST: f64 = 0.3;
+/// Whoever asks to be left alone for longer is tried again after this.
+const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(3_600);
+/// Providers that are left alone at most.
+const MOST_LEFT_ALONE: usize = 1_024;
 /// Decimal places of a price that count; more are cut.
 const PLACES: usize = 12;
 
@@ -27,6 +33,8 @@ pub(super) struct Memory(Arc<Mutex<Remembered>>);
 struct Remembered {
     seconds: HashMap<String, f64>,
     turns: HashMap<String, usize>,
+    /// Until when providers have asked to be left alone.
+    left_alone: HashMap<String, Instant>,
 }
 
 impl Memory {
@@ -35,6 +43,22 @@ impl Memory {
         let (mut remembered, time) = (self.lock(), time.as_secs_f64());
         let known = remembered.seconds.entry(provider.to_owned()).or_insert(time);
         *known += NEWEST * (time - *known);
+        remembered.left_alone.remove(provider);
+    }
+
+    /// A provider asks to be left alone for so long, by whichever call.
+    pub(super) fn leave_alone(&self, provider: &str, time: Duration) {
+        let (mut remembered, now) = (self.lock(), Instant::now());
+        let known = &mut remembered.left_alone;
+        known.retain(|_, until| *until > now);
+        if known.contains_key(provider) || known.len() < MOST_LEFT_ALONE {
+            known.insert(provider.to_owned(), now + time.min(LONGEST_LEFT_ALONE));
+        }
+    }
+
+    /// Whether a provider is to be left alone now.
+    pub(super) fn leaves_alone(&self, provider: &str) -> bool {
+        self.lock().left_alone.get(provider).is_some_and(|until| *until > Instant::now())
     }
 
     /// The ids of providers in the order in which they are asked.
@@ -70,6 +94,8 @@ impl Memory {
             // Unknown prices come last.
             RoutingStrategy::LowestPrice => ids.sort_by_key(|id| price(id).unwrap_or(u128::MAX)),
         }
+        // Who has asked an earlier call to be left alone comes after all others: nobody else may answer.
+        ids.sort_by_key(|id| self.leaves_alone(id));
         ids
     }
 
@@ -128,6 +154,25 @@ mod tests {
         (0..20).for_each(|_| memory.took("b", Duration::from_secs(1)));
         assert_eq!(first(&memory, RoutingStrategy::LowestLatency), "c");
         assert!((0..100).map(|_| first(&memory, RoutingStrategy::Random)).any(|id| id == "c"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_to_be_left_alone_comes_last_until_then() {
+        let memory = Memory::default();
+        memory.leave_alone("a", Duration::from_secs(5));
+        assert_eq!(first(&memory, RoutingStrategy::Ordered), "b");
+        memory.leave_alone("b", Duration::MAX);
+        memory.leave_alone("c", Duration::from_secs(60));
+        assert_eq!(first(&memory, RoutingStrategy::Ordered), "a", "somebody is asked");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(memory.order(ids(), RoutingStrategy::Ordered, "default", |_| None), ["a", "c", "b"]);
+        memory.took("b", Duration::ZERO);
+        assert_eq!(memory.order(ids(), RoutingStrategy::Ordered, "default", |_| None), ids());
+        memory.leave_alone("b", Duration::MAX);
+        tokio::time::advance(LONGEST_LEFT_ALONE).await;
+        assert_eq!(memory.order(ids(), RoutingStrategy::Ordered, "default", |_| None), ids());
+        (0..2 * MOST_LEFT_ALONE).for_each(|n| memory.leave_alone(&n.to_string(), LONGEST_LEFT_ALONE));
+        assert_eq!(memory.lock().left_alone.len(), MOST_LEFT_ALONE);
     }
 
     #[test]

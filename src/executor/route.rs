@@ -46,6 +46,7 @@ pub(super) struct Route {
     refused_keys: BTreeSet<(String, bool)>,
     failures: Vec<AttemptFailure>,
     deadline: Instant,
+    memory: Memory,
 }
 
 /// The provider that is asked at present.
@@ -130,6 +131,7 @@ impl Route {
             request,
             meant,
             terms,
+            memory: memory.clone(),
         })
     }
 
@@ -171,9 +173,8 @@ impl Route {
         // The same provider may have another key that is good.
         let other_key = refused.is_some() && !self.keys(&attempt.provider).is_empty();
         let again = kind.is_some_and(|kind| self.terms.retries_on(kind));
-        let asked = if again { self.asked_to_wait(attempt, asked) } else { None };
-        let others =
-            asked.is_some() && self.candidates.as_slice().iter().any(|next| self.attempt(next).is_ok());
+        let asked = asked.and_then(|asked| self.asked_to_wait(attempt, asked));
+        let others = asked.is_some() && self.candidates.as_slice().iter().any(|next| self.may_ask(next));
         let left = self.deadline.saturating_duration_since(Instant::now());
         let Some(present) = &mut self.present else { return Duration::ZERO };
         if present.left == 0 || other_key {
@@ -188,17 +189,23 @@ impl Route {
         pause.unwrap_or_default()
     }
 
-    /// How long the provider is left alone by its own wish. Where it has another key, that one is taken instead: it was not
-    /// asked to wait.
-    fn asked_to_wait(&mut self, attempt: &Attempt, asked: Option<Duration>) -> Option<Duration> {
-        let (asked, key) = (asked?, attempt.key.as_ref());
-        let Some(name) = key.map(|key| key.key.resource().name.clone()) else { return Some(asked) };
-        let is_other = |key: &Chosen| key.key.resource().name != name;
-        if !self.keys(&attempt.provider).iter().any(is_other) {
-            return Some(asked);
+    /// How long the provider is left alone by its own wish, by later calls as well. Where it has another key, that one is taken
+    /// instead: it was not asked to wait.
+    fn asked_to_wait(&mut self, attempt: &Attempt, asked: Duration) -> Option<Duration> {
+        if let Some(key) = &attempt.key {
+            let name = key.key.resource().name.clone();
+            if self.keys(&attempt.provider).iter().any(|other| other.key.resource().name != name) {
+                self.refused_keys.extend([(name.clone(), false), (name, true)]);
+                return None;
+            }
         }
-        self.refused_keys.extend([(name.clone(), false), (name, true)]);
-        None
+        self.memory.leave_alone(&attempt.provider, asked);
+        Some(asked)
+    }
+
+    /// Whether a provider can be asked at once.
+    fn may_ask(&self, provider: &Provider) -> bool {
+        !self.memory.leaves_alone(provider.id()) && self.attempt(provider).is_ok()
     }
 
     pub(super) fn completion(&mut self, attempt: Attempt, answer: Answer) -> Completion {

@@ -28,7 +28,7 @@ use crate::{
         ApiKeySpec, CallFailure, ChatMessage, ChatRole, ModelSpec, ProviderSpec, RetryPolicy, RouterSpec,
         RouterTimeouts, RoutingStrategy, Secret, ToolSpec, resource::Spec, secret::State,
     },
-    wire::{Reason, StreamFailure},
+    wire::{Reason, StreamFailure, frame_tests::StreamBody},
 };
 
 #[derive(Deserialize)]
@@ -41,13 +41,21 @@ struct Family {
     family: String,
     provider: Value,
     answers: Vec<Case>,
-    streams: Vec<Case>,
+    streams: Vec<StreamCase>,
     errors: Vec<ErrorCase>,
 }
 
 #[derive(Deserialize)]
 struct Case {
     body: Value,
+    expect: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct StreamCase {
+    name: String,
+    #[serde(flatten)]
+    body: StreamBody,
     expect: Option<Value>,
 }
 
@@ -120,6 +128,12 @@ impl Speaker {
         self.ready.lock().unwrap().insert(name.to_owned(), pages.iter().map(page).collect());
     }
 
+    /// Good answers, as [`Self::lay`] has them.
+    fn lay_bytes(&self, name: &str, bodies: &[Vec<u8>]) {
+        let page = |body: &Vec<u8>| (200, String::new(), body.clone(), Duration::ZERO);
+        self.ready.lock().unwrap().insert(name.to_owned(), bodies.iter().map(page).collect());
+    }
+
     fn lay_slow(&self, name: &str, body: &str, pause: Duration) {
         let page = (200, String::new(), body.as_bytes().to_vec(), pause);
         self.ready.lock().unwrap().insert(name.to_owned(), vec![page]);
@@ -184,15 +198,24 @@ impl Worker {
     async fn start() -> Self {
         let (fake, speaker) =
             (Fake::new(&ClientOptions::new("http://unused")).unwrap(), Speaker::start().await);
+        let executor = Executor::new(fake.client()).unwrap();
+        let worker = Self { fake, speaker, executor };
         for family in families() {
             let name = &family.family;
-            let base_url = format!("{}/{name}", speaker.url);
-            let spec = ProviderSpec { base_url, ..stored(&family.provider) };
-            fake.put(&format!("providers/{name}"), Spec::Provider(spec));
-            fake.put(&format!("providers/{name}/apiKeys/main"), key(&format!("sk-{name}-key-canary")));
+            worker.configure(name, |_| ());
+            let key = key(&format!("sk-{name}-key-canary"));
+            worker.fake.put(&format!("providers/{name}/apiKeys/main"), key);
         }
-        let executor = Executor::new(fake.client()).unwrap();
-        Self { fake, speaker, executor }
+        worker
+    }
+
+    /// Configures a family's provider, but for a change.
+    fn configure(&self, name: &str, change: impl FnOnce(&mut ProviderSpec)) {
+        let family = families().into_iter().find(|one| one.family == name).unwrap();
+        let base_url = format!("{}/{name}", self.speaker.url);
+        let mut spec = ProviderSpec { base_url, ..stored(&family.provider) };
+        change(&mut spec);
+        self.fake.put(&format!("providers/{name}"), Spec::Provider(spec));
     }
 
     fn route(&self, primary: &str, fallbacks: &[&str], change: impl FnOnce(&mut RouterSpec)) {
@@ -221,6 +244,12 @@ impl Worker {
 fn body_of(family: &str) -> String {
     let family = families().into_iter().find(|one| one.family == family).unwrap();
     family.answers[0].body.to_string()
+}
+
+/// What a family streams, by the name that the vectors give it.
+fn stream_of(family: &str, name: &str) -> Vec<u8> {
+    let family = families().into_iter().find(|one| one.family == family).unwrap();
+    family.streams.iter().find(|case| case.name == name).unwrap().body.bytes()
 }
 
 fn kinds_of(failures: &[AttemptFailure]) -> Vec<Option<CallFailure>> {
@@ -256,12 +285,8 @@ async fn each_family_streams() {
         let name = &family.family;
         let ask =
             || worker.executor.complete("Hello", "some-model", None, None).provider(name).stream().unwrap();
-        let Some(case) = family.streams.first() else {
-            let refused = ask().next().await.unwrap().unwrap_err();
-            assert!(matches!(&refused, CompletionError::Call(problems) if problems[0].path == "chat.stream"));
-            continue;
-        };
-        worker.speaker.lay(name, &[(200, case.body.as_str().unwrap())]);
+        let case = &family.streams[0];
+        worker.speaker.lay_bytes(name, &[case.body.bytes()]);
         let (mut stream, mut text) = (ask(), String::new());
         while let Some(piece) = stream.next().await {
             text += piece.unwrap_or_else(|error| panic!("{name}: {error}")).text();

@@ -11,12 +11,14 @@ mod database;
 mod fleet;
 mod framework;
 mod health;
+mod host;
 mod media_type;
 mod peers;
 mod provider;
 mod setting;
 mod status;
 mod transfer;
+mod unread;
 mod watch;
 
 use std::sync::Arc;
@@ -27,9 +29,11 @@ pub use anonymous::BoundAnonymous;
 pub use connection::{ConnectionHandle, prove};
 pub use framework::MendStatuses;
 pub use health::health;
-pub use media_type::{Refusal, RefuseOthers};
+pub use host::host_fault;
+pub use media_type::{Refusal, RefuseOthers, is_grpc};
 pub use peers::{PeerPlace, Peers};
 pub use status::{refusal, refuse, to_status};
+pub use unread::read_on;
 
 use crate::{
     auth::AdminOnly,

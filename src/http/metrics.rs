@@ -146,9 +146,9 @@ fn process(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
 fn totals(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     page.counters(
         "signalbox_config_changes",
-        "Changes of configuration made durable by this replica, by kind, action and the role of who made them",
+        "Changes of configuration made durable by this replica, by kind, action and the role of who made them; `server` for what nobody called for",
         vitals.changes.iter().map(|((kind, action, role), count)| {
-            ([("kind", kind.0), ("action", action.0), ("role", role.as_str())], *count)
+            ([("kind", kind.0), ("action", action.0), ("role", role)], *count)
         }),
     )?;
     page.gauge("signalbox_view_resources", "Resources that it serves", vitals.resources)

@@ -12,6 +12,7 @@ mod metrics;
 mod openapi;
 mod rest;
 mod serve;
+mod unread;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tower::util::option_layer;
 use tracing::Instrument as _;
 
@@ -38,9 +40,11 @@ use self::{
     metrics::Exposition,
     openapi::Description,
     rest::{Rest, Template},
+    unread::Unread,
 };
 use crate::{
     auth::{AuthenticateLayer, Authenticator, Policy, pages as paths},
+    grpc,
     lifecycle::{Phase, Standing},
     service::Service,
     telemetry::{HttpCall, Metrics, REQUEST_ID, request_id},
@@ -154,13 +158,15 @@ async fn traced(api: &Api, request: Request) -> Response {
     }
 }
 
-/// Whether a request has the header that its version of HTTP demands, and has it once: proxies that take another one of two for
-/// the right one would send it elsewhere.
-fn names_its_host(request: &Request) -> bool {
-    match request.headers().get_all(header::HOST).iter().count() {
-        0 => request.version() != Version::HTTP_11,
-        hosts => hosts == 1,
+/// What is answered to a request that nobody here could mean: one without a host, and one that is gRPC, whose client
+/// understands no other answer.
+fn refused(request: &Request) -> Option<Response> {
+    if let Some(what) = grpc::host_fault(request.version(), request.headers()) {
+        return Some(status(StatusCode::BAD_REQUEST, "HOST_MISSING", what));
     }
+    let what = "this port speaks HTTP with JSON; gRPC has a port of its own (--listen)";
+    let refusal = || grpc::refusal(Code::Unimplemented, "UNSUPPORTED_MEDIA_TYPE", what).into_http();
+    grpc::is_grpc(request.headers()).then(refusal)
 }
 
 /// Gives a request its time, and answers the headers that all have in common.
@@ -168,17 +174,19 @@ async fn bound(State(timeout): State<Duration>, mut request: Request, next: Next
     let id = request_id(request.headers());
     let version = request.version();
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let mut response = if names_its_host(&request) {
-        tokio::time::timeout(timeout, next.run(request)).await.unwrap_or_else(|_| {
+    let (request, unread) = Unread::lend(request);
+    let mut response = match refused(&request) {
+        Some(refusal) => {
+            drop(request);
+            refusal
+        }
+        None => tokio::time::timeout(timeout, next.run(request)).await.unwrap_or_else(|_| {
             status(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long")
-        })
-    } else {
-        status(
-            StatusCode::BAD_REQUEST,
-            "HOST_MISSING",
-            "a request has the header `Host` once, and with HTTP/1.1 always",
-        )
+        }),
     };
+    if version == Version::HTTP_2 {
+        unread.read().await;
+    }
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
         // The rest of the body is not read, so that nothing can follow it on this connection.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -20,7 +20,7 @@ use crate::{
         self, Kind,
         secrets::{SecretView, fill},
     },
-    proto::v1::Resource,
+    proto::v1::{Resource, secret::State},
 };
 
 /// Label with the format that a resource was imported from.
@@ -112,6 +112,24 @@ pub fn moves(imported: &Resource, old: &Spec, new: &Spec) -> bool {
     kind.moves_secrets_beneath(old, &new).is_some()
 }
 
+/// The spec of a resource with every default; `None` where it has none, or none of its name's kind.
+#[must_use]
+pub fn filled(resource: &Resource) -> Option<Spec> {
+    let (name, kind) = kinds::parse_name(&resource.name).ok()?;
+    let mut filled = resource.spec.clone()?;
+    if kinds::check_arm(kind, &name, &filled).is_some() {
+        return None;
+    }
+    fill_all(kind, &name, &mut filled);
+    Some(filled)
+}
+
+/// Whether a masked spec holds a secret.
+#[must_use]
+pub fn holds_secret(spec: &Spec) -> bool {
+    kinds::secrets::states(spec).values().any(|state| *state != State::Absent)
+}
+
 /// Every default of a kind, whatever the store's level: what is stored at an older one has the same digest.
 fn fill_all(kind: &dyn Kind, name: &ResourceName, spec: &mut Spec) {
     kind.fill_defaults(spec, name);
@@ -120,12 +138,7 @@ fn fill_all(kind: &dyn Kind, name: &ResourceName, spec: &mut Spec) {
 
 /// The digest of a resource's spec, and of the labels that somebody gave it; `None` where it has none, or none of its name's kind.
 fn digest(resource: &Resource) -> Option<String> {
-    let (name, kind) = kinds::parse_name(&resource.name).ok()?;
-    let mut filled = resource.spec.clone()?;
-    if kinds::check_arm(kind, &name, &filled).is_some() {
-        return None;
-    }
-    fill_all(kind, &name, &mut filled);
+    let mut filled = filled(resource)?;
     fill(&mut filled, |_| SecretView::Absent);
     let mut text = spec::to_json(&filled).ok()?;
     for (key, value) in resource.labels.iter().filter(|(key, _)| !OURS.contains(&key.as_str())) {

@@ -25,7 +25,17 @@ use crate::{
 pub const FORMAT: &str = "env";
 
 /// Variables with the URL of a database, and the ids of their connections.
-const URLS: [(&str, &str); 2] = [("DATABASE_URL", "main"), ("REDIS_URL", "redis")];
+const URLS: [(&str, &str); 7] = [
+    ("DATABASE_URL", "main"),
+    ("POSTGRES_URL", "postgres"),
+    ("SUPABASE_DB_URL", "supabase"),
+    ("MYSQL_URL", "mysql"),
+    ("MONGODB_URL", "mongodb"),
+    ("MONGODB_URI", "mongodb"),
+    ("REDIS_URL", "redis"),
+];
+/// The id of the connection that the variables of libpq make.
+const LIBPQ: &str = "postgres";
 const OPENAI_HEADERS: [(&str, &str); 2] =
     [("OPENAI_ORG_ID", "OpenAI-Organization"), ("OPENAI_PROJECT_ID", "OpenAI-Project")];
 const API_VERSION: &str = "OPENAI_API_VERSION";
@@ -39,6 +49,33 @@ pub struct Variables {
     by_name: BTreeMap<String, Variable>,
     /// What can't be read.
     problems: Vec<Problem>,
+}
+
+/// Where the URL of a variable leads.
+struct Led {
+    variable: &'static str,
+    id: &'static str,
+    place: (i32, String, String),
+}
+
+/// Type, host and database.
+fn place(Connection { spec, .. }: &Connection) -> (i32, String, String) {
+    (spec.r#type, spec.host.clone(), spec.database.clone())
+}
+
+impl Led {
+    fn leads_to(&self, connection: &Connection) -> bool {
+        self.place == place(connection)
+    }
+
+    /// Why a connection that is called alike, or leads there, is not taken.
+    fn told(&self, connection: &Connection) -> String {
+        let Self { variable, id, .. } = self;
+        match self.leads_to(connection) {
+            true => format!("leads to where {variable} leads, which is databases/{id}"),
+            false => format!("{variable} is databases/{id} already; store this one under another name"),
+        }
+    }
 }
 
 struct Variable {
@@ -351,23 +388,30 @@ impl<'a> Converter<'a> {
     }
 
     fn databases(&mut self) {
-        let mut main = None;
+        let mut known = Vec::new();
         for (variable, id) in URLS {
             let Some(url) = self.take(variable) else { continue };
             match databases::from_url(url) {
-                Ok(connection) => {
-                    if variable == "DATABASE_URL" {
-                        main = Some((connection.spec.host.clone(), connection.spec.database.clone()));
-                    }
-                    self.connection(variable, id, connection);
-                }
+                Ok(connection) => self.database(variable, id, connection, &mut known),
                 Err(refused) => self.refused(variable, refused),
             }
         }
-        self.libpq(main.as_ref());
+        self.libpq(&known);
     }
 
-    fn libpq(&mut self, main: Option<&(String, String)>) {
+    /// A connection of a URL, unless an earlier one leads there or is called so.
+    fn database(&mut self, variable: &'static str, id: &'static str, read: Connection, known: &mut Vec<Led>) {
+        let led = Led { variable, id, place: place(&read) };
+        match known.iter().find(|other| other.id == id || other.leads_to(&read)) {
+            Some(other) => self.left_out(variable, other.told(&read)),
+            None => {
+                self.connection(variable, id, read);
+                known.push(led);
+            }
+        }
+    }
+
+    fn libpq(&mut self, known: &[Led]) {
         let set: Vec<&'static str> = PG_USED.into_iter().filter(|name| self.take(name).is_some()).collect();
         for name in PG_LEFT_OUT {
             if self.take(name).is_some() {
@@ -383,20 +427,18 @@ impl<'a> Converter<'a> {
         }
         let variables = self.variables;
         match databases::from_pg(|name| variables.get(name)) {
-            Ok(connection)
-                if main.is_some_and(|(host, name)| {
-                    *host == connection.spec.host && *name == connection.spec.database
-                }) =>
-            {
-                for name in set {
-                    self.left_out(name, "leads to where DATABASE_URL leads, which is databases/main");
-                }
-            }
             Ok(connection) => {
-                for name in set.iter().filter(|name| **name != "PGHOST") {
-                    self.made.imported(self.variables.shown(name), "databases/postgres");
+                let there = |other: &&Led| other.id == LIBPQ || other.leads_to(&connection);
+                if let Some(why) = known.iter().find(there).map(|other| other.told(&connection)) {
+                    for name in set {
+                        self.left_out(name, why.clone());
+                    }
+                    return;
                 }
-                self.connection("PGHOST", "postgres", connection);
+                for name in set.iter().filter(|name| **name != "PGHOST") {
+                    self.made.imported(self.variables.shown(name), format!("databases/{LIBPQ}"));
+                }
+                self.connection("PGHOST", LIBPQ, connection);
             }
             Err((_, Refused::NotCarried(_))) if !set.contains(&"PGHOST") => {
                 for name in set {

@@ -24,8 +24,27 @@ pub struct Gathered {
     parts: Vec<Problem>,
     only_new: BTreeMap<String, &'static str>,
     fills: BTreeMap<String, Vec<String>>,
-    /// The last number that was found free behind a name.
-    numbered: BTreeMap<String, u32>,
+    numbered: Numbered,
+}
+
+/// Numbers behind what several want to be called. Many may want the same: what was taken before is not tried again.
+#[derive(Default)]
+pub struct Numbered(BTreeMap<String, u32>);
+
+impl Numbered {
+    /// What nobody has so far: the wanted text, or with a number behind it.
+    pub fn free(&mut self, wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
+        let mut number = self.0.get(wanted).copied().unwrap_or(1);
+        let free = loop {
+            let text = if number == 1 { wanted.to_owned() } else { format!("{wanted}-{number}") };
+            if !is_taken(&text) {
+                break text;
+            }
+            number += 1;
+        };
+        self.0.insert(wanted.to_owned(), number);
+        free
+    }
 }
 
 /// A resource, and where it comes from.
@@ -46,7 +65,7 @@ impl Gathered {
             parts: Vec::new(),
             only_new: BTreeMap::new(),
             fills: BTreeMap::new(),
-            numbered: BTreeMap::new(),
+            numbered: Numbered::default(),
         }
     }
 
@@ -96,20 +115,11 @@ impl Gathered {
         self.resources.contains_key(name)
     }
 
-    /// An id that nothing of a collection has so far: the wanted one, or with a number behind it. Many may want the same: the
-    /// numbers that were taken before are not tried again.
+    /// An id that nothing of a collection has so far: the wanted one, or with a number behind it.
     pub fn free_id(&mut self, collection: &str, wanted: &str) -> String {
-        let name = format!("{collection}/{wanted}");
-        let mut number = self.numbered.get(&name).copied().unwrap_or(1);
-        let id = loop {
-            let id = if number == 1 { wanted.to_owned() } else { format!("{wanted}-{number}") };
-            if !self.has(&format!("{collection}/{id}")) {
-                break id;
-            }
-            number += 1;
-        };
-        self.numbered.insert(name, number);
-        id
+        let resources = &self.resources;
+        let name = self.numbered.free(&format!("{collection}/{wanted}"), |name| resources.contains_key(name));
+        name.get(collection.len() + 1..).unwrap_or_default().to_owned()
     }
 
     /// What became of an item that went into the resource `to`.
@@ -197,6 +207,8 @@ impl Gathered {
             only_new: self.only_new,
             fills: self.fills,
             providers: BTreeSet::new(),
+            made_up: BTreeMap::new(),
+            because: BTreeMap::new(),
             problems: self.problems,
         }
     }

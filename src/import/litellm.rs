@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Gathered, Imported, Input, Outcome, Problems, azure,
+    gather::Numbered,
     model_files::ModelFile,
     parts,
     tree::{self, Tree, Wiped},
@@ -42,7 +43,8 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     }
     converter.unused_credentials();
     converter.routers();
-    Ok(converter.catalogue.finish())
+    let made_up = converter.made_up;
+    Ok(Imported { made_up, ..converter.catalogue.finish() })
 }
 
 /// One entry of `model_list` that could be carried over.
@@ -68,6 +70,9 @@ struct Converter<'a> {
     patterns: BTreeSet<String>,
     /// Providers by what sets them apart.
     providers: BTreeMap<Vec<String>, String>,
+    /// The ids that providers are given, and what they were made of.
+    made_up: BTreeMap<String, String>,
+    numbered: Numbered,
     /// Keys by their provider and by where their value comes from.
     keys: BTreeMap<(String, String), String>,
     /// What all routers have in common.
@@ -95,6 +100,8 @@ impl<'a> Converter<'a> {
             deployments: Vec::new(),
             patterns: BTreeSet::new(),
             providers: BTreeMap::new(),
+            made_up: BTreeMap::new(),
+            numbered: Numbered::default(),
             keys: BTreeMap::new(),
             routing: RouterSpec::default(),
             fallbacks: Vec::new(),

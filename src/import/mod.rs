@@ -14,6 +14,7 @@
 
 mod admin_settings;
 mod azure;
+pub mod beside;
 pub mod catalogue;
 pub mod databases;
 mod decimal;
@@ -76,6 +77,8 @@ pub struct Input<'a> {
     pub keys: &'a ForeignKeys,
     /// The words of the providers whose models are taken of a file of models; none for those of all.
     pub only: &'a [String],
+    /// The ids that providers get instead of those that a format makes up (`beside::ids`), by the latter.
+    pub ids: &'a [(String, String)],
 }
 
 /// What a format is given.

@@ -3,6 +3,7 @@
 //! Names and reasons only: neither a report nor a problem has a place for a value.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
@@ -107,6 +108,10 @@ pub struct Imported {
     pub fills: BTreeMap<String, Vec<String>>,
     /// The providers that a file of models has models of, asked for or not, as their names begin.
     pub providers: BTreeSet<String>,
+    /// The ids of the providers that the source has no names for, and what they were made of: the same, or without a number.
+    pub made_up: BTreeMap<String, String>,
+    /// Why some of what exists was kept, by name, where somebody looked.
+    pub because: BTreeMap<String, &'static str>,
     /// What is not valid. Nothing was made of it, nor of what goes with it.
     pub problems: Vec<Problem>,
 }
@@ -188,7 +193,7 @@ impl Imported {
             if let Some(why) =
                 kept.get(&item.to).filter(|_| !matches!(item.outcome, Outcome::LeftOut | Outcome::Refused))
             {
-                let note = self.why_kept(&item.to, *why).to_owned();
+                let note = self.why_kept(&item.to, *why).into_owned();
                 let item = &mut self.items[index];
                 (item.outcome, item.note) = (Outcome::Kept, note);
             }
@@ -219,17 +224,21 @@ impl Imported {
 
     /// Why a resource was left alone, in words.
     #[must_use]
-    pub fn why_kept(&self, name: &str, why: Kept) -> &'static str {
-        match self.only_new.get(name) {
+    pub fn why_kept(&self, name: &str, why: Kept) -> Cow<'static, str> {
+        let told: &'static str = match self.only_new.get(name) {
             _ if why == Kept::Elsewhere && name == DEFAULT_ROUTER => NOT_ACTIVE,
             _ if why == Kept::Elsewhere => ELSEWHERE,
             _ if why == Kept::Deleted => DELETED,
             _ if why == Kept::InUse => IN_USE,
             Some(why) => why,
             None if name.contains("/apiKeys/") => KEY_KEPT,
-            None if name.starts_with("providers/") => PROVIDER_KEPT,
-            None => KEPT,
-        }
+            None => match self.because.get(name) {
+                Some(why) => return format!("{why}; --replace overwrites it").into(),
+                None if name.starts_with("providers/") => PROVIDER_KEPT,
+                None => KEPT,
+            },
+        };
+        told.into()
     }
 
     /// How many items had this outcome.

@@ -12,8 +12,9 @@ Variables, one a line as in a shell, in the forms that .env files have.
 - AZURE_OPENAI_ENDPOINT, OPENAI_API_VERSION: base URL and path of Azure OpenAI, which needs the first. It may be a target URI as
   the portal shows it, whose deployment becomes the default model.
 - AWS_REGION, else AWS_DEFAULT_REGION: base URL of Bedrock, which needs one.
-- DATABASE_URL, REDIS_URL: `databases/main`, `databases/redis`.
-- PGHOST and the others of libpq: `databases/postgres`, unless it is where DATABASE_URL leads.
+- DATABASE_URL, POSTGRES_URL, SUPABASE_DB_URL, MYSQL_URL, MONGODB_URL or MONGODB_URI, REDIS_URL: `databases/main`, `postgres`,
+  `supabase`, `mysql`, `mongodb`, `redis`. One that leads where an earlier one leads is left out.
+- PGHOST and the others of libpq: `databases/postgres`, unless one of those leads there or is called so.
 What is empty counts as not set. Who is active is not decided by it.";
 
 /// `catalogue`.

@@ -43,7 +43,8 @@ fn sealed(text: &str) -> String {
 fn run(format: &str, files: &[File], environment: Environment<'_>) -> Result<Imported, Problems> {
     let keys = ForeignKeys::from_text(&KEY.into()).ok().unwrap();
     let format = format_named(format).unwrap();
-    (format.convert)(&Input { files, environment, keys: &keys, only: &[] }).and_then(Imported::whole)
+    (format.convert)(&Input { files, environment, keys: &keys, only: &[], ids: &[] })
+        .and_then(Imported::whole)
 }
 
 /// Imports fixtures, with nothing in the environment.

@@ -101,7 +101,15 @@ impl Filter {
     /// # Errors
     /// Where the text goes wrong, and what would be right there.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        parse::parse(text).map(Filter)
+        Self::parse_of(text, None)
+    }
+
+    /// Reads a filter of what is all of one kind, of whose fields an error tells.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_of(text: &str, kind: Option<KindName>) -> Result<Self, FilterError> {
+        parse::parse(text, kind).map(Filter)
     }
 
     /// Whether a resource matches.

@@ -160,6 +160,12 @@ fn is_placeholder(part: &str) -> bool {
 }
 
 fn unknown_collection(segments: &[&str]) -> String {
+    if let Some((_, pattern)) =
+        patterns().find(|(_, pattern)| segments.len() < pattern.len() && begins(pattern, segments))
+    {
+        let (whole, own) = (pattern.join("/"), segments.join("/"));
+        return format!("is the beginning of names such as `{whole}`; everything beneath it is `{own}/*`");
+    }
     let known: Vec<String> = patterns().map(|(_, pattern)| format!("`{}`", pattern.join("/"))).collect();
     let known = known.join(", ");
     match nearest(segments) {
@@ -226,8 +232,9 @@ mod tests {
             ("providers/groq/apikeys/a", "did you mean `providers/groq/apiKeys/a`?"),
             ("Settings/x", "did you mean `settings/x`?"),
             ("somewhere/else", "is in no known collection; known are `providers/{id}`"),
-            ("providers", "is in no known collection; known are"),
-            ("users/alice", "is in no known collection"),
+            ("provider", "is in no known collection; known are"),
+            ("models/openai", "everything beneath it is `models/openai/*`"),
+            ("users/alice", "is the beginning of names such as `users/{user}/settings/{key}`"),
             ("", "is required"),
             ("providers//x", "empty segment"),
         ] {

@@ -420,7 +420,13 @@ fn not_sent(
             "`prompt_template.reasoning.thinking_tokens` {problem}: calls of {whose} without one are refused"
         )
     });
-    mapping.not_sent(&call).into_iter().filter(asked).map(told).chain(budget).collect()
+    let odds = mapping.at_odds(&call).into_iter().map(|(one, other)| {
+        format!(
+            "`prompt_template.{one}` and `prompt_template.{other}` are both sent by {whose}, side by side: models take one of the \
+             two at most, so leave one out"
+        )
+    });
+    mapping.not_sent(&call).into_iter().filter(asked).map(told).chain(budget).chain(odds).collect()
 }
 
 /// How a provider would be spoken to if it were made now.

@@ -51,10 +51,16 @@ impl Kind for Provider {
     }
 
     fn fill_newer_defaults(&self, spec: &mut Spec, level: FeatureLevel) {
-        if let Spec::Provider(spec) = spec
-            && level >= FeatureLevel::WIRE
+        let Spec::Provider(spec) = spec else { return };
+        if level < FeatureLevel::WIRE {
+            return;
+        }
+        let given = spec.response_extractor.is_some();
+        wire::families::fill(spec);
+        if let Some(filled) =
+            spec.response_extractor.as_mut().filter(|_| !given && level < FeatureLevel::FRAMES)
         {
-            wire::families::fill(spec);
+            filled.frame_stream = None;
         }
     }
 
@@ -69,6 +75,9 @@ impl Kind for Provider {
     fn feature_level(&self, spec: &Spec) -> FeatureLevel {
         let Spec::Provider(spec) = spec else { return FeatureLevel::FIRST };
         let ProviderSpec { request_builder, response_extractor, model_listing, .. } = spec;
+        if response_extractor.as_ref().is_some_and(|extractor| extractor.frame_stream.is_some()) {
+            return FeatureLevel::FRAMES;
+        }
         let older = request_builder.is_none() && response_extractor.is_none() && model_listing.is_none();
         if older { FeatureLevel::FIRST } else { FeatureLevel::WIRE }
     }
@@ -114,6 +123,7 @@ impl Kind for Provider {
             key_in_the_clear(after),
             limits_crossed(after),
             endpoint_doubled(after),
+            body_of_get(after),
         ]
         .into_iter()
         .flatten()
@@ -380,6 +390,15 @@ fn key_in_the_clear(spec: &ProviderSpec) -> Option<String> {
     };
     (!local && scheme != Some(AuthScheme::None))
         .then(|| "`base_url` is plain http: API keys go over the network in the clear".into())
+}
+
+/// Said and not refused: a server of one's own may read it.
+fn body_of_get(spec: &ProviderSpec) -> Option<String> {
+    let builder = spec.request_builder.as_ref().filter(|_| spec.method() == HttpMethod::Get)?;
+    let in_body = builder.payload_structure.values().any(|entry| !entry.target.starts_with("url:"));
+    in_body.then(|| {
+        "`method` is GET, and the request builder makes a body, which most servers don't read with it: calls are POST".into()
+    })
 }
 
 fn limits_crossed(spec: &ProviderSpec) -> Option<String> {

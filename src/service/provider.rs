@@ -44,7 +44,8 @@ impl Service {
         // What the model does not take is told beside what the builder lacks: one may be the reason for the other.
         let mut violations = Violations::default();
         violations.extend(misfits(caller, &state, request, &names.provider, provider));
-        let rendered = violations.take(mapping.request(&call(request, tools)).map_err(invalid))?;
+        let call = call(request, tools);
+        let rendered = violations.take(mapping.request(&call).map_err(invalid))?;
         let rendered = violations.allow(rendered)?;
         let http = rendered.request;
         let body_json = http.body.map(|body| body.to_string()).unwrap_or_default();
@@ -61,10 +62,17 @@ impl Service {
             headers: http.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             body_json,
             unused_parameters: rendered.unused.into_iter().map(str::to_owned).collect(),
+            warnings: mapping.at_odds(&call).into_iter().map(told_odds).collect(),
             revision: state.revision.0,
             revision_token: state.token().to_string(),
         })
     }
+}
+
+fn told_odds((one, other): (&str, &str)) -> String {
+    format!(
+        "`{one}` and `{other}` are both sent, side by side: models take one of the two at most, so leave one out"
+    )
 }
 
 /// The resources that a rendering is about.

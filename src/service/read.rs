@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::{Service, age, observe, parse_revision_token, store_error};
 use crate::{
     domain::{
-        ChainHash, Error, Principal, Record, ResourceName, Result, Revision, RevisionToken, Selector,
-        Violations, limits,
+        ChainHash, Error, KindName, Principal, Record, ResourceName, Result, Revision, RevisionToken,
+        Selector, Violations, limits,
     },
     kinds::{self, filter::Filter as Expression},
     proto::v1::{self, GetResourceResponse, ListResourcesResponse, Resource},
@@ -172,7 +172,7 @@ impl Service {
     fn parse_query(&self, request: &ListRequest, fingerprint: &str) -> Result<Query> {
         let mut violations = Violations::default();
         let selectors = violations.take(kinds::parse_selectors(&request.selectors, "selectors"))?;
-        let expression = Expression::parse(&request.filter)
+        let expression = Expression::parse_of(&request.filter, selectors.as_deref().and_then(only_kind))
             .map_err(|why| Error::invalid("filter", "INVALID_FILTER", why.to_string()));
         let expression = violations.take(expression)?;
         let size = violations.take(page_size(request.page_size))?;
@@ -298,6 +298,13 @@ pub(super) fn page_size(asked: i32) -> Result<usize> {
         Ok(size) => Ok(size.min(limits::PAGE_MAX)),
         Err(_) => Err(Error::invalid("page_size", "OUT_OF_RANGE", "must not be negative")),
     }
+}
+
+/// The kind of all that the selectors can reach, if it is one.
+fn only_kind(selectors: &[Selector]) -> Option<KindName> {
+    let mut kinds = selectors.iter().map(|selector| kinds::kind_of_pattern(&selector.pattern));
+    let first = kinds.next()??;
+    kinds.all(|kind| kind == Some(first)).then_some(first)
 }
 
 fn fingerprint(request: &ListRequest) -> String {

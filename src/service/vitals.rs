@@ -9,15 +9,18 @@ use parking_lot::Mutex;
 
 use super::{Service, audit::AuditCounts, fleet::WorkerCounts, retirement::RotationCounts};
 use crate::{
-    domain::{Action, FeatureLevel, KindName, PlannedChange, Principal, Role},
+    domain::{Action, FeatureLevel, KindName, PlannedChange, Principal},
     replica::{AlarmCounts, Seen},
     store::{Connections, DoorbellState, LIFETIME},
     view::Freshness,
     watch::StreamCounts,
 };
 
-/// What changes are counted by.
-pub type ChangeKey = (KindName, Action, Role);
+/// What changes are counted by: kind, action, and the role of who made them, which is `server` where nobody called.
+pub type ChangeKey = (KindName, Action, &'static str);
+
+/// Who makes changes that nobody calls for: a first start, the end of a rotation.
+const SERVER: &str = "server";
 
 /// Changes that this replica has made durable.
 #[derive(Default)]
@@ -26,9 +29,10 @@ pub(super) struct Changes(Mutex<BTreeMap<ChangeKey, u64>>);
 impl Changes {
     /// What a write is about to change.
     pub fn of(caller: &Principal, changes: &[PlannedChange]) -> Vec<ChangeKey> {
+        let role = if caller.is_service() { SERVER } else { caller.role.as_str() };
         let key = |change: &PlannedChange| match change {
-            PlannedChange::Put(put) => (put.kind, put.action, caller.role),
-            PlannedChange::Delete { kind, action, .. } => (*kind, *action, caller.role),
+            PlannedChange::Put(put) => (put.kind, put.action, role),
+            PlannedChange::Delete { kind, action, .. } => (*kind, *action, role),
         };
         changes.iter().map(key).collect()
     }

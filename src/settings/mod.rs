@@ -48,7 +48,7 @@ pub use self::{
     shutdown::Shutdown,
     store::Store,
     tls::Tls,
-    traces::{Sampler, Traces},
+    traces::{Protocol as TracesProtocol, Sampler, Traces},
 };
 
 static CONFIG: Opt = Opt {

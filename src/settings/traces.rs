@@ -3,7 +3,13 @@
 //! `OTEL_RESOURCE_ATTRIBUTES`, the other `OTEL_BSP_*` and the headers' values are read by OpenTelemetry's own library, which passes over
 //! what it can't read; so they are looked at here.
 
+mod collector;
+
 use std::path::PathBuf;
+
+use url::Url;
+
+pub use collector::Protocol;
 
 use super::{
     options::{Opt, Problem},
@@ -17,17 +23,18 @@ const ENDPOINT: Opt = Opt::new(
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "traces.endpoint",
     "URL",
-    "Collector that traces are sent to (OTLP over gRPC), for example http://127.0.0.1:4317; without one there are none",
+    "Collector that traces are sent to (OTLP), for example http://127.0.0.1:4317; without one there are none",
 );
 const TRACES_ENDPOINT: Opt = environment(
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "URL",
-    "The same for traces alone; goes before OTEL_EXPORTER_OTLP_ENDPOINT",
+    "The same for traces alone; goes before OTEL_EXPORTER_OTLP_ENDPOINT, and over HTTP gets no /v1/traces appended",
 );
 const PROTOCOL: Opt = environment(
     "OTEL_EXPORTER_OTLP_PROTOCOL",
     "PROTOCOL",
-    "How the collector is spoken to: grpc, which is all that there is here",
+    "How the collector is spoken to: grpc, which is what counts where nothing is said (its port is mostly 4317), or \
+     http/protobuf (4318)",
 );
 const TRACES_PROTOCOL: Opt = environment(
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
@@ -130,8 +137,10 @@ const MOST_ATTRIBUTES: usize = 4_096;
 /// Where traces go, and which are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traces {
-    /// The collector: an http or https URL.
+    /// What is called: an http or https URL, which has a path over HTTP alone.
     pub endpoint: String,
+    /// How it is spoken to.
+    pub protocol: Protocol,
     /// PEM file of the authorities to trust for https, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// What the service is called; `None` leaves it to the resource's attributes.
@@ -174,8 +183,8 @@ const SAMPLERS: [(&str, (Sampler, bool)); 6] = [
 impl Traces {
     /// Reads the section; `Some(None)` is no traces.
     pub fn read(from: &mut Reader<'_>) -> Option<Option<Self>> {
-        let endpoint = from.optional(&ENDPOINT, url);
-        let of_traces = from.optional(&TRACES_ENDPOINT, url);
+        let endpoint = from.optional(&ENDPOINT, collector::url);
+        let of_traces = from.optional(&TRACES_ENDPOINT, collector::url);
         let protocols = [&TRACES_PROTOCOL, &PROTOCOL].map(|option| from.optional(option, values::text));
         let exporter = from.get(&EXPORTER, values::text);
         let ca_file = from.optional(&CA_FILE, values::path);
@@ -195,18 +204,27 @@ impl Traces {
         };
         let (ca_file, service_name, per_million) = (ca_file?, service_name?, per_million?);
         let ((sampler, parent_decides), queue_size, disabled) = (sampler?, queue_size?, disabled?);
-        let endpoint = of_traces?.or(endpoint?).filter(|_| !disabled && beside.exporter != NO_EXPORTER);
+        let (of_traces, of_all) = (of_traces?, endpoint?);
+        let for_traces = of_traces.is_some();
         // What is set for other programs may be what it likes, as long as nothing is to be sent.
-        let Some(endpoint) = endpoint else { return Some(None) };
-        let problems = beside.problems();
-        if !problems.is_empty() {
-            problems.into_iter().for_each(|problem| from.complain(problem));
-            return None;
-        }
+        let Some(url) = of_traces.or(of_all).filter(|_| !disabled && beside.exporter != NO_EXPORTER) else {
+            return Some(None);
+        };
+        let called = beside.called(&url, for_traces);
+        let mut problems = beside.problems();
+        let (protocol, endpoint) = match called {
+            Ok(called) if problems.is_empty() => called,
+            other => {
+                problems.extend(other.err());
+                problems.into_iter().for_each(|problem| from.complain(problem));
+                return None;
+            }
+        };
         let has_headers = beside.headers.iter().any(Option::is_some);
         let in_vain = unreadable_attributes(&beside.attributes).chain(unread(from)).collect();
         Some(Some(Self {
             endpoint,
+            protocol,
             ca_file,
             service_name,
             sampler,
@@ -223,7 +241,8 @@ impl Traces {
     pub fn validate(&self) -> Vec<Problem> {
         let ca_file = self.ca_file.as_deref().and_then(|path| Problem::unless_file(&CA_FILE, path));
         let what = "the headers would cross the network in the clear; use an https:// collector, or one on this machine";
-        let in_the_clear = (self.has_headers && self.in_the_clear()).then(|| Problem::with(&HEADERS, what));
+        let in_the_clear = (self.has_headers && collector::in_the_clear(&self.endpoint))
+            .then(|| Problem::with(&HEADERS, what));
         ca_file.into_iter().chain(in_the_clear).collect()
     }
 
@@ -231,20 +250,10 @@ impl Traces {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let what = "traces cross the network in the clear; they hold no secret, but who calls what, and when";
-        let in_the_clear = self.in_the_clear().then(|| format!("{ENDPOINT}: {what}"));
-        in_the_clear.into_iter().chain(self.in_vain.iter().cloned()).collect()
-    }
-
-    /// Whether everybody on the way to the collector can read what is sent.
-    fn in_the_clear(&self) -> bool {
-        let Ok(url) = url::Url::parse(&self.endpoint) else { return false };
-        let local = match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
-            None => false,
-        };
-        url.scheme() == "http" && !local
+        let in_the_clear = collector::in_the_clear(&self.endpoint).then(|| format!("{ENDPOINT}: {what}"));
+        let unlikely = collector::unlikely(&self.endpoint, self.protocol);
+        let unlikely = unlikely.map(|what| format!("{ENDPOINT}: {what}"));
+        in_the_clear.into_iter().chain(unlikely).chain(self.in_vain.iter().cloned()).collect()
     }
 }
 
@@ -262,15 +271,24 @@ struct Beside {
 }
 
 impl Beside {
-    fn problems(&self) -> Vec<Problem> {
-        let Self { protocols: [of_traces, of_all], exporter, headers: [all, of_traces_headers], attributes } =
-            self;
+    /// How the collector is spoken to, and what is called then.
+    fn called(&self, url: &Url, for_traces: bool) -> Result<(Protocol, String), Problem> {
+        let [of_traces, of_all] = &self.protocols;
         // The one for traces counts where there are two: the other is for what else a program may send.
-        let protocol = of_traces.as_ref().map(|name| (&TRACES_PROTOCOL, name));
-        let protocol = protocol.or(of_all.as_ref().map(|name| (&PROTOCOL, name)));
-        let protocol = protocol.filter(|(_, name)| *name != "grpc").map(|(option, name)| {
-            Problem::with(option, format_args!("`{name}` is not spoken here; give grpc"))
-        });
+        let said = of_traces.as_ref().map(|name| (&TRACES_PROTOCOL, name));
+        let protocol = match said.or(of_all.as_ref().map(|name| (&PROTOCOL, name))) {
+            None => Protocol::Grpc,
+            Some((option, name)) => {
+                collector::protocol(name).map_err(|wrong| Problem::with(option, wrong))?
+            }
+        };
+        let named = if for_traces { &TRACES_ENDPOINT } else { &ENDPOINT };
+        let target = collector::target(url, protocol, for_traces);
+        target.map(|target| (protocol, target)).map_err(|wrong| Problem::with(named, wrong))
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let Self { exporter, headers: [all, of_traces_headers], attributes, .. } = self;
         let exporter = (exporter != EXPORTER.default).then(|| {
             Problem::with(&EXPORTER, format_args!("`{exporter}` is not there; give otlp or {NO_EXPORTER}"))
         });
@@ -285,7 +303,7 @@ impl Beside {
                 format_args!("{length} bytes; give {MOST_ATTRIBUTES} at most"),
             )
         });
-        [protocol, exporter, attributes].into_iter().chain(headers).flatten().collect()
+        [exporter, attributes].into_iter().chain(headers).flatten().collect()
     }
 }
 
@@ -329,23 +347,6 @@ fn unreadable_attributes(text: &str) -> impl Iterator<Item = String> {
 fn unread(from: &Reader<'_>) -> impl Iterator<Item = String> {
     let set = UNREAD.into_iter().filter(|name| from.is_in_env(name));
     set.map(|name| format!("{name} is set, and nothing here reads it; `.env.example` lists what there is"))
-}
-
-fn url(text: &str) -> Result<String, Wrong> {
-    let wrong = || "is not the URL of a collector; give one such as http://127.0.0.1:4317".to_owned();
-    let url = url::Url::parse(text).map_err(|_| wrong())?;
-    let plain = url.username().is_empty() && url.password().is_none();
-    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
-    match (url.scheme(), url.has_host(), plain, bare) {
-        (_, _, false, _) => {
-            Err("holds a user or a password; give credentials in OTEL_EXPORTER_OTLP_HEADERS".into())
-        }
-        ("http" | "https", true, true, true) => Ok(text.trim_end_matches('/').to_owned()),
-        ("http" | "https", true, true, false) => {
-            Err("has a path or a query; OTLP over gRPC has none, its port is mostly 4317".into())
-        }
-        _ => Err(wrong()),
-    }
 }
 
 /// As many as memory has room for: a span is about 1 KiB.

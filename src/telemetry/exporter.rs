@@ -13,12 +13,14 @@ use opentelemetry_sdk::{
     trace::{SpanData, SpanExporter},
 };
 
-use super::trace_spans::TraceSpans;
+use super::{collector::Trouble, trace_spans::TraceSpans};
 
 /// An exporter whose failures are counted, and told once.
 pub(super) struct Told {
     inner: Otlp,
     spans: TraceSpans,
+    /// Why something could not be sent, where the error does not say it.
+    trouble: Trouble,
     fails: AtomicBool,
     overflows: AtomicBool,
     /// How many had been dropped when it was looked last.
@@ -26,9 +28,9 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub fn new(inner: Otlp, spans: TraceSpans) -> Self {
+    pub fn new(inner: Otlp, spans: TraceSpans, trouble: Trouble) -> Self {
         let (fails, overflows, dropped) = Default::default();
-        Self { inner, spans, fails, overflows, dropped }
+        Self { inner, spans, trouble, fails, overflows, dropped }
     }
 
     /// Told from here and not where a span is dropped: there it would be told in the middle of what is traced.
@@ -55,7 +57,7 @@ impl SpanExporter for Told {
         let failed = self.spans.ended(count, sent.is_ok());
         match (&sent, self.fails.swap(failed > 0, Ordering::Relaxed)) {
             (Err(error), false) => tracing::warn!(
-                %error,
+                error = %self.trouble.take().unwrap_or_else(|| error.to_string()),
                 "traces can't be sent to the collector; they are dropped, and this is said once until they can"
             ),
             (Ok(()), false) if failed > 0 => tracing::warn!(

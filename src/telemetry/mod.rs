@@ -5,6 +5,7 @@
 //! It must not know what is logged or traced; secrets have types that can't be.
 
 mod certificate;
+mod collector;
 mod connections;
 mod exporter;
 mod logs;
@@ -20,7 +21,7 @@ mod store_calls;
 mod trace_spans;
 mod traces;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::{Layer as _, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -89,10 +90,15 @@ impl Telemetry {
     pub async fn end(self, patience: Duration) {
         self.repeats.tell(Duration::ZERO);
         let Some(provider) = self.traces else { return };
+        let begun = Instant::now();
         // It waits without giving way.
         let sent = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(patience));
-        if !matches!(sent.await, Ok(Ok(()))) {
-            tracing::warn!("the last traces could not be sent");
+        match sent.await {
+            Ok(Ok(())) => {}
+            _ if begun.elapsed() >= patience => {
+                tracing::warn!(?patience, "the collector did not answer in time; the last traces are lost");
+            }
+            _ => tracing::warn!("the last traces could not be sent"),
         }
     }
 }

@@ -13,9 +13,9 @@ use tracing_subscriber::{
 
 use super::trace_spans::TraceSpans;
 
-/// The line of the exporter's log, and the number in it.
+/// The line of the exporter's log, by gRPC and by HTTP, and the number in it.
 const LOG: &str = "opentelemetry-otlp";
-const LINE: &str = "TonicTracesClient.PartialSuccess";
+const LINES: [&str; 2] = ["TonicTracesClient.PartialSuccess", "HttpTraceClient.PartialSuccess"];
 const NUMBER: &str = "rejected_spans";
 
 /// A layer that hears that line.
@@ -23,7 +23,7 @@ pub(super) struct Refusals(pub TraceSpans);
 
 /// Nothing else comes to it.
 pub(super) fn told() -> FilterFn {
-    let of_refusals: fn(&Metadata<'_>) -> bool = |line| line.target() == LOG && line.name() == LINE;
+    let of_refusals: fn(&Metadata<'_>) -> bool = |line| line.target() == LOG && LINES.contains(&line.name());
     filter_fn(of_refusals).with_max_level_hint(LevelFilter::WARN)
 }
 

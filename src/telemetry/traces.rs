@@ -3,43 +3,37 @@
 //! Finished spans wait in a queue of bounded length, which a thread of its own empties every few seconds. What finds it full
 //! is dropped and counted: nobody waits for a collector.
 
-use std::time::Duration;
-
 use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    WithTonicConfig as _,
+};
 use opentelemetry_sdk::{
     Resource,
     resource::{EnvResourceDetector, TelemetryResourceDetector},
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, Tracer},
 };
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::{
+    collector::{self, HttpCollector, TIMEOUT, Trouble},
     exporter::Told,
     trace_spans::{Bounded, TraceSpans},
 };
 use crate::{
     domain::ReplicaId,
-    settings::{Sampler, Traces},
+    settings::{Sampler, Traces, TracesProtocol},
 };
 
 /// What makes spans, and sends them.
 pub(super) type Provider = SdkTracerProvider;
 
-/// How long a collector may take for a batch.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Attributes of a span at most, and links to others.
 const MOST_PARTS: u32 = 64;
 
 /// Begins to make traces. Nothing is sent yet. Has to be called on the runtime that sends.
 pub(super) fn begin(settings: &Traces, replica: &ReplicaId, spans: &TraceSpans) -> Result<Provider, String> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_channel(channel(settings)?)
-        .with_timeout(TIMEOUT)
-        .build()
-        .map_err(|error| format!("traces: {error}"))?;
-    let told = Told::new(exporter, spans.clone());
+    let trouble = Trouble::default();
+    let told = Told::new(exporter(settings, &trouble)?, spans.clone(), trouble);
     let config = BatchConfigBuilder::default().with_max_queue_size(settings.queue_size).build();
     let batches = BatchSpanProcessor::builder(told).with_batch_config(config).build();
     Ok(SdkTracerProvider::builder()
@@ -56,24 +50,21 @@ pub(super) fn tracer(provider: &Provider) -> Tracer {
     provider.tracer("signalbox")
 }
 
-/// Opened when there is something to send.
-fn channel(settings: &Traces) -> Result<Channel, String> {
-    let Traces { endpoint, ca_file, .. } = settings;
-    let wrong = |error: &dyn std::fmt::Display| format!("traces: {endpoint}: {error}");
-    let target = Endpoint::from_shared(endpoint.clone()).map_err(|error| wrong(&error))?;
-    let target = target.timeout(TIMEOUT).connect_timeout(TIMEOUT).tcp_nodelay(true);
-    if !endpoint.starts_with("https://") {
-        return Ok(target.connect_lazy());
-    }
-    let tls = match ca_file {
-        None => ClientTlsConfig::new().with_native_roots(),
-        Some(path) => {
-            let pem = std::fs::read(path)
-                .map_err(|error| format!("traces: {} can't be read: {error}", path.display()))?;
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+/// What sends them; `trouble` is told why something can't be sent where the exporter's own error does not say it.
+fn exporter(settings: &Traces, trouble: &Trouble) -> Result<SpanExporter, String> {
+    let wrong = |error: ExporterBuildError| format!("traces: {error}");
+    match settings.protocol {
+        TracesProtocol::Grpc => {
+            let grpc = SpanExporter::builder().with_tonic().with_channel(collector::channel(settings)?);
+            grpc.with_timeout(TIMEOUT).build().map_err(wrong)
         }
-    };
-    Ok(target.tls_config(tls).map_err(|error| wrong(&error))?.connect_lazy())
+        TracesProtocol::Http => {
+            let http = SpanExporter::builder().with_http();
+            let http = http.with_http_client(HttpCollector::new(settings, trouble.clone())?);
+            let http = http.with_endpoint(&settings.endpoint).with_protocol(Protocol::HttpBinary);
+            http.with_timeout(TIMEOUT).build().map_err(wrong)
+        }
+    }
 }
 
 fn sampler(settings: &Traces) -> SdkSampler {

@@ -309,7 +309,7 @@ fn when(text: &str, path: &str, problems: &mut Problems) -> Option<Condition> {
         problems.add(path, "INVALID_FORMAT", problem);
     } else if let Some(wanted) = found.zip(value).and_then(|(parameter, value)| parameter.never_is(value)) {
         let problem = format!("never holds, because `{name}` never is that: behind the `=` belongs {wanted}");
-        problems.add(path, "UNKNOWN_VALUE", problem);
+        problems.add_as_written(path, "UNKNOWN_VALUE", problem);
     }
     found.map(|parameter| Condition { parameter, text: value.map(str::to_owned) })
 }

@@ -196,6 +196,16 @@ fn regression_a_condition_that_never_holds_is_refused() {
     }
 }
 
+/// It was taken by an earlier release, and nothing could be rendered for its provider any more.
+#[test]
+fn regression_a_stored_condition_that_never_holds_stops_no_call() {
+    let stored = provider(at(ENTRY, json!({"source": "param:seed", "when": "thinking_mode=ENABLED"})));
+    assert_eq!(check(&stored).len(), 1, "it is not written again");
+    assert!(Mapping::of(&stored).is_ok());
+    let wrong = provider(at(ENTRY, json!({"source": "param:seed", "when": "mode=enabled"})));
+    assert!(Mapping::of(&wrong).is_err());
+}
+
 /// The path of a call without what belongs into it is that of something else.
 #[test]
 fn regression_a_path_is_not_called_without_what_belongs_into_it() {
@@ -366,6 +376,34 @@ fn streams_and_errors() {
     ] {
         bad(field, json!({"bad_key_rules": [rule]}), &[path]);
     }
+}
+
+#[test]
+fn streams_in_frames() {
+    const FRAMES: &str = "response_extractor.frame_stream";
+    let text = json!({"text_content": {"type": "string", "paths": ["said.text"]}});
+    let frames = json!({"extraction_rules": text, "end_paths": ["end"], "error_statuses": {"slow": 429}});
+    good(FRAMES, frames.clone());
+    let many: Map<String, Value> = (0..33).map(|at| (format!("e{at}"), json!(400))).collect();
+    for (patch, field) in [
+        (json!({"extraction_rules": {"text_content": null}}), ".extraction_rules.text_content"),
+        (json!({"end_paths": ["a["]}), ".end_paths[0]"),
+        (json!({"error_statuses": {"slow": 200}}), ".error_statuses.slow"),
+        (json!({"error_statuses": {"slow": 70_000}}), ".error_statuses.slow"),
+        (json!({"error_statuses": {"": 500}}), ".error_statuses"),
+        (json!({"error_statuses": {("x".repeat(129)): 500}}), ".error_statuses"),
+        (json!({"error_statuses": many}), ".error_statuses"),
+    ] {
+        let mut spoilt = frames.clone();
+        merge(&mut spoilt, patch);
+        bad(FRAMES, spoilt, &[field]);
+    }
+    let beside = json!({"stream": {"framing": "sse", "extraction_rules": text}, "frame_stream": frames});
+    let found = check(&provider(json!({EXTRACTOR: beside})));
+    assert_eq!(
+        found.iter().map(|one| (one.path.as_str(), one.reason)).collect::<Vec<_>>(),
+        [(FRAMES, "NOT_ALLOWED")]
+    );
 }
 
 #[test]

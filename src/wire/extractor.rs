@@ -9,10 +9,12 @@ use super::{
     problems::{Problems, name_problem, shown},
     rules::{Rule, Type, parse_paths},
 };
-use crate::proto::v1::{ExtractionRule, ResponseExtractor, StreamExtractor};
+use crate::proto::v1::{ExtractionRule, FrameStreamExtractor, ResponseExtractor, StreamExtractor};
 
 const MAX_RULES: usize = 32;
 const END_BYTES: usize = 256;
+const MAX_STATUSES: usize = 32;
+const CODE_BYTES: usize = 128;
 /// The rules that are known, and the types that they have.
 const KNOWN: [(&str, Type); 5] = [
     ("text_content", Type::String),
@@ -44,6 +46,8 @@ pub(super) struct Stream {
     pub end_data: String,
     pub end_paths: Vec<Path>,
     pub error_paths: Vec<Path>,
+    /// Statuses by the type or code of an error that has a frame of its own.
+    pub error_statuses: BTreeMap<String, u16>,
 }
 
 /// What stands between the events of a stream.
@@ -51,6 +55,7 @@ pub(super) struct Stream {
 pub(super) enum Framing {
     ServerSentEvents,
     JsonLines,
+    Frames,
 }
 
 impl Extractor {
@@ -65,9 +70,17 @@ impl Extractor {
         require("usage_stats", &wire.extraction_rules, &path, problems);
         let stream = wire.stream.as_ref();
         let stream = stream.and_then(|stream| Stream::parse(stream, &format!("{field}.stream"), problems));
+        let path = format!("{field}.frame_stream");
+        let frames = wire.frame_stream.as_ref();
+        let frames = frames.and_then(|frames| Stream::parse_frames(frames, &path, problems));
+        if wire.stream.is_some() && wire.frame_stream.is_some() {
+            let problem =
+                "goes not beside `stream`: answers come as text or in frames; leave one of them out";
+            problems.add(path, "NOT_ALLOWED", problem);
+        }
         let errors = wire.errors.clone().unwrap_or_default();
         let errors = Errors::parse(&errors, &format!("{field}.errors"), problems);
-        (problems.count() == before).then_some(Self { rules, stream, errors })
+        (problems.count() == before).then_some(Self { rules, stream: stream.or(frames), errors })
     }
 
     /// Whether answers may be streamed.
@@ -91,17 +104,59 @@ impl Stream {
                 None
             }
         };
-        let path = format!("{field}.extraction_rules");
-        let rules = parse_rules(&wire.extraction_rules, &path, problems);
-        require("text_content", &wire.extraction_rules, &path, problems);
+        let rules = event_rules(&wire.extraction_rules, field, problems);
         if wire.end_data.len() > END_BYTES || wire.end_data.contains(['\n', '\r']) {
             let problem = format!("must be one line of at most {END_BYTES} bytes");
             problems.add(format!("{field}.end_data"), "INVALID_FORMAT", problem);
         }
         let end_paths = parse_paths(&wire.end_paths, &format!("{field}.end_paths"), false, problems);
         let error_paths = parse_paths(&wire.error_paths, &format!("{field}.error_paths"), false, problems);
-        Some(Self { framing: framing?, rules, end_data: wire.end_data.clone(), end_paths, error_paths })
+        let (end_data, error_statuses) = (wire.end_data.clone(), BTreeMap::new());
+        Some(Self { framing: framing?, rules, end_data, end_paths, error_paths, error_statuses })
     }
+
+    fn parse_frames(wire: &FrameStreamExtractor, field: &str, problems: &mut Problems) -> Option<Self> {
+        let before = problems.count();
+        let rules = event_rules(&wire.extraction_rules, field, problems);
+        let end_paths = parse_paths(&wire.end_paths, &format!("{field}.end_paths"), false, problems);
+        let path = format!("{field}.error_statuses");
+        problems.at_most(&path, wire.error_statuses.len(), MAX_STATUSES, "statuses");
+        let statuses = wire.error_statuses.iter().take(MAX_STATUSES);
+        let error_statuses = statuses.filter_map(|row| parse_status(row, &path, problems)).collect();
+        (problems.count() == before).then_some(Self {
+            framing: Framing::Frames,
+            rules,
+            end_data: String::new(),
+            end_paths,
+            error_paths: Vec::new(),
+            error_statuses,
+        })
+    }
+}
+
+fn parse_status(
+    (code, status): (&String, &u32),
+    path: &str,
+    problems: &mut Problems,
+) -> Option<(String, u16)> {
+    if code.is_empty() || code.len() > CODE_BYTES {
+        let problem = format!("has a type of an error that is empty or longer than {CODE_BYTES} bytes");
+        problems.add(path, "INVALID_FORMAT", problem);
+    }
+    let good = u16::try_from(*status).ok().filter(|status| (400..=599).contains(status));
+    if good.is_none() {
+        let problem = "must be the HTTP status of an error, from 400 to 599, for example 429";
+        problems.add(format!("{path}.{}", shown(code)), "OUT_OF_RANGE", problem);
+    }
+    Some((code.clone(), good?))
+}
+
+/// The rules for one event of a stream.
+fn event_rules(wire: &BTreeMap<String, ExtractionRule>, field: &str, problems: &mut Problems) -> Rules {
+    let path = format!("{field}.extraction_rules");
+    let rules = parse_rules(wire, &path, problems);
+    require("text_content", wire, &path, problems);
+    rules
 }
 
 fn require(name: &str, rules: &BTreeMap<String, ExtractionRule>, path: &str, problems: &mut Problems) {

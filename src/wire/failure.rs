@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     extractor::Extractor,
+    frames::Raised,
     path::{Path, scalar_text},
     problems::Problems,
     rules::{first_text, parse_paths},
@@ -48,6 +49,18 @@ pub struct Failure {
     pub code: String,
     /// How long the provider asks to be left alone, where it says so; a day at most.
     pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// What is known of it in words: the provider's own, else its code.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        match (self.message.as_str(), self.code.as_str()) {
+            ("", "") => "no message",
+            ("", code) => code,
+            (message, _) => message,
+        }
+    }
 }
 
 /// How errors are read.
@@ -127,6 +140,21 @@ impl Extractor {
     /// Reads an error that came as the event of a stream, after a good status.
     pub fn failure_event(&self, event: &Value) -> Failure {
         self.told(Reason::Unavailable, event, None)
+    }
+
+    /// Reads an error that has a frame of its own in a stream, after a good status.
+    pub fn failure_frame(&self, raised: &Raised) -> Failure {
+        let statuses = self.stream.as_ref().map(|stream| &stream.error_statuses);
+        let mut failure = match statuses.and_then(|statuses| statuses.get(&raised.code)) {
+            Some(status) => self.failure(*status, &raised.payload, None),
+            None => self.failure_event(&serde_json::from_slice(&raised.payload).unwrap_or(Value::Null)),
+        };
+        for (found, said) in [(&mut failure.code, &raised.code), (&mut failure.message, &raised.message)] {
+            if found.is_empty() {
+                *found = without_keys(said, None);
+            }
+        }
+        failure
     }
 
     fn told(&self, reason: Reason, document: &Value, key: Option<&str>) -> Failure {

@@ -4,14 +4,14 @@
 //! holds is published, for who changes it; `extends` names another file
 //! on which this one is a merge patch (RFC 7396); `alternatives` has, by the end of an endpoint path, the file whose builder
 //! and extractor are meant by such a path. `call_paths` has the ends of the endpoint paths of calls: what stands before
-//! one of them, such as `/openai/v1` where the base URL is the host alone, stands before the paths of the listing as well. `beside` has the first labels of the type's own hosts, beside which
+//! one of them, such as `/openai/v1` where the base URL is the host alone, stands before the paths of the listing and of streams as well. `beside` has the first labels of the type's own hosts, beside which
 //! the `host_label` of its listing stands.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost::Message;
 
-use crate::proto::v1::{ModelListing, ProviderSpec, RequestBuilder};
+use crate::proto::v1::{ProviderSpec, RequestBuilder};
 
 /// A file, as `build.rs` leaves it.
 struct File {
@@ -55,10 +55,13 @@ pub fn fill(provider: &mut ProviderSpec) {
     {
         model_into_path(builder);
     }
-    if let Some(listing) = &mut family.model_listing
-        && let Some(prefix) = prefix_of(path, file.call_paths)
-    {
-        prefix_paths(listing, prefix);
+    if let Some(prefix) = prefix_of(path, file.call_paths) {
+        let listing = family.model_listing.iter_mut();
+        let of_listing = listing.flat_map(|listing| [&mut listing.path, &mut listing.key_check_path]);
+        let of_streams = family.request_builder.iter_mut().map(|builder| &mut builder.stream_endpoint_path);
+        for path in of_listing.chain(of_streams).filter(|path| !path.is_empty()) {
+            path.insert_str(0, prefix);
+        }
     }
     provider.request_builder = provider.request_builder.take().or(family.request_builder);
     provider.response_extractor = provider.response_extractor.take().or(family.response_extractor);
@@ -80,14 +83,6 @@ fn prefix_of<'path>(path: &'path str, ends: &[&str]) -> Option<&'path str> {
     (!prefix.is_empty() && !prefix.contains('{')).then_some(prefix)
 }
 
-fn prefix_paths(listing: &mut ModelListing, prefix: &str) {
-    for path in [&mut listing.path, &mut listing.key_check_path] {
-        if !path.is_empty() {
-            path.insert_str(0, prefix);
-        }
-    }
-}
-
 const MODEL: &str = "{model}";
 
 /// Where the path has a place for the model, it goes there.
@@ -107,14 +102,18 @@ mod tests {
     use super::*;
     use crate::proto::v1::ProviderType;
 
-    fn listed_at(of: ProviderType, endpoint_path: &str) -> (String, String) {
+    fn filled(of: ProviderType, endpoint_path: &str) -> ProviderSpec {
         let mut provider = ProviderSpec {
             r#type: of.into(),
             endpoint_path: endpoint_path.to_owned(),
             ..ProviderSpec::default()
         };
         fill(&mut provider);
-        let listing = provider.model_listing.unwrap();
+        provider
+    }
+
+    fn listed_at(of: ProviderType, endpoint_path: &str) -> (String, String) {
+        let listing = filled(of, endpoint_path).model_listing.unwrap();
         (listing.path, listing.key_check_path)
     }
 
@@ -134,6 +133,21 @@ mod tests {
             (ProviderType::Cohere, "/v2/chat", "/v1/models?endpoint=chat&page_size=1000"),
         ] {
             assert_eq!(listed_at(of, endpoint).0, list, "{of:?} {endpoint}");
+        }
+        for (of, endpoint, streamed) in [
+            (ProviderType::Bedrock, "/model/{model}/converse", "/model/{model}/converse-stream"),
+            (ProviderType::Bedrock, "/aws/model/{model}/converse/", "/aws/model/{model}/converse-stream"),
+            (
+                ProviderType::GoogleAi,
+                "/g/v1beta/models/{model}:generateContent",
+                "/g/v1beta/models/{model}:streamGenerateContent?alt=sse",
+            ),
+        ] {
+            assert_eq!(
+                filled(of, endpoint).request_builder.unwrap().stream_endpoint_path,
+                streamed,
+                "{of:?} {endpoint}"
+            );
         }
         let router = listed_at(ProviderType::Openrouter, "/api/v1/chat/completions");
         assert_eq!(router, ("/api/v1/models".into(), "/api/v1/key".into()));

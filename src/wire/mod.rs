@@ -11,8 +11,10 @@ mod endpoint;
 mod extractor;
 mod failure;
 pub mod families;
+mod frames;
 mod listing;
 mod messages;
+mod odds;
 mod parameters;
 mod path;
 mod problems;
@@ -54,14 +56,14 @@ pub struct Mapping {
 
 impl Mapping {
     /// The mapping of a provider; what it leaves out is that of its type, as for providers that were stored before they
-    /// held it.
+    /// held it. A condition that never holds, which was taken once, keeps its entry from being used.
     ///
     /// # Errors
     /// Everything that is wrong with it, by paths from the provider: `REQUIRED` for a part that neither it nor its type has.
     pub fn of(provider: &ProviderSpec) -> Result<Self, Vec<Problem>> {
         let mut provider = provider.clone();
         families::fill(&mut provider);
-        let mut problems = Problems::default();
+        let mut problems = Problems::in_use();
         let parts = parse(&provider, &mut problems);
         if parts.builder.is_none() && provider.request_builder.is_none() {
             problems.required("request_builder", "a `version` and a `payload_structure`");
@@ -92,6 +94,13 @@ impl Mapping {
     #[must_use]
     pub fn not_sent(&self, call: &Call) -> Vec<&'static str> {
         request::not_sent(&self.provider, &self.builder, call)
+    }
+
+    /// Pairs of fields that say one thing twice and are both sent, by paths as [`Self::request`] has them: a provider takes one
+    /// of the two. The call may lack its messages.
+    #[must_use]
+    pub fn at_odds(&self, call: &Call) -> Vec<(&'static str, &'static str)> {
+        odds::at_odds(&self.builder, call, request::model_of(&self.provider, call))
     }
 
     /// The conditions under which the builder takes the parameter in this field of a call, where it takes it under some
@@ -181,6 +190,9 @@ fn parse(provider: &ProviderSpec, problems: &mut Problems) -> Parts {
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod check_tests;
+#[cfg(test)]
+#[cfg(feature = "server")]
+pub(crate) mod frame_tests;
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests;

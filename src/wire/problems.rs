@@ -13,11 +13,32 @@ pub struct Problem {
 
 /// Gathers what is wrong.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(super) struct Problems {
+    found: Vec<Problem>,
+    /// Whether it is used and not written: what came in by an older rule and does no harm is let be.
+    in_use: bool,
+}
 
 impl Problems {
+    /// Nothing yet, of a mapping that is there already.
+    pub fn in_use() -> Self {
+        Self { in_use: true, ..Self::default() }
+    }
+
+    /// Notes what is only refused where it is written.
+    pub fn add_as_written(
+        &mut self,
+        path: impl Into<String>,
+        reason: &'static str,
+        description: impl Into<String>,
+    ) {
+        if !self.in_use {
+            self.add(path, reason, description);
+        }
+    }
+
     pub fn add(&mut self, path: impl Into<String>, reason: &'static str, description: impl Into<String>) {
-        self.0.push(Problem { path: path.into(), reason, description: description.into() });
+        self.found.push(Problem { path: path.into(), reason, description: description.into() });
     }
 
     pub fn required(&mut self, path: impl Into<String>, what: &str) {
@@ -37,11 +58,11 @@ impl Problems {
 
     /// How many there are so far.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.found.len()
     }
 
     pub fn into_result(self) -> Result<(), Vec<Problem>> {
-        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+        if self.found.is_empty() { Ok(()) } else { Err(self.found) }
     }
 }
 

@@ -79,8 +79,7 @@ pub(super) fn render(
     check_model(provider, model, &mut problems);
     let streamed = call.chat.stream.unwrap_or(false);
     if streamed && !streams {
-        let problem =
-            "is true, but the provider's response extractor has no `stream`: its answers come whole";
+        let problem = "is true, but the provider's response extractor has neither `stream` nor `frame_stream`: its answers come whole";
         problems.add("chat.stream", "NOT_SUPPORTED", problem);
     }
     let room = Room::default();
@@ -341,7 +340,8 @@ fn field_of(entry: &Entry) -> &'static str {
     field_of_parameter(parameter)
 }
 
-fn field_of_parameter(parameter: Parameter) -> &'static str {
+/// The field of a call that a parameter is.
+pub(super) fn field_of_parameter(parameter: Parameter) -> &'static str {
     match parameter {
         Parameter::ModelName => "model",
         Parameter::Messages => "messages",

@@ -8,10 +8,11 @@ use super::{
     answer::{Answer, Malformed, Parts, parse},
     extractor::{Extractor, Framing, Stream},
     failure::Failure,
+    frames::{Frames, Message},
 };
 
 /// Bytes of an event at most.
-const EVENT_BYTES: usize = 1 << 20;
+pub(super) const EVENT_BYTES: usize = 1 << 20;
 /// Bytes of an answer at most.
 const ANSWER_BYTES: usize = 16 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -20,6 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 #[derive(Debug)]
 pub struct StreamReader {
     extractor: Arc<Extractor>,
+    frames: Frames,
     /// Bytes that are no whole line yet.
     line: Vec<u8>,
     /// Data of an event of which more may come.
@@ -48,7 +50,7 @@ pub enum StreamFailure {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The provider broke it off with an error.
-    #[error("the provider has ended the answer with an error: {}", .0.message)]
+    #[error("the provider has ended the answer with an error: {}", .0.words())]
     Failed(Failure),
     /// The connection ended before the answer did.
     #[error("the provider's answer was cut off")]
@@ -62,6 +64,7 @@ impl StreamReader {
     pub(super) fn new(extractor: Arc<Extractor>) -> Self {
         Self {
             extractor,
+            frames: Frames::default(),
             line: Vec::new(),
             data: Vec::new(),
             has_data: false,
@@ -84,11 +87,9 @@ impl StreamReader {
     /// When the stream is no answer.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Delta>, StreamFailure> {
         let (text, reasoning) = (self.parts.text().len(), self.parts.reasoning().len());
-        for &byte in bytes {
-            if self.ended {
-                break;
-            }
-            self.byte(byte)?;
+        match self.stream()?.framing {
+            Framing::Frames => self.take_frames(bytes)?,
+            Framing::ServerSentEvents | Framing::JsonLines => self.take_lines(bytes)?,
         }
         let new = |whole: &str, before: usize| whole.get(before..).unwrap_or_default().to_owned();
         let text = Delta::Text(new(self.parts.text(), text));
@@ -103,16 +104,45 @@ impl StreamReader {
     /// # Errors
     /// When the stream is no answer, or not a whole one.
     pub fn finish(mut self) -> Result<Answer, StreamFailure> {
-        if !self.ended {
+        let framed = self.stream()?.framing == Framing::Frames;
+        if !self.ended && !framed {
             self.end_of_line()?;
             self.end_of_event()?;
         }
-        let marked = self.stream()?.ends_by_itself();
-        if marked && !self.ended { Err(StreamFailure::CutOff) } else { Ok(self.parts.into_answer()?) }
+        let has_more = self.stream()?.ends_by_itself() || !self.frames.is_empty();
+        if has_more && !self.ended { Err(StreamFailure::CutOff) } else { Ok(self.parts.into_answer()?) }
     }
 
     fn stream(&self) -> Result<&Stream, Malformed> {
         self.extractor.stream.as_ref().ok_or_else(|| Malformed::new("is not to be streamed"))
+    }
+
+    fn take_frames(&mut self, bytes: &[u8]) -> Result<(), StreamFailure> {
+        if self.ended {
+            return Ok(());
+        }
+        self.frames.extend(bytes);
+        while !self.ended
+            && let Some(message) = self.frames.take()?
+        {
+            match message {
+                Message::Event(event) => self.event(&event)?,
+                Message::Error(raised) => {
+                    return Err(StreamFailure::Failed(self.extractor.failure_frame(&raised)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_lines(&mut self, bytes: &[u8]) -> Result<(), StreamFailure> {
+        for &byte in bytes {
+            if self.ended {
+                break;
+            }
+            self.byte(byte)?;
+        }
+        Ok(())
     }
 
     fn byte(&mut self, byte: u8) -> Result<(), StreamFailure> {
@@ -153,28 +183,34 @@ impl StreamReader {
                 }
                 Ok(())
             }
+            // These have no lines.
+            Framing::Frames => Ok(()),
         }
     }
 
     fn end_of_event(&mut self) -> Result<(), StreamFailure> {
         let data = std::mem::take(&mut self.data);
         self.has_data = false;
-        let extractor = Arc::clone(&self.extractor);
-        let Some(stream) = &extractor.stream else { return Ok(()) };
         let text = data.trim_ascii();
         if text.is_empty() {
             return Ok(());
         }
-        if !stream.end_data.is_empty() && text == stream.end_data.as_bytes() {
+        let end_data = &self.stream()?.end_data;
+        if !end_data.is_empty() && text == end_data.as_bytes() {
             self.ended = true;
             return Ok(());
         }
-        let event = parse(text)?;
-        if finds(&stream.error_paths, &event) {
-            return Err(StreamFailure::Failed(extractor.failure_event(&event)));
+        self.event(&parse(text)?)
+    }
+
+    fn event(&mut self, event: &Value) -> Result<(), StreamFailure> {
+        let extractor = Arc::clone(&self.extractor);
+        let Some(stream) = &extractor.stream else { return Ok(()) };
+        if finds(&stream.error_paths, event) {
+            return Err(StreamFailure::Failed(extractor.failure_event(event)));
         }
-        self.parts.add(&stream.rules, &event, true)?;
-        self.ended = finds(&stream.end_paths, &event);
+        self.parts.add(&stream.rules, event, true)?;
+        self.ended = finds(&stream.end_paths, event);
         if self.parts.size() > ANSWER_BYTES { Err(StreamFailure::TooLarge) } else { Ok(()) }
     }
 }

@@ -8,7 +8,7 @@ use prost_reflect::{DynamicMessage, ReflectMessage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{frame_tests::StreamBody, *};
 use crate::{
     domain::{FeatureLevel, Spec},
     kinds,
@@ -62,9 +62,12 @@ struct AnswerCase {
 #[derive(Deserialize)]
 struct StreamCase {
     name: String,
-    body: String,
+    #[serde(flatten)]
+    body: StreamBody,
     expect: Option<Value>,
     fails: Option<String>,
+    reason: Option<String>,
+    code: Option<String>,
     message: Option<String>,
 }
 
@@ -88,6 +91,23 @@ struct ModelsCase {
 
 fn vectors() -> Vectors {
     serde_json::from_str(include_str!("../../tests/vectors/wire.json")).unwrap()
+}
+
+impl StreamCase {
+    fn is_failed(&self, failure: &StreamFailure, what: &str) {
+        let kind = match failure {
+            StreamFailure::Malformed(_) => "malformed",
+            StreamFailure::Failed(_) => "failed",
+            StreamFailure::CutOff => "cut_off",
+            StreamFailure::TooLarge => "too_large",
+        };
+        assert_eq!(Some(kind), self.fails.as_deref(), "{what}");
+        let StreamFailure::Failed(told) = failure else { return };
+        let found = [&told.message, &told.code, word(told.reason)];
+        for (wanted, found) in [&self.message, &self.code, &self.reason].into_iter().zip(found) {
+            assert!(wanted.as_deref().is_none_or(|wanted| wanted == found), "{what}: {told:?}");
+        }
+    }
 }
 
 /// A message from its JSON.
@@ -227,28 +247,13 @@ fn streams_are_read_however_they_are_cut() {
         for case in &family.streams {
             for size in [1, 2, 7, 64, usize::MAX] {
                 let what = format!("{}: {} in pieces of {size}", family.family, case.name);
-                let outcome = streamed(mapping, case.body.as_bytes(), size);
+                let outcome = streamed(mapping, &case.body.bytes(), size);
                 match (&case.expect, outcome) {
                     (Some(expected), Ok((answer, text))) => {
                         assert_eq!(shown_answer(&answer), *expected, "{what}");
                         assert_eq!(text, answer.text, "{what}");
                     }
-                    (None, Err(failure)) => {
-                        let kind = match &failure {
-                            StreamFailure::Malformed(_) => "malformed",
-                            StreamFailure::Failed(told) => {
-                                let message = case.message.as_deref();
-                                assert!(
-                                    message.is_none_or(|message| message == told.message),
-                                    "{what}: {told:?}"
-                                );
-                                "failed"
-                            }
-                            StreamFailure::CutOff => "cut_off",
-                            StreamFailure::TooLarge => "too_large",
-                        };
-                        assert_eq!(Some(kind), case.fails.as_deref(), "{what}");
-                    }
+                    (None, Err(failure)) => case.is_failed(&failure, &what),
                     (_, outcome) => panic!("{what}: {outcome:?}"),
                 }
             }

@@ -2,7 +2,8 @@
 
 use signalbox::proto::v1::{
     ChatMessage, ChatParameters, ChatRole, GenerationParameters, ProviderSpec, ProviderType,
-    RenderRequestRequest, RenderRequestResponse, Role, ToolCall, ToolChoice, ToolChoiceMode, ToolSpec,
+    ReasoningParameters, RenderRequestRequest, RenderRequestResponse, Role, ToolCall, ToolChoice,
+    ToolChoiceMode, ToolSpec,
 };
 
 use super::*;
@@ -73,6 +74,19 @@ async fn a_request_is_rendered_without_any_secret() {
     assert!(answer.body_json.contains(r#""description":"Finds.","name":"find""#), "{}", answer.body_json);
     assert_eq!(answer.unused_parameters, ["top_k"]);
     assert!(!format!("{answer:?}").contains(CANARY));
+}
+
+/// Both were sent without a word, and the provider refused the call.
+#[tokio::test]
+async fn regression_what_a_call_says_twice_is_warned_of() {
+    let server = furnished_with_types().await;
+    let mut asked = request("gemini");
+    asked.reasoning =
+        Some(ReasoningParameters { effort: 2, thinking_tokens: Some(800), ..Default::default() });
+    let answer = rendered(&server.admin(), asked).await;
+    let [warning] = &answer.warnings[..] else { panic!("{answer:?}") };
+    assert!(warning.contains("`reasoning.effort` and `reasoning.thinking_tokens`"), "{warning}");
+    assert!(rendered(&server.admin(), request("gemini")).await.warnings.is_empty());
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ on_both_databases! {
     what_fails_leaves_everything_as_it_was;
     regression_what_is_not_valid_is_left_out_only_when_asked;
     a_dry_run_changes_nothing;
+    regression_a_second_file_comes_in_beside_the_first;
+    regression_what_is_kept_is_told_with_the_one_reason;
     regression_a_copy_stays_while_nobody_knows;
 }
 
@@ -227,6 +229,68 @@ async fn edits_survive_the_next_import(place: Place) {
     let replaced = run(&place, &["--from", "litellm-prices", "--replace", &path]).await;
     assert!(replaced.status.success(), "{}", printed(&replaced));
     assert_eq!(price("models/groq/b").await, "2");
+}
+
+/// A file of LiteLLM with a deployment of one resource of Azure's.
+fn of_team(place: &Place, team: &str, key: &str) -> String {
+    let text = format!(
+        "model_list:\n  - model_name: m-{team}\n    litellm_params: {{model: azure/gpt-4o, api_key: {key}, api_base: \
+         'https://{team}.openai.azure.com'}}\n"
+    );
+    file(place, &format!("{team}.yaml"), &text).display().to_string()
+}
+
+/// The provider of the second file was kept out, and its key with it.
+async fn regression_a_second_file_comes_in_beside_the_first(place: Place) {
+    let [one, two] = ["one", "two"].map(|team| of_team(&place, team, &format!("key-of-{team}")));
+    let litellm = async |file: &str, more: &[&str]| {
+        let output = run(&place, &[&["--from", "litellm", file], more].concat()).await;
+        assert!(output.status.success(), "{}", printed(&output));
+        printed(&output)
+    };
+    let urls = async || {
+        let mut urls = Vec::new();
+        for id in ["azure_openai", "azure_openai-2"] {
+            urls.push(provider(&place, &format!("providers/{id}")).await.base_url);
+            assert_eq!(
+                place.states(&format!("providers/{id}/apiKeys/litellm")).await,
+                [State::Present],
+                "{id}"
+            );
+        }
+        urls
+    };
+    litellm(&one, &[]).await;
+    let told = litellm(&two, &[]).await;
+    assert!(told.contains("`providers/azure_openai` is a provider at another base URL"), "{told}");
+    let both = ["https://one.openai.azure.com", "https://two.openai.azure.com"];
+    assert_eq!(urls().await, both);
+    let revision = place.revision().await;
+    for file in [&one, &two] {
+        let told = litellm(file, &[]).await;
+        assert!(told.contains("0 created, 0 updated, "), "{told}");
+    }
+    // A new key of the second is the second's.
+    litellm(&of_team(&place, "two", "another-key"), &["--replace"]).await;
+    assert!(place.revision().await > revision);
+    assert_eq!(urls().await, both);
+    let missing = place.get("providers/azure_openai-3").await;
+    assert!(missing.is_err());
+}
+
+/// Three reasons were told, of which none need hold.
+async fn regression_what_is_kept_is_told_with_the_one_reason(place: Place) {
+    let path = of_team(&place, "one", "key-of-one");
+    let import = async || printed(&run(&place, &["--from", "litellm", &path]).await);
+    import().await;
+    let mut edited = place.get("providers/azure_openai").await.unwrap();
+    if let Some(Spec::Provider(provider)) = &mut edited.spec {
+        "ours".clone_into(&mut provider.description);
+    }
+    place.write(Op::update(edited, &["provider.description"])).await;
+    let told = import().await;
+    let line = told.lines().find(|line| line.contains("providers/azure_openai ")).unwrap_or_default();
+    assert!(line.ends_with("it was edited since it was imported; --replace overwrites it"), "{told}");
 }
 
 /// Names of everything in the home of the server but its own files.

@@ -102,7 +102,14 @@ const CASES: &[Case] = &[
     fires("SignalboxConnectionsGivenUp", &[("signalbox_connections_given_up_total", "0x50 0+20x10")], &[]),
     // Now and then a worker's machine dies.
     quiet("SignalboxConnectionsGivenUp", &[("signalbox_connections_given_up_total", "0+1x60")]),
-    fires("SignalboxWarnings", &[("signalbox_warnings", "2x60")], &[]),
+    fires("SignalboxWarnings", &[("signalbox_warnings", "2x40 3x20")], &[]),
+    // Where the key lies beside the database there are two for ever.
+    quiet("SignalboxWarnings", &[("signalbox_warnings", "2x60")]),
+    // What has a rule of its own is told by that.
+    quiet(
+        "SignalboxWarnings",
+        &[("signalbox_warnings", "2x40 3x20"), ("signalbox_replica_alarms{alarm=\"vanished\"}", "0x40 1x20")],
+    ),
     quiet("SignalboxWarnings", &[("signalbox_warnings", "0x50 1x10")]),
     fires(
         "SignalboxHeartbeatsRefused",

@@ -134,6 +134,29 @@ fn pods_have_no_right_that_they_do_not_need() {
     }
 }
 
+/// Without bounds a pod that logs in a loop fills the node's disk, and others are evicted for it.
+#[test]
+fn what_a_pod_takes_of_a_node_is_bounded() {
+    for name in OVERLAYS {
+        let made = made(name);
+        let resources = &container(&made)["resources"];
+        for (which, kinds) in [
+            ("requests", &["cpu", "memory", "ephemeral-storage"][..]),
+            ("limits", &["memory", "ephemeral-storage"]),
+        ] {
+            for kind in kinds {
+                assert!(resources[which][kind].is_string(), "{name}: {which} of {kind}");
+            }
+        }
+    }
+    let budget = made(OVERLAYS[1]);
+    let budget = &find(&budget, "PodDisruptionBudget", "signalbox")["spec"];
+    assert_eq!(
+        budget["unhealthyPodEvictionPolicy"], "AlwaysAllow",
+        "a drain waits for nobody who serves nobody"
+    );
+}
+
 #[test]
 fn every_selector_finds_the_pods() {
     for name in OVERLAYS {

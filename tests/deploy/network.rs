@@ -42,7 +42,7 @@ const DNS: &str = "[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name
 const DATABASE: &str =
     "[{namespaceSelector:{},podSelector:{matchLabels:{app.kubernetes.io/name:postgresql}}}]";
 /// What is public: everything but the networks of one's own, of the machine and of the cloud's metadata.
-const PUBLIC: &str = "[{ipBlock:{cidr:0.0.0.0/0,except:[0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,198.18.0.0/15,224.0.0.0/4]}},{ipBlock:{cidr:::/0,except:[::1/128,64:ff9b::a00:0/104,64:ff9b::6440:0/106,64:ff9b::7f00:0/104,64:ff9b::a9fe:0/112,64:ff9b::ac10:0/108,64:ff9b::c0a8:0/112,64:ff9b:1::/48,2002::/16,fc00::/7,fe80::/10]}}]";
+const PUBLIC: &str = "[{ipBlock:{cidr:0.0.0.0/0,except:[0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,198.18.0.0/15,224.0.0.0/3]}},{ipBlock:{cidr:::/0,except:[::/127,64:ff9b::/104,64:ff9b::a00:0/104,64:ff9b::6440:0/106,64:ff9b::7f00:0/104,64:ff9b::a9fe:0/112,64:ff9b::ac10:0/108,64:ff9b::c0a8:0/112,64:ff9b::c612:0/111,64:ff9b::e000:0/99,64:ff9b:1::/48,2002::/16,fc00::/7,fe80::/10,ff00::/8]}}]";
 
 #[test]
 fn nobody_else_calls_or_is_called() {
@@ -58,7 +58,10 @@ fn nobody_else_calls_or_is_called() {
     assert_eq!(rules("monitoring", "ingress", "from"), BTreeSet::from([rule(PROMETHEUS, &["TCP http"])]));
     assert_eq!(rules("monitoring", "egress", "to"), BTreeSet::new());
     assert_eq!(rules("tracing", "ingress", "from"), BTreeSet::new());
-    assert_eq!(rules("tracing", "egress", "to"), BTreeSet::from([rule(COLLECTOR, &["TCP 4317"])]));
+    assert_eq!(
+        rules("tracing", "egress", "to"),
+        BTreeSet::from([rule(COLLECTOR, &["TCP 4317", "TCP 4318"])])
+    );
 }
 
 /// How many `512Mi` are.

@@ -1,7 +1,9 @@
-//! A stand-in of an OTLP collector: takes what servers send, and what the test's own process traces.
+//! A stand-in of an OTLP collector: takes what servers send, over gRPC and over HTTP on one port, and what the test's own process
+//! traces.
 
 use std::{
     fmt,
+    io::Read as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -9,6 +11,13 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use bytes::Bytes;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -24,10 +33,18 @@ use opentelemetry_sdk::{
 use prost::Message as _;
 use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    codec::CompressionEncoding,
+    service::Routes,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 use tracing_subscriber::{Layer as _, filter::filter_fn, layer::SubscriberExt as _};
 
 use super::{PATIENCE, until};
+
+/// How a collector can be spoken to, as the setting has it.
+pub const PROTOCOLS: [&str; 2] = ["grpc", "http/protobuf"];
 
 /// A span that has come in.
 #[derive(Clone, Debug, Default)]
@@ -76,12 +93,20 @@ impl Seen {
 /// A collector that listens. It stops with the test.
 #[derive(Clone)]
 pub struct Collector {
-    seen: Arc<Mutex<Vec<Seen>>>,
-    bytes: Arc<Mutex<Vec<u8>>>,
-    headers: Arc<Mutex<Vec<String>>>,
-    refuses: Arc<AtomicBool>,
-    address: String,
+    came: Arc<Came>,
+    url: String,
     _serving: Arc<Serving>,
+}
+
+/// What has come in.
+#[derive(Default)]
+struct Came {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    bytes: Mutex<Vec<u8>>,
+    headers: Mutex<Vec<String>>,
+    /// By which way, and how it was compressed.
+    ways: Mutex<Vec<(&'static str, String)>>,
+    refuses: AtomicBool,
 }
 
 struct Serving(AbortHandle);
@@ -94,48 +119,59 @@ impl Drop for Serving {
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::serve(Server::builder(), "http://127.0.0.1").await
+    }
+
+    /// One behind TLS, by a certificate for `localhost` and its key.
+    pub async fn secured((certificate, key): &(String, String)) -> Self {
+        let identity = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        Self::serve(Server::builder().tls_config(identity).expect("TLS"), "https://localhost").await
+    }
+
+    async fn serve(server: Server, host: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let (seen, bytes, headers) = (Arc::default(), Arc::default(), Arc::default());
-        let refuses: Arc<AtomicBool> = Arc::default();
-        let inlet = Inlet {
-            seen: Arc::clone(&seen),
-            bytes: Arc::clone(&bytes),
-            headers: Arc::clone(&headers),
-            refuses: Arc::clone(&refuses),
-        };
-        let server = Server::builder()
-            .add_service(TraceServiceServer::new(inlet))
-            .serve_with_incoming(TcpListenerStream::new(listener));
+        let url = format!("{host}:{}", listener.local_addr().expect("an address").port());
+        let came: Arc<Came> = Arc::default();
+        let grpc = TraceServiceServer::new(Inlet(Arc::clone(&came)));
+        let grpc = grpc.accept_compressed(CompressionEncoding::Gzip);
+        let http = Router::new().route("/v1/traces", post(over_http)).with_state(Arc::clone(&came));
+        let routes = Routes::from(Routes::new(grpc).into_axum_router().merge(http));
+        let server = server.accept_http1(true).add_routes(routes);
+        let server = server.serve_with_incoming(TcpListenerStream::new(listener));
         let serving = tokio::spawn(async move {
             let _ = server.await;
         });
-        Self { seen, bytes, headers, refuses, address, _serving: Arc::new(Serving(serving.abort_handle())) }
+        Self { came, url, _serving: Arc::new(Serving(serving.abort_handle())) }
     }
 
     /// Takes one span less than it is sent from now on, as it says in an answer that is no error.
     pub fn refuse_one_of_each_batch(&self) {
-        self.refuses.store(true, Ordering::Relaxed);
+        self.came.refuses.store(true, Ordering::Relaxed);
     }
 
     /// As a server's setting names it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// Everything that has come in.
     pub fn spans(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.came.seen.lock().unwrap().clone()
     }
 
     /// Every byte that servers have sent.
     pub fn bytes(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().clone()
+        self.came.bytes.lock().unwrap().clone()
     }
 
     /// The `authorization` headers that came along.
     pub fn headers(&self) -> Vec<String> {
-        self.headers.lock().unwrap().clone()
+        self.came.headers.lock().unwrap().clone()
+    }
+
+    /// By which way each batch came, and how it was compressed.
+    pub fn ways(&self) -> Vec<(&'static str, String)> {
+        self.came.ways.lock().unwrap().clone()
     }
 
     /// The spans of a trace with a name, once there are as many.
@@ -157,7 +193,7 @@ impl Collector {
 
     /// Traces this thread as a worker traces itself: with `tracing-opentelemetry`, into this collector.
     pub fn trace_this_thread(&self) -> tracing::subscriber::DefaultGuard {
-        let exporter = Own(Arc::clone(&self.seen));
+        let exporter = Own(Arc::clone(&self.came.seen));
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let ours = filter_fn(|metadata| {
@@ -168,12 +204,7 @@ impl Collector {
     }
 }
 
-struct Inlet {
-    seen: Arc<Mutex<Vec<Seen>>>,
-    bytes: Arc<Mutex<Vec<u8>>>,
-    headers: Arc<Mutex<Vec<String>>>,
-    refuses: Arc<AtomicBool>,
-}
+struct Inlet(Arc<Came>);
 
 #[tonic::async_trait]
 impl TraceService for Inlet {
@@ -181,9 +212,41 @@ impl TraceService for Inlet {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let said = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok());
+        self.0.said("grpc", said("authorization"), said("grpc-encoding"));
+        Ok(Response::new(self.0.take(request.into_inner())))
+    }
+}
+
+/// As the specification has it: binary, and compressed if the request says so.
+async fn over_http(
+    State(came): State<Arc<Came>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<([(&'static str, &'static str); 1], Vec<u8>), StatusCode> {
+    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if said("content-type") != Some("application/x-protobuf") {
+        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    came.said("http/protobuf", said("authorization"), said("content-encoding"));
+    let mut plain = Vec::new();
+    match said("content-encoding") {
+        Some("gzip") => flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain),
+        _ => (&body[..]).read_to_end(&mut plain),
+    }
+    .map_err(|_| StatusCode::BAD_REQUEST)?;
+    let message = ExportTraceServiceRequest::decode(&plain[..]).map_err(|_| StatusCode::BAD_REQUEST)?;
+    Ok(([("content-type", "application/x-protobuf")], came.take(message).encode_to_vec()))
+}
+
+impl Came {
+    /// What a batch says of itself.
+    fn said(&self, way: &'static str, authorization: Option<&str>, encoding: Option<&str>) {
         self.headers.lock().unwrap().extend(authorization.map(str::to_owned));
-        let message = request.into_inner();
+        self.ways.lock().unwrap().push((way, encoding.unwrap_or_default().to_owned()));
+    }
+
+    fn take(&self, message: ExportTraceServiceRequest) -> ExportTraceServiceResponse {
         self.bytes.lock().unwrap().extend(message.encode_to_vec());
         let mut seen = self.seen.lock().unwrap();
         for resource in message.resource_spans {
@@ -208,7 +271,7 @@ impl TraceService for Inlet {
             rejected_spans: 1,
             error_message: "beyond the quota".into(),
         });
-        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
+        ExportTraceServiceResponse { partial_success }
     }
 }
 

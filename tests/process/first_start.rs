@@ -10,7 +10,9 @@ use signalbox::proto::v1::{
 use crate::harness::{
     Home, Server,
     api::{Api, deletion_of},
+    exposition::Exposition,
     forms::Forms,
+    http::get,
 };
 
 const STARTERS: &str = "SIGNALBOX_STARTERS";
@@ -61,7 +63,7 @@ fn usable(resources: &[Resource]) -> (Vec<&str>, String) {
 
 #[tokio::test]
 async fn a_new_store_begins_with_four_providers_and_the_catalogue() {
-    let server = Server::start_in(&Arc::new(home())).await;
+    let server = Server::start_in_with(&Arc::new(home()), &["--http-listen", "127.0.0.1:0"]).await;
     let mut api = Api::admin(&server).await;
     let all = resources(&mut api).await;
     let starters = ["providers/chatgpt", "providers/google_ai", "providers/groq", "providers/openrouter"];
@@ -72,6 +74,13 @@ async fn a_new_store_begins_with_four_providers_and_the_catalogue() {
     // One revision, by the service itself.
     assert_eq!(status(&mut api).await.revision, 1);
     assert!(all.iter().all(|one| one.create_revision == 1 && one.updated_by == "signalbox"));
+    let page = get(server.http_address(), "/metrics", &server.admin_token()).await;
+    let page = Exposition::parse(&page.body);
+    let counted = |role| {
+        let labels = [("action", "imported"), ("kind", "provider"), ("role", role)];
+        page.find("signalbox_config_changes_total", &labels)
+    };
+    assert_eq!(["server", "admin"].map(counted), [Some(4.0), None], "no admin did it");
     let log = server.home().log();
     let line = log.lines().find(|line| line.starts_with("providers/groq ")).expect("a line of the table");
     assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["providers/groq", "yes", "yes", "-"]);

@@ -5,8 +5,8 @@ use http_body_util::Full;
 use hyper::Request;
 use prost::Message;
 use signalbox::proto::v1::{
-    GetResourceRequest, GetResourceResponse, Role, WatchConfigRequest, WatchConfigResponse,
-    watch_config_response::Event,
+    GetResourceRequest, GetResourceResponse, GetStatusRequest, Role, WatchConfigRequest, WatchConfigResponse,
+    admin_service_client::AdminServiceClient, watch_config_response::Event,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use crate::{
-    calls::{channel, refusal, token},
+    calls::{channel, refusal, token, with},
     harness::{
         Server,
         api::{Api, setting},
@@ -126,11 +126,13 @@ async fn the_gate_is_the_same() {
     ] {
         let answer = ask(server.address(), method, path, &format!("{admin}Content-Type: {kind}\r\n")).await;
         let told = match code {
+            400 => "HTTP/2",
             405 => "with POST",
             415 => "--http-listen",
             _ => "",
         };
         assert!(answer.code == code && answer.body.contains(told), "{method} {kind}: {answer:?}");
+        assert!(answer.headers.contains_key("x-request-id"), "{method} {kind}: the log has it");
     }
     assert_eq!(ask(server.address(), "POST", path, &admin).await.code, 415, "it says of nothing what it is");
 }
@@ -158,6 +160,34 @@ async fn regression_what_is_no_grpc_is_refused_as_that() {
     let line =
         "signalbox_rpcs_total{method=\"signalbox.v1.AdminService/GetStatus\",code=\"INVALID_ARGUMENT\"} 2\n";
     assert!(page.contains(line), "{page}");
+}
+
+/// The answer in JSON was none that a client of gRPC could read.
+#[tokio::test]
+async fn regression_grpc_on_the_port_of_http_is_told_where_it_belongs() {
+    let server = Server::start_with(&["--http-listen", "127.0.0.1:0"]).await;
+    let mut admin = AdminServiceClient::new(channel(server.http_address()).await);
+    let refused = admin.get_status(with(&server.admin_token(), GetStatusRequest {})).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert!(refused.message().contains("(--listen)"), "{refused:?}");
+}
+
+/// Forms of gRPC-Web, which nobody decodes there, were answered as gRPC.
+#[tokio::test]
+async fn regression_the_health_listener_takes_grpc_alone() {
+    let server = Server::start_with(&["--health-listen", "127.0.0.1:0"]).await;
+    for (form, code) in [
+        ("Application/GRPC", 200),
+        ("application/grpc-web", 415),
+        ("application/grpcfoo", 415),
+        ("text/html", 415),
+    ] {
+        let body = tonic::body::Body::new(Full::from(vec![0; 5]));
+        let request = Request::post("/grpc.health.v1.Health/Check").header("content-type", form);
+        let answer =
+            channel(server.health_address()).await.oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), code, "{form}");
+    }
 }
 
 /// It was told as a method that there is not, and a client looked for another version.

@@ -25,21 +25,21 @@ use crate::{
 };
 
 /// An authority, and what it signs.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// A certificate for this name with its key, both PEM.
-    fn sign(&self, name: &str) -> (String, String) {
+    pub fn sign(&self, name: &str) -> (String, String) {
         self.sign_until(name, (4096, 1, 1))
     }
 
@@ -107,8 +107,10 @@ async fn a_client_that_trusts_the_authority_is_served_and_nothing_is_said_in_pla
         .ca_file(ca_file);
     let mut connection = Connection::open(&options).await.unwrap();
     connection.admin.get_status(GetStatusRequest {}).await.unwrap();
-    let missing = Connection::open(&options.ca_file("/no/such")).await;
-    assert!(matches!(missing, Err(Error::CaFile { .. })), "{missing:?}");
+    for none in ["/no/such".into(), home.path("tls.key")] {
+        let none = Connection::open(&options.clone().ca_file(none)).await;
+        assert!(matches!(none, Err(Error::CaFile { .. })), "{none:?}");
+    }
 }
 
 /// The page for probes over TLS, and what was agreed to speak.

@@ -26,7 +26,7 @@ use crate::{
     harness::{
         Home, PATIENCE, Server,
         api::{Api, api_key, provider, setting},
-        collector::{Collector, Seen},
+        collector::{Collector, PROTOCOLS, Seen},
         events::Stream,
         http::{ask, send},
         run, soon, until,
@@ -53,6 +53,11 @@ pub fn home(collector: &Collector) -> Home {
     Home::new().with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()).with("OTEL_BSP_SCHEDULE_DELAY", "50")
 }
 
+/// The same, with the protocol that they speak.
+pub fn home_by(collector: &Collector, protocol: &str) -> Home {
+    home(collector).with("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+}
+
 /// A request that belongs to a trace.
 pub fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<CreateResourceRequest> {
     let value = Some(setting_spec::Value::IntValue(1));
@@ -66,7 +71,6 @@ pub fn create(server: &Server, name: &str, traceparent: &str) -> tonic::Request<
     request
 }
 
-/// A setting that was created so.
 pub async fn created(server: &Server, name: &str, traceparent: &str) {
     let mut config = ConfigServiceClient::new(channel(server.address()).await);
     config.create_resource(create(server, name, traceparent)).await.unwrap();
@@ -74,8 +78,14 @@ pub async fn created(server: &Server, name: &str, traceparent: &str) {
 
 #[tokio::test]
 async fn one_change_is_one_trace_from_the_caller_to_the_callback() {
+    for protocol in PROTOCOLS {
+        follow_one_change(protocol).await;
+    }
+}
+
+async fn follow_one_change(protocol: &str) {
     let collector = Collector::start().await;
-    let server = Server::start_in(&Arc::new(home(&collector))).await;
+    let server = Server::start_in(&Arc::new(home_by(&collector, protocol))).await;
     let worker = token_with(&server, Role::Worker, "w", true, Duration::from_secs(3_600)).await;
     let _traced = collector.trace_this_thread();
     let options = ClientOptions::new(server.url()).token(TokenSource::fixed(worker));
@@ -286,8 +296,15 @@ async fn regression_the_span_of_a_stream_lasts_to_its_end() {
 
 #[tokio::test]
 async fn no_secret_and_no_name_reaches_the_collector() {
+    for protocol in PROTOCOLS {
+        nothing_reaches_it_by(protocol).await;
+    }
+}
+
+async fn nothing_reaches_it_by(protocol: &str) {
     let collector = Collector::start().await;
-    let home = home(&collector).with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-collector");
+    let home = home_by(&collector, protocol)
+        .with("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-collector");
     let home = Arc::new(home.with("RUST_LOG", "trace"));
     let server = Server::start_in_with(&home, &["--http-listen", "127.0.0.1:0"]).await;
     let token = token(&server, Role::Admin, "a-subject-of-a-token").await;

@@ -1,8 +1,8 @@
 //! What is taken and warned of, because of what other resources say or of the time: through the API, as a person meets it.
 
 use signalbox::proto::v1::{
-    GenerationParameters, ModelLimits, ModelSpec, PromptTemplateSpec, ProviderSpec, ProviderType, Resource,
-    VirtualKeySpec, resource::Spec,
+    GenerationParameters, ModelLimits, ModelSpec, PromptTemplateSpec, ProviderSpec, ProviderType,
+    RequestBuilder, RequestEntry, Resource, VirtualKeySpec, resource::Spec,
 };
 
 use crate::support::{
@@ -75,6 +75,54 @@ async fn regression_a_model_of_nobody_says_so() {
     for owner in ["anthropic", "ours"] {
         assert_eq!(warned(&callers, model(owner)).await, Vec::<String>::new(), "{owner}");
     }
+}
+
+/// It was told only who wrote the template again.
+#[tokio::test]
+async fn regression_a_builder_that_loses_what_templates_ask_for_says_so() {
+    let (server, callers) = alone().await;
+    let of = |entries: &[(&str, &str)]| {
+        let entry = |(key, source): &(&str, &str)| {
+            let source = format!("param:{source}");
+            ((*key).to_owned(), RequestEntry { source, ..Default::default() })
+        };
+        let builder = RequestBuilder {
+            version: "1.0".into(),
+            payload_structure: entries.iter().map(entry).collect(),
+            ..Default::default()
+        };
+        let spec = ProviderSpec {
+            r#type: ProviderType::Openai.into(),
+            request_builder: Some(builder),
+            ..Default::default()
+        };
+        named("providers/a", Spec::Provider(spec))
+    };
+    let least = [("model", "model_name"), ("messages", "messages")];
+    let whole = [least.as_slice(), &[("temperature", "temperature")]].concat();
+    let template = |id: &str, temperature| {
+        let spec = PromptTemplateSpec {
+            template: "Say it.".into(),
+            provider: "providers/a".into(),
+            generation: Some(GenerationParameters { temperature, ..Default::default() }),
+            ..Default::default()
+        };
+        Op::Create(named(&format!("promptTemplates/{id}"), Spec::PromptTemplate(spec)))
+    };
+    callers
+        .write(vec![Op::Create(of(&whole)), template("warm", Some(0.5)), template("plain", None)])
+        .await
+        .unwrap();
+    let cut = || vec![Op::update(of(&least), &["provider.request_builder"])];
+    let told = callers.write(cut()).await.unwrap().warnings;
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("promptTemplates/warm: `prompt_template.generation.temperature`"), "{told}");
+    // Once, and nothing of a template that the caller does not reach.
+    assert_eq!(callers.write(cut()).await.unwrap().warnings, Vec::<String>::new());
+    callers.write(vec![Op::update(of(&whole), &["provider.request_builder"])]).await.unwrap();
+    let rights = Rights { grants: vec![by_name("providers/a")], ..Rights::admin() };
+    let narrow = Callers::new(vec![server.admin().colleague("narrow", &rights).await]);
+    assert_eq!(narrow.write(cut()).await.unwrap().warnings, Vec::<String>::new());
 }
 
 /// Another model may become the default, and a caller may name one.

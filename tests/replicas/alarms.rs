@@ -69,8 +69,6 @@ async fn regression_probes_say_at_once_that_the_database_is_away() {
     proxy.close(false);
     until_answered(PATIENCE, "it is back", async || !reasons().await.contains(&"STORE_AWAY".to_owned()))
         .await;
-    // Nobody has written since.
-    assert!(!reasons().await.contains(&"WRITES_REFUSED".to_owned()), "what refused it is over");
 }
 
 /// The alarm sends to the doctor, who said nothing of digests and ended with 0.

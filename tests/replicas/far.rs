@@ -61,6 +61,30 @@ async fn regression_a_database_far_away_is_not_taken_for_one_that_does_not_answe
     assert!(took.iter().any(|took| *took < WRITTEN), "{took:?}");
 }
 
+/// Found by a stranger: signing in with a password takes two ways more than without, and was given up each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_database_far_away_that_asks_for_a_password_is_reached() {
+    let mut database = postgres::Server::start(&[]);
+    let direct = database.database().await;
+    postgres::run(&direct, "ALTER ROLE signalbox PASSWORD 'right'").await;
+    let rules = database.give("hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    database.stop();
+    database.run(&[&format!("hba_file={rules}")]);
+    let cluster = Cluster::on(direct.replace("://signalbox@", "://signalbox:right@")).await;
+    let proxy = Proxy::before(database.port()).await;
+    let far = cluster.start_at(&proxy.url(cluster.url(), database.port())).await;
+    let caller = far.caller(&cluster.first_token().await);
+    proxy.delay(AWAY);
+    // Each connection is opened anew.
+    proxy.cut();
+    insist(&caller, &request(setting("settings/far", "x"))).await;
+    let heard = async || {
+        let status = caller.status().await;
+        !status.stale && status.doorbell == "notify" && !tells(&status.warnings, "heartbeats are not taken")
+    };
+    until_answered(PATIENCE, "it is in touch", heard).await;
+}
+
 fn tells(warnings: &[String], words: &str) -> bool {
     warnings.iter().any(|warning| warning.contains(words))
 }

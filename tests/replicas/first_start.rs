@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::join_all;
-use signalbox::proto::v1::{ListResourcesRequest, Resource, resource::Spec};
+use signalbox::{
+    domain::FeatureLevel,
+    proto::v1::{ListResourcesRequest, Resource, resource::Spec},
+};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, knows_of},
@@ -96,7 +99,10 @@ async fn the_database_of_the_store_itself_is_not_taken_over() {
 async fn beside_an_older_replica_the_beginning_waits() {
     let cluster = Cluster::new().await;
     // Before there were models and routers.
-    let before = cluster.home().with("OLDER_BY", "3").running(&example("another_release").await);
+    let before = cluster
+        .home()
+        .with("OLDER_BY", (FeatureLevel::CURRENT.0 - 1).to_string())
+        .running(&example("another_release").await);
     let mut old = Member::start_in(before).await;
     let token = cluster.first_token().await;
     let on = || cluster.home().with("SIGNALBOX_STARTERS", "on");

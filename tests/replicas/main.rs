@@ -18,6 +18,7 @@ mod flood;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keys;
+mod lookout;
 mod lost_workers;
 mod model;
 mod moving;

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use signalbox::{
     domain::FeatureLevel,
-    proto::v1::{GetResourceRequest, RaiseFeatureLevelRequest, RotateApiKeyRequest, resource::Spec},
+    proto::v1::{
+        FrameStreamExtractor, ProviderSpec, ProviderType, RaiseFeatureLevelRequest, Resource,
+        ResponseExtractor, UpdateResourceRequest, resource::Spec,
+    },
     store::LIFETIME,
 };
 use tonic::{Code, Status};
@@ -18,11 +21,11 @@ use crate::{
     postgres,
     support::{
         caller::Caller,
-        resources::{api_key, given, provider, setting},
+        resources::{named, setting},
     },
 };
 
-const KEY: &str = "providers/a/apiKeys/k";
+const NAME: &str = "providers/a";
 const CURRENT: u32 = FeatureLevel::CURRENT.0;
 
 /// A folder that runs the binary of one level ago.
@@ -40,26 +43,46 @@ async fn start_older(cluster: &Cluster) -> Member {
     Member::start_in(older(cluster).await).await
 }
 
-/// Both know providers and their keys.
-async fn create_key(caller: &Caller) {
-    create(caller, provider("providers/a")).await;
-    create(caller, api_key(KEY, "sk-first")).await;
+/// Both know providers of this type, but only the newer one that answers come in frames.
+async fn create_provider(caller: &Caller) {
+    let spec = ProviderSpec {
+        r#type: ProviderType::Bedrock.into(),
+        base_url: "https://llm.example.com".into(),
+        ..ProviderSpec::default()
+    };
+    create(caller, named(NAME, Spec::Provider(spec))).await;
 }
 
-/// Turns a key over and keeps its value before, which the older binary does not know.
-async fn rotate(caller: &Caller, retire_now: bool) -> Result<(), Status> {
-    // To another value than the one before: that would be no rotation.
-    let secret = Some(given(if retire_now { "sk-next" } else { "sk-after-that" }));
-    let request = RotateApiKeyRequest { name: KEY.into(), secret, retire_now, ..Default::default() };
-    caller.api_key().rotate_api_key(request).await.map(|_| ())
+/// Writes how the provider's answers are read: as its type has it, or with how they are read in frames said besides.
+async fn write_extractor(caller: &Caller, frames: bool) -> Result<(), Status> {
+    let mut extractor = spec(caller).await.response_extractor;
+    if let Some(extractor) = &mut extractor {
+        let rules = extractor.extraction_rules.clone();
+        let framed = FrameStreamExtractor { extraction_rules: rules, ..FrameStreamExtractor::default() };
+        extractor.frame_stream = Some(framed);
+    }
+    let response_extractor: Option<ResponseExtractor> = extractor.filter(|_| frames);
+    let spec = ProviderSpec { response_extractor, ..ProviderSpec::default() };
+    let mask = prost_types::FieldMask { paths: vec!["provider.response_extractor".into()] };
+    let request = UpdateResourceRequest {
+        resource: Some(named(NAME, Spec::Provider(spec))),
+        update_mask: Some(mask),
+        ..UpdateResourceRequest::default()
+    };
+    caller.config().update_resource(request).await.map(|_| ())
 }
 
-/// Whether the value before is kept.
-async fn keeps(caller: &Caller) -> bool {
-    let request = GetResourceRequest { name: KEY.into(), ..GetResourceRequest::default() };
-    let found = caller.config().get_resource(request).await.expect("it is there").into_inner();
-    let Some(Spec::ApiKey(spec)) = found.resource.and_then(|found| found.spec) else { panic!("no key") };
-    spec.previous_secret.is_some() && spec.rotation.is_some()
+/// Whether the provider says how answers are read in frames.
+async fn has_frames(caller: &Caller) -> bool {
+    spec(caller).await.response_extractor.is_some_and(|extractor| extractor.frame_stream.is_some())
+}
+
+async fn spec(caller: &Caller) -> ProviderSpec {
+    let found = read(caller, NAME, "").await.expect("it is there");
+    let Some(Resource { spec: Some(Spec::Provider(spec)), .. }) = found.resource else {
+        panic!("no provider")
+    };
+    spec
 }
 
 fn reason(status: &Status) -> String {
@@ -88,7 +111,7 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     let revision = create(&here, setting("settings/from_the_new", "x")).await;
     until_answered(PATIENCE, "the old one has it", async || there.status().await.revision >= revision).await;
     create(&there, setting("settings/from_the_old", "x")).await;
-    create_key(&there).await;
+    create_provider(&there).await;
     until_answered(PATIENCE, "the new one has it", async || {
         here.status().await.revision >= there.status().await.revision
     })
@@ -101,13 +124,13 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
             told(&caller.status().await.warnings, &waits)
         })
         .await;
-        let refused = rotate(caller, false).await.unwrap_err();
+        let refused = write_extractor(caller, true).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "FEATURE_LEVEL".into()));
         assert!(refused.message().contains("raised once every replica supports it"), "{refused}");
     }
-    // What is new is left out where that is asked for.
-    rotate(&here, true).await.expect("both know it");
-    assert!(!keeps(&here).await);
+    // What is new is left out of what is filled in.
+    write_extractor(&here, false).await.expect("both know it");
+    assert!(!has_frames(&here).await);
     let asked = here.admin().raise_feature_level(RaiseFeatureLevelRequest {}).await.unwrap_err();
     assert_eq!((asked.code(), reason(&asked)), (Code::FailedPrecondition, "REPLICAS_TOO_OLD".into()));
     assert!(asked.message().contains(&old.site.address()), "it is named: {asked}");
@@ -115,8 +138,8 @@ async fn what_an_older_replica_does_not_know_waits_until_none_is_left() {
     // The last old one goes: nobody has to do anything.
     old.stop().await;
     until_answered(PATIENCE, "the level is raised", async || level(&here).await == CURRENT).await;
-    rotate(&here, false).await.expect("every replica knows it now");
-    assert!(keeps(&here).await);
+    write_extractor(&here, true).await.expect("every replica knows it now");
+    assert!(has_frames(&here).await);
     assert!(!told(&here.status().await.warnings, "an upgrade is under way"));
 
     // None comes back.
@@ -133,13 +156,13 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
     old.stop().await;
     let mut new = cluster.start().await;
     let here = new.caller(&cluster.first_token().await);
-    create_key(&here).await;
+    create_provider(&here).await;
     let revision = create(&here, setting("settings/a", "x")).await;
     // With a heartbeat after this it would have been raised.
     let beaten = async || here.status().await.replicas.iter().any(|replica| replica.revision >= revision);
     until_answered(PATIENCE, "a heartbeat", beaten).await;
     assert_eq!(level(&here).await, CURRENT - 1);
-    rotate(&here, false).await.unwrap_err();
+    write_extractor(&here, true).await.unwrap_err();
     new.stop().await;
     start_older(&cluster).await.stop().await;
     let new = cluster.start().await;
@@ -151,7 +174,7 @@ async fn where_it_is_left_to_somebody_the_level_stays_and_the_old_binary_can_com
     let raised = home.run(&["raise-feature-level"]).await;
     assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
     assert_eq!(level(&here).await, CURRENT);
-    rotate(&here, false).await.expect("it was allowed");
+    write_extractor(&here, true).await.expect("it was allowed");
 }
 
 /// Found by an attack: one that slept while the others went on served on, and wrote.

@@ -299,6 +299,7 @@ async fn regression_a_level_that_nobody_signed_is_damage_and_keeps_nobody_out() 
     assert!(matches!(&found, Err(StoreError::Damaged(what)) if what.contains(&told)), "{found:?}");
     assert!(matches!(store.raise_feature_level(FeatureLevel(100)).await, Err(StoreError::Damaged(_))));
     store.beat(&heartbeat("a", raised.0)).await.expect("it tells of itself");
-    edit(&place, "DROP TRIGGER feature_level_only_grows; UPDATE feature_level SET level = level - 94").await;
+    let back = format!("DROP TRIGGER feature_level_only_grows; UPDATE feature_level SET level = {raised}");
+    edit(&place, &back).await;
     assert_eq!(store.feature_level().await.unwrap(), raised);
 }

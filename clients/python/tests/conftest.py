@@ -3,14 +3,17 @@
 The binary is that of SIGNALBOX_TEST_BINARY, else of `cargo build`. Waits are for conditions, never for time.
 """
 
+import base64
 import contextlib
 import json
 import os
 import pathlib
 import socket
+import struct
 import subprocess
 import threading
 import time
+import zlib
 
 import grpc
 import pytest
@@ -230,3 +233,26 @@ def connect():
 
 def vectors(name):
     return json.loads((VECTORS / name).read_text(encoding="utf-8"))
+
+
+def streamed_bytes(case):
+    """What is streamed, as the vectors of the wire have it."""
+    if "frames" in case:
+        return b"".join(text_frame(headers, payload) for headers, payload in case["frames"])
+    return base64.b64decode(case["base64"]) if "base64" in case else case["body"].encode()
+
+
+def text_frame(headers, payload):
+    """A frame of `application/vnd.amazon.eventstream` whose headers are texts."""
+    packed = b"".join(
+        struct.pack(f">B{len(name)}sBH{len(value)}s", len(name), name.encode(), 7, len(value), value.encode())
+        for name, value in headers.items()
+    )
+    return frame(packed, payload.encode() if isinstance(payload, str) else json.dumps(payload).encode())
+
+
+def frame(headers, payload):
+    """A frame, its headers as bytes."""
+    packed = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    packed += struct.pack(">I", zlib.crc32(packed)) + headers + payload
+    return packed + struct.pack(">I", zlib.crc32(packed))

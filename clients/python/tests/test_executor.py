@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import PATIENCE, until, vectors
+from conftest import PATIENCE, streamed_bytes, until, vectors
 from google.protobuf import json_format
 from test_fleet import worker
 
@@ -140,12 +140,8 @@ def test_each_family_answers(executor, speaker, family):
 @each_family
 def test_each_family_streams(executor, speaker, family):
     name = family["family"]
-    if not family["streams"]:
-        with pytest.raises(wire.CallError):
-            list(executor.stream("Hello", "some-model", provider=name))
-        return
     case = family["streams"][0]
-    speaker.lay(name, (200, case["body"].encode()))
+    speaker.lay(name, (200, streamed_bytes(case)))
     stream = executor.stream("Hello", "some-model", provider=name)
     assert "".join(delta.text for delta in stream) == case["expect"]["text"]
     assert dict(stream.completion.usage) == case["expect"]["usage"]
@@ -323,6 +319,57 @@ def test_once_something_was_said_nobody_else_is_asked(shared, client, executor, 
     stream = executor.stream("Hello", "m")
     assert [delta.text for delta in stream] == ["Hi"]
     assert stream.completion.provider == "mistral"
+
+
+def test_an_error_in_a_frame_counts_as_what_it_is_until_something_was_said(shared, client, executor, speaker):
+    route(shared, client, "bedrock", "mistral")
+    speaker.lay("mistral", (200, b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'))
+    cases = next(each for each in FAMILIES if each["family"] == "bedrock")["streams"]
+    streams = {case["name"]: (200, streamed_bytes(case)) for case in cases}
+    for name, kinds in [
+        ("throttled before anything is said", ["rate_limited"] * 2),
+        ("an error of the transport", ["unavailable"] * 2),
+        ("a call that is wrong", ["refused"]),
+        ("a page", ["bad_answer"]),
+        ("nothing", ["connection"] * 2),
+    ]:
+        speaker.lay("bedrock", streams[name])
+        stream = executor.stream("Hello", "m")
+        assert [delta.text for delta in stream] == ["Hi"], name
+        assert stream.completion.provider == "mistral", name
+        assert [failure.kind for failure in stream.completion.failures] == kinds, name
+    speaker.lay("bedrock", streams["throttled before anything is said"], streams["text"])
+    stream = executor.stream("Hello", "m")
+    assert "".join(delta.text for delta in stream) == "Hi there."
+    assert [failure.kind for failure in stream.completion.failures] == ["rate_limited"]
+    speaker.lay("bedrock", streams["cut off between frames"])
+    pieces = iter(executor.stream("Hello", "m"))
+    assert next(pieces).text == "Hi"
+    with pytest.raises(CompletionError, match="broke off"):
+        next(pieces)
+
+
+def test_one_whose_answers_come_whole_is_not_asked_for_a_stream(speaker):
+    whole, other = spoken_by(speaker, "whole"), spoken_by(speaker, "other")
+    extractor = {name: part for name, part in whole["response_extractor"].items() if name != "stream"}
+    key = {"apiKey": {"secret": {"value": "sk-own"}}}
+    fake = FakeClient(
+        {
+            "providers/whole": {"provider": {**whole, "response_extractor": extractor}},
+            "providers/whole/apiKeys/a": key,
+            "providers/other": {"provider": other},
+            "providers/other/apiKeys/a": key,
+            "routers/default": {"router": {"primary": "providers/whole", "fallbacks": ["providers/other"]}},
+        }
+    )
+    speaker.lay("other", (200, b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'))
+    speaker.heard.clear()
+    with Executor(fake) as executor:
+        stream = executor.stream("Hello", "m")
+        assert [delta.text for delta in stream] == ["Hi"]
+        with pytest.raises(wire.CallError, match="answers come whole"):
+            list(executor.stream("Hello", "m", provider="whole"))
+    assert [name for name, *_ in speaker.heard] == ["other"]
 
 
 def test_round_robin_takes_turns(shared, client, executor, speaker):

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 import signalbox
-from signalbox import _files
-from signalbox._transport import TokenSource, _pem
+from signalbox import _files, _tls
+from signalbox._transport import TokenSource
 
 
 def test_a_file_is_read_up_to_its_bound(tmp_path):
@@ -25,7 +25,7 @@ def test_regression_what_has_no_end_and_nobody_who_writes_is_not_waited_for(tmp_
     with pytest.raises(signalbox.TokenError, match="/dev/zero: it is no file"):
         TokenSource(file=pathlib.Path("/dev/zero")).read()
     with pytest.raises(signalbox.CredentialFileError, match="no file"):
-        _pem(pathlib.Path("/dev/zero"))
+        _tls.credentials(pathlib.Path("/dev/zero"), None, None)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(TimeoutError, match="nobody has written it"):
         _files.read(tmp_path / "pipe", 4, patience=0.01)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import json
 import os
@@ -439,13 +440,62 @@ def test_a_stream_that_is_given_up_lets_go_of_its_connection(raw):
         assert list(stream) == [], "there is nothing more"
     gone.clear()
 
+    told = []
+
     async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
         async with AsyncExecutor(worker(raw.url)) as executor:
             async with executor.stream("Hello", "m", timeout=20) as stream:
                 assert (await anext(aiter(stream))).text == "Hi"
             assert await asyncio.to_thread(gone.wait, 10)
+            gone.clear()
+            async with executor.stream("Hello", "m", timeout=20) as stream:
+                async for piece in stream:
+                    assert piece.text == "Hi"
+                    break
+            assert await asyncio.to_thread(gone.wait, 10)
+            gone.clear()
+            async for _ in executor.stream("Hello", "m", timeout=20):
+                break
+            gc.collect()
+            assert await asyncio.to_thread(gone.wait, 10)
 
     asyncio.run(run())
+    assert not told, "a loop that is left was an error of the event loop"
+
+
+@pytest.mark.parametrize(("default", "is_bound"), [("-1", False), ("true", False), ("100", True)])
+def test_regression_a_default_that_is_no_bound_bounded_a_budget(raw, default, is_bound):
+    """As `-1`, which some servers take for none. Rust sends it."""
+    raw.say = lambda: (OK, GOOD)
+    entries = {
+        "messages": {"source": "param:messages", "required": True},
+        "max_tokens": {"source": "param:max_tokens", "default_json": default},
+        "budget": {"source": "param:thinking_tokens"},
+    }
+    builder = {**SPECS["openai"]["request_builder"], "payload_structure": entries}
+    with Executor(worker(raw.url, request_builder=builder)) as executor:
+        given = {"reasoning_params": {"thinking_tokens": 1_024}}
+        if is_bound:
+            with pytest.raises(CallError, match="must be less than 100"):
+                executor.complete("Hello", "m", **given)
+        else:
+            assert executor.complete("Hello", "m", **given).text == "Hi"
+
+
+@pytest.mark.parametrize("wrong", [{"provider": 5}, {"router": 5}])
+def test_an_id_that_is_none_is_told_of(wrong):
+    with Executor(worker("http://provider.invalid")) as executor:
+        with pytest.raises(CallError, match="must be the id of one"):
+            executor.complete("Hello", "m", **wrong)
+        with pytest.raises(CallError, match="must be the id of one"):
+            executor.stream("Hello", "m", **wrong)
+
+
+@each_call
+def test_regression_who_waits_for_ever_met_the_end_of_the_clock(call, raw):
+    raw.say = lambda: (OK, SAID, b"data: [DONE]\n\n") if "stream" in call else (OK, GOOD)
+    ask(call, worker(raw.url), 1e300)
 
 
 @each_call

@@ -406,6 +406,17 @@ def test_options_are_checked():
         {"metrics": "prometheus"},
         {"token": b"x"},
         {"token_callback": CANARY},
+        {"url": None},
+        {"url": [5]},
+        {"selectors": 5},
+        {"selectors": [5]},
+        {"cache_file": 5},
+        {"cache_key": 5},
+        {"ca_file": 5},
+        {"token_file": 5},
+        {"defaults": 5},
+        {"defaults": {5: 5}},
+        {"max_state_bytes": "1"},
     ],
 )
 def test_regression_an_option_of_the_wrong_type_was_found_in_the_watching_thread(wrong):

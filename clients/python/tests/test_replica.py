@@ -1,8 +1,10 @@
 """The watch contract on the client's side, message by message."""
 
+import time
+
 import pytest
 
-from signalbox import SecretError, Snapshot, _proto, _replica
+from signalbox import SecretError, Snapshot, _proto
 from signalbox._replica import Cursor, DigestError, Replica
 from signalbox.errors import DesyncError
 from signalbox.settings import Overrides
@@ -237,29 +239,31 @@ def test_a_revision_that_is_not_accepted_is_known_and_not_served():
     ],
     ids=["snapshot", "changes"],
 )
-def test_what_never_becomes_whole_is_bounded(monkeypatch, messages):
-    monkeypatch.setattr(_replica, "_MAX_STAGED_BYTES", 1_500)
-    *before, last = messages(key("a", 4, "x" * 1_000))
-    known = replica(*before)
+def test_what_never_becomes_whole_is_bounded(messages):
+    *before, last = messages(key("a", 4, "x" * 10_000))
+    known = Replica(Snapshot(Overrides()), Cursor(), max_bytes=15_000)
+    known.begin_stream()
+    for message in before:
+        known.apply(message)
     assert known.is_unfinished
     with pytest.raises(DesyncError, match="before a state is whole"):
         known.apply(last)
     assert known.begin_stream() == Cursor() and known.is_unfinished
 
 
-def test_regression_what_is_held_is_bounded_over_all_revisions(monkeypatch):
+def test_regression_what_is_held_is_bounded_over_all_revisions():
     """Revisions without end, each with further resources, filled the worker's memory."""
     made = live()
     before = made.known._bytes
     made.apply(changes(6, key("b", 6, "x" * 1_000)))
     made.apply(changes(7, deleted=["providers/p/apiKeys/b"]))
     assert made.known._bytes == before > 0, "what is gone counts no more"
-    monkeypatch.setattr(_replica, "_MAX_STATE_BYTES", before + 2_000)
+    made._max_bytes = before + 2_000
     made.apply(changes(8, key("b", 8)))
-    with pytest.raises(DesyncError, match="larger than a GiB"):
+    with pytest.raises(DesyncError, match="larger than"):
         made.apply(changes(9, key("c", 9)))
     assert (made.begin_stream(), len(names(made))) == (Cursor(), 2), "served on"
-    with pytest.raises(DesyncError, match="larger than a GiB"):
+    with pytest.raises(DesyncError, match="larger than"):
         made.apply(snapshot(9, key("a", 4), key("b", 8), key("c", 9)))
 
 
@@ -274,6 +278,24 @@ def test_regression_revoked_names_are_bounded():
     assert (len(made.served._revoked), made.begin_stream()) == (50_001, Cursor())
     assert [each.name for each in applied.changes.events] == [held.name]
     assert made.served.get(held.name).revoked, "what is held is refused"
+
+
+def test_regression_revocations_one_by_one_cost_no_more_than_together():
+    """Each cost time by all that were kept so far."""
+    made = live()
+    before = made.served
+    names = [f"providers/p/apiKeys/{number}" for number in range(60_000)]
+    began = time.process_time()
+    for name in names:
+        applied = made.apply(revoked(2**62, name))
+        assert applied.revoked and applied.changes is None
+    assert time.process_time() - began < 20, "and not minutes"
+    assert made.served is before and len(made.served._revoked) == 60_000
+    assert made._revoked_bytes() == sum(len(name) + 100 for name in names)
+    made.apply(revoked(2**62, "providers/p/apiKeys/a"))
+    assert made.served.get("providers/p/apiKeys/a").revoked and len(made.served._revoked) == 60_001
+    made.apply(changes(6, key("7", 6)))
+    assert made.served.get("providers/p/apiKeys/7").revoked, "also what comes later"
 
 
 def test_regression_what_no_server_would_take_back_is_not_kept():

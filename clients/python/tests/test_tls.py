@@ -5,7 +5,7 @@ import ipaddress
 import os
 
 import pytest
-from conftest import Server
+from conftest import Server, until
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -86,12 +86,27 @@ def test_the_server_is_known_by_its_authority(authority, tmp_path, connect):
         with pytest.raises(NotReadyError) as refused:
             stranger.wait_ready(timeout=1)
         assert refused.value.last_error.code == "UNAVAILABLE"
-        missing = connect(server, ca_file=authority.folder / "none.pem", **trusted)
-        with pytest.raises(NotReadyError) as refused:
-            missing.wait_ready(timeout=0.3)
-        assert isinstance(refused.value.last_error, CredentialFileError)
     finally:
         server.kill()
+
+
+def test_files_that_can_not_be_used_are_told_in_words(authority, connect):
+    """gRPC says that there is no security handshaker."""
+    (certificate, key), (_, other) = authority.issue("worker"), authority.issue("other")
+    text = authority.folder / "text.pem"
+    text.write_text("no certificate\n")
+    ca = authority.folder / "ca.pem"
+    for files, told in (
+        ({"ca_file": authority.folder / "none.pem"}, "can't read .*none.pem: No such file"),
+        ({"ca_file": key}, "it holds no certificate"),
+        ({"ca_file": ca, "cert_file": text, "key_file": key}, "text.pem: it holds no certificate"),
+        ({"ca_file": ca, "cert_file": certificate, "key_file": text}, "text.pem: it holds no private key"),
+        ({"ca_file": ca, "cert_file": certificate, "key_file": other}, "not the key of the certificate in"),
+    ):
+        client = connect(None, url="https://127.0.0.1:1", token="t", **files)
+        until(lambda client=client: client.status().last_error)
+        with pytest.raises(CredentialFileError, match=told):
+            raise client.status().last_error
 
 
 def test_a_client_shows_its_certificate(authority, tmp_path, connect):

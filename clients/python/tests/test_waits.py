@@ -9,7 +9,7 @@ import pytest
 from conftest import vectors
 from test_executor import Speaker, good, spoken_by
 
-from signalbox import specs, wire
+from signalbox import _left_alone, specs, wire
 from signalbox._pause import Wait
 from signalbox.executor import AsyncExecutor, CompletionError, Executor
 from signalbox.testing import FakeClient
@@ -89,6 +89,45 @@ def test_regression_a_provider_that_asks_to_be_left_alone_is(fake, speaker, answ
     assert caught.value.retry_after == 25
     assert time.monotonic() - began < 20
     assert [name for name, *_ in speaker.heard] == ["first", "second", "first"]
+
+
+def test_regression_a_provider_is_left_alone_by_later_calls_too(fake, speaker):
+    """Every call went to it first, and was told the same."""
+    speaker.lay("first", (429, b"{}", 0.0, LATER))
+    with Executor(fake) as executor:
+
+        def asked(**given):
+            speaker.heard.clear()
+            try:
+                said = executor.complete("Hello", "m", **given).provider
+            except CompletionError:
+                said = None
+            return said, [name for name, *_ in speaker.heard]
+
+        assert asked() == ("second", ["first", "second"])
+        assert asked() == ("second", ["second"])
+        assert asked(provider="first") == (None, ["first"]), "who names it gets it"
+        speaker.lay("second", (429, b"{}", 0.0, LATER))
+        assert asked() == (None, ["second", "first"]), "nobody else may answer"
+        speaker.lay("first", good())
+        assert asked() == ("first", ["first"]), "the first of them is asked"
+        speaker.lay("second", good())
+        assert asked() == ("first", ["first"]), "it has answered"
+
+
+def test_who_is_left_alone_is_bounded(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(_left_alone, "monotonic", lambda: now[0])
+    left_alone = _left_alone.LeftAlone()
+    left_alone.told("a", 5)
+    left_alone.told("b", 1e9)
+    now[0] += 5
+    assert "a" not in left_alone and "b" in left_alone
+    now[0] += 3_600
+    assert "b" not in left_alone
+    for number in range(3_000):
+        left_alone.told(str(number), 60)
+    assert len(left_alone._until) == 1_024 and "0" in left_alone
 
 
 def test_a_provider_that_nobody_stands_in_for_is_waited_for(fake, speaker):

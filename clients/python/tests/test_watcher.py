@@ -1,6 +1,7 @@
 """The watching thread against a server that is played, message by message."""
 
 import queue
+import threading
 import time
 
 import grpc
@@ -8,7 +9,7 @@ import pytest
 from conftest import until
 from test_replica import Message, changes, key, progress, reset, revoked, snapshot, synced
 
-from signalbox import EndedError, RpcError, Staleness, UnconfirmedError, _proto, _watcher
+from signalbox import EndedError, RpcError, Staleness, UnconfirmedError, _lookout, _proto, _watcher
 from signalbox._backoff import Backoff
 from signalbox._clock import monotonic
 from signalbox._replica import Cursor
@@ -45,16 +46,45 @@ class Played:
     close = cancel
 
 
+class Asked:
+    """A connection to another server, by somebody who looks for one."""
+
+    def __init__(self, age):
+        self.age = age
+        self.closed = False
+
+    def confirmed_age(self):
+        if isinstance(self.age, Exception):
+            raise self.age
+        return self.age
+
+    def close(self):
+        self.closed = True
+
+
 class Stage:
-    """A transport whose streams the test answers."""
+    """A transport whose streams the test answers. Another server hears of the store unless a test says otherwise."""
 
     endpoint = "http://played"
 
     def __init__(self):
         self.opened = queue.Queue()
         self.refuse_with = []
+        self.other = 0.0
+        self.asked = []
+        self.gone_to = []
 
     def rotate(self):
+        pass
+
+    def connect(self, further=0):
+        self.asked.append(Asked(self.other))
+        return self.asked[-1]
+
+    def go_to(self, found):
+        self.gone_to.append(found)
+
+    def close(self):
         pass
 
     def open(self, request):
@@ -233,9 +263,12 @@ def left(stage, stream, told):
 
 @pytest.fixture
 def impatient(stage, monkeypatch):
-    """One that gives up soon a stream that confirms nothing."""
-    monkeypatch.setattr(_watcher, "_CONFIRM_DEADLINE", 0.5)
-    stage.watcher._heartbeat = 0.4
+    """One that looks soon for another server when a stream confirms nothing."""
+    monkeypatch.setattr(_lookout, "_FLOOR", 0.01)
+    stage.watcher._heartbeat, stage.watcher._patience = 0.4, 0.5
+    # Its first stream has been asked for already.
+    until(lambda: not stage.opened.empty())
+    stage.watcher._confirmation.patience = 0.5
     return stage
 
 
@@ -282,14 +315,14 @@ def test_a_resumed_stream_that_comes_in_sync_late_is_given_its_time(impatient):
     until(lambda: stream.send(Message()) or time.monotonic() - began > 0.35)
     stream.send(synced(5))
     until(lambda: stream.send(Message()) or time.monotonic() - began > 0.7)
-    stream.send(heartbeat(1))
+    stream.send(heartbeat(0))
     until(lambda: status(impatient).ready and status(impatient).last_error is None)
     assert impatient.opened.empty(), "still the same stream"
 
 
-def test_regression_a_stream_that_brings_changes_without_end_was_cut_off_soon(impatient, monkeypatch):
+def test_regression_a_stream_that_brings_changes_without_end_was_cut_off_soon(impatient):
     """Heartbeats come behind what is queued. A worker that was far behind lost its stream again and again."""
-    monkeypatch.setattr(_watcher, "_WHOLE_DEADLINE", 1.5)
+    impatient.watcher._confirmation._longest = 1.5
     stream = live(impatient)
     revisions = iter(range(6, 1_000_000))
     following = until(
@@ -319,7 +352,7 @@ def test_regression_a_server_that_goes_away_again_and_again_and_confirms_nothing
     began = time.monotonic()
     away = Message(going_away={"reconnect_after": {"seconds": 1}})
     third = until(
-        lambda: following.send(heartbeat(1), away) or (not impatient.opened.empty() and impatient.accept())
+        lambda: following.send(heartbeat(0), away) or (not impatient.opened.empty() and impatient.accept())
     )
     assert 0.9 <= third.at - began < 5.0, "who confirms is left at the first time that was told"
 
@@ -327,7 +360,7 @@ def test_regression_a_server_that_goes_away_again_and_again_and_confirms_nothing
 def test_heartbeats_that_are_fresh_keep_a_stream(impatient):
     stream = live(impatient)
     began = time.monotonic()
-    until(lambda: stream.send(heartbeat(29)) or time.monotonic() - began > 1.2)
+    until(lambda: stream.send(heartbeat(0)) or time.monotonic() - began > 1.2)
     assert impatient.opened.empty() and status(impatient).last_error is None
 
 
@@ -336,14 +369,66 @@ def test_regression_a_server_without_its_store_is_asked_ever_more_rarely(impatie
     stream = live(impatient)
     for _ in range(3):
         # It may have heard of its store before.
-        stream.send(heartbeat(1))
+        stream.send(heartbeat(0))
         stream = left(impatient, stream, heartbeat(40))
         stream.send(synced(5))
         until(lambda: not impatient.watcher._nameless)
     assert impatient.watcher._backoff.next_cap() == 0.8, "no stream has made up for the failures"
     assert isinstance(status(impatient).last_error, UnconfirmedError), "in sync with it says nothing"
-    stream.send(heartbeat(1))
+    stream.send(heartbeat(0))
     until(lambda: status(impatient).last_error is None)
+
+
+def beat_on(stage, stream, age, until_what, limit=20.0):
+    """Heartbeats of a server that has not heard of its store for so long, until a condition holds."""
+    return until(lambda: stream.send(heartbeat(age)) or until_what(), limit=limit)
+
+
+@pytest.mark.parametrize(
+    "other", [40.0, float("inf"), RpcError("UNAVAILABLE", "away")], ids=["as late", "stale", "away"]
+)
+def test_regression_a_stream_is_not_given_up_for_a_server_that_is_no_better(impatient, monkeypatch, other):
+    """The store was away for all, and every worker with secrets left a stream that it could not open again."""
+    monkeypatch.setattr(_lookout, "_CEILING", 0.05)
+    impatient.other = other
+    stream = live(impatient)
+    beat_on(impatient, stream, 40, lambda: len(impatient.asked) > 5)
+    assert isinstance(status(impatient).last_error, UnconfirmedError) and impatient.opened.empty()
+    stream.send(changes(6, key("b", 6)))
+    until(lambda: status(impatient).revision == 6, "what comes meanwhile is served")
+    beat = Message(progress={"revision": 6, "resume_token": "t6", "confirmed_age": {}})
+    stream.send(beat)
+    until(lambda: status(impatient).last_error is None and impatient.watcher._lookout is None)
+    impatient.other = 0.0
+    until(lambda: all(asked.closed for asked in impatient.asked))
+    assert impatient.opened.empty() and not impatient.gone_to
+
+
+def test_the_next_stream_is_opened_where_the_store_was_heard_of(impatient):
+    impatient.other = RpcError("UNAVAILABLE", "away")
+    stream = live(impatient)
+    beat_on(impatient, stream, 40, lambda: impatient.asked)
+    impatient.other = 0.3
+    following = beat_on(impatient, stream, 40, lambda: not impatient.opened.empty() and impatient.accept())
+    assert following.request.resume_token == "t5"
+    assert [found.age for found in impatient.gone_to] == [0.3] and not impatient.gone_to[0].closed
+    assert all(asked.closed for asked in impatient.asked if asked is not impatient.gone_to[0])
+
+
+def test_who_can_not_be_asked_may_be_better(impatient):
+    """A proxy may let nothing through but what it knows."""
+    impatient.other = RpcError("UNIMPLEMENTED", "no such method")
+    stream = live(impatient)
+    beat_on(impatient, stream, 40, lambda: not impatient.opened.empty())
+
+
+def test_who_stops_while_it_looks_leaves_nothing_behind(impatient):
+    impatient.other = RpcError("UNAVAILABLE", "away")
+    stream = live(impatient)
+    beat_on(impatient, stream, 40, lambda: impatient.asked)
+    impatient.watcher.stop(5)
+    assert not any(each.name == "signalbox-lookout" for each in threading.enumerate())
+    assert all(asked.closed for asked in impatient.asked)
 
 
 def test_a_drifted_cache_is_not_fresh_and_heals_itself(stage):

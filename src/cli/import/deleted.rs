@@ -4,15 +4,14 @@
 
 use std::collections::BTreeSet;
 
+use super::stored::{self, SELECTORS};
 use crate::{
-    cli::{failure::Failure, read, session::Session},
+    cli::{failure::Failure, session::Session},
     client::Connection,
     import::{Imported, Kept},
-    proto::v1::{ListHistoryRequest, ListResourcesRequest, Selector, selector::Pattern},
+    proto::v1::{ListHistoryRequest, Selector, selector::Pattern},
 };
 
-/// Selectors of a request at most.
-const SELECTORS: usize = 64;
 const PAGE: i32 = 1_000;
 
 /// Takes out what was deleted; the report says so.
@@ -25,14 +24,13 @@ pub async fn leave_out(
     imported: &mut Imported,
 ) -> Result<(), Failure> {
     let names: Vec<String> = imported.resources.iter().map(|one| one.name.clone()).collect();
+    let patterns: Vec<Pattern> = names.iter().cloned().map(Pattern::Name).collect();
+    let stored = stored::list(session, connection, &patterns).await?;
+    let stored: BTreeSet<String> = stored.into_iter().map(|one| one.name).collect();
+    let absent: Vec<String> = names.into_iter().filter(|name| !stored.contains(name)).collect();
     let mut deleted = BTreeSet::new();
-    for some in names.chunks(SELECTORS) {
-        let request =
-            ListResourcesRequest { selectors: selectors(some), page_size: PAGE, ..Default::default() };
-        let stored = read::all_pages(session, connection, request).await?;
-        let stored: BTreeSet<String> = stored.into_iter().map(|one| one.name).collect();
-        let absent: Vec<String> = some.iter().filter(|name| !stored.contains(*name)).cloned().collect();
-        deleted.extend(with_history(connection, &absent).await?);
+    for some in absent.chunks(SELECTORS) {
+        deleted.extend(with_history(connection, some).await?);
     }
     imported.resources.retain(|one| !deleted.contains(&one.name));
     imported.keep(&deleted.into_iter().map(|name| (name, Kept::Deleted)).collect());

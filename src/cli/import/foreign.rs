@@ -46,7 +46,7 @@ const LISTED: usize = 50;
 /// Characters of a name that a table shows: names of a foreign file may be of any length, and one makes every row as wide.
 const WIDTH: usize = 120;
 
-/// Converts files.
+/// Converts files; providers get these `ids` instead of those that are made up.
 ///
 /// # Errors
 /// Everything in them that can't be read; nothing was changed then.
@@ -55,6 +55,7 @@ pub fn convert(
     format: &Format,
     inputs: &[Input],
     args: &Import,
+    ids: &[(String, String)],
 ) -> Result<Imported, Failure> {
     let files: Vec<File> = inputs
         .iter()
@@ -62,7 +63,7 @@ pub fn convert(
         .collect();
     let keys = keys(args)?;
     let environment: Environment<'_> = &|name| session.variable(name);
-    let input = import::Input { files: &files, environment, keys: &keys, only: &args.only };
+    let input = import::Input { files: &files, environment, keys: &keys, only: &args.only, ids };
     let nothing = |problems: Problems, how: &str| {
         let lines: Vec<String> = problems.to_string().lines().map(text::printable).collect();
         Failure::told(Exit::Failed, format!("nothing was imported:\n{}{how}", lines.join("\n")))

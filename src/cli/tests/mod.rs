@@ -184,7 +184,7 @@ fn tables_show_what_a_person_wants() {
         rows(&resources[..1])[0],
         ["NAME", "TYPE", "BASE URL", "DEFAULT MODEL", "ENABLED", "VERSION", "UPDATED", "LABELS"]
     );
-    let details = table::details(&resources[1], At(1_000_000).now());
+    let details = table::details(&resources[1], At(1_000_000).now(), Vec::new());
     let row = |start: &str| {
         details.lines().find(|line| line.starts_with(start)).map(str::to_owned).unwrap_or(details.clone())
     };
@@ -198,7 +198,7 @@ fn regression_times_of_a_spec_are_told_from_now() {
     let key = v1::VirtualKeySpec { expire_time, ..Default::default() };
     let spec = Some(Spec::VirtualKey(key));
     let key = v1::Resource { name: "virtualKeys/a".into(), spec, ..Default::default() };
-    let details = table::details(&key, At(1_000_000).now());
+    let details = table::details(&key, At(1_000_000).now(), Vec::new());
     let row = details.lines().find(|line| line.starts_with("virtual_key.expire_time ")).unwrap_or(&details);
     assert!(row.ends_with("1970-01-17 13:46:40 UTC (in 5d)"), "{row}");
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Half of the staleness bound.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(15);
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_went_away_early_is_not_asked_before_its_time() {
     let (_client, mut server, peer) = ready().await;
@@ -199,8 +202,8 @@ async fn a_resumed_stream_that_comes_in_sync_late_is_given_its_time() {
     let (client, mut server, peer) = ready().await;
     drop(peer);
     let (_, peer) = server.accept().await;
-    for second in 0..50 {
-        if second == 25 {
+    for second in 0..25 {
+        if second == 12 {
             peer.synced(5);
         }
         peer.send(Event::Revoked(Revoked::default()));

@@ -83,6 +83,58 @@ async fn once_something_was_said_nobody_else_is_asked() {
 }
 
 #[tokio::test]
+async fn an_error_in_a_frame_counts_as_what_it_is_until_something_was_said() {
+    let worker = Worker::start().await;
+    worker.route("bedrock", &["mistral"], |_| ());
+    worker.speaker.lay("mistral", &[(200, &format!("{SAID}{END}"))]);
+    let ask = || worker.executor.complete("Hello", "m", None, None).stream().unwrap();
+    for (case, kind, attempts) in [
+        ("throttled before anything is said", Some(CallFailure::RateLimited), 2),
+        ("an error of the transport", Some(CallFailure::Unavailable), 2),
+        ("a call that is wrong", None, 1),
+        ("a page", Some(CallFailure::BadAnswer), 1),
+        ("nothing", Some(CallFailure::Connection), 2),
+    ] {
+        worker.speaker.lay_bytes("bedrock", &[stream_of("bedrock", case)]);
+        let mut stream = ask();
+        while stream.next().await.transpose().unwrap().is_some() {}
+        let completion = stream.completion().unwrap();
+        assert_eq!(completion.provider, "mistral", "{case}");
+        assert_eq!(kinds_of(&completion.failures), vec![kind; attempts], "{case}");
+    }
+    let once_more = [stream_of("bedrock", "throttled before anything is said"), stream_of("bedrock", "text")];
+    worker.speaker.lay_bytes("bedrock", &once_more);
+    let mut stream = ask();
+    while stream.next().await.transpose().unwrap().is_some() {}
+    assert_eq!(
+        (stream.completion().unwrap().text(), stream.completion().unwrap().failures.len()),
+        ("Hi there.", 1)
+    );
+    worker.speaker.lay_bytes("bedrock", &[stream_of("bedrock", "cut off between frames")]);
+    let mut stream = ask();
+    assert_eq!(stream.next().await.unwrap().unwrap().text(), "Hi");
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(matches!(&error, CompletionError::BrokeOff { failures } if failures.len() == 1), "{error}");
+}
+
+/// Its request is not made: the next one is asked.
+#[tokio::test]
+async fn one_whose_answers_come_whole_is_not_asked_for_a_stream() {
+    let worker = Worker::start().await;
+    let change = |spec: &mut ProviderSpec| spec.response_extractor.as_mut().unwrap().frame_stream = None;
+    worker.configure("bedrock", change);
+    worker.route("bedrock", &["mistral"], |_| ());
+    worker.speaker.lay("mistral", &[(200, &format!("{SAID}{END}"))]);
+    let ask = || worker.executor.complete("Hello", "m", None, None);
+    let mut stream = ask().stream().unwrap();
+    while stream.next().await.transpose().unwrap().is_some() {}
+    assert_eq!(stream.completion().unwrap().provider, "mistral");
+    let refused = ask().provider("bedrock").stream().unwrap().next().await.unwrap().unwrap_err();
+    assert!(matches!(&refused, CompletionError::Call(problems) if problems[0].path == "chat.stream"));
+    assert!(worker.speaker.heard().iter().all(|(name, ..)| name == "mistral"));
+}
+
+#[tokio::test]
 async fn the_strategy_is_the_routers() {
     let worker = Worker::start().await;
     let turns = |spec: &mut RouterSpec| spec.strategy = RoutingStrategy::RoundRobin.into();

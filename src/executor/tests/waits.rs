@@ -55,7 +55,9 @@ async fn regression_a_provider_that_asks_to_be_left_alone_is() {
     worker.speaker.lay("mistral", &[(200, &body_of("mistral"))]);
     for (status, head, body) in [(429, LATER, "{}"), (503, LATER, "{}"), (429, "", RETRY_INFO)] {
         worker.speaker.lay_with_heads("openai", &[(status, head, body)]);
-        let completion = worker.hello().await.unwrap();
+        // Another one has not been told yet.
+        let executor = Executor::new(worker.fake.client()).unwrap();
+        let completion = executor.complete("Hello", "m", None, None).await.unwrap();
         assert_eq!(
             (completion.provider.as_str(), completion.failures.len()),
             ("mistral", 1),
@@ -71,6 +73,32 @@ async fn regression_a_provider_that_asks_to_be_left_alone_is() {
     assert_eq!(error.retry_after(), Some(Duration::from_secs(25)));
     assert!(error.to_string().contains("asks to be left alone for 25 s"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(20) && worker.speaker.heard().len() == 7);
+}
+
+/// Every call went to it first, and was told the same.
+#[tokio::test]
+async fn regression_a_provider_that_asks_to_be_left_alone_is_left_alone_by_later_calls() {
+    let worker = Worker::start().await;
+    worker.route("openai", &["mistral"], |_| ());
+    let good = body_of("mistral");
+    worker.speaker.lay("mistral", &[(200, &good)]);
+    worker.speaker.lay_with_heads("openai", &[(429, LATER, "{}")]);
+    let asked = async || {
+        let provider = worker.executor.clone().complete("Hello", "m", None, None).await.map(|it| it.provider);
+        let heard: Vec<_> = worker.speaker.heard().into_iter().map(|(name, ..)| name).collect();
+        (provider.ok(), heard)
+    };
+    assert_eq!(asked().await, (Some("mistral".into()), vec!["openai".into(), "mistral".into()]));
+    assert_eq!(asked().await, (Some("mistral".into()), vec!["mistral".into()]));
+    let named = worker.executor.complete("Hello", "m", None, None).provider("openai").await;
+    assert_eq!(named.unwrap_err().retry_after(), Some(Duration::from_secs(25)), "who names it gets it");
+    worker.speaker.heard();
+    worker.speaker.lay_with_heads("mistral", &[(429, LATER, "{}")]);
+    assert_eq!(asked().await.1, ["mistral", "openai"], "nobody else may answer");
+    worker.speaker.lay("openai", &[(200, &body_of("openai"))]);
+    assert_eq!(asked().await, (Some("openai".into()), vec!["openai".into()]), "the first of them is asked");
+    worker.speaker.lay("mistral", &[(200, &good)]);
+    assert_eq!(asked().await, (Some("openai".into()), vec!["openai".into()]), "it has answered");
 }
 
 #[tokio::test]

@@ -144,6 +144,13 @@ mod tests {
         let schemas = &description["components"]["schemas"];
         assert_eq!(schemas["Resource"]["properties"]["uid"]["readOnly"], true);
         assert_eq!(schemas["CreateTokenRequest"]["required"], json!(["role", "subject"]));
+        let body = |method: &str, path: &str| {
+            let body = &description["paths"][path][method]["requestBody"];
+            body["content"]["application/json"]["schema"].clone()
+        };
+        let created = body("post", "/v1/settings");
+        assert_eq!(created["allOf"][1]["required"], json!(["name"]), "the path says only where: {created}");
+        assert!(body("patch", "/v1/settings/{key}")["$ref"].is_string(), "the path names it");
     }
 
     #[test]

@@ -130,8 +130,16 @@ fn body(route: &Route, schemas: &mut Schemas) -> Option<Value> {
             _ => return None,
         },
     };
-    Some(json!({
-        "required": required,
-        "content": { "application/json": { "schema": schemas.reference(&message) } },
-    }))
+    let schema = schemas.reference(&message);
+    let schema = match names_itself(route) {
+        true => json!({ "allOf": [schema, { "required": ["name"] }] }),
+        false => schema,
+    };
+    Some(json!({ "required": required, "content": { "application/json": { "schema": schema } } }))
+}
+
+/// Whether the body has to name what it is: the path says only in which collection.
+fn names_itself(route: &Route) -> bool {
+    let (Body::Field(field), Some(variable)) = (&route.body, &route.variable) else { return false };
+    variable.collection.is_some() && variable.field == format!("{field}.name")
 }

@@ -65,6 +65,7 @@ mod tests {
             "CreateTokenRequest.subject",
             "DiffRevisionsRequest.from_revision",
             "ExplainSettingRequest.key",
+            "RenderRequestRequest.messages",
             "RollbackAllRequest.revision",
             "RollbackResourceRequest.revision",
         ];

@@ -17,6 +17,9 @@ use crate::domain::Violations;
 /// Names longer than this are no slip of a pen, and are not shown.
 const LONGEST_NAME: usize = 64;
 
+/// How the parser's message begins for what is nested too deep.
+const TOO_DEEP: &str = "recursion limit exceeded";
+
 /// JSON that was read strictly: a key given twice is refused. Its texts are wiped when it is let go of.
 pub(super) struct Strict(Json);
 
@@ -28,6 +31,8 @@ impl Strict {
             let what = match error.classify() {
                 // Nothing else is wrong with what is JSON.
                 Category::Data => "gives a key twice in one object; give it once",
+                // The parser has no kind for it.
+                _ if error.to_string().starts_with(TOO_DEEP) => "is nested deeper than 127 levels",
                 Category::Io | Category::Syntax | Category::Eof => "is not JSON",
             };
             format!("{what}, at line {} column {}", error.line(), error.column())
@@ -86,6 +91,7 @@ impl Reader<'_> {
             );
             return message;
         };
+        let mut given: Vec<(FieldDescriptor, String)> = Vec::new();
         for (key, json) in entries {
             let Some(field) = field_named(descriptor, &key) else {
                 let description = format!("there is no such field; there are {}", field_names(descriptor));
@@ -93,6 +99,13 @@ impl Reader<'_> {
                 continue;
             };
             let path = join(path, field.name());
+            if let Some((_, other)) = given.iter().find(|(other, _)| *other == field) {
+                let description =
+                    format!("is given as `{other}` and as `{key}`, which are the same field; give it once");
+                self.violations.add(path, "CONFLICT", description);
+                continue;
+            }
+            given.push((field.clone(), key));
             if let Some(rival) = rival(&message, &field) {
                 let description = format!("stands beside `{rival}`; only one of them can be set");
                 self.violations.add(path, "CONFLICT", description);
@@ -203,7 +216,9 @@ fn wanted(field: &FieldDescriptor) -> String {
         Kind::Uint64 | Kind::Fixed64 => "a whole number of 64 bits from 0, best as text".to_owned(),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => "a whole number of 64 bits, best as text".to_owned(),
         Kind::Enum(words) => {
-            let words: Vec<String> = words.values().map(|word| word.name().to_owned()).collect();
+            // What stands for nothing said is refused in turn where a value is wanted.
+            let meant = words.values().filter(|word| !word.name().ends_with("_UNSPECIFIED"));
+            let words: Vec<String> = meant.map(|word| word.name().to_owned()).collect();
             format!("one of {}", words.join(", "))
         }
         Kind::Message(message) => match message.name() {
@@ -317,6 +332,16 @@ mod tests {
         assert_eq!((request.page_size, request.selectors.len(), violations.is_empty()), (5, 1, true));
     }
 
+    /// It is JSON, and was told to be none.
+    #[test]
+    fn regression_what_is_nested_too_deep_is_told_as_that() {
+        let nested =
+            |levels| Strict::parse(format!("{}{}", "[".repeat(levels), "]".repeat(levels)).as_bytes());
+        assert!(nested(127).is_ok());
+        let told = nested(128).err().unwrap();
+        assert!(told.starts_with("is nested deeper than 127 levels, at line 1 "), "{told}");
+    }
+
     #[test]
     fn everything_that_is_wrong_is_told_by_its_path() {
         let found = problems::<Resource>(
@@ -333,6 +358,23 @@ mod tests {
         let mut found = found;
         found.sort();
         assert_eq!(found, expected.map(|(field, reason)| (field.to_owned(), reason)));
+    }
+
+    #[test]
+    fn regression_two_spellings_are_told_apart() {
+        let mut violations = Violations::default();
+        let json =
+            Strict::parse(br#"{"generation":{"top_p":0.5,"topP":0.6},"chat":{"toolChoice":{"mode":"X"}}}"#);
+        let descriptor = crate::proto::v1::PromptTemplateSpec::default().descriptor();
+        drop(read(&descriptor, json.unwrap(), "", &mut violations));
+        let found = violations.into_vec();
+        let told = |field: &str| {
+            found.iter().find(|one| one.field == field).map_or("", |one| one.description.as_str())
+        };
+        let twice = told("generation.top_p");
+        assert!(twice.contains("`topP`") && twice.contains("`top_p`"), "{found:?}");
+        let mode = told("chat.tool_choice.mode");
+        assert!(mode.contains("TOOL_CHOICE_MODE_AUTO") && !mode.contains("UNSPECIFIED"), "{found:?}");
     }
 
     #[test]

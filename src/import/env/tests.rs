@@ -186,6 +186,17 @@ fn databases_by_url_and_by_variables() {
 }
 
 #[test]
+fn regression_urls_of_databases_by_other_names() {
+    let imported = import(
+        "POSTGRES_URL=postgres://a:b@db/x?sslmode=require\nMONGODB_URI=mongodb://h/x\nSUPABASE_DB_URL=postgres://a:b@db/x\n\
+         PGHOST=elsewhere",
+    );
+    assert_eq!(names_of(&imported), ["databases/mongodb", "databases/postgres"]);
+    assert!(told(&imported, "SUPABASE_DB_URL").contains("leads to where POSTGRES_URL leads"));
+    assert!(told(&imported, "PGHOST").contains("POSTGRES_URL is databases/postgres already"));
+}
+
+#[test]
 fn problems_name_variables_and_never_values() {
     for (text, name) in [
         ("OPENAI_API_KEY='sk-secret two'", "OPENAI_API_KEY (.env, line 1)"),
@@ -261,6 +272,7 @@ fn two_files_are_read_in_their_order() {
         environment: &|_| None,
         keys: &crate::crypto::ForeignKeys::none(),
         only: &[],
+        ids: &[],
     })
     .unwrap();
     assert_eq!(key_of(&imported, "providers/groq/apiKeys/env"), "1");

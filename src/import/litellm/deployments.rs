@@ -217,8 +217,12 @@ impl Converter<'_> {
             _ => None,
         };
         let wanted = wanted.unwrap_or_else(|| providers::id_of(place.provider_type));
-        let id = self.made().free_id("providers", &wanted);
-        let name = format!("providers/{id}");
+        let made_up = &self.made_up;
+        let id = self.numbered.free(&wanted, |id| made_up.contains_key(id));
+        self.made_up.insert(id.clone(), wanted);
+        let ids = self.input.ids;
+        let own = ids.iter().find(|(made_up, _)| *made_up == id).map(|(_, own)| own.as_str());
+        let name = format!("providers/{}", own.unwrap_or(&id));
         let display_name =
             providers::row(place.provider_type).map_or(id.as_str(), |known| known.display_name);
         let mut spec = ProviderSpec {
@@ -234,7 +238,13 @@ impl Converter<'_> {
         }
         self.headers(path, &name, &mut spec, place.headers);
         self.made().put(path, name.as_str(), Spec::Provider(spec));
-        self.made().imported(path, name.as_str());
+        match own {
+            None => self.made().imported(path, name.as_str()),
+            Some(_) => {
+                let note = format!("`providers/{id}` is a provider at another base URL, and stays");
+                self.made().item(path, name.as_str(), Outcome::Changed, note);
+            }
+        }
         self.providers.insert(apart, name.clone());
         name
     }

@@ -6,7 +6,7 @@ use super::*;
 fn rest_of(format: &str, text: &str) -> Imported {
     let files = [File { name: "file".to_owned(), text: text.into() }];
     let keys = ForeignKeys::none();
-    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[] };
+    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[], ids: &[] };
     let imported = (format_named(format).unwrap().convert)(&input).unwrap_or_else(|told| panic!("{told}"));
     assert!(!imported.problems.is_empty(), "{text}");
     imported.without_invalid()
@@ -109,6 +109,7 @@ fn models_of_some_providers_are_taken_alone() {
             environment: &|_| None,
             keys: &ForeignKeys::none(),
             only: words,
+            ids: &[],
         };
         (format_named("models-dev").unwrap().convert)(&input).unwrap_or_else(|told| panic!("{told}"))
     };
@@ -133,7 +134,8 @@ fn regression_nothing_is_told_of_entries_that_nobody_asked_for() {
     }"#;
     let files = [File { name: "file".to_owned(), text: text.into() }];
     let keys = ForeignKeys::none();
-    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &["openai".to_owned()] };
+    let input =
+        Input { files: &files, environment: &|_| None, keys: &keys, only: &["openai".to_owned()], ids: &[] };
     let imported = (format_named("litellm-prices").unwrap().convert)(&input).unwrap();
     assert_eq!(names(&imported), ["models/openai/a"]);
     assert_eq!(left_out(&imported), ["models of other providers"]);

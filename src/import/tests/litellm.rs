@@ -265,7 +265,7 @@ model_list:
     let files = [File { name: "file".to_owned(), text: text.into() }];
     let environment = |name: &str| (name == "TOKEN").then(|| OsString::from("canary-3"));
     let keys = ForeignKeys::none();
-    let input = Input { files: &files, environment: &environment, keys: &keys, only: &[] };
+    let input = Input { files: &files, environment: &environment, keys: &keys, only: &[], ids: &[] };
     let imported = (format_named("litellm").unwrap().convert)(&input).unwrap_or_else(|told| panic!("{told}"));
     assert_eq!(imported.problems.len(), 1);
     assert!(imported.problems[0].place.ends_with("extra_headers"), "{:?}", imported.problems);

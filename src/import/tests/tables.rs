@@ -165,7 +165,8 @@ fn settings() {
 fn what_no_key_opens_fails_closed() {
     let files = [fixture("settings.json")];
     let format = format_named("settings").unwrap();
-    let input = Input { files: &files, environment: &|_| None, keys: &ForeignKeys::none(), only: &[] };
+    let input =
+        Input { files: &files, environment: &|_| None, keys: &ForeignKeys::none(), only: &[], ids: &[] };
     let Err(problems) = (format.convert)(&input).and_then(Imported::whole) else {
         panic!("ciphertext was taken for a key")
     };
@@ -329,7 +330,7 @@ fn keys_that_a_password_sealed() {
         .unwrap();
     let text = format!("provider_type,key_name,encrypted_key\nopenai,a,{token}\n");
     let files = [File { name: "file".into(), text: text.into() }];
-    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[] };
+    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[], ids: &[] };
     let imported = (format_named("api-keys").unwrap().convert)(&input).unwrap();
     assert_eq!(key_of(&imported, "providers/chatgpt/apiKeys/a"), "sk-from-password");
 }
@@ -427,7 +428,7 @@ fn regression_what_goes_with_a_row_that_is_not_valid_is_left_out() {
         {"provider_type": "mistral", "key_name": "four", "api_key": "m-1"}]"#;
     let files = [File { name: "file".to_owned(), text: text.into() }];
     let keys = ForeignKeys::none();
-    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[] };
+    let input = Input { files: &files, environment: &|_| None, keys: &keys, only: &[], ids: &[] };
     let imported = (format_named("provider-configs").unwrap().convert)(&input)
         .unwrap_or_else(|told| panic!("{told}"))
         .without_invalid();

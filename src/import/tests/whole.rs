@@ -48,6 +48,7 @@ fn reports_hold_no_part_of_a_secret() {
             environment: &environment,
             keys: &keys,
             only: &[],
+            ids: &[],
         }) {
             Err(problems) => assert!(!problems.to_string().contains("gAAAA"), "{problems}"),
             Ok(imported) => {

@@ -29,8 +29,8 @@ const COMPARISONS: [(&str, Comparison); 7] = [
 
 type Parsed<T> = Result<T, FilterError>;
 
-pub(super) fn parse(text: &str) -> Parsed<Expression> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
+pub(super) fn parse(text: &str, kind: Option<KindName>) -> Parsed<Expression> {
+    let mut parser = Parser { text, at: 0, depth: 0, kind };
     if text.len() > limits::FILTER_BYTES {
         let max = limits::FILTER_BYTES;
         return Err(
@@ -56,6 +56,8 @@ struct Parser<'text> {
     text: &'text str,
     at: usize,
     depth: usize,
+    /// The kind that is filtered, where it is a single one: its fields are those to be told of.
+    kind: Option<KindName>,
 }
 
 impl Parser<'_> {
@@ -112,6 +114,10 @@ impl Parser<'_> {
         let literal = self.literal()?;
         let subject = subject(&field, comparison, &literal).map_err(|problem| match problem {
             Problem::Field(message) => self.error(start, message),
+            Problem::Unknown => {
+                let known = known_fields(self.kind);
+                self.error(start, format!("there is no field `{}`; known are {known}", shown(&field)))
+            }
             Problem::Literal(message) => self.error(at_literal, message),
         })?;
         Ok(Expression::Compare(subject, comparison))
@@ -200,6 +206,8 @@ fn one_or(mut parts: Vec<Expression>, join: fn(Vec<Expression>) -> Expression) -
 /// Which side of a comparison is at fault.
 enum Problem {
     Field(String),
+    /// There is no such field.
+    Unknown,
     Literal(String),
 }
 
@@ -277,17 +285,16 @@ fn places(field: &str) -> Result<Vec<(KindName, Vec<Step>)>, Problem> {
     match problem {
         _ if !places.is_empty() => Ok(places),
         Some(problem) => Err(Problem::Field(problem)),
-        None => {
-            Err(Problem::Field(format!("there is no field `{}`; known are {}", shown(field), known_fields())))
-        }
+        None => Err(Problem::Unknown),
     }
 }
 
 const SECRET: &str = "secrets can't be filtered by";
 
-fn known_fields() -> String {
+/// The fields of a kind, or of all.
+fn known_fields(of: Option<KindName>) -> String {
     let mut known = vec!["name".to_owned(), "kind".to_owned(), "labels.<key>".to_owned()];
-    for arm in reflect::arms() {
+    for arm in reflect::arms().into_iter().filter(|arm| of.is_none_or(|kind| kind.0 == arm.name())) {
         let kind = arm.kind();
         let fields = kind.as_message().into_iter().flat_map(|message| message.fields().collect::<Vec<_>>());
         known.extend(

@@ -173,6 +173,14 @@ fn errors_name_the_place_and_what_is_right() {
     }
 }
 
+/// The list was cut before it came to the kind that is asked for.
+#[test]
+fn regression_the_fields_of_the_kind_are_told() {
+    let error = Filter::parse_of("value = 3", Some(KindName("setting"))).map(|_| ()).unwrap_err();
+    assert!(error.message.contains("known are name, kind, labels.<key>, setting."), "{error}");
+    assert!(!error.message.contains("provider."), "{error}");
+}
+
 #[test]
 fn depth_and_length_are_bounded() {
     let nested = |depth: usize| format!("{}enabled=true{}", "(".repeat(depth), ")".repeat(depth));

@@ -321,6 +321,49 @@ fn regression_what_the_provider_is_not_sent_is_said() {
     assert_eq!(found.violations, []);
 }
 
+/// A builder can't say "only without".
+#[test]
+fn regression_what_is_said_twice_is_warned_of() {
+    use crate::proto::v1::ProviderSpec;
+    let warned = |provider_type: ProviderType, change: &dyn Fn(&mut ReasoningParameters)| {
+        let provider = ProviderSpec { r#type: provider_type.into(), ..Default::default() };
+        let (provider, violations) = plan("providers/p", Spec::Provider(provider), None);
+        assert_eq!(violations, []);
+        let given = spec(|spec| {
+            spec.provider = "providers/p".into();
+            change(spec.reasoning.get_or_insert_default());
+        });
+        let name = ResourceName::parse("providers/p").unwrap();
+        let found = PromptTemplate.check_targets(&given, &[(name, &provider)].into()).warnings;
+        found.into_iter().filter(|warning| warning.contains("side by side")).collect::<Vec<_>>()
+    };
+    let both = |given: &mut ReasoningParameters| {
+        given.set_effort(ReasoningEffort::Low);
+        given.thinking_tokens = Some(800);
+    };
+    for provider_type in [ProviderType::GoogleAi, ProviderType::Openrouter] {
+        let [warning] = &warned(provider_type, &both)[..] else { panic!("{provider_type:?}") };
+        assert!(
+            warning.contains("reasoning.effort` and `prompt_template.reasoning.thinking_tokens`"),
+            "{warning}"
+        );
+    }
+    assert!(warned(ProviderType::Anthropic, &both).is_empty(), "it takes both");
+    for (mode, field) in [(ThinkingMode::Adaptive, "effort"), (ThinkingMode::Disabled, "chain_of_thought")] {
+        let found = warned(ProviderType::GoogleAi, &|given| {
+            given.set_thinking_mode(mode);
+            match field {
+                "effort" => given.set_effort(ReasoningEffort::Low),
+                _ => given.chain_of_thought = Some(true),
+            }
+        });
+        let [warning] = &found[..] else { panic!("{mode:?}: {found:?}") };
+        let wanted = format!("reasoning.{field}` and `prompt_template.reasoning.thinking_mode`");
+        assert!(warning.contains(&wanted), "{warning}");
+    }
+    assert!(warned(ProviderType::GoogleAi, &|given| given.thinking_tokens = Some(800)).is_empty());
+}
+
 #[test]
 fn regression_two_tools_of_one_function_name_are_warned_of() {
     use crate::proto::v1::ToolSpec;

@@ -289,6 +289,33 @@ fn an_older_store_gets_nothing_that_an_older_binary_could_not_hold() {
     assert_eq!(again, newer);
 }
 
+/// Answers in frames came later: what is filled in is without them below their level, what is given waits for it.
+#[test]
+fn frames_are_written_only_where_every_replica_knows_them() {
+    let bedrock = || spec(|spec| spec.r#type = ProviderType::Bedrock.into());
+    let filled_at = |level| {
+        let mut filled = bedrock();
+        Provider.fill_newer_defaults(&mut filled, level);
+        let needs = Provider.feature_level(&filled);
+        let Spec::Provider(filled) = filled else { panic!() };
+        (filled.response_extractor.unwrap(), needs)
+    };
+    let (older, needs) = filled_at(FeatureLevel::FLEET);
+    assert_eq!((older.frame_stream.is_none(), needs), (true, FeatureLevel::WIRE));
+    let (newer, needs) = filled_at(FeatureLevel::FRAMES);
+    assert_eq!((newer.frame_stream.is_some(), needs), (true, FeatureLevel::FRAMES));
+    for given in [older, newer] {
+        let mut kept = bedrock();
+        let Spec::Provider(spec) = &mut kept else { panic!() };
+        spec.response_extractor = Some(given.clone());
+        for level in [FeatureLevel::FLEET, FeatureLevel::FRAMES] {
+            Provider.fill_newer_defaults(&mut kept, level);
+            let Spec::Provider(spec) = &kept else { panic!() };
+            assert_eq!(spec.response_extractor.as_ref(), Some(&given));
+        }
+    }
+}
+
 /// A listing on a neighbouring host takes the key there.
 #[test]
 fn a_stored_secret_does_not_follow_to_another_neighbour() {
@@ -329,6 +356,7 @@ fn actions_and_warnings() {
         ""
     );
     assert!(changed(|spec| spec.base_url = "http://a.example".into()).contains("in the clear"));
+    assert!(changed(|spec| spec.method = HttpMethod::Get.into()).contains("makes a body"));
     let placed = changed(|spec| {
         let value = Some(Value::Plain("{api_key}".into()));
         spec.headers.insert("X-Foo".into(), HeaderValue { value });

@@ -148,7 +148,9 @@ impl Outbound {
             }
             DatabaseType::Sqlite => Err(Trouble::Unsupported("SQLite is a file on the worker's own machine")),
             DatabaseType::Mongodb | DatabaseType::Other | DatabaseType::Unspecified => {
-                Err(Trouble::Unsupported("databases of this type can't be tried from here"))
+                Err(Trouble::Unsupported(
+                    "connections of this type are stored for workers, and can't be tried from here",
+                ))
             }
         }
     }

@@ -12,6 +12,9 @@ use crate::{
     kinds::{self, Kind, Reference, Targets},
 };
 
+/// Warnings of what stays, at most: one change may be against very many.
+const WARNINGS: usize = 20;
+
 /// Who uses a resource that is changed, and what would be wrong with the first of them that the caller reaches.
 #[derive(Default)]
 struct Users {
@@ -39,6 +42,7 @@ impl<'a> Planner<'a> {
     pub(super) fn check_narrowed(&mut self, operations: &[Operation]) -> BTreeMap<ResourceName, String> {
         let staying = self.staying();
         self.declare_relied_on(&staying);
+        self.warn_of_staying(&staying);
         let mut misfits: Vec<Option<Misfit>> =
             staying.iter().map(|one| self.misfit(one, &BTreeSet::new())).collect();
         let yielding = match misfits.iter().any(Option::is_some) {
@@ -90,6 +94,29 @@ impl<'a> Planner<'a> {
         let Self { parts, state, caller, in_use: mut known, .. } = self;
         known.extend(in_use);
         Self { in_use: known, ..Self::new(parts, state, caller, Vec::new()) }
+    }
+
+    /// Tells what there is to know from now on of those that stay, as if they were written again: a builder that has lost the place
+    /// of what a template asks for, or a model that is deprecated.
+    fn warn_of_staying(&mut self, staying: &[Stays<'_>]) {
+        let reached = |one: &&Stays<'_>| {
+            self.caller.reaches(&one.record.name, one.record.kind)
+                && one.references.iter().all(|reference| self.reached(&reference.name))
+        };
+        let mut told = Vec::new();
+        for Stays { kind, record, references } in staying.iter().filter(reached) {
+            let before = self.targets(references);
+            let mut after = before.clone();
+            let changed = references.iter().map(|reference| &reference.name);
+            after.extend(changed.filter_map(|name| Some((name.clone(), &self.changed(name)?.spec))));
+            let known = kind.check_targets(&record.spec, &before).warnings;
+            let found = kind.check_targets(&record.spec, &after).warnings.into_iter();
+            let new = found.filter(|warning| !known.contains(warning));
+            told.extend(new.map(|warning| format!("{}: {warning}", record.name)));
+        }
+        for warning in told.into_iter().take(WARNINGS) {
+            self.add_bounded_warning(warning);
+        }
     }
 
     /// Who stays as it is and refers to what is changed.

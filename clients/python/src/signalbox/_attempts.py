@@ -195,17 +195,16 @@ def asked_wait(error: SignalboxError) -> float | None:
 
 def kind_of(error: SignalboxError) -> str:
     """Why an attempt failed, in the router's words."""
-    if isinstance(error, ProviderError):
+    if isinstance(error, ProviderError | wire.StreamFailedError):
         reason = error.failure.reason
         if reason in ("bad_key", "permission_denied"):
             return "authentication"
         if reason == "unavailable":
-            return "unavailable" if error.status in _AWAY else "server_error"
+            is_away = isinstance(error, wire.StreamFailedError) or error.status in _AWAY
+            return "unavailable" if is_away else "server_error"
         return reason if reason in ("rate_limited", "timeout") else "refused"
     if isinstance(error, TimedOutError):
         return "timeout"
     if isinstance(error, wire.MalformedError | wire.TooLargeError):
         return "bad_answer"
-    if isinstance(error, wire.StreamFailedError):
-        return "unavailable"
     return "connection" if isinstance(error, wire.CutOffError | ConnectionFailedError) else "refused"

@@ -287,7 +287,8 @@ def _pack(saved: Saved, servers: list[str], client: str) -> Iterator[bytes]:
     header = json.dumps(
         {
             "revision": snapshot.revision,
-            "revoked": snapshot._revoked,
+            # A copy, because the watching thread adds to it.
+            "revoked": dict(snapshot._revoked),
             "resume_token": saved.cursor.resume_token,
             "view_id": saved.cursor.view_id,
             "confirmed": saved.confirmed,
@@ -324,7 +325,7 @@ def _is_later(header: dict[str, Any], saved: Saved) -> bool:
     if confirmed > saved.confirmed + _CONFIRMED_LATER:
         return True
     same_life = header["view_id"] == saved.cursor.view_id and saved.confirmed <= confirmed + _CONFIRMED_LATER
-    revoked = saved.snapshot._revoked.items()
+    revoked = dict(saved.snapshot._revoked).items()
     known = all(revokes <= revision or name in header["revoked"] for name, revokes in revoked)
     return same_life and known and revision > saved.snapshot.revision
 

@@ -31,6 +31,8 @@ def message_class(name: str) -> Any:
 
 
 AppliedReport = message_class("AppliedReport")
+ListResourcesRequest = message_class("ListResourcesRequest")
+ListResourcesResponse = message_class("ListResourcesResponse")
 ReportAppliedRequest = message_class("ReportAppliedRequest")
 ReportAppliedResponse = message_class("ReportAppliedResponse")
 Resource = message_class("Resource")

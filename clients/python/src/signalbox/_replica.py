@@ -6,7 +6,7 @@ in, a snapshot and notifications come out; it must not know sockets, threads, cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,9 +20,9 @@ from .status import Rejection
 
 #: A revision that every cursor has passed.
 _UNTIL_THE_SWAP = 0
-#: Bytes of messages that are put together out of sight at most, and what a whole state may take. No store holds so much; a server
-#: that never comes to an end must not fill the worker's memory.
-_MAX_STAGED_BYTES = _MAX_STATE_BYTES = 1 << 30
+#: Bytes of messages that are put together out of sight at most, and what a whole state may take, unless the options say otherwise. No
+#: store holds so much; a server that never comes to an end must not fill the worker's memory.
+MAX_STATE_BYTES = 1 << 30
 #: What the names may take that are revoked and not passed yet, each with its length and this.
 _MAX_REVOKED_BYTES = 16 << 20
 _REVOKED_NAME_BYTES = 100
@@ -101,7 +101,11 @@ class Replica:
     """
 
     def __init__(
-        self, served: Snapshot, cursor: Cursor, validate: Callable[[Snapshot], str | None] = lambda _: None
+        self,
+        served: Snapshot,
+        cursor: Cursor,
+        validate: Callable[[Snapshot], str | None] = lambda _: None,
+        max_bytes: int = MAX_STATE_BYTES,
     ) -> None:
         self.served = served
         #: Where to resume with what is served.
@@ -112,9 +116,12 @@ class Replica:
         #: The store's state where the cursor stands.
         self.known = served
         self._validate = validate
+        self._max_bytes = max_bytes
         #: A snapshot on its way; `None` where changes follow on what is served.
         self._staging: _Staging | None = None
         self._part: _Part | None = None
+        #: A map of revoked names, and what they take.
+        self._counted: tuple[Mapping[str, int], int] = ({}, 0)
 
     @classmethod
     def empty(cls, overrides: Overrides) -> Replica:
@@ -158,13 +165,13 @@ class Replica:
             raise DesyncError("a snapshot without a reset")
         if staging.complete or (staging.begun and staging.draft.revision != part.revision):
             raise DesyncError("a snapshot of several revisions")
-        _grow(staging, part)
+        self._grow(staging, part)
         staging.draft.revision = part.revision
         staging.begun = True
         staging.complete = part.last
         for resource in part.resources:
             staging.draft.upsert(view_of(resource))
-        _check_size(staging.draft)
+        self._check_size(staging.draft)
         return Applied()
 
     def _synced(self, synced: Any) -> Applied:
@@ -205,10 +212,10 @@ class Replica:
             part.draft.revision = changes.revision
         elif part.draft.revision != changes.revision:
             raise DesyncError("a revision begins before the last part of another")
-        _grow(part, changes)
+        self._grow(part, changes)
         for change in changes.changes:
             _take_in(part, change, changes.traceparent, changes.tracestate)
-        _check_size(part.draft)
+        self._check_size(part.draft)
         if not changes.last:
             self._part = part
             return Applied()
@@ -245,17 +252,28 @@ class Replica:
         # While a snapshot is on its way, what is served may be of another life, and its revision no measure.
         if self._staging is None and revoked.revision <= self.served.revision:
             return Applied()
-        before = self.served
-        names = {**before._revoked, **dict.fromkeys(revoked.names, revoked.revision)}
-        over = None
-        if sum(len(name) + _REVOKED_NAME_BYTES for name in names) > _MAX_REVOKED_BYTES:
+        before, over = self.served, None
+        names = dict.fromkeys(revoked.names, revoked.revision)
+        held = {name: at for name, at in names.items() if name in before._resources}
+        taken = self._revoked_bytes() + _bytes_of(name for name in names if name not in before._revoked)
+        if taken > _MAX_REVOKED_BYTES:
             # What is held is refused all the same; the snapshot that brings the rest may be long in coming.
-            held = (name for name in revoked.names if name in before._resources)
-            names = {**before._revoked, **dict.fromkeys(held, revoked.revision)}
-            over = DesyncError("more names are revoked than can be kept")
+            names, over = held, DesyncError("more names are revoked than can be kept")
             self.cursor = self.served_at = Cursor()
-        self._refuse(names)
+        elif not held:
+            # Nothing that is shown changes, so that names without end need not be copied again and again.
+            before._revoked.update(names)
+            self._counted = (before._revoked, taken)
+            return Applied(revoked=True)
+        self._refuse({**before._revoked, **names})
         return Applied(self._change_set(difference(before, self.served)), revoked=True, over=over)
+
+    def _revoked_bytes(self) -> int:
+        """What the names take that are revoked, counted once for each map."""
+        revoked = self.served._revoked
+        if self._counted[0] is not revoked:
+            self._counted = (revoked, _bytes_of(revoked))
+        return self._counted[1]
 
     def _going_away(self, going_away: Any) -> Applied:
         return Applied(leave_after=_proto.seconds(going_away.reconnect_after))
@@ -305,6 +323,18 @@ class Replica:
         if self.rejection is None:
             self.known = self.served
 
+    def _grow(self, unfinished: _Staging | _Part, message: Any) -> None:
+        """Counts what is put together out of sight, and refuses too much."""
+        unfinished.bytes += message.ByteSize()
+        if unfinished.bytes > self._max_bytes:
+            raise DesyncError(
+                f"more than {self._max_bytes} bytes (max_state_bytes) have come before a state is whole"
+            )
+
+    def _check_size(self, draft: Draft) -> None:
+        if draft.bytes > self._max_bytes:
+            raise DesyncError(f"the state is larger than {self._max_bytes} bytes (max_state_bytes)")
+
     def _change_set(self, events: tuple[ChangeEvent, ...]) -> ChangeSet | None:
         return ChangeSet(events, self.served) if events else None
 
@@ -319,16 +349,8 @@ class Replica:
     }
 
 
-def _grow(unfinished: _Staging | _Part, message: Any) -> None:
-    """Counts what is put together out of sight, and refuses too much."""
-    unfinished.bytes += message.ByteSize()
-    if unfinished.bytes > _MAX_STAGED_BYTES:
-        raise DesyncError("more than a GiB has come before a state is whole")
-
-
-def _check_size(draft: Draft) -> None:
-    if draft.bytes > _MAX_STATE_BYTES:
-        raise DesyncError("the state is larger than a GiB")
+def _bytes_of(names: Iterable[str]) -> int:
+    return sum(len(name) + _REVOKED_NAME_BYTES for name in names)
 
 
 def _session(name: str) -> str:

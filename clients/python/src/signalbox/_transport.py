@@ -1,6 +1,6 @@
 """How a stream is opened: one channel, one call, the token as it is now.
 
-Owns channels, TLS and credentials. Must not know what the messages mean.
+Owns channels and tokens. Must not know what the messages mean.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ import grpc
 import grpc.experimental
 from google.protobuf.message import DecodeError
 
-from . import _files, _proto
-from .errors import CredentialFileError, EndedError, RpcError, TokenError
+from . import _files, _proto, _tls
+from .errors import EndedError, RpcError, TokenError
 
 #: The server refuses longer ones.
 _MAX_TOKEN_BYTES = 8 * 1024
 #: A token, and white space around it.
 _MAX_TOKEN_FILE_BYTES = 64 * 1024
-_MAX_PEM_BYTES = 4 << 20
 #: The server sends at most 1 MiB by default, and at most 16 MiB however it is set.
 _MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 _WATCH = "/signalbox.v1.ConfigService/WatchConfig"
 _REPORT = "/signalbox.v1.FleetService/ReportApplied"
+_LIST = "/signalbox.v1.ConfigService/ListResources"
 #: Seconds that a report may take.
 _REPORT_TIMEOUT = 5.0
+#: Seconds that a server may take to be reached and to say how fresh it is.
+_ASK_TIMEOUT = 5.0
 
 _CHANNEL_OPTIONS = (
     # A cut that no packet announces is found within the sum of both.
@@ -176,6 +178,55 @@ def _drain(call: Any) -> None:
         take()
 
 
+class Connection:
+    """One channel to one server, with the token as it was."""
+
+    def __init__(self, endpoint: int, channel: Any, token: str | None) -> None:
+        self.endpoint = endpoint
+        """The place of the server among the endpoints."""
+        self._channel = channel
+        self._token = token
+
+    def watch(self, request: Any) -> Stream:
+        """Opens a stream. It connects when its first message is asked for, and the connection ends with it."""
+        watch = self._channel.unary_stream(
+            _WATCH,
+            request_serializer=_proto.WatchConfigRequest.SerializeToString,
+            # The stream reads them itself: a call that gRPC can't read is over for it, and lives on.
+            response_deserializer=None,
+        )
+        reports = self._unary(
+            _REPORT, _proto.ReportAppliedRequest, _proto.ReportAppliedResponse, _REPORT_TIMEOUT
+        )
+        return Stream(self._channel, watch(request, metadata=self._metadata), reports, _subject(self._token))
+
+    def confirmed_age(self) -> float:
+        """How long ago the server has heard of its store, in seconds. Raises `RpcError`."""
+        # The cheapest question that is answered with it, to whoever may watch.
+        ask = self._unary(_LIST, _proto.ListResourcesRequest, _proto.ListResourcesResponse, _ASK_TIMEOUT)
+        try:
+            answer = ask(_proto.ListResourcesRequest(page_size=1))
+        except grpc.RpcError as error:
+            raise RpcError.of(error) from None
+        except ValueError:
+            raise EndedError("the connection is closed") from None
+        return float("inf") if answer.stale else _proto.seconds(answer.confirmed_age)
+
+    def close(self) -> None:
+        """Ends it, and what is asked over it. May come from another thread."""
+        self._channel.close()
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._token}"),) if self._token is not None else ()
+
+    def _unary(self, path: str, request: Any, response: Any, timeout: float) -> Callable[[Any], Any]:
+        call = self._channel.unary_unary(
+            path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+        return partial(call, metadata=self._metadata, timeout=timeout)
+
+
 class Dialer:
     """Opens streams to the endpoints in turn."""
 
@@ -193,52 +244,46 @@ class Dialer:
         self._cert_file = cert_file
         self._key_file = key_file
         self._next = 0
+        #: Over which the next stream is opened, where one is there already.
+        self._found: Connection | None = None
 
     @property
     def endpoint(self) -> str:
         return self._endpoints[self._next]
 
     def rotate(self) -> None:
-        """The next stream goes to the next endpoint."""
-        self._next = (self._next + 1) % len(self._endpoints)
+        """The next stream goes to the next endpoint, or to where a better one was found."""
+        if self._found is None:
+            self._next = (self._next + 1) % len(self._endpoints)
+
+    def connect(self, further: int = 0) -> Connection:
+        """A connection to the endpoint that is so many further on. Raises `SignalboxError`."""
+        token = self._token.read()
+        endpoint = (self._next + further) % len(self._endpoints)
+        return Connection(endpoint, self._channel(self._endpoints[endpoint]), token)
+
+    def go_to(self, found: Connection) -> None:
+        """The next stream is opened over this connection."""
+        self.close()
+        self._next, self._found = found.endpoint, found
 
     def open(self, request: Any) -> Stream:
         """Opens a stream. It connects when its first message is asked for. Raises `SignalboxError`."""
-        token = self._token.read()
-        channel = self._channel()
-        watch = channel.unary_stream(
-            _WATCH,
-            request_serializer=_proto.WatchConfigRequest.SerializeToString,
-            # The stream reads them itself: a call that gRPC can't read is over for it, and lives on.
-            response_deserializer=None,
-        )
-        report = channel.unary_unary(
-            _REPORT,
-            request_serializer=_proto.ReportAppliedRequest.SerializeToString,
-            response_deserializer=_proto.ReportAppliedResponse.FromString,
-        )
-        metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
-        reports = partial(report, metadata=metadata, timeout=_REPORT_TIMEOUT)
-        return Stream(channel, watch(request, metadata=metadata), reports, _subject(token))
+        connection, self._found = self._found or self.connect(), None
+        return connection.watch(request)
 
-    def _channel(self) -> Any:
-        url = urlsplit(self.endpoint)
+    def close(self) -> None:
+        """Ends what no stream is opened over any more."""
+        found, self._found = self._found, None
+        if found is not None:
+            found.close()
+
+    def _channel(self, endpoint: str) -> Any:
+        url = urlsplit(endpoint)
         target = (
             url.netloc if url.port is not None else f"{url.netloc}:{443 if url.scheme == 'https' else 80}"
         )
         if url.scheme == "http":
             return grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
-        # Read anew each time, so that the files can be replaced.
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=_pem(self._ca_file),
-            private_key=_pem(self._key_file),
-            certificate_chain=_pem(self._cert_file),
-        )
+        credentials = _tls.credentials(self._ca_file, self._cert_file, self._key_file)
         return grpc.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
-
-
-def _pem(path: pathlib.Path | None) -> bytes | None:
-    try:
-        return None if path is None else _files.read(path, _MAX_PEM_BYTES)
-    except OSError as error:
-        raise CredentialFileError(f"can't read {path}: {error.strerror or error}") from None

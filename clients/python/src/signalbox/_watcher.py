@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from . import _proto
 from ._backoff import Backoff
 from ._clock import monotonic
-from ._replica import Applied, Cursor, DigestError, Replica
+from ._confirmation import Confirmation
+from ._lookout import Lookout
+from ._replica import MAX_STATE_BYTES, Applied, Cursor, DigestError, Replica
 from ._state import State
 from ._transport import Subject
 from ._watchdog import Watchdog
@@ -36,9 +38,6 @@ _SYNC_DEADLINE = 30.0
 _WHOLE_DEADLINE = 600.0
 #: Heartbeats that may be missed.
 _MISSED_INTERVALS = 3
-#: How long a stream may bring no fresh word of the store, whatever else it brings, from its first message and from being in sync. So
-#: many intervals, where that is longer.
-_CONFIRM_DEADLINE = 30.0
 #: Resets after which what was served is no state of the store that there is now.
 _OTHER_LIVES = ("other_store", "ahead")
 
@@ -51,7 +50,13 @@ class Transport(Protocol):
 
     def rotate(self) -> None: ...
 
+    def connect(self, further: int = 0) -> Any: ...
+
+    def go_to(self, found: Any) -> None: ...
+
     def open(self, request: Any) -> Any: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,18 @@ class Watcher:
         random: Callable[[], float],
         on_message: Callable[[Applied, Position], None],
         validate: Callable[[Snapshot], str | None] = lambda _: None,
+        max_bytes: int = MAX_STATE_BYTES,
     ) -> None:
         self._transport = transport
         self._request = request
         self._heartbeat = progress_interval * _MISSED_INTERVALS
         self.position = position
-        self._replica = Replica(position.served, position.cursor, validate)
+        self._replica = Replica(position.served, position.cursor, validate, max_bytes)
         self._state = state
+        #: How old the last word of the store may be before another server is looked for, so that there is one before this client is
+        #: stale.
+        self._patience = max(self._heartbeat, state.staleness.bound / 2)
+        self._random = random
         self._backoff = Backoff(_BACKOFF_FLOOR, _BACKOFF_CEILING, random)
         self._on_message = on_message
         self._lock = threading.Lock()
@@ -98,10 +108,9 @@ class Watcher:
         self._asked = 0.0
         self._opened: float | None = None
         self._synced = False
-        #: By when the store has to be heard of; `None` until the stream has brought anything.
-        self._confirm_by: float | None = None
-        #: By when that has to be, however many changes come before it.
-        self._catch_up_by = 0.0
+        self._confirmation = Confirmation(self._patience, _WHOLE_DEADLINE)
+        #: While the store is not heard of in time.
+        self._lookout: Lookout | None = None
         #: Whether it has been heard of.
         self._confirmed = False
         self._subject: Subject = ("", "")
@@ -171,10 +180,11 @@ class Watcher:
                 self._replica.start_over()
                 end = DesyncError(f"a defect: {type(error).__name__}")
             if self._stopping:
-                return
+                break
             resume_at = self._account_for(end)
             self._transport.rotate()
             self._wait(resume_at - monotonic())
+        self._transport.close()
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -184,23 +194,23 @@ class Watcher:
     def _follow(self) -> SignalboxError:
         """Opens a stream and follows it to its end, which is always an error of some sort."""
         self._opened, self._synced, self._leave_at = None, False, None
-        self._confirm_by, self._confirmed = None, False
-        self._nameless = True
+        self._confirmation = Confirmation(self._patience, _WHOLE_DEADLINE)
+        self._confirmed, self._nameless = False, True
         with self._lock:
             if self._start_over:
                 self._start_over = False
                 self._replica.start_over()
-        watchdog, begun, silent_at = None, None, 0.0
+        watchdog, begun = None, None
         try:
             stream = self._open()
-            silent_at = deadline = monotonic() + self._deadline()
+            deadline = monotonic() + self._deadline()
             watchdog = Watchdog(stream.cancel, deadline)
             for message in stream:
                 now = monotonic()
                 if now > deadline:
                     # Also where this process stood still: what has waited for it meanwhile tells of the past as if it were the
                     # present.
-                    return self._late(now, silent_at)
+                    return self._silent()
                 self._take_in(message, now)
                 if self._stopping:
                     break
@@ -208,15 +218,18 @@ class Watcher:
                 if begun is not None and now - begun > _WHOLE_DEADLINE:
                     self._replica.start_over()
                     return DesyncError(f"a state is not whole after {_WHOLE_DEADLINE:.0f} s")
-                deadline = silent_at = monotonic() + self._deadline()
                 # A state on its way has a deadline of its own: nothing confirms it before it is whole.
-                confirm_by = self._confirm_by if begun is None else None
-                deadline = min(at for at in (silent_at, confirm_by, self._leave_at) if at is not None)
+                self._look(stream, overdue=begun is None and self._confirmation.is_overdue(monotonic()))
+                deadline = monotonic() + self._deadline()
+                if self._leave_at is not None:
+                    deadline = min(deadline, self._leave_at)
                 watchdog.move(deadline)
         except SignalboxError as error:
-            expired = watchdog is not None and watchdog.expired
-            return self._late(monotonic(), silent_at) if expired else error
+            if self._look_no_more():
+                return self._unconfirmed()
+            return self._silent() if watchdog is not None and watchdog.expired else error
         finally:
+            self._look_no_more()
             if watchdog is not None:
                 watchdog.release()
             with self._lock:
@@ -228,6 +241,30 @@ class Watcher:
                     stream.close()
             self._nameless = False
         return SilentError("the watcher is stopped")
+
+    def _look(self, stream: Any, *, overdue: bool) -> None:
+        """Looks for another server while this one does not hear of the store. The stream is kept until one is found."""
+        if not overdue:
+            self._look_no_more()
+        elif self._lookout is None:
+            error = self._unconfirmed()
+            _log.warning("%s: another server is looked for that hears of the store", error)
+            self._state.record(last_error=error)
+            lookout = Lookout(self._transport.connect, self._patience, stream.cancel, self._random)
+            try:
+                lookout.start()
+            except RuntimeError:
+                # No thread is to be had now; the next message tries it again.
+                return
+            self._lookout = lookout
+
+    def _look_no_more(self) -> bool:
+        """Ends that, and tells whether another server was found. The next stream is opened there."""
+        lookout, self._lookout = self._lookout, None
+        found = None if lookout is None else lookout.stop()
+        if found is not None:
+            self._transport.go_to(found)
+        return found is not None
 
     def _open(self) -> Any:
         cursor = self._replica.begin_stream()
@@ -292,17 +329,11 @@ class Watcher:
         if age is not None:
             health["confirmed_at"] = now - age
         fresh = age is not None and age <= self._state.staleness.bound
-        # The first word sets the time in which a resumed stream has to come in sync, and that sets it once more.
-        first_sync = applied.synced and self._nameless
-        begins = fresh or first_sync or self._confirm_by is None
-        if begins:
-            self._catch_up_by = now + _WHOLE_DEADLINE
-        # Heartbeats come behind all that is queued, and who has something new to send has its store.
-        if begins or applied.advanced:
-            self._confirm_by = min(now + max(self._heartbeat, _CONFIRM_DEADLINE), self._catch_up_by)
+        self._confirmation.note(applied, now, fresh=fresh, first_sync=applied.synced and self._nameless)
+        heard = fresh and not self._confirmation.is_overdue(now)
         self._confirmed = self._confirmed or fresh
         # A server that tells nothing fresh is in the way until one does, however many streams it opens.
-        if fresh or (applied.synced and not isinstance(self._state.health.last_error, UnconfirmedError)):
+        if heard or (applied.synced and not isinstance(self._state.health.last_error, UnconfirmedError)):
             health["last_error"] = None
 
     def _move(self, applied: Applied) -> None:
@@ -326,13 +357,13 @@ class Watcher:
             if not self._stopping:
                 self._on_message(Applied(refuted=True), self.position)
 
-    def _late(self, now: float, silent_at: float) -> SignalboxError:
-        """What has not come in time."""
-        endpoint = self._transport.endpoint
-        if now < silent_at and self._confirm_by is not None and now >= self._confirm_by:
-            seconds = max(self._heartbeat, _CONFIRM_DEADLINE)
-            return UnconfirmedError(f"{endpoint} has confirmed nothing for {seconds:.0f} s")
-        return SilentError(f"nothing was heard from {endpoint} for {self._deadline():.0f} s")
+    def _silent(self) -> SignalboxError:
+        return SilentError(f"nothing was heard from {self._transport.endpoint} for {self._deadline():.0f} s")
+
+    def _unconfirmed(self) -> SignalboxError:
+        return UnconfirmedError(
+            f"{self._transport.endpoint} has confirmed nothing for {self._patience:.0f} s"
+        )
 
     def _deadline(self) -> float:
         """How long the server may be silent at this point, in seconds."""

@@ -247,6 +247,7 @@ class Client(Reader):
             random,
             self._heard,
             Validation(options.validate),
+            options.max_state_bytes,
         )
         if self._cache is not None and self._saver is None:
             self._saver = Saver(self._cache, self._state, self._position)

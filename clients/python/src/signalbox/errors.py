@@ -53,7 +53,8 @@ class TokenError(SignalboxError):
 
 
 class CredentialFileError(SignalboxError):
-    """The authorities, or this client's certificate or key, can't be read."""
+    """The authorities, or this client's certificate or key, can't be read, or are none; or the key is that of another
+    certificate."""
 
 
 class CacheError(SignalboxError):

@@ -34,6 +34,7 @@ from ._attempts import (
 from ._calls import Messages, Parameters, Tools, call_of, modern
 from ._exchange import Pause, Receive, Said, Send, Steps, resumed, streamed, whole
 from ._http import HeaderError, PlaintextError, httpx
+from ._left_alone import LeftAlone
 from .client import Reader
 from .environment import environment_snapshot
 from .errors import ClosedError, OptionsError, SignalboxError
@@ -42,6 +43,8 @@ from .snapshot import Getters
 
 #: How much the newest time counts in the average by which the fastest provider is found.
 _NEWEST = 0.3
+#: Seconds that a call may take at most: more than this is never, and more than clocks can hold.
+_LONGEST = 2_592_000.0
 
 __all__ = [
     "AsyncCompletionStream",
@@ -69,6 +72,7 @@ class _Calls(Generic[_Streamed]):
         self._plaintext = _http.plaintext_hosts(allow_plaintext)
         self._latencies: dict[str, float] = {}
         self._turns: dict[str, int] = {}
+        self._left_alone = LeftAlone()
         self._closed = False
         #: The process that has used a client that was given.
         self._used_in: int | None = None
@@ -125,6 +129,9 @@ class _Calls(Generic[_Streamed]):
             raise wire.CallError(
                 [wire.Problem("timeout", "must be a number of seconds above 0, or None for the router's")]
             )
+        for path, given in (("provider", provider), ("router", router)):
+            if not isinstance(given, str | None):
+                raise wire.CallError([wire.Problem(path, "must be the id of one, as a text")])
         call = call_of(
             messages, model, generation_params, reasoning_params, chat_params, tools, stream=stream
         )
@@ -139,9 +146,10 @@ class _Calls(Generic[_Streamed]):
             present=present,
             provider=provider,
             router=router,
-            timeout=timeout,
+            timeout=timeout if timeout is None else min(timeout, _LONGEST),
             latencies=self._latencies,
             turns=self._turns,
+            left_alone=self._left_alone,
             random=random,
         )
         return (streamed if stream else whole)(route, self._took)
@@ -157,6 +165,7 @@ class _Calls(Generic[_Streamed]):
             )
 
     def _took(self, provider: str, seconds: float) -> None:
+        self._left_alone.answered(provider)
         known = self._latencies.get(provider, seconds)
         self._latencies[provider] = known + _NEWEST * (seconds - known)
 
@@ -436,10 +445,13 @@ class AsyncCompletionStream:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def __aiter__(self) -> AsyncIterator[wire.Delta]:
-        async with aclosing(self._said) as said:
-            async for each in said:
-                if isinstance(each, Completion):
-                    self.completion = each
-                else:
-                    yield each
+    def __aiter__(self) -> AsyncIterator[wire.Delta]:
+        # No generator: who leaves a loop drops it, and asyncio would close it while this one is closed.
+        return self
+
+    async def __anext__(self) -> wire.Delta:
+        async for each in self._said:
+            if not isinstance(each, Completion):
+                return each
+            self.completion = each
+        raise StopAsyncIteration

@@ -22,6 +22,7 @@ from .staleness import Staleness
 _DEFAULT_URL = "http://127.0.0.1:50051"
 _MAX_SELECTORS = 64
 _MAX_QUEUE = 65_536
+_MIN_STATE = 1 << 20
 #: A shorter secret could be guessed, and the file tried offline.
 _MIN_CACHE_KEY = 32
 
@@ -78,6 +79,10 @@ class Options:
     event_queue: int = 1_024
     """Change sets that a subscriber may be behind, 1 to 65,536, before it is given differences."""
 
+    max_state_bytes: int = 1 << 30
+    """Bytes that a state may take, a MiB or more. A stream that brings more is given up, and what is there is served on. While a
+    snapshot comes, the state before is held beside it."""
+
     worker_id: str | None = None
     """How this process appears to operators, at most 128 characters; its host and process by default."""
 
@@ -133,6 +138,7 @@ class Options:
             (seconds[1] > seconds[0], "staleness: the bound must be above the progress interval"),
             ((self.cert_file is None) == (self.key_file is None), "cert_file and key_file belong together"),
             (1 <= self.event_queue <= _MAX_QUEUE, "event_queue: 1 to 65,536"),
+            (self.max_state_bytes >= _MIN_STATE, "max_state_bytes: a MiB or more"),
             (self.cache_max_age > 0, "cache_max_age: more than 0 seconds"),
             (len(self.worker_id or "") <= 128, "worker_id: at most 128 characters"),
             (len(self.worker_labels) <= 32, "worker_labels: at most 32 are allowed"),
@@ -231,6 +237,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_one_or_several(value: Any, *kinds: type) -> bool:
+    several = value if isinstance(value, Sequence) else [value]
+    return isinstance(value, kinds) or all(isinstance(each, kinds) for each in several)
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
         isinstance(each, str) for pair in value.items() for each in pair
@@ -239,18 +250,34 @@ def _is_texts(value: Any) -> bool:
 
 _TRUTH: _Form = ("True or False", lambda value: isinstance(value, bool))
 _NUMBER: _Form = ("a number of seconds", _is_number)
+_WHOLE: _Form = ("a whole number", lambda value: _is_number(value) and not isinstance(value, float))
 _TEXT: _Form = ("a text", lambda value: value is None or isinstance(value, str))
 _CALLED: _Form = ("what can be called", lambda value: value is None or callable(value))
+_PATH: _Form = ("a path", lambda value: isinstance(value, str | os.PathLike | None))
 _TEXTS: _Form = ("a dict of texts", _is_texts)
 #: What options are: what is none would only be found once it is used, in the watching thread.
 _FORMS: Mapping[str, _Form] = {
+    "url": ("a text, or several", lambda value: _is_one_or_several(value, str)),
     "token": _TEXT,
+    "token_file": _PATH,
+    "ca_file": _PATH,
+    "cert_file": _PATH,
+    "key_file": _PATH,
+    "selectors": ("a selector, or several", lambda value: _is_one_or_several(value, str, Selector)),
+    "defaults": (
+        "a dict of values by their keys",
+        lambda value: isinstance(value, Mapping) and all(isinstance(key, str) for key in value),
+    ),
+    "cache_file": _PATH,
+    "cache_key": ("a text or bytes", lambda value: isinstance(value, str | bytes | None)),
+    "cache_key_file": _PATH,
     "token_callback": _CALLED,
     "secrets": _TRUTH,
     "environment": _TEXTS,
     "staleness": ("a Staleness", lambda value: isinstance(value, Staleness)),
     "progress_interval": _NUMBER,
-    "event_queue": ("a whole number", lambda value: _is_number(value) and not isinstance(value, float)),
+    "event_queue": _WHOLE,
+    "max_state_bytes": _WHOLE,
     "worker_id": _TEXT,
     "worker_labels": _TEXTS,
     "report": _TRUTH,

@@ -17,6 +17,7 @@ from . import specs, wire
 from ._attempts import Attempt, AttemptFailure, Completion, CompletionError, ProviderError, asked_wait
 from ._backoff import Backoff
 from ._decode import SecretField
+from ._left_alone import LeftAlone
 from ._pause import Wait
 from .errors import SecretError, SignalboxError
 from .resources import ApiKey, Model, Provider, SecretText
@@ -49,12 +50,14 @@ class Route:
         timeout: float | None,
         latencies: Mapping[str, float],
         turns: MutableMapping[str, int],
+        left_alone: LeftAlone,
         random: Callable[[], float],
     ) -> None:
         self._snapshot = snapshot
         self._call = call
         self._present_state = present
         self._random = random
+        self._left_alone = left_alone
         found = snapshot.router(router)
         if found is None and provider is None and router != _DEFAULT:
             raise CompletionError(f"there is no such router: {router}")
@@ -74,6 +77,8 @@ class Route:
         ordered = self._ordered(
             [name for name in candidates if name], spec.strategy, latencies, turns, router
         )
+        # Who has asked an earlier call to be left alone comes after all others: nobody else may answer.
+        ordered.sort(key=lambda name: name.removeprefix("providers/") in left_alone)
         #: Who has not been asked yet.
         self._candidates = deque(self._usable(ordered))
         self._present: Provider | None = None
@@ -105,32 +110,39 @@ class Route:
             self._refused.add(attempt.key.name)
             if self._goes_back(attempt, attempt.key, error):
                 return 0.0
+        asked = self._asked_wait(attempt, error)
         # The same provider may have another key that is good.
         other_key = kind == "authentication" and bool(self._keys(attempt.provider))
         if self._left <= 0 or other_key:
             return 0.0
         again = kind in (self._retries.retry_on or _RETRY_ON)
-        pause = self._wait(attempt, asked_wait(error)).length(self._random()) if again else None
+        pause = self._wait(asked).length(self._random()) if again else None
         if pause is None:
             self._left = 0
         return pause or 0.0
 
-    def _wait(self, attempt: Attempt, asked: float | None) -> Wait:
-        """What is waited for before the same provider is asked again. Where it has another key, that one is taken: it was not
-        asked to wait."""
-        key = attempt.key
-        if (
-            asked is not None
-            and key is not None
-            and any(each.name != key.name for each in self._keys(attempt.provider))
-        ):
+    def _asked_wait(self, attempt: Attempt, error: SignalboxError) -> float | None:
+        """How long the provider is left alone by its own wish, by later calls as well. Where it has another key, that one is
+        taken: it was not asked to wait."""
+        asked, key = asked_wait(error), attempt.key
+        if asked is None:
+            return None
+        if key is not None and any(each.name != key.name for each in self._keys(attempt.provider)):
             self._refused.add(key.name)
-            asked = None
+            return None
+        self._left_alone.told(attempt.provider.id, asked)
+        return asked
+
+    def _wait(self, asked: float | None) -> Wait:
+        """What is waited for before the same provider is asked again."""
         others = asked is not None and any(self._can_be_asked(each) for each in self._candidates)
         left = max(0.0, self.deadline - monotonic())
         return Wait(self._backoff.next_cap(), self._longest_pause(), asked, others, left)
 
     def _can_be_asked(self, provider: Provider) -> bool:
+        """Whether a provider can be asked at once."""
+        if provider.id in self._left_alone:
+            return False
         try:
             self._attempt(provider)
         except SignalboxError:

@@ -36,7 +36,8 @@ class Staleness:
     """How old the last word from the store may be, in seconds. `None` is without limit."""
 
     bound: float = 30.0
-    """Older than this, the client calls itself stale, and is not ready. A server that has no younger word is left for another."""
+    """Older than this, the client calls itself stale, and is not ready. At half of it another server is looked for, which is
+    followed where it has a younger word."""
 
     secrets: float | None = 3_600.0
     """Older than this, no secret is given out any more, of whatever kind: a key that was revoked meanwhile would be used

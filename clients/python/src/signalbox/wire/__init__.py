@@ -8,9 +8,9 @@ Pure: nothing in here sends or opens anything, sees a key, or knows a provider's
 from .calls import Call, CallError, Message, OfferedTool, Problem, ToolCall
 from .failures import Failure, read_failure
 from .paths import MappingError
-from .reading import Answer, MalformedError, read_answer
+from .reading import Answer, MalformedError, TooLargeError, read_answer
 from .rendering import Rendered, render
-from .streams import CutOffError, Delta, StreamFailedError, StreamReader, TooLargeError
+from .streams import CutOffError, Delta, StreamFailedError, StreamReader
 from .waits import retry_after
 from .words import without_keys
 

@@ -5,10 +5,11 @@ Owns the reading of errors. It must not know any provider's name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .. import specs
+from .frames import Raised
 from .paths import Json, compact, find, parse, scalar_text
 from .waits import retry_info
 from .words import without_keys
@@ -45,6 +46,23 @@ def read_failure(extractor: specs.ResponseExtractor, status: int, body: bytes, k
 def read_failure_event(extractor: specs.ResponseExtractor, event: Json, key: str | None) -> Failure:
     """Reads an error that came as the event of a stream, after a good status."""
     return _told(extractor.errors or specs.ErrorExtractor(), "unavailable", event, key)
+
+
+def read_failure_frame(
+    extractor: specs.ResponseExtractor, statuses: Mapping[str, int], raised: Raised, key: str | None
+) -> Failure:
+    """Reads an error that has a frame of its own in a stream, after a good status."""
+    status = statuses.get(raised.code)
+    if status is None:
+        try:
+            document = parse(raised.payload)
+        except (ValueError, RecursionError):
+            document = None
+        found = read_failure_event(extractor, document, key)
+    else:
+        found = read_failure(extractor, status, raised.payload, key)
+    message = found.message or without_keys(raised.message, key)
+    return replace(found, message=message, code=found.code or without_keys(raised.code, key))
 
 
 def _told(errors: specs.ErrorExtractor, reason: str, document: Json, key: str | None) -> Failure:

@@ -23,6 +23,10 @@ class MalformedError(SignalboxError):
     """An answer is none by the provider's rules."""
 
 
+class TooLargeError(SignalboxError):
+    """An answer is longer than what is taken."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a model has answered."""

@@ -55,7 +55,8 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     if provider.models and call.model and call.model not in provider.models:
         problems.append(Problem("model", "must be one of the provider's models"))
     streamed = bool(call.chat.stream)
-    if streamed and (provider.response_extractor is None or provider.response_extractor.stream is None):
+    extractor = provider.response_extractor or specs.ResponseExtractor()
+    if streamed and extractor.stream is None and extractor.frame_stream is None:
         problems.append(Problem("chat.stream", "is true, but the provider's answers come whole"))
     takes = {entry.source.removeprefix("param:") for entry in builder.payload_structure.values()}
     body: dict[str, Json] = {}
@@ -116,7 +117,8 @@ def _budget_problem(builder: specs.RequestBuilder, call: Call) -> Iterator[Probl
         return
     defaults = (entry.default_json for entry in used if entry.source == "param:max_tokens")
     bound = next((parse(default) for default in defaults if default), None)
-    if isinstance(bound, int) and tokens >= bound:
+    # Where it is no whole number, or a negative one, it bounds nothing.
+    if isinstance(bound, int) and not isinstance(bound, bool) and 0 <= bound <= tokens:
         problem = (
             f"must be less than {bound}, which the provider's request builder sends where there is no "
             "`generation.max_tokens`; give that as well, larger than the budget"
