@@ -146,6 +146,8 @@ async fn workers_of_a_replica_that_vanished_are_known_until_they_come_back_or_fo
     let named = stand(&there, revision).await.unconverged;
     assert_eq!(named.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["lost"]);
     let url = pair.cluster.url();
+    let orphan = "SELECT count(*) FROM worker_sessions WHERE orphaned AND worker = 'lost'";
+    until_answered(PATIENCE, "somebody tidied", async || postgres::count(url, orphan).await == 1).await;
     postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '50 minutes' WHERE orphaned")
         .await;
     let asked = Instant::now();
