@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAGE: i32 = 500;
 /// Workers that are named.
 const NAMED: usize = 20;
+/// How often in a row those that are listed may be others than were counted: the count is some seconds old. After that it is not its
+/// age that they differ by.
+const DIFFERING: usize = 5;
 
 /// How many workers lack the new value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub async fn wait(
 ) -> Outcome {
     // How it stood, and whom it waited for.
     let mut told: Last = None;
+    let mut differing = 0;
     loop {
         let request = GetResourceRequest {
             name: name.to_owned(),
@@ -55,8 +59,12 @@ pub async fn wait(
         }
         if let Some(now) = standing(&resource).filter(|now| told.as_ref().is_none_or(|(was, _)| was != now)) {
             let whom = if now.waiting > 0 { lacking(connection, &resource).await } else { Vec::new() };
-            session.remark(&sentence(now, &whom));
-            told = Some((now, whom));
+            let agree = whom.is_empty() || whom.len() as u64 == now.waiting;
+            differing = if agree { 0 } else { differing + 1 };
+            if agree || differing >= DIFFERING {
+                session.remark(&sentence(now, &whom));
+                told = Some((now, whom));
+            }
         }
         sleep(LOOK).await;
     }
@@ -97,7 +105,12 @@ fn sentence(standing: Standing, whom: &[String]) -> String {
         ),
         0 => format!("all of {workers} workers run the new value; the one before is about to go"),
         _ => {
-            let names = if whom.is_empty() { String::new() } else { format!(": {}", whom.join(", ")) };
+            let mut names: Vec<String> = whom.iter().take(NAMED).cloned().collect();
+            let more = waiting.max(whom.len() as u64).saturating_sub(names.len() as u64);
+            if more > 0 && !names.is_empty() {
+                names.push(format!("{more} more"));
+            }
+            let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
             format!("{waiting} of {workers} workers have not said yet that they run the new value{names}")
         }
     }
@@ -122,11 +135,6 @@ async fn lacking(connection: &mut Connection, key: &Resource) -> Vec<String> {
             break;
         }
         request.page_token = page.next_page_token;
-    }
-    let more = whom.len().saturating_sub(NAMED);
-    whom.truncate(NAMED);
-    if more > 0 {
-        whom.push(format!("{more} more"));
     }
     whom
 }
@@ -176,4 +184,23 @@ async fn conclude(
 /// seen of that: it may have lost sight of them since.
 fn ran_out(entry: &HistoryEntry) -> bool {
     entry.action == "retired" && entry.reason.starts_with("its time is over; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(waiting: u64, named: usize) -> String {
+        let whom: Vec<String> = (0..named).map(|index| format!("w{index}")).collect();
+        sentence(Standing { waiting, workers: 40, incomplete: false }, &whom)
+    }
+
+    /// It named one of two that it waited for, and did not say that there is another.
+    #[test]
+    fn regression_all_are_named_up_to_a_bound_or_said_to_be_there() {
+        assert!(told(2, 2).ends_with("new value: w0, w1"), "{}", told(2, 2));
+        assert!(told(2, 1).ends_with("new value: w0, 1 more"), "{}", told(2, 1));
+        assert!(told(2, 0).ends_with("new value"), "who may not list workers has no names");
+        assert!(told(30, 30).ends_with("w19, 10 more"), "{}", told(30, 30));
+    }
 }

@@ -74,6 +74,8 @@ pub struct Worker {
     pub report: Option<Arc<Report>>,
     /// Whether its stream is open.
     pub connected: bool,
+    /// Whether its replica vanished, so that its stream may be open all the same.
+    pub orphaned: bool,
     /// When its session began.
     pub began: DateTime<Utc>,
     /// When it was last known to be there.
@@ -193,7 +195,7 @@ impl Known {
                 let (here, written, news) = (false, Some(asked), false);
                 let kept = Kept { session, view, began, ended, orphaned, here, written, news };
                 self.sessions.insert(id, kept);
-            } else if now_open && !self.sessions.contains_key(&id) {
+            } else if (now_open || orphaned) && !self.sessions.contains_key(&id) {
                 self.lost.insert(id);
             }
         }
@@ -273,6 +275,7 @@ impl Known {
                 view: kept.view.clone(),
                 report,
                 connected: kept.ended.is_none(),
+                orphaned: kept.orphaned,
                 began: time(kept.began),
                 last_seen: kept.ended.map_or(now, time),
             })

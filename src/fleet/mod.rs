@@ -149,14 +149,6 @@ impl Fleet {
         self.known.lock().workers(self.clock.now())
     }
 
-    /// Those of them whose streams this replica serves, or served last.
-    #[must_use]
-    pub fn own_workers(&self) -> Vec<Worker> {
-        let mut workers = self.workers();
-        workers.retain(|worker| worker.session.replica == self.own);
-        workers
-    }
-
     /// Revisions that workers have refused, as far as this replica was told first.
     #[must_use]
     pub fn rejections(&self) -> u64 {

@@ -208,7 +208,7 @@ fn workers(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
     let counts = &vitals.workers;
     page.gauges(
         "signalbox_workers",
-        "Workers whose streams this replica serves or served in the last minute, by how they stand to its revision",
+        "Workers whose streams this replica serves or served in the last minute, by how they stand to its revision. Those of a replica that vanished are in none of them",
         counts.states.iter().map(|(state, count)| ([("state", *state)], *count)),
     )?;
     page.gauges(
@@ -220,6 +220,11 @@ fn workers(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         "signalbox_workers_uncounted",
         "Streams of workers that this replica serves and that nobody counts, because there are too many",
         counts.uncounted,
+    )?;
+    page.gauge(
+        "signalbox_workers_orphaned",
+        "Workers of replicas that vanished, which these may serve still; every replica tells the same number",
+        counts.orphaned,
     )?;
     page.counter(
         "signalbox_worker_rejections",

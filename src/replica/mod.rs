@@ -285,10 +285,10 @@ impl Replicas {
         heartbeat: &Heartbeat,
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
-        let Living { replicas, forgotten, ahead } = store.beat(heartbeat).await?;
+        let Living { replicas, vanished, ahead } = store.beat(heartbeat).await?;
         let now = Instant::now();
         // First of all: what it took away nobody tells again.
-        memory.silence.note(&replicas, &forgotten, now);
+        memory.silence.note(&replicas, &vanished, now);
         memory.ahead.note(ahead, now);
         let own = self.identity.feature_level;
         let has_older = replicas.iter().any(|replica| replica.heartbeat.feature_level < own);

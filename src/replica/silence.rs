@@ -1,7 +1,8 @@
 //! Replicas that vanished: they were heard of, are heard of no more, and said no goodbye.
 //!
 //! Who stops takes its own row away while it is young. One that dies leaves it behind, and whoever tells of itself next takes it
-//! away once it has been silent for [`LIFETIME`]. So the age of a row that is gone says how its replica went.
+//! away once it has been silent for [`LIFETIME`], and notes it for those that start later. So the age of a row that is gone says how
+//! its replica went, also where an older binary took it away, which notes nothing.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::{BEAT, TOLD};
 use crate::{
     domain::ReplicaId,
-    store::{Forgotten, LIFETIME, MOST_REPLICAS, Replica},
+    store::{LIFETIME, MOST_REPLICAS, Replica, Vanished},
 };
 
 /// A row that is gone and was older did not go by itself. Its age is known as well as heartbeats come.
@@ -39,9 +40,8 @@ struct Gone {
 }
 
 impl Silence {
-    /// Takes note of all that there are now, and of those whose rows were just taken away: who has only started has not heard of
-    /// them.
-    pub fn note(&mut self, replicas: &[Replica], forgotten: &[Forgotten], now: Instant) {
+    /// Takes note of all that there are now, and of those that are noted as vanished: who has only started has not heard of them.
+    pub fn note(&mut self, replicas: &[Replica], vanished: &[Vanished], now: Instant) {
         let mut before = std::mem::take(&mut self.heard);
         for Replica { heartbeat, age } in replicas {
             let first = before.remove(&heartbeat.id).map_or(now, |heard| heard.first);
@@ -56,7 +56,7 @@ impl Silence {
                 silent.map(|(id, Heard { address, last, .. })| (id, Gone { address, last, missed: now })),
             );
         }
-        for Forgotten { id, address, age } in forgotten {
+        for Vanished { id, address, age } in vanished {
             let last = now.checked_sub(*age).unwrap_or(now);
             self.gone.entry(id.clone()).or_insert_with(|| Gone {
                 address: address.clone(),
@@ -169,7 +169,7 @@ mod tests {
         let told = |address: &str| {
             let (mut silence, now) = (Silence::default(), Instant::now() + TOLD);
             let age = Duration::from_secs(60);
-            let gone = Forgotten { id: ReplicaId("other".into()), address: "b:1".into(), age };
+            let gone = Vanished { id: ReplicaId("other".into()), address: "b:1".into(), age };
             silence.note(&[at("own", address, 0)], &[gone], now);
             silence.alarms(now + MISSED).count()
         };

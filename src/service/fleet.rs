@@ -201,7 +201,7 @@ impl Service {
 
     /// A worker, as far as the caller may see it.
     pub(super) fn worker_status(&self, caller: &Principal, worker: &Worker, goal: &Goal<'_>) -> WorkerStatus {
-        let Worker { session, view, report, connected, began, last_seen } = worker;
+        let Worker { session, view, report, connected, orphaned: _, began, last_seen } = worker;
         let admin = caller.role == Role::Admin;
         let state = goal.state(worker);
         let rejection = report.as_ref().and_then(|report| report.standing_rejection());
@@ -239,7 +239,8 @@ impl Service {
 /// How many revisions behind is counted together, with the words for that.
 const LAGS: [(u64, &str); 4] = [(1, "1"), (10, "10"), (100, "100"), (u64::MAX, "more")];
 
-/// Workers whose streams this replica serves, counted by how they stand to the revision that it serves.
+/// Workers, counted. Those of `states` and `lags` are the ones whose streams this replica serves, or served last, by how they stand
+/// to the revision that it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerCounts {
     /// By the state's word.
@@ -250,10 +251,12 @@ pub struct WorkerCounts {
     pub rejections: u64,
     /// Streams of workers that are not counted, because there are too many.
     pub uncounted: u64,
+    /// Workers of all replicas that vanished, as all replicas know them.
+    pub orphaned: u64,
 }
 
 impl Service {
-    /// Counts the workers whose streams this replica serves.
+    /// Counts workers.
     pub(super) fn worker_counts(&self) -> WorkerCounts {
         use crate::fleet::State;
         let view = self.parts.view.state();
@@ -261,7 +264,12 @@ impl Service {
         let goal = Goal::new(view.epoch, view.revision, &unchanged);
         let mut states: Vec<_> = State::WORDS.iter().map(|(state, word)| (*state, *word, 0)).collect();
         let mut lags: Vec<_> = LAGS.iter().map(|(most, word)| (*most, *word, 0)).collect();
-        for worker in self.parts.fleet.own_workers() {
+        let (own, mut orphaned) = (self.parts.replicas.id(), 0);
+        for worker in self.parts.fleet.workers() {
+            orphaned += u64::from(worker.orphaned);
+            if worker.session.replica != *own {
+                continue;
+            }
             let state = goal.state(&worker);
             states.iter_mut().filter(|(of, ..)| *of == state).for_each(|(.., count)| *count += 1);
             if !matches!(state, State::Converged | State::Silent) {
@@ -277,6 +285,7 @@ impl Service {
             lags: lags.into_iter().map(|(_, word, count)| (word, count)).collect(),
             rejections: self.parts.fleet.rejections(),
             uncounted: self.parts.fleet.uncounted(),
+            orphaned,
         }
     }
 }

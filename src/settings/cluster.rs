@@ -12,7 +12,7 @@ const ADVERTISE: Opt = Opt::new(
     "SIGNALBOX_ADVERTISE",
     "cluster.advertise",
     "ADDRESS",
-    "Host and port under which others reach this replica, shown by status; by default where it listens",
+    "Host and port under which others reach this replica and no other one; by default where it listens",
 );
 const RAISE_FEATURE_LEVEL: Opt = Opt::new(
     "raise-feature-level",

@@ -59,9 +59,9 @@ pub struct Replica {
     pub age: Duration,
 }
 
-/// A replica that had long been silent, and of which nothing is left but this.
+/// A replica that fell silent without a goodbye, and has not told of itself again.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Forgotten {
+pub struct Vanished {
     /// Which one it was.
     pub id: ReplicaId,
     /// Where clients reached it.
@@ -75,9 +75,9 @@ pub struct Forgotten {
 pub struct Living {
     /// All that live: the newest [`MOST_REPLICAS`], by id.
     pub replicas: Vec<Replica>,
-    /// Those that this heartbeat forgot, if they were heard of in the last hour: nobody else learns of them. The newest
+    /// Those that vanished and were heard of in the last hour, whoever took them out of those that live. The newest
     /// [`MOST_REPLICAS`].
-    pub forgotten: Vec<Forgotten>,
+    pub vanished: Vec<Vanished>,
     /// Rows that this heartbeat found, or took away, of a time more than a second ahead: none of us wrote them, or the clock was set
     /// back since. [`MOST_REPLICAS`] at most.
     pub ahead: usize,

@@ -26,7 +26,8 @@ pub trait Fleet: Send + Sync + 'static {
     /// replica that does not live, as far as `own` can tell, has ended.
     async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError>;
     /// Ends the sessions of replicas that do not live, as orphans where their streams may be open still, and forgets what ended, or
-    /// was told of no session, longer than it is kept. An orphan is also forgotten once its worker has come back.
+    /// was told of no session, longer than it is kept. Those of a replica in whose place another process listens are no orphans: they
+    /// have ended. Who comes back under the same id proves nothing, because ids are not unique.
     async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError>;
 }
 

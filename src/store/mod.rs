@@ -43,8 +43,8 @@ use crate::domain::{
 pub use history::{HistoryCursor, HistoryPage, HistoryQuery, HistoryRow, Names, apart};
 
 pub use cluster::{
-    Cluster, Displaced, FLEET, FOUND_DAMAGE, Forgotten, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Living,
-    MOST_REPLICAS, ROTATIONS, Replica, Work, earlier,
+    Cluster, Displaced, FLEET, FOUND_DAMAGE, HOUSEKEEPING, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS,
+    ROTATIONS, Replica, Vanished, Work, earlier,
 };
 pub use fleet::{Fleet, Keep, MOST_MEMBERS, Member, News};
 pub use life::BegunLife;

@@ -21,13 +21,13 @@ mod session;
 mod whereabouts;
 
 use std::{
-    sync::{Arc, atomic::AtomicI32},
+    sync::{Arc, OnceLock, atomic::AtomicI32},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use sqlx::PgPool;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(super) use self::failure::{failure_of, is_away};
@@ -74,6 +74,8 @@ pub struct PostgresEngine {
     stop: CancellationToken,
     _stopped_with_it: DropGuard,
     tells_place: bool,
+    /// When this process told of itself first: what it tells of is reached where it listens since then.
+    first_beat: OnceLock<Instant>,
 }
 
 impl PostgresDatabase {
@@ -177,8 +179,8 @@ impl PostgresDatabase {
         let reader =
             Reader { moments: Arc::new(PostgresReads(readers.clone())), keys, tail, floor: Arc::default() };
         let writer = WriterHandle::start(base, (), died);
-        let engine =
-            PostgresEngine { readers, bell, tells_place, _stopped_with_it: stop.clone().drop_guard(), stop };
+        let (first_beat, _stopped_with_it) = (OnceLock::new(), stop.clone().drop_guard());
+        let engine = PostgresEngine { readers, bell, tells_place, first_beat, _stopped_with_it, stop };
         Ok(Opened::new(reader, writer, identity, engine))
     }
 }

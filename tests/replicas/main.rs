@@ -19,6 +19,7 @@ mod flood;
 mod harness;
 mod keys;
 mod lookout;
+mod lost_workers;
 mod model;
 mod moving;
 mod orphans;

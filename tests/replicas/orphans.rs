@@ -128,13 +128,16 @@ async fn workers_of_a_replica_that_vanished_are_known_until_they_come_back_or_fo
     let mut pair = Pair::new().await;
     let revision = pair.write("settings/s").await;
     let there = pair.admins[1].clone();
-    let gone =
-        [Simulated::open(&pair.workers[0], "back").await, Simulated::open(&pair.workers[0], "lost").await];
+    let back = Simulated::open(&pair.workers[0], "back").await;
+    let _lost = Simulated::open(&pair.workers[0], "lost").await;
     until_stands(&there, revision, "they are known", |stand| stand.pending == 2).await;
     pair.members[0].kill().await;
-    drop(gone);
-    // It has lost the name of its session, as one that was started anew has.
-    let back = Simulated::open(&pair.workers[1], "back").await;
+    let request = WatchConfigRequest {
+        previous_session_id: back.session.clone(),
+        worker: Some(worker("back")),
+        ..WatchConfigRequest::default()
+    };
+    let back = Simulated::open_with(&pair.workers[1], request).await;
     report(&pair.workers[1], vec![back.runs(revision)]).await.expect("taken");
     until_stands(&there, revision, "only one is missing", |stand| {
         (stand.converged, stand.disconnected) == (1, 1)
@@ -143,8 +146,8 @@ async fn workers_of_a_replica_that_vanished_are_known_until_they_come_back_or_fo
     let named = stand(&there, revision).await.unconverged;
     assert_eq!(named.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["lost"]);
     let url = pair.cluster.url();
-    let orphans = "SELECT count(*) FROM worker_sessions WHERE orphaned AND ended IS NOT NULL";
-    assert_eq!(postgres::count(url, orphans).await, 1);
+    let orphan = "SELECT count(*) FROM worker_sessions WHERE orphaned AND worker = 'lost'";
+    until_answered(PATIENCE, "somebody tidied", async || postgres::count(url, orphan).await == 1).await;
     postgres::run(url, "UPDATE worker_sessions SET ended = now() - interval '50 minutes' WHERE orphaned")
         .await;
     let asked = Instant::now();

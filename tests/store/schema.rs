@@ -16,12 +16,13 @@ use crate::postgres::server;
 const FIRST_SAID: (i64, i64) = (6, 9);
 
 /// Of the place, and not of the store: who serves it, and what was done to its schema.
-const STAYS: [&str; 9] = [
+const STAYS: [&str; 10] = [
     "whereabouts",
     "schema_steps",
     "_sqlx_migrations",
     "signalbox_migrations",
     "replicas",
+    "vanished",
     "leases",
     "moves",
     "worker_sessions",

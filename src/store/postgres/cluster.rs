@@ -12,6 +12,7 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     query::Query,
 };
+use tokio::time::Instant;
 
 use super::{
     PostgresStore, awaited,
@@ -27,7 +28,7 @@ use crate::{
         BegunLife, StoreError,
         chain::ChainKeys,
         cluster::{
-            Cluster, Displaced, Forgotten, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS, Replica, Work,
+            Cluster, Displaced, Heartbeat, LIFETIME, Lease, Living, MOST_REPLICAS, Replica, Vanished, Work,
             let_in,
         },
         failure::Failure,
@@ -44,24 +45,33 @@ const SUPPORTED: &str = "SELECT least($1, min(feature_level)) FROM replicas \
 /// Begins a heartbeat in one message, since a database may be far away and others wait for what it tells: takes the lock on the level,
 /// which a move takes before it looks for replicas, so that whoever comes after it learns of it from the fence; and forgets those
 /// that have been silent for [`LIFETIME`], and those whose time is none of this database's. Rows that are more than a second ahead
-/// are counted in the same statement, so that none is taken away unseen; a clock that is put right moves by less.
+/// are counted in the same statement, so that none is taken away unseen; a clock that is put right moves by less. Those that were
+/// silent are noted for all, and whether another one told the same address while they lived.
 const BEGIN_BEAT: &str = concat!(
     begin_aside!(),
     "; ",
     level!(),
     " FOR SHARE; SELECT 1 FROM moves WHERE state <> 'arrived'; WITH ahead AS (SELECT count(*) AS ahead FROM ( \
     SELECT 1 FROM replicas WHERE seen > clock_timestamp() + interval '1 second' LIMIT 128) AS counted), \
-    gone AS (DELETE FROM replicas WHERE seen < now() - interval '10 seconds' OR seen > now() + interval '10 seconds' \
-    RETURNING left(id, 256) AS id, left(address, 260) AS address, seen), \
-    told AS (SELECT id, address, extract(epoch FROM now() - seen)::float8 AS age FROM gone \
+    gone AS (DELETE FROM replicas AS silent WHERE seen < now() - interval '10 seconds' OR seen > now() + interval '10 seconds' \
+    RETURNING left(id, 256) AS id, left(address, 260) AS address, seen, EXISTS (SELECT 1 FROM replicas AS beside \
+        WHERE beside.id <> silent.id AND beside.address = silent.address \
+        AND beside.began <= silent.seen AND beside.seen >= silent.began) AS shared), \
+    noted AS (INSERT INTO vanished (id, address, seen, shared) SELECT id, address, seen, shared FROM gone \
+    WHERE seen BETWEEN now() - interval '1 hour' AND now() ORDER BY seen DESC LIMIT 128 \
+    ON CONFLICT DO NOTHING RETURNING id, address, seen), \
+    told AS (SELECT id, address, extract(epoch FROM now() - seen)::float8 AS age FROM \
+    (TABLE noted UNION ALL SELECT id, address, seen FROM vanished) AS missing \
     WHERE seen BETWEEN now() - interval '1 hour' AND now() ORDER BY seen DESC LIMIT 128) \
     SELECT ahead, id, address, age FROM ahead LEFT JOIN told ON true"
 );
 const _: () = assert!(LIFETIME.as_secs() == 10, "the text above says it as well");
-const BEAT: &str = "INSERT INTO replicas \
+/// Whoever was noted as vanished and tells of itself again has not. When it began does not change.
+const BEAT: &str = "WITH back AS (DELETE FROM vanished WHERE id = $1) INSERT INTO replicas \
     (id, address, version, feature_level, epoch, revision, digest, key_ids, doorbell, watchers, environment, verification, \
-    seen) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET \
+    began, seen) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp() - make_interval(secs => $13), \
+    clock_timestamp()) ON CONFLICT (id) DO UPDATE SET \
     address = excluded.address, version = excluded.version, feature_level = excluded.feature_level, \
     epoch = excluded.epoch, revision = excluded.revision, digest = excluded.digest, key_ids = excluded.key_ids, \
     doorbell = excluded.doorbell, watchers = excluded.watchers, environment = excluded.environment, \
@@ -75,8 +85,9 @@ const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address,
     WHERE seen <= clock_timestamp() OR id = $1 ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
 const CLOCK: &str = "SELECT clock_timestamp()";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
-/// In one with it: streams of a replica that vanished are taken for open.
-const LEAVE_WORKERS: &str = "UPDATE worker_sessions SET ended = now() WHERE ended IS NULL AND replica = $1";
+/// In one with it: streams of a replica that vanished are taken for open, also of one that is back only to say goodbye.
+const LEAVE_WORKERS: &str = "UPDATE worker_sessions SET ended = now(), orphaned = false \
+    WHERE (ended IS NULL OR orphaned) AND replica = $1";
 /// A lease that another one holds stays as it is, and no row is answered; unless it ends later than anybody asks for: it was
 /// taken while a clock was wrong, or by nobody of us.
 const ACQUIRE: &str = "INSERT INTO leases (work, holder, fence, ends) \
@@ -264,7 +275,8 @@ impl PostgresStore {
         let (mut session, mut answers) = Session::ask(&self.engine.readers, BEGIN_BEAT).await?;
         let found = answers.pop().unwrap_or_default();
         may_beat(answers, self.keys(), own.feature_level)?;
-        let replicas = beat(session.connection()?, own).await?;
+        let age = self.engine.first_beat.get_or_init(Instant::now).elapsed();
+        let replicas = beat(session.connection()?, own, age).await?;
         if self.engine.tells_place {
             // Whoever follows the log here would have found that it lost commits.
             whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
@@ -272,14 +284,14 @@ impl PostgresStore {
         session.commit().await?;
         let ahead = found.first().and_then(|row| row.try_get::<i64, _>("ahead").ok()).unwrap_or_default();
         let ahead = usize::try_from(ahead).unwrap_or_default();
-        Ok(Living { replicas, forgotten: found.iter().filter_map(forgotten).collect(), ahead })
+        Ok(Living { replicas, vanished: found.iter().filter_map(vanished).collect(), ahead })
     }
 }
 
-/// A row that was taken away; one that somebody edited tells nothing. Where none was the columns are empty.
-fn forgotten(row: &PgRow) -> Option<Forgotten> {
+/// One that vanished; a row that somebody edited tells nothing. Where none did the columns are empty.
+fn vanished(row: &PgRow) -> Option<Vanished> {
     let age = Duration::try_from_secs_f64(row.try_get("age").ok()?).ok()?;
-    Some(Forgotten { id: ReplicaId(row.try_get("id").ok()?), address: row.try_get("address").ok()?, age })
+    Some(Vanished { id: ReplicaId(row.try_get("id").ok()?), address: row.try_get("address").ok()?, age })
 }
 
 /// Whether a replica may tell of itself, by what the beginning answered.
@@ -295,7 +307,12 @@ fn may_beat(mut answers: Answers, keys: &ChainKeys, own: FeatureLevel) -> Result
     }
 }
 
-async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Replica>, StoreError> {
+/// Tells of this replica, which has told of itself for `age`.
+async fn beat(
+    connection: &mut PgConnection,
+    own: &Heartbeat,
+    age: Duration,
+) -> Result<Vec<Replica>, StoreError> {
     let failed = Failure::from;
     let beat = sqlx::query(BEAT)
         .bind(&own.id.0)
@@ -309,7 +326,8 @@ async fn beat(connection: &mut PgConnection, own: &Heartbeat) -> Result<Vec<Repl
         .bind(&own.doorbell)
         .bind(i64::try_from(own.watchers).unwrap_or(i64::MAX))
         .bind(&own.environment)
-        .bind(&own.verification);
+        .bind(&own.verification)
+        .bind(age.as_secs_f64());
     execute(connection, beat, SILENCE).await.map_err(failed)?;
     living(connection, own).await
 }

@@ -58,11 +58,16 @@ const MEMBERS: &str = "SELECT left(id, 256) AS id, left(replica, 256) AS replica
 /// Who says goodbye ends its own: of those that are left over the replica vanished, and may serve them still.
 const END_ORPHANS: &str = "UPDATE worker_sessions SET ended = now(), orphaned = true WHERE ended IS NULL AND replica <> $1 \
     AND replica NOT IN (SELECT id FROM replicas WHERE seen > now() - make_interval(secs => $2))";
-/// Whoever came back did so after its replica had vanished, which is noticed within 40 seconds. One that was connected before is
-/// another one of the same id.
-const FORGET_RETURNED: &str = "DELETE FROM worker_sessions AS lost USING worker_sessions AS again \
-    WHERE lost.orphaned AND lost.ended IS NOT NULL AND again.ended IS NULL AND again.subject = lost.subject \
-    AND again.worker = lost.worker AND again.began > lost.ended - interval '40 seconds'";
+/// A process that began at the address of one that had vanished listens where that one did: the one before is gone, and its streams
+/// with it. Only where nobody else ever told that address, and it is one machine's.
+const END_REPLACED: &str = "WITH replaced AS (DELETE FROM vanished AS gone USING replicas AS again \
+    WHERE again.address = gone.address AND again.began > gone.seen AND again.seen > now() - make_interval(secs => $1) \
+    AND NOT gone.shared AND gone.address NOT LIKE '0.0.0.0:%' AND gone.address NOT LIKE '[::]:%' \
+    AND (SELECT count(*) FROM replicas AS beside WHERE beside.address = gone.address) = 1 RETURNING gone.id) \
+    UPDATE worker_sessions AS lost SET ended = now(), orphaned = false FROM replaced \
+    WHERE lost.replica = replaced.id AND (lost.ended IS NULL OR lost.orphaned)";
+const FORGET_VANISHED: &str =
+    "DELETE FROM vanished WHERE seen NOT BETWEEN now() - make_interval(secs => $1) AND now()";
 /// Also those whose times lie ahead: a clock was wrong.
 const FORGET_SESSIONS: &str = "DELETE FROM worker_sessions WHERE \
     ended NOT BETWEEN now() - make_interval(secs => CASE WHEN orphaned THEN $2 ELSE $1 END) AND \
@@ -107,16 +112,17 @@ impl Fleet for PostgresStore {
     async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError> {
         let mut transaction = Transaction::begin(&self.engine.readers, BEGIN_ASIDE).await?;
         let connection = transaction.connection()?;
-        let orphans = sqlx::query(END_ORPHANS).bind(&own.0).bind(LIFETIME.as_secs_f64());
-        execute(connection, orphans, LONG_SILENCE).await.map_err(Failure::from)?;
-        let (ended, orphaned) = (keep.ended.as_secs_f64(), keep.orphaned.as_secs_f64());
-        let forget = [
-            sqlx::query(FORGET_RETURNED),
+        let (lifetime, ended, orphaned) =
+            (LIFETIME.as_secs_f64(), keep.ended.as_secs_f64(), keep.orphaned.as_secs_f64());
+        let steps = [
+            sqlx::query(END_REPLACED).bind(lifetime),
+            sqlx::query(END_ORPHANS).bind(&own.0).bind(lifetime),
+            sqlx::query(FORGET_VANISHED).bind(orphaned),
             sqlx::query(FORGET_SESSIONS).bind(ended).bind(orphaned),
             sqlx::query(FORGET_REPORTS).bind(ended),
         ];
-        for forget in forget {
-            execute(connection, forget, LONG_SILENCE).await.map_err(Failure::from)?;
+        for step in steps {
+            execute(connection, step, LONG_SILENCE).await.map_err(Failure::from)?;
         }
         Ok(transaction.commit().await?)
     }

@@ -49,6 +49,7 @@ fn migrations(release: Release) -> Vec<Migration> {
         step(11, "traces", include_str!("../../../migrations/postgres/0011_traces.sql")),
         step(12, "level", include_str!("../../../migrations/postgres/0012_level.sql")),
         step(13, "orphans", include_str!("../../../migrations/postgres/0013_orphans.sql")),
+        step(14, "vanished", include_str!("../../../migrations/postgres/0014_vanished.sql")),
     ];
     steps_of(release, own)
 }

@@ -26,7 +26,7 @@ impl Cluster for SqliteStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Living, StoreError> {
         let_in(self.level().await, own.feature_level)?;
         let replicas = vec![Replica { heartbeat: own.clone(), age: Duration::ZERO }];
-        Ok(Living { replicas, forgotten: vec![], ahead: 0 })
+        Ok(Living { replicas, vanished: vec![], ahead: 0 })
     }
 
     /// It runs in this process.

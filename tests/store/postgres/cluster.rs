@@ -218,7 +218,8 @@ async fn regression_the_upgrade_that_makes_whereabouts_notes_the_place() {
     apply(&*store, create("settings/a", "x")).await;
     let back = "DROP TABLE whereabouts; DELETE FROM schema_steps WHERE version >= 10; \
         DELETE FROM signalbox_migrations WHERE version >= 10; ALTER TABLE log DROP COLUMN traceparent; \
-        ALTER TABLE feature_level DROP COLUMN mac; ALTER TABLE worker_sessions DROP COLUMN orphaned";
+        ALTER TABLE feature_level DROP COLUMN mac; ALTER TABLE worker_sessions DROP COLUMN orphaned; \
+        DROP TABLE vanished; ALTER TABLE replicas DROP COLUMN began";
     sql(&place, back).await;
     let upgraded = place.open().await;
     assert_eq!(upgraded.displaced().await.unwrap(), None);

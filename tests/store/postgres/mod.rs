@@ -13,6 +13,7 @@ mod replicas;
 #[path = "../../support/postgres.rs"]
 pub mod server;
 mod tampering;
+mod vanished;
 
 use std::sync::Arc;
 
