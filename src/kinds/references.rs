@@ -17,7 +17,7 @@ pub struct Reference {
 /// What a spec refers to, by name; all of it is there.
 pub type Targets<'a> = BTreeMap<ResourceName, &'a Spec>;
 
-/// What is held to of all that a spec refers to.
+/// The contracts of all that a spec refers to, as far as it is held to any.
 #[must_use]
 pub fn contracts<'t>(targets: &'t Targets<'_>) -> Contracts<'t> {
     let contract = |(name, target): (&'t ResourceName, &&'t Spec)| {

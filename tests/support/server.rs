@@ -97,7 +97,7 @@ impl Server {
         &self.site
     }
 
-    /// What it has counted of a series, as `signalbox_store_calls_open{call="apply"}`.
+    /// What it has counted of a series, as `signalbox_store_calls_open{call="apply"}`; it has to be there.
     pub fn counted(&self, series: &str) -> u64 {
         let (mut registry, mut page) = (Registry::default(), String::new());
         self.metrics.register(&mut registry);
