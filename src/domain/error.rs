@@ -18,14 +18,14 @@ pub struct FieldViolation {
     pub reason: &'static str,
 }
 
-/// One thing that a write needs and that is not there.
+/// One thing that a write needs and that the state does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmet {
     /// Path of the field of the request that needs it.
     pub field: String,
-    /// Stable word: `PARENT_MISSING`, `REFERENCE_MISSING`, `SECRET_REQUIRED`.
+    /// Stable word: `PARENT_MISSING`, `REFERENCE_MISSING`, `SECRET_REQUIRED`, `IN_USE`.
     pub reason: &'static str,
-    /// Name of what is not there, or of what holds a secret that is not given again.
+    /// Name of what is not there, of what holds a secret that is not given again, or of what is used as it is.
     pub subject: String,
     /// What is wrong and what to do, in a sentence that can stand alone.
     pub description: String,
@@ -64,7 +64,7 @@ pub enum Error {
         /// What is wrong and what to do.
         description: String,
     },
-    /// What a write needs is not there; all of it is listed, at least one thing.
+    /// What a write needs is not there, or stands against it; all of it is listed, at least one thing.
     #[error("{description}")]
     Missing {
         /// All of it in one sentence, and what to do.

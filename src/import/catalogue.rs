@@ -89,7 +89,10 @@ mod tests {
     use super::*;
     use crate::{
         domain::ResourceName,
-        kinds::{Kind as _, model::Model, prompt_template::PromptTemplate, provider_types::type_of_word},
+        kinds::{
+            Kind as _, Targets, contracts, model::Model, prompt_template::PromptTemplate,
+            provider_types::type_of_word,
+        },
         proto::v1::{
             ChatParameters, GenerationParameters, ModelCapability, ModelSpec, PromptTemplateSpec,
             ReasoningEffort, ReasoningParameters, ThinkingMode,
@@ -187,9 +190,9 @@ mod tests {
                 generation: Some(asked.clone()),
                 ..Default::default()
             };
-            let targets = [(ResourceName::parse(name).unwrap(), &spec)].into();
-            let found = PromptTemplate.check_targets(&Spec::PromptTemplate(template), &targets);
-            let fields = found.violations.iter().map(|found| found.field.rsplit('.').next().unwrap());
+            let targets = Targets::from([(ResourceName::parse(name).unwrap(), &spec)]);
+            let found = PromptTemplate.check_targets(&Spec::PromptTemplate(template), &contracts(&targets));
+            let fields = found.iter().map(|found| found.field.rsplit('.').next().unwrap());
             assert_eq!(fields.collect::<Vec<_>>(), refused, "{name}");
         }
     }
@@ -231,10 +234,12 @@ mod tests {
             let Some(spec @ Spec::Model(model)) = &resource.spec else { panic!("{}", resource.name) };
             let name = ResourceName::parse(&resource.name).unwrap();
             for template in asked_of(&resource.name, model) {
-                let found = PromptTemplate
-                    .check_targets(&Spec::PromptTemplate(template), &[(name.clone(), spec)].into());
-                assert_eq!(found.violations, [], "{}", resource.name);
-                let unsent = found.warnings.into_iter().filter(|warning| warning.contains("is not sent"));
+                let (template, targets) =
+                    (Spec::PromptTemplate(template), Targets::from([(name.clone(), spec)]));
+                let found = PromptTemplate.check_targets(&template, &contracts(&targets));
+                assert_eq!(found, [], "{}", resource.name);
+                let warnings = PromptTemplate.warn_of_targets(&template, &targets);
+                let unsent = warnings.into_iter().filter(|warning| warning.contains("is not sent"));
                 lost.extend(unsent.map(|warning| format!("{}: {warning}", resource.name)));
                 asked += 1;
             }

@@ -17,6 +17,7 @@
 mod active;
 pub mod api_key;
 pub mod cache_policy;
+mod contract;
 pub mod credential;
 pub mod database;
 pub mod diff;
@@ -50,6 +51,7 @@ pub mod virtual_key;
 use std::borrow::Cow;
 
 pub use crate::provider_types;
+pub use contract::{Contract, Contracts};
 pub use diff::diff;
 pub use disclosed::disclosed;
 pub use filter::{Filter, FilterError};
@@ -60,7 +62,7 @@ pub use names::{kind_of_pattern, parse_name, parse_pattern, parse_selector, pars
 pub use outlook::{Outlook, Remark, Says, Turn};
 pub use parameters::check_parameters;
 use prost_types::Timestamp;
-pub use references::{Findings, Reference, Targets, prefixes_of, referring_to, turned};
+pub use references::{Reference, Targets, contracts, prefixes_of, referring_to, turned};
 pub use rules::check_labels;
 pub use secrets::{SecretInput, SecretInputs, SecretView};
 use zeroize::Zeroizing;
@@ -191,12 +193,29 @@ pub trait Kind: Sync {
         Vec::new()
     }
 
-    /// What is wrong or worth knowing of a spec beside the resources that it refers to. Asked when it is written.
-    fn check_targets(&self, _spec: &Spec, _targets: &Targets<'_>) -> Findings {
-        Findings::default()
+    /// What others are held to of a spec, if anybody is held to something: all that [`Kind::check_targets`] of those that refer to
+    /// it may look at.
+    fn contract<'s>(&self, _spec: &'s Spec) -> Option<Contract<'s>> {
+        None
     }
 
-    /// The kinds of those resources of which [`Kind::check_targets`] finds something wrong: one of them is not changed so that
+    /// What is wrong with a spec beside the resources that it refers to, by their contracts; paths begin with the arm. Asked when it
+    /// is written, and when one of the contracts is to become another one.
+    fn check_targets(&self, _spec: &Spec, _contracts: &Contracts<'_>) -> Vec<FieldViolation> {
+        Vec::new()
+    }
+
+    /// What is worth knowing of a spec beside the resources that it refers to, as sentences. Asked only when it is written.
+    fn warn_of_targets(&self, _spec: &Spec, _targets: &Targets<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether those that refer to a spec may have to be told something new ([`Kind::warn_of_targets`]) when it becomes another one.
+    fn turns_warnings(&self, _before: &Spec, _after: &Spec) -> bool {
+        false
+    }
+
+    /// The kinds of those resources to whose contracts [`Kind::check_targets`] holds a spec: one of them is not changed so that
     /// something is wrong with a spec which stays as it is.
     fn judges(&self) -> &'static [KindName] {
         &[]

@@ -5,7 +5,8 @@
 //! back. What the catalogue says of a model is held against templates by `model_fit`.
 
 use super::{
-    CheckContext, Kind, Outlook, Reference, Remark, Says, Turn,
+    CheckContext, Contract, Kind, Outlook, Reference, Remark, Says, Turn,
+    contract::ModelContract,
     parameters::{PARAMETERS, Parameter, check_tokens},
     provider_types::type_of_word,
     references,
@@ -89,6 +90,16 @@ impl Kind for Model {
     fn references(&self, spec: &Spec) -> Vec<Reference> {
         let Spec::Model(ModelSpec { deprecation: Some(deprecation), .. }) = spec else { return Vec::new() };
         references::reference("model.deprecation.replacement", &deprecation.replacement).into_iter().collect()
+    }
+
+    fn contract<'s>(&self, spec: &'s Spec) -> Option<Contract<'s>> {
+        let Spec::Model(spec) = spec else { return None };
+        Some(Contract::Model(ModelContract::of(spec)))
+    }
+
+    fn turns_warnings(&self, before: &Spec, after: &Spec) -> bool {
+        let (Spec::Model(before), Spec::Model(after)) = (before, after) else { return false };
+        before.deprecation != after.deprecation
     }
 
     fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {

@@ -2,13 +2,15 @@
 //!
 //! What the catalogue does not know is not held against anybody: unset limits, ranges and lists allow everything.
 
-use super::parameters::PARAMETERS;
+use super::{
+    contract::{ModelContract, ProviderContract},
+    parameters::PARAMETERS,
+};
 use crate::{
     domain::{FieldViolation, Violations},
     proto::v1::{
-        GenerationParameters, MessageRole, Modality, ModelCapability, ModelSource, ModelSpec,
-        PromptTemplateSpec, ProviderSpec, ReasoningEffort, ReasoningParameters, ReasoningSupport,
-        ThinkingMode,
+        GenerationParameters, MessageRole, Modality, ModelCapability, ModelSpec, PromptTemplateSpec,
+        ReasoningEffort, ReasoningParameters, ReasoningSupport, ThinkingMode,
     },
 };
 
@@ -20,7 +22,7 @@ const THE_MODEL: &str = "the model";
 const NAMED: usize = 10;
 
 /// Everything that a model does not take of a template, with what it takes instead, and which model that is.
-pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
+pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelContract<'_>) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
     if let Some(problem) = no_chat_model(model) {
         // All else that it does not take follows from that.
@@ -36,7 +38,7 @@ pub(super) fn misfits(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<F
     found
 }
 
-fn held_against(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<FieldViolation> {
+fn held_against(template: &PromptTemplateSpec, model: &ModelContract<'_>) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
     if let Some(given) = &template.generation {
         check_generation(given, model, &mut violations);
@@ -55,16 +57,16 @@ pub fn misfits_of_call(template: &PromptTemplateSpec, model: &ModelSpec) -> Vec<
         field: violation.field.trim_start_matches("prompt_template.").to_owned(),
         ..violation
     };
-    misfits(template, model).into_iter().map(of_call).collect()
+    misfits(template, &ModelContract::of(model)).into_iter().map(of_call).collect()
 }
 
 /// Whether the provider that a template names may be asked for its model: `models` says which may be used.
 pub(super) fn not_offered(
     template: &PromptTemplateSpec,
-    provider: &ProviderSpec,
-    model: &ModelSpec,
+    provider: &ProviderContract<'_>,
+    model: &ModelContract<'_>,
 ) -> Option<FieldViolation> {
-    if provider.models.is_empty() || provider.models.contains(&model.model_id) {
+    if provider.models.is_empty() || provider.models.iter().any(|id| id == model.model_id) {
         return None;
     }
     let mut allowed: Vec<String> = provider.models.iter().take(NAMED).cloned().collect();
@@ -82,8 +84,8 @@ pub(super) fn not_offered(
     violations.into_vec().pop()
 }
 
-fn no_chat_model(model: &ModelSpec) -> Option<&'static str> {
-    let writes = &model.output_modalities;
+fn no_chat_model(model: &ModelContract<'_>) -> Option<&'static str> {
+    let writes = model.output_modalities;
     if lacks(model, ModelCapability::Chat) {
         return Some("must be a model that chats: MODEL_CAPABILITY_CHAT is not in its capabilities");
     }
@@ -91,13 +93,13 @@ fn no_chat_model(model: &ModelSpec) -> Option<&'static str> {
     silent.then_some("must be a model that writes text: MODALITY_TEXT is not in its output_modalities")
 }
 
-fn check_generation(given: &GenerationParameters, model: &ModelSpec, violations: &mut Violations) {
+fn check_generation(given: &GenerationParameters, model: &ModelContract<'_>, violations: &mut Violations) {
     let path = |field: &str| format!("prompt_template.generation.{field}");
-    let most = model.limits.as_ref().map_or(0, |limits| limits.max_output_tokens);
+    let most = model.max_output_tokens;
     if most > 0 && given.max_tokens.is_some_and(|tokens| tokens > most) {
         violations.add(path("max_tokens"), REASON, format!("must be at most {most}, which the model gives"));
     }
-    let Some(support) = &model.parameters else { return };
+    let Some(support) = model.parameters else { return };
     for parameter in &PARAMETERS {
         let (Some(value), Some(range)) = ((parameter.given)(given), (parameter.support)(support)) else {
             continue;
@@ -127,14 +129,14 @@ fn check_generation(given: &GenerationParameters, model: &ModelSpec, violations:
 }
 
 /// Only what the template asks for itself: what is filled in stands for nothing where there are no tools.
-fn check_chat(template: &PromptTemplateSpec, model: &ModelSpec, violations: &mut Violations) {
+fn check_chat(template: &PromptTemplateSpec, model: &ModelContract<'_>, violations: &mut Violations) {
     if !template.tools.is_empty() && lacks(model, ModelCapability::Tools) {
         let problem = "must be empty, because the model calls no tools: MODEL_CAPABILITY_TOOLS is not in its capabilities";
         violations.add("prompt_template.tools", REASON, problem);
     }
     let parallel = template.chat.as_ref().and_then(|chat| chat.parallel_tool_calls).unwrap_or_default();
     // Catalogues that are imported do not all tell of it.
-    let known = model.source() != ModelSource::Imported && !lacks(model, ModelCapability::Tools);
+    let known = !model.imported && !lacks(model, ModelCapability::Tools);
     if !template.tools.is_empty() && parallel && known && lacks(model, ModelCapability::ParallelToolCalls) {
         let problem = "must be false, because the model calls one tool at a time: \
                        MODEL_CAPABILITY_PARALLEL_TOOL_CALLS is not in its capabilities";
@@ -148,7 +150,11 @@ fn check_chat(template: &PromptTemplateSpec, model: &ModelSpec, violations: &mut
     }
 }
 
-fn check_system_prompts(template: &PromptTemplateSpec, model: &ModelSpec, violations: &mut Violations) {
+fn check_system_prompts(
+    template: &PromptTemplateSpec,
+    model: &ModelContract<'_>,
+    violations: &mut Violations,
+) {
     if !lacks(model, ModelCapability::SystemPrompt) {
         return;
     }
@@ -166,7 +172,7 @@ fn check_system_prompts(template: &PromptTemplateSpec, model: &ModelSpec, violat
     }
 }
 
-fn check_reasoning(given: &ReasoningParameters, model: &ModelSpec, violations: &mut Violations) {
+fn check_reasoning(given: &ReasoningParameters, model: &ModelContract<'_>, violations: &mut Violations) {
     // A model that can't think is not to be told about it, but for that it should not.
     let idle = matches!(given.effort(), ReasoningEffort::Unspecified | ReasoningEffort::None)
         && matches!(given.thinking_mode(), ThinkingMode::Unspecified | ThinkingMode::Disabled)
@@ -180,7 +186,7 @@ fn check_reasoning(given: &ReasoningParameters, model: &ModelSpec, violations: &
         }
         return;
     }
-    if let Some(support) = &model.reasoning {
+    if let Some(support) = model.reasoning {
         check_support(given, support, violations);
     }
     if let Some(problem) = given.thinking_tokens.and_then(|tokens| budget_problem(tokens, model)) {
@@ -214,9 +220,9 @@ fn one_of(words: &[&str]) -> String {
 
 /// What is wrong with a budget of thoughts, by what the model says of budgets and of the length of its answers, of which
 /// thoughts are a part.
-fn budget_problem(tokens: u32, model: &ModelSpec) -> Option<String> {
-    let most = model.limits.as_ref().map_or(0, |limits| limits.max_output_tokens);
-    let unsupported = model.reasoning.as_ref().and_then(|support| unsupported_budget(tokens, support));
+fn budget_problem(tokens: u32, model: &ModelContract<'_>) -> Option<String> {
+    let most = model.max_output_tokens;
+    let unsupported = model.reasoning.and_then(|support| unsupported_budget(tokens, support));
     let no_room = || {
         (most > 0 && tokens >= most)
             .then(|| format!("must be less than {most}, which the model gives with its thoughts among them"))
@@ -239,14 +245,16 @@ fn unsupported_budget(tokens: u32, support: &ReasoningSupport) -> Option<String>
 }
 
 /// Whether the catalogue says what the model can do, and this is not among it.
-fn lacks(model: &ModelSpec, capability: ModelCapability) -> bool {
+fn lacks(model: &ModelContract<'_>, capability: ModelCapability) -> bool {
     !model.capabilities.is_empty() && !model.capabilities.contains(&capability.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{ChatParameters, ModelLimits, ParameterRange, ParameterSupport};
+    use crate::proto::v1::{
+        ChatParameters, ModelLimits, ModelSource, ParameterRange, ParameterSupport, ProviderSpec,
+    };
 
     /// A model that takes something of everything, but no penalties.
     fn model() -> ModelSpec {
@@ -278,7 +286,7 @@ mod tests {
     fn wrong(model: &ModelSpec, change: impl FnOnce(&mut PromptTemplateSpec)) -> Vec<(String, String)> {
         let mut template = PromptTemplateSpec::default();
         change(&mut template);
-        let found = misfits(&template, model).into_iter();
+        let found = misfits(&template, &ModelContract::of(model)).into_iter();
         found
             .map(|violation| {
                 assert_eq!(violation.reason, "NOT_SUPPORTED");
@@ -440,7 +448,8 @@ mod tests {
         let model = ModelSpec { model_id: "meta/c".into(), ..Default::default() };
         let told = |models: &[&str]| {
             let models = models.iter().map(|id| (*id).to_owned()).collect();
-            not_offered(&template, &ProviderSpec { models, ..Default::default() }, &model)
+            let provider = ProviderSpec { models, ..Default::default() };
+            not_offered(&template, &ProviderContract::of(&provider), &ModelContract::of(&model))
         };
         assert_eq!((told(&[]), told(&["a", "meta/c"])), (None, None));
         let violation = told(&["a", "b"]).unwrap();

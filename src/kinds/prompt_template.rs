@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    CheckContext, Findings, Kind, Outlook, Reference, Remark, Says, Targets, Turn, credential, json, model,
-    model_fit,
+    CheckContext, Contract, Contracts, Kind, Outlook, Reference, Remark, Says, Targets, Turn,
+    contract::ModelContract,
+    credential, json, model, model_fit,
     parameters::{PROMPT_CHARS, check_chat, check_generation, check_reasoning, chosen_tool},
     provider_types::{defaults, type_of_word},
     references,
@@ -106,8 +107,18 @@ impl Kind for PromptTemplate {
         named.chain(tools).chain(chosen_tool("prompt_template.chat", spec.chat.as_ref())).collect()
     }
 
-    fn check_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Findings {
-        let Spec::PromptTemplate(spec) = spec else { return Findings::default() };
+    fn check_targets(&self, spec: &Spec, contracts: &Contracts<'_>) -> Vec<FieldViolation> {
+        let Spec::PromptTemplate(spec) = spec else { return Vec::new() };
+        let Some(Contract::Model(model)) = contracts.get(spec.model.as_str()) else { return Vec::new() };
+        let mut violations = model_fit::misfits(spec, model);
+        if let Some(Contract::Provider(provider)) = contracts.get(spec.provider.as_str()) {
+            violations.extend(model_fit::not_offered(spec, provider, model));
+        }
+        violations
+    }
+
+    fn warn_of_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Vec<String> {
+        let Spec::PromptTemplate(spec) = spec else { return Vec::new() };
         let model = match targets.get(spec.model.as_str()) {
             Some(Spec::Model(model)) => Some(model),
             _ => None,
@@ -116,21 +127,16 @@ impl Kind for PromptTemplate {
             Some(Spec::Provider(provider)) => Some(provider),
             _ => None,
         };
-        let mut findings = Findings::default();
-        if let Some(model) = model {
-            findings.violations = model_fit::misfits(spec, model);
-            findings.warnings.extend(deprecated(model));
+        let mut warnings: Vec<String> = model.and_then(deprecated).into_iter().collect();
+        if let (Some(_), Some(provider)) = (model, provider) {
+            warnings.extend(of_another_provider(spec, provider.r#type()));
         }
-        if let (Some(model), Some(provider)) = (model, provider) {
-            findings.violations.extend(model_fit::not_offered(spec, provider, model));
-            findings.warnings.extend(of_another_provider(spec, provider.r#type()));
-        }
-        findings.warnings.extend(function_named_twice(spec, targets));
+        warnings.extend(function_named_twice(spec, targets));
         let assumed = provider.is_none().then(|| maker_of(spec)).flatten();
         if let Some(provider) = provider.or(assumed.as_ref()) {
-            findings.warnings.extend(not_sent(spec, provider, model, targets));
+            warnings.extend(not_sent(spec, provider, model, targets));
         }
-        findings
+        warnings
     }
 
     fn judges(&self) -> &'static [KindName] {
@@ -166,7 +172,7 @@ fn of_default_model(spec: &PromptTemplateSpec, outlook: &dyn Outlook) -> Option<
             spec.provider
         )),
     };
-    Some(model_fit::misfits(spec, model).into_iter().map(remark).collect())
+    Some(model_fit::misfits(spec, &ModelContract::of(model)).into_iter().map(remark).collect())
 }
 
 fn check_template(spec: &PromptTemplateSpec, violations: &mut Violations) {

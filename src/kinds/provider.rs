@@ -7,7 +7,8 @@ mod in_the_clear;
 use std::collections::BTreeSet;
 
 use super::{
-    CheckContext, Kind, Outlook, Remark, Turn, active,
+    CheckContext, Contract, Kind, Outlook, Remark, Turn, active,
+    contract::ProviderContract,
     headers::{CONNECTION_HEADERS, HEADER_BYTES, check_headers, is_one_of},
     provider_types::{TypeDefaults, default_model, defaults, is_at_home},
     rules::{
@@ -129,6 +130,16 @@ impl Kind for Provider {
         .flatten()
         .chain(placeholders_in_headers(after))
         .collect()
+    }
+
+    fn contract<'s>(&self, spec: &'s Spec) -> Option<Contract<'s>> {
+        let Spec::Provider(spec) = spec else { return None };
+        Some(Contract::Provider(ProviderContract::of(spec)))
+    }
+
+    fn turns_warnings(&self, before: &Spec, after: &Spec) -> bool {
+        let (Spec::Provider(before), Spec::Provider(after)) = (before, after) else { return false };
+        before.request_builder != after.request_builder
     }
 
     fn remarks(&self, turn: &Turn<'_>, outlook: &dyn Outlook) -> Vec<Remark> {

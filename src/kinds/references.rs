@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Kind, kind_named, parse_name, registry};
-use crate::domain::{FieldPath, FieldViolation, KindName, ResourceName, Violations, record::Spec};
+use super::{Contracts, Kind, kind_named, parse_name, registry};
+use crate::domain::{FieldPath, KindName, ResourceName, Violations, record::Spec, spec};
 
 /// A resource that another one needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub struct Reference {
 /// What a spec refers to, by name; all of it is there.
 pub type Targets<'a> = BTreeMap<ResourceName, &'a Spec>;
 
-/// What a kind finds when it looks at a spec beside what it refers to.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// What stands against the write; paths begin with the arm.
-    pub violations: Vec<FieldViolation>,
-    /// What is worth knowing, as sentences.
-    pub warnings: Vec<String>,
+/// The contracts of all that a spec refers to, as far as it is held to any.
+#[must_use]
+pub fn contracts<'t>(targets: &'t Targets<'_>) -> Contracts<'t> {
+    let contract = |(name, target): (&'t ResourceName, &&'t Spec)| {
+        Some((name.as_str(), kind_named(spec::kind_of(target))?.contract(target)?))
+    };
+    targets.iter().filter_map(contract).collect()
 }
 
 /// The kinds whose resources may refer to one of this kind.

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use prost_types::Duration;
 
 use super::{
-    CheckContext, Findings, Kind, Outlook, Reference, Remark, SWITCHED, Targets, Turn, UPDATED, active,
+    CheckContext, Contract, Contracts, Kind, Outlook, Reference, Remark, SWITCHED, Targets, Turn, UPDATED,
+    active,
     provider_types::{type_of_word, words},
     references,
     rules::{DESCRIPTION_CHARS, NAME_CHARS, check_choice, check_choices, shown},
@@ -97,23 +98,26 @@ impl Kind for Router {
         primary.into_iter().chain(fallbacks).chain(defaults).collect()
     }
 
-    fn check_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Findings {
-        let Spec::Router(spec) = spec else { return Findings::default() };
+    fn check_targets(&self, spec: &Spec, contracts: &Contracts<'_>) -> Vec<FieldViolation> {
+        let Spec::Router(spec) = spec else { return Vec::new() };
         let mut violations = Violations::default();
         for (word, name) in &spec.type_defaults {
-            let Some(Spec::Provider(provider)) = targets.get(name.as_str()) else { continue };
-            if type_of_word(word) != Some(provider.r#type()) {
+            let Some(Contract::Provider(provider)) = contracts.get(name.as_str()) else { continue };
+            if type_of_word(word) != Some(provider.provider_type) {
                 let (path, word) = (format!("router.type_defaults.{}", shown(word)), shown(word));
                 violations.add(path, "NOT_ALLOWED", format!("must be a provider of the type `{word}`"));
             }
         }
+        violations.into_vec()
+    }
+
+    fn warn_of_targets(&self, spec: &Spec, targets: &Targets<'_>) -> Vec<String> {
+        let Spec::Router(spec) = spec else { return Vec::new() };
         let order = std::iter::once(&spec.primary).chain(&spec.fallbacks);
         let disabled = order.filter(|name| {
             matches!(targets.get(name.as_str()), Some(Spec::Provider(provider)) if provider.enabled == Some(false))
         });
-        let warnings =
-            disabled.map(|name| format!("{name} is disabled: no call goes there until it is enabled"));
-        Findings { warnings: warnings.collect(), violations: violations.into_vec() }
+        disabled.map(|name| format!("{name} is disabled: no call goes there until it is enabled")).collect()
     }
 
     fn judges(&self) -> &'static [KindName] {

@@ -38,6 +38,7 @@ mod write;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::RwLock;
 
 pub use admin::{Compaction, Status};
 pub use audit::{AuditCounts, AuditTrail, AuditWriter};
@@ -157,6 +158,8 @@ pub struct Service {
     rotations: Rotations,
     /// Places of those who wait for workers.
     waits: Arc<convergence::Waiting>,
+    /// Held by every write of this server while it is applied, and alone by one that has lost too often against the others.
+    turns: RwLock<()>,
 }
 
 impl Service {
@@ -166,12 +169,18 @@ impl Service {
         let started = parts.clock.now();
         let waits = Arc::default();
         let (changes, rotations) = (Changes::default(), Rotations::default());
-        Self { parts: Arc::new(parts), started, changes, rotations, waits }
+        Self { parts: Arc::new(parts), started, changes, rotations, waits, turns: RwLock::default() }
     }
 
     /// Makes a write durable. Every use case that writes does it by this, so that what it changes is counted, and a damaged store
     /// takes none.
     async fn apply(&self, caller: &Principal, write: WriteSet) -> Result<Applied, ApplyError> {
+        let _turn = self.turns.read().await;
+        self.apply_alone(caller, write).await
+    }
+
+    /// As [`Self::apply`], for who has its turn alone.
+    async fn apply_alone(&self, caller: &Principal, write: WriteSet) -> Result<Applied, ApplyError> {
         self.is_whole()?;
         let changes = Changes::of(caller, &write.changes);
         let applied = self.parts.store.apply(write).await;

@@ -10,6 +10,7 @@ mod refusal;
 mod restore;
 mod rotation;
 mod rules;
+mod warned;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -203,6 +204,7 @@ impl<'a> Planner<'a> {
         if !in_use.is_empty() && self.violations.is_empty() {
             return self.without(in_use).plan(operations, dry_run);
         }
+        self.warn_of_staying();
         self.check_moves();
         self.check_reopened();
         self.check_size(parts_of(operations).list);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::time::Instant;
+use tokio::{sync::RwLockWriteGuard, time::Instant};
 use tracing::Instrument as _;
 
 use super::{
@@ -27,6 +27,9 @@ use crate::{
 
 /// A write that keeps losing against others gives up after this time.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Attempts that a write makes beside the others of this server; from then on it has its turn alone.
+const ATTEMPTS_BESIDE_OTHERS: u32 = 3;
 
 /// Operations with which a write is large: others that the thread serves would notice the time that it takes to plan.
 const LARGE: usize = 16;
@@ -147,8 +150,9 @@ impl Service {
         }
         let deadline = Instant::now() + DEADLINE;
         let operations: Arc<[Operation]> = std::mem::take(&mut request.operations).into();
-        let mut asked = None;
+        let (mut asked, mut lost) = (None, 0);
         loop {
+            let alone = self.turn_alone(lost).await?;
             let state = self.parts.view.state();
             let plan = match self.plan(&state, caller, &found, &operations, request.validate_only).await {
                 Ok(plan) => plan,
@@ -173,10 +177,11 @@ impl Service {
                 return Ok(answer_without_write(plan.response, &state, false));
             }
             let planned = plan.response.clone();
-            match self.apply(caller, self.write_set(caller, &request, plan, &replay)).await {
+            match self.apply_in_turn(alone, caller, self.write_set(caller, &request, plan, &replay)).await {
                 Ok(Applied::Committed { token, time }) => return Ok(self.seen(planned, token, time).await),
                 Ok(applied) => return self.answer(caller, &replay, applied).await,
                 Err(ApplyError::Stale { at }) if Instant::now() < deadline => {
+                    lost += 1;
                     self.past_still_held(&operations).await?;
                     if at == state.revision && self.is_head(&state).await? {
                         return Err(self.rows_differ().into());
@@ -186,6 +191,29 @@ impl Service {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// For a write that was lost so often: waits until no other write of this server is applied, and for the view to show them. None
+    /// is applied until the turn is over, so that only another replica's can come in between, however long it takes to plan.
+    async fn turn_alone(&self, lost: u32) -> Result<Option<RwLockWriteGuard<'_, ()>>> {
+        if lost < ATTEMPTS_BESIDE_OTHERS {
+            return Ok(None);
+        }
+        let turn = self.turns.write().await;
+        self.is_current(&self.parts.view.state(), &mut None).await?;
+        Ok(Some(turn))
+    }
+
+    async fn apply_in_turn(
+        &self,
+        alone: Option<RwLockWriteGuard<'_, ()>>,
+        caller: &Principal,
+        write: WriteSet,
+    ) -> Result<Applied, ApplyError> {
+        match alone {
+            None => self.apply(caller, write).await,
+            Some(_turn) => self.apply_alone(caller, write).await,
         }
     }
 

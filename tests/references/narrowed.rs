@@ -1,13 +1,26 @@
 //! A model keeps what the templates that stay ask of it; else these would be refused when they are exported and imported.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use signalbox::proto::v1::{
     GenerationParameters, ImportConfigRequest, ImportItem, ImportMode, ImportOptions, ImportOutcome,
-    ModelCapability, ModelLimits, ModelSpec, PromptTemplateSpec, UpdateResourceRequest, resource::Spec,
+    ModelCapability, ModelLimits, ModelPrices, ModelSpec, PromptTemplateSpec, Resource,
+    UpdateResourceRequest, resource::Spec,
 };
-use tonic::Code;
+use sqlx::Connection as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::{
-    attempt, in_use, model, refused,
+    attempt,
+    harness::{PATIENCE, within},
+    held_database, in_use, model, refused,
     support::{
         caller::{Caller, Rights},
         narrowing::{called, offering, race, using},
@@ -225,4 +238,152 @@ async fn regression_racing_writers_do_not_narrow_what_a_template_uses_together()
     let server = Server::start().await;
     let admin = server.admin();
     race(&admin, &admin.reconnected(), 20).await;
+}
+
+/// Writes that lost a race and are planned again.
+const PLANNED_AGAIN: &str = "signalbox_store_errors_total{call=\"apply\",error=\"stale\"}";
+
+/// How often a write is planned again that is made after another one and was planned before it, and what becomes of it.
+async fn behind(server: &Server, first: Op, second: Op) -> (u64, Result<(), Status>) {
+    let before = server.counted(PLANNED_AGAIN);
+    let held = held_database(server).await;
+    let mut writes = Vec::new();
+    for (under_way, op) in [(1, first), (2, second)] {
+        let caller = server.admin();
+        writes.push(tokio::spawn(async move { attempt(&caller, vec![op]).await }));
+        within(PATIENCE, "the write is planned", async {
+            while server.counted("signalbox_store_calls_open{call=\"apply\"}") < under_way {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+    held.close().await.unwrap();
+    let second = writes.pop().expect("the second").await.unwrap();
+    writes.pop().expect("the first").await.unwrap().unwrap();
+    (server.counted(PLANNED_AGAIN) - before, second)
+}
+
+/// Found by an attack: a new description of a provider judged every template that names it, and was planned again for a new
+/// description of any model that they name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_no_template_is_held_to_relies_on_none() {
+    let server = Server::start().await;
+    let begin = vec![
+        Op::Create(offering("providers/p", &["a", "b"])),
+        Op::Create(called("models/p/m", "a")),
+        Op::Create(using("t", "providers/p", "models/p/m")),
+    ];
+    attempt(&server.admin(), begin).await.unwrap();
+    let of_model = || {
+        let Resource { name, spec: Some(Spec::Model(spec)), .. } = called("models/p/m", "a") else {
+            panic!()
+        };
+        let input = format!("{}", rand::random::<u16>());
+        let prices = Some(ModelPrices { input, currency: "USD".into(), ..ModelPrices::default() });
+        let spec = Some(Spec::Model(ModelSpec { prices, ..spec }));
+        Op::update(Resource { name, spec, ..Resource::default() }, &["model.prices"])
+    };
+    let of_provider = || {
+        let mut resource = offering("providers/p", &[]);
+        if let Some(Spec::Provider(spec)) = &mut resource.spec {
+            spec.description = format!("{}", rand::random::<u64>());
+        }
+        Op::update(resource, &["provider.description"])
+    };
+    let of_template = || {
+        let mut resource = using("t", "providers/p", "models/p/m");
+        if let Some(Spec::PromptTemplate(spec)) = &mut resource.spec {
+            spec.description = format!("{}", rand::random::<u64>());
+        }
+        Op::update(resource, &["prompt_template.description"])
+    };
+    for (what, first, second) in [
+        ("a model and its provider", of_model(), of_provider()),
+        ("a provider and its model", of_provider(), of_model()),
+        ("a template and its provider", of_template(), of_provider()),
+        ("a template and its model", of_template(), of_model()),
+    ] {
+        let (again, done) = behind(&server, first, second).await;
+        done.unwrap();
+        assert_eq!(again, 0, "{what}");
+    }
+    // What a template is held to.
+    let renamed = Op::update(called("models/p/m", "b"), &["model.model_id"]);
+    let narrowed = Op::update(offering("providers/p", &["a"]), &["provider.models"]);
+    let (again, done) = behind(&server, renamed, narrowed).await;
+    assert_eq!((again, done.unwrap_err().code()), (1, Code::FailedPrecondition));
+}
+
+/// Found by an attack: such a write was planned again and again for 10 s, and then refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_loses_against_others_gets_its_turn() {
+    const WRITERS: usize = 4;
+    let server = Server::start().await;
+    let admin = server.admin();
+    let model = |writer: usize| format!("models/p/m{writer}");
+    let mut begin = vec![Op::Create(offering("providers/p", &["m", "n"]))];
+    begin.extend((0..WRITERS).map(|writer| Op::Create(called(&model(writer), "m"))));
+    begin.extend((0..200).map(|number| {
+        let (id, model) = (format!("t{number}"), model(number % WRITERS));
+        Op::Create(using(&id, "providers/p", &model))
+    }));
+    attempt(&admin, begin).await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let (caller, over) = (admin.reconnected(), Arc::clone(&over));
+        writers.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let mut described = called(&model(writer), "m");
+                if let Some(Spec::Model(spec)) = &mut described.spec {
+                    spec.description = format!("{}", rand::random::<u64>());
+                }
+                attempt(&caller, vec![Op::update(described, &["model.description"])]).await.unwrap();
+            }
+        });
+    }
+    for models in [&["m"][..], &["m", "o"], &["m"], &["m", "n"]] {
+        let before = server.counted(PLANNED_AGAIN);
+        let narrowed = Op::update(offering("providers/p", models), &["provider.models"]);
+        attempt(&admin, vec![narrowed]).await.unwrap();
+        let again = server.counted(PLANNED_AGAIN) - before;
+        assert!(again <= 3, "it was planned again {again} times");
+    }
+    over.store(true, Ordering::Relaxed);
+    while let Some(writer) = writers.join_next().await {
+        writer.unwrap();
+    }
+}
+
+/// Found by an attack: only the model was named, and who had mended that was told of the provider.
+#[tokio::test]
+async fn regression_all_that_breaks_a_template_in_one_batch_is_told_at_once() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let asking = |spec: &mut PromptTemplateSpec| {
+        asking_for(50)(spec);
+        spec.provider = "providers/a".into();
+    };
+    let begin = vec![
+        Op::Create(offering("providers/a", &["m"])),
+        Op::Create(model(MODEL, of_at_most(100))),
+        Op::Create(template("t", asking)),
+    ];
+    attempt(&admin, begin).await.unwrap();
+    let narrow = vec![
+        Op::update(model(MODEL, of_at_most(49)), &["model.limits"]),
+        Op::update(offering("providers/a", &["x"]), &["provider.models"]),
+    ];
+    let status = attempt(&admin, narrow).await.unwrap_err();
+    let details = status.get_error_details();
+    let named: Vec<_> = details.precondition_failure().unwrap().violations.iter().collect();
+    let told: Vec<_> = named.iter().map(|one| (one.r#type.as_str(), one.subject.as_str())).collect();
+    assert_eq!(told, [("IN_USE", MODEL), ("IN_USE", "providers/a")]);
+    assert!(named[0].description.contains("at most 49") && !named[0].description.contains("`models`"));
+    assert!(named[1].description.contains("its `models` are x") && !named[1].description.contains("49"));
+    let fields = details.bad_request().unwrap().field_violations.iter().map(|one| one.field.as_str());
+    let expected = ["operations[0].update.resource.model", "operations[1].update.resource.provider"];
+    assert_eq!(fields.collect::<Vec<_>>(), expected);
+    assert!(status.message().contains(MODEL) && status.message().contains("providers/a"), "{status:?}");
 }

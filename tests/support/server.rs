@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use signalbox::{
     app::{self, AppError, Metrics, Surroundings},
     domain::ReplicaId,
@@ -17,6 +18,7 @@ pub struct Server {
     folder: tempfile::TempDir,
     flags: Vec<(&'static str, String)>,
     site: Site,
+    metrics: Metrics,
     running: Option<Running>,
 }
 
@@ -35,7 +37,8 @@ impl Server {
     pub async fn with(flags: &[(&'static str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let mut server = Self { folder, flags, site: Site::default(), running: None };
+        let mut server =
+            Self { folder, flags, site: Site::default(), metrics: Metrics::default(), running: None };
         server.resume().await;
         server
     }
@@ -54,7 +57,7 @@ impl Server {
         let (ready, told) = oneshot::channel();
         let mut done = tokio::spawn(app::run(
             settings,
-            (ReplicaId::random(), Metrics::default()),
+            (ReplicaId::random(), self.metrics.clone()),
             Surroundings::default(),
             move |addresses| {
                 let _ = ready.send(addresses.grpc);
@@ -92,6 +95,15 @@ impl Server {
     /// Where it is, also after a restart.
     pub fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// What it has counted of a series, as `signalbox_store_calls_open{call="apply"}`; it has to be there.
+    pub fn counted(&self, series: &str) -> u64 {
+        let (mut registry, mut page) = (Registry::default(), String::new());
+        self.metrics.register(&mut registry);
+        encode(&mut page, &registry).expect("a page of metrics");
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("there is no {series} in {page}"))
     }
 
     /// The administrator that the first start made.

@@ -4,7 +4,10 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    kinds::tests::{plan, wrong},
+    kinds::{
+        contracts,
+        tests::{plan, wrong},
+    },
     proto::v1::{
         ChatParameters, GenerationParameters, ModelCapability, ModelDeprecation, ReasoningEffort,
         ReasoningParameters, ToolChoice, ToolChoiceMode,
@@ -291,11 +294,13 @@ fn a_template_is_held_against_its_model() {
         ..Default::default()
     });
     let name = ResourceName::parse("models/m/n").unwrap();
-    let found = PromptTemplate.check_targets(&given, &[(name, &model)].into());
-    assert_eq!(found.violations[0].field, "prompt_template.reasoning");
-    assert!(found.warnings[0].contains("models/m/new is to replace it"));
-    let found = PromptTemplate.check_targets(&spec(|_| ()), &Targets::new());
-    assert_eq!((found.violations, found.warnings), (vec![], vec![]));
+    let targets = Targets::from([(name, &model)]);
+    let found = PromptTemplate.check_targets(&given, &contracts(&targets));
+    assert_eq!(found[0].field, "prompt_template.reasoning");
+    let warnings = PromptTemplate.warn_of_targets(&given, &targets);
+    assert!(warnings[0].contains("models/m/new is to replace it"));
+    assert_eq!(PromptTemplate.check_targets(&spec(|_| ()), &Contracts::new()), []);
+    assert_eq!(PromptTemplate.warn_of_targets(&spec(|_| ()), &Targets::new()), Vec::<String>::new());
 }
 
 #[test]
@@ -312,13 +317,14 @@ fn regression_what_the_provider_is_not_sent_is_said() {
         generation(|given| (given.top_k, given.temperature) = (Some(40), Some(0.5)))(spec);
     });
     let name = ResourceName::parse("providers/groq").unwrap();
-    let found = PromptTemplate.check_targets(&given, &[(name, &provider)].into());
-    let [warning] = &found.warnings[..] else { panic!("{:?}", found.warnings) };
+    let targets = Targets::from([(name, &provider)]);
+    let warnings = PromptTemplate.warn_of_targets(&given, &targets);
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(
         warning.contains("`prompt_template.generation.top_k` is not sent by providers/groq"),
         "{warning}"
     );
-    assert_eq!(found.violations, []);
+    assert_eq!(PromptTemplate.check_targets(&given, &contracts(&targets)), []);
 }
 
 /// A builder can't say "only without".
@@ -334,7 +340,7 @@ fn regression_what_is_said_twice_is_warned_of() {
             change(spec.reasoning.get_or_insert_default());
         });
         let name = ResourceName::parse("providers/p").unwrap();
-        let found = PromptTemplate.check_targets(&given, &[(name, &provider)].into()).warnings;
+        let found = PromptTemplate.warn_of_targets(&given, &[(name, &provider)].into());
         found.into_iter().filter(|warning| warning.contains("side by side")).collect::<Vec<_>>()
     };
     let both = |given: &mut ReasoningParameters| {
@@ -372,8 +378,8 @@ fn regression_two_tools_of_one_function_name_are_warned_of() {
     let (search, other) = (tool("search"), tool("fetch"));
     let name = |id: &str| ResourceName::parse(&format!("tools/{id}")).unwrap();
     let targets = [(name("a"), &search), (name("b"), &other), (name("c"), &search)].into();
-    let found = PromptTemplate.check_targets(&given, &targets);
-    let [warning] = &found.warnings[..] else { panic!("{:?}", found.warnings) };
+    let warnings = PromptTemplate.warn_of_targets(&given, &targets);
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(warning.contains("`prompt_template.tools[2]`") && warning.contains("tools/a"), "{warning}");
 }
 
@@ -388,9 +394,9 @@ fn regression_what_a_builder_takes_with_something_else_and_a_budget_without_room
             reasoning(change)(spec);
         });
         let name = ResourceName::parse("providers/anthropic").unwrap();
-        let found = PromptTemplate.check_targets(&given, &[(name, &provider)].into());
-        assert_eq!(found.violations, []);
-        found.warnings.join("\n")
+        let targets = Targets::from([(name, &provider)]);
+        assert_eq!(PromptTemplate.check_targets(&given, &contracts(&targets)), []);
+        PromptTemplate.warn_of_targets(&given, &targets).join("\n")
     };
     let told = warned(|given| given.chain_of_thought = Some(true));
     assert!(told.contains("takes it only with `thinking_mode=adaptive`"), "{told}");
@@ -412,8 +418,7 @@ fn regression_an_older_request_builder_of_the_type_is_told_of() {
             Some(ReasoningParameters { effort: ReasoningEffort::High.into(), ..Default::default() });
     });
     let name = ResourceName::parse("providers/anthropic").unwrap();
-    let told =
-        |provider: &Spec| PromptTemplate.check_targets(&given, &[(name.clone(), provider)].into()).warnings;
+    let told = |provider: &Spec| PromptTemplate.warn_of_targets(&given, &[(name.clone(), provider)].into());
     assert_eq!(told(&provider), Vec::<String>::new());
     let Spec::Provider(older) = &mut provider else { unreachable!("it is a provider") };
     older.request_builder.as_mut().unwrap().payload_structure.remove("reasoning_effort");

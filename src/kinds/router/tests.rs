@@ -4,7 +4,10 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    kinds::tests::{plan, wrong},
+    kinds::{
+        contracts,
+        tests::{plan, wrong},
+    },
     proto::v1::{ProviderSpec, ProviderType},
 };
 
@@ -130,7 +133,7 @@ fn defaults_for_types() {
     let target = |provider_type: ProviderType| {
         let provider = ProviderSpec { r#type: provider_type.into(), ..Default::default() };
         let (name, provider) = (ResourceName::parse("providers/one").unwrap(), Spec::Provider(provider));
-        Router.check_targets(&given, &[(name, &provider)].into()).violations
+        Router.check_targets(&given, &contracts(&[(name, &provider)].into()))
     };
     assert_eq!(target(ProviderType::Groq), []);
     assert_eq!(target(ProviderType::Openai)[0].field, "router.type_defaults.groq");
@@ -158,7 +161,7 @@ fn every_provider_is_referred_to() {
     );
     let disabled = Spec::Provider(ProviderSpec { enabled: Some(false), ..Default::default() });
     let name = ResourceName::parse("providers/b").unwrap();
-    assert_eq!(Router.check_targets(&given, &[(name, &disabled)].into()).warnings.len(), 1);
+    assert_eq!(Router.warn_of_targets(&given, &[(name, &disabled)].into()).len(), 1);
 }
 
 pub(in crate::kinds) fn any_router() -> impl Strategy<Value = RouterSpec> {

@@ -3,19 +3,19 @@
 //! Otherwise what was accepted once would be refused when it is exported and imported. As with deletes, the change is refused
 //! and names what stands against it; of two writers of whom one narrows what the other begins to use, the later one is
 //! planned again.
+//!
+//! Only contracts are looked at (`kinds/contract.rs`): a write that leaves them as they are judges nobody, and relies on nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Operation, OperationKind, Planner, Written, references::listed};
+use super::{Operation, OperationKind, Planner, references::listed};
 use crate::{
-    domain::{Error, FieldViolation, KindName, Read, Record, ResourceName, Spec},
-    kinds::{self, Kind, Reference, Targets},
+    domain::{Error, FieldViolation, KindName, Read, Record, ResourceName, Unmet},
+    kinds::{self, Contract, Contracts, Kind, Reference},
 };
 
-/// Warnings of what stays, at most: one change may be against very many.
-const WARNINGS: usize = 20;
-/// Those that are told of so; what a disabled provider means to routers is told by their own rules.
-const TOLD: KindName = KindName("prompt_template");
+/// What to do about a use that stands against a change.
+const ADVICE: &str = "change or delete what uses it first, or in one batch";
 
 /// Who uses a resource that is changed, and what would be wrong with the first of them that the caller reaches.
 #[derive(Default)]
@@ -24,38 +24,66 @@ struct Users {
     example: Option<FieldViolation>,
 }
 
-/// One that stays, and refers to what is changed.
+/// One that stays as it is, and refers to something whose contract becomes another one.
 struct Stays<'s> {
     kind: &'static dyn Kind,
     record: &'s Record,
-    references: Vec<Reference>,
+    /// The contracts of all that it refers to.
+    held_to: BTreeMap<ResourceName, HeldTo<'s>>,
 }
 
-/// Why one that stays would no longer fit.
-struct Misfit {
-    /// Whose changes do it.
-    by: Vec<ResourceName>,
-    example: FieldViolation,
+/// A contract as it is, and as the write leaves it, if that is another one.
+struct HeldTo<'s> {
+    before: Contract<'s>,
+    after: Option<Contract<'s>>,
 }
 
-impl<'a> Planner<'a> {
+/// Why one that stays would no longer fit: whose changes do it, and what is wrong then.
+struct Misfit(Vec<(ResourceName, FieldViolation)>);
+
+/// What came of looking at all that stay.
+struct Found {
+    reads: Vec<Read>,
+    /// Sentences, and each with its place.
+    refused: Vec<(String, Unmet)>,
+    in_use: BTreeMap<ResourceName, String>,
+}
+
+impl Planner<'_> {
     /// Nothing is changed so that something which stays no longer fits it. What this write changes itself was looked at by
     /// [`Self::check_references`]. Gives what an import is to leave as it is instead, with what is told of each.
     pub(super) fn check_narrowed(&mut self, operations: &[Operation]) -> BTreeMap<ResourceName, String> {
-        let staying = self.staying();
-        self.declare_relied_on(&staying);
-        self.warn_of_staying(&staying);
-        let mut misfits: Vec<Option<Misfit>> =
-            staying.iter().map(|one| self.misfit(one, &BTreeSet::new())).collect();
-        let yielding = match misfits.iter().any(Option::is_some) {
-            true => yielding(operations),
-            false => return BTreeMap::new(),
-        };
-        let in_use = self.leave(&staying, &mut misfits, &yielding);
-        for (name, users) in self.users(&staying, &misfits) {
-            self.refuse_narrowed(&name, &users);
-        }
+        let Found { reads, refused, in_use } = self.look_at_staying(operations);
+        self.reads.extend(reads);
+        self.refuse_narrowed(refused);
         in_use
+    }
+
+    /// All of them are told at once; one alone as what is deleted and in use is.
+    fn refuse_narrowed(&mut self, refused: Vec<(String, Unmet)>) {
+        let (told, refused): (Vec<String>, Vec<Unmet>) = refused.into_iter().unzip();
+        match <[Unmet; 1]>::try_from(refused) {
+            Ok([Unmet { field, reason, subject, description }]) => {
+                self.refuse(field, Error::FailedPrecondition { reason, subject, description });
+            }
+            Err(several) => self.refuse_all(told, several, ADVICE),
+        }
+    }
+
+    fn look_at_staying(&self, operations: &[Operation]) -> Found {
+        let changed = self.changed_contracts();
+        let judging = self.judging(changed.keys().copied());
+        let staying = self.staying(&judging, &changed);
+        let reads = self.relied_on(&judging, &staying);
+        let mut misfits: Vec<Option<Misfit>> =
+            staying.iter().map(|one| one.misfit(&BTreeSet::new())).collect();
+        let in_use = match misfits.iter().any(Option::is_some) {
+            true => self.leave(&staying, &mut misfits, &yielding(operations)),
+            false => BTreeMap::new(),
+        };
+        let users = self.users(&staying, &misfits);
+        let refused = users.iter().filter_map(|(name, users)| self.refused_for(name, users)).collect();
+        Found { reads, refused, in_use }
     }
 
     /// Has what yields and would be against one that stays left as it is, and tells why. That may be what the change of another one
@@ -69,7 +97,7 @@ impl<'a> Planner<'a> {
         let (mut left, mut in_use) = (BTreeSet::new(), BTreeMap::new());
         loop {
             let yields = |name: &&ResourceName| yielding.contains(*name) && !left.contains(*name);
-            let found = misfits.iter().flatten().flat_map(|misfit| misfit.by.iter()).filter(yields);
+            let found = misfits.iter().flatten().flat_map(Misfit::by).filter(yields);
             let new: BTreeSet<ResourceName> = found.cloned().collect();
             if new.is_empty() {
                 break;
@@ -83,8 +111,8 @@ impl<'a> Planner<'a> {
             }
             left.extend(new.iter().cloned());
             for (one, misfit) in staying.iter().zip(misfits.iter_mut()) {
-                if one.references.iter().any(|reference| new.contains(&reference.name)) {
-                    *misfit = self.misfit(one, &left);
+                if one.held_to.keys().any(|name| new.contains(name)) {
+                    *misfit = one.misfit(&left);
                 }
             }
         }
@@ -98,70 +126,84 @@ impl<'a> Planner<'a> {
         Self { in_use: known, ..Self::new(parts, state, caller, Vec::new()) }
     }
 
-    /// Tells what there is to know from now on of those that stay, as if they were written again: a builder that has lost the place
-    /// of what a template asks for, or a model that is deprecated.
-    fn warn_of_staying(&mut self, staying: &[Stays<'_>]) {
-        let reached = |one: &&Stays<'_>| {
-            one.record.kind == TOLD
-                && self.caller.reaches(&one.record.name, one.record.kind)
-                && one.references.iter().all(|reference| self.reached(&reference.name))
-        };
-        let mut told = Vec::new();
-        for Stays { kind, record, references } in staying.iter().filter(reached) {
-            let before = self.targets(references);
-            let mut after = before.clone();
-            let changed = references.iter().map(|reference| &reference.name);
-            after.extend(changed.filter_map(|name| Some((name.clone(), &self.changed(name)?.spec))));
-            let known = kind.check_targets(&record.spec, &before).warnings;
-            let found = kind.check_targets(&record.spec, &after).warnings.into_iter();
-            let new = found.filter(|warning| !known.contains(warning));
-            told.extend(new.map(|warning| format!("{}: {warning}", record.name)));
+    /// What others are held to from now on, of all that is there already and gets another contract.
+    fn changed_contracts(&self) -> BTreeMap<&ResourceName, Contract<'_>> {
+        let mut changed = BTreeMap::new();
+        for (name, written) in self.written.iter().filter(|(_, written)| written.changed) {
+            let before = self.state.get(name.as_str());
+            let before = before.and_then(|entry| written.kind.contract(&entry.record.spec));
+            let after = written.kind.contract(&written.spec);
+            if let (Some(before), Some(after)) = (before, after)
+                && before != after
+            {
+                changed.insert(name, after);
+            }
         }
-        for warning in told.into_iter().take(WARNINGS) {
-            self.add_bounded_warning(warning);
-        }
+        changed
     }
 
-    /// Who stays as it is and refers to what is changed.
-    fn staying(&mut self) -> Vec<Stays<'a>> {
-        let changed: BTreeSet<KindName> = self.changed_before().map(|(_, kind)| kind.name()).collect();
-        let state = self.state;
-        let mut staying = Vec::new();
+    /// The kinds that hold their resources to what is changed.
+    pub(super) fn judging<'n>(
+        &self,
+        changed: impl Iterator<Item = &'n ResourceName>,
+    ) -> Vec<&'static dyn Kind> {
+        let written = changed.filter_map(|name| self.written.get(name));
+        let changed: BTreeSet<KindName> = written.map(|written| written.kind.name()).collect();
         let judging = kinds::registry().iter().copied();
-        for kind in judging.filter(|kind| kind.judges().iter().any(|judged| changed.contains(judged))) {
-            for prefix in kinds::prefixes_of(kind) {
-                self.reads
-                    .push(Read::NoneChangedAfter { prefix: prefix.to_owned(), revision: state.revision });
-                let there = state.beneath(prefix).filter(|entry| entry.kind() == kind.name());
-                let stays = there.filter(|entry| self.stays(&entry.record)).map(|entry| Stays {
-                    kind,
-                    record: &entry.record,
-                    references: kind.references(&entry.record.spec),
-                });
-                staying.extend(stays.filter(|one| {
-                    one.references.iter().any(|reference| self.changed(&reference.name).is_some())
-                }));
-            }
-        }
-        staying
+        judging.filter(|kind| kind.judges().iter().any(|judged| changed.contains(judged))).collect()
     }
 
-    /// They are judged beside all that they refer to, also what this write leaves alone: another writer may change that meanwhile.
-    fn declare_relied_on(&mut self, staying: &[Stays<'_>]) {
-        let referred = staying.iter().flat_map(|one| &one.references).map(|reference| &reference.name);
-        for name in referred.collect::<BTreeSet<_>>() {
-            if let (None, Some(entry)) = (self.staged.get(name), self.state.get(name.as_str())) {
-                let revision = entry.record.update_revision;
-                self.reads.push(Read::Unchanged { name: name.clone(), revision });
-            }
-        }
+    /// Who stays as it is and refers to what gets another contract.
+    fn staying<'s>(
+        &'s self,
+        judging: &[&'static dyn Kind],
+        changed: &BTreeMap<&ResourceName, Contract<'s>>,
+    ) -> Vec<Stays<'s>> {
+        let of_theirs = self.staying_beside(judging, |name| changed.contains_key(name));
+        let held_to = |references: Vec<Reference>| {
+            references.into_iter().filter_map(|reference| {
+                let before = self.contract(&reference.name)?;
+                let after = changed.get(&reference.name).copied();
+                Some((reference.name, HeldTo { before, after }))
+            })
+        };
+        of_theirs
+            .map(|(kind, record, references)| Stays { kind, record, held_to: held_to(references).collect() })
+            .collect()
     }
 
-    /// What is there already and gets another content.
-    fn changed_before(&self) -> impl Iterator<Item = (&ResourceName, &'static dyn Kind)> {
-        let written = self.written.iter().filter(|(_, written)| written.changed);
-        let there = written.filter(|(name, _)| self.state.get(name.as_str()).is_some());
-        there.map(|(name, written)| (name, written.kind))
+    /// Who stays as it is and refers to something that is `changed`, with all that it refers to.
+    pub(super) fn staying_beside<'s>(
+        &'s self,
+        judging: &[&'static dyn Kind],
+        changed: impl Fn(&ResourceName) -> bool,
+    ) -> impl Iterator<Item = (&'static dyn Kind, &'s Record, Vec<Reference>)> {
+        let beneath =
+            judging.iter().flat_map(|kind| kinds::prefixes_of(*kind).map(move |prefix| (*kind, prefix)));
+        let there = beneath.flat_map(|(kind, prefix)| {
+            let there = self.state.beneath(prefix).filter(move |entry| entry.kind() == kind.name());
+            there.map(move |entry| (kind, &*entry.record))
+        });
+        there.filter(|(_, record)| self.stays(record)).filter_map(move |(kind, record)| {
+            let references = kind.references(&record.spec);
+            let refers = references.iter().any(|reference| changed(&reference.name));
+            refers.then_some((kind, record, references))
+        })
+    }
+
+    /// Of those who judge none is to come or to change until the write is made. They are judged beside all that they are held to,
+    /// also what this write leaves alone: another writer may change that meanwhile.
+    fn relied_on(&self, judging: &[&'static dyn Kind], staying: &[Stays<'_>]) -> Vec<Read> {
+        let revision = self.state.revision;
+        let prefixes = judging.iter().flat_map(|kind| kinds::prefixes_of(*kind));
+        let judged = prefixes.map(|prefix| Read::NoneChangedAfter { prefix: prefix.to_owned(), revision });
+        let beside: BTreeSet<&ResourceName> = staying.iter().flat_map(|one| one.held_to.keys()).collect();
+        let left_alone = beside.into_iter().filter(|name| !self.staged.contains_key(*name));
+        let unchanged = left_alone.filter_map(|name| {
+            let revision = self.state.get(name.as_str())?.record.update_revision;
+            Some(Read::Unchanged { name: name.clone(), revision })
+        });
+        judged.chain(unchanged).collect()
     }
 
     fn stays(&self, record: &Record) -> bool {
@@ -169,54 +211,20 @@ impl<'a> Planner<'a> {
         !written && !self.deleted.contains_key(&record.name)
     }
 
-    fn changed(&self, name: &ResourceName) -> Option<&Written> {
-        self.written.get(name).filter(|written| written.changed)
-    }
-
-    /// Looks at one that stays beside what it refers to, as it is and as it will be, with `left` as they were. All that is changed
-    /// counts together: two changes may fit one another, or each only what the other one takes away.
-    fn misfit(&self, one: &Stays<'_>, left: &BTreeSet<ResourceName>) -> Option<Misfit> {
-        let Stays { kind, record, references } = one;
-        let before = self.targets(references);
-        let known = kind.check_targets(&record.spec, &before).violations;
-        let changed: Vec<(&ResourceName, &Spec)> = references
-            .iter()
-            .filter(|reference| !left.contains(&reference.name))
-            .filter_map(|reference| Some((&reference.name, &self.changed(&reference.name)?.spec)))
-            .collect();
-        let broken = |counts: &dyn Fn(&ResourceName) -> bool| {
-            let mut after = before.clone();
-            after.extend(
-                changed.iter().filter(|(name, _)| counts(name)).map(|(name, spec)| ((*name).clone(), *spec)),
-            );
-            let found = kind.check_targets(&record.spec, &after).violations;
-            // The words may tell of what is changed: what was wrong before in the same way is nothing new.
-            let new = |found: &FieldViolation| {
-                !known.iter().any(|before| (&before.field, &before.reason) == (&found.field, &found.reason))
-            };
-            found.into_iter().find(new)
-        };
-        let example = broken(&|_| true)?;
-        let those = |does: &dyn Fn(&ResourceName) -> bool| -> Vec<ResourceName> {
-            changed.iter().map(|(name, _)| (*name).clone()).filter(|name| does(name)).collect()
-        };
-        // Without whom it would fit; if it would fit without none alone, who breaks it alone; else all of them together.
-        let by = [
-            those(&|name| broken(&|other| other != name).is_none()),
-            those(&|name| broken(&|other| other == name).is_some()),
-            those(&|_| true),
-        ];
-        Some(Misfit { by: by.into_iter().find(|by| !by.is_empty()).unwrap_or_default(), example })
+    /// What others are held to of a resource as it is.
+    fn contract(&self, name: &ResourceName) -> Option<Contract<'_>> {
+        let entry = self.state.get(name.as_str())?;
+        kinds::kind_named(entry.kind())?.contract(&entry.record.spec)
     }
 
     /// Who is against the change of what.
     fn users(&self, staying: &[Stays<'_>], misfits: &[Option<Misfit>]) -> BTreeMap<ResourceName, Users> {
         let mut users: BTreeMap<ResourceName, Users> = BTreeMap::new();
-        for (Stays { record, references, .. }, misfit) in staying.iter().zip(misfits) {
-            let Some(Misfit { by, example }) = misfit else { continue };
-            // What is wrong may tell of anything that it refers to.
-            let told = references.iter().all(|reference| self.reached(&reference.name));
-            for name in by {
+        for (Stays { record, held_to, .. }, misfit) in staying.iter().zip(misfits) {
+            let Some(Misfit(by)) = misfit else { continue };
+            // What is wrong may tell of anything that it is held to.
+            let told = held_to.keys().all(|name| self.reached(name));
+            for (name, example) in by {
                 let users = users.entry(name.clone()).or_default();
                 users.names.insert((record.name.clone(), record.kind));
                 if told && self.caller.reaches(&record.name, record.kind) {
@@ -227,24 +235,13 @@ impl<'a> Planner<'a> {
         users
     }
 
-    /// What is referred to, as it is.
-    fn targets(&self, references: &[Reference]) -> Targets<'_> {
-        let spec = |name: &ResourceName| -> Option<&Spec> {
-            self.state.get(name.as_str()).map(|entry| &entry.record.spec)
-        };
-        references
-            .iter()
-            .filter_map(|reference| Some((reference.name.clone(), spec(&reference.name)?)))
-            .collect()
-    }
-
-    fn refuse_narrowed(&mut self, name: &ResourceName, users: &Users) {
-        let Some(written) = self.written.get(name) else { return };
+    /// Why a change is refused, and where it stands.
+    fn refused_for(&self, name: &ResourceName, users: &Users) -> Option<(String, Unmet)> {
+        let written = self.written.get(name)?;
         let field = format!("{}resource.{}", written.path, written.kind.name());
-        let description =
-            format!("{}; change or delete what uses it first, or in one batch", self.narrowed(name, users));
-        let (reason, subject) = ("IN_USE", name.to_string());
-        self.refuse(field, Error::FailedPrecondition { reason, subject, description });
+        let told = self.narrowed(name, users);
+        let description = format!("{told}; {ADVICE}");
+        Some((told, Unmet { field, reason: "IN_USE", subject: name.to_string(), description }))
     }
 
     /// Who would no longer fit, and why, as far as the caller may know.
@@ -254,6 +251,63 @@ impl<'a> Planner<'a> {
             example.map_or_else(String::new, |found| format!(" ({}: {})", found.field, found.description));
         let listed = listed(self.caller, &users.names);
         format!("{name} would no longer take what is asked of it by {listed}{example}")
+    }
+}
+
+impl Stays<'_> {
+    /// What would be wrong with it and is not yet, if only the changes came that `counts` says.
+    fn broken_by(&self, counts: &dyn Fn(&ResourceName) -> bool) -> Option<FieldViolation> {
+        let found = self.judged(counts);
+        if found.is_empty() {
+            return None;
+        }
+        let known = self.judged(&|_| false);
+        // The words may tell of what is changed: what was wrong before in the same way is nothing new.
+        let new = |found: &FieldViolation| {
+            !known.iter().any(|before| (&before.field, &before.reason) == (&found.field, &found.reason))
+        };
+        found.into_iter().find(new)
+    }
+
+    fn judged(&self, counts: &dyn Fn(&ResourceName) -> bool) -> Vec<FieldViolation> {
+        let mut contracts = Contracts::new();
+        for (name, held) in &self.held_to {
+            let after = held.after.filter(|_| counts(name));
+            contracts.insert(name.as_str(), after.unwrap_or(held.before));
+        }
+        self.kind.check_targets(&self.record.spec, &contracts)
+    }
+
+    /// Looks at it as it is and as it will be, with `left` as they were. All that is changed counts together: two changes may fit
+    /// one another, or each only what the other one takes away.
+    fn misfit(&self, left: &BTreeSet<ResourceName>) -> Option<Misfit> {
+        let counts = |name: &ResourceName| !left.contains(name);
+        let example = self.broken_by(&counts)?;
+        let changed = self.held_to.iter().filter(|(name, held)| held.after.is_some() && counts(name));
+        let changed: Vec<&ResourceName> = changed.map(|(name, _)| name).collect();
+        let fits_without =
+            |name: &ResourceName| self.broken_by(&|other| counts(other) && other != name).is_none();
+        let broken_by_it_alone = |name: &ResourceName| self.broken_by(&|other| other == name);
+        // Without whom it would fit; if it would fit without none alone, who breaks it alone; else all of them together.
+        let mut by: Vec<(ResourceName, FieldViolation)> = changed
+            .iter()
+            .filter(|name| fits_without(name))
+            .map(|name| ((*name).clone(), example.clone()))
+            .collect();
+        if by.is_empty() {
+            by.extend(changed.iter().filter_map(|name| Some(((*name).clone(), broken_by_it_alone(name)?))));
+        }
+        if by.is_empty() {
+            by.extend(changed.into_iter().map(|name| (name.clone(), example.clone())));
+        }
+        Some(Misfit(by))
+    }
+}
+
+impl Misfit {
+    /// Whose changes do it.
+    fn by(&self) -> impl Iterator<Item = &ResourceName> {
+        self.0.iter().map(|(name, _)| name)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 const NAMED: usize = 5;
 /// What uses something and is beyond the caller's grants.
 pub(super) const UNSEEN: &str = "what your grants do not reach";
-/// Missing resources that are named in the sentence of an error.
+/// Resources that are each told of in the sentence of an error.
 const MISSING: usize = 20;
 
 /// As `routers/main primary: providers/gone does not exist`.
@@ -153,13 +153,13 @@ impl<'a> Planner<'a> {
             if !changed {
                 continue;
             }
-            let found = kind.check_targets(spec, &targets);
-            self.warnings.extend(found.warnings);
+            self.warnings.extend(kind.warn_of_targets(spec, &targets));
             let placed = |violation: FieldViolation| FieldViolation {
                 field: format!("{path}resource.{}", violation.field),
                 ..violation
             };
-            misfits.extend(found.violations.into_iter().map(placed));
+            let found = kind.check_targets(spec, &kinds::contracts(&targets));
+            misfits.extend(found.into_iter().map(placed));
         }
         self.written = written;
         self.refuse_unmet();
@@ -168,15 +168,19 @@ impl<'a> Planner<'a> {
 
     /// All that is not there is told at once, parents and what is referred to.
     fn refuse_unmet(&mut self) {
-        let (mut told, unmet): (Vec<String>, Vec<Unmet>) =
-            std::mem::take(&mut self.unmet).into_iter().unzip();
+        let (told, unmet): (Vec<String>, Vec<Unmet>) = std::mem::take(&mut self.unmet).into_iter().unzip();
+        let what = if unmet.len() == 1 { "it" } else { "them" };
+        self.refuse_all(told, unmet, &format!("create {what} first, or in one batch"));
+    }
+
+    /// Each is told for itself, with its place, and some of them in one sentence with what to do.
+    pub(super) fn refuse_all(&mut self, mut told: Vec<String>, unmet: Vec<Unmet>, advice: &str) {
         let Some(first) = unmet.first() else { return };
         if unmet.len() > MISSING {
             told.truncate(MISSING);
             told.push(format!("{} more", unmet.len() - MISSING));
         }
-        let what = if unmet.len() == 1 { "it" } else { "them" };
-        let description = format!("{}; create {what} first, or in one batch", told.join("; "));
+        let description = format!("{}; {advice}", told.join("; "));
         self.refuse(first.field.clone(), Error::Missing { description, unmet });
     }
 
