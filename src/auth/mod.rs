@@ -16,6 +16,7 @@ pub mod policy;
 mod roles;
 
 pub use authenticator::{Authenticator, GrantParser, RevocationCheck, Trust, TrustedIssuer};
+pub use claims::told_id;
 pub use issuer::{
     BootstrapError, IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, TokenIssuer,
     bootstrap_admin, check_scopes, check_ttl, load_or_create_secret,

@@ -6,6 +6,7 @@ mod changes;
 mod fleet;
 mod keys;
 mod probe;
+mod write;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub use fleet::{Quorum, Wait, Workers};
 pub use self::{
     keys::{Keys, Rotate},
     probe::{Discover, Health, Render, Test},
+    write::Write,
 };
 use super::{failure::EXIT_CODES, server_flags::ServerFlags, session::Format};
 
@@ -242,20 +244,6 @@ pub struct Explain {
     pub secrets: bool,
 }
 
-/// What every write takes.
-#[derive(Args, Clone, Default)]
-pub struct Write {
-    /// Show what would change, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Why, for the history
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub reason: String,
-    /// Makes the write idempotent for a day: the same id and content are carried out once
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub request_id: String,
-}
-
 /// Types of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "the words say it")]
@@ -439,10 +427,10 @@ pub struct TokenCreate {
 // A group of its own: that of the struct would hold every option.
 #[command(group(clap::ArgGroup::new("whose").required(true).args(["token", "id", "subject"])))]
 pub struct TokenRevoke {
-    /// The same as --id
+    /// Id of a token that a server made: a UUID, as `token create` told it
     #[arg(value_name = "ID")]
     pub token: Option<String>,
-    /// Id of the token, as `token create` told it
+    /// Id of the token, of whatever form: another issuer's too
     #[arg(long)]
     pub id: Option<String>,
     /// Subject whose tokens are revoked, all that were made until now

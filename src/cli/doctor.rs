@@ -15,7 +15,7 @@ use super::{
     text::printable,
 };
 use crate::{
-    app::{self, Unopened},
+    app::{self, AppError, StoreError, Unopened},
     client::Connection,
     domain::RevisionToken,
     proto::v1::{GetStatusRequest, GetStatusResponse, Replica, VerifyLogRequest, VerifyLogResponse},
@@ -65,10 +65,12 @@ const FORGED_LEVEL: &str = "put the level right as it is said there: nothing els
 const WRONG_REPLICA: &str = "restart the replicas that are named: each reads the store anew";
 const OTHER_REPLICA: &str = "ask again while nothing is written, with a token that reaches everything: then it says which of them is \
                              wrong; or restart all of them, one after the other";
-const POLLED: &str = "what other replicas write is seen up to a second later: name the database itself in the replicas' addresses, and \
-                      no pooler in transaction mode, or live with it";
+const POLLED: &str = "what other replicas write is seen up to a second later, until it is said to be over; where a pooler in transaction \
+                      mode stands in between, name the database itself in the replicas' addresses, or live with it";
 const UNCHECKED: &str =
     "ask again once the server is in touch with its store, and can write to it: the check is audited";
+const NO_STORE: &str =
+    "name the right --data-dir or --database-url; a new store is made by `signalbox serve`";
 const NO_KEY: &str = "give the key that sealed it (ENCRYPTION_KEY takes several), or set the secret again";
 
 /// Checks, prints what was found, and fails if anything is wrong.
@@ -276,8 +278,7 @@ async fn offline(session: &Session<'_>, args: &Doctor, anchor: Option<RevisionTo
         Database::Postgres(_) => None,
     };
     if let Some(file) = file.filter(|file| !file.exists()) {
-        let what = "name the right --data-dir or --database-url; a new store is made by `signalbox serve`";
-        checks.push(fail("database", format!("{} does not exist", file.display()), what));
+        checks.push(fail("database", format!("{} does not exist", file.display()), NO_STORE));
         return checks;
     }
     match app::inspect(&settings, anchor).await {
@@ -288,7 +289,10 @@ async fn offline(session: &Session<'_>, args: &Doctor, anchor: Option<RevisionTo
             checks.extend(of_verification(&found.verification));
             checks.extend(of_undecryptable(found.undecryptable.iter().map(ToString::to_string)));
         }
-        Err(error) => checks.push(fail("database", error.to_string(), "")),
+        Err(error) => {
+            let absent = matches!(error, AppError::Store(StoreError::Absent(_)));
+            checks.push(fail("database", error.to_string(), if absent { NO_STORE } else { "" }));
+        }
     }
     checks
 }

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::scalar::with_words;
+use crate::app::{AppError, MoveError, StoreError};
 
 /// What a process ends with; the numbers are documented in `--help` and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum Exit {
     Unconverged = 7,
 }
 
+/// The reason of a server that does not know what became of a write.
+pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+
 /// The exit codes as the help shows them.
 pub const EXIT_CODES: &str = "\
 Exit codes:
@@ -42,6 +46,25 @@ Exit codes:
   5  conflict: somebody else was faster, or the state does not allow it
   6  the server can't be reached or can't do it now; trying again may help
   7  it was written, and not enough workers run it (--wait)";
+
+impl Exit {
+    /// What a command ends with that works on the store itself.
+    #[must_use]
+    pub fn of(error: &AppError) -> Self {
+        match error {
+            AppError::Move(MoveError::Refused(_)) => Self::Conflict,
+            AppError::Store(StoreError::Unavailable(_))
+            | AppError::Move(
+                MoveError::Source(StoreError::Unavailable(_))
+                | MoveError::Target(StoreError::Unavailable(_))
+                | MoveError::Fencing(_)
+                | MoveError::Telling(_)
+                | MoveError::Unknown(_),
+            ) => Self::Unavailable,
+            _ => Self::Failed,
+        }
+    }
+}
 
 /// Why a command did not come to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +79,11 @@ pub enum Failure {
     /// The connection was cut while the server was asked.
     Lost(
         /// The last cause of the transport's error.
+        String,
+    ),
+    /// Nobody knows whether the server did it: it said so.
+    Unknown(
+        /// What it said.
         String,
     ),
     /// Nobody reads the output any more; that is no error.
@@ -78,12 +106,26 @@ impl Failure {
         Self::told(Exit::Usage, text)
     }
 
+    /// The same of a write with a request id, by which whoever heard no answer learns what became of it.
+    #[must_use]
+    pub fn of_request(self, id: &str) -> Self {
+        let how = format!(
+            "\nit is not known whether it was done, and it may be: repeat the same command with --request-id {id}, which does it if \
+             it was not, and otherwise tells what it did"
+        );
+        match self {
+            Self::Lost(cause) => Self::Lost(cause + &how),
+            Self::Unknown(text) => Self::Unknown(text + &how),
+            other => other,
+        }
+    }
+
     /// What the process ends with.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
             Self::Told { exit, .. } => *exit,
-            Self::Lost(_) => Exit::Unavailable,
+            Self::Lost(_) | Self::Unknown(_) => Exit::Unavailable,
             Self::Pipe => Exit::Ok,
             Self::Found => Exit::Failed,
         }
@@ -93,7 +135,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Told { text, .. } => out.write_str(text),
+            Self::Told { text, .. } | Self::Unknown(text) => out.write_str(text),
             Self::Lost(cause) => write!(out, "the connection to the server was lost: {cause}"),
             Self::Pipe | Self::Found => Ok(()),
         }
@@ -111,7 +153,14 @@ impl From<io::Error> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        lost(&status).map_or_else(|| Self::told(exit_of(&status), describe(&status)), Self::Lost)
+        if let Some(cause) = lost(&status) {
+            return Self::Lost(cause);
+        }
+        let text = describe(&status);
+        match status.get_details_error_info() {
+            Some(info) if info.reason == OUTCOME_UNKNOWN => Self::Unknown(text),
+            _ => Self::told(exit_of(&status), text),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    app::{self, Abandoned, AppError, Contents, Course, MoveError, Moved, Progress, StoreError},
+    app::{self, Abandoned, AppError, Contents, Course, Moved, Progress},
     settings::{Database, Settings},
 };
 
@@ -135,17 +135,5 @@ fn end(session: &Session<'_>, args: &Migrate, flag: &str, given: &str) -> Result
 }
 
 fn failure(error: &AppError) -> Failure {
-    let exit = match error {
-        AppError::Move(MoveError::Refused(_)) => Exit::Conflict,
-        AppError::Store(StoreError::Unavailable(_))
-        | AppError::Move(
-            MoveError::Source(StoreError::Unavailable(_))
-            | MoveError::Target(StoreError::Unavailable(_))
-            | MoveError::Fencing(_)
-            | MoveError::Telling(_)
-            | MoveError::Unknown(_),
-        ) => Exit::Unavailable,
-        _ => Exit::Failed,
-    };
-    Failure::told(exit, error.to_string())
+    Failure::told(Exit::of(error), error.to_string())
 }

@@ -72,7 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit 
 
 /// As [`run`], as the binary of another release: one that supports only an older level, or knows a newer schema.
 pub fn run_as(release: Release, arguments: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let mut cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(told) => return tell_usage(&told),
     };
@@ -90,8 +90,13 @@ pub fn run_as(release: Release, arguments: impl IntoIterator<Item = OsString>, e
         format: cli.output,
         quiet: cli.quiet,
     };
+    let request = cli.verb.name_request();
     let outcome = start(&mut session, &cli).and_then(|()| Ok(session.out.flush()?));
     let Err(failure) = outcome else { return Exit::Ok };
+    let failure = match request {
+        Some(id) => failure.of_request(&id),
+        None => failure,
+    };
     let text = failure.to_string();
     if !text.is_empty() {
         // If even this can't be written, the exit code still tells.

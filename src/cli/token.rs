@@ -14,7 +14,7 @@ use super::{
     text::moment,
 };
 use crate::{
-    app::{self, SecretText, private_file},
+    app::{self, AppError, SecretText, private_file},
     domain::{Clock, SystemClock},
     proto::v1::{CreateTokenRequest, CreateTokenResponse, RevokeTokenRequest, Role},
     settings::Settings,
@@ -126,8 +126,9 @@ async fn local_token(
     request: &CreateTokenRequest,
 ) -> Result<CreateTokenResponse, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::told(Exit::Failed, format!("--local: {error}"));
+    let unopened = |error: AppError| Failure::told(Exit::of(&error), format!("--local: {error}"));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (issuer, now) = app::local_issuer(settings, &clock).await.map_err(|error| failed(&error))?;
+    let (issuer, now) = app::local_issuer(settings, &clock).await.map_err(unopened)?;
     let new = app::parse_token(request, app::LONGEST_TTL).map_err(|error| failed(&error))?;
     let issued = issuer.issue(new, now).map_err(|error| failed(&error))?;
     Ok(CreateTokenResponse {
@@ -138,6 +139,12 @@ async fn local_token(
 }
 
 async fn revoke(session: &mut Session<'_>, target: &Target, args: &TokenRevoke) -> Outcome {
+    if args.token.as_deref().is_some_and(|word| !may_be_id(word)) {
+        return Err(Failure::usage(
+            "ID: is not the id of a token that a server made, which is a UUID and was told by `token create`; --subject revokes all \
+             tokens of a subject, --id one of another issuer's",
+        ));
+    }
     let request = RevokeTokenRequest {
         token_id: args.id.as_ref().or(args.token.as_ref()).cloned().unwrap_or_default(),
         subject: args.subject.clone().unwrap_or_default(),
@@ -149,4 +156,14 @@ async fn revoke(session: &mut Session<'_>, target: &Target, args: &TokenRevoke) 
         return Ok(());
     }
     session.line(&format!("revoked at revision {}", answer.revision))
+}
+
+/// Whether a bare word can be meant as the id of a token. Of a whole token the server says what is wrong.
+fn may_be_id(word: &str) -> bool {
+    uuid::Uuid::try_parse(word).is_ok() || is_token(word)
+}
+
+/// Whether a text looks like a token: three parts, of which the first is JSON in base64.
+fn is_token(word: &str) -> bool {
+    word.starts_with("eyJ") && word.matches('.').count() == 2
 }

@@ -202,11 +202,11 @@ impl From<ApplyError> for Error {
                      `signalbox doctor`"
                 ),
             },
-            ApplyError::Unknown => Error::Unavailable {
+            ApplyError::Unknown { reason } => Error::Unavailable {
                 reason: "OUTCOME_UNKNOWN",
-                description: "the store was lost while it committed: the write may have been made; \
-                    repeat it with the same request_id to learn of it"
-                    .into(),
+                description: format!(
+                    "{reason}; the write may have been made: repeat it with the same request_id to learn of it"
+                ),
                 retry_after: Duration::from_secs(1),
             },
             ApplyError::Internal { detail } => Error::Internal { detail },

@@ -195,8 +195,11 @@ pub enum ApplyError {
     },
     /// The store was told to commit, and could not be asked in time whether it has: the write is there as a whole or not
     /// at all. The same request under the same id says which.
-    #[error("what became of the write is not known")]
-    Unknown,
+    #[error("what became of the write is not known: {reason}")]
+    Unknown {
+        /// Why not, in words for an operator; holds no statement, path or address.
+        reason: String,
+    },
     /// The store broke its own rules.
     #[error("the store failed: {detail}")]
     Internal {

@@ -172,7 +172,7 @@ impl Replicas {
         all
     }
 
-    /// Whether the database was away until a moment ago: others that live may not have told of themselves since.
+    /// Whether nothing was heard of the database until a moment ago: others that live may not have told of themselves since.
     #[must_use]
     pub fn gather(&self) -> bool {
         self.known.lock().gathers_until.is_some_and(|until| Instant::now() < until)

@@ -71,8 +71,8 @@ const REASONS: usize = 100;
 const NAMED: usize = 4;
 
 /// Said after an outage, for as long as it may be so.
-const GATHERING: &str = "the database was away until a moment ago: replicas that live may not have told of themselves again yet, and \
-    are missing here until they do, within seconds";
+const GATHERING: &str = "this replica heard nothing of the database until a moment ago, because that was away or this replica was held \
+    up: replicas that live may not have told of themselves again yet, and are missing here until they do, within seconds";
 
 impl Service {
     /// Tells how the service is. Never fails: what the store can't say is left out.

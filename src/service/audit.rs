@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{PATIENCE, store_error};
@@ -34,6 +35,8 @@ pub struct AuditTrail {
     entries: mpsc::Sender<Entry>,
     lost: Arc<AtomicU64>,
     lost_ever: Arc<AtomicU64>,
+    /// Why the last event was not written, if it was not.
+    refused: Arc<Mutex<Option<StoreError>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -50,6 +53,7 @@ pub struct AuditCounts {
 pub struct AuditWriter {
     entries: mpsc::Receiver<Entry>,
     lost: Arc<AtomicU64>,
+    refused: Arc<Mutex<Option<StoreError>>>,
     store: Arc<dyn AuditLog>,
     clock: Arc<dyn Clock>,
 }
@@ -66,8 +70,11 @@ impl AuditTrail {
     pub fn new(store: Arc<dyn AuditLog>, clock: Arc<dyn Clock>) -> (Self, AuditWriter) {
         let (sender, entries) = mpsc::channel(BUFFER);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = AuditWriter { entries, lost: Arc::clone(&lost), store, clock: Arc::clone(&clock) };
-        (Self { entries: sender, lost, lost_ever: Arc::default(), clock }, writer)
+        let refused = Arc::<Mutex<Option<StoreError>>>::default();
+        let (lost_too, refused_too) = (Arc::clone(&lost), Arc::clone(&refused));
+        let writer =
+            AuditWriter { entries, lost: lost_too, refused: refused_too, store, clock: Arc::clone(&clock) };
+        (Self { entries: sender, lost, lost_ever: Arc::default(), refused, clock }, writer)
     }
 
     /// Writes an event, and returns when it is durable.
@@ -81,7 +88,10 @@ impl AuditTrail {
         self.entries.send(entry).await.map_err(|_| Error::internal("the audit trail has ended"))?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(answer) => answer.map_err(stopped)?.map_err(unaudited),
-            Err(_) => Err(unaudited(StoreError::Unavailable("the database does not take it".into()))),
+            Err(_) => {
+                let silent = || StoreError::Unavailable("the database does not take it".into());
+                Err(unaudited(self.refused.lock().clone().unwrap_or_else(silent)))
+            }
         }
     }
 
@@ -134,6 +144,7 @@ impl AuditWriter {
             let mut events: Vec<AuditEvent> = group.iter().map(|entry| entry.event.clone()).collect();
             events.extend((lost > 0).then(|| self.gap(lost)));
             let outcome = self.store.audit(events).await;
+            *self.refused.lock() = outcome.as_ref().err().cloned();
             if outcome.is_err() {
                 self.lost.fetch_add(lost, Ordering::Relaxed);
             }

@@ -69,7 +69,7 @@ impl Service {
                     self.parts.view.reached(Revision::ZERO.next(), PATIENCE).await;
                     return Ok(FirstStart::NotTheFirst);
                 }
-                Err(ApplyError::Unknown) if attempt < ATTEMPTS => attempt += 1,
+                Err(ApplyError::Unknown { .. }) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 
 use super::{Service, store_error, write::DEADLINE};
 use crate::{
-    auth::{IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, check_scopes, check_ttl},
+    auth::{
+        IssuedToken, LONGEST_TTL, NewToken, OWN_NAME, SUBJECT_CHARS, Scope, check_scopes, check_ttl, told_id,
+    },
     domain::{
         ApplyError, Error, Pattern, Principal, Result, Revision, Revocation, Role, Text, Violations,
         WriteSet, limits, write::RequestKey,
@@ -95,7 +97,10 @@ impl Service {
         let RevokeTokenRequest { token_id, subject, issuer, reason } = wire;
         let mut violations = Violations::default();
         for (field, text) in [("token_id", token_id), ("subject", subject), ("issuer", issuer)] {
-            violations.text(field, text, Text::Value, FOREIGN_CHARS);
+            match told_id(text) {
+                Some(id) => violations.add(field, "INVALID_FORMAT", whole_token(&id)),
+                None => violations.text(field, text, Text::Value, FOREIGN_CHARS),
+            }
         }
         violations.text("reason", reason, Text::Line, limits::REASON_CHARS);
         match (token_id.as_str(), subject.as_str()) {
@@ -114,6 +119,14 @@ impl Service {
         // The subject of no issuer is one of this server's own.
         let issuer = if issuer.is_empty() { OWN_NAME.to_owned() } else { issuer.clone() };
         Ok(Revocation::Subject { issuer, subject: subject.clone(), issued_until: now })
+    }
+}
+
+/// What is said where a whole token stands in place of its id: by its own word, which nobody has verified.
+fn whole_token(id: &str) -> String {
+    match id {
+        "" => "is a whole token; give its id, which is its claim `jti`".to_owned(),
+        id => format!("is a whole token; give its id, which is {id} by its own word"),
     }
 }
 

@@ -122,10 +122,10 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
         format!("is not a URL; {FORM}, with `@`, `:`, `/`, `#` and `%` in a user or password written as %40, %3A, %2F, %23 and %25")
     })?;
     if let Some((name, _)) = url.query_pairs().find(|(name, _)| !PARAMETERS.contains(&&**name)) {
-        return Err(format!(
-            "has a parameter `{name}`, which is none of {}; name one host, the one that a failover moves",
-            PARAMETERS.join(", ")
-        ));
+        return Err(unknown(&name));
+    }
+    if [url.username(), url.password().unwrap_or_default()].into_iter().any(has_bare_percent) {
+        return Err("has a `%` in its user or password that begins nothing such as %40; a `%` itself is written as %25".to_owned());
     }
     let parameter = |wanted: &str| {
         let found = url.query_pairs().filter(|(name, _)| name == wanted).last();
@@ -136,6 +136,9 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
     let host = host.filter(|host| !host.is_empty()).ok_or_else(|| format!("names no host; {FORM}"))?;
     if host.contains(',') {
         return Err(SEVERAL_HOSTS.to_owned());
+    }
+    if url.username().is_empty() && parameter("user").is_none_or(|user| user.is_empty()) {
+        return Err(format!("names no user, and none is guessed; {FORM}"));
     }
     let encryption = match parameter("sslmode").as_deref() {
         None | Some("disable" | "allow" | "prefer") => Encryption::None,
@@ -158,6 +161,29 @@ fn postgres(text: &str) -> Result<Database, Wrong> {
     let name = parameter("dbname").unwrap_or_else(|| url.path().trim_start_matches('/').to_owned());
     let place = format!("{host}:{}/{name}", port.as_deref().unwrap_or("5432"));
     Ok(Database::Postgres(PostgresUrl { url: SecretText::new(text.to_owned()), place, local, encryption }))
+}
+
+/// What is said of a parameter that is not taken, and with what to do where there is something.
+fn unknown(name: &str) -> Wrong {
+    let instead = match name {
+        "connect_timeout" => {
+            "leave it out: how long is waited is fixed, and a server tries again for as long as nobody answers"
+        }
+        "target_session_attrs" | "load_balance_hosts" => {
+            "leave it out, and name one host, the one that a failover moves"
+        }
+        _ => "leave it out",
+    };
+    format!("has a parameter `{name}`, which is none of {}; {instead}", PARAMETERS.join(", "))
+}
+
+/// Whether a part of a URL holds a `%` that two digits should follow, and do not. The driver would take it as it stands, and other
+/// programs not at all.
+fn has_bare_percent(part: &str) -> bool {
+    let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = part.as_bytes();
+    let bare = |at: usize| bytes[at] == b'%' && !(digit(bytes.get(at + 1)) && digit(bytes.get(at + 2)));
+    (0..bytes.len()).any(bare)
 }
 
 /// Whether a file that a parameter names can be read. The driver would say so of the connection only.

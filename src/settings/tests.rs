@@ -240,6 +240,29 @@ fn a_database_beyond_this_machine_needs_tls() {
 }
 
 #[test]
+fn regression_what_an_address_of_the_database_lacks_is_told_with_what_to_do() {
+    let problem = |url: &str| {
+        let problems = load(&[("database-url", url)], &[]).unwrap_err();
+        assert!(!problems.contains("hunter2"), "{problems}");
+        problems
+    };
+    let timeout = problem("postgres://u:hunter2@localhost/d?connect_timeout=3");
+    assert!(timeout.contains("leave it out: how long is waited is fixed"), "{timeout}");
+    assert!(!timeout.contains("one host"), "{timeout}");
+    let session = problem("postgres://u@localhost/d?target_session_attrs=primary");
+    assert!(session.contains("one host, the one that a failover moves"), "{session}");
+    for bare in ["hunter2%zzw", "hunter2%", "hunter2%4"] {
+        let percent = problem(&format!("postgres://u:{bare}@localhost/d"));
+        assert!(percent.contains("written as %25"), "{bare}: {percent}");
+    }
+    for nobody in ["postgres://localhost/d", "postgres:///d?host=/run/postgresql&user="] {
+        let user = problem(nobody);
+        assert!(user.contains("names no user") && user.contains("postgres://USER:PASSWORD@"), "{user}");
+    }
+    assert!(load(&[("database-url", "postgres://u:hunter2%25%40@localhost/d")], &[]).is_ok());
+}
+
+#[test]
 fn regression_a_certificate_of_the_database_that_is_not_there_is_named() {
     let url = "postgresql://u:hunter2@db/d?sslmode=verify-full&sslrootcert=none.crt";
     let problems = load(&[("database-url", url)], &[]).unwrap_err();

@@ -19,8 +19,8 @@ pub enum Failure {
     Damaged(String),
     /// A constraint refused what was to be written: the fault of one write, not of the database.
     Refused(String),
-    /// It was told to commit and did not say whether it has.
-    Unknown,
+    /// It was told to commit and did not say whether it has. The text may be shown to anyone.
+    Unknown(&'static str),
     /// A defect of this program. For the log only.
     Internal(String),
 }
@@ -143,7 +143,9 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable(reason) => StoreError::Unavailable(reason.into()),
-            Failure::Unknown => StoreError::Unavailable("the database did not say whether it is done".into()),
+            Failure::Unknown(reason) => {
+                StoreError::Unavailable(format!("{reason}; it did not say whether it is done"))
+            }
             Failure::Damaged(what) => StoreError::Damaged(what),
             Failure::Refused(detail) | Failure::Internal(detail) => StoreError::Internal(detail),
         }
@@ -154,7 +156,7 @@ impl From<Failure> for ApplyError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable(reason) => ApplyError::Unavailable { reason: reason.into() },
-            Failure::Unknown => ApplyError::Unknown,
+            Failure::Unknown(reason) => ApplyError::Unknown { reason: reason.into() },
             Failure::Damaged(what) => ApplyError::Damaged { what },
             Failure::Refused(detail) | Failure::Internal(detail) => ApplyError::Internal { detail },
         }

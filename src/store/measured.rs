@@ -1,4 +1,5 @@
-//! A store whose calls are counted and timed, in front of any other: stores themselves stay plain SQL.
+//! A store whose calls are counted and timed, in front of any other: stores themselves stay plain SQL. Whatever of it writes, and is
+//! not let, is told here what is really waited for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,7 +50,7 @@ impl Word for ApplyError {
             ApplyError::RequestMismatch => "mismatch",
             ApplyError::Unavailable { .. } => "unavailable",
             ApplyError::Damaged { .. } => "damaged",
-            ApplyError::Unknown => "unknown",
+            ApplyError::Unknown { .. } => "unknown",
             ApplyError::Internal { .. } => "internal",
         }
     }
@@ -76,6 +77,22 @@ impl Measured {
     ) -> Result<T, E> {
         let call = self.calls.begin(name);
         answer.await.inspect_err(|error| call.failed(error.word()))
+    }
+
+    /// A call that writes: what it waited for in vain may be another one's commit, and what that waits for. Of a write to the log
+    /// the writer has found it out.
+    async fn written<T>(
+        &self,
+        name: &'static str,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match self.timed(name, answer).await {
+            Err(StoreError::Unavailable(why)) => {
+                let better = self.inner.explain(&why).await;
+                Err(StoreError::Unavailable(better.map_or(why, str::to_owned)))
+            }
+            done => done,
+        }
     }
 }
 
@@ -137,21 +154,21 @@ impl Log for Measured {
     }
 
     async fn begin_life(&self, seen: Epoch) -> Result<Epoch, StoreError> {
-        self.timed("begin_life", self.inner.begin_life(seen)).await
+        self.written("begin_life", self.inner.begin_life(seen)).await
     }
 }
 
 #[async_trait]
 impl AuditLog for Measured {
     async fn audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
-        self.timed("audit", self.inner.audit(events)).await
+        self.written("audit", self.inner.audit(events)).await
     }
 }
 
 #[async_trait]
 impl Observations for Measured {
     async fn observe(&self, seen: Vec<Observation>) -> Result<(), StoreError> {
-        self.timed("observe", self.inner.observe(seen)).await
+        self.written("observe", self.inner.observe(seen)).await
     }
 
     async fn observed(&self, uids: Vec<Uid>) -> Result<Vec<Observation>, StoreError> {
@@ -162,7 +179,7 @@ impl Observations for Measured {
 #[async_trait]
 impl Fleet for Measured {
     async fn tell(&self, news: News) -> Result<(), StoreError> {
-        self.timed("tell", self.inner.tell(news)).await
+        self.written("tell", self.inner.tell(news)).await
     }
 
     async fn fleet(&self, own: &ReplicaId) -> Result<Vec<Member>, StoreError> {
@@ -170,14 +187,14 @@ impl Fleet for Measured {
     }
 
     async fn tidy_fleet(&self, own: &ReplicaId, keep: Keep) -> Result<(), StoreError> {
-        self.timed("tidy_fleet", self.inner.tidy_fleet(own, keep)).await
+        self.written("tidy_fleet", self.inner.tidy_fleet(own, keep)).await
     }
 }
 
 #[async_trait]
 impl Cluster for Measured {
     async fn beat(&self, heartbeat: &Heartbeat) -> Result<Living, StoreError> {
-        let living = self.timed("beat", self.inner.beat(heartbeat)).await?;
+        let living = self.written("beat", self.inner.beat(heartbeat)).await?;
         for Replica { heartbeat, .. } in &living.replicas {
             self.calls.told(heartbeat.epoch, heartbeat.revision);
         }
@@ -193,7 +210,7 @@ impl Cluster for Measured {
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
-        self.timed("leave", self.inner.leave(id)).await
+        self.written("leave", self.inner.leave(id)).await
     }
 
     async fn acquire(
@@ -202,7 +219,7 @@ impl Cluster for Measured {
         holder: &ReplicaId,
         ttl: Duration,
     ) -> Result<Option<Lease>, StoreError> {
-        let lease = self.timed("acquire", self.inner.acquire(work, holder, ttl)).await?;
+        let lease = self.written("acquire", self.inner.acquire(work, holder, ttl)).await?;
         self.calls.lease(work.0, lease.is_some());
         Ok(lease)
     }
@@ -210,7 +227,7 @@ impl Cluster for Measured {
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         // Whatever comes of it, this replica is done.
         self.calls.lease(lease.work.0, false);
-        self.timed("release", self.inner.release(lease)).await
+        self.written("release", self.inner.release(lease)).await
     }
 
     async fn displaced(&self) -> Result<Option<Displaced>, StoreError> {
@@ -226,11 +243,11 @@ impl Cluster for Measured {
         name: &'static str,
         offer: Option<SealedSecret>,
     ) -> Result<Option<SealedSecret>, StoreError> {
-        self.timed("share_secret", self.inner.share_secret(name, offer)).await
+        self.written("share_secret", self.inner.share_secret(name, offer)).await
     }
 
     async fn raise_feature_level(&self, to: FeatureLevel) -> Result<FeatureLevel, StoreError> {
-        self.timed("raise_feature_level", self.inner.raise_feature_level(to)).await
+        self.written("raise_feature_level", self.inner.raise_feature_level(to)).await
     }
 }
 
@@ -250,6 +267,10 @@ impl Store for Measured {
 
     fn died(&self) -> CancellationToken {
         self.inner.died()
+    }
+
+    async fn explain(&self, why: &str) -> Option<&'static str> {
+        self.inner.explain(why).await
     }
 
     fn refuses_writes(&self) -> Option<&'static str> {
@@ -292,7 +313,7 @@ impl Store for Measured {
         lease: Option<Lease>,
         floor: Revision,
     ) -> Result<(Revision, u64), StoreError> {
-        self.timed("compact", self.inner.compact_under(lease, floor)).await
+        self.written("compact", self.inner.compact_under(lease, floor)).await
     }
 
     async fn revision_before(&self, time: DateTime<Utc>) -> Result<Revision, StoreError> {
@@ -308,7 +329,7 @@ impl Store for Measured {
     }
 
     async fn expire(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        self.timed("expire", self.inner.expire(now)).await
+        self.written("expire", self.inner.expire(now)).await
     }
 
     async fn close(&self, deadline: Duration) {

@@ -265,6 +265,9 @@ pub trait Store: Log + Cluster + AuditLog + Observations + Fleet {
     /// Why the last write was not taken, if it was not and that may hold still: a full disk, a database that can only be read, or one
     /// that was away and was not heard from since. Never waits.
     fn refuses_writes(&self) -> Option<&'static str>;
+    /// The better word for why the database did not take something, if there is one: what is really waited for. Asked of the
+    /// database where `why` leaves that open, for a second at most.
+    async fn explain(&self, why: &str) -> Option<&'static str>;
     /// Cancelled when a task of it has panicked: it does only a part of its work from then on.
     fn died(&self) -> CancellationToken;
     /// Makes a write durable, or does nothing. Runs to its end even if the caller goes away.

@@ -32,6 +32,10 @@ pub trait Engine: Send + Sync + 'static {
     fn doorbell(&self) -> Doorbell;
     /// See [`Log::doorbell_state`].
     fn doorbell_state(&self) -> DoorbellState;
+    /// See [`Store::explain`]. A database that nobody else writes to waits for nobody.
+    async fn explain(&self, _why: &str) -> Option<&'static str> {
+        None
+    }
     /// See [`Store::integrity`].
     async fn integrity(&self) -> Result<Vec<String>, StoreError>;
     /// Ends everything but the writer, which is ended before.
@@ -138,6 +142,10 @@ where
 
     fn died(&self) -> CancellationToken {
         self.writer.died()
+    }
+
+    async fn explain(&self, why: &str) -> Option<&'static str> {
+        self.engine.explain(why).await
     }
 
     fn refuses_writes(&self) -> Option<&'static str> {

@@ -201,6 +201,10 @@ impl Engine for PostgresEngine {
         self.bell.state()
     }
 
+    async fn explain(&self, why: &str) -> Option<&'static str> {
+        awaited::instead(&self.readers, why).await
+    }
+
     /// PostgreSQL has no check of its own that any user may run: its pages bear checksums, where it was told to.
     async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())

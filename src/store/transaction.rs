@@ -124,7 +124,7 @@ mod tests {
             }
             let token = RevisionToken::new(Epoch(1), Revision(7), &ChainHash([0; 32]));
             let committed = || Ok(Applied::Committed { token, time: DateTime::UNIX_EPOCH });
-            transaction.end(&[committed(), Err(ApplyError::Unknown), committed()]);
+            transaction.end(&[committed(), Err(ApplyError::Unknown { reason: String::new() }), committed()]);
         });
         let spans = gathered.0.lock().unwrap();
         let of = |write: &WriteSet| {

@@ -95,6 +95,44 @@ async fn a_revocation_outlives_the_server() {
     assert_eq!(answers(&server, &kept).await, good, "who was not revoked gets in");
 }
 
+/// Found by a stranger: any word was taken for an id, and was told to be revoked.
+#[tokio::test]
+async fn regression_what_is_no_id_of_a_token_is_not_told_to_be_revoked() {
+    let server = Server::start().await;
+    let mut admin = AdminServiceClient::new(channel(server.address()).await);
+    let create = CreateTokenRequest {
+        role: Role::Viewer.into(),
+        subject: "worker".to_owned(),
+        ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..CreateTokenRequest::default()
+    };
+    let made = admin.create_token(with(&server.admin_token(), create)).await.unwrap().into_inner();
+    let revoke = async |arguments: &[&str]| {
+        let output = server.run(&[&["token", "revoke"], arguments].concat()).await;
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for word in ["worker", "notanid", "a.b.c"] {
+        let (code, told) = revoke(&[word]).await;
+        assert!(code == Some(2) && told.contains("--subject") && !told.contains(word), "{told}");
+    }
+    // A token is good for a look at what it says of itself, and for nothing else.
+    for arguments in [&[made.token.as_str()][..], &["--id", &made.token], &["--subject", &made.token]] {
+        let (code, told) = revoke(arguments).await;
+        assert!(code == Some(1) && told.contains("whole token") && told.contains(&made.token_id), "{told}");
+        assert!(!told.contains(&made.token), "it is not repeated");
+    }
+    let (_, told) = revoke(&["--id", "eyJhbGciOiJIUzI1NiJ9.e30.x"]).await;
+    assert!(told.contains("its claim `jti`"), "{told}");
+    let list = async || {
+        let mut config = ConfigServiceClient::new(channel(server.address()).await);
+        refusal(config.list_resources(with(&made.token, ListResourcesRequest::default())).await).0
+    };
+    assert_eq!(list().await, Code::Ok);
+    assert_eq!(revoke(&["--id", "of-another-issuer"]).await.0, Some(0), "which has ids of its own form");
+    assert_eq!(revoke(&[&made.token_id]).await.0, Some(0));
+    assert_eq!(list().await, Code::Unauthenticated);
+}
+
 #[tokio::test]
 async fn no_second_spelling_of_a_path_leads_anywhere() {
     let server = Server::start().await;

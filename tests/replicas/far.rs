@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use signalbox::proto::v1::DeleteResourceRequest;
+use signalbox::proto::v1::{DeleteResourceRequest, GetResourceRequest, VerifyLogRequest};
 
 use crate::{
     cluster::{Cluster, create, insist, knows_of, request},
@@ -124,4 +124,42 @@ async fn regression_a_standby_that_is_waited_for_is_named_as_what_is_waited_for(
     insist(&caller, &write).await;
     create(&caller, setting("settings/after", "x")).await;
     until_answered(PATIENCE, "it is over", async || !tells(&caller.status().await.warnings, AWAITED)).await;
+}
+
+/// Found by a stranger: only heartbeats and later writes named the standby. The write that met it first did not, nor what has to be
+/// audited, and the doorbell was said to have a pooler before it; who had given no request id could not repeat the write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_whatever_waits_for_a_standby_names_it_and_the_write_can_be_repeated() {
+    const AWAITED: &str = "waits for a synchronous standby";
+    let database = postgres::Server::start(&[]);
+    let cluster = Cluster::on(database.database().await).await;
+    let member = cluster.start().await;
+    let caller: Caller = member.caller(&cluster.first_token().await);
+    until_answered(PATIENCE, "notifications", async || caller.status().await.doorbell == "notify").await;
+    set_standbys(&cluster, "nobody").await;
+    let (url, token) = (format!("http://{}", member.site.address()), caller.token().to_owned());
+    let home = cluster.home().with("SIGNALBOX_URL", url).with("SIGNALBOX_TOKEN", token);
+    let set = ["set", "settings/by_hand", "--value", "x"];
+    let first = home.run(&set).await;
+    let told = String::from_utf8(first.stderr).unwrap();
+    assert_eq!(first.status.code(), Some(6), "{told}");
+    assert!(told.contains(AWAITED) && told.contains("[OUTCOME_UNKNOWN]"), "{told}");
+    let id = told.split("--request-id ").nth(1).and_then(|rest| rest.split(',').next()).expect("the id");
+    until_answered(PATIENCE, "what has to be audited names it", async || {
+        let refused = caller.admin().verify_log(VerifyLogRequest::default()).await;
+        refused.is_err_and(|status| status.message().contains(AWAITED))
+    })
+    .await;
+    until_answered(PATIENCE, "the doorbell names it", async || {
+        let status = caller.status().await;
+        status.doorbell.starts_with("polling") && status.doorbell.contains(AWAITED)
+    })
+    .await;
+    set_standbys(&cluster, "").await;
+    let again = [&set[..], &["--request-id", id]].concat();
+    until_answered(PATIENCE, "it is repeated", async || home.run(&again).await.status.success()).await;
+    until_answered(PATIENCE, "notifications", async || caller.status().await.doorbell == "notify").await;
+    let read = GetResourceRequest { name: "settings/by_hand".to_owned(), ..GetResourceRequest::default() };
+    let read = caller.config().get_resource(read).await.expect("it is there").into_inner();
+    assert_eq!(read.resource.expect("with its content").version, 1, "it was done once");
 }

@@ -308,3 +308,31 @@ async fn regression_a_local_token_without_the_servers_settings_says_what_to_set(
     let without_both = told(Home::new()).await;
     assert!(without_both.contains("SIGNALBOX_DATABASE_URL and ENCRYPTION_KEY_FILE"), "{without_both}");
 }
+
+/// Whoever runs a command in a script has to know whether it may help to try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_commands_without_a_server_end_as_documented_where_the_database_is_not_there() {
+    let cluster = Cluster::new().await;
+    let run = async |url: &str, arguments: &[&str]| {
+        let done = cluster.home().with("SIGNALBOX_DATABASE_URL", url).run(arguments).await;
+        let told = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8(told).unwrap())
+    };
+    let create = ["token", "create", "--local", "--role", "admin"];
+    let (code, told) = run("postgres://signalbox@127.0.0.1:1/signalbox", &create).await;
+    assert!(code == Some(6) && told.contains("can't be reached"), "{code:?}: {told}");
+    let nowhere = format!("{}_of_nobody", cluster.url());
+    let (code, told) = run(&nowhere, &create).await;
+    assert!(code == Some(1) && told.contains("no such database"), "{code:?}: {told}");
+    let home = cluster.home();
+    let done = home.run(&["migrate", "--from", &nowhere, "--to", "sqlite://data/new.db"]).await;
+    let told = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.code() == Some(1) && told.contains("no such database"), "{told}");
+    for url in [cluster.url(), &nowhere] {
+        let (code, told) = run(url, &["doctor", "--offline"]).await;
+        assert!(
+            code == Some(1) && told.contains("a new store is made by `signalbox serve`"),
+            "{code:?}: {told}"
+        );
+    }
+}

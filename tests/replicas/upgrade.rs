@@ -212,7 +212,9 @@ async fn regression_an_outage_in_the_midst_of_an_upgrade_raises_nothing() {
     until_answered(PATIENCE, "the new one is back, and alone", async || {
         let status = here.status().await;
         // It does not say that it is alone without saying that others may live.
-        !status.stale && status.replicas.len() == 1 && told(&status.warnings, "was away until a moment ago")
+        !status.stale
+            && status.replicas.len() == 1
+            && told(&status.warnings, "heard nothing of the database until a moment ago")
     })
     .await;
     old.signal(Signal::CONT);

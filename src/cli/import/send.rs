@@ -7,7 +7,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::{
         diff,
-        failure::{Failure, Outcome},
+        failure::{Failure, OUTCOME_UNKNOWN, Outcome},
         session::{Session, canonical},
     },
     client::Connection,
@@ -81,6 +81,7 @@ it is not known whether the import was done, and it may be: repeat the same comm
         let failure = match Failure::from(status) {
             Failure::Told { exit, text } => Failure::told(exit, by_name(&text, &names) + &how),
             Failure::Lost(cause) => Failure::Lost(cause + &how),
+            Failure::Unknown(text) => Failure::Unknown(text + &how),
             other => other,
         };
         NotDone { failure, refused, in_use }
@@ -98,7 +99,7 @@ fn is_refusal(status: &Status) -> bool {
         | Code::DeadlineExceeded
         | Code::Internal
         | Code::DataLoss => false,
-        Code::Unavailable => reason.is_some_and(|reason| reason != "OUTCOME_UNKNOWN"),
+        Code::Unavailable => reason.is_some_and(|reason| reason != OUTCOME_UNKNOWN),
         Code::OutOfRange | Code::ResourceExhausted => reason.is_some(),
         _ => true,
     }
@@ -203,7 +204,7 @@ mod tests {
             plain(Code::Unknown),
             plain(Code::OutOfRange),
             told(Code::Internal, "INTERNAL"),
-            told(Code::Unavailable, "OUTCOME_UNKNOWN"),
+            told(Code::Unavailable, OUTCOME_UNKNOWN),
         ] {
             assert!(!is_refusal(&status), "{status:?}");
         }

@@ -13,6 +13,8 @@ use crate::store::failure::Failure;
 pub const LOCKED: &str = "another session holds the database's lock";
 /// What is said of a server that says nothing.
 pub const SILENT: &str = "the database does not answer";
+/// What is said of notifications, which are not sent before their commit is done.
+pub const NO_RING: &str = "notifications do not arrive";
 /// What is said in their stead.
 const NO_STANDBY: &str = "a commit waits for a synchronous standby that does not confirm it: bring the standby back, or take it out of \
      `synchronous_standby_names` on the database";
@@ -25,7 +27,7 @@ const WAITS: &str =
 
 /// The better word for why something did not come through, if there is one.
 pub async fn instead(readers: &PgPool, why: &str) -> Option<&'static str> {
-    if ![LOCKED, SILENT].contains(&why) {
+    if ![LOCKED, SILENT, NO_RING].contains(&why) {
         return None;
     }
     let waits = async {

@@ -50,6 +50,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Pause between attempts at that.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Why nobody knows what became of a commit, unless something else is known.
+const LOST_IN_COMMIT: &str = "the store was lost while it committed";
+
 /// The doorbell of the others rings with the commit, or not at all. It says nothing: they look for themselves.
 const COMMIT_AND_RING: &str = "NOTIFY signalbox; COMMIT";
 const COMMIT: &str = "COMMIT";
@@ -283,7 +286,11 @@ impl PostgresBase {
                 Ok(false) => return Err(lost),
                 Err(failure) if Instant::now() >= deadline => {
                     tracing::error!(?failure, "what became of a commit could not be found out");
-                    return Err(Failure::Unknown);
+                    let Failure::Unavailable(why) = failure else {
+                        return Err(Failure::Unknown(LOST_IN_COMMIT));
+                    };
+                    let better = awaited::instead(&self.readers, why).await;
+                    return Err(Failure::Unknown(better.unwrap_or(LOST_IN_COMMIT)));
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }

@@ -15,7 +15,7 @@ use sqlx::{
 use tokio::time::Instant;
 
 use super::{
-    PostgresStore, awaited,
+    PostgresStore,
     moment::MOVED,
     session::{
         Answers, BEGIN_ASIDE, BEGIN_READ, Lease as Session, SILENCE, begin_aside, each, execute, first,
@@ -150,13 +150,19 @@ impl TryFrom<ReplicaRow> for Replica {
 #[async_trait]
 impl Cluster for PostgresStore {
     async fn beat(&self, own: &Heartbeat) -> Result<Living, StoreError> {
-        match self.tell(own).await {
-            Err(StoreError::Unavailable(why)) => {
-                let better = awaited::instead(&self.engine.readers, &why).await;
-                Err(StoreError::Unavailable(better.map_or(why, str::to_owned)))
-            }
-            told => told,
+        let (mut session, mut answers) = Session::ask(&self.engine.readers, BEGIN_BEAT).await?;
+        let found = answers.pop().unwrap_or_default();
+        may_beat(answers, self.keys(), own.feature_level)?;
+        let age = self.engine.first_beat.get_or_init(Instant::now).elapsed();
+        let replicas = beat(session.connection()?, own, age).await?;
+        if self.engine.tells_place {
+            // Whoever follows the log here would have found that it lost commits.
+            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
         }
+        session.commit().await?;
+        let ahead = found.first().and_then(|row| row.try_get::<i64, _>("ahead").ok()).unwrap_or_default();
+        let ahead = usize::try_from(ahead).unwrap_or_default();
+        Ok(Living { replicas, vanished: found.iter().filter_map(vanished).collect(), ahead })
     }
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
@@ -267,24 +273,6 @@ impl Cluster for PostgresStore {
         let level = read_level(connection, self.keys(), LEVEL).await?;
         session.commit().await?;
         Ok(level)
-    }
-}
-
-impl PostgresStore {
-    async fn tell(&self, own: &Heartbeat) -> Result<Living, StoreError> {
-        let (mut session, mut answers) = Session::ask(&self.engine.readers, BEGIN_BEAT).await?;
-        let found = answers.pop().unwrap_or_default();
-        may_beat(answers, self.keys(), own.feature_level)?;
-        let age = self.engine.first_beat.get_or_init(Instant::now).elapsed();
-        let replicas = beat(session.connection()?, own, age).await?;
-        if self.engine.tells_place {
-            // Whoever follows the log here would have found that it lost commits.
-            whereabouts::go_along(session.connection()?, own.epoch, own.revision).await?;
-        }
-        session.commit().await?;
-        let ahead = found.first().and_then(|row| row.try_get::<i64, _>("ahead").ok()).unwrap_or_default();
-        let ahead = usize::try_from(ahead).unwrap_or_default();
-        Ok(Living { replicas, vanished: found.iter().filter_map(vanished).collect(), ahead })
     }
 }
 

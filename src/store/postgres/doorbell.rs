@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    awaited::{self, NO_RING, SILENT},
     failure::bounded,
     session::{BEGIN_ASIDE, Lease, SILENCE, Server, asked, execute, not_opened},
 };
@@ -182,7 +183,8 @@ impl Listening {
                 ended = self.listen(&mut tried) => ended,
                 never = self.bell.ring_for_others() => match never {},
             };
-            self.bell.set(DoorbellState::Polling { reason: ended.reason });
+            let awaited = awaited::instead(&self.readers, ended.reason).await;
+            self.bell.set(DoorbellState::Polling { reason: awaited.unwrap_or(ended.reason) });
             drop(tried.take());
             if ended.worked {
                 pause = BACKOFF.0;
@@ -262,7 +264,7 @@ impl Listening {
     async fn connect(&self) -> Result<Ear, Ended> {
         let pool = self.server.listener();
         let connecting = timeout(SILENCE, PgListener::connect_with(&pool)).await;
-        let connected = connecting.map_err(|_| Ended::away("the database does not answer"))?;
+        let connected = connecting.map_err(|_| Ended::away(SILENT))?;
         let mut listener = connected.map_err(|error| Ended::from(not_opened(&pool, error)))?;
         // A lost connection is told, and rung for, instead of being replaced unseen.
         listener.eager_reconnect(false);
@@ -310,13 +312,13 @@ impl Listening {
         };
         match timeout(PROOF, sent).await {
             Ok(sent) => sent?,
-            Err(_) => return Err(Ended::away("the database does not answer")),
+            Err(_) => return Err(Ended::away(SILENT)),
         }
         match self.serve(ear, Instant::now() + PROOF, Some(&nonce)).await? {
             true => Ok(()),
             // It stands behind what others told.
             false if ear.heard > BATCH => Err(Ended::flooded()),
-            false => Err(Ended::because("notifications do not arrive")),
+            false => Err(Ended::because(NO_RING)),
         }
     }
 

@@ -10,6 +10,9 @@ use crate::store::{failure::Failure, rows::RowDefect};
 const LOST: &str = "the connection to the database was lost";
 const RESTARTS: &str = "the database is shutting down or starting up";
 
+/// What is said where there is none: trying again does not make it.
+pub const NO_DATABASE: &str = "there is no such database (`createdb` makes one)";
+
 /// Whether a server did not answer, or only that it is not there now.
 pub fn is_away(failure: &Failure) -> bool {
     matches!(failure, Failure::Unavailable(SILENT | LOST | RESTARTS))
@@ -27,7 +30,10 @@ pub fn failure_of(code: &str, message: &str) -> Failure {
             "the database's user lacks a right: it has to own the database and what is in there, or to be granted CREATE in its \
              schema (public, unless the URL names another)",
         ),
-        "3D000" => Failure::Unavailable("there is no such database (`createdb` makes one)"),
+        "3D000" => Failure::Unavailable(NO_DATABASE),
+        "3F000" => Failure::Unavailable(
+            "there is no such schema: make it (`CREATE SCHEMA`), or name one that is there as the search_path of the URL's options",
+        ),
         "42P07" | "42723" => Failure::Unavailable(
             "another program's tables are in the way: give Signalbox a database or a schema of its own",
         ),

@@ -22,7 +22,7 @@ use sqlx::{
 };
 use tokio::time::Instant;
 
-use super::failure::{Trouble, bounded};
+use super::failure::{NO_DATABASE, Trouble, bounded};
 use crate::store::{
     StoreError,
     failure::{Failure, UNREACHABLE},
@@ -154,9 +154,13 @@ impl Server {
     /// Opens a connection for the first time: who is refused has to see as whom, and where.
     ///
     /// # Errors
-    /// As [`Server::connect`], with user, database and place. The password is not told.
+    /// As [`Server::connect`], with user, database and place; [`StoreError::Absent`] where there is no such database. The password is
+    /// not told.
     pub async fn connect_first(&self) -> Result<PgConnection, StoreError> {
         let told = |trouble: Trouble| match StoreError::from(Failure::from(trouble)) {
+            StoreError::Unavailable(why) if why == NO_DATABASE => {
+                StoreError::Absent(format!("{why}: {}", self.asked_for()))
+            }
             StoreError::Unavailable(why) => StoreError::Unavailable(format!("{why}: {}", self.asked_for())),
             other => other,
         };

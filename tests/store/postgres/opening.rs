@@ -23,6 +23,16 @@ async fn a_store_is_made_only_if_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn regression_a_database_or_schema_that_is_not_there_is_told_with_what_to_do() {
+    let place = Database::new().await;
+    let nowhere = refusal(&format!("{}_of_nobody", place.0), true).await;
+    let StoreError::Absent(told) = &nowhere else { panic!("trying again does not make it: {nowhere:?}") };
+    assert!(told.contains("createdb") && told.contains("_of_nobody"), "{told}");
+    let schema = refusal(&format!("{}?options=-csearch_path%3Dfoo", place.0), true).await.to_string();
+    assert!(schema.contains("no such schema") && schema.contains("CREATE SCHEMA"), "{schema}");
+}
+
+#[tokio::test]
 async fn keys_are_given_once_and_the_identity_is_made_once() {
     let place = Database::new().await;
     let mut first = PostgresDatabase::open(&place.0, true).await.unwrap();
