@@ -1,7 +1,7 @@
 //! What the text of a setting in an environment means, for each type that it can be asked for as.
 //!
 //! Pure functions, which server and client share: what the server says of a variable has to be what a worker makes of it.
-//! Must not know specs or any framework. White space around a value does not count, but for texts and secrets.
+//! `tests/vectors/settings.json` holds it in every language. Must not know specs or any framework. White space around a value does not count, but for texts and secrets.
 
 use std::{str::FromStr, time::Duration};
 
@@ -42,7 +42,15 @@ pub fn duration(text: &str) -> Option<Duration> {
         "d" => 86_400.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(parse::<f64>(number)? * seconds).ok()
+    // Digits right in front of the unit, without a sign.
+    let number = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.').then_some(number)?;
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+}
+
+/// A JSON document, which stays the text that it is.
+#[must_use]
+pub fn json(text: &str) -> Option<&str> {
+    serde_json::from_str::<serde_json::Value>(text).is_ok().then_some(text)
 }
 
 fn parse<T: FromStr>(text: &str) -> Option<T> {
@@ -62,6 +70,20 @@ mod tests {
         assert_eq!(duration(" 1.5h"), Some(Duration::from_secs(5_400)));
         for text in ["-1s", "5", "s", "5 weeks", "1e400s", "NaNs"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_read_as_in_every_language() {
+        let vectors = include_str!("../tests/vectors/settings.json");
+        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+        for vector in vectors["durations"].as_array().unwrap() {
+            let read = duration(vector["text"].as_str().unwrap()).map(|read| read.as_secs_f64());
+            assert_eq!(read, vector["seconds"].as_f64(), "{vector}");
+        }
+        for vector in vectors["documents"].as_array().unwrap() {
+            let text = vector["text"].as_str().unwrap();
+            assert_eq!(json(text).is_some(), vector["good"].as_bool().unwrap(), "{vector}");
         }
     }
 }

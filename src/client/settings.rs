@@ -199,12 +199,12 @@ impl Setting {
         })
     }
 
-    /// The value as the text of a JSON document, to the letter. The environment's text is taken as it is.
+    /// The value as the text of a JSON document, to the letter.
     ///
     /// # Errors
     /// [`SettingError::WrongType`].
     pub fn as_json(&self) -> Result<&str, SettingError> {
-        self.read("a JSON document", Some, |value| match value {
+        self.read("a JSON document", setting_text::json, |value| match value {
             Value::JsonValue(text) => Some(text.as_str()),
             _ => None,
         })

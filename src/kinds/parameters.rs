@@ -11,12 +11,13 @@ use crate::{
         ChatParameters, GenerationParameters, ParameterRange, ParameterSupport, ReasoningEffort,
         ReasoningParameters, ThinkingMode, ToolChoice, ToolChoiceMode,
     },
+    wire::{Problem, bounds},
 };
+
+pub(super) use bounds::MAX_TOKENS;
 
 /// Characters of a prompt.
 pub(super) const PROMPT_CHARS: usize = 65_536;
-/// Tokens of an answer, or of the thoughts before it.
-pub(super) const MAX_TOKENS: u32 = 10_000_000;
 const MAX_STOP_SEQUENCES: usize = 4;
 const STOP_SEQUENCE_CHARS: usize = 256;
 
@@ -38,36 +39,36 @@ pub(super) struct Parameter {
 pub(super) static PARAMETERS: [Parameter; 5] = [
     Parameter {
         name: "temperature",
-        least: 0.0,
-        most: 2.0,
+        least: bounds::TEMPERATURE.0,
+        most: bounds::TEMPERATURE.1,
         given: |given| given.temperature,
         support: |support| support.temperature.as_ref(),
     },
     Parameter {
         name: "top_p",
-        least: 0.0,
-        most: 1.0,
+        least: bounds::TOP_P.0,
+        most: bounds::TOP_P.1,
         given: |given| given.top_p,
         support: |support| support.top_p.as_ref(),
     },
     Parameter {
         name: "top_k",
-        least: 1.0,
-        most: 1000.0,
+        least: bounds::TOP_K.0,
+        most: bounds::TOP_K.1,
         given: |given| given.top_k.map(f64::from),
         support: |support| support.top_k.as_ref(),
     },
     Parameter {
         name: "frequency_penalty",
-        least: -2.0,
-        most: 2.0,
+        least: bounds::PENALTY.0,
+        most: bounds::PENALTY.1,
         given: |given| given.frequency_penalty,
         support: |support| support.frequency_penalty.as_ref(),
     },
     Parameter {
         name: "presence_penalty",
-        least: -2.0,
-        most: 2.0,
+        least: bounds::PENALTY.0,
+        most: bounds::PENALTY.1,
         given: |given| given.presence_penalty,
         support: |support| support.presence_penalty.as_ref(),
     },
@@ -192,20 +193,7 @@ pub(super) fn check_reasoning(
 ) {
     check_choice::<ReasoningEffort>(violations, &format!("{path}.effort"), given.effort);
     check_choice::<ThinkingMode>(violations, &format!("{path}.thinking_mode"), given.thinking_mode);
-    let idle = given.effort() == ReasoningEffort::None;
-    if idle && matches!(given.thinking_mode(), ThinkingMode::Enabled | ThinkingMode::Adaptive) {
-        let problem = "must be THINKING_MODE_DISABLED or left out, because `effort` is REASONING_EFFORT_NONE";
-        violations.add(format!("{path}.thinking_mode"), "NOT_ALLOWED", problem);
-    }
-    let path = format!("{path}.thinking_tokens");
-    check_tokens(&path, given.thinking_tokens, violations);
-    let Some(tokens) = given.thinking_tokens else { return };
-    if idle || given.thinking_mode() == ThinkingMode::Disabled {
-        let problem =
-            "must be left out, because `effort` or `thinking_mode` says that the model does not think";
-        violations.add(path, "NOT_ALLOWED", problem);
-    } else if max_tokens.is_some_and(|most| tokens >= most && tokens <= MAX_TOKENS) {
-        let problem = "must be less than `generation.max_tokens`, which the thoughts are counted against";
-        violations.add(path, "OUT_OF_RANGE", problem);
+    for Problem { path: field, reason, description } in bounds::reasoning_problems(given, max_tokens) {
+        violations.add(format!("{path}.{field}"), reason, description);
     }
 }

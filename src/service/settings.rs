@@ -298,7 +298,9 @@ fn read_as(found: &Override, like: &Value) -> Result<Value, String> {
     let (read, wanted) = match like {
         Value::StringValue(_) => (Some(Value::StringValue(text.to_owned())), "a string"),
         // Taken to the letter, as the client takes it.
-        Value::JsonValue(_) => (Some(Value::JsonValue(text.to_owned())), "a JSON document"),
+        Value::JsonValue(_) => {
+            (setting_text::json(text).map(|text| Value::JsonValue(text.to_owned())), "a JSON document")
+        }
         Value::SecretValue(_) => {
             (Some(Value::SecretValue(Secret { value: None, state: State::Present.into() })), "a secret")
         }

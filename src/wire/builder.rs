@@ -49,7 +49,7 @@ pub(super) struct Entry {
     pub format: Format,
 }
 
-/// When an entry is used: a parameter has a value other than false, or this one.
+/// When an entry is used: a parameter has a value other than false, or this one, in its plain form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     pub parameter: Parameter,
@@ -87,12 +87,7 @@ impl Builder {
                 Some(_) => {}
             }
         }
-        if let Some(entry) = wire.payload_structure.get("messages")
-            && entry.source.starts_with("literal:")
-        {
-            let problem = "must be `param:messages`: a call is nothing without its conversation";
-            problems.add(format!("{field}.messages.source"), "NOT_ALLOWED", problem);
-        }
+        check_sources(field, wire, problems);
         let mut entries = Vec::new();
         for (key, entry) in wire.payload_structure.iter().take(MAX_ENTRIES) {
             let path = format!("{field}.{}", shown(key));
@@ -139,6 +134,24 @@ impl Builder {
     }
 }
 
+/// The conversation and the model of a call are what the call says.
+fn check_sources(field: &str, wire: &RequestBuilder, problems: &mut Problems) {
+    // What is no source at all is told with the entry.
+    let source_of = |key: &str| {
+        let text = &wire.payload_structure.get(key)?.source;
+        source(text).ok()
+    };
+    if source_of("messages").is_some_and(|found| found != Source::Parameter(Parameter::Messages)) {
+        let problem = "must be `param:messages`: a call is nothing without its conversation";
+        problems.add(format!("{field}.messages.source"), "NOT_ALLOWED", problem);
+    }
+    let model = source_of("model");
+    if matches!(model, Some(Source::Parameter(parameter)) if parameter != Parameter::ModelName) {
+        let problem = "must be `param:model_name`, or a `literal:` where there is one model only";
+        problems.add_as_written(format!("{field}.model.source"), "NOT_ALLOWED", problem);
+    }
+}
+
 impl Entry {
     fn parse(key: &str, wire: &RequestEntry, path: &str, problems: &mut Problems) -> Option<Self> {
         let before = problems.count();
@@ -178,7 +191,7 @@ impl Condition {
     pub fn holds(&self, call: &Call, model: &str) -> bool {
         let Some(value) = self.parameter.of(call, model) else { return false };
         match &self.text {
-            Some(text) => scalar_text(&value).is_some_and(|found| found == *text),
+            Some(text) => scalar_text(&value).is_some_and(|found| self.parameter.plain(&found) == *text),
             None => value != Value::Bool(false),
         }
     }
@@ -290,11 +303,22 @@ fn values(
     }
     problems.at_most(path, wire.len(), MAX_VALUES, "values");
     let known: &[&str] = if parameter == Some(Parameter::ToolChoice) { &["tool"] } else { &[] };
-    let read = |(value, text): (&String, &String)| {
+    let mut read = BTreeMap::new();
+    for (value, text) in wire.iter().take(MAX_VALUES) {
         let path = format!("{path}.{}", shown(value));
-        Some((value.clone(), problems.take(&path, "INVALID_FORMAT", Template::parse(text, known))?))
-    };
-    wire.iter().take(MAX_VALUES).filter_map(read).collect()
+        let Some(template) = problems.take(&path, "INVALID_FORMAT", Template::parse(text, known)) else {
+            continue;
+        };
+        let plain = parameter.map_or(value.as_str().into(), |parameter| parameter.plain(value));
+        if read.insert(plain.into_owned(), template).is_some() {
+            problems.add_as_written(
+                path,
+                "DUPLICATE",
+                "is the same number as another one; leave one of them out",
+            );
+        }
+    }
+    read
 }
 
 fn when(text: &str, path: &str, problems: &mut Problems) -> Option<Condition> {
@@ -311,7 +335,10 @@ fn when(text: &str, path: &str, problems: &mut Problems) -> Option<Condition> {
         let problem = format!("never holds, because `{name}` never is that: behind the `=` belongs {wanted}");
         problems.add_as_written(path, "UNKNOWN_VALUE", problem);
     }
-    found.map(|parameter| Condition { parameter, text: value.map(str::to_owned) })
+    found.map(|parameter| Condition {
+        parameter,
+        text: value.map(|value| parameter.plain(value).into_owned()),
+    })
 }
 
 fn format(parameter: Option<Parameter>, wire: &RequestEntry, path: &str, problems: &mut Problems) -> Format {

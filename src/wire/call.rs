@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::problems::{Problem, Problems};
+use super::{
+    bounds,
+    problems::{Problem, Problems},
+};
 use crate::proto::v1::{
     ChatMessage, ChatParameters, ChatRole, GenerationParameters, ReasoningParameters, ToolChoiceMode,
     ToolSpec,
@@ -62,6 +65,7 @@ impl Call {
                 "must be one of the `tools` that are offered",
             );
         }
+        bounds::check_parameters(self, problems);
     }
 
     /// The names of the functions that were called, by the ids of the calls.

@@ -142,6 +142,7 @@ fn entries() {
     bad(ENTRY, seed(json!({"item_json": "1"})), &[".item_json"]);
     bad(ENTRY, seed(json!({"values": {"1": "{"}})), &[".values.1"]);
     bad(ENTRY, seed(json!({"values": {"1": "\"{tool}\""}})), &[".values.1"]);
+    bad(ENTRY, seed(json!({"values": {"1": "2", "1.0": "3"}})), &[".values.1.0"]);
     bad(ENTRY, seed(json!({"message_format": {}})), &[".message_format"]);
     good(ENTRY, json!({"source": "param:tool_choice", "values": {"tool": "\"{tool}\""}}));
     good(ENTRY, json!({"source": "param:tools", "item_json": "{\"n\": \"{name}\"}"}));
@@ -158,7 +159,10 @@ fn regression_a_call_has_its_model_and_its_conversation() {
     let structure = "request_builder.payload_structure";
     bad(structure, json!({"model": {"when": "stream=true"}}), &[".model.when"]);
     bad(structure, json!({"messages": {"when": "thinking_mode=enabled"}}), &[".messages.when"]);
-    bad(structure, json!({"messages": {"source": "literal:[]"}}), &[".messages.source"]);
+    for source in ["literal:[]", "param:system_prompt"] {
+        bad(structure, json!({"messages": {"source": source}}), &[".messages.source"]);
+    }
+    bad(structure, json!({"model": {"source": "param:system_prompt"}}), &[".model.source"]);
     good(structure, json!({"model": {"source": "literal:\"the-only-one\""}}));
 }
 
@@ -167,8 +171,11 @@ fn regression_a_condition_that_never_holds_is_refused() {
     let entry = |when: &str| json!({"source": "param:seed", "when": when});
     for when in [
         "temperature=1.0",
+        "temperature=1",
+        "temperature=1e-7",
         "frequency_penalty=-0.5",
         "seed=-1",
+        "seed=1.0",
         "max_tokens=5",
         "stream=false",
         "thinking_mode=adaptive",
@@ -180,9 +187,16 @@ fn regression_a_condition_that_never_holds_is_refused() {
         good(ENTRY, entry(when));
     }
     for when in [
-        "temperature=1",
         "temperature=NaN",
-        "seed=1.0",
+        "temperature=9.0",
+        "temperature=+1",
+        "frequency_penalty=-2.1",
+        "top_k=-1",
+        "top_k=1.5",
+        "top_k=5000000000",
+        "max_tokens=0",
+        "thinking_tokens=0",
+        "seed=1.5",
         "seed=01",
         "max_tokens=many",
         "stream=True",
@@ -194,6 +208,19 @@ fn regression_a_condition_that_never_holds_is_refused() {
     ] {
         bad(ENTRY, entry(when), &[".when"]);
     }
+}
+
+/// Both were taken by an earlier release: a call without its conversation is none, and of its model it may still decide.
+#[test]
+fn regression_a_stored_source_of_something_else_is_told_of_where_it_does_harm() {
+    let stored = |key: &str| {
+        let source = json!({"source": "param:system_prompt"});
+        provider(at(&format!("request_builder.payload_structure.{key}"), source))
+    };
+    let problems = Mapping::of(&stored("messages")).unwrap_err();
+    assert_eq!(problems[0].path, "request_builder.payload_structure.messages.source");
+    assert!(problems[0].description.contains("`param:messages`"), "{problems:?}");
+    assert!(Mapping::of(&stored("model")).is_ok());
 }
 
 /// It was taken by an earlier release, and nothing could be rendered for its provider any more.

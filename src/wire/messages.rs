@@ -257,7 +257,9 @@ impl Draft {
 
 fn call_values(call: &ToolCall) -> [(&'static str, Option<Value>); 4] {
     let arguments = arguments(&call.arguments_json);
-    let text = arguments.as_ref().map(|arguments| json!(arguments.to_string()));
+    // As the model has said it: another text of the same would not be found in the provider's cache of prompts.
+    let text = if call.arguments_json.is_empty() { "{}" } else { &call.arguments_json };
+    let text = arguments.as_ref().map(|_| json!(text));
     [
         ("id", Some(json!(call.id))),
         ("name", Some(json!(call.function_name))),

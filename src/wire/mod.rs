@@ -5,6 +5,7 @@
 //! types of providers is data in `families/`. Both ends use it: the kinds to check what is written, the client to call.
 
 mod answer;
+pub mod bounds;
 mod builder;
 mod call;
 mod endpoint;

@@ -1,11 +1,13 @@
 //! The parameters of a call by the names that request builders know them under, and their values.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Number, Value, json};
 
 use super::{
     call::{Call, Tool},
-    path::scalar_text,
     problems::list,
+    rules::integer,
 };
 use crate::proto::v1::{ReasoningEffort, ThinkingMode, ToolChoiceMode};
 
@@ -80,18 +82,40 @@ impl Parameter {
                 (1..).map_while(|effort| ReasoningEffort::try_from(effort).ok()).filter_map(word).collect()
             }
             Self::Temperature | Self::TopP | Self::FrequencyPenalty | Self::PresencePenalty => {
-                let written = text.parse().ok().and_then(|value| number(Some(value)));
-                let right = written.as_ref().and_then(scalar_text).is_some_and(|written| written == text);
-                return (!right).then(|| "a number as JSON has it, such as `1.0`".to_owned());
+                return self.out_of_range(number_of(text), "a number");
             }
             Self::TopK | Self::MaxTokens | Self::Seed | Self::ThinkingTokens => {
-                let right = text.parse::<i64>().is_ok_and(|value| value.to_string() == text);
-                return (!right).then(|| "a whole number such as `5`".to_owned());
+                return self.out_of_range(whole_of(text).map(|number| number as f64), "a whole number");
             }
             Self::StopSequences => return Some("nothing, with no `=`: it is a list".to_owned()),
             Self::ModelName | Self::SystemPrompt => return None,
         };
         (!words.iter().any(|word| word == text)).then(|| list(words.iter().map(String::as_str)))
+    }
+
+    /// What its values are, where this one is none or lies outside.
+    fn out_of_range(self, value: Option<f64>, what: &str) -> Option<String> {
+        match (value, self.range()) {
+            (Some(_), None) => None,
+            (None, None) => Some(format!("{what}, such as `5`")),
+            (Some(value), Some((least, most))) if (least..=most).contains(&value) => None,
+            (_, Some((least, most))) => Some(format!("{what} from {least} to {most}")),
+        }
+    }
+
+    /// A value as text in the one form that it is compared in: a number is the same however it is written.
+    pub fn plain(self, text: &str) -> Cow<'_, str> {
+        let number = match self {
+            Self::Temperature | Self::TopP | Self::FrequencyPenalty | Self::PresencePenalty => {
+                // The sum makes one of both zeros.
+                number_of(text).map(|number| (number + 0.0).to_string())
+            }
+            Self::TopK | Self::MaxTokens | Self::Seed | Self::ThinkingTokens => {
+                whole_of(text).map(|number| number.to_string())
+            }
+            _ => None,
+        };
+        number.map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
     /// Its value in a call, as it is before an entry makes something of it. Of messages and tools it only says that there
@@ -134,6 +158,17 @@ impl Parameter {
 pub(super) fn chosen_tool(call: &Call) -> Option<&Tool> {
     let choice = call.chat.tool_choice.as_ref()?;
     call.tools.iter().find(|tool| tool.name == choice.tool)
+}
+
+/// The number that a text is in JSON.
+fn number_of(text: &str) -> Option<f64> {
+    serde_json::from_str::<Number>(text).ok()?;
+    text.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// The whole number that a text is in JSON, however it is written.
+fn whole_of(text: &str) -> Option<i64> {
+    serde_json::from_str::<Number>(text).ok().and_then(|number| integer(&Value::Number(number)))
 }
 
 /// A number that JSON has.

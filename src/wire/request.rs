@@ -199,7 +199,11 @@ impl Scene<'_> {
             return Some(value);
         }
         let word = scalar_text(&value)?;
-        let Some(template) = entry.values.get(word.as_ref()) else {
+        let plain = match &entry.source {
+            Source::Parameter(parameter) => parameter.plain(&word),
+            Source::Literal(_) => word,
+        };
+        let Some(template) = entry.values.get(plain.as_ref()) else {
             let known = list(entry.values.keys().map(String::as_str));
             let problem = format!("is not known to the provider's request builder, which takes {known}");
             problems.add(field_of(entry), "NOT_SUPPORTED", problem);

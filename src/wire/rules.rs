@@ -49,6 +49,8 @@ pub(super) struct Rule {
     values: BTreeMap<String, String>,
     /// The paths of the rules beside it.
     beside: Vec<Path>,
+    /// The paths of all its fields.
+    within: Vec<Path>,
 }
 
 /// A part of an object.
@@ -80,8 +82,9 @@ impl Rule {
             fields.extend(Field::parse(field, &path, problems).map(|field| (name.clone(), field)));
         }
         check_values(&wire.values, of, &format!("{path}.values"), problems);
-        let values = wire.values.clone();
-        (problems.count() == before).then_some(Self { of: of?, paths, fields, values, beside: Vec::new() })
+        let (values, beside) = (wire.values.clone(), Vec::new());
+        let within = fields.values().flat_map(|field: &Field| field.paths.iter().cloned()).collect();
+        (problems.count() == before).then_some(Self { of: of?, paths, fields, values, beside, within })
     }
 
     /// Lets each rule know what the others read: what is opened by one of them is nothing strange to it.
@@ -140,7 +143,7 @@ impl Rule {
     fn fields_of(&self, value: &Value) -> Result<Map<String, Value>, Malformed> {
         let mut object = Map::new();
         for (name, field) in &self.fields {
-            if let Some(value) = first(&field.paths, &field.paths, field.of, value)? {
+            if let Some(value) = first(&field.paths, &self.within, field.of, value)? {
                 object.insert(name.clone(), value);
             }
         }
@@ -199,7 +202,7 @@ fn first(paths: &[Path], beside: &[Path], of: Type, document: &Value) -> Result<
 }
 
 /// A whole number, however it is written.
-fn integer(value: &Value) -> Option<i64> {
+pub(super) fn integer(value: &Value) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
     value.as_i64().or_else(|| value.as_f64().filter(whole).map(|number| number as i64))

@@ -1,6 +1,8 @@
 //! The mappings of all families against the shared vectors, by configuration alone; and that nothing that a provider may
 //! answer or an operator may write leads to a panic.
 
+mod custom;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -21,6 +23,7 @@ use crate::{
 struct Vectors {
     tools: BTreeMap<String, Value>,
     families: Vec<Family>,
+    custom: Vec<custom::Custom>,
 }
 
 #[derive(Deserialize)]
@@ -313,26 +316,6 @@ fn a_provider_without_a_mapping_has_that_of_its_type() {
 }
 
 #[test]
-fn secret_headers_and_keys_are_placeholders() {
-    let provider = stored(&json!({
-        "type": "PROVIDER_TYPE_GROQ", "headers": {"x-team": {"plain": "a"}, "x-token": {"secret": {"state": "STATE_PRESENT"}}}
-    }));
-    let call =
-        call(&vectors(), &json!({"model": "m", "messages": [{"role": "CHAT_ROLE_USER", "text": "x"}]}));
-    let rendered = Mapping::of(&provider).unwrap().request(&call).unwrap();
-    let shown = rendered.request.headers.iter().map(|one| (one.name.as_str(), one.value.as_str(), one.kind));
-    assert_eq!(
-        shown.collect::<Vec<_>>(),
-        [
-            ("Authorization", "Bearer {api_key}", HeaderKind::ApiKey),
-            ("Content-Type", "application/json", HeaderKind::Plain),
-            ("x-team", "a", HeaderKind::Plain),
-            ("x-token", "{secret}", HeaderKind::Secret),
-        ]
-    );
-}
-
-#[test]
 fn events_of_all_forms_are_cut_out() {
     let mapping = Mapping::of(&stored(&json!({"type": "PROVIDER_TYPE_GROQ"}))).unwrap();
     let event = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#;
@@ -477,14 +460,16 @@ proptest! {
         let problems = check(&provider);
         match Mapping::of(&provider) {
             Ok(mapping) => {
-                prop_assert_eq!(problems, []);
+                // Only what is let be where it is stored already.
+                let older = [".when", ".model.source"];
+                prop_assert!(problems.iter().all(|one| older.iter().any(|end| one.path.ends_with(end))));
                 let vectors = vectors();
                 for case in &vectors.families[0].requests {
                     let _ = mapping.request(&call(&vectors, &case.call));
                 }
                 let _ = mapping.answer(value.to_string().as_bytes());
             }
-            Err(told) => prop_assert_eq!(problems, told),
+            Err(told) => prop_assert!(told.iter().all(|one| problems.contains(one))),
         }
     }
 

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from test_fleet import worker
 
 import signalbox
-from signalbox import _proto, specs, wire
+from signalbox import OptionsError, _proto, specs, wire
 from signalbox.environment import known_providers
 from signalbox.executor import AsyncExecutor, Executor
 from signalbox.routing import CompletionError
@@ -718,3 +718,30 @@ def test_what_is_known_of_each_type_is_what_the_server_fills_in(shared):
                 json_format.ParseDict({"provider": spec}, _proto.Resource()).SerializeToString()
             ).spec
             assert ours == client.provider(f"known_{kind}").spec, kind
+
+
+@pytest.mark.parametrize(
+    "host", ["*", "a b", "", "llm.internal:8080", "http://llm.internal", "a/b", "[llm]", "[::1", 5]
+)
+def test_regression_what_is_no_host_is_no_host_for_plaintext(host):
+    with pytest.raises(OptionsError, match="without a scheme, a port or a path"):
+        Executor(FakeClient({}), allow_plaintext=[host])
+
+
+def test_hosts_for_plaintext():
+    hosts = ["llm.internal", "LLM_1.internal.", "10.0.0.5", "fd00::1", "[fd00::2]", "b\u00fccher.example"]
+    Executor(FakeClient({}), allow_plaintext=hosts).close()
+
+
+@pytest.mark.parametrize(
+    ("generation", "path"),
+    [({"temperature": 10**400}, "generation.temperature"), ({"temperature": 2.1}, "generation.temperature")],
+)
+def test_regression_a_number_that_no_call_has_is_refused(generation, path):
+    for given in (generation, specs.GenerationParameters(**generation)):
+        with Executor(
+            FakeClient({"providers/x": {"provider": {"type": "PROVIDER_TYPE_OLLAMA"}}})
+        ) as executor:
+            with pytest.raises(wire.CallError) as refused:
+                executor.complete("x", "m", given, provider="x")
+            assert [problem.path for problem in refused.value.problems] == [path]

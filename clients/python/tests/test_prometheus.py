@@ -2,9 +2,11 @@
 
 import time
 
+import pytest
 from conftest import until
 from prometheus_client import CollectorRegistry, generate_latest
 
+from signalbox import OptionsError
 from signalbox.prometheus import Metrics
 
 
@@ -30,6 +32,14 @@ def test_metrics_have_the_names_that_people_expect(shared, connect):
     until(lambda: shown("config_load_seconds_count") == 2)
     until(lambda: shown("config_cache_reconnects_total") == 1)
     assert b"settings/" not in generate_latest(registry), "no names, so that their number is bounded"
+
+
+def test_regression_a_second_client_is_told_what_to_do():
+    registry = CollectorRegistry()
+    Metrics(registry)
+    with pytest.raises(OptionsError, match="CollectorRegistry"):
+        Metrics(registry)
+    Metrics(CollectorRegistry())
 
 
 def test_what_a_newer_client_tells_is_left_out():

@@ -12,6 +12,7 @@ from signalbox._model_id import segment_of
 from signalbox._replica import Cursor
 from signalbox._setting_key import normalise
 from signalbox.client import _disk_cache
+from signalbox.errors import SettingTypeError
 from signalbox.flags import bucket, evaluate
 from signalbox.resources import view_of
 from signalbox.settings import Overrides
@@ -45,6 +46,26 @@ def test_regression_a_key_with_a_name_of_another_form_is_nobodys():
     message = json_format.ParseDict(odd, _proto.Resource())
     draft.upsert(view_of(message))
     assert draft.publish(fake.snapshot(), {}).active_api_keys("a") == ()
+
+
+def test_texts_of_settings():
+    def read(text, of):
+        settings = FakeClient({}, environment={"SIGNALBOX_SETTING_X": text}).setting("x")
+        return getattr(settings, of)()
+
+    known = vectors("settings.json")
+    for vector in known["durations"]:
+        if vector["seconds"] is not None:
+            assert read(vector["text"], "as_duration").total_seconds() == vector["seconds"], vector
+        elif vector["text"]:
+            with pytest.raises(SettingTypeError):
+                read(vector["text"], "as_duration")
+    for vector in known["documents"]:
+        if vector["good"]:
+            assert read(vector["text"], "as_json") == json.loads(vector["text"]), vector
+        elif vector["text"]:
+            with pytest.raises(SettingTypeError):
+                read(vector["text"], "as_json")
 
 
 def test_buckets():

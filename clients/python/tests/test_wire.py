@@ -11,6 +11,7 @@ from signalbox._decode import decode
 
 VECTORS = vectors("wire.json")
 FAMILIES = VECTORS["families"]
+CUSTOM = VECTORS["custom"]
 
 
 def parameters(kind, value):
@@ -95,6 +96,70 @@ def test_answers_are_read(providers, family):
     for body in family["malformed"]:
         with pytest.raises(wire.MalformedError):
             wire.read_answer(extractor, body.encode())
+
+
+@pytest.fixture(scope="module")
+def written(shared):
+    """The specs of providers whose mappings are written by hand."""
+    import signalbox
+
+    for at, custom in enumerate(CUSTOM):
+        revision = shared.put(f"providers/by-hand-{at}", provider=custom["provider"])
+    with signalbox.connect(signalbox.Options(url=shared.url, token=shared.token())) as client:
+        client.wait_revision(revision)
+        return [client.provider(f"by-hand-{at}").spec for at in range(len(CUSTOM))]
+
+
+@pytest.mark.parametrize("at", range(len(CUSTOM)), ids=lambda at: CUSTOM[at]["name"])
+def test_mappings_that_are_written_by_hand(written, at):
+    provider, custom = written[at], CUSTOM[at]
+    for case in custom["requests"]:
+        rendered = wire.render(provider, call_of(case["call"]))
+        assert rendered.body == case["body"], case["name"]
+        assert list(rendered.unused) == case["unused"], case["name"]
+    for case in custom["refused"]:
+        with pytest.raises(wire.CallError) as refused:
+            wire.render(provider, call_of(case["call"]))
+        assert [problem.path for problem in refused.value.problems] == case["paths"], case["name"]
+    for case in custom["answers"]:
+        read = wire.read_answer(provider.response_extractor, json.dumps(case["body"]).encode())
+        assert shown(read) == case["expect"], case["name"]
+    for body in custom["malformed"]:
+        with pytest.raises(wire.MalformedError):
+            wire.read_answer(provider.response_extractor, body.encode())
+
+
+def test_regression_a_whole_number_is_what_the_parameter_makes_of_it(written):
+    """In JSON of a call it is 1.0 for the server; Python writes 1."""
+    provider = written[0]
+
+    def rendered(temperature):
+        given = specs.GenerationParameters(temperature=temperature)
+        return wire.render(provider, wire.Call((wire.Message("user", "x"),), model="m", generation=given))
+
+    for whole in (0, 1):
+        assert rendered(whole) == rendered(float(whole))
+    assert rendered(1).body["one"] is True
+    body = wire.render(
+        specs.ProviderSpec(
+            base_url="https://x",
+            endpoint_path="/y",
+            request_builder=specs.RequestBuilder(
+                version="1.0",
+                payload_structure={"temperature": specs.RequestEntry(source="param:temperature")},
+            ),
+        ),
+        wire.Call((wire.Message("user", "x"),), generation=specs.GenerationParameters(temperature=1)),
+    ).body
+    assert json.dumps(body) == '{"temperature": 1.0}'
+
+
+def test_regression_a_stored_builder_without_the_conversation_is_told_of():
+    builder = specs.RequestBuilder(
+        version="1.0", payload_structure={"messages": specs.RequestEntry(source="param:system_prompt")}
+    )
+    with pytest.raises(wire.MappingError, match="param:messages"):
+        wire.render(specs.ProviderSpec(request_builder=builder), wire.Call((wire.Message("user", "x"),)))
 
 
 FAILURES = {

@@ -6,7 +6,7 @@ Owns the reading of messages, parameters and tools, the older form included. Mus
 from __future__ import annotations
 
 import json
-import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -21,6 +21,8 @@ Parameters = Mapping[str, Any] | Any | None
 Tools = Sequence[str | Mapping[str, Any]]
 
 Spec = TypeVar("Spec")
+#: The largest number that is finite, which a whole number of Python may exceed.
+_LARGEST = sys.float_info.max
 #: What the older form has after the model, in its order.
 _OLDER = ("temperature", "max_tokens", "stream", "tools")
 
@@ -135,7 +137,8 @@ def _tool_calls(path: str, given: Any, problems: list[wire.Problem]) -> tuple[wi
 
 def _parameters(part: str, kind: type[Spec], given: Parameters, problems: list[wire.Problem]) -> Spec:
     if isinstance(given, kind):
-        return given
+        # What it holds is looked at as well: nothing has checked it yet.
+        given = {each.name: getattr(given, each.name) for each in fields(given)}  # type: ignore[arg-type]
     if given is not None and not isinstance(given, Mapping):
         problems.append(wire.Problem(part, f"must be a dict, or specs.{kind.__name__}"))
         return kind()
@@ -163,7 +166,7 @@ def _value(path: str, form: str, value: Any, problems: list[wire.Problem]) -> An
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 #: By the types of fields: what their values are, in words and in deed.

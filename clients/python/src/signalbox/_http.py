@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from . import _fork, wire
 from ._attempts import Attempt, ConnectionFailedError, Head, TimedOutError
-from ._hosts import is_loopback
+from ._hosts import is_address, is_loopback
 from .errors import ClosedError, OptionsError, SignalboxError
 
 try:
@@ -42,6 +42,8 @@ __all__ = [
 
 #: Bytes of an answer at most.
 _ANSWER_BYTES = 16 << 20
+#: The name of a host, in letters of any script.
+_HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PROXIES = (httpcore.HTTPProxy, httpcore.AsyncHTTPProxy, httpcore.SOCKSProxy, httpcore.AsyncSOCKSProxy)
@@ -159,9 +161,21 @@ def plaintext_hosts(hosts: Iterable[str]) -> frozenset[str]:
     if isinstance(hosts, str):
         raise OptionsError("allow_plaintext: must be a list of hosts, not a text")
     try:
-        return frozenset(_host(httpx.URL(scheme="http", host=host)) for host in hosts)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise OptionsError(f"allow_plaintext: has what is no host: {error}") from None
+        return frozenset(_plaintext_host(host) for host in hosts)
+    except TypeError:
+        raise OptionsError("allow_plaintext: must be a list of hosts") from None
+
+
+def _plaintext_host(host: object) -> str:
+    try:
+        if isinstance(host, str) and (_HOST_NAME.fullmatch(host) or is_address(host)):
+            return _host(httpx.URL(scheme="http", host=host))
+    except httpx.InvalidURL:
+        pass
+    raise OptionsError(
+        f"allow_plaintext: {host!r} is no host; each is a name or an address alone, such as `llm.internal`, without a scheme, "
+        "a port or a path, and none stands for several"
+    )
 
 
 def _request(

@@ -2,8 +2,8 @@
 
     client = signalbox.connect(metrics=signalbox.prometheus.Metrics())
 
-They are made with `prometheus_client`, in its default registry unless another is given, and so appear wherever an application
-shows its own; in its multiprocess mode, too. Owns names and meanings. Each is for one client, and lives with it through forks.
+Each client has one of its own, and a second client of a process its own registry as well. They are made with `prometheus_client`, in its default registry unless another is given, and so appear wherever an application
+shows its own; in its multiprocess mode, too. Owns names and meanings. Each lives with its client through forks.
 """
 
 from __future__ import annotations
@@ -25,9 +25,18 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """Takes what a client tells, as its option `metrics`."""
+    """Takes what one client tells, as its option `metrics`. Raises `OptionsError` where the registry has such metrics already."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        try:
+            self._takers = self._made_in(registry)
+        except ValueError:
+            raise OptionsError(
+                "metrics: the registry has the metrics of another client already; give each further client one of its own: "
+                "`Metrics(CollectorRegistry())`"
+            ) from None
+
+    def _made_in(self, registry: CollectorRegistry) -> dict[str, Callable[[float], None]]:
         def counter(name: str, text: str) -> Counter:
             return Counter(name, text, registry=registry)
 
@@ -48,7 +57,7 @@ class Metrics:
         confirmed = gauge(
             "config_cache_confirmed_timestamp_seconds", "When the store confirmed the cache last."
         )
-        self._takers: dict[str, Callable[[float], None]] = {
+        takers: dict[str, Callable[[float], None]] = {
             "reads": hits.inc,
             "load_seconds": load.observe,
             "changes": changes.inc,
@@ -61,7 +70,8 @@ class Metrics:
             ("resets", "Times that the server began anew."),
             ("digest_mismatches", "Times that the cache differed from the server's, and was built anew."),
         ):
-            self._takers[name] = self._since_the_last_time(name, counter(f"config_cache_{name}", text))
+            takers[name] = self._since_the_last_time(name, counter(f"config_cache_{name}", text))
+        return takers
 
     def __call__(self, name: str, value: float) -> None:
         taker = self._takers.get(name)

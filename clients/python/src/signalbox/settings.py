@@ -123,8 +123,8 @@ class Setting:
         stored = self._spec is not None
         text = self._typed("json_value", str, "a JSON document") if stored else self._text()
         try:
-            return json.loads(text)
-        except ValueError:
+            return json.loads(text) if stored else _document(text)
+        except (ValueError, RecursionError):
             raise self._wrong("a JSON document") from None
 
     def as_secret(self) -> SecretText:
@@ -208,3 +208,19 @@ class Setting:
 
     def __repr__(self) -> str:
         return f"<Setting {self.key} from {self.source}>"
+
+
+def _document(text: str) -> Any:
+    """The JSON document that somebody has written by hand, as strict as the server is. Raises `ValueError`."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON")
+
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse(digits)
+
+    value = json.loads(text, parse_constant=refuse, parse_float=finite)
+    # Half a character alone can't be encoded.
+    json.dumps(value, ensure_ascii=False).encode()
+    return value

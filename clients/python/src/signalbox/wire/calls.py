@@ -6,12 +6,14 @@ Owns what is asked. Must not know how a provider wants it.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .. import specs
 from ..errors import SignalboxError
-from .paths import MISSING, Json, parse
+from .bounds import generation_problems, reasoning_problems
+from .paths import MISSING, Json, integer, parse
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -87,7 +89,13 @@ class Call:
         choice = self.chat.tool_choice
         if choice is not None and choice.mode == "tool" and self.chosen_tool() is None:
             found.append(Problem("chat.tool_choice.tool", "must be one of the tools that are offered"))
-        return found
+        if choice is not None and choice.mode == "required" and not self.tools:
+            found.append(Problem("chat.tool_choice.mode", "must not be required where no tool is offered"))
+        told = [
+            *generation_problems(self.generation),
+            *reasoning_problems(self.reasoning, self.generation.max_tokens),
+        ]
+        return found + [Problem(path, description) for path, description in told]
 
     def chosen_tool(self) -> OfferedTool | None:
         """The tool that is to be called, if one is named that is offered."""
@@ -144,9 +152,23 @@ def _tool_choice(call: Call) -> Json:
     return choice.mode if call.tools and choice is not None and choice.mode else None
 
 
+def _number(name: str) -> Callable[[Call], Json]:
+    """A number that may have a fraction, and is sent as such where it is written as a whole one."""
+
+    def read(call: Call) -> Json:
+        value = getattr(call.generation, name)
+        # One that no float holds is told of by `Call.problems`.
+        return None if value is None or abs(value) > sys.float_info.max else float(value)
+
+    return read
+
+
 def _of(part: str, name: str) -> Callable[[Call], Json]:
     return lambda call: getattr(getattr(call, part), name)
 
+
+_FRACTIONAL = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+_WHOLE = ("top_k", "max_tokens", "seed", "thinking_tokens")
 
 #: Each parameter with where it stands in a call, and how it is read there. `None`, `""` and `()` are no value.
 PARAMETERS: Mapping[str, tuple[str, Callable[[Call], Json]]] = {
@@ -166,6 +188,7 @@ PARAMETERS: Mapping[str, tuple[str, Callable[[Call], Json]]] = {
             "stop_sequences",
         )
     },
+    **{name: (f"generation.{name}", _number(name)) for name in _FRACTIONAL},
     "stream": ("chat.stream", _of("chat", "stream")),
     "tools": ("tools", lambda call: bool(call.tools) or None),
     "tool_choice": ("chat.tool_choice", _tool_choice),
@@ -186,3 +209,19 @@ def parameter(name: str, call: Call) -> Json:
     if value is None or value in ("", ()) or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
     return list(value) if isinstance(value, tuple) else value
+
+
+def plain(name: str, text: str) -> str:
+    """A value of a parameter as text in the one form that it is compared in: a number is the same however it is written."""
+    if name not in _FRACTIONAL and name not in _WHOLE:
+        return text
+    try:
+        value = parse(text)
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError, RecursionError):
+        return text
+    if name in _WHOLE:
+        whole = integer(value)
+        return text if whole is None else str(whole)
+    # The sum makes one of both zeros.
+    return str(number + 0.0) if math.isfinite(number) else text

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .. import specs
 from .calls import Call, Message, Problem, ToolCall, arguments
-from .paths import MISSING, Json, compact, fill
+from .paths import MISSING, Json, fill
 
 
 @dataclass
@@ -108,5 +108,8 @@ class Conversation:
 
 def _call_values(call: ToolCall) -> dict[str, Json]:
     given = arguments(call)
-    values = {"id": call.id, "name": call.function_name}
-    return values if given is None else {**values, "arguments": given, "arguments_text": compact(given)}
+    values: dict[str, Json] = {"id": call.id, "name": call.function_name}
+    if given is not None:
+        # As the model has said it: another text of the same would not be found in the provider's cache of prompts.
+        values |= {"arguments": given, "arguments_text": call.arguments_json or "{}"}
+    return values

@@ -15,6 +15,8 @@ from ..errors import SignalboxError
 
 Json = Any
 
+#: Up to here a double is exact.
+_EXACT = 2**53
 #: Stands for the value of a placeholder that has none.
 MISSING = object()
 
@@ -59,6 +61,15 @@ def scalar_text(value: Json) -> str | None:
     if isinstance(value, str):
         return value
     return compact(value) if isinstance(value, bool | int | float) else None
+
+
+def integer(value: Json) -> int | None:
+    """A whole number, however it is written."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else None
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else None
 
 
 def find(path: str, value: Json) -> list[Json]:

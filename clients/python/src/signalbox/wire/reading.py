@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from .. import specs
 from ..errors import SignalboxError
 from .calls import ToolCall
-from .paths import MISSING, Json, compact, find, is_opened_by, parse
+from .paths import MISSING, Json, compact, find, integer, is_opened_by, parse
 
 #: What a call of a tool counts beside its arguments.
 _CALL_BYTES = 64
-#: Up to here a double is exact.
-_EXACT = 2**53
 
 
 class MalformedError(SignalboxError):
@@ -223,12 +221,3 @@ def _typed(of: str, values: list[Json]) -> Json:
         "any": True,
     }
     return first if fits.get(of, False) else MISSING
-
-
-def integer(value: Json) -> int | None:
-    """A whole number, however it is written."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else None
-    return int(value) if value.is_integer() and abs(value) <= _EXACT else None

@@ -12,7 +12,7 @@ from typing import cast
 from urllib.parse import quote
 
 from .. import specs
-from .calls import PARAMETERS, Call, CallError, Problem, parameter
+from .calls import PARAMETERS, Call, CallError, Problem, parameter, plain
 from .messages import Conversation
 from .paths import MISSING, Json, MappingError, compact, fill, parse, scalar_text
 
@@ -50,6 +50,9 @@ def render(provider: specs.ProviderSpec, call: Call) -> Rendered:
     builder = provider.request_builder
     if builder is None or builder.version != VERSION:
         raise MappingError("the provider has no request builder of a known version: write it again")
+    messages = builder.payload_structure.get("messages")
+    if messages is not None and messages.source != "param:messages":
+        raise MappingError("the request builder's `messages` must be `param:messages`: correct the provider")
     call = dataclasses.replace(call, model=call.model or provider.default_model)
     problems = call.problems()
     if provider.models and call.model and call.model not in provider.models:
@@ -178,8 +181,10 @@ def _applies(entry: specs.RequestEntry, call: Call) -> bool:
         return True
     value = parameter(name, call)
     if separator:
-        return value is not MISSING and scalar_text(value) == text
-    return value not in (MISSING, False)
+        found = scalar_text(value)
+        return found is not None and plain(name, found) == plain(name, text)
+    # 0 is a value, though Python takes it for equal to false.
+    return value is not MISSING and value is not False
 
 
 def _given(source: str, entry: specs.RequestEntry, call: Call, system: bool, problems: list[Problem]) -> Json:
@@ -209,7 +214,9 @@ def _replaced(
     word = scalar_text(value)
     if word is None:
         return MISSING
-    template = entry.values.get(word)
+    name = entry.source.removeprefix("param:")
+    known = {plain(name, text): template for text, template in sorted(entry.values.items())}
+    template = known.get(plain(name, word))
     if template is None:
         problems.append(
             Problem(where, f"is not known to the provider, which takes {', '.join(entry.values)}")
