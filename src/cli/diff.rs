@@ -11,6 +11,8 @@ use crate::proto::v1::{ChangeType, ResourceDiff};
 
 /// Characters of one value.
 const VALUE: usize = 60;
+/// Characters before what differs that are shown with it.
+const BEFORE: usize = 20;
 /// Fields of one group that are shown one by one where a resource is told as a whole.
 const FEW: usize = 8;
 /// The same where a resource is changed: who changes more at once has put another whole in its place.
@@ -114,8 +116,25 @@ fn change(before: &str, after: &str) -> String {
     let is_long = before.chars().count().max(after.chars().count()) > VALUE;
     match (items(before), items(after)) {
         (Some(old), Some(new)) if is_long && !(old.is_empty() && new.is_empty()) => list_change(&old, &new),
-        _ => format!("{} -> {}", side(before), side(after)),
+        _ => {
+            let sides = [before, after].map(side);
+            match sides[0] == sides[1] && before != after {
+                true => from_difference(before, after),
+                false => sides.join(" -> "),
+            }
+        }
     }
+}
+
+/// Two values that begin alike for longer than is shown, from a little before where they differ.
+fn from_difference(before: &str, after: &str) -> String {
+    let [before, after] = [before, after].map(printable);
+    let same = before.chars().zip(after.chars()).take_while(|(one, other)| one == other).count();
+    let cut = |value: &str| {
+        let rest: String = value.chars().skip(same.saturating_sub(BEFORE)).collect();
+        format!("…{}", clipped(&rest, VALUE))
+    };
+    format!("{} -> {}", cut(&before), cut(&after))
 }
 
 /// The items of a list; none of one that is not set. `None` for any other value.
@@ -171,6 +190,13 @@ mod tests {
         ] {
             assert_eq!(group(path), expected);
         }
+    }
+    #[test]
+    fn regression_two_values_that_begin_alike_are_shown_where_they_differ() {
+        let path =
+            |date: &str| format!("\"/openai/deployments/{{model}}/chat/completions?api-version={date}\"");
+        let told = change(&path("2024-10-21"), &path("2025-01-01-preview"));
+        assert_eq!(told, "…etions?api-version=2024-10-21\" -> …etions?api-version=2025-01-01-preview\"");
     }
 
     #[test]

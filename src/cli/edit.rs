@@ -48,7 +48,7 @@ impl Edit {
     }
 
     /// Takes `path=value`; the path may leave the arm out. A list takes one value after the other, and none empties it; without a
-    /// value a group of fields is taken away.
+    /// value a group of fields or an entry of a map is taken away.
     pub fn field(&mut self, text: &str) -> Result<(), Wrong> {
         let (path, value) = text
             .split_once('=')
@@ -69,6 +69,9 @@ impl Edit {
                 ("", _) => self.add(path, steps, None),
                 _ => Err(problem() + &format!(", or clear it with {path}=")),
             };
+        }
+        if matches!(steps.last(), Some(Step::Key(_))) && value.is_empty() {
+            return self.add(path, steps, None);
         }
         let is_list = matches!(steps.last(), Some(Step::Field(field)) if field.is_list());
         let value = match is_list && value.is_empty() {
@@ -206,6 +209,14 @@ impl Edit {
         for other in &self.assignments {
             if other.steps == steps && !repeats {
                 return Err(format!("{path}: is given twice"));
+            }
+            let clears =
+                |one: &Option<Value>, whole: &[Step], part: &[Step]| one.is_none() && part.starts_with(whole);
+            if clears(&other.value, &other.steps, &steps) || clears(&value, &steps, &other.steps) {
+                return Err(format!(
+                    "{path}: what is cleared and a part of it that is set contradict each other; give one of them, or one after \
+                     the other"
+                ));
             }
             if excludes(&other.steps, &steps) {
                 return Err(format!("{path}: only one of its alternatives can be set, and two are given"));

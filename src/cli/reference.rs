@@ -94,7 +94,10 @@ fn with_contents(path: &str, field: &FieldDescriptor) -> Entry {
     let mut entry = entry(path, field);
     if let Some(message) = parent_of_fields(field) {
         let of_message = comment(&message.parent_file(), message.path());
-        entry.description = [entry.description, of_message].join("\n\n").trim().to_owned();
+        entry.description = match of_message.starts_with(&entry.description) {
+            true => of_message,
+            false => [entry.description, of_message].join("\n\n").trim().to_owned(),
+        };
         let below = |field: FieldDescriptor| self::entry(&format!("{path}.{}", field.name()), &field);
         entry.fields = message.fields().map(below).collect();
     }
@@ -212,6 +215,14 @@ fn is_row(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_what_a_kind_is_is_said_once() {
+        let told = find("router").unwrap().description;
+        assert_eq!(told.matches("Where calls go").count(), 1, "{told}");
+        let told = find("database").unwrap().description;
+        assert!(told.contains("`databases/{id}`") && told.contains("that workers use"), "{told}");
+    }
 
     #[test]
     fn regression_rows_of_a_table_do_not_run_together() {

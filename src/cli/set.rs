@@ -108,7 +108,11 @@ fn moved_with(details: &ErrorDetails, name: &str, arm: &str) -> Option<String> {
         details.precondition_failure()?.violations.iter().filter(|one| one.r#type == "SECRET_REQUIRED");
     let keys: Vec<&str> = required.map(|one| one.subject.as_str()).filter(|key| *key != name).collect();
     let first = keys.first()?;
-    let more = if keys.len() > 1 { "\nand a document like the last one for each other key" } else { "" };
+    // An answer has room for the names of a few.
+    let all = format!(
+        "\nand a document like the last one for each other key; `signalbox list '{name}/*'` shows all of them"
+    );
+    let more = if keys.len() > 1 { all.as_str() } else { "" };
     Some(format!(
         "hint: `signalbox set -f FILE` writes all documents of a file in one batch, here:\n  name: {name}\n  {arm}: {{...}}   # \
          this change\n  ---\n  name: {first}\n  apiKey: {{secret: {{value: ...}}}}   # its key again{more}"
@@ -241,4 +245,26 @@ pub async fn write_batch(
         diff::print_one_time(session, &secrets)?;
     }
     workers::wait_for(session, target, wait, (answer.revision, &answer.revision_token)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::PreconditionViolation;
+
+    use super::*;
+
+    /// Of many keys an answer names nine.
+    #[test]
+    fn regression_who_moves_a_provider_is_told_how_to_see_all_of_its_keys() {
+        let left = |id: &str| {
+            PreconditionViolation::new(
+                "SECRET_REQUIRED",
+                format!("providers/x/apiKeys/{id}"),
+                "holds a secret",
+            )
+        };
+        let details = ErrorDetails::with_precondition_failure(vec![left("a"), left("b")]);
+        let told = moved_with(&details, "providers/x", "provider").unwrap_or_default();
+        assert!(told.contains("`signalbox list 'providers/x/*'` shows all of them"), "{told}");
+    }
 }

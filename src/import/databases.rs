@@ -5,13 +5,13 @@
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::gather;
+use super::{gather, providers};
 use crate::{
     domain::record::Spec,
     kinds::rules::is_loopback,
     proto::v1::{
         DatabaseOption, DatabasePool, DatabaseSpec, DatabaseTlsMode, DatabaseType, Secret,
-        database_option::Value,
+        database_option::Value, secret::State,
     },
 };
 
@@ -99,20 +99,20 @@ pub fn from_url(text: &str) -> Result<Connection, Refused> {
             ));
         }
     };
+    let mut notes = Vec::new();
     let mut spec = DatabaseSpec {
         r#type: database_type.into(),
         host,
         port: url.port().map(u32::from).unwrap_or_default(),
         database: decoded(url.path().trim_start_matches('/'))?,
         user: decoded(url.username())?,
-        password: url.password().map(decoded).transpose()?.and_then(secret),
+        password: url.password().map(decoded).transpose()?.and_then(|text| password(text, &mut notes)),
         ..DatabaseSpec::default()
     };
     if scheme.eq_ignore_ascii_case("rediss") {
         // What clients of Redis do with this scheme by default.
         spec.tls_mode = DatabaseTlsMode::VerifyFull.into();
     }
-    let mut notes = Vec::new();
     for (name, value) in url.query_pairs() {
         option(&mut spec, &name, &value, &mut notes)?;
     }
@@ -135,16 +135,16 @@ pub fn from_pg<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Connection, 
         None | Some("") => Ok(0),
         Some(number) => number.parse::<u32>().map_err(|_| (name, Refused::Invalid(what.to_owned()))),
     };
+    let mut notes = Vec::new();
     let mut spec = DatabaseSpec {
         r#type: DatabaseType::Postgresql.into(),
         host,
         port: number("PGPORT", "is not the number of a port")?,
         database: text("PGDATABASE"),
         user: text("PGUSER"),
-        password: secret(text("PGPASSWORD")),
+        password: password(text("PGPASSWORD"), &mut notes),
         ..DatabaseSpec::default()
     };
-    let mut notes = Vec::new();
     for (variable, name) in [
         ("PGSSLMODE", "sslmode"),
         ("PGAPPNAME", "application_name"),
@@ -156,6 +156,15 @@ pub fn from_pg<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Connection, 
     }
     fill_tls(&mut spec, &mut notes);
     Ok(Connection { spec, notes })
+}
+
+/// A password. One that only refers to where it is, which nobody has resolved, is none: it is MISSING, and told.
+fn password(value: String, notes: &mut Vec<String>) -> Option<Secret> {
+    if !providers::is_reference(&value) {
+        return secret(value);
+    }
+    notes.push("its password is a reference that nothing has resolved: it is MISSING until it is set".into());
+    Some(Secret { value: None, state: State::Missing.into() })
 }
 
 /// A secret with this value; none where there is no value.

@@ -28,8 +28,11 @@ pub const IMPORTED_FROM: &str = "imported-from";
 /// Label with the digest of a spec as it was imported.
 pub const IMPORTED_AS: &str = "imported-as";
 
+/// Label with what a source says that a model can not do. It is a note to whoever lays one source over another, and not stored.
+pub const DENIES: &str = "imported-denies";
+
 /// Labels that importers set; any other is a person's.
-const OURS: [&str; 3] = [IMPORTED_FROM, IMPORTED_AS, super::catalogue::FACTS_OF];
+const OURS: [&str; 4] = [IMPORTED_FROM, IMPORTED_AS, DENIES, super::catalogue::FACTS_OF];
 
 /// Hexadecimal digits of a digest: enough to tell edits apart, short enough for a label that is read.
 const DIGITS: usize = 16;

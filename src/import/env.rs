@@ -39,8 +39,6 @@ const LIBPQ: &str = "postgres";
 const OPENAI_HEADERS: [(&str, &str); 2] =
     [("OPENAI_ORG_ID", "OpenAI-Organization"), ("OPENAI_PROJECT_ID", "OpenAI-Project")];
 const API_VERSION: &str = "OPENAI_API_VERSION";
-/// A deployment that is called as the model of the call.
-const MODEL: &str = "{model}";
 const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Variables by name, from the environment, from files, or from both.
@@ -263,9 +261,14 @@ impl<'a> Converter<'a> {
             // The starter has it too, which this one may replace.
             default_model(known.provider_type).clone_into(&mut spec.default_model);
         }
-        let from = self.variables.shown(key.map_or(base_name, |(key, _)| key));
-        self.made.put(&from, name.as_str(), Spec::Provider(spec));
+        // All that can be wrong with it is what its URL says; a key is a resource of its own.
+        let from = match (base, key) {
+            (None, Some((key, _))) => key,
+            _ => base_name,
+        };
+        self.made.put(&self.variables.shown(from), name.as_str(), Spec::Provider(spec));
         if let Some((variable, value)) = key {
+            let from = self.variables.shown(variable);
             let key_name = format!("{name}/apiKeys/env");
             let spec = api_key(Some(value), &format!("From the variable {variable}."));
             self.made.put(&from, key_name.as_str(), Spec::ApiKey(spec));
@@ -289,22 +292,23 @@ impl<'a> Converter<'a> {
             ProviderType::AzureOpenai => azure::target(&given)?,
             _ => None,
         };
-        let own = match target {
+        let told = match target {
             Some(target) => {
-                spec.default_model = target.deployment.unwrap_or_default();
-                spec.endpoint_path =
-                    target.version.map(|version| azure::endpoint(MODEL, &version)).unwrap_or_default();
-                Some(target.base_url)
+                let versioned = target.version.is_some() || self.variables.get(API_VERSION).is_some();
+                Some(target.lay_into(spec, name, versioned))
             }
-            None => recut_base_url(spec.r#type(), &given),
+            None => {
+                let own = recut_base_url(spec.r#type(), &given);
+                let told = own.as_deref().map(cut);
+                spec.base_url = own.unwrap_or(given);
+                told
+            }
         };
-        let recut = own.is_some();
-        spec.base_url = own.unwrap_or(given);
         url_problem(&spec.base_url).map_or(Ok(()), Err)?;
         let from = self.variables.shown(variable);
-        match recut {
-            true => self.made.item(from, name, Outcome::Changed, cut(&spec.base_url)),
-            false => self.made.imported(from, name),
+        match told {
+            Some(told) => self.made.item(from, name, Outcome::Changed, told),
+            None => self.made.imported(from, name),
         }
         Ok(())
     }
@@ -382,7 +386,7 @@ impl<'a> Converter<'a> {
             self.problem(API_VERSION, "is not a version of the API, such as `2024-10-21`");
             return Err((API_VERSION, format!("goes with {API_VERSION}, which is not valid")));
         }
-        spec.endpoint_path = azure::endpoint(MODEL, version);
+        spec.endpoint_path = azure::endpoint(azure::MODEL, version);
         self.made.imported(self.variables.shown(API_VERSION), name);
         Ok(())
     }

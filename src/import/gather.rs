@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Imported, Item, Outcome, Problem, edited};
+use super::{Imported, Item, Outcome, Problem, azure, edited};
 use crate::{
     domain::{FieldViolation, record::Spec},
     kinds::{
@@ -24,6 +24,7 @@ pub struct Gathered {
     parts: Vec<Problem>,
     only_new: BTreeMap<String, &'static str>,
     fills: BTreeMap<String, Vec<String>>,
+    stand_ins: BTreeMap<String, Vec<String>>,
     numbered: Numbered,
 }
 
@@ -65,6 +66,7 @@ impl Gathered {
             parts: Vec::new(),
             only_new: BTreeMap::new(),
             fills: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
             numbered: Numbered::default(),
         }
     }
@@ -77,8 +79,12 @@ impl Gathered {
                 spec.set_type(ProviderType::OpenaiCompatible);
                 self.item(format!("{from}, base URL"), &name, Outcome::Changed, GOOGLES_OPENAI);
             }
-            if recut(spec) {
-                self.item(format!("{from}, base URL"), &name, Outcome::Changed, cut(&spec.base_url));
+            let place = format!("{from}, base URL");
+            match azure::settle(spec) {
+                Ok(Some(told)) => self.item(place, &name, Outcome::Changed, told),
+                Ok(None) if recut(spec) => self.item(place, &name, Outcome::Changed, cut(&spec.base_url)),
+                Ok(None) => {}
+                Err(why) => self.problem(place, why),
             }
         }
         match self.resources.get(&name) {
@@ -107,6 +113,11 @@ impl Gathered {
     pub fn fills(&mut self, from: impl Into<String>, name: &str, path: String) {
         self.items.push(Item { field: path.clone(), ..Item::new(from, name, Outcome::Imported, "") });
         self.fills.entry(name.to_owned()).or_default().push(path);
+    }
+
+    /// Names who may be the primary of a router that the source does not have, in their order: the first that is valid is.
+    pub fn stand_ins(&mut self, router: &str, providers: Vec<String>) {
+        self.stand_ins.insert(router.to_owned(), providers);
     }
 
     /// Whether there is a resource of this name.
@@ -188,6 +199,7 @@ impl Gathered {
         }
         self.problems.append(&mut self.parts);
         self.spread(&mut spoilt);
+        self.stand_in(&mut spoilt);
         for item in self.items.iter_mut().filter(|item| item.outcome != Outcome::LeftOut) {
             if let Some(why) = spoilt.get(&item.to) {
                 (item.outcome, item.note) = (Outcome::Refused, (*why).to_owned());
@@ -248,6 +260,22 @@ impl Gathered {
         servers
     }
 
+    /// Gives the routers whose primary is spoilt the first one that is not, and says so.
+    fn stand_in(&mut self, spoilt: &mut BTreeMap<String, &'static str>) {
+        for (name, providers) in &self.stand_ins {
+            let valid = providers.iter().find(|one| !spoilt.contains_key(*one));
+            let (true, Some(valid)) = (spoilt.get(name) == Some(&RELIES), valid) else { continue };
+            let Some(Made { spec: Spec::Router(router), .. }) = self.resources.get_mut(name) else {
+                continue;
+            };
+            let note = format!("{}, which is not valid, gives way to {valid}", router.primary);
+            router.primary.clone_from(valid);
+            router.fallbacks.retain(|one| one != valid);
+            spoilt.remove(name);
+            self.items.iter_mut().filter(|item| item.to == *name).for_each(|item| add_note(item, &note));
+        }
+    }
+
     /// Takes spoilt providers out of the fallbacks of routers, which stand without them.
     fn without_lost_fallbacks(&mut self, spoilt: &BTreeMap<String, &'static str>) {
         for (name, made) in self.resources.iter_mut().filter(|(name, _)| !spoilt.contains_key(*name)) {
@@ -259,14 +287,19 @@ impl Gathered {
             }
             let note = format!("without the fallback {}, which is not valid", lost.join(", "));
             for item in self.items.iter_mut().filter(|item| item.to == *name) {
-                if item.outcome == Outcome::Imported {
-                    item.outcome = Outcome::Changed;
-                }
-                let end = if item.note.is_empty() { "" } else { "; " };
-                item.note = format!("{}{end}{note}", item.note);
+                add_note(item, &note);
             }
         }
     }
+}
+
+/// Says of an item what else of it is otherwise than it was.
+fn add_note(item: &mut Item, note: &str) {
+    if item.outcome == Outcome::Imported {
+        item.outcome = Outcome::Changed;
+    }
+    let end = if item.note.is_empty() { "" } else { "; " };
+    item.note = format!("{}{end}{note}", item.note);
 }
 
 /// Providers by the beginnings of the models that they serve.

@@ -8,8 +8,10 @@ use serde_json::value::RawValue;
 
 use super::{
     Imported, Input, Problems, decimal,
+    edited::DENIES,
     model_files::{ModelFile, provider_segment, tokens},
 };
+use crate::kinds::model;
 use crate::proto::v1::{Modality, ModelCapability, ModelDeprecation, ModelLimits, ModelPrices, ModelSpec};
 
 /// The format's name.
@@ -24,6 +26,7 @@ pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;
 /// When a file is not such an object.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
     let mut catalogue = ModelFile::new(FORMAT, input.only);
+    let mut denied = BTreeMap::new();
     for file in input.files {
         match serde_json::from_str::<Fields<'_>>(file.text.expose()) {
             Ok(entries) if !entries.values().any(|entry| provider_of(entry).is_some()) => {
@@ -32,7 +35,7 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
             }
             Ok(entries) => {
                 for (name, entry) in entries.iter().filter(|(name, _)| *name != "sample_spec") {
-                    take(&mut catalogue, name, entry);
+                    take(&mut catalogue, name, entry, &mut denied);
                 }
             }
             Err(error) => catalogue.made.problem(
@@ -41,10 +44,15 @@ pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
             ),
         }
     }
-    Ok(catalogue.finish())
+    let mut imported = catalogue.finish();
+    for resource in &mut imported.resources {
+        resource.labels.extend(denied.remove(&resource.name).map(|denied| (DENIES.to_owned(), denied)));
+    }
+    Ok(imported)
 }
 
-fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {
+/// Takes an entry, and notes what it denies by the name of its model.
+fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue, denied: &mut BTreeMap<String, String>) {
     let provider = provider_of(entry);
     let segment = provider.as_deref().and_then(provider_segment);
     if catalogue.passes_over(segment.as_deref(), 1) {
@@ -60,6 +68,10 @@ fn take(catalogue: &mut ModelFile, name: &str, entry: &RawValue) {
         Ok(spec) => {
             let prefix = format!("{}/", provider.unwrap_or_default());
             let model_id = name.strip_prefix(&prefix).unwrap_or(name);
+            let to = format!("models/{segment}/{}", model::segment_of(model_id));
+            if let Some(denies) = denies(&fields).filter(|_| !catalogue.made.has(&to)) {
+                denied.insert(to, denies);
+            }
             catalogue.put(name, &segment, model_id, spec);
         }
         Err(field) => catalogue.made.left_out(name, format!("`{field}` is not what it has to be")),
@@ -123,19 +135,35 @@ pub(super) fn spec(catalogue: &mut ModelFile, fields: &Fields<'_>) -> Result<Mod
     Ok(model)
 }
 
+/// What an entry says that its model can not do: the lists of a model have no place for that, and what a list lacks may be
+/// unknown. As a label's value: `c5 i2` denies a capability and a form of what goes in.
+fn denies(fields: &Fields<'_>) -> Option<String> {
+    let denied = fields.iter().filter(|(_, raw)| raw.get() == "false").flat_map(|(field, _)| {
+        let capability = capability(field).map(|one| format!("c{}", i32::from(one)));
+        let form = |forms: &[(&str, Modality)], list: &str| {
+            let form = forms.iter().find(|(name, _)| name == field);
+            form.map(|(_, form)| format!("{list}{}", i32::from(*form)))
+        };
+        [capability, form(&INPUT, "i"), form(&OUTPUT, "o")].into_iter().flatten()
+    });
+    let denied: Vec<String> = denied.collect();
+    (!denied.is_empty()).then(|| denied.join(" "))
+}
+
 /// Takes from a new entry what it only seems to say, beside what is known of the model. The file has no words for most
-/// capabilities and forms of content: what it does not name is not denied. What goes in is the context window only where nobody
-/// has told that.
-pub(super) fn leave_unsaid(old: &ModelSpec, new: &mut ModelSpec) {
-    for (known, said) in [
-        (&old.capabilities, &mut new.capabilities),
-        (&old.input_modalities, &mut new.input_modalities),
-        (&old.output_modalities, &mut new.output_modalities),
+/// capabilities and forms of content: what it does not name is not denied, unless the entry `denies` it. What goes in is the
+/// context window only where nobody has told that.
+pub(super) fn leave_unsaid(old: &ModelSpec, new: &mut ModelSpec, denies: &str) {
+    for (list, known, said) in [
+        ("c", &old.capabilities, &mut new.capabilities),
+        ("i", &old.input_modalities, &mut new.input_modalities),
+        ("o", &old.output_modalities, &mut new.output_modalities),
     ] {
+        let is_denied = |one: &i32| denies.split(' ').any(|denied| denied == format!("{list}{one}"));
         if !said.is_empty() {
             said.retain(|one| !known.contains(one));
             // In the order that is there: a list that is only turned round would be told as a change.
-            said.splice(..0, known.iter().copied());
+            said.splice(..0, known.iter().copied().filter(|one| !is_denied(one)));
         }
     }
     let told =
@@ -173,8 +201,18 @@ fn price_field<'a>(prices: &'a mut ModelPrices, field: &str) -> Option<&'a mut S
     })
 }
 
-fn flag(catalogue: &mut ModelFile, model: &mut ModelSpec, field: &str, text: &str) {
-    let capability = match field {
+/// The flags that are about forms of what goes in, and of what comes out.
+const INPUT: [(&str, Modality); 4] = [
+    ("supports_vision", Modality::Image),
+    ("supports_audio_input", Modality::Audio),
+    ("supports_video_input", Modality::Video),
+    ("supports_pdf_input", Modality::Pdf),
+];
+const OUTPUT: [(&str, Modality); 1] = [("supports_audio_output", Modality::Audio)];
+
+/// The capability that a flag is about.
+fn capability(field: &str) -> Option<ModelCapability> {
+    Some(match field {
         "supports_function_calling" => ModelCapability::Tools,
         "supports_parallel_function_calling" => ModelCapability::ParallelToolCalls,
         "supports_vision" => ModelCapability::Vision,
@@ -184,13 +222,18 @@ fn flag(catalogue: &mut ModelFile, model: &mut ModelSpec, field: &str, text: &st
         "supports_web_search" => ModelCapability::WebSearch,
         "supports_computer_use" => ModelCapability::ComputerUse,
         "supports_code_execution" => ModelCapability::CodeExecution,
-        "supports_audio_input"
-        | "supports_audio_output"
-        | "supports_pdf_input"
-        | "supports_video_input"
-        | "supports_system_messages"
-        | "supports_native_streaming" => return,
-        _ => return catalogue.drop_field(field),
+        _ => return None,
+    })
+}
+
+fn flag(catalogue: &mut ModelFile, model: &mut ModelSpec, field: &str, text: &str) {
+    let Some(capability) = capability(field) else {
+        let is_read_elsewhere = INPUT.iter().chain(&OUTPUT).any(|(name, _)| *name == field)
+            || ["supports_system_messages", "supports_native_streaming"].contains(&field);
+        if !is_read_elsewhere {
+            catalogue.drop_field(field);
+        }
+        return;
     };
     if text == "true" {
         model.capabilities.push(capability.into());
@@ -225,18 +268,12 @@ fn mode(model: &mut ModelSpec, fields: &Fields<'_>) {
             return;
         }
     }
-    for (field, modality) in [
-        ("supports_vision", Modality::Image),
-        ("supports_audio_input", Modality::Audio),
-        ("supports_video_input", Modality::Video),
-        ("supports_pdf_input", Modality::Pdf),
-    ] {
-        if on(field) && !input.contains(&modality) {
-            input.push(modality);
+    for (forms, list) in [(&INPUT[..], &mut input), (&OUTPUT[..], &mut output)] {
+        for (field, form) in forms {
+            if on(field) && !list.contains(form) {
+                list.push(*form);
+            }
         }
-    }
-    if on("supports_audio_output") && !output.contains(&Modality::Audio) {
-        output.push(Modality::Audio);
     }
     model.input_modalities = input.into_iter().map(i32::from).collect();
     model.output_modalities = output.into_iter().map(i32::from).collect();

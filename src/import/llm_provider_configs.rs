@@ -47,8 +47,8 @@ const SELECT: &str = "is sealed by pgcrypto, which only the database opens; add 
 /// # Errors
 /// Every row that can't be read.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let rows = table::read(input.files)?;
     let mut made = Gathered::new(FORMAT);
+    let rows = table::read(input.files, &mut made)?;
     let mut active = Vec::new();
     for row in &rows {
         active.extend(provider(&mut made, row).filter(|_| row.flag(&["is_active"]) == Some(true)));

@@ -45,8 +45,8 @@ pub mod tree;
 use std::ffi::OsString;
 
 pub use edited::{
-    Decision, IMPORTED_AS, IMPORTED_FROM, decide, is_ours as is_import_label, is_same_but_secrets, moves,
-    restamped,
+    DENIES, Decision, IMPORTED_AS, IMPORTED_FROM, decide, is_ours as is_import_label, is_same_but_secrets,
+    moves, restamped,
 };
 pub use gather::Gathered;
 pub use merge::laid_over;

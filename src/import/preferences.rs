@@ -88,7 +88,11 @@ pub fn take(spec: &mut PromptTemplateSpec, key: &str, value: &Tree) -> Taken {
     };
     match done || *value == Tree::Null {
         true => Taken::As(path),
-        false => Taken::Wrong(format!("is {}, and has to be {wanted}", value.what())),
+        false => Taken::Wrong(match value.whole::<i128>().filter(|_| wanted == WHOLE) {
+            Some(number) if number < 0 => "is negative, which is out of its range".to_owned(),
+            Some(_) => "is greater than its range allows".to_owned(),
+            None => format!("is {}, and has to be {wanted}", value.what()),
+        }),
     }
 }
 
@@ -172,6 +176,20 @@ fn tool_choice(value: &Tree, into: &mut ChatParameters) -> bool {
 mod tests {
     use super::*;
     use crate::proto::v1::GenerationParameters;
+
+    #[test]
+    fn regression_a_whole_number_out_of_range_is_told_as_that() {
+        let told = |text: &str| {
+            let value = Tree::Number(text.into());
+            match take(&mut PromptTemplateSpec::default(), "top_k", &value) {
+                Taken::Wrong(what) => what,
+                Taken::As(_) | Taken::Unknown => String::new(),
+            }
+        };
+        assert!(told("-1").contains("is negative"), "{}", told("-1"));
+        assert!(told("5000000000").contains("is greater"), "{}", told("5000000000"));
+        assert!(told("1.5").contains("has to be a whole number"), "{}", told("1.5"));
+    }
 
     /// Every field of the three messages has a preference that leads to it.
     #[test]

@@ -25,8 +25,8 @@ pub const FORMAT: &str = "prompt-templates";
 /// # Errors
 /// Every row that can't be read.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let rows = table::read(input.files)?;
     let mut made = Gathered::new(FORMAT);
+    let rows = table::read(input.files, &mut made)?;
     rows.iter().for_each(|row| template(&mut made, row));
     let known: [&[&str]; 9] = [
         &["name"],

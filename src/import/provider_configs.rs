@@ -38,10 +38,11 @@ const SAME: [&[&str]; 6] = [
 /// # Errors
 /// Every row that can't be read.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let rows = table::read(input.files)?;
+    let mut made = Gathered::new(FORMAT);
+    let rows = table::read(input.files, &mut made)?;
     let mut converter = Converter {
         input,
-        made: Gathered::new(FORMAT),
+        made,
         first: BTreeMap::new(),
         default: BTreeMap::new(),
         order: Vec::new(),

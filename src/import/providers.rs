@@ -82,11 +82,16 @@ pub fn is_placeholder(value: &str) -> bool {
         || lower.starts_with("your")
         || ["...", "\u{2026}", "***"].iter().any(|part| lower.contains(part))
         || embraced("<", '>')
-        || embraced("${", '}')
-        || embraced("{{", '}')
-        || embraced("$(", ')')
         || embraced("`", '`')
-        || is_variable(value.trim())
+        || is_reference(value)
+}
+
+/// Whether a value refers to where another one is, as shells and templates do: `$NAME`, `${NAME}`, `$(command)`, `{{ name }}`.
+#[must_use]
+pub fn is_reference(value: &str) -> bool {
+    let value = value.trim();
+    let embraced = |begin: &str, end: char| value.starts_with(begin) && value.ends_with(end);
+    embraced("${", '}') || embraced("{{", '}') || embraced("$(", ')') || is_variable(value)
 }
 
 /// Whether a value refers to a variable as a shell does: `$OPENAI_API_KEY`.

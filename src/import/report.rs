@@ -19,6 +19,10 @@ const PROVIDER_KEPT: &str = "exists, and was made here, was edited since it was 
 const KEY_KEPT: &str = "NOT imported: a key of this name exists, and keeps its value; if this is another one, store it under \
                         another name, or overwrite that one with --replace";
 
+/// Why a key stays that has no value to keep.
+pub const STILL_MISSING: &str = "NOT imported: a key of this name exists, which was made here or edited since it was imported, and its \
+                                 value is MISSING still; give it by hand";
+
 const ELSEWHERE: &str = "NOT imported: its provider stays as it is, and points elsewhere than the file says, so that the key would go \
                          there; compare their `base_url`, then store the key by hand, or overwrite both with --replace";
 
@@ -231,9 +235,9 @@ impl Imported {
             _ if why == Kept::Deleted => DELETED,
             _ if why == Kept::InUse => IN_USE,
             Some(why) => why,
-            None if name.contains("/apiKeys/") => KEY_KEPT,
             None => match self.because.get(name) {
                 Some(why) => return format!("{why}; --replace overwrites it").into(),
+                None if name.contains("/apiKeys/") => KEY_KEPT,
                 None if name.starts_with("providers/") => PROVIDER_KEPT,
                 None => KEPT,
             },

@@ -28,8 +28,8 @@ pub const FORMAT: &str = "runtime-config";
 /// # Errors
 /// Every row that can't be read.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let rows = table::read(input.files)?;
     let mut made = Gathered::new(FORMAT);
+    let rows = table::read(input.files, &mut made)?;
     let mut newest: BTreeMap<String, usize> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
         let Some(name) = name_of(&mut made, row) else { continue };

@@ -22,9 +22,9 @@ pub const FORMAT: &str = "settings";
 /// # Errors
 /// Every row that can't be read.
 pub fn convert(input: &Input<'_>) -> Result<Imported, Problems> {
-    let rows = table::read(input.files)?;
-    let mut converter =
-        Converter { input, made: Gathered::new(FORMAT), primaries: Vec::new(), fallbacks: Vec::new() };
+    let mut made = Gathered::new(FORMAT);
+    let rows = table::read(input.files, &mut made)?;
+    let mut converter = Converter { input, made, primaries: Vec::new(), fallbacks: Vec::new() };
     rows.iter().for_each(|row| converter.row(row));
     let known: [&[&str]; 4] =
         [&["setting_type", "type"], &["config"], &["name", "key"], &["enabled", "is_enabled", "is_active"]];

@@ -2,7 +2,7 @@
 //! somebody made does.
 
 use signalbox::proto::v1::{
-    GenerationParameters, PromptTemplateSpec, ProviderSpec, Resource, resource::Spec,
+    GenerationParameters, PromptTemplateSpec, ProviderSpec, Resource, resource::Spec, secret::State,
 };
 
 use crate::{
@@ -25,6 +25,7 @@ on_both_databases! {
     regression_defaults_of_types_go_into_the_router_that_is_there;
     regression_the_names_that_callers_asked_for_are_told;
     regression_a_key_that_is_the_same_is_unchanged;
+    regression_a_missing_key_is_brought_by_the_next_import_that_has_it;
     regression_a_starter_without_a_key_stays_disabled;
     regression_a_price_file_leaves_what_is_in_use;
     regression_the_table_of_an_import_is_bounded;
@@ -278,6 +279,52 @@ async fn regression_a_key_that_is_the_same_is_unchanged(place: Place) {
     let mut command = place.server.signalbox(&["import", "--from", "admin-settings", &path]);
     let told = printed(&harness::run(command.env("SIGNALBOX_TOKEN", token)).await);
     assert!(row(&told).contains("NOT imported: a key of this name"), "{told}");
+}
+
+/// What an import had no value of, nobody could bring without overwriting everything else.
+async fn regression_a_missing_key_is_brought_by_the_next_import_that_has_it(place: Place) {
+    let entry = |variable: &str| {
+        format!(
+            "- {{model_name: {variable}, litellm_params: {{model: xai/a, api_key: os.environ/{variable}}}}}\n"
+        )
+    };
+    let text = format!("model_list:\n{}{}", entry("KEY_0"), entry("KEY_1"));
+    let path = file(&place, "config.yaml", &text).display().to_string();
+    let with = async |value: Option<&str>| {
+        let mut command = place.server.signalbox(&["import", "--from", "litellm", &path]);
+        command.env("SIGNALBOX_TOKEN", &place.token);
+        for variable in ["KEY_0", "KEY_1"] {
+            value.map(|value| command.env(variable, value));
+        }
+        printed(&harness::run(&mut command).await)
+    };
+    let row = |told: &str, at: usize| {
+        let wanted = format!("model_list[{at}].litellm_params.api_key");
+        told.lines().find(|line| line.contains(&wanted)).unwrap_or_default().to_owned()
+    };
+    let key =
+        async |at: usize| match place.get(&format!("providers/xai/apiKeys/key_{at}")).await.unwrap().spec {
+            Some(Spec::ApiKey(key)) => (key.secret.unwrap().state(), key.weight),
+            _ => panic!("is no key"),
+        };
+    assert!(row(&with(None).await, 0).contains("KEY_0 is not set here"));
+    assert_eq!(key(0).await.0, State::Missing);
+    let revision = place.revision().await;
+    let told = with(None).await;
+    assert!(row(&told, 0).contains(" unchanged ") && row(&told, 0).contains("MISSING"), "{told}");
+    assert_eq!(place.revision().await, revision);
+
+    // One that a person has changed meanwhile is his.
+    let mut command = place.server.signalbox(&["set", "providers/xai/apiKeys/key_1", "--field", "weight=7"]);
+    assert!(harness::run(command.env("SIGNALBOX_TOKEN", &place.token)).await.status.success());
+    let told = with(Some("sk-canary-7")).await;
+    assert!(row(&told, 0).contains(" imported ") && !told.contains("canary"), "{told}");
+    assert!(row(&told, 1).contains("its value is MISSING still"), "{told}");
+    assert_eq!((key(0).await.0, key(1).await), (State::Present, (State::Missing, Some(7))));
+
+    // From then on it has a value to keep.
+    let told = with(Some("sk-canary-8")).await;
+    assert!(row(&told, 0).contains("keeps its value"), "{told}");
 }
 
 async fn regression_a_starter_without_a_key_stays_disabled(place: Place) {

@@ -34,7 +34,11 @@ const SKIP: &str =
 /// The same where nothing else is there.
 const MEND: &str = "\nmend this: nothing else is there, so that --skip-invalid would leave nothing to import";
 
-/// What --skip-invalid comes to then.
+/// The same of a file that can't be read at all.
+const UNREAD: &str =
+    "\nmend this: --skip-invalid leaves out what is not valid in a file, and no file that can't be read";
+
+/// What --skip-invalid comes to where nothing else is there.
 const NOTHING_LEFT: &str = "\nmend this: without what is not valid nothing is left to import";
 
 /// Fields that a row names.
@@ -69,7 +73,7 @@ pub fn convert(
         Failure::told(Exit::Failed, format!("nothing was imported:\n{}{how}", lines.join("\n")))
     };
     let nothing_left = if args.skip_invalid { NOTHING_LEFT } else { MEND };
-    let imported = (format.convert)(&input).map_err(|problems| nothing(problems, nothing_left))?;
+    let imported = (format.convert)(&input).map_err(|problems| nothing(problems, UNREAD))?;
     match (args.skip_invalid, imported.resources.is_empty()) {
         (true, false) => Ok(imported.without_invalid()),
         (false, false) => imported.whole().map_err(|problems| nothing(problems, SKIP)),

@@ -7,8 +7,9 @@ use crate::{
         session::Session,
     },
     client::Connection,
-    import::{self, Decision, Imported, beside},
-    proto::v1::{ListResourcesRequest, Resource, Selector, selector::Pattern},
+    domain::record::Spec,
+    import::{self, Decision, Imported, beside, report},
+    proto::v1::{ListResourcesRequest, Resource, Secret, Selector, secret::State, selector::Pattern},
 };
 
 /// Selectors of a request at most.
@@ -44,8 +45,8 @@ pub async fn look_up_why(
     imported: &mut Imported,
     kept: &[String],
 ) -> Result<(), Failure> {
-    // Of keys and of what is only made new, the report knows why.
-    let asked = |name: &&String| !imported.only_new.contains_key(*name) && !name.contains("/apiKeys/");
+    // Of what is only made new, the report knows why; and of a key that has a value.
+    let asked = |name: &&String| !imported.only_new.contains_key(*name);
     let names: Vec<&String> = kept.iter().filter(asked).collect();
     let beneath = names.iter().filter(|name| name.starts_with("providers/"));
     let beneath = beneath.map(|name| Pattern::Prefix(format!("{name}/")));
@@ -54,11 +55,23 @@ pub async fn look_up_why(
     let stored = seen(list(session, connection, &patterns).await)?;
     for old in &stored {
         let Some(new) = imported.resources.iter().find(|new| new.name == old.name) else { continue };
-        if let Decision::Keep(why) = import::decide(new, Some(old), beside::has_secrets(old, &stored)) {
+        if let Some(why) = why_kept(new, old, &stored) {
             imported.because.insert(old.name.clone(), why);
         }
     }
     Ok(())
+}
+
+/// Why one of them was kept, as far as it can be seen.
+fn why_kept(new: &Resource, old: &Resource, stored: &[Resource]) -> Option<&'static str> {
+    if let Some(Spec::ApiKey(key)) = &old.spec {
+        let state = key.secret.as_ref().map(Secret::state);
+        return (state == Some(State::Missing)).then_some(report::STILL_MISSING);
+    }
+    match import::decide(new, Some(old), beside::has_secrets(old, stored)) {
+        Decision::Keep(why) => Some(why),
+        Decision::Write | Decision::Unchanged => None,
+    }
 }
 
 /// What matches any of the patterns, masked.

@@ -128,6 +128,30 @@ fn regression_a_group_of_fields_is_cleared_by_no_value() {
 }
 
 #[test]
+fn regression_an_entry_of_a_map_of_texts_is_cleared_by_no_value() {
+    let defaults = ["groq", "openai"].map(|of| (of.to_owned(), format!("providers/{of}")));
+    let spec = v1::RouterSpec { type_defaults: defaults.into(), ..Default::default() };
+    let current = v1::Resource { spec: Some(Spec::Router(spec)), ..Default::default() };
+    let mut edit = Edit::of("routers/default").unwrap();
+    edit.field("type_defaults.groq=").unwrap();
+    let (resource, mask) = edit.build(Some(&current)).unwrap();
+    assert_eq!(mask, ["router.type_defaults"]);
+    let Some(Spec::Router(router)) = resource.spec else { panic!("is no router") };
+    assert_eq!(router.type_defaults.into_keys().collect::<Vec<_>>(), ["openai"]);
+}
+
+/// The later one won, and nobody was told.
+#[test]
+fn regression_what_is_cleared_and_set_at_once_is_refused() {
+    for fields in [["auth.scheme=none", "auth="], ["auth=", "auth.scheme=none"]] {
+        assert!(edited("providers/x", &fields).unwrap_err().contains("contradict each other"), "{fields:?}");
+    }
+    let header = ["headers.A=", "headers.A.plain=1"];
+    assert!(edited("providers/x", &header).unwrap_err().contains("contradict each other"));
+    assert!(edited("providers/x", &["headers.A=", "headers.B.plain=1"]).is_ok());
+}
+
+#[test]
 fn parts_of_maps_are_changed_on_what_is_there() {
     let header = |value| v1::HeaderValue { value: Some(value) };
     let sealed = v1::Secret { value: None, state: State::Present.into() };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     import::Item,
-    proto::v1::{DatabaseTlsMode, Resource},
+    proto::v1::{DatabaseTlsMode, Resource, secret::State},
 };
 
 fn all_of(text: &str) -> Imported {
@@ -133,7 +133,7 @@ fn regression_a_target_uri_of_azure_is_taken_apart() {
         assert_eq!(key_of(&imported, "providers/azure_openai/apiKeys/env"), "k");
         (azure.endpoint_path, azure.default_model, imported)
     };
-    let path = |version: &str| azure::endpoint(MODEL, version);
+    let path = |version: &str| azure::endpoint(azure::MODEL, version);
     let uri = "deployments/mine/chat/completions?api-version=2024-10-21";
     let (endpoint, model, imported) = of(uri, "OPENAI_API_VERSION=2025-01-01-preview\n");
     assert_eq!((endpoint, model.as_str()), (path("2024-10-21"), "mine"));
@@ -146,6 +146,69 @@ fn regression_a_target_uri_of_azure_is_taken_apart() {
         "AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://r.openai.azure.com/openai/deployments/e/embeddings\n",
     );
     assert!(told.contains("leads to no chat of a deployment"), "{told}");
+}
+
+/// What SDKs' samples have as the base URL was called twice.
+#[test]
+fn regression_the_beginning_of_azures_paths_is_cut() {
+    for uri in ["/openai/", "/openai", "/openai/deployments/", "/openai/v1/"] {
+        let set = format!("AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://r.openai.azure.com{uri}\n");
+        let imported = import(&set);
+        let azure = provider(&imported, "providers/azure_openai");
+        assert_eq!(
+            (azure.base_url.as_str(), azure.endpoint_path.as_str()),
+            ("https://r.openai.azure.com", "")
+        );
+        assert!(told(&imported, "AZURE_OPENAI_ENDPOINT").contains("is cut"), "{uri}");
+        let imported = import(&format!("{set}OPENAI_API_VERSION=2024-10-21\n"));
+        let azure = provider(&imported, "providers/azure_openai");
+        assert_eq!(azure.endpoint_path, azure::endpoint(azure::MODEL, "2024-10-21"), "{uri}");
+        let says_v1 = told(&imported, "AZURE_OPENAI_ENDPOINT").contains("is an address of the v1 API");
+        assert_eq!(says_v1, uri.contains("v1"), "{uri}");
+    }
+    // A gateway may have a path of that name of its own.
+    let imported = import("AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT=https://gw.example/openai\n");
+    assert_eq!(provider(&imported, "providers/azure_openai").base_url, "https://gw.example/openai");
+}
+
+#[test]
+fn regression_a_deployment_that_a_target_uri_names_is_told() {
+    let imported = import(
+        "AZURE_OPENAI_API_KEY=k\n\
+         AZURE_OPENAI_ENDPOINT=https://r.openai.azure.com/openai/deployments/dep2/chat/completions?api-version=SOMETHING\n",
+    );
+    let note = told(&imported, "AZURE_OPENAI_ENDPOINT");
+    assert!(note.contains("`dep2` is the default model, unless providers/azure_openai is there"), "{note}");
+    assert!(note.contains("`api-version` is no date"), "{note}");
+}
+
+#[test]
+fn regression_the_variable_that_is_wrong_is_the_one_that_is_told() {
+    for uri in [
+        "https://gw.example/sk-proj-0123456789abcdefghij0123456789/openai/deployments/m",
+        "https://gw.example/openai/deployments/sk-proj-0123456789abcdefghij0123456789",
+    ] {
+        let told = problems(&format!("AZURE_OPENAI_API_KEY=k\nAZURE_OPENAI_ENDPOINT={uri}\n"));
+        assert!(told.contains("AZURE_OPENAI_ENDPOINT (") && told.contains("looks like a key"), "{told}");
+        assert!(!told.contains("AZURE_OPENAI_API_KEY (") && !told.contains("sk-proj"), "{told}");
+    }
+}
+
+#[test]
+fn regression_a_password_that_is_a_reference_is_no_password() {
+    let imported = import(
+        "PGHOST=db.example\nPGPASSWORD='$SECRET_PW'\nREDIS_URL='redis://:$(cat%20pw)@localhost/0'\n\
+         MYSQL_URL='mysql://app:$ecret@localhost/x'\n",
+    );
+    let state = |name: &str| match spec(&imported, name) {
+        Spec::Database(database) => database.password.clone().map(|secret| (secret.value, secret.state)),
+        _ => panic!("{name} is no database"),
+    };
+    let missing = (None, i32::from(State::Missing));
+    assert_eq!(state("databases/postgres"), Some(missing.clone()));
+    assert_eq!(state("databases/redis"), Some(missing));
+    assert_eq!(state("databases/mysql"), Some((Some("$ecret".into()), 0)));
+    assert!(told(&imported, "PGHOST").contains("its password is a reference"));
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Converter<'_> {
         };
         let base_url = match &target {
             Some(target) => {
-                let note = cut(&target.base_url);
+                let note = target.told(target.version.is_some() || !version.is_empty());
                 self.made().item(format!("{path}.litellm_params.api_base"), "", Outcome::Changed, note);
                 target.base_url.clone()
             }
@@ -337,10 +337,9 @@ impl Converter<'_> {
     /// The model, once in the catalogue and once in the list of its provider.
     fn model(&mut self, named: &str, group: &str, provider: &str, model_id: Option<String>, entry: &Tree) {
         let Some(model_id) = model_id else {
-            // A pattern lets every model through, which an empty list says.
+            // A pattern lets every model through, which an empty list says. The first one is the default still.
             if let Some(Spec::Provider(spec)) = self.made().get_mut(provider) {
                 spec.models.clear();
-                spec.default_model.clear();
             }
             self.patterns.insert(provider.to_owned());
             let note = "is a pattern: the provider takes any model";
@@ -462,7 +461,7 @@ fn azure_path(target: Option<azure::Target>, version: String, model_id: &str) ->
                 .to_owned())
         }
         None if version.is_empty() => Ok(String::new()),
-        other => Ok(azure::endpoint(other.as_deref().unwrap_or("{model}"), &version)),
+        other => Ok(azure::endpoint(other.as_deref().unwrap_or(azure::MODEL), &version)),
     }
 }
 

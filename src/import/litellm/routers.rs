@@ -152,6 +152,8 @@ impl Converter<'_> {
         let note = format!("LiteLLM has no active provider; the one of the first model is{why}");
         self.router(&place, parts::DEFAULT_ROUTER.to_owned(), order, in_order, &note);
         self.made().only_new(parts::DEFAULT_ROUTER, parts::ACTIVE_STAYS);
+        let all = self.deployments.iter().map(|deployment| deployment.provider.clone()).collect();
+        self.made().stand_ins(parts::DEFAULT_ROUTER, all);
         if let Some((path, groups)) = fallbacks.filter(|_| has_fallbacks) {
             let note = self.other_models(&groups);
             let outcome = if note.is_empty() { Outcome::Imported } else { Outcome::Changed };

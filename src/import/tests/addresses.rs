@@ -83,6 +83,10 @@ fn regression_an_address_of_azure_is_understood_however_much_of_it_is_there() {
             chat("{model}", "2025-04-01-preview"),
         ),
         ("api_base: \"https://x.example/openai/v1/responses\"", "/openai/v1/chat/completions".to_owned()),
+        (
+            "api_base: \"https://x.example/openai/v1/\", api_version: 2024-10-21",
+            chat("{model}", "2024-10-21"),
+        ),
     ] {
         let imported = entries(&[&format!("model: azure/m, {params}")]);
         let spec = spec_of!(imported, Provider, "providers/azure_openai");
@@ -108,6 +112,40 @@ fn regression_an_address_of_azure_is_understood_however_much_of_it_is_there() {
         );
         let problems = problems("litellm", &text);
         assert!(problems.lines().count() == 1 && problems.contains("must not hold a"), "{problems}");
+    }
+}
+
+/// Only variables and LiteLLM's file were understood; from elsewhere every call went nowhere.
+#[test]
+fn regression_an_address_of_azure_is_understood_in_every_format() {
+    let base = "https://x.openai.azure.com";
+    let of = |url: &str, model: &str| {
+        let spec = format!(r#"{{"base_url": "{base}{url}", "api_key": "k-1234567890"{model}}}"#);
+        let text =
+            format!(r#"{{"providers": {{"azure_openai": {spec}}}, "active_provider": "azure_openai"}}"#);
+        let file = File { name: "file".to_owned(), text: text.as_str().into() };
+        let imported =
+            run("admin-settings", &[file], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let spec = spec_of!(imported, Provider, "providers/azure_openai").clone();
+        assert_eq!(spec.base_url, base, "{url}");
+        let notes: Vec<&str> = imported.items.iter().map(|item| item.note.as_str()).collect();
+        (spec.endpoint_path, spec.default_model, notes.join("\n"))
+    };
+    let chat = |deployment: &str| {
+        format!("/openai/deployments/{deployment}/chat/completions?api-version=2024-10-21")
+    };
+    let uri = "/openai/deployments/mine/chat/completions?api-version=2024-10-21";
+    for (url, model, path, default, told) in [
+        ("/openai/deployments/mine", r#", "model": "mine""#, String::new(), "mine", "is cut"),
+        (uri, "", chat("{model}"), "mine", "its deployment `mine` is the default model"),
+        (uri, r#", "model": "gpt-5""#, chat("mine"), "gpt-5", "is cut"),
+        ("/openai/deployments/mine", r#", "model": "gpt-5""#, String::new(), "gpt-5", "`mine` is not taken"),
+        ("/openai/v1/responses?api-version=preview", "", String::new(), "", "is no date"),
+        ("/openai", "", String::new(), "", "is cut"),
+    ] {
+        let (found, model, notes) = of(url, model);
+        assert_eq!((found, model.as_str()), (path, default), "{url}");
+        assert!(notes.contains(told), "{url}: {notes}");
     }
 }
 

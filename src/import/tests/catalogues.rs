@@ -57,6 +57,17 @@ fn what_prices_of_litellm_can_not_say_here_is_named() {
 }
 
 #[test]
+fn regression_what_a_price_file_denies_goes_along_with_it() {
+    let text = r#"{"gpt-x": {"litellm_provider": "openai", "mode": "chat", "supports_vision": false,
+        "supports_pdf_input": true, "supports_audio_output": false, "supports_tool_choice": false}}"#;
+    let file = File { name: "file".to_owned(), text: text.into() };
+    let imported = run("litellm-prices", &[file], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let of = |capability: ModelCapability, form: Modality| (i32::from(capability), i32::from(form));
+    let ((vision, image), audio) = (of(ModelCapability::Vision, Modality::Image), i32::from(Modality::Audio));
+    assert_eq!(imported.resources[0].labels[DENIES], format!("o{audio} c{vision} i{image}"));
+}
+
+#[test]
 fn models_dev() {
     let imported = import("models-dev", &["models_dev.json"]);
     let model = spec_of!(imported, Model, "models/openai/gpt-4o");

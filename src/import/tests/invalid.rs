@@ -41,6 +41,37 @@ fn regression_a_key_that_can_not_be_opened_takes_no_provider_along() {
     }
 }
 
+/// It failed the whole, and said that nothing else was there.
+#[test]
+fn regression_a_row_that_is_no_object_is_left_out() {
+    let text = r#"[{"provider_type":"openai","key_name":"a","api_key":"sk-aaaaaaaa"}, null, 7]"#;
+    let imported = rest_of("api-keys", text);
+    assert_eq!(names(&imported), ["providers/chatgpt", "providers/chatgpt/apiKeys/a"]);
+    assert!(told(&imported, "file, row 2").contains("not valid: is nothing; a row is an object"));
+    assert!(told(&imported, "file, row 3").contains("not valid: is a number; a row is an object"));
+    let problems = problems("prompt-templates", r#"[{"name": "a", "template": "x"}, 7]"#);
+    assert!(problems.contains("file, row 2: is a number"), "{problems}");
+}
+
+/// LiteLLM has no active provider: that the first one is, is a rule of ours.
+#[test]
+fn regression_the_first_that_is_valid_becomes_active() {
+    let text = "model_list:
+- {model_name: c, litellm_params: {model: openai_like/c, api_base: 'https://x.example/a b/sk-proj-0123456789abcdefghij0123456789'}}
+- {model_name: g, litellm_params: {model: groq/g}}
+- {model_name: m, litellm_params: {model: mistral/m}}
+litellm_settings: {default_fallbacks: [g, m]}
+";
+    let imported = rest_of("litellm", text);
+    let router = spec_of!(imported, Router, "routers/default");
+    assert_eq!(
+        (router.primary.as_str(), &router.fallbacks[..]),
+        ("providers/groq", &["providers/mistral".to_owned()][..])
+    );
+    let note = told(&imported, "model_list[0]");
+    assert!(note.contains("which is not valid, gives way to providers/groq"), "{note}");
+}
+
 #[test]
 fn regression_models_go_with_the_provider_that_is_left_out() {
     let text = "model_list:

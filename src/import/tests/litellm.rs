@@ -363,3 +363,16 @@ fn regression_a_base_url_is_cut_where_its_type_is() {
     let cut = imported.items.iter().filter(|item| item.note.starts_with("is cut where")).count();
     assert_eq!(cut, 3);
 }
+
+/// Who takes any model has the first one for calls that name none, as anybody has.
+#[test]
+fn regression_a_pattern_takes_no_default_model_away() {
+    let text = "model_list:
+- {model_name: gpt-5, litellm_params: {model: openai/gpt-5}}
+- {model_name: any, litellm_params: {model: openai/*}}
+";
+    let file = File { name: "file".to_owned(), text: text.into() };
+    let imported = run("litellm", &[file], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let spec = spec_of!(imported, Provider, "providers/chatgpt");
+    assert_eq!((spec.default_model.as_str(), spec.models.len()), ("gpt-5", 0));
+}

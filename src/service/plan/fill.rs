@@ -1,13 +1,39 @@
-//! What an import fills in: fields that a resource which is there does not have. Must not change one that it has.
+//! What an import fills in: fields that a resource which is there does not have, and secrets that an earlier import had no
+//! values of. Must not change one that it has.
 
 use super::{Draft, Planner, import::resource_of};
 use crate::{
     choice::DEFAULT_ROUTER,
-    domain::{ResourceName, Result, Spec},
-    import::restamped,
-    proto::v1::{BatchResult, Resource},
+    domain::{Record, ResourceName, Result, Spec},
+    import::{is_same_but_secrets, restamped},
+    kinds::secrets::{self, SecretInput, SecretView},
+    proto::v1::{BatchResult, Resource, secret::State},
     view::Entry,
 };
+
+/// What is stored with the values that an import brings of secrets which are MISSING since an earlier one. `None` where it brings
+/// none of these, or where somebody has edited the resource since. A secret that has a value keeps it.
+pub(super) fn supplied(imported: &Resource, spec: &Spec, record: &Record) -> Option<Spec> {
+    let states = secrets::states(&record.spec);
+    if !states.values().any(|state| *state == State::Missing)
+        || !is_same_but_secrets(imported, &resource_of(record))
+    {
+        return None;
+    }
+    let mut inputs = secrets::split(&mut spec.clone());
+    let mut any = false;
+    let mut supplied = record.spec.clone();
+    secrets::fill(&mut supplied, |field| match (states.get(field), inputs.remove(field)) {
+        (Some(State::Missing), Some(SecretInput::Replace(value))) => {
+            any = true;
+            SecretView::Value(value)
+        }
+        (Some(State::Missing), _) => SecretView::Missing,
+        (Some(State::Present | State::Undecryptable), _) => SecretView::Present,
+        (Some(State::Absent | State::Unspecified) | None, _) => SecretView::Absent,
+    });
+    any.then_some(supplied)
+}
 
 impl Planner<'_> {
     /// Fills in what the mask names and the stored resource does not have.

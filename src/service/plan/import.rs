@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, Operation, OperationKind, Planner, rotation::Previous};
+use super::{Draft, Operation, OperationKind, Planner, fill::supplied, rotation::Previous};
 use crate::{
     choice::{DEFAULT_ROUTER, is_usable, needs_no_key},
     domain::{Error, Labels, Read, Record, ResourceName, Result, Spec},
-    import::{Decision, decide, is_same_but_secrets, laid_over, moves},
+    import::{DENIES, Decision, decide, is_same_but_secrets, laid_over, moves},
     kinds::{self, Kind, SecretInput, SecretInputs, mask::Mask},
     proto::v1::{BatchResult, ChangeType, Resource, ResourceDiff},
     view::Entry,
@@ -211,7 +211,8 @@ impl Planner<'_> {
             return Ok(None);
         };
         let Some(spec) = self.arm(path, kind, resource) else { return Ok(None) };
-        let (path, labels, origin) = (path.to_owned(), resource.labels.clone(), Origin::Imported);
+        let (path, mut labels, origin) = (path.to_owned(), resource.labels.clone(), Origin::Imported);
+        labels.remove(DENIES);
         let Some(entry) = self.state.get(name.as_str()).cloned() else {
             if let Some(left) = self.left_out(&name, &spec) {
                 return Ok(Some(left));
@@ -231,6 +232,16 @@ impl Planner<'_> {
         if self.keeps_stored(resource, mode, record) {
             // Others of this import may refer to it: it has to be there still.
             self.reads.push(Read::Unchanged { name: name.clone(), revision: record.update_revision });
+            let supplied = if mode == Mode::KeepEdited { supplied(resource, &spec, record) } else { None };
+            if let Some(supplied) = supplied {
+                if let Some(left) = self.left_out(&name, &spec) {
+                    return Ok(Some(left));
+                }
+                let labels = record.labels.clone();
+                let planned =
+                    self.put_over(Draft { path, name, kind, labels, spec: supplied, origin }, &entry)?;
+                return Ok(planned.map(|result| self.told_of(result)));
+            }
             let same = mode == Mode::KeepEdited && self.has_so_already(resource, &spec, &entry);
             return Ok(Some(if same { unchanged(&name) } else { leave(&name, None) }));
         }
@@ -257,17 +268,21 @@ impl Planner<'_> {
         Ok(planned.map(|result| self.told_of(result)))
     }
 
-    /// Whether what holds a secret is stored just as it is brought. Only for who may have secrets read: to others it would tell
-    /// whether a guess is right.
+    /// Whether what has secrets is stored just as it is brought: what is brought without a value lacks it still. That a value is
+    /// the same is only for who may have secrets read: to others it would tell whether a guess is right.
     fn has_so_already(&self, imported: &Resource, spec: &Spec, entry: &Entry) -> bool {
         let record = &entry.record;
-        if !self.caller.grants_secrets || !is_same_but_secrets(imported, &resource_of(record)) {
+        if !is_same_but_secrets(imported, &resource_of(record)) {
             return false;
         }
         let inputs = kinds::secrets::split(&mut spec.clone());
-        inputs.len() == record.secrets.len()
+        let may_compare = self.caller.grants_secrets;
+        record.secrets.keys().all(|field| inputs.contains_key(field))
             && inputs.iter().all(|(field, input)| match input {
-                SecretInput::Replace(value) => self.parts.revealer.holds(record, &entry.sealed, field, value),
+                SecretInput::Replace(value) => {
+                    may_compare && self.parts.revealer.holds(record, &entry.sealed, field, value)
+                }
+                SecretInput::KeepMissing => !record.secrets.contains_key(field),
                 _ => false,
             })
     }
