@@ -132,10 +132,11 @@ pub(super) fn settle(spec: &mut ProviderSpec) -> Result<Option<String>, &'static
         }
         Some(deployment) if given != deployment => match target.version {
             Some(_) => called = deployment,
-            None => told.push_str(&format!(
-                "; its deployment `{deployment}` is not taken: the model is another one, and without an `api-version` \
-                 calls name their deployment as the model"
-            )),
+            // It is not named: it is stored nowhere, so that nothing has checked that it is no key.
+            None => told.push_str(
+                "; the deployment that it names is not taken: the model is another one, and without an `api-version` calls \
+                 name their deployment as the model",
+            ),
         },
         _ => {}
     }

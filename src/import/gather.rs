@@ -260,14 +260,15 @@ impl Gathered {
         servers
     }
 
-    /// Gives the routers whose primary is spoilt the first one that is not, and says so.
+    /// Gives the routers whose primary is spoilt the first one that is not, and says so. Such a router stands at the place of its
+    /// primary, so that what is wrong there is no fault of its own.
     fn stand_in(&mut self, spoilt: &mut BTreeMap<String, &'static str>) {
         for (name, providers) in &self.stand_ins {
+            let Some(Made { spec, .. }) = self.resources.get_mut(name) else { continue };
+            let is_sound = violations(name, spec).is_empty();
+            let (Spec::Router(router), true) = (spec, is_sound) else { continue };
             let valid = providers.iter().find(|one| !spoilt.contains_key(*one));
-            let (true, Some(valid)) = (spoilt.get(name) == Some(&RELIES), valid) else { continue };
-            let Some(Made { spec: Spec::Router(router), .. }) = self.resources.get_mut(name) else {
-                continue;
-            };
+            let (true, Some(valid)) = (spoilt.contains_key(&router.primary), valid) else { continue };
             let note = format!("{}, which is not valid, gives way to {valid}", router.primary);
             router.primary.clone_from(valid);
             router.fallbacks.retain(|one| one != valid);

@@ -139,7 +139,13 @@ fn regression_an_address_of_azure_is_understood_in_every_format() {
         ("/openai/deployments/mine", r#", "model": "mine""#, String::new(), "mine", "is cut"),
         (uri, "", chat("{model}"), "mine", "its deployment `mine` is the default model"),
         (uri, r#", "model": "gpt-5""#, chat("mine"), "gpt-5", "is cut"),
-        ("/openai/deployments/mine", r#", "model": "gpt-5""#, String::new(), "gpt-5", "`mine` is not taken"),
+        (
+            "/openai/deployments/mine",
+            r#", "model": "gpt-5""#,
+            String::new(),
+            "gpt-5",
+            "that it names is not taken",
+        ),
         ("/openai/v1/responses?api-version=preview", "", String::new(), "", "is no date"),
         ("/openai", "", String::new(), "", "is cut"),
     ] {
