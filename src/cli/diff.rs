@@ -196,7 +196,7 @@ mod tests {
         let path =
             |date: &str| format!("\"/openai/deployments/{{model}}/chat/completions?api-version={date}\"");
         let told = change(&path("2024-10-21"), &path("2025-01-01-preview"));
-        assert_eq!(told, "…etions?api-version=2024-10-21\" -> …etions?api-version=2025-01-01-preview\"");
+        assert_eq!(told, "…ions?api-version=2024-10-21\" -> …ions?api-version=2025-01-01-preview\"");
     }
 
     #[test]

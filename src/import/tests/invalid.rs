@@ -82,7 +82,7 @@ fn regression_models_go_with_the_provider_that_is_left_out() {
 ";
     let imported = rest_of("litellm", text);
     // Its own go, although another provider of the type stays.
-    assert_eq!(names(&imported), ["models/groq/h", "providers/groq-2"]);
+    assert_eq!(names(&imported), ["models/groq/h", "providers/groq-2", "routers/default"]);
 }
 
 #[test]
