@@ -106,6 +106,15 @@ impl Failure {
         Self::told(Exit::Usage, text)
     }
 
+    /// The same behind a write that was done: what is not known is no longer whether it was.
+    #[must_use]
+    pub fn behind_what_is_done(self) -> Self {
+        match self {
+            Self::Lost(cause) | Self::Unknown(cause) => Self::told(Exit::Unavailable, cause),
+            other => other,
+        }
+    }
+
     /// The same of a write with a request id, by which whoever heard no answer learns what became of it.
     #[must_use]
     pub fn of_request(self, id: &str) -> Self {

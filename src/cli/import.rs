@@ -118,7 +118,8 @@ async fn from_foreign(
     let kept = foreign::kept(&answer);
     let there: Vec<String> =
         kept.iter().filter(|(_, why)| **why == Kept::Exists).map(|(name, _)| name.clone()).collect();
-    stored::look_up_why(session, &mut connection, &mut imported, &there).await?;
+    // It is done and told in any case: what can't be asked now leaves a reason in general words.
+    stored::look_up_why(session, &mut connection, &mut imported, &there).await.ok();
     imported.keep(&kept);
     imported.filled(&foreign::filled(&imported, &answer));
     imported.changes(&foreign::changed(&answer));

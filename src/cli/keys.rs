@@ -56,7 +56,10 @@ async fn rotate(session: &mut Session<'_>, target: &Target, args: &Rotate) -> Ou
         diff::print(session, answer.diff.as_slice(), answer.revision, args.write.dry_run)?;
     }
     match args.wait {
-        true => rotation::wait(session, &mut connection, &args.name, answer.revision).await,
+        true => {
+            let ended = rotation::wait(session, &mut connection, &args.name, answer.revision).await;
+            ended.map_err(Failure::behind_what_is_done)
+        }
         false => Ok(()),
     }
 }

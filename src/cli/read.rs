@@ -48,7 +48,11 @@ pub async fn get(session: &mut Session<'_>, target: &Target, args: &Get) -> Outc
     let mut details = Vec::with_capacity(resources.len());
     for resource in &resources {
         // Of the past the server does not say.
-        let more = if args.revision == 0 { key_in_use(&mut connection, resource).await? } else { None };
+        let more = match args.revision {
+            // What can't be told beside it is left out.
+            0 => key_in_use(&mut connection, resource).await.ok().flatten(),
+            _ => None,
+        };
         details.push(table::details(resource, now, more.into_iter().collect()));
     }
     session.line(&details.join("\n\n"))

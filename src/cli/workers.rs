@@ -135,7 +135,7 @@ pub async fn wait_for(
                 session.remark(&format!("{failure}\nasking again"));
                 sleep(PAUSE).await;
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(failure.behind_what_is_done()),
         }
     };
     conclude(session, revision, &told)

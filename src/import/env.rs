@@ -15,6 +15,7 @@ use crate::{
     crypto::SecretText,
     domain::record::Spec,
     kinds::{
+        database::default_port,
         provider_types::{OLLAMA_CLOUD, base_url, default_model, is_at_home, needs_no_key, recut_base_url},
         rules::url_problem,
     },
@@ -53,12 +54,15 @@ pub struct Variables {
 struct Led {
     variable: &'static str,
     id: &'static str,
-    place: (i32, String, String),
+    place: Place,
 }
 
-/// Type, host and database.
-fn place(Connection { spec, .. }: &Connection) -> (i32, String, String) {
-    (spec.r#type, spec.host.clone(), spec.database.clone())
+/// Type, host, port and database; a port that is not said is the type's.
+type Place = (i32, String, u32, String);
+
+fn place(Connection { spec, .. }: &Connection) -> Place {
+    let port = if spec.port == 0 { default_port(spec.r#type()) } else { Some(spec.port) };
+    (spec.r#type, spec.host.clone(), port.unwrap_or_default(), spec.database.clone())
 }
 
 impl Led {

@@ -198,7 +198,9 @@ impl Kind for Database {
     }
 }
 
-fn default_port(database_type: DatabaseType) -> Option<u32> {
+/// The port of a type, where it has one.
+#[must_use]
+pub fn default_port(database_type: DatabaseType) -> Option<u32> {
     match database_type {
         DatabaseType::Postgresql => Some(5432),
         DatabaseType::Redis => Some(6379),

@@ -224,6 +224,15 @@ impl Cursor {
 
     // -- live
 
+    /// In the same life, and further on, the log was compacted past the view of this server, which may have lagged far behind.
+    fn why_rebuilt(&self) -> ResetReason {
+        let state = self.streams.view.state();
+        match state.epoch == self.at.epoch && state.revision > self.at.revision {
+            true => ResetReason::Lagged,
+            false => ResetReason::OtherStore,
+        }
+    }
+
     /// Waits for the next thing to send. `None`: look again.
     async fn live(&mut self) -> Result<Option<Bytes>> {
         if self.at.generation == self.streams.hub.generation()
@@ -246,7 +255,8 @@ impl Cursor {
             Behind::Batches(_) => {}
             Behind::FellOff => return self.read_log().await,
             Behind::Rebuilt => {
-                return self.begin_snapshot(Some(ResetReason::OtherStore), None).await.map(Some);
+                let reason = self.why_rebuilt();
+                return self.begin_snapshot(Some(reason), None).await.map(Some);
             }
         }
         if self.progress_due <= Instant::now() {

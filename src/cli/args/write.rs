@@ -25,8 +25,8 @@ impl Verb {
             Self::Set(args) => Some(&mut args.write),
             Self::Delete(args) => Some(&mut args.write),
             Self::Rollback(args) => Some(&mut args.write),
-            Self::Switch(args) => Some(&mut args.write),
-            Self::Default(args) => Some(&mut args.write),
+            Self::Switch(args) if args.provider.is_some() => Some(&mut args.write),
+            Self::Default(args) if args.provider.is_some() || args.none => Some(&mut args.write),
             Self::Keys(Keys::Rotate(args)) => Some(&mut args.write),
             _ => None,
         }

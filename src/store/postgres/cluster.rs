@@ -85,6 +85,8 @@ const LIVING: &str = "SELECT left(id, 256) AS id, left(address, 260) AS address,
     WHERE seen <= clock_timestamp() OR id = $1 ORDER BY (replicas.id = $1) DESC, seen DESC LIMIT $2";
 const CLOCK: &str = "SELECT clock_timestamp()";
 const LEAVE: &str = "DELETE FROM replicas WHERE id = $1";
+/// Who says goodbye has not vanished, if it was noted as that.
+const LEAVE_NOTE: &str = "DELETE FROM vanished WHERE id = $1";
 /// In one with it: streams of a replica that vanished are taken for open, also of one that is back only to say goodbye.
 const LEAVE_WORKERS: &str = "UPDATE worker_sessions SET ended = now(), orphaned = false \
     WHERE (ended IS NULL OR orphaned) AND replica = $1";
@@ -167,7 +169,7 @@ impl Cluster for PostgresStore {
 
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
         let mut session = Session::begin(&self.engine.readers, BEGIN_ASIDE).await?;
-        for text in [LEAVE_WORKERS, LEAVE] {
+        for text in [LEAVE_WORKERS, LEAVE, LEAVE_NOTE] {
             let leave = sqlx::query(text).bind(&id.0);
             execute(session.connection()?, leave, SILENCE).await.map_err(Failure::from)?;
         }

@@ -311,24 +311,22 @@ impl Drop for Lease {
 /// What each statement of a text answered, in order.
 pub type Answers = Vec<Vec<PgRow>>;
 
-/// Carries out text without parameters in one round trip, and keeps what each of its statements answered.
+/// Carries out text without parameters in one round trip, and keeps what each of its statements answered. Between two words of the
+/// server there may be `patience`: rows may be many and large.
 pub async fn ask(
     connection: &mut PgConnection,
     text: impl SqlSafeStr,
     patience: Duration,
 ) -> Result<Answers, Trouble> {
-    let told = async {
-        let (mut answers, mut rows) = (vec![], vec![]);
-        let mut steps = sqlx::raw_sql(text).fetch_many(connection);
-        while let Some(step) = steps.try_next().await? {
-            match step {
-                Either::Left(_) => answers.push(std::mem::take(&mut rows)),
-                Either::Right(row) => rows.push(row),
-            }
+    let (mut answers, mut rows) = (vec![], vec![]);
+    let mut steps = sqlx::raw_sql(text).fetch_many(connection);
+    while let Some(step) = bounded(patience, steps.try_next()).await? {
+        match step {
+            Either::Left(_) => answers.push(std::mem::take(&mut rows)),
+            Either::Right(row) => rows.push(row),
         }
-        Ok(answers)
-    };
-    bounded(patience, told).await
+    }
+    Ok(answers)
 }
 
 /// Carries out text without parameters, whatever it answers.

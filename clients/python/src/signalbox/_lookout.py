@@ -74,7 +74,6 @@ class Lookout:
             except SignalboxError:
                 continue
             if self._is_better(connection):
-                self._call()
                 return
 
     def _is_better(self, connection: Asked) -> bool:
@@ -85,7 +84,10 @@ class Lookout:
             # Otherwise it was taken away, and closed.
             better = better and self._connection is connection
             self._connection = None
-            self._found = connection if better else None
+            if better:
+                # Told at once: who has ended this by now hears of nothing.
+                self._found = connection
+                self._call()
         if not better:
             connection.close()
         return better

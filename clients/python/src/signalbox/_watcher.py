@@ -219,14 +219,18 @@ class Watcher:
                     self._replica.start_over()
                     return DesyncError(f"a state is not whole after {_WHOLE_DEADLINE:.0f} s")
                 # A state on its way has a deadline of its own: nothing confirms it before it is whole.
-                self._look(stream, overdue=begun is None and self._confirmation.is_overdue(monotonic()))
+                overdue = begun is None and self._confirmation.is_overdue(monotonic())
+                left = self._look(stream, overdue=overdue)
+                if left is not None:
+                    return left
                 deadline = monotonic() + self._deadline()
                 if self._leave_at is not None:
                     deadline = min(deadline, self._leave_at)
                 watchdog.move(deadline)
         except SignalboxError as error:
+            left = self._unconfirmed()
             if self._look_no_more():
-                return self._unconfirmed()
+                return left
             return self._silent() if watchdog is not None and watchdog.expired else error
         finally:
             self._look_no_more()
@@ -242,11 +246,15 @@ class Watcher:
             self._nameless = False
         return SilentError("the watcher is stopped")
 
-    def _look(self, stream: Any, *, overdue: bool) -> None:
-        """Looks for another server while this one does not hear of the store. The stream is kept until one is found."""
+    def _look(self, stream: Any, *, overdue: bool) -> SignalboxError | None:
+        """Looks for another server while this one does not hear of the store. The stream is kept until one is found.
+
+        Gives why the stream is left, where one was found already: then it is cancelled, whatever it has said since.
+        """
         if not overdue:
-            self._look_no_more()
-        elif self._lookout is None:
+            left = None if self._lookout is None else self._unconfirmed()
+            return left if self._look_no_more() else None
+        if self._lookout is None:
             error = self._unconfirmed()
             _log.warning("%s: another server is looked for that hears of the store", error)
             self._state.record(last_error=error)
@@ -255,8 +263,9 @@ class Watcher:
                 lookout.start()
             except RuntimeError:
                 # No thread is to be had now; the next message tries it again.
-                return
+                return None
             self._lookout = lookout
+        return None
 
     def _look_no_more(self) -> bool:
         """Ends that, and tells whether another server was found. The next stream is opened there."""
