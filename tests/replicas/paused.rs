@@ -13,11 +13,14 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
-use signalbox::proto::v1::{GetResourceRequest, GetStatusRequest, ListResourcesRequest};
+use signalbox::proto::v1::{
+    CompactLogRequest, GetResourceRequest, GetStatusRequest, ListResourcesRequest, ResetReason,
+    WatchConfigRequest, watch_config_response::Event,
+};
 
 use crate::{
     cluster::{Cluster, Member, agree, create, request},
-    harness::{PATIENCE, until, within},
+    harness::{PATIENCE, soon, until, within},
     support::{Alarm, caller::Caller, from_env, resources::setting},
 };
 
@@ -78,6 +81,33 @@ async fn regression_what_a_paused_replica_answers_is_no_fresher_than_it_says() {
     }
     agree(&callers, acknowledged.before(Instant::now())).await;
     assert!(checked > 100, "only {checked} answers were looked at");
+}
+
+/// They were told that the store is another one, for which a client gives up more than it has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_streams_of_a_view_that_a_compaction_has_passed_are_told_that_they_lag() {
+    let cluster = Cluster::new().await;
+    let (paused, other) = (cluster.start().await, cluster.start().await);
+    let token = cluster.first_token().await;
+    let callers = [paused.caller(&token), other.caller(&token)];
+    let at = create(&callers[1], setting("settings/first", "x")).await;
+    agree(&callers, at).await;
+    let opened = soon(callers[0].config().watch_config(WatchConfigRequest::default())).await;
+    let mut stream = opened.expect("it opens").into_inner();
+    let mut next = async || soon(stream.message()).await.expect("it goes on").expect("it goes on").event;
+    while !matches!(next().await, Some(Event::Synced(_))) {}
+    paused.signal(Signal::STOP);
+    create(&callers[1], setting("settings/second", "x")).await;
+    let revision = create(&callers[1], setting("settings/third", "x")).await;
+    soon(callers[1].admin().compact_log(CompactLogRequest { revision })).await.expect("it is compacted");
+    paused.signal(Signal::CONT);
+    let reset = loop {
+        if let Some(Event::Reset(reset)) = next().await {
+            break reset;
+        }
+    };
+    assert_eq!(reset.reason(), ResetReason::Lagged);
+    agree(&callers, revision).await;
 }
 
 /// Stops a replica, has it asked from before its first moment afterwards on, and holds each answer to what was acknowledged. How
