@@ -54,44 +54,55 @@ struct Answer {
     age: Duration,
 }
 
+/// One that is to be paused beside another one. Both have the first setting.
+struct Beside {
+    _cluster: Cluster,
+    token: String,
+    paused: Member,
+    other: Member,
+    callers: [Caller; 2],
+}
+
+impl Beside {
+    async fn new() -> Self {
+        let cluster = Cluster::new().await;
+        let (paused, other) = (cluster.start().await, cluster.start().await);
+        let token = cluster.first_token().await;
+        let callers = [paused.caller(&token), other.caller(&token)];
+        let at = create(&callers[1], setting("settings/first", "x")).await;
+        agree(&callers, at).await;
+        Self { _cluster: cluster, token, paused, other, callers }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_what_a_paused_replica_answers_is_no_fresher_than_it_says() {
-    let cluster = Cluster::new().await;
-    let (paused, other) = (cluster.start().await, cluster.start().await);
-    let token = cluster.first_token().await;
-    let callers = [paused.caller(&token), other.caller(&token)];
-    let at = create(&callers[1], setting("settings/first", "x")).await;
-    agree(&callers, at).await;
+    let Beside { token, paused, other, callers, .. } = &Beside::new().await;
     let (alarm, acknowledged, over) = (Alarm::default(), Acknowledged::default(), Arc::default());
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
-            alarm.spawn(write_on(other.caller(&token), number, acknowledged.clone(), Arc::clone(&over)))
+            alarm.spawn(write_on(other.caller(token), number, acknowledged.clone(), Arc::clone(&over)))
         })
         .collect();
     let longest = Duration::from_secs(from_env("SIGNALBOX_TEST_PAUSE", 8));
     let mut checked = 0;
     for round in 0..=PAUSES {
         let pause = if round == 0 { longest } else { Duration::from_millis(700 + 130 * round) };
-        let paused = pause_and_read(&paused, &token, pause, &acknowledged);
+        let paused = pause_and_read(paused, token, pause, &acknowledged);
         checked += alarm.unless(PATIENCE, "a pause", paused).await;
     }
     over.store(true, Ordering::Relaxed);
     for writer in writers {
         alarm.unless(PATIENCE, "a writer's end", writer).await.expect("no write fails");
     }
-    agree(&callers, acknowledged.before(Instant::now())).await;
+    agree(callers, acknowledged.before(Instant::now())).await;
     assert!(checked > 100, "only {checked} answers were looked at");
 }
 
 /// They were told that the store is another one, for which a client gives up more than it has to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_streams_of_a_view_that_a_compaction_has_passed_are_told_that_they_lag() {
-    let cluster = Cluster::new().await;
-    let (paused, other) = (cluster.start().await, cluster.start().await);
-    let token = cluster.first_token().await;
-    let callers = [paused.caller(&token), other.caller(&token)];
-    let at = create(&callers[1], setting("settings/first", "x")).await;
-    agree(&callers, at).await;
+    let Beside { paused, callers, .. } = &Beside::new().await;
     let opened = soon(callers[0].config().watch_config(WatchConfigRequest::default())).await;
     let mut stream = opened.expect("it opens").into_inner();
     let mut next = async || soon(stream.message()).await.expect("it goes on").expect("it goes on").event;
@@ -107,7 +118,7 @@ async fn regression_streams_of_a_view_that_a_compaction_has_passed_are_told_that
         }
     };
     assert_eq!(reset.reason(), ResetReason::Lagged);
-    agree(&callers, revision).await;
+    agree(callers, revision).await;
 }
 
 /// Stops a replica, has it asked from before its first moment afterwards on, and holds each answer to what was acknowledged. How
